@@ -1,0 +1,71 @@
+//! goby's form of the peer workloads, through goby's public API alone.
+//!
+//!     goby-bench NAME...          these workloads (`all` means each of them)
+//!     goby-bench echo-server ADDR | http-server ADDR | http-slow ADDR
+//!     goby-bench echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY
+//!
+//! Names, sizes and output lines ("name value unit") are those of the Go, tokio and may programs, so
+//! that `peers/run.py --peer PATH=goby` measures this binary beside them. A workload runs as the first
+//! goroutine of the default runtime; GOBY_MAXPROCS sets its workers. Names that end in `_async` are the
+//! same workload with `Send` futures in place of goroutines, those in `_pattern` the same with the
+//! ready-made form of `goby::pattern`; neither has a twin.
+
+mod channels;
+mod goroutines;
+mod locks;
+mod many;
+mod measure;
+mod net;
+mod patterns;
+
+use std::process::ExitCode;
+
+/// In the order in which `all` runs them.
+const WORKLOADS: &[(&str, fn())] = &[
+    ("spawn", goroutines::spawn),
+    ("spawn_async", goroutines::spawn_async),
+    ("spawn_join", goroutines::spawn_join),
+    ("yield", goroutines::yields),
+    ("pingpong", channels::pingpong),
+    ("pingpong_async", channels::pingpong_async),
+    ("chan_spsc_128", channels::spsc_128),
+    ("chan_spsc_0", channels::spsc_0),
+    ("chan_mpmc_4x4_128", channels::mpmc),
+    ("fanin_100_0", channels::fanin),
+    ("select_2_blocking", channels::select_blocking),
+    ("select_2_default", channels::select_default),
+    ("mutex_uncontended", locks::mutex_uncontended),
+    ("mutex_8", locks::mutex_contended),
+    ("skynet_1m", goroutines::skynet),
+    ("sieve_1000", patterns::sieve),
+    ("idle_1m", many::idle),
+    ("idle_1m_async", many::idle_async),
+    ("sleep_1m", many::sleepers),
+    ("sleep_1m_async", many::sleepers_async),
+    ("worker_pool_8", patterns::worker_pool),
+    ("worker_pool_8_pattern", patterns::worker_pool_pattern),
+    ("fanout_fanin_8", patterns::fanout_fanin),
+    ("fanout_fanin_8_pattern", patterns::fanout_fanin_pattern),
+    ("context_cancel_100k", many::context_cancel),
+    ("timer_start_stop", many::timer_start_stop),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let Some(command) = net::Command::parse(&args) {
+        return goby::run(|| command.run());
+    }
+    let known = |arg: &&str| *arg == "all" || WORKLOADS.iter().any(|(name, _)| name == arg);
+    if args.is_empty() || !args.iter().all(known) {
+        let names: Vec<&str> = WORKLOADS.iter().map(|(name, _)| *name).collect();
+        eprintln!("usage: goby-bench NAME... (all, {})\n       goby-bench {}", names.join(", "), net::USAGE);
+        return ExitCode::from(2);
+    }
+    for (name, workload) in WORKLOADS {
+        if args.contains(name) || args.contains(&"all") {
+            goby::run(workload);
+        }
+    }
+    ExitCode::SUCCESS
+}

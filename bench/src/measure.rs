@@ -1,0 +1,59 @@
+//! What the workloads share: the output line, the clock, the process's size, percentiles.
+
+use std::time::{Duration, Instant};
+
+/// Print one figure.
+pub fn report(name: &str, value: f64, unit: &str) {
+    println!("{name} {value:.2} {unit}");
+}
+
+/// A stopwatch, started when it is made.
+#[derive(Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    pub fn ns(self) -> f64 {
+        self.elapsed().as_nanos() as f64
+    }
+
+    /// Report the time since the start, divided over `n` operations.
+    pub fn per_op(self, name: &str, n: usize) {
+        report(name, self.ns() / n as f64, "ns/op");
+    }
+
+    /// Report the time since the start, whole.
+    pub fn ms(self, name: &str) {
+        report(name, self.ns() / 1e6, "ms");
+    }
+}
+
+/// The resident size of this process, in bytes.
+pub fn rss() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 =
+        line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse().ok()).expect("VmRSS in kB");
+    kib * 1024.0
+}
+
+/// The sum 0 + 1 + ... + (n-1), which the channel workloads check.
+pub const fn sum_below(n: usize) -> usize {
+    n * (n - 1) / 2
+}
+
+/// The p-th percentile of sorted latencies in ns, in microseconds.
+pub fn percentile_us(sorted_ns: &[u64], p: f64) -> f64 {
+    if sorted_ns.is_empty() {
+        return 0.0;
+    }
+    let i = ((sorted_ns.len() as f64 * p) as usize).min(sorted_ns.len() - 1);
+    sorted_ns[i] as f64 / 1e3
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What the other stages need of the machine: installed if it can be, named if not.
+set -euo pipefail
+
+missing() {
+    echo "ci/setup.sh: $1" >&2
+    exit 1
+}
+
+command -v cargo >/dev/null || missing "cargo is not here: install Rust with rustup (https://rustup.rs)"
+cargo fmt --version >/dev/null 2>&1 || missing "rustfmt is not here: rustup component add rustfmt"
+cargo clippy --version >/dev/null 2>&1 || missing "clippy is not here: rustup component add clippy"
+cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nightly toolchain: rustup toolchain install nightly"
+
+# Debian's packages: nginx for goby fetch's test on real input, a C compiler for linking and for ring,
+# addr2line for the names in ThreadSanitizer's reports.
+wanted=()
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
+command -v cc >/dev/null || wanted+=(gcc libc6-dev)
+command -v addr2line >/dev/null || wanted+=(binutils)
+if [ "${#wanted[@]}" -gt 0 ]; then
+    [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    apt-get install -q -y --no-install-recommends "${wanted[@]}"
+fi
+
+rustc --version
+rustc +nightly --version
+nginx -v 2>&1 || /usr/sbin/nginx -v 2>&1

@@ -1,0 +1,34 @@
+//! What was typed: the command line before any of it has been given a meaning.
+//!
+//! Each subcommand declares its own options beside its code; this file only names the subcommands.
+
+use clap::{Parser, Subcommand};
+
+use crate::fetch::args::FetchArgs;
+
+/// Go's concurrency model for Rust, put to work.
+#[derive(Debug, Parser)]
+#[command(name = "goby", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Which subcommand, with its options.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands of `goby`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    // Documented at `FetchArgs`, which is where its help comes from.
+    #[allow(missing_docs)]
+    Fetch(Box<FetchArgs>),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declared_options_do_not_contradict_each_other() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,193 @@
+//! `goby fetch`, stage one: the options as they were typed, each with its help text.
+//!
+//! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment. What the options mean
+//! together, and whether they can be used at all, is [`Plan`](super::plan::Plan)'s business.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::text::parse_duration;
+
+/// Fetch many URLs at once, and say what became of each.
+///
+/// Every URL becomes one line of JSON: what was fetched, or why it was not. The URLs come from the
+/// command line, a file or standard input, and are fetched by a pool of goroutines while the input is
+/// still being read, so a list of any length needs little memory.
+#[derive(Debug, Parser)]
+#[command(after_help = SHORT_NOTES, after_long_help = LONG_NOTES)]
+pub(crate) struct FetchArgs {
+    /// URLs to fetch, http or https.
+    #[arg(value_name = "URL", conflicts_with = "demo")]
+    pub(crate) urls: Vec<String>,
+
+    /// Read URLs from FILE, one a line (- is standard input).
+    ///
+    /// Blank lines and lines that start with # are skipped. A line that is no URL is one failed
+    /// result which names the line. URLs given as arguments are fetched first.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "demo")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Write results to FILE, one JSON object a line (- is standard output).
+    ///
+    /// A file that exists is replaced, unless --resume is given. Without this option results go to
+    /// standard output, or nowhere when that is a terminal: there, progress and summary are shown.
+    /// Lines are written whole, as soon as their requests end, and in that order.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Go on from the results in the output file: skip what it says was fetched, append the rest.
+    ///
+    /// URLs that failed are fetched again; the last line about a URL is the one that counts. A last
+    /// line that was torn by a crash is cut off first. With --save, a URL is skipped only if its line
+    /// names the saved file.
+    #[arg(long, requires = "output", conflicts_with = "demo")]
+    pub(crate) resume: bool,
+
+    /// Also save each body under DIR.
+    ///
+    /// The URL http://host/a/b.html is saved as DIR/http/host/a/b.html (a port that is not the
+    /// scheme's own stays with the host: host:8080). That plain form is kept for paths whose
+    /// directories consist of letters, digits, - and _, and whose last part has a dot as well. Any
+    /// other URL (with a query, a user name, no file ending, odd characters or much length) is saved
+    /// under a cleaned-up form of its name, ~, and a hash of the whole URL: DIR/http/host/find~HASH.
+    /// So a name depends on its URL alone, two URLs never share one, and none leads out of DIR. The
+    /// result line gives the name as "file". Bodies appear complete, by renaming; only those of
+    /// results without an error are saved. Files of the same names are replaced.
+    #[arg(short = 'd', long = "save", value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// Fetch with N goroutines, so at most N requests at a time.
+    #[arg(short, long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) workers: u32,
+
+    /// Start at most N requests a second over all [default: unlimited]
+    ///
+    /// A fraction is allowed: 0.5 is one request every two seconds. Retries count as requests.
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
+    pub(crate) rate: Option<f64>,
+
+    /// Start at most N requests a second to each host [default: unlimited]
+    ///
+    /// A host is a name with its port. A goroutine of the pool waits for its URL's host, so a list
+    /// goes fastest when its hosts are mixed.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
+    pub(crate) per_host: Option<f64>,
+
+    /// Give up a request after DUR, from connecting to the last byte.
+    ///
+    /// A duration is a number with ms, s, m or h behind it, or several of these (1m30s); a number
+    /// alone is seconds. Each retry has this long again.
+    #[arg(short, long, value_name = "DUR", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+
+    /// Stop the whole run after DUR [default: unlimited]
+    ///
+    /// Requests in flight are abandoned then, as at Ctrl-C; the exit status is 1.
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub(crate) total: Option<Duration>,
+
+    /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
+    ///
+    /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
+    /// least as long as the server's Retry-After asks. A server that asks for more than 60 s is not
+    /// asked again.
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) retries: u32,
+
+    /// Show progress on standard error.
+    ///
+    /// WHEN is auto (if that is a terminal), always or never. The line says what is done, how fast,
+    /// how much failed and the time left. On standard error that is no terminal, always writes a new
+    /// line every few seconds.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, hide_possible_values = true,
+          help = "Show progress on standard error: auto (if it is a terminal), always or never")]
+    pub(crate) progress: When,
+
+    /// Fetch N pages of a site that goby serves itself on loopback.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) demo: Option<u64>,
+}
+
+/// When to show the progress line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// If standard error is a terminal.
+    Auto,
+    /// Whatever standard error is.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("expected a number of requests a second, more than zero".to_string()),
+    }
+}
+
+const SHORT_NOTES: &str = "\
+Exit status: 0 all fetched (2xx or 3xx), 1 some failed, 2 usage, 130 interrupted.
+Results, retries, saved names and examples are explained by --help.";
+
+const LONG_NOTES: &str = r#"Results:
+  {"url":"http://…","status":200,"bytes":1234,"ms":12.3,"attempts":1}
+  {"url":"http://…","error":"timeout","message":"…","attempts":3}
+
+  "ms" is the time of the last attempt, from connecting to the last byte; "bytes" is the body's
+  length; "file" is where --save put it. Redirects are followed, at most 10. Kinds of "error":
+    timeout             no complete response within --timeout
+    dns                 the host's name was not resolved
+    connect             no connection, or it broke before the response
+    tls                 the server's certificate or its TLS is not acceptable
+    http_status         a response, but not 2xx or 3xx; its "status" is given too
+    body                the response broke off in its body
+    too_many_redirects  more than 10
+    invalid_url         not an http or https URL (the message names the line), or a redirect to none
+    save                the body could not be saved
+    canceled            in flight when the run was stopped
+
+Stopping:
+  Ctrl-C starts no new requests and abandons those in flight; everything finished is in the output,
+  and --resume goes on from there. A second Ctrl-C ends at once.
+
+Exit status:
+  0    every URL was fetched: 2xx, or 3xx that leads nowhere
+  1    some were not, or --total was up, or reading or writing failed on the way
+  2    usage: an option, input, output or directory cannot be used; nothing was requested
+  130  interrupted by Ctrl-C or SIGTERM
+
+Examples:
+  Fetch a list, with results in a file and a line of progress:
+      goby fetch -i urls.txt -o results.ndjson
+
+  Go on where that was stopped:
+      goby fetch -i urls.txt -o results.ndjson --resume
+
+  Keep the pages, politely: ten a second, two for each host:
+      goby fetch -i urls.txt -d pages -r 10 --per-host 2
+
+  Which links of a page are dead?
+      extract-links page.html | goby fetch -i - | jq -r 'select(.error) | .url'
+
+  See it work without a network:
+      goby fetch --demo 2000"#;
+
+#[cfg(test)]
+mod tests {
+    use super::parse_rate;
+
+    #[test]
+    fn a_rate_is_a_positive_number() {
+        assert_eq!(parse_rate("0.5"), Ok(0.5));
+        assert_eq!(parse_rate("100"), Ok(100.0));
+        for text in ["0", "-1", "inf", "NaN", "many", ""] {
+            let message = parse_rate(text).unwrap_err();
+            assert_eq!(message, "expected a number of requests a second, more than zero", "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The goroutine that feeds jobs to the pool, while the input is still being read.
+//!
+//! Reading has a goroutine of its own, because a read of standard input cannot be given up: when the run is
+//! stopped, the feeder leaves at once and the reader with its last chunk is left behind. Both channels are
+//! bounded, so the reader is never far ahead of the requests.
+
+use std::io;
+
+use goby::chan::{self, Receiver, Sender};
+use goby::{Context, select};
+
+use super::input::{Input, Job, LineSource, Splitter};
+use super::progress::Live;
+use super::resume::Done;
+
+/// Chunks that are read ahead of the one being fed.
+const CHUNKS_AHEAD: usize = 1;
+
+/// What the feeder did.
+#[derive(Debug, Default)]
+pub(crate) struct Fed {
+    /// URLs that an earlier run has fetched.
+    pub(crate) skipped: u64,
+    /// URLs that were found, but not handed to the pool because the run was stopped.
+    pub(crate) not_fed: u64,
+    /// The run was stopped before the end of the input, and there may be more in it.
+    pub(crate) rest_unread: bool,
+    /// Reading failed.
+    pub(crate) error: Option<io::Error>,
+}
+
+/// Feeds all of `input` that is not `done` to `jobs`, until `ctx` is done.
+pub(crate) fn feed(ctx: &Context, input: Input, done: &Done, jobs: Sender<Job>, live: &Live) -> Fed {
+    let mut feeder = Feeder { ctx, done, jobs: Some(jobs), live, fed: Fed::default() };
+    for job in input.given.jobs() {
+        feeder.feed(job);
+    }
+    if let Some(lines) = input.lines {
+        feeder.feed_lines(lines);
+    }
+    if !feeder.fed.rest_unread {
+        live.all_found();
+    }
+    feeder.fed
+}
+
+struct Feeder<'a> {
+    ctx: &'a Context,
+    done: &'a Done,
+    /// Closed, by dropping it, as soon as the run is stopped.
+    jobs: Option<Sender<Job>>,
+    live: &'a Live,
+    fed: Fed,
+}
+
+impl Feeder<'_> {
+    fn feed(&mut self, job: Job) {
+        if self.done.contains(&job.text) {
+            self.fed.skipped += 1;
+            return;
+        }
+        self.live.found();
+        let Some(jobs) = &self.jobs else {
+            self.fed.not_fed += 1;
+            return;
+        };
+        let sent = select! {
+            send(jobs, job) -> sent => sent.is_ok(),
+            recv(self.ctx.done()) -> _ => false,
+        };
+        if !sent {
+            self.fed.not_fed += 1;
+            self.jobs = None;
+        }
+    }
+
+    fn feed_lines(&mut self, lines: LineSource) {
+        // What is left of a file can be counted without waiting for anybody; what may still come from a pipe
+        // cannot.
+        let countable = lines.size().is_some();
+        let chunks = read_chunks(lines);
+        let mut splitter = Splitter::default();
+        let mut found = Vec::new();
+        loop {
+            if self.jobs.is_none() && !countable {
+                self.fed.rest_unread = true;
+                return;
+            }
+            let chunk = if self.jobs.is_none() {
+                chunks.recv()
+            } else {
+                select! {
+                    recv(chunks) -> chunk => chunk,
+                    recv(self.ctx.done()) -> _ => {
+                        self.jobs = None;
+                        continue;
+                    }
+                }
+            };
+            match chunk {
+                Ok(Ok(chunk)) => {
+                    self.live.read(chunk.len());
+                    splitter.split(&chunk, &mut found);
+                }
+                Ok(Err(error)) => {
+                    self.fed.error = Some(error);
+                    self.fed.rest_unread = true;
+                    return;
+                }
+                Err(_) => break,
+            }
+            for job in found.drain(..) {
+                self.feed(job);
+            }
+        }
+        splitter.finish(&mut found);
+        for job in found {
+            self.feed(job);
+        }
+    }
+}
+
+/// Reads `lines` in a goroutine; the channel closes at its end.
+fn read_chunks(mut lines: LineSource) -> Receiver<io::Result<Vec<u8>>> {
+    let (chunks_in, chunks) = chan::bounded(CHUNKS_AHEAD);
+    goby::go(move || {
+        loop {
+            match goby::blocking(|| lines.read_chunk()) {
+                Ok(chunk) if chunk.is_empty() => return,
+                chunk => {
+                    let failed = chunk.is_err();
+                    if chunks_in.send(chunk).is_err() || failed {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    chunks
+}

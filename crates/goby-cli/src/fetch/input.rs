@@ -1,0 +1,340 @@
+//! Where the URLs come from: arguments, then the lines of a file or of standard input.
+//!
+//! [`LineSource::open`] finds out before any request whether the input can be read. [`Splitter`] turns the chunks
+//! that are read into [`Job`]s; it keeps at most one incomplete line, and of that at most [`LONGEST_LINE`]
+//! bytes, so memory is bounded whatever the input is. A line that is no URL becomes a job all the same: its
+//! result is a failure that names the line.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use url::Url;
+
+use super::record::{Failure, Kind};
+use crate::exit::Usage;
+use crate::text;
+
+/// Longer lines are not URLs: servers and clients stop far below this.
+const LONGEST_LINE: usize = 64 * 1024;
+/// As much of a line that is too long is shown in its result.
+const SHOWN_OF_A_LONG_LINE: usize = 200;
+/// What is read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// One URL to fetch, or what stood where one should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    /// As it was given, without surrounding white space.
+    pub(crate) text: String,
+    /// Where it was given.
+    place: Place,
+    /// Why it cannot be a URL, if that was seen already.
+    fault: Option<Fault>,
+}
+
+/// Where a URL was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The command line's n-th URL, from 1.
+    Argument(u64),
+    /// Line n of the input, from 1.
+    Line(u64),
+}
+
+/// What is wrong with a line before it is looked at as a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    TooLong,
+    NotUtf8,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Argument(number) => write!(f, "argument {number}"),
+            Place::Line(number) => write!(f, "line {number}"),
+        }
+    }
+}
+
+impl Job {
+    /// The command line's URL `number`, counted from 1.
+    pub(crate) fn argument(number: u64, text: &str) -> Job {
+        Job { text: text.trim().to_string(), place: Place::Argument(number), fault: None }
+    }
+
+    /// The URL to request, without its fragment.
+    ///
+    /// # Errors
+    /// A failure of kind `invalid_url`, whose message names the place.
+    pub(crate) fn url(&self) -> Result<Url, Failure> {
+        self.parse().map_err(|reason| Failure::new(Kind::InvalidUrl, format!("{}: {reason}", self.place)))
+    }
+
+    fn parse(&self) -> Result<Url, String> {
+        match self.fault {
+            Some(Fault::TooLong) => return Err(format!("longer than {LONGEST_LINE} bytes")),
+            Some(Fault::NotUtf8) => return Err("not UTF-8 text".to_string()),
+            None => {}
+        }
+        // The parser would drop these; what a URL with them in it was meant to be is anyone's guess.
+        if self.text.chars().any(|c| c.is_control() || c == ' ') {
+            return Err("a space or control character in the URL; write it as %20, %09, …".to_string());
+        }
+        let mut url = match Url::parse(&self.text) {
+            Ok(url) => url,
+            Err(url::ParseError::RelativeUrlWithoutBase) => {
+                return Err("no scheme; a URL begins with http:// or https://".to_string());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("scheme {:?} is not supported, only http and https are", url.scheme()));
+        }
+        url.set_fragment(None);
+        Ok(url)
+    }
+}
+
+/// All URLs of a run.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// URLs of the command line.
+    pub(crate) given: Given,
+    /// A file or standard input, if there is one to read.
+    pub(crate) lines: Option<LineSource>,
+}
+
+/// URLs that need no reading.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// Those of the command line.
+    Arguments(Vec<String>),
+    /// Those of the demo site.
+    Demo(super::demo::Pages),
+}
+
+impl Given {
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Given::Arguments(urls) => urls.len() as u64,
+            Given::Demo(pages) => pages.len(),
+        }
+    }
+
+    /// Makes the jobs one by one.
+    pub(crate) fn jobs(&self) -> Box<dyn Iterator<Item = Job> + '_> {
+        match self {
+            Given::Arguments(urls) => Box::new((1..).zip(urls).map(|(number, url)| Job::argument(number, url))),
+            Given::Demo(pages) => Box::new((1..).zip(pages.urls()).map(|(number, url)| Job::argument(number, &url))),
+        }
+    }
+}
+
+/// A file of URLs, open for reading.
+#[derive(Debug)]
+pub(crate) struct LineSource {
+    file: File,
+    /// For messages.
+    name: String,
+    /// How many bytes are left, if the file has an end that is known.
+    size: Option<u64>,
+    /// Device and inode, if it is a regular file.
+    id: Option<FileId>,
+}
+
+/// Device and inode: what a file is, whatever it is called.
+pub(crate) type FileId = (u64, u64);
+
+impl LineSource {
+    /// Opens the file of `-i`; `-` is standard input.
+    ///
+    /// # Errors
+    /// If it cannot be read, in words that say what to do.
+    pub(crate) fn open(path: &Path) -> Result<LineSource, Usage> {
+        let standard = path == Path::new("-");
+        let name = if standard { "standard input".to_string() } else { path.display().to_string() };
+        let opened = if standard { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) };
+        opened.and_then(|file| LineSource::new(file, name.clone())).map_err(|error| {
+            let reason = text::reason(&error);
+            Usage::new(format!(
+                "cannot read {name}: {reason}; name a file of URLs with -i FILE, or - for standard input"
+            ))
+        })
+    }
+
+    fn new(mut file: File, name: String) -> io::Result<LineSource> {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let regular = metadata.is_file();
+        let size = if regular { Some(metadata.len().saturating_sub(file.stream_position()?)) } else { None };
+        let id = regular.then(|| (metadata.dev(), metadata.ino()));
+        Ok(LineSource { file, name, size, id })
+    }
+
+    /// What the input is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes will be read, if that is known: then reading does not wait for anybody.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Which file it is, if it is a regular one.
+    pub(crate) fn id(&self) -> Option<FileId> {
+        self.id
+    }
+
+    /// Reads the next chunk; an empty one is the end. Blocks the thread.
+    pub(crate) fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match self.file.read(&mut chunk) {
+                Ok(length) => {
+                    chunk.truncate(length);
+                    return Ok(chunk);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Cuts chunks into lines and lines into jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Splitter {
+    /// The beginning of a line whose end has not been read.
+    carry: Vec<u8>,
+    /// The carried line has more than fits; the rest is skipped.
+    too_long: bool,
+    /// How many lines have ended.
+    ended: u64,
+}
+
+impl Splitter {
+    /// Appends the jobs of all lines that end in `chunk`.
+    pub(crate) fn split(&mut self, chunk: &[u8], jobs: &mut Vec<Job>) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            rest.read_until(b'\n', &mut self.carry).expect("reading from memory does not fail");
+            let ended = self.carry.pop_if(|byte| *byte == b'\n').is_some();
+            self.too_long |= self.carry.len() > LONGEST_LINE;
+            self.carry.truncate(LONGEST_LINE);
+            if ended {
+                self.end_line(jobs);
+            }
+        }
+    }
+
+    /// Appends the job of a last line without a line feed.
+    pub(crate) fn finish(&mut self, jobs: &mut Vec<Job>) {
+        if !self.carry.is_empty() {
+            self.end_line(jobs);
+        }
+    }
+
+    fn end_line(&mut self, jobs: &mut Vec<Job>) {
+        self.ended += 1;
+        let place = Place::Line(self.ended);
+        let mut line = self.carry.as_slice();
+        if self.ended == 1 {
+            // Some editors begin a file with a byte order mark.
+            line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        }
+        let line = line.trim_ascii();
+        if self.too_long {
+            let mut shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_OF_A_LONG_LINE)]).into_owned();
+            shown.push('…');
+            jobs.push(Job { text: shown, place, fault: Some(Fault::TooLong) });
+        } else if !line.is_empty() && line[0] != b'#' {
+            let (text, fault) = match std::str::from_utf8(line) {
+                Ok(text) => (text.trim().to_string(), None),
+                Err(_) => (String::from_utf8_lossy(line).into_owned(), Some(Fault::NotUtf8)),
+            };
+            jobs.push(Job { text, place, fault });
+        }
+        self.carry.clear();
+        self.too_long = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Splits `input` in chunks of `size` bytes; what matters must not depend on where a chunk ends.
+    fn split(input: &[u8], size: usize) -> Vec<Job> {
+        let mut splitter = Splitter::default();
+        let mut jobs = Vec::new();
+        for chunk in input.chunks(size) {
+            splitter.split(chunk, &mut jobs);
+        }
+        splitter.finish(&mut jobs);
+        jobs
+    }
+
+    fn line(number: u64, text: &str) -> Job {
+        Job { text: text.to_string(), place: Place::Line(number), fault: None }
+    }
+
+    #[test]
+    fn lines_become_jobs_wherever_chunks_end() {
+        let input = b"http://a/\n\n  # comment\n\thttp://b/ \r\n#\nhttp://c/#fragment";
+        let expected = [line(1, "http://a/"), line(4, "http://b/"), line(6, "http://c/#fragment")];
+        for size in [1, 2, 3, 7, 1000] {
+            assert_eq!(split(input, size), expected, "chunks of {size}");
+        }
+        assert_eq!(split(b"", 10), []);
+        assert_eq!(split(b"\n", 10), []);
+        assert_eq!(split(b"\xef\xbb\xbfhttp://a/\n", 10), [line(1, "http://a/")]);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_bounded_memory_and_fails_alone() {
+        let mut input = vec![b'x'; 3 * LONGEST_LINE];
+        input.extend_from_slice(b"\nhttp://a/\n");
+        let jobs = split(&input, 1000);
+        assert_eq!(jobs.len(), 2);
+        assert_eq!(jobs[0].text.len(), SHOWN_OF_A_LONG_LINE + '…'.len_utf8());
+        assert_eq!(jobs[0].url().unwrap_err().message, "line 1: longer than 65536 bytes");
+        assert_eq!(jobs[1], line(2, "http://a/"));
+
+        let mut splitter = Splitter::default();
+        for _ in 0..100 {
+            splitter.split(&[b'x'; LONGEST_LINE], &mut Vec::new());
+        }
+        assert!(splitter.carry.capacity() <= 4 * LONGEST_LINE);
+    }
+
+    #[test]
+    fn what_is_no_url_says_why_and_where() {
+        let message = |text: &[u8]| split(text, 100)[0].url().unwrap_err().message;
+        assert_eq!(message(b"\n\nexample.com/a"), "line 3: no scheme; a URL begins with http:// or https://");
+        assert_eq!(message(b"ftp://h/a"), "line 1: scheme \"ftp\" is not supported, only http and https are");
+        assert_eq!(message(b"http://"), "line 1: empty host");
+        assert_eq!(message(b"http://h:99999/"), "line 1: invalid port number");
+        let odd = "line 1: a space or control character in the URL; write it as %20, %09, …";
+        assert_eq!(message(b"http://h/a b"), odd);
+        assert_eq!(message(b"http://h/\0"), odd);
+        assert_eq!(message(b"http://h/\xff"), "line 1: not UTF-8 text");
+        let argument = Job::argument(2, "nonsense").url().unwrap_err();
+        assert_eq!(argument.message, "argument 2: no scheme; a URL begins with http:// or https://");
+        assert_eq!(argument.kind, Kind::InvalidUrl);
+    }
+
+    #[test]
+    fn a_url_is_requested_without_its_fragment() {
+        let url = Job::argument(1, " http://H/a#b ").url().unwrap();
+        assert_eq!(url.as_str(), "http://h/a");
+    }
+}

@@ -1,0 +1,174 @@
+//! `goby fetch`: URLs in, one line of JSON for each out.
+//!
+//! ```text
+//!  input ──chunks──> feeder ──jobs──> worker pool ──results──> writer ──lines──> output
+//!  (reader)            │               │  limits, retries,       │
+//!                      │               │  one context a request  └── tally, for the summary
+//!                      └───────────────┴── all under the run's context, which Ctrl-C and --total end
+//! ```
+//!
+//! Every arrow is a bounded channel, so memory is bounded by the number of workers, not by the input. `run`
+//! opens everything before the first request; what cannot be opened is a usage error. When the run's context is
+//! done, the feeder stops, the workers give up what is in flight and answer what is queued with "not started",
+//! the results close, and the writer, having written everything, prints the summary: stopping is the ordinary
+//! end, only sooner.
+
+pub(crate) mod args;
+mod demo;
+mod feed;
+mod fetcher;
+mod file_name;
+mod input;
+mod interrupt;
+mod limits;
+mod open_files;
+mod output;
+mod plan;
+mod progress;
+mod record;
+mod resume;
+mod retry;
+mod save;
+#[cfg(test)]
+mod scratch;
+mod tally;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use goby::Context;
+use goby::chan::{self, Receiver};
+use goby::pattern;
+
+use self::args::FetchArgs;
+use self::fetcher::Outcome;
+use self::input::{Input, LineSource};
+use self::interrupt::Interrupt;
+use self::output::Output;
+use self::plan::Plan;
+use self::progress::{Live, Progress};
+use self::resume::Done;
+use self::save::Saver;
+use self::tally::{End, Stopped, Tally};
+use crate::exit::{Exit, Usage};
+use crate::text;
+
+/// Lines are written when nothing more is waiting, or at this many bytes.
+const BATCH: usize = 256 * 1024;
+
+/// Runs `goby fetch`.
+///
+/// # Errors
+/// If the run cannot begin; nothing has been requested then.
+pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
+    let plan = Plan::new(args)?;
+    let lines = plan.open_lines()?;
+    let saver = plan.open_saver()?;
+    let (output, done) = plan.open_output(lines.as_ref())?;
+    open_files::raise_limit(plan.workers(), plan.saves());
+    goby::run(move || fetch_all(plan, lines, saver, output, done))
+}
+
+/// The run itself, as the first goroutine: sets up the pipeline, then is its writer.
+fn fetch_all(
+    mut plan: Plan,
+    lines: Option<LineSource>,
+    saver: Option<Arc<Saver>>,
+    mut output: Output,
+    done: Done,
+) -> Result<Exit, Usage> {
+    let input_name = lines.as_ref().map(|lines| lines.name().to_string()).unwrap_or_default();
+    let given = plan.given()?;
+    let live = Arc::new(Live::new(given.len(), lines.as_ref().map_or(Some(0), LineSource::size)));
+    let input = Input { given, lines };
+    let (ctx, cancel) = plan.context();
+    let cancel = Arc::new(cancel);
+    let interrupt = Interrupt::watch({
+        let cancel = cancel.clone();
+        move || cancel.cancel()
+    })
+    .map_err(|error| Usage::new(format!("cannot watch for Ctrl-C: {}", text::reason(&error))))?;
+    let fetcher = plan.fetcher(ctx.clone(), saver.clone())?;
+    let started = goby::now();
+
+    // Feeder, pool, progress: all run from here on.
+    let (jobs_in, jobs) = chan::bounded(plan.workers() as usize);
+    let feeder = goby::go({
+        let (ctx, live) = (ctx.clone(), live.clone());
+        move || feed::feed(&ctx, input, &done, jobs_in, &live)
+    });
+    // The pool is not under the run's context, the fetcher is: a pool that is canceled drops results, but here
+    // every result is to be written, and every job to be answered for.
+    let pool = Context::background();
+    let results = pattern::worker_pool(&pool, jobs, plan.workers() as usize, move |job| fetcher.fetch(job));
+    let target = plan.progress(&output, io::stderr().is_terminal());
+    let progress = target.map(|target| Progress::start(target, live.clone()));
+
+    let mut tally = Tally::new();
+    let written = write_results(&results, &mut output, &mut tally, &live);
+    if written.is_err() {
+        // Nobody takes results any more: stop, and wait until the workers have cleaned up.
+        cancel.cancel();
+        results.iter().for_each(drop);
+    }
+    let elapsed = started.elapsed();
+    if let Some(progress) = progress {
+        progress.stop();
+    }
+    let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    if let Some(saver) = &saver {
+        saver.close();
+    }
+
+    let mut stopped = None;
+    if let Err(error) = &written {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            // The reader has seen enough (`goby fetch … | head`): that is its good right, and no failure of ours.
+            return Ok(Exit::Success);
+        }
+        text::complain(&format_args!("cannot write {}: {}", output.name(), text::reason(error)));
+        stopped = Some(Stopped::OutputGone);
+    } else if interrupt.is_seen() {
+        stopped = Some(Stopped::Interrupted);
+    } else if let Some(total) = plan.total()
+        && tally.is_left_over(&fed)
+    {
+        stopped = Some(Stopped::TotalUp(total));
+    }
+    if let Some(error) = &fed.error {
+        text::complain(&format_args!("cannot read {input_name} to its end: {}", text::reason(error)));
+    }
+    let broken = written.is_err() || fed.error.is_some();
+    let end = End { elapsed, stopped, fed, broken };
+    let _ = io::stderr().write_all(tally.summary(&end).as_bytes());
+    Ok(tally.exit(&end))
+}
+
+/// Writes results in batches of whole lines, as they come, until there are no more.
+///
+/// # Errors
+/// If the output takes no more; the results of the last batch are then counted, but not written.
+fn write_results(results: &Receiver<Outcome>, output: &mut Output, tally: &mut Tally, live: &Live) -> io::Result<()> {
+    let mut lines = String::new();
+    while let Ok(first) = results.recv() {
+        lines.clear();
+        let mut next = Some(first);
+        while let Some(outcome) = next {
+            match outcome {
+                Outcome::Ended(record) => {
+                    tally.count(&record);
+                    live.ended(record.has_failed());
+                    if output.is_somewhere() {
+                        record.write_line(&mut lines);
+                    }
+                }
+                Outcome::NotStarted => tally.count_not_started(),
+            }
+            next = if lines.len() < BATCH { results.try_recv().ok() } else { None };
+        }
+        if !lines.is_empty() {
+            goby::blocking(|| output.write_lines(lines.as_bytes()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! `goby fetch`, stage two: what the options mean together, and the parts of the run that they make.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goby::Context;
+use goby::context::CancelGuard;
+use goby_http::Client;
+
+use super::args::{FetchArgs, When};
+use super::demo::Site;
+use super::fetcher::Fetcher;
+use super::input::{Given, LineSource};
+use super::limits::Limits;
+use super::output::Output;
+use super::progress::Target;
+use super::resume::Done;
+use super::retry::Retry;
+use super::save::Saver;
+use crate::exit::Usage;
+
+/// A run as it is meant, nothing opened yet.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    args: FetchArgs,
+    /// The output file to go on from.
+    resumed: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Sees whether the options make sense together.
+    ///
+    /// # Errors
+    /// If they do not, in words that say what to do.
+    pub(crate) fn new(args: FetchArgs) -> Result<Plan, Usage> {
+        if args.urls.is_empty() && args.input.is_none() && args.demo.is_none() {
+            return Err(Usage::new(
+                "no URLs to fetch; name some, or a file of them with -i FILE, or - for standard input \
+                 (see goby fetch -h)",
+            ));
+        }
+        let file = args.output.clone().filter(|path| path.as_os_str() != "-");
+        if args.resume && file.is_none() {
+            return Err(Usage::new("cannot resume standard output; name the output file with -o FILE"));
+        }
+        let resumed = file.filter(|_| args.resume);
+        Ok(Plan { args, resumed })
+    }
+
+    /// Opens the file of URLs, if there is one.
+    pub(crate) fn open_lines(&self) -> Result<Option<LineSource>, Usage> {
+        self.args.input.as_deref().map(LineSource::open).transpose()
+    }
+
+    /// Makes the directory for bodies, if they are to be saved.
+    pub(crate) fn open_saver(&self) -> Result<Option<Arc<Saver>>, Usage> {
+        Ok(self.args.save.as_deref().map(Saver::open).transpose()?.map(Arc::new))
+    }
+
+    /// Opens the output, and reads what of it is done already.
+    pub(crate) fn open_output(&self, lines: Option<&LineSource>) -> Result<(Output, Done), Usage> {
+        let input = lines.and_then(LineSource::id);
+        match &self.resumed {
+            Some(path) => Output::resume(path, self.args.save.is_some(), input),
+            None => Ok((Output::open(self.args.output.as_deref(), input)?, Done::default())),
+        }
+    }
+
+    /// The URLs that need no reading. The demo's site is started for it, and serves to the end of the process.
+    pub(crate) fn given(&mut self) -> Result<Given, Usage> {
+        match self.args.demo {
+            Some(count) => Ok(Given::Demo(Site::start(count)?)),
+            None => Ok(Given::Arguments(std::mem::take(&mut self.args.urls))),
+        }
+    }
+
+    /// How many goroutines fetch.
+    pub(crate) fn workers(&self) -> u32 {
+        self.args.workers
+    }
+
+    /// Whether bodies are saved.
+    pub(crate) fn saves(&self) -> bool {
+        self.args.save.is_some()
+    }
+
+    /// How long the whole run may take.
+    pub(crate) fn total(&self) -> Option<Duration> {
+        self.args.total
+    }
+
+    /// The context of the whole run, done when `--total` is up or by the guard.
+    pub(crate) fn context(&self) -> (Context, CancelGuard) {
+        match self.args.total {
+            Some(total) => Context::background().with_timeout(total),
+            None => Context::background().with_cancel(),
+        }
+    }
+
+    /// What each worker does with a job.
+    pub(crate) fn fetcher(&self, ctx: Context, saver: Option<Arc<Saver>>) -> Result<Fetcher, Usage> {
+        let client = Client::builder()
+            .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
+            // Each worker can have its connection kept, even if all of them ask one host.
+            .max_idle_per_host(self.args.workers as usize)
+            .build()
+            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {error}")))?;
+        let limits = Limits::new(self.args.rate, self.args.per_host);
+        let retry = Retry { retries: self.args.retries };
+        Ok(Fetcher::new(ctx, client, self.args.timeout, retry, limits, saver))
+    }
+
+    /// Where progress is drawn, if it is.
+    pub(crate) fn progress(&self, output: &Output, stderr_is_terminal: bool) -> Option<Target> {
+        let target = if stderr_is_terminal { Target::Terminal } else { Target::Log };
+        match self.args.progress {
+            When::Always => Some(target),
+            When::Never => None,
+            // Result lines on a terminal are progress enough, and the two would mix.
+            When::Auto if output.is_terminal() => None,
+            When::Auto => stderr_is_terminal.then_some(Target::Terminal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let args = FetchArgs::try_parse_from(format!("fetch {line}").split_whitespace())
+            .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())?;
+        Plan::new(args).map_err(|usage| usage.to_string())
+    }
+
+    #[test]
+    fn options_that_make_sense() {
+        for line in
+            ["http://h/", "-i -", "-i f http://h/", "--demo 5", "-i f -o o --resume", "-i f -o - -d d -w 1 -r 0.5"]
+        {
+            assert!(plan(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_make_sense() {
+        let message = |line: &str| plan(line).expect_err(line);
+        assert_eq!(
+            message(""),
+            "no URLs to fetch; name some, or a file of them with -i FILE, or - for standard input (see goby fetch -h)"
+        );
+        assert_eq!(message("-i f -o - --resume"), "cannot resume standard output; name the output file with -o FILE");
+        assert_eq!(message("--demo 5 http://h/"), "error: the argument '--demo <N>' cannot be used with '[URL]...'");
+        assert_eq!(message("--demo 5 -i f"), "error: the argument '--demo <N>' cannot be used with '--input <FILE>'");
+        assert_eq!(message("-i f --resume"), "error: the following required arguments were not provided:");
+        assert_eq!(
+            message("-i f -t soon"),
+            "error: invalid value 'soon' for '--timeout <DUR>': expected a duration such as 10s, 500ms or 1m30s"
+        );
+        assert_eq!(message("-i f -w 0"), "error: invalid value '0' for '--workers <N>': 0 is not in 1..=100000");
+    }
+
+    #[test]
+    fn progress_is_shown_where_it_can_be_seen() {
+        let nowhere = Output::open(Some(std::path::Path::new("/dev/null")), None).unwrap();
+        let target = |line: &str, terminal| plan(line).unwrap().progress(&nowhere, terminal);
+        assert_eq!(target("-i f", true), Some(Target::Terminal));
+        assert_eq!(target("-i f", false), None);
+        assert_eq!(target("-i f --progress always", true), Some(Target::Terminal));
+        assert_eq!(target("-i f --progress always", false), Some(Target::Log));
+        assert_eq!(target("-i f --progress never", true), None);
+    }
+}

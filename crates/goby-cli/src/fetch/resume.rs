@@ -1,0 +1,150 @@
+//! `--resume`: what an earlier run has done already, read from its output file.
+//!
+//! Of each URL only 128 bits of hash are kept, so going on from a file of a million lines takes about 40 MB,
+//! and the chance that any URL is wrongly taken for done is below 2^-80.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, BufRead, BufReader, Read, Seek};
+
+use super::record::Earlier;
+use crate::text;
+
+/// No result line is longer: the longest line of input, with every byte escaped, fits several times.
+const LONGEST_RESULT: u64 = 4 * 1024 * 1024;
+
+/// The URLs for which nothing is left to do.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    urls: HashSet<u128>,
+    /// Only lines that name a saved file count.
+    saving: bool,
+}
+
+/// Why an output file cannot be gone on with.
+#[derive(Debug)]
+pub(crate) enum ResumeError {
+    /// It cannot be read.
+    Read(io::Error),
+    /// A whole line, by its number, that `goby fetch` did not write.
+    Foreign(u64),
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResumeError::Read(error) => write!(f, "{}; name another file with -o", text::reason(error)),
+            ResumeError::Foreign(line) => {
+                write!(f, "line {line} is no result of goby fetch; name the right file with -o")
+            }
+        }
+    }
+}
+
+impl Done {
+    /// Reads an output file from its beginning; also returns the length of its whole lines.
+    pub(crate) fn read(file: &File, saving: bool) -> Result<(Done, u64), ResumeError> {
+        let mut done = Done { urls: HashSet::new(), saving };
+        let mut file = file;
+        file.rewind().map_err(ResumeError::Read)?;
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        let mut whole = 0;
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let length =
+                reader.by_ref().take(LONGEST_RESULT).read_until(b'\n', &mut line).map_err(ResumeError::Read)?;
+            if length as u64 == LONGEST_RESULT {
+                return Err(ResumeError::Foreign(number));
+            }
+            if line.pop() != Some(b'\n') {
+                break;
+            }
+            let earlier = Earlier::read(&line).ok_or(ResumeError::Foreign(number))?;
+            done.note(&earlier);
+            whole += length as u64;
+        }
+        Ok((done, whole))
+    }
+
+    /// The last line about a URL is the one that counts.
+    fn note(&mut self, earlier: &Earlier) {
+        let hash = hash(&earlier.url);
+        if earlier.fetched && (earlier.saved || !self.saving) {
+            self.urls.insert(hash);
+        } else {
+            self.urls.remove(&hash);
+        }
+    }
+
+    /// Whether there is nothing left to do for `url`, as it was given.
+    pub(crate) fn contains(&self, url: &str) -> bool {
+        !self.urls.is_empty() && self.urls.contains(&hash(url))
+    }
+}
+
+fn hash(url: &str) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, url).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(1) << 64 | half(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fetch::scratch::Scratch;
+
+    fn read(content: &str, saving: bool) -> Result<(Done, u64), ResumeError> {
+        let scratch = Scratch::new();
+        let path = scratch.path("out");
+        fs::write(&path, content).unwrap();
+        Done::read(&File::open(&path).unwrap(), saving)
+    }
+
+    #[test]
+    fn what_was_fetched_is_done_and_what_failed_is_not() {
+        let content = "{\"url\":\"a\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
+                       {\"url\":\"b\",\"error\":\"timeout\",\"message\":\"\",\"attempts\":3}\n\
+                       {\"url\":\"c\",\"error\":\"timeout\",\"message\":\"\",\"attempts\":3}\n\
+                       {\"url\":\"c\",\"status\":301,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
+                       {\"url\":\"d\",\"error\":\"http_status\",\"status\":404,\"message\":\"\",\"attempts\":1}\n";
+        let (done, whole) = read(content, false).unwrap();
+        let shown = ["a", "b", "c", "d", "e"].map(|url| done.contains(url));
+        assert_eq!(shown, [true, false, true, false, false]);
+        assert_eq!(whole, content.len() as u64);
+    }
+
+    #[test]
+    fn with_save_only_saved_bodies_are_done() {
+        let content = "{\"url\":\"a\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
+                       {\"url\":\"b\",\"status\":200,\"bytes\":1,\"ms\":1,\"file\":\"http/b\",\"attempts\":1}\n";
+        let (done, _) = read(content, true).unwrap();
+        assert_eq!(["a", "b"].map(|url| done.contains(url)), [false, true]);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_not_part_of_the_whole() {
+        let line = "{\"url\":\"a\",\"status\":200}\n";
+        for torn in ["", "{", "{\"url\":\"b\",\"status\":200}"] {
+            let (done, whole) = read(&format!("{line}{torn}"), false).unwrap();
+            assert_eq!(whole, line.len() as u64);
+            assert!(!done.contains("b"));
+        }
+        assert_eq!(read("", false).unwrap().1, 0);
+    }
+
+    #[test]
+    fn a_foreign_line_is_named() {
+        let error = read("{\"url\":\"a\",\"status\":200}\n\nx\n", false).unwrap_err();
+        assert_eq!(error.to_string(), "line 2 is no result of goby fetch; name the right file with -o");
+        let endless = "x".repeat(LONGEST_RESULT as usize + 1);
+        assert!(matches!(read(&endless, false), Err(ResumeError::Foreign(1))));
+    }
+}

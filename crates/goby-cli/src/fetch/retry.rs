@@ -1,0 +1,138 @@
+//! When a failed request is tried again, and how long to wait before.
+//!
+//! Exponential back-off with full jitter: before retry k the wait is a random part of
+//! `min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2^(k-1))`, so clients that failed together do not come back together.
+//! A server's Retry-After is a floor under that, and the jitter is added to it for the same reason.
+
+use std::time::{Duration, SystemTime};
+
+use super::record::{Failure, Kind};
+
+/// The whole of which the first wait is a random part: about a slow round trip.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
+/// Where doubling ends.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+/// The longest Retry-After that is waited for. Coming earlier than asked would be rude, so a server
+/// that asks for more is not asked again.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How often a request is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retry {
+    /// Retries, so one less than requests.
+    pub(crate) retries: u32,
+}
+
+impl Retry {
+    /// How long to wait before the next attempt; `None` if this failure is final.
+    ///
+    /// `attempts` have been made, the last ended with `failure` and asked for `retry_after`; `random` is any
+    /// number.
+    pub(crate) fn wait(
+        self,
+        attempts: u32,
+        failure: &Failure,
+        retry_after: Option<Duration>,
+        random: u64,
+    ) -> Option<Duration> {
+        if attempts > self.retries || !is_passing(failure) {
+            return None;
+        }
+        let asked = retry_after.unwrap_or(Duration::ZERO);
+        if asked > LONGEST_RETRY_AFTER {
+            return None;
+        }
+        let doublings = attempts.saturating_sub(1).min(30);
+        let whole = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(LONGEST_BACK_OFF);
+        let part = random as f64 / u64::MAX as f64;
+        Some(asked + whole.mul_f64(part))
+    }
+}
+
+/// Whether the same request may well succeed a little later.
+fn is_passing(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::Timeout | Kind::Dns | Kind::Connect | Kind::Body => true,
+        Kind::HttpStatus => failure.status.is_some_and(|status| status == 429 || (500..=599).contains(&status)),
+        Kind::Tls | Kind::TooManyRedirects | Kind::InvalidUrl | Kind::Save | Kind::Canceled => false,
+    }
+}
+
+/// Reads the value of a Retry-After header: seconds, or an HTTP date. A date that has passed is no wait.
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are still a number: one that is too long to wait for.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Retry = Retry { retries: 5 };
+
+    fn timeout() -> Failure {
+        Failure::new(Kind::Timeout, "")
+    }
+
+    #[test]
+    fn waits_double_up_to_a_limit_and_are_a_random_part() {
+        let longest = |attempts| Retry { retries: 100 }.wait(attempts, &timeout(), None, u64::MAX).unwrap();
+        let waits = [1, 2, 3, 7, 8, 50, 100].map(|attempts| longest(attempts).as_millis());
+        assert_eq!(waits, [250, 500, 1000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(RETRY.wait(1, &timeout(), None, 0), Some(Duration::ZERO));
+        let half = RETRY.wait(2, &timeout(), None, u64::MAX / 2).unwrap();
+        assert!(half > Duration::from_millis(249) && half < Duration::from_millis(251), "{half:?}");
+    }
+
+    #[test]
+    fn there_is_an_end_to_it() {
+        assert!(RETRY.wait(5, &timeout(), None, 0).is_some());
+        assert!(RETRY.wait(6, &timeout(), None, 0).is_none());
+        assert!(Retry { retries: 0 }.wait(1, &timeout(), None, 0).is_none());
+    }
+
+    #[test]
+    fn only_failures_that_may_pass_are_retried() {
+        let retried = |failure: Failure| RETRY.wait(1, &failure, None, 0).is_some();
+        for kind in [Kind::Timeout, Kind::Dns, Kind::Connect, Kind::Body] {
+            assert!(retried(Failure::new(kind, "")), "{kind:?}");
+        }
+        for kind in [Kind::Tls, Kind::TooManyRedirects, Kind::InvalidUrl, Kind::Save, Kind::Canceled] {
+            assert!(!retried(Failure::new(kind, "")), "{kind:?}");
+        }
+        for status in [429, 500, 503, 599] {
+            assert!(retried(Failure::status(status, None)), "{status}");
+        }
+        for status in [400, 404, 418, 600] {
+            assert!(!retried(Failure::status(status, None)), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_a_floor_and_too_long_a_one_is_final() {
+        let busy = Failure::status(503, None);
+        let wait = |seconds, random| RETRY.wait(1, &busy, Some(Duration::from_secs(seconds)), random);
+        assert_eq!(wait(7, 0), Some(Duration::from_secs(7)));
+        assert_eq!(wait(7, u64::MAX), Some(Duration::from_millis(7250)));
+        assert_eq!(wait(60, 0), Some(Duration::from_secs(60)));
+        assert_eq!(wait(61, 0), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(" 0 ", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999999999999999999", now), Some(Duration::from_secs(u64::from(u32::MAX))));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
+        for value in ["", "soon", "-1", "1.5"] {
+            assert_eq!(retry_after(value, now), None, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `--save`: each body becomes a file under one directory.
+//!
+//! A body is collected in memory, spilled to a file `DIR/.goby-partial/PID-N` when it grows, and renamed to its
+//! name when it is complete: so no name ever shows half a body. Everything here blocks the thread on the file
+//! system; the caller puts it behind `goby::blocking`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use url::Url;
+
+use super::file_name::file_name;
+use crate::exit::Usage;
+use crate::text;
+
+/// Where bodies are until they are complete. No URL's name begins with a dot.
+const PARTIAL: &str = ".goby-partial";
+/// A body is spilled to its file in pieces of about this size.
+const SPILL: usize = 256 * 1024;
+
+/// The directory of `--save`.
+#[derive(Debug)]
+pub(crate) struct Saver {
+    dir: PathBuf,
+    partial: PathBuf,
+    /// Makes the names of partial files different. A plain counter: nothing else is published by it.
+    next: AtomicU64,
+}
+
+impl Saver {
+    /// Makes the directory if it is not there, and sees whether files can be made in it.
+    ///
+    /// # Errors
+    /// If not, in words that say what to do.
+    pub(crate) fn open(dir: &Path) -> Result<Saver, Usage> {
+        let partial = dir.join(PARTIAL);
+        let saver = Saver { dir: dir.to_path_buf(), partial, next: AtomicU64::new(0) };
+        saver.probe().map_err(|error| {
+            let (dir, reason) = (dir.display(), text::reason(&error));
+            Usage::new(format!("cannot save files under {dir}: {reason}; name another directory with -d DIR"))
+        })?;
+        Ok(saver)
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.partial)?;
+        let probe = self.partial.join(format!("{}-probe", std::process::id()));
+        File::create(&probe)?;
+        fs::remove_file(&probe)
+    }
+
+    /// Begins the body of `url`.
+    pub(crate) fn body(&self, url: &Url) -> Body<'_> {
+        Body { saver: self, name: file_name(url), buffer: Vec::new(), spilled: None }
+    }
+
+    /// Ends the run: the directory of partial files goes, if nobody else uses it.
+    pub(crate) fn close(&self) {
+        let _ = fs::remove_dir(&self.partial);
+    }
+}
+
+/// A body on its way to a file. Dropped before [`Body::finish`], it leaves no file.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    saver: &'a Saver,
+    name: String,
+    buffer: Vec<u8>,
+    spilled: Option<Spilled>,
+}
+
+/// A partial file, which is removed when this is dropped. Once renamed, the path is empty.
+#[derive(Debug)]
+struct Spilled {
+    file: File,
+    path: PathBuf,
+}
+
+impl Body<'_> {
+    /// Takes the next bytes of the body, in memory.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether it is time for [`Body::spill`].
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.len() >= SPILL
+    }
+
+    /// Writes what was pushed to the partial file. Blocks the thread.
+    pub(crate) fn spill(&mut self) -> io::Result<()> {
+        let spilled = match &mut self.spilled {
+            Some(spilled) => spilled,
+            none => none.insert(self.saver.partial_file()?),
+        };
+        spilled.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Gives the complete body its name, and returns that, relative to the directory. Blocks the thread.
+    pub(crate) fn finish(mut self) -> io::Result<String> {
+        self.spill()?;
+        let mut spilled = self.spilled.take().expect("spill makes the file");
+        let path = self.saver.dir.join(&self.name);
+        if let Err(error) = fs::rename(&spilled.path, &path) {
+            // The first file of a directory makes it.
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            fs::create_dir_all(path.parent().expect("a name is below the directory"))?;
+            fs::rename(&spilled.path, &path)?;
+        }
+        spilled.path.clear();
+        Ok(self.name)
+    }
+}
+
+impl Saver {
+    fn partial_file(&self) -> io::Result<Spilled> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.partial.join(format!("{}-{number}", std::process::id()));
+        Ok(Spilled { file: File::create(&path)?, path })
+    }
+}
+
+impl Drop for Spilled {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::scratch::Scratch;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn bodies_of_any_size_become_files() {
+        let scratch = Scratch::new();
+        let saver = Saver::open(&scratch.path("new/dir")).unwrap();
+        for size in [0, 1, SPILL - 1, SPILL, 3 * SPILL + 5] {
+            let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+            let mut body = saver.body(&url(&format!("http://h/{size}.bin")));
+            for piece in bytes.chunks(1000) {
+                body.push(piece);
+                if body.is_full() {
+                    body.spill().unwrap();
+                }
+                assert!(body.buffer.len() <= SPILL);
+            }
+            let name = body.finish().unwrap();
+            assert_eq!(name, format!("http/h/{size}.bin"));
+            assert_eq!(fs::read(scratch.path("new/dir").join(name)).unwrap(), bytes);
+        }
+        saver.close();
+        assert!(!saver.partial.exists());
+    }
+
+    #[test]
+    fn a_body_that_is_given_up_leaves_nothing() {
+        let scratch = Scratch::new();
+        let saver = Saver::open(&scratch.path("dir")).unwrap();
+        let mut body = saver.body(&url("http://h/a.txt"));
+        body.push(b"half");
+        body.spill().unwrap();
+        assert_eq!(fs::read_dir(&saver.partial).unwrap().count(), 1);
+        drop(body);
+        assert_eq!(fs::read_dir(&saver.partial).unwrap().count(), 0);
+        assert!(!scratch.path("dir/http").exists());
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let scratch = Scratch::new();
+        let saver = Saver::open(&scratch.path("dir")).unwrap();
+        for text in ["first and longer", "second"] {
+            let mut body = saver.body(&url("http://h/a.txt"));
+            body.push(text.as_bytes());
+            body.finish().unwrap();
+            assert_eq!(fs::read_to_string(scratch.path("dir/http/h/a.txt")).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_told_at_once() {
+        let scratch = Scratch::new();
+        fs::write(scratch.path("file"), "").unwrap();
+        let dir = scratch.path("file/dir");
+        let expected =
+            format!("cannot save files under {}: Not a directory; name another directory with -d DIR", dir.display());
+        assert_eq!(Saver::open(&dir).unwrap_err().to_string(), expected);
+    }
+}

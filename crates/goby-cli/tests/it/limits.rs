@@ -1,0 +1,98 @@
+//! `--workers`, `--rate`, `--per-host` and `--total`: how much, how fast, how long.
+
+use std::time::{Duration, Instant};
+
+use crate::server::{Reply, Server};
+use crate::support::{by_url, check, fetch, lines};
+
+fn span(times: &[Instant]) -> Duration {
+    *times.last().unwrap() - times[0]
+}
+
+/// Checks that requests at `rate` a second came no faster, apart from what two clocks may differ by.
+#[track_caller]
+fn check_rate(times: &[Instant], rate: f64) {
+    let expected = Duration::from_secs_f64((times.len() - 1) as f64 / rate);
+    let span = span(times);
+    assert!(span >= expected.mul_f64(0.9), "{} requests in {span:?}, expected {expected:?}", times.len());
+}
+
+#[test]
+fn as_many_requests_as_workers_are_in_flight_and_no_more() {
+    let server = Server::start(|request| {
+        // The first three wait for each other; more than three would be counted.
+        request.await_in_flight(3);
+        Reply::ok("fine")
+    });
+    let urls: Vec<String> = (0..30).map(|number| server.url(&format!("/{number}"))).collect();
+    let ended = fetch(["-w", "3"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    check(server.most_in_flight(), 3);
+}
+
+#[test]
+fn the_rate_holds_over_all_hosts_and_for_retries() {
+    let servers = [(); 2]
+        .map(|()| Server::start(|request| if request.hit == 1 { Reply::status(500) } else { Reply::ok("fine") }));
+    let urls: Vec<String> =
+        servers.iter().flat_map(|server| (0..4).map(|number| server.url(&format!("/{number}")))).collect();
+    let ended = fetch(["-r", "25"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    let mut times: Vec<Instant> = servers.iter().flat_map(Server::all_times).collect();
+    times.sort();
+    check(times.len(), 16);
+    check_rate(&times, 25.0);
+}
+
+#[test]
+fn the_rate_per_host_holds_for_each_host_by_itself() {
+    let servers = [(); 3].map(|()| Server::start(|_| Reply::ok("fine")));
+    let urls: Vec<String> =
+        (0..6).flat_map(|number| servers.each_ref().map(|server| server.url(&format!("/{number}")))).collect();
+    let ended = fetch(["--per-host", "10"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    for server in &servers {
+        check(server.all_hits(), 6);
+        check_rate(&server.all_times(), 10.0);
+    }
+    // Not one after the other: no host is done before all have begun.
+    let last_begun = servers.iter().map(|server| server.all_times()[0]).max();
+    let first_done = servers.iter().map(|server| server.all_times()[5]).min();
+    assert!(last_begun < first_done);
+}
+
+#[test]
+fn a_run_whose_total_time_is_up_abandons_what_is_in_flight() {
+    let server = Server::start(|request| if request.path == "/fine" { Reply::ok("fine") } else { Reply::Hang });
+    let mut urls = vec![server.url("/fine")];
+    urls.extend((0..20).map(|number| server.url(&format!("/{number}"))));
+    let ended = fetch(["--total", "2s", "-w", "4"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(1));
+    server.await_abandoned(4);
+    let results = by_url(&ended.stdout);
+    check(results[&server.url("/fine")].outcome(), ("", 1));
+    let canceled: Vec<_> = results.values().filter(|line| line.outcome() == ("canceled", 1)).collect();
+    check((canceled.len(), results.len()), (4, 5));
+    check(canceled[0].text("message"), "in flight when the run was stopped");
+    let row = "  stopped   no time left of --total 2.00 s: 4 abandoned in flight, 16 not started\n";
+    assert!(ended.stderr.contains(row), "{}", ended.stderr);
+}
+
+#[test]
+fn a_rate_that_the_total_time_has_no_room_for_ends_the_run() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    let urls: Vec<String> = (0..10).map(|number| server.url(&format!("/{number}"))).collect();
+    let ended = fetch(["--total", "1m", "-r", "0.01"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(1));
+    check(lines(&ended.stdout).len(), 1);
+    let row = "  stopped   no time left of --total 1m00s: 0 abandoned in flight, 9 not started\n";
+    assert!(ended.stderr.contains(row), "{}", ended.stderr);
+}
+
+#[test]
+fn a_total_time_that_is_enough_changes_nothing() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    let ended = fetch(["--total", "1m", &server.url("/")]);
+    check(ended.code, Some(0));
+    assert!(!ended.stderr.contains("stopped"), "{}", ended.stderr);
+}

@@ -1,0 +1,89 @@
+//! `--retries`: what is tried again, how often, and not before the server wants it.
+
+use std::time::Duration;
+
+use crate::server::{Reply, Server};
+use crate::support::{by_url, check, fetch};
+
+#[test]
+fn failures_that_pass_are_tried_again_until_they_have() {
+    let server = Server::start(|request| match (request.path, request.hit) {
+        (_, 3) => Reply::ok("at last"),
+        ("/busy", _) => Reply::status(503),
+        ("/many", _) => Reply::status(429),
+        ("/broken", _) => Reply::Truncated(100, Vec::new()),
+        _ => Reply::Hang,
+    });
+    let paths = ["/busy", "/many", "/broken", "/slow"];
+    let urls = paths.map(|path| server.url(path));
+    let ended = fetch(["-t", "1s"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    let results = by_url(&ended.stdout);
+    for path in paths {
+        let line = &results[&server.url(path)];
+        check((path, line.number("status"), line.number("attempts")), (path, 200, 3));
+        check((path, server.hits(path)), (path, 3));
+    }
+}
+
+#[test]
+fn a_connection_that_is_closed_without_a_response_is_tried_again() {
+    let server = Server::start(|request| if request.hit == 3 { Reply::ok("at last") } else { Reply::Close });
+    let ended = fetch([server.url("/")]);
+    check(by_url(&ended.stdout)[&server.url("/")].outcome(), ("", 3));
+    check(server.hits("/"), 3);
+}
+
+#[test]
+fn the_last_failure_is_the_result() {
+    let server = Server::start(|request| match (request.path, request.hit) {
+        ("/changing", 1) => Reply::status(500),
+        ("/changing", _) => Reply::status(404),
+        _ => Reply::status(502),
+    });
+    let ended = fetch(["--retries", "1", &server.url("/bad"), &server.url("/changing")]);
+    check(ended.code, Some(1));
+    let results = by_url(&ended.stdout);
+    let bad = &results[&server.url("/bad")];
+    check((bad.outcome(), bad.number("status")), (("http_status", 2), 502));
+    let changing = &results[&server.url("/changing")];
+    check((changing.outcome(), changing.number("status")), (("http_status", 2), 404));
+}
+
+#[test]
+fn what_does_not_pass_is_not_tried_again() {
+    let server = Server::start(|_| Reply::status(404));
+    fetch(["--retries", "5", &server.url("/")]);
+    check(server.hits("/"), 1);
+    let server = Server::start(|_| Reply::status(503));
+    fetch(["--retries", "0", &server.url("/")]);
+    check(server.hits("/"), 1);
+}
+
+#[test]
+fn retry_after_is_a_floor_in_seconds_or_as_a_date() {
+    let server = Server::start(|request| match (request.path, request.hit) {
+        (_, 2) => Reply::ok("fine"),
+        ("/seconds", _) => Reply::header(429, "retry-after: 1"),
+        _ => {
+            let later = std::time::SystemTime::now() + Duration::from_secs(2);
+            Reply::header(503, &format!("Retry-After: {}", httpdate::fmt_http_date(later)))
+        }
+    });
+    let ended = fetch([server.url("/seconds"), server.url("/date")]);
+    check(ended.code, Some(0));
+    for path in ["/seconds", "/date"] {
+        let times = server.times(path);
+        let wait = times[1] - times[0];
+        // Dates are whole seconds, so two seconds from now is more than one.
+        assert!(wait >= Duration::from_secs(1), "{path}: {wait:?}");
+    }
+}
+
+#[test]
+fn a_server_that_wants_a_long_time_is_not_asked_again() {
+    let server = Server::start(|_| Reply::header(503, "retry-after: 3600"));
+    let ended = fetch([server.url("/")]);
+    check(by_url(&ended.stdout)[&server.url("/")].outcome(), ("http_status", 1));
+    check(server.hits("/"), 1);
+}

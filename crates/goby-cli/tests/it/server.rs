@@ -1,0 +1,272 @@
+//! A small HTTP/1.1 server over std's sockets and threads, scripted by each test.
+//!
+//! It shares no code with what is tested. It counts what arrives, by path, and lets a test wait for a count;
+//! that is how tests know where a run is.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Instant;
+
+use crate::support::HANG;
+
+/// What the server does with a request.
+pub(crate) enum Reply {
+    /// A response with this status, these header lines and this body.
+    Response(u16, Vec<String>, Vec<u8>),
+    /// A response whose body breaks off: the declared length, and what is sent of it.
+    Truncated(usize, Vec<u8>),
+    /// Nothing, until the client closes the connection.
+    Hang,
+    /// A response whose body goes on, a byte at a time, until the client closes the connection.
+    Drip,
+    /// The connection is closed without a response.
+    Close,
+}
+
+impl Reply {
+    /// Status 200 with this body.
+    pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Reply {
+        Reply::Response(200, Vec::new(), body.into())
+    }
+
+    /// This status with an empty body.
+    pub(crate) fn status(status: u16) -> Reply {
+        Reply::Response(status, Vec::new(), Vec::new())
+    }
+
+    /// This status with one header line and an empty body.
+    pub(crate) fn header(status: u16, line: &str) -> Reply {
+        Reply::Response(status, vec![line.to_string()], Vec::new())
+    }
+}
+
+/// A server that runs as long as this is there; connections that are open then are left to their ends.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When requests arrived, by path.
+    hits: HashMap<String, Vec<Instant>>,
+    /// The last request's header lines.
+    last_head: Vec<String>,
+    /// Requests that hang now.
+    hanging: usize,
+    /// Requests that hung until the client closed the connection.
+    abandoned: usize,
+    /// Requests between their arrival and their response, and the most of them at a time.
+    in_flight: usize,
+    most_in_flight: usize,
+    /// The gate that handlers can wait for.
+    open: bool,
+}
+
+/// What a handler may ask of its server.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// The path, with its query.
+    pub(crate) path: &'a str,
+    /// How often this path has been asked for, this time included.
+    pub(crate) hit: usize,
+    shared: &'a Shared,
+}
+
+impl Request<'_> {
+    /// Waits until the test opens the gate.
+    pub(crate) fn await_gate(&self) {
+        drop(self.shared.wait(|state| state.open));
+    }
+
+    /// Waits until this many requests are in flight.
+    pub(crate) fn await_in_flight(&self, number: usize) {
+        drop(self.shared.wait(|state| state.most_in_flight >= number));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no handler panics under the lock")
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let result = f(&mut self.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    fn wait(&self, mut condition: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.lock(), HANG, |state| !condition(state));
+        let (state, timeout) = waited.expect("no handler panics under the lock");
+        assert!(!timeout.timed_out(), "the server waited in vain: {state:?}");
+        state
+    }
+}
+
+impl Server {
+    /// Starts a server on a port of its own.
+    pub(crate) fn start(handler: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let address = listener.local_addr().expect("a listener has an address");
+        let shared = Arc::new(Shared::default());
+        let handler = Arc::new(handler);
+        thread::spawn({
+            let shared = shared.clone();
+            move || {
+                for stream in listener.incoming().flatten() {
+                    let (shared, handler) = (shared.clone(), handler.clone());
+                    thread::spawn(move || serve(&stream, &shared, &*handler));
+                }
+            }
+        });
+        Server { address, shared }
+    }
+
+    /// The URL of a path on it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Host and port, as in `file` names.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// How often a path has been asked for.
+    pub(crate) fn hits(&self, path: &str) -> usize {
+        self.times(path).len()
+    }
+
+    /// When a path was asked for.
+    pub(crate) fn times(&self, path: &str) -> Vec<Instant> {
+        self.shared.lock().hits.get(path).cloned().unwrap_or_default()
+    }
+
+    /// How many requests there were.
+    pub(crate) fn all_hits(&self) -> usize {
+        self.shared.lock().hits.values().map(Vec::len).sum()
+    }
+
+    /// When requests came, in order.
+    pub(crate) fn all_times(&self) -> Vec<Instant> {
+        let mut times: Vec<Instant> = self.shared.lock().hits.values().flatten().copied().collect();
+        times.sort();
+        times
+    }
+
+    /// The most requests that were in flight at a time.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.shared.lock().most_in_flight
+    }
+
+    /// The header lines of the last request.
+    pub(crate) fn last_head(&self) -> Vec<String> {
+        self.shared.lock().last_head.clone()
+    }
+
+    /// Waits until there were this many requests.
+    pub(crate) fn await_hits(&self, number: usize) {
+        drop(self.shared.wait(|state| state.hits.values().map(Vec::len).sum::<usize>() >= number));
+    }
+
+    /// Waits until this many requests hang.
+    pub(crate) fn await_hanging(&self, number: usize) {
+        drop(self.shared.wait(|state| state.hanging >= number));
+    }
+
+    /// Waits until the client has closed the connections of this many requests that hung.
+    pub(crate) fn await_abandoned(&self, number: usize) {
+        drop(self.shared.wait(|state| state.abandoned >= number));
+    }
+
+    /// Lets handlers pass that wait for it.
+    pub(crate) fn open_gate(&self) {
+        self.shared.change(|state| state.open = true);
+    }
+}
+
+/// Serves one connection to its end.
+fn serve(stream: &TcpStream, shared: &Shared, handler: &(dyn Fn(&Request<'_>) -> Reply + Send + Sync)) {
+    let mut reader = BufReader::new(stream);
+    while let Some(head) = read_head(&mut reader) {
+        let path = head[0].split(' ').nth(1).unwrap_or_default().to_string();
+        let hit = shared.change(|state| {
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+            state.last_head = head;
+            let times = state.hits.entry(path.clone()).or_default();
+            times.push(Instant::now());
+            times.len()
+        });
+        let reply = handler(&Request { path: &path, hit, shared });
+        // Before the response, so that the client cannot send the next request while this one still counts.
+        shared.change(|state| state.in_flight -= 1);
+        if !send(stream, &mut reader, shared, reply) {
+            return;
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_string();
+        match (line.is_empty(), lines.is_empty()) {
+            (true, true) => {}
+            (true, false) => return Some(lines),
+            (false, _) => lines.push(line),
+        }
+    }
+}
+
+/// Whether the connection can be used again.
+fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: Reply) -> bool {
+    match reply {
+        Reply::Response(status, headers, body) => {
+            let mut response = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
+            for line in headers {
+                response.push_str(&line);
+                response.push_str("\r\n");
+            }
+            response.push_str("\r\n");
+            let mut response = response.into_bytes();
+            response.extend_from_slice(&body);
+            stream.write_all(&response).is_ok()
+        }
+        Reply::Truncated(length, body) => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+            false
+        }
+        Reply::Hang => {
+            shared.change(|state| state.hanging += 1);
+            let _ = reader.read(&mut [0]);
+            shared.change(|state| state.abandoned += 1);
+            false
+        }
+        Reply::Drip => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            // Not to synchronise anything: this is what a slow server does.
+            while stream.write_all(b"1\r\nx\r\n").is_ok() {
+                thread::sleep(std::time::Duration::from_millis(5));
+            }
+            false
+        }
+        Reply::Close => false,
+    }
+}

@@ -1,0 +1,232 @@
+//! The settings of a client.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::connect::{Connector, Resolver};
+use super::pool::{Limits, Pool};
+use super::{Client, Inner};
+use crate::error::{Error, Phase};
+use crate::tls;
+
+/// Makes a [`Client`].
+///
+/// ```
+/// use goby_http::Client;
+/// use std::time::Duration;
+/// let client = Client::builder()
+///     .user_agent("example/1.0")
+///     .timeout(Duration::from_secs(30))
+///     .max_connections_per_host(4)
+///     .build()?;
+/// # Ok::<(), goby_http::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ClientBuilder {
+    user_agent: Option<String>,
+    timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    header_timeout: Option<Duration>,
+    redirects: usize,
+    max_body: u64,
+    limits: Limits,
+    roots: Vec<Vec<u8>>,
+    resolver: Option<Arc<Resolver>>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> ClientBuilder {
+        ClientBuilder {
+            user_agent: Some(concat!("goby-http/", env!("CARGO_PKG_VERSION")).to_owned()),
+            timeout: None,
+            connect_timeout: Some(Duration::from_secs(30)),
+            header_timeout: None,
+            redirects: 10,
+            max_body: u64::MAX,
+            limits: Limits { max_idle_per_host: 64, max_per_host: None, idle_timeout: Duration::from_secs(90) },
+            roots: Vec::new(),
+            resolver: None,
+        }
+    }
+
+    /// Sets what the client calls itself; the empty string sends no such header. Default: `goby-http/` and the version.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().user_agent("example/1.0").build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn user_agent(mut self, name: impl Into<String>) -> ClientBuilder {
+        self.user_agent = Some(name.into()).filter(|name| !name.is_empty());
+        self
+    }
+
+    /// Limits the time of a whole request, from the call to the end of the response's body. Default: no limit but the context's.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let client = goby_http::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Limits the time for making a connection: the lookup of the name, connecting, and TLS. Default: 30 seconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let client = goby_http::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
+        self.connect_timeout = timeout.into();
+        self
+    }
+
+    /// Limits the time from the end of the request to the response's headers. Default: no limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let client = goby_http::Client::builder().header_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
+        self.header_timeout = timeout.into();
+        self
+    }
+
+    /// Sets how many redirects are followed; 0 makes every redirect a plain response. Default: 10.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().redirects(0).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn redirects(mut self, n: usize) -> ClientBuilder {
+        self.redirects = n;
+        self
+    }
+
+    /// Limits how long a response's body may be; reading more of it is an error. Default: no limit.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().max_body(1 << 20).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn max_body(mut self, bytes: u64) -> ClientBuilder {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Sets how many connections to one host are kept for later requests; 0 keeps none. Default: 64.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().max_idle_per_host(2).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn max_idle_per_host(mut self, n: usize) -> ClientBuilder {
+        self.limits.max_idle_per_host = n;
+        self
+    }
+
+    /// Sets how long a connection is kept for later requests. Default: 90 seconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let client = goby_http::Client::builder().idle_timeout(Duration::from_secs(10)).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn idle_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// Limits the connections to one host, at least 1; requests beyond wait for one. Default: no limit.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().max_connections_per_host(8).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn max_connections_per_host(mut self, n: usize) -> ClientBuilder {
+        self.limits.max_per_host = Some(n);
+        self
+    }
+
+    /// Trusts servers whose certificate was issued by the one given here (in DER), beside those that browsers trust.
+    ///
+    /// ```
+    /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
+    /// assert_eq!(error.to_string(), "building the client failed");
+    /// ```
+    pub fn add_root_certificate(mut self, der: impl Into<Vec<u8>>) -> ClientBuilder {
+        self.roots.push(der.into());
+        self
+    }
+
+    /// Looks up names with `resolve` instead of the system's resolver. It may block its thread.
+    ///
+    /// ```
+    /// use std::net::{IpAddr, Ipv4Addr};
+    /// use goby::{Context, net::TcpListener};
+    /// # use goby_http::{Request, serve};
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let port = listener.local_addr()?.port();
+    /// # goby::go(move || serve(listener, |request: Request| format!("{:?}", request.headers()["host"])));
+    /// let client = goby_http::Client::builder()
+    ///     .resolver(|_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
+    ///     .build()?;
+    /// let response = client.get(&Context::background(), format!("http://www.example.org:{port}/"))?;
+    /// assert!(response.text()?.contains("www.example.org"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resolver(
+        mut self,
+        resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.resolver = Some(Arc::new(resolve));
+        self
+    }
+
+    /// Makes the client.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a setting is not valid: a certificate that is none, a name that cannot be in a header, a limit of no connections.
+    pub fn build(self) -> Result<Client, Error> {
+        let user_agent = self.user_agent.map(HeaderValue::try_from).transpose();
+        let user_agent = user_agent.map_err(|error| Error::new(Phase::Build, error))?;
+        if self.limits.max_per_host == Some(0) {
+            return Err(Error::new(Phase::Build, "a host needs at least one connection"));
+        }
+        let tls = tls::client_config(&self.roots).map_err(|error| Error::new(Phase::Build, error))?;
+        let inner = Inner {
+            connector: Connector { tls, resolver: self.resolver, timeout: self.connect_timeout },
+            pool: Pool::new(self.limits),
+            user_agent,
+            timeout: self.timeout,
+            header_timeout: self.header_timeout,
+            redirects: self.redirects,
+            max_body: self.max_body,
+        };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut builder = f.debug_struct("ClientBuilder");
+        builder.field("timeout", &self.timeout).field("connect_timeout", &self.connect_timeout);
+        builder.field("redirects", &self.redirects).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

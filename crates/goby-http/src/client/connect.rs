@@ -1,0 +1,80 @@
+//! Making a connection: looking up the name, connecting, TLS.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use goby::net::{TcpStream, look_up_ctx};
+use goby::{Context, block_on, blocking, chan, go, select};
+
+use super::exchange::Conn;
+use super::pool::{Permit, Place};
+use crate::error::{Error, Phase};
+use crate::stream::{Link, Stream};
+use crate::tls::Tls;
+
+pub(super) type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+/// How connections are made.
+pub(super) struct Connector {
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) resolver: Option<Arc<Resolver>>,
+    /// For the name, the connection and TLS together.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Connector {
+    pub(super) fn connect(&self, place: Arc<Place>, permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
+        let limited = self.timeout.map(|timeout| ctx.with_timeout(timeout));
+        let limit = limited.as_ref().map_or(ctx, |(limit, _)| limit);
+        // Whose end it was decides what is said: the caller's context, or the time-out for connecting.
+        let explain = |phase: Phase, error: io::Error| match Error::of_context(&phase, ctx) {
+            Some(error) => error,
+            None if limit.err().is_some() => Error::timeout(phase, error),
+            None => Error::of_io(phase, error),
+        };
+        let addrs = self.resolve(&place, limit).map_err(|error| explain(Phase::Resolve(place.host.clone()), error))?;
+        let tcp =
+            TcpStream::connect_ctx(limit, addrs).map_err(|error| explain(Phase::Connect(place.to_string()), error))?;
+        let link = Link::new(tcp);
+        let mut tls = None;
+        if place.https {
+            let phase = || Phase::Tls(place.host.clone());
+            link.tcp.set_context(Some(limit));
+            let mut session =
+                Box::new(Tls::new(self.tls.clone(), &place.host).map_err(|error| explain(phase(), error))?);
+            block_on(poll_fn(|cx| session.poll_handshake(&link, cx))).map_err(|error| explain(phase(), error))?;
+            tls = Some(session);
+            link.tcp.set_context(None);
+        }
+        let stream = Stream::new(link.clone(), tls);
+        Conn::new(link, stream, place, permit).map_err(|error| Error::during(Phase::Headers, ctx, error))
+    }
+
+    fn resolve(&self, place: &Place, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
+        let host = place.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&place.host);
+        let port = place.port;
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let Some(resolver) = self.resolver.clone() else {
+            return look_up_ctx(ctx, (host, port));
+        };
+        // It cannot be stopped: it is left to end by itself.
+        let (answer, answers) = chan::bounded(1);
+        let name = host.to_owned();
+        go(move || {
+            let _ = answer.send(blocking(|| resolver(&name)));
+        });
+        let ips = select! {
+            recv(answers) -> answer => answer.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")))?,
+            recv(ctx.done()) -> _ => return Err(io::Error::other("given up")),
+        };
+        if ips.is_empty() {
+            return Err(io::Error::other("the resolver gave no address"));
+        }
+        Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}

@@ -1,0 +1,280 @@
+//! One request and its response on one connection.
+//!
+//! hyper's connection is a future that reads and writes when it is polled. Here the goroutine that makes the request polls
+//! it, together with the response it waits for, and later with the body it reads: nobody else runs on its behalf. Between
+//! requests nobody polls it at all; that the server closed it meanwhile shows when it is next used.
+//!
+//! The halves of hyper talk through wakers, but all of them are polled by the same goroutine, one after the other, until
+//! none can go on. So only the connection, which waits for the socket, is given the goroutine's waker.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use goby::context::CancelGuard;
+use goby::{Context, block_on};
+use http_body::Body as _;
+use hyper::client::conn::http1::{Connection, SendRequest};
+
+use super::pool::{Permit, Place, Pool};
+use crate::body::{Feeder, Outgoing, Source};
+use crate::error::{Error, Phase};
+use crate::stream::{Link, Stream};
+
+/// A connection to a server.
+pub(crate) struct Conn {
+    pub(super) link: Arc<Link>,
+    sender: SendRequest<Outgoing>,
+    /// Gone when it has come to its end: dropping it tells the other halves.
+    driver: Option<Connection<Stream, Outgoing>>,
+    /// It has carried a request before.
+    pub(super) reused: bool,
+    pub(super) place: Arc<Place>,
+    /// Its share of the connections allowed to this place.
+    _permit: Option<Permit>,
+}
+
+impl Conn {
+    /// Starts HTTP on a new connection.
+    pub(super) fn new(
+        link: Arc<Link>,
+        stream: Stream,
+        place: Arc<Place>,
+        permit: Option<Permit>,
+    ) -> hyper::Result<Box<Conn>> {
+        // It only makes the two ends: nothing to wait for.
+        let (sender, driver) = block_on(hyper::client::conn::http1::Builder::new().handshake(stream))?;
+        Ok(Box::new(Conn { link, sender, driver: Some(driver), reused: false, place, _permit: permit }))
+    }
+
+    /// Whether it can carry another request now.
+    pub(super) fn is_idle(&mut self) -> bool {
+        if !self.sender.is_ready() {
+            self.drive(&mut TaskContext::from_waker(Waker::noop()));
+        }
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    fn drive(&mut self, cx: &mut TaskContext<'_>) {
+        // Its error comes out of the response or of the body as well.
+        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+            self.driver = None;
+        }
+    }
+}
+
+/// A request under way.
+pub(super) struct Exchange {
+    pub(super) conn: Box<Conn>,
+    pub(super) feeder: Option<Feeder>,
+    pub(super) ctx: Context,
+    /// Ends the context made for the client's time-out.
+    pub(super) timeout: Option<CancelGuard>,
+    /// How long to wait for the response, once the request is sent.
+    pub(super) header_timeout: Option<Duration>,
+}
+
+/// A request that came to nothing, and what may be tried next.
+pub(super) struct Failed {
+    pub(super) error: Error,
+    pub(super) retry: Retry,
+    /// What would have gone on feeding the body.
+    pub(super) feeder: Option<Feeder>,
+    pub(super) timeout: Option<CancelGuard>,
+}
+
+pub(super) enum Retry {
+    /// Nothing of it was sent: the request comes back.
+    Unsent(Box<http::Request<Outgoing>>),
+    /// It was sent on a connection that the server may have closed before.
+    Stale,
+    No,
+}
+
+enum Step<T> {
+    Done(T),
+    Supply,
+}
+
+impl Exchange {
+    /// Sends `request` and waits for the head of its response.
+    pub(super) fn send(
+        mut self,
+        request: http::Request<Outgoing>,
+    ) -> Result<(Exchange, http::Response<hyper::body::Incoming>), Failed> {
+        let link = self.conn.link.clone();
+        link.tcp.set_context(Some(&self.ctx));
+        let before = link.received();
+        if self.feeder.is_none() {
+            self.start_header_timeout();
+        }
+        let result = {
+            let mut response = pin!(self.conn.sender.try_send_request(request));
+            loop {
+                let (conn, feeder) = (&mut self.conn, &self.feeder);
+                let step = block_on(poll_fn(|cx| {
+                    conn.drive(cx);
+                    match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+                        Poll::Ready(result) => Poll::Ready(Step::Done(result)),
+                        Poll::Pending if feeder.as_ref().is_some_and(Feeder::is_wanted) => Poll::Ready(Step::Supply),
+                        Poll::Pending => Poll::Pending,
+                    }
+                }));
+                match step {
+                    Step::Done(result) => break result,
+                    Step::Supply => self.supply(),
+                }
+            }
+        };
+        match result {
+            Ok(response) => {
+                if self.header_timeout.is_some() {
+                    link.tcp.set_read_deadline(None);
+                }
+                Ok((self, response))
+            }
+            Err(mut error) => {
+                let stale = self.conn.reused && link.received() == before;
+                let retry = match error.take_message() {
+                    Some(request) => Retry::Unsent(Box::new(request)),
+                    None if stale => Retry::Stale,
+                    None => Retry::No,
+                };
+                let error = Error::during(Phase::Headers, &self.ctx, error.into_error());
+                let retry = if self.ctx.err().is_some() { Retry::No } else { retry };
+                Err(Failed { error, retry, feeder: self.feeder, timeout: self.timeout })
+            }
+        }
+    }
+
+    /// Gets the next piece of the request's body.
+    fn supply(&mut self) {
+        if !self.feeder.as_mut().is_some_and(Feeder::supply) {
+            self.feeder = None;
+            self.start_header_timeout();
+        }
+    }
+
+    fn start_header_timeout(&self) {
+        if let Some(timeout) = self.header_timeout {
+            self.conn.link.tcp.set_read_deadline(goby::now().checked_add(timeout));
+        }
+    }
+
+    /// Ends the request; the connection is for the next one, if it is fit for it.
+    pub(super) fn finish(self, pool: &Pool) {
+        let Exchange { conn, feeder, timeout, .. } = self;
+        drop(timeout);
+        if feeder.is_some() {
+            // The server answered before it had all of the request; the rest of it would have to be sent.
+            return;
+        }
+        conn.link.tcp.set_context(None);
+        pool.put_back(conn);
+    }
+}
+
+/// The body of a response, as it comes.
+pub(super) struct Incoming {
+    body: hyper::body::Incoming,
+    /// Gone at the end, successful or not.
+    exchange: Option<Exchange>,
+    pool: Arc<Pool>,
+    /// How long the body may be.
+    limit: u64,
+    received: u64,
+}
+
+impl Incoming {
+    /// The body of the response to `exchange`, or `None` if it has none.
+    pub(super) fn new(
+        exchange: Exchange,
+        body: hyper::body::Incoming,
+        pool: &Arc<Pool>,
+        limit: u64,
+    ) -> Option<Incoming> {
+        if body.is_end_stream() {
+            exchange.finish(pool);
+            return None;
+        }
+        Some(Incoming { body, exchange: Some(exchange), pool: pool.clone(), limit, received: 0 })
+    }
+
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.finish(&self.pool);
+        }
+    }
+
+    /// Ends the request badly: the connection is closed.
+    fn fail<T>(&mut self, error: impl FnOnce(&Context) -> Error) -> Result<T, Error> {
+        let exchange = self.exchange.take().expect("a failing body has its exchange");
+        Err(error(&exchange.ctx))
+    }
+}
+
+impl Source for Incoming {
+    fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        while let Some(exchange) = &mut self.exchange {
+            if exchange.ctx.err().is_some() {
+                return self
+                    .fail(|ctx| Error::of_context(&Phase::Body, ctx).unwrap_or_else(|| Error::bare(Phase::Body)));
+            }
+            let body = &mut self.body;
+            let step = block_on(poll_fn(|cx| {
+                let mut next = || Pin::new(&mut *body).poll_frame(&mut TaskContext::from_waker(Waker::noop()));
+                let mut polled = next();
+                if polled.is_pending() {
+                    exchange.conn.drive(cx);
+                    polled = next();
+                }
+                match polled {
+                    Poll::Ready(frame) => Poll::Ready(Step::Done(frame)),
+                    Poll::Pending if exchange.feeder.as_ref().is_some_and(Feeder::is_wanted) => {
+                        Poll::Ready(Step::Supply)
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            }));
+            match step {
+                Step::Supply => exchange.supply(),
+                Step::Done(None) => self.finish(),
+                Step::Done(Some(Err(error))) => {
+                    return self.fail(|ctx| Error::during(Phase::Body, ctx, error));
+                }
+                Step::Done(Some(Ok(frame))) => {
+                    // Trailers are not kept.
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.received += data.len() as u64;
+                    if self.received > self.limit {
+                        let limit = self.limit;
+                        return self.fail(|_| Error::bare(Phase::TooLarge(limit)));
+                    }
+                    if self.body.is_end_stream() {
+                        self.finish();
+                    }
+                    if !data.is_empty() {
+                        // A server that is faster than its reader would never let other goroutines run.
+                        goby::checkpoint();
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("place", &self.place).field("tcp", &self.link.tcp).finish_non_exhaustive()
+    }
+}

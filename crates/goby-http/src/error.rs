@@ -1,0 +1,384 @@
+//! What can go wrong with a request: one opaque error, which knows *where* it went wrong and *why*.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use goby::Context;
+use goby::context::ContextError;
+
+pub(crate) type Source = Box<dyn StdError + Send + Sync>;
+
+/// Why a request failed.
+///
+/// Opaque, with a predicate for each thing a caller may want to tell apart. Two questions are independent: how far the
+/// request had come ([`is_resolve`](Error::is_resolve), [`is_connect`](Error::is_connect), [`is_tls`](Error::is_tls),
+/// [`is_request`](Error::is_request), [`is_body`](Error::is_body), …), and whether it was given up
+/// ([`is_timeout`](Error::is_timeout), [`is_canceled`](Error::is_canceled)) or failed by itself.
+///
+/// `Display` says one level; what caused it is the [`source`](std::error::Error::source). Reading a [`Body`](crate::Body)
+/// through [`std::io::Read`] gives an [`io::Error`] that holds this error ([`io::Error::get_ref`]).
+///
+/// ```
+/// use goby::Context;
+/// let error = goby_http::get(&Context::background(), "gopher://example.org").unwrap_err();
+/// assert!(error.is_url());
+/// assert_eq!(error.to_string(), "invalid URL \"gopher://example.org\"");
+/// assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the scheme is neither http nor https");
+/// ```
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    why: Why,
+    source: Option<Source>,
+}
+
+/// How far it had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The URL that was given.
+    Url(String),
+    /// Building a client.
+    Build,
+    /// Waiting because of the limit of connections to a host.
+    Queue(String),
+    /// Looking up a host's name.
+    Resolve(String),
+    /// Connecting to a host and port.
+    Connect(String),
+    /// The TLS handshake with a host.
+    Tls(String),
+    /// Sending the request, its body included, and waiting for the response.
+    Headers,
+    /// Reading the response's body.
+    Body,
+    /// Reading a request's body, in a handler.
+    RequestBody,
+    /// Producing the body that is to be sent.
+    Produce,
+    /// Following a redirect: to an invalid target.
+    RedirectTarget(String),
+    /// Following a redirect: one too many.
+    TooManyRedirects(usize),
+    /// The body is longer than the limit.
+    TooLarge(u64),
+    /// The body is not text.
+    NotText,
+}
+
+/// Why it came no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Failed,
+    /// A time-out of this phase alone.
+    Timeout,
+    /// The client's time-out for the whole request.
+    ClientTimeout,
+    /// The context's deadline.
+    Deadline,
+    /// The context was canceled.
+    Canceled,
+}
+
+/// The cause of contexts that a client's time-out has ended.
+#[derive(Debug)]
+pub(crate) struct ClientTimeout;
+
+impl Error {
+    pub(crate) fn new(phase: Phase, source: impl Into<Source>) -> Error {
+        Error::with(phase, Why::Failed, Some(source.into()))
+    }
+
+    pub(crate) fn bare(phase: Phase) -> Error {
+        Error::with(phase, Why::Failed, None)
+    }
+
+    /// A time-out that is not the context's.
+    pub(crate) fn timeout(phase: Phase, source: impl Into<Source>) -> Error {
+        Error::with(phase, Why::Timeout, Some(source.into()))
+    }
+
+    /// What ended `ctx`, if it is done.
+    pub(crate) fn of_context(phase: &Phase, ctx: &Context) -> Option<Error> {
+        let error = ctx.err()?;
+        let why = match error {
+            ContextError::Canceled => Why::Canceled,
+            ContextError::DeadlineExceeded if ctx.cause().is_some_and(|cause| cause.is::<ClientTimeout>()) => {
+                Why::ClientTimeout
+            }
+            ContextError::DeadlineExceeded => Why::Deadline,
+        };
+        Some(Error::with(phase.clone(), why, Some(error.into())))
+    }
+
+    /// The error of an operation during a request. That its context is done explains whatever else came of it.
+    pub(crate) fn during(phase: Phase, ctx: &Context, source: impl Into<Source>) -> Error {
+        Error::of_context(&phase, ctx).unwrap_or_else(|| Error::of_io(phase, source))
+    }
+
+    /// The error of an operation on a socket that may have reached its deadline.
+    pub(crate) fn of_io(phase: Phase, source: impl Into<Source>) -> Error {
+        let source = source.into();
+        let source = match source.downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(source) => source,
+        };
+        let why = if io_timed_out(&*source) { Why::Timeout } else { Why::Failed };
+        Error::with(phase, why, Some(source))
+    }
+
+    /// The error that an `io::Error` holds, or one that holds it.
+    pub(crate) fn from_io(phase: Phase, error: io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::of_io(phase, error),
+        }
+    }
+
+    fn with(phase: Phase, why: Why, source: Option<Source>) -> Error {
+        Error { inner: Box::new(Inner { phase, why, source }) }
+    }
+
+    /// Tells whether time ran out: the context's, the client's, or that of one phase.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use std::time::Duration;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::ZERO);
+    /// assert!(goby_http::get(&ctx, "http://127.0.0.1:9/").unwrap_err().is_timeout());
+    /// ```
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.inner.why, Why::Timeout | Why::ClientTimeout | Why::Deadline)
+    }
+
+    /// Tells whether the context was canceled.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// assert!(goby_http::get(&ctx, "http://127.0.0.1:9/").unwrap_err().is_canceled());
+    /// ```
+    pub fn is_canceled(&self) -> bool {
+        self.inner.why == Why::Canceled
+    }
+
+    /// Tells what the context's error was, if it was the context that ended the request.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// let error = goby_http::get(&ctx, "http://127.0.0.1:9/").unwrap_err();
+    /// assert_eq!(error.context_error(), Some(ContextError::Canceled));
+    /// ```
+    pub fn context_error(&self) -> Option<ContextError> {
+        match self.inner.why {
+            Why::Canceled => Some(ContextError::Canceled),
+            Why::Deadline | Why::ClientTimeout => Some(ContextError::DeadlineExceeded),
+            Why::Timeout | Why::Failed => None,
+        }
+    }
+
+    /// Tells whether the URL that was given cannot be used.
+    ///
+    /// ```
+    /// let error = goby_http::get(&goby::Context::background(), "no URL").unwrap_err();
+    /// assert!(error.is_url());
+    /// ```
+    pub fn is_url(&self) -> bool {
+        matches!(self.inner.phase, Phase::Url(_))
+    }
+
+    /// Tells whether a client could not be built.
+    ///
+    /// ```
+    /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
+    /// assert!(error.is_build());
+    /// ```
+    pub fn is_build(&self) -> bool {
+        matches!(self.inner.phase, Phase::Build)
+    }
+
+    /// Tells whether the host's name was being looked up.
+    ///
+    /// ```
+    /// use std::io;
+    /// let client = goby_http::Client::builder().resolver(|_| Err(io::Error::other("no such host"))).build()?;
+    /// assert!(client.get(&goby::Context::background(), "http://example.org/").unwrap_err().is_resolve());
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn is_resolve(&self) -> bool {
+        matches!(self.inner.phase, Phase::Resolve(_))
+    }
+
+    /// Tells whether the connection was being made.
+    ///
+    /// ```
+    /// let addr = goby::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    /// // Nobody listens there any more.
+    /// let error = goby_http::get(&goby::Context::background(), format!("http://{addr}/")).unwrap_err();
+    /// assert!(error.is_connect());
+    /// ```
+    pub fn is_connect(&self) -> bool {
+        matches!(self.inner.phase, Phase::Connect(_) | Phase::Queue(_))
+    }
+
+    /// Tells whether TLS was being negotiated: a certificate that does not hold, for one.
+    ///
+    /// ```
+    /// use goby::net::TcpListener;
+    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("https://{}/", listener.local_addr().unwrap());
+    /// goby::go(move || drop(listener.accept()));
+    /// assert!(goby_http::get(&goby::Context::background(), url).unwrap_err().is_tls());
+    /// ```
+    pub fn is_tls(&self) -> bool {
+        matches!(self.inner.phase, Phase::Tls(_))
+    }
+
+    /// Tells whether the connection stood, but no response came: the request was being sent or its response awaited.
+    ///
+    /// ```
+    /// use goby::net::TcpListener;
+    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", listener.local_addr().unwrap());
+    /// goby::go(move || drop(listener.accept()));
+    /// assert!(goby_http::get(&goby::Context::background(), url).unwrap_err().is_request());
+    /// ```
+    pub fn is_request(&self) -> bool {
+        matches!(self.inner.phase, Phase::Headers | Phase::Produce)
+    }
+
+    /// Tells whether a body was being read: it broke off, it is longer than the client's limit, or no text.
+    ///
+    /// ```
+    /// use goby_http::Response;
+    /// let error = Response::new(b"\xff".to_vec()).text().unwrap_err();
+    /// assert!(error.is_body());
+    /// ```
+    pub fn is_body(&self) -> bool {
+        matches!(self.inner.phase, Phase::Body | Phase::RequestBody | Phase::TooLarge(_) | Phase::NotText)
+    }
+
+    /// Tells whether a redirect led nowhere: too many of them, or to something that is no URL.
+    ///
+    /// ```
+    /// use goby::{Context, net::TcpListener};
+    /// use goby_http::{Request, Response, serve};
+    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", listener.local_addr().unwrap());
+    /// goby::go(move || serve(listener, |_: Request| Response::redirect("/")));
+    /// let error = goby_http::get(&Context::background(), url).unwrap_err();
+    /// assert!(error.is_redirect());
+    /// assert_eq!(error.to_string(), "stopped after 10 redirects");
+    /// ```
+    pub fn is_redirect(&self) -> bool {
+        matches!(self.inner.phase, Phase::RedirectTarget(_) | Phase::TooManyRedirects(_))
+    }
+
+    /// Tells whether there were more redirects than the client follows.
+    ///
+    /// ```
+    /// use goby::{Context, net::TcpListener};
+    /// use goby_http::{Client, Request, Response, serve};
+    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", listener.local_addr().unwrap());
+    /// goby::go(move || serve(listener, |_: Request| Response::redirect("/")));
+    /// let client = Client::builder().redirects(1).build()?;
+    /// assert!(client.get(&Context::background(), url).unwrap_err().is_too_many_redirects());
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn is_too_many_redirects(&self) -> bool {
+        matches!(self.inner.phase, Phase::TooManyRedirects(_))
+    }
+}
+
+impl fmt::Display for Phase {
+    /// What was being done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Phase::Url(url) => write!(f, "using the URL {url:?}"),
+            Phase::Build => f.write_str("building the client"),
+            Phase::Queue(host) => write!(f, "awaiting a free connection to {host}"),
+            Phase::Resolve(host) => write!(f, "looking up {host}"),
+            Phase::Connect(host) => write!(f, "connecting to {host}"),
+            Phase::Tls(host) => write!(f, "negotiating TLS with {host}"),
+            Phase::Headers => f.write_str("awaiting response headers"),
+            Phase::Body => f.write_str("reading the response body"),
+            Phase::RequestBody => f.write_str("reading the request body"),
+            Phase::Produce => f.write_str("producing the body to send"),
+            Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) => f.write_str("following a redirect"),
+            Phase::TooLarge(_) | Phase::NotText => f.write_str("reading the body"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = &self.inner.phase;
+        match self.inner.why {
+            Why::Timeout => write!(f, "timeout {phase}"),
+            Why::ClientTimeout => write!(f, "Client.Timeout exceeded while {phase}"),
+            Why::Deadline => write!(f, "deadline exceeded while {phase}"),
+            Why::Canceled => write!(f, "canceled while {phase}"),
+            Why::Failed => match phase {
+                Phase::Url(url) => write!(f, "invalid URL {url:?}"),
+                Phase::Headers => f.write_str("no response"),
+                Phase::RedirectTarget(target) => write!(f, "invalid redirect target {target:?}"),
+                Phase::TooManyRedirects(n) => write!(f, "stopped after {n} redirects"),
+                Phase::TooLarge(limit) => write!(f, "body longer than {limit} bytes"),
+                Phase::NotText => f.write_str("body is not UTF-8 text"),
+                phase => write!(f, "{phase} failed"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { phase, why, source } = &*self.inner;
+        f.debug_struct("Error").field("phase", phase).field("why", why).field("source", source).finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match error.inner.why {
+            Why::Timeout | Why::ClientTimeout | Why::Deadline => io::ErrorKind::TimedOut,
+            Why::Canceled => io::ErrorKind::ConnectionAborted,
+            Why::Failed => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl fmt::Display for ClientTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client.Timeout exceeded")
+    }
+}
+
+impl StdError for ClientTimeout {}
+
+/// Whether a deadline of a socket is somewhere among the causes.
+fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

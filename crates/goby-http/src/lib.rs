@@ -1,0 +1,66 @@
+//! HTTP/1.1 for goby: a client and a server, as straight-line code over hyper.
+//!
+//! A request parks the goroutine that makes it, a handler may park the goroutine that serves its connection, and bodies are
+//! [`Read`](std::io::Read). A [`Context`](goby::Context) reaches every wait: when it is done, the request stops and its
+//! socket is closed, whatever it was doing.
+//!
+//! ```
+//! use goby::Context;
+//! use goby_http::{Request, Server, get};
+//! use std::time::Duration;
+//!
+//! let server = Server::bind("127.0.0.1:0")?;
+//! let url = format!("http://{}/", server.local_addr());
+//! goby::go(move || server.serve(|request: Request| format!("you asked for {}", request.path())));
+//!
+//! let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(5));
+//! let body = get(&ctx, &url)?.bytes()?;
+//! assert_eq!(body, "you asked for /");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The client
+//!
+//! [`get`] for one request, a [`Client`] for settings of one's own: time-outs, redirects, certificates, limits. It keeps
+//! connections for later requests. An [`Error`] tells by predicates how far a request came, and whether time ran out or the
+//! context was canceled.
+//!
+//! # The server
+//!
+//! [`serve`] for a handler on a listener, a [`Server`] for settings and shutdown. Each connection has one goroutine. A handler
+//! that panics costs its connection and nothing else.
+//!
+//! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
+
+#![forbid(unsafe_code)]
+
+mod body;
+mod client;
+mod error;
+mod response;
+mod server;
+mod stream;
+mod tls;
+
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+
+pub use body::Body;
+pub use client::{Client, ClientBuilder, get};
+pub use error::Error;
+pub use response::Response;
+pub use server::{Request, Server, serve, with_timeout};
+
+/// Calls `check` with a request for `/path?a=b`, for the examples of [`Request`].
+#[doc(hidden)]
+pub fn doc_test(check: impl Fn(Request) + Send + Sync + 'static) {
+    let server = Server::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/path?a=b", server.local_addr());
+    goby::scope(|scope| {
+        scope.go(|| server.serve(move |request: Request| check(request)));
+        let client = Client::new();
+        let response = client.get(&goby::Context::background(), url);
+        assert!(response.is_ok(), "the example failed: {response:?}");
+        drop((response, client));
+        server.shutdown(&goby::Context::background()).expect("the background is never done");
+    });
+}

@@ -1,0 +1,336 @@
+//! Responses: what a client gets and what a handler gives.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+
+use crate::body::Body;
+use crate::error::Error;
+
+/// A response: received by a [`Client`](crate::Client), or made by a handler.
+///
+/// One type for both, so that a handler may pass on what it fetched. The body is streamed: it is read from the connection as it is
+/// read from the response ([`Read`], [`reader`](Response::reader), [`copy_to`](Response::copy_to)), or all at once
+/// ([`bytes`](Response::bytes), [`text`](Response::text)).
+///
+/// ```
+/// use goby_http::{Response, StatusCode};
+/// let response = Response::new("hello").with_status(StatusCode::CREATED).with_header("x-color", "blue");
+/// assert_eq!(response.status(), 201);
+/// assert_eq!(response.headers()["x-color"], "blue");
+/// assert_eq!(response.text()?, "hello");
+/// # Ok::<(), goby_http::Error>(())
+/// ```
+///
+/// # Blocking
+///
+/// Reading the body of a received response parks the goroutine until more has come.
+///
+/// # Cancellation
+///
+/// The context of the request holds for the body too: when it is done, reading fails and the connection is closed. Dropping
+/// a response whose body has not been read to its end closes the connection at once.
+pub struct Response {
+    head: http::response::Parts,
+    url: String,
+    body: Body,
+}
+
+impl Response {
+    /// Makes a response with status 200 and this body.
+    ///
+    /// ```
+    /// use goby_http::Response;
+    /// assert_eq!(Response::new("hello").status(), 200);
+    /// ```
+    pub fn new(body: impl Into<Body>) -> Response {
+        Response::from(http::Response::new(body.into()))
+    }
+
+    /// Makes a response that sends the client to another URL (status 302).
+    ///
+    /// ```
+    /// use goby_http::Response;
+    /// let response = Response::redirect("/elsewhere");
+    /// assert_eq!(response.status(), 302);
+    /// assert_eq!(response.headers()["location"], "/elsewhere");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `location` has characters that no header may have.
+    pub fn redirect(location: &str) -> Response {
+        Response::from(StatusCode::FOUND).with_header(LOCATION, location)
+    }
+
+    pub(crate) fn received(head: http::response::Parts, url: String, body: Body) -> Response {
+        Response { head, url, body }
+    }
+
+    /// Changes the status.
+    ///
+    /// ```
+    /// use goby_http::{Response, StatusCode};
+    /// assert_eq!(Response::new("").with_status(StatusCode::NOT_FOUND).status(), 404);
+    /// ```
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Response {
+        self.head.status = status;
+        self
+    }
+
+    /// Sets a header, instead of those of that name that are there.
+    ///
+    /// ```
+    /// use goby_http::Response;
+    /// let response = Response::new("{}").with_header("content-type", "application/json");
+    /// assert_eq!(response.headers()["content-type"], "application/json");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When name or value have characters that no header may have. For those that a program does not know beforehand there
+    /// is [`headers_mut`](Response::headers_mut).
+    #[must_use]
+    pub fn with_header<N, V>(mut self, name: N, value: V) -> Response
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        let name = name.try_into().expect("a header name");
+        let value = value.try_into().expect("a header value");
+        self.head.headers.insert(name, value);
+        self
+    }
+
+    /// Tells the status.
+    ///
+    /// ```
+    /// assert!(goby_http::Response::new("").status().is_success());
+    /// ```
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// Gives the headers.
+    ///
+    /// ```
+    /// assert!(goby_http::Response::new("").headers().is_empty());
+    /// ```
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Gives the headers, to change them.
+    ///
+    /// ```
+    /// use http::header::{CACHE_CONTROL, HeaderValue};
+    /// let mut response = goby_http::Response::new("");
+    /// response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    /// assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    /// ```
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    /// Tells the version of the protocol.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("").version(), http::Version::HTTP_11);
+    /// ```
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// Tells the URL that the response came from, after redirects. Empty for a response that was made, not received.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("").url(), "");
+    /// ```
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Tells how long the rest of the body is, if that is known: the header `Content-Length`, before any of it is read.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("four").content_length(), Some(4));
+    /// ```
+    pub fn content_length(&self) -> Option<u64> {
+        self.body.len()
+    }
+
+    /// Gives the body, to read from.
+    ///
+    /// ```
+    /// use std::io::BufRead;
+    /// let mut response = goby_http::Response::new("one\ntwo\n");
+    /// let lines: Vec<String> = response.reader().lines().collect::<Result<_, _>>()?;
+    /// assert_eq!(lines, ["one", "two"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// Takes the body.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("four").into_body().len(), Some(4));
+    /// ```
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// Reads the body to its end.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("four").bytes()?, "four");
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// The connection's; a body that is shorter than announced is one.
+    ///
+    /// # Cancellation
+    ///
+    /// By the context of the request.
+    pub fn bytes(self) -> Result<Bytes, Error> {
+        self.body.bytes()
+    }
+
+    /// Reads the body to its end, as UTF-8 text.
+    ///
+    /// ```
+    /// assert_eq!(goby_http::Response::new("four").text()?, "four");
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bytes`](Response::bytes), and when it is not UTF-8.
+    ///
+    /// # Cancellation
+    ///
+    /// By the context of the request.
+    pub fn text(self) -> Result<String, Error> {
+        self.body.text()
+    }
+
+    /// Writes the rest of the body to `writer` as it comes, and returns how many bytes that were.
+    ///
+    /// ```
+    /// let mut copy = Vec::new();
+    /// assert_eq!(goby_http::Response::new("four").copy_to(&mut copy)?, 4);
+    /// assert_eq!(copy, b"four");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while it waits for more, and as `writer` does.
+    ///
+    /// # Errors
+    ///
+    /// The writer's, or one that holds the [`Error`] of the connection.
+    ///
+    /// # Cancellation
+    ///
+    /// By the context of the request.
+    pub fn copy_to<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<u64> {
+        let mut n = 0;
+        while let Some(chunk) = self.body.chunk()? {
+            writer.write_all(&chunk)?;
+            n += chunk.len() as u64;
+        }
+        Ok(n)
+    }
+}
+
+impl Read for Response {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buf)
+    }
+}
+
+impl From<http::Response<Body>> for Response {
+    fn from(response: http::Response<Body>) -> Response {
+        let (head, body) = response.into_parts();
+        Response { head, url: String::new(), body }
+    }
+}
+
+impl From<Response> for http::Response<Body> {
+    fn from(response: Response) -> http::Response<Body> {
+        http::Response::from_parts(response.head, response.body)
+    }
+}
+
+impl From<Body> for Response {
+    fn from(body: Body) -> Response {
+        Response::new(body)
+    }
+}
+
+/// A response with this status, whose body is its name.
+impl From<StatusCode> for Response {
+    fn from(status: StatusCode) -> Response {
+        Response::new(status.canonical_reason().unwrap_or("")).with_status(status)
+    }
+}
+
+impl From<&'static str> for Response {
+    fn from(text: &'static str) -> Response {
+        Response::new(text).with_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+    }
+}
+
+impl From<String> for Response {
+    fn from(text: String) -> Response {
+        Response::new(text).with_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+    }
+}
+
+impl From<Vec<u8>> for Response {
+    fn from(bytes: Vec<u8>) -> Response {
+        Response::new(bytes)
+    }
+}
+
+impl From<Bytes> for Response {
+    fn from(bytes: Bytes) -> Response {
+        Response::new(bytes)
+    }
+}
+
+impl From<()> for Response {
+    fn from((): ()) -> Response {
+        Response::new(())
+    }
+}
+
+impl<T: Into<Response>> From<(StatusCode, T)> for Response {
+    fn from((status, response): (StatusCode, T)) -> Response {
+        response.into().with_status(status)
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut response = f.debug_struct("Response");
+        response.field("status", &self.head.status).field("headers", &self.head.headers);
+        response.field("url", &self.url).field("body", &self.body).finish()
+    }
+}

@@ -1,0 +1,500 @@
+//! The server: accepts connections, each served by a goroutine of its own, and stops without breaking off what is under way.
+//!
+//! Stopping: the context that accepting waits under is canceled, the listener is dropped, every connection is told (its driver
+//! is woken, and sees `Stopping`), and the server waits for their goroutines. A connection registers its waker before it looks
+//! whether to stop; who stops sets that before it wakes: one of the two sees the other.
+
+mod connection;
+mod request;
+mod timeout;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use goby::context::{CancelGuard, ContextError};
+use goby::net::{Address, TcpListener, TcpStream};
+use goby::sync::WaitGroup;
+use goby::{Context, try_go};
+use hyper::server::conn::http1;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+pub use request::Request;
+pub use timeout::with_timeout;
+
+use crate::response::Response;
+use crate::stream::Link;
+
+/// How long the server waits when the system has no room for another connection: the first time, and at most (Go's figures).
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves HTTP on `listener`, each connection in a goroutine of its own, until accepting fails.
+///
+/// A handler is a function from [`Request`] to whatever makes a [`Response`]: a response, text, bytes, a status. It is
+/// straight-line code that may park its goroutine, and many run at a time. For time-outs and shutdown there is [`Server`].
+///
+/// ```
+/// use goby::{Context, net::TcpListener};
+/// use goby_http::{Request, StatusCode, get, serve};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let addr = listener.local_addr()?;
+/// goby::go(move || {
+///     serve(listener, |request: Request| match request.path() {
+///         "/hello" => (StatusCode::OK, format!("hello, {}", request.query().unwrap_or("world"))),
+///         path => (StatusCode::NOT_FOUND, format!("there is no {path}")),
+///     })
+/// });
+/// let ctx = Context::background();
+/// assert_eq!(get(&ctx, format!("http://{addr}/hello?you"))?.text()?, "hello, you");
+/// assert_eq!(get(&ctx, format!("http://{addr}/other"))?.status(), 404);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Blocking
+///
+/// Parks the goroutine for as long as it serves.
+///
+/// # Panics
+///
+/// Never: a handler that panics has its connection closed and the panic reported on standard error.
+///
+/// # Errors
+///
+/// When accepting fails for good. That the system has no room for more connections at the moment is waited out.
+pub fn serve<H, R>(listener: TcpListener, handler: H) -> io::Result<()>
+where
+    H: Fn(Request) -> R + Send + Sync + 'static,
+    R: Into<Response>,
+{
+    Server::new(listener)?.serve(handler)
+}
+
+/// A server with its settings, which can be shut down.
+///
+/// ```
+/// use goby::{Context, sync::WaitGroup};
+/// use goby_http::{Request, Server, get};
+/// use std::time::Duration;
+///
+/// let server = Server::bind("127.0.0.1:0")?.idle_timeout(Duration::from_secs(10));
+/// let url = format!("http://{}/", server.local_addr());
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// let serving = goby::go(move || server.serve_ctx(&ctx, |_: Request| "hello"));
+///
+/// assert_eq!(get(&Context::background(), &url)?.text()?, "hello");
+/// cancel.cancel();
+/// serving.join().unwrap()?;
+/// assert!(get(&Context::background(), &url).unwrap_err().is_connect());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    listener: Mutex<Option<TcpListener>>,
+    addr: SocketAddr,
+    settings: Settings,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    protocol: http1::Builder,
+    keep_alive: bool,
+    header_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+}
+
+/// What the server and its connections share.
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    /// A short lock.
+    state: Mutex<State>,
+    /// The goroutines of connections.
+    goroutines: WaitGroup,
+}
+
+#[derive(Default)]
+struct State {
+    /// Ends accepting.
+    accepting: Option<CancelGuard>,
+    /// Ends the contexts of requests.
+    requests: Option<CancelGuard>,
+    connections: HashMap<u64, Entry>,
+    last: u64,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    /// Wakes its driver.
+    waker: Option<Waker>,
+}
+
+/// A connection's registration with its server.
+struct Stopping {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Server {
+    /// Listens at `addr`.
+    ///
+    /// ```
+    /// let server = goby_http::Server::bind("127.0.0.1:0")?;
+    /// assert_ne!(server.local_addr().port(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while a name is looked up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TcpListener::bind`].
+    pub fn bind(addr: impl Into<Address>) -> io::Result<Server> {
+        Server::new(TcpListener::bind(addr)?)
+    }
+
+    /// Makes a server of a listener.
+    ///
+    /// ```
+    /// let listener = goby::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let server = goby_http::Server::new(listener)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell the listener's address.
+    pub fn new(listener: TcpListener) -> io::Result<Server> {
+        let settings = Settings {
+            protocol: http1::Builder::new(),
+            keep_alive: true,
+            header_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Some(Duration::from_secs(120)),
+        };
+        let addr = listener.local_addr()?;
+        Ok(Server { listener: Mutex::new(Some(listener)), addr, settings, shared: Arc::default() })
+    }
+
+    /// Sets how long the head of a request may take to come, from its first byte, or from the beginning of the connection.
+    /// Default: 30 seconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let server = goby_http::Server::bind("127.0.0.1:0")?.header_timeout(Duration::from_secs(5));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Server {
+        self.settings.header_timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a connection may be without a request. Default: 2 minutes.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let server = goby_http::Server::bind("127.0.0.1:0")?.idle_timeout(Duration::from_secs(5));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Server {
+        self.settings.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Sets whether a connection may carry more than one request. Default: true.
+    ///
+    /// ```
+    /// let server = goby_http::Server::bind("127.0.0.1:0")?.keep_alive(false);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn keep_alive(mut self, keep_alive: bool) -> Server {
+        self.settings.keep_alive = keep_alive;
+        self
+    }
+
+    /// Gives the address that is listened at, with the port that the system chose.
+    ///
+    /// ```
+    /// let server = goby_http::Server::bind("127.0.0.1:0")?;
+    /// assert!(server.local_addr().ip().is_loopback());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until the server is [shut down](Server::shutdown), or accepting fails.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use goby_http::{Request, Server, get};
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let url = format!("http://{}/", server.local_addr());
+    /// goby::scope(|scope| {
+    ///     let serving = scope.go(|| server.serve(|_: Request| "hello"));
+    ///     assert_eq!(get(&Context::background(), url).unwrap().text().unwrap(), "hello");
+    ///     server.shutdown(&Context::background()).unwrap();
+    ///     serving.join().unwrap()
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine for as long as it serves.
+    ///
+    /// # Errors
+    ///
+    /// When accepting fails for good, and when the server has served before.
+    pub fn serve<H, R>(&self, handler: H) -> io::Result<()>
+    where
+        H: Fn(Request) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.serve_ctx(&Context::background(), handler)
+    }
+
+    /// Serves until `ctx` is done, then stops as [`shutdown`](Server::shutdown) does: what is under way is finished.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use goby_http::{Request, Server};
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// server.serve_ctx(&ctx, |_: Request| "hello")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine for as long as it serves and until the last connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// When accepting fails for good, and when the server has served before.
+    ///
+    /// # Cancellation
+    ///
+    /// `ctx` ends accepting. It does not end the contexts of requests, which have only its values.
+    pub fn serve_ctx<H, R>(&self, ctx: &Context, handler: H) -> io::Result<()>
+    where
+        H: Fn(Request) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        let Some(listener) = self.listener.lock().take() else {
+            return match self.shared.stopping.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(io::Error::other("the server is serving already")),
+            };
+        };
+        let (accepting, accepting_guard) = ctx.with_cancel();
+        let (requests, requests_guard) = ctx.without_cancel().with_cancel();
+        listener.set_context(Some(&accepting));
+        {
+            let mut state = self.shared.state.lock();
+            state.accepting = Some(accepting_guard);
+            state.requests = Some(requests_guard);
+        }
+        let mut settings = self.settings.clone();
+        settings.protocol = connection::protocol(&settings);
+        let job = Arc::new(Job { handler, settings, shared: self.shared.clone(), requests });
+        let mut pause = FIRST_PAUSE;
+        let result = loop {
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                break Ok(());
+            }
+            match listener.accept() {
+                Ok((stream, addr)) => match job.start(stream, addr) {
+                    Ok(()) => pause = FIRST_PAUSE,
+                    Err(error) => {
+                        eprintln!("goby-http: a connection from {addr} is dropped: {error}; going on in {pause:?}");
+                        pause = self.wait_out(&accepting, pause);
+                    }
+                },
+                Err(_) if accepting.err().is_some() => break Ok(()),
+                Err(error) if passes(&error) => {
+                    eprintln!("goby-http: accepting a connection failed: {error}; trying again in {pause:?}");
+                    pause = self.wait_out(&accepting, pause);
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        drop(listener);
+        self.shared.stop();
+        self.shared.goroutines.wait();
+        result
+    }
+
+    /// Sleeps for a while; gives how long the next time.
+    fn wait_out(&self, accepting: &Context, pause: Duration) -> Duration {
+        // An error means that serving is over; the loop sees it.
+        let _ = goby::time::sleep_ctx(accepting, pause);
+        (pause * 2).min(LONGEST_PAUSE)
+    }
+
+    /// Stops accepting and waits until the connections have ended, or `ctx` is done.
+    ///
+    /// Connections without a request are closed at once, the others after the response that is under way. Those that are
+    /// left when `ctx` is done stay; [`close`](Server::close) ends them.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use goby_http::{Request, Server};
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// server.shutdown(&Context::background()).unwrap();
+    /// server.serve(|_: Request| "never")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until all is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error when it is done first.
+    ///
+    /// # Cancellation
+    ///
+    /// By `ctx`. The server has stopped accepting all the same.
+    pub fn shutdown(&self, ctx: &Context) -> Result<(), ContextError> {
+        let listener = self.listener.lock().take();
+        drop(listener);
+        self.shared.stop();
+        self.shared.goroutines.wait_ctx(ctx)
+    }
+
+    /// Stops accepting and closes all connections, also those that are being served.
+    ///
+    /// The contexts of their requests are canceled. A handler goes on until it notices.
+    ///
+    /// ```
+    /// use goby_http::{Request, Server};
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// server.close();
+    /// server.serve(|_: Request| "never")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn close(&self) {
+        let listener = self.listener.lock().take();
+        drop(listener);
+        self.shared.stop();
+        let (requests, links): (_, Vec<_>) = {
+            let mut state = self.shared.state.lock();
+            (state.requests.take(), state.connections.values().map(|entry| entry.link.clone()).collect())
+        };
+        for link in links {
+            // An error means that it is closed.
+            let _ = link.tcp.shutdown(Shutdown::Both);
+        }
+        // Last, so that no handler that heeds it can still answer.
+        drop(requests);
+    }
+}
+
+/// What every connection of a server needs.
+struct Job<H> {
+    handler: H,
+    settings: Settings,
+    shared: Arc<Shared>,
+    requests: Context,
+}
+
+impl<H> Job<H> {
+    /// Starts the goroutine of a connection.
+    fn start<R>(self: &Arc<Job<H>>, stream: TcpStream, addr: SocketAddr) -> Result<(), String>
+    where
+        H: Fn(Request) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        let link = Link::new(stream);
+        let stopping = self.shared.register(&link);
+        let job = self.clone();
+        try_go(move || {
+            connection::serve(link, addr, &job.handler, job.requests.clone(), &job.settings, &stopping);
+        })
+        .map(drop)
+        .map_err(|error| error.to_string())
+    }
+}
+
+impl Shared {
+    fn register(self: &Arc<Shared>, link: &Arc<Link>) -> Stopping {
+        self.goroutines.add(1);
+        let mut state = self.state.lock();
+        state.last += 1;
+        let id = state.last;
+        state.connections.insert(id, Entry { link: link.clone(), waker: None });
+        drop(state);
+        Stopping { shared: self.clone(), id }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let (accepting, wakers): (_, Vec<_>) = {
+            let mut state = self.state.lock();
+            (state.accepting.take(), state.connections.values_mut().filter_map(|entry| entry.waker.clone()).collect())
+        };
+        drop(accepting);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Stopping {
+    /// Has `waker` woken when the server stops.
+    fn register(&self, waker: Waker) {
+        let mut state = self.shared.state.lock();
+        let old = state.connections.get_mut(&self.id).and_then(|entry| entry.waker.replace(waker));
+        drop(state);
+        drop(old);
+    }
+
+    /// Whether the server stops. Relaxed: `register`'s lock orders it against `stop`.
+    fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        let entry = self.shared.state.lock().connections.remove(&self.id);
+        drop(entry);
+        self.shared.goroutines.done();
+    }
+}
+
+/// Whether an error of accepting is one of the moment: the process or the system has too much open, or the peer left.
+fn passes(error: &io::Error) -> bool {
+    const MOMENTARY: [Errno; 7] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::CONNRESET,
+        Errno::PROTO,
+        // A firewall's.
+        Errno::PERM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| MOMENTARY.contains(&errno))
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = self.shared.state.lock().connections.len();
+        f.debug_struct("Server").field("addr", &self.addr).field("connections", &connections).finish_non_exhaustive()
+    }
+}

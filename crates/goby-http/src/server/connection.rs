@@ -1,0 +1,295 @@
+//! One connection of a server, and the goroutine that serves it.
+//!
+//! hyper's connection is a future; its goroutine polls it in one `block_on` for as long as the connection lives. A handler is
+//! never called by hyper: the service that hyper calls lays the request on a [`Desk`] and waits for a response to lie there, and
+//! the loop below, between two polls, takes the request, calls the handler, which may park, and lays down its response.
+//! In the same way the pieces of a streamed response are fetched between two polls.
+//!
+//! ```text
+//!          poll ───────────────> request on the desk ──> handler ──> response on the desk ──> poll
+//!           │                                                                                  │
+//!           └─ nothing to do: park until the socket is ready, or the server is shut down <─────┘
+//! ```
+//!
+//! Deadlines for reading: `header_timeout` for the rest of a head once some of it has come (and for the first one), `idle_timeout`
+//! between requests, none while a body is read. The one for the next request is set before the response is
+//! sent, so that it only ever moves to later: moving it costs no wake-up.
+
+use std::any::Any;
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use goby::{Context, block_on};
+use http_body::Body as _;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use parking_lot::Mutex;
+
+use super::request::{Loan, Peer, Request};
+use super::{Settings, Stopping};
+use crate::body::{Body, Feeder, Outgoing};
+use crate::error::Error;
+use crate::response::Response;
+use crate::stream::{Link, Stream};
+
+/// hyper's side of a connection.
+pub(super) type Driver = http1::Connection<Stream, Clerk>;
+
+/// Where a request lies until it is handled, and a response until it is sent.
+#[derive(Default)]
+struct Desk {
+    request: Option<http::Request<hyper::body::Incoming>>,
+    response: Option<http::Response<Outgoing>>,
+}
+
+/// What hyper calls: carries between it and the desk.
+pub(super) struct Clerk {
+    desk: Arc<Mutex<Desk>>,
+}
+
+impl Service<http::Request<hyper::body::Incoming>> for Clerk {
+    type Response = http::Response<Outgoing>;
+    type Error = Error;
+    type Future = Awaited;
+
+    fn call(&self, request: http::Request<hyper::body::Incoming>) -> Awaited {
+        self.desk.lock().request = Some(request);
+        Awaited { desk: self.desk.clone() }
+    }
+}
+
+/// A response that is not there yet. It needs no waker: who lays it down polls afterwards.
+pub(super) struct Awaited {
+    desk: Arc<Mutex<Desk>>,
+}
+
+impl Future for Awaited {
+    type Output = Result<http::Response<Outgoing>, Error>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match self.desk.lock().response.take() {
+            Some(response) => Poll::Ready(Ok(response)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// How hyper is set up; the same for all connections of a server.
+pub(super) fn protocol(settings: &Settings) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.keep_alive(settings.keep_alive);
+    // The time-outs are ours; and a client that has said all it has to say may still hear.
+    protocol.header_read_timeout(None).half_close(true);
+    protocol
+}
+
+/// Serves a connection until it ends.
+pub(super) fn serve<H, R>(
+    link: Arc<Link>,
+    addr: SocketAddr,
+    handler: &H,
+    base: Context,
+    settings: &Settings,
+    stopping: &Stopping,
+) where
+    H: Fn(Request) -> R,
+    R: Into<Response>,
+{
+    let desk = Arc::new(Mutex::new(Desk::default()));
+    let clerk = Clerk { desk: desk.clone() };
+    let driver = Box::new(settings.protocol.serve_connection(Stream::new(link.clone(), None), clerk));
+    let mut connection = Connection {
+        desk,
+        driver: Some(driver),
+        peer: Peer::new(link.clone(), addr, base),
+        link,
+        settings,
+        feeder: None,
+        loan: None,
+        requests: 0,
+        name: Name::default(),
+        received: 0,
+        in_head: true,
+        told_to_stop: false,
+        waker: None,
+    };
+    connection.link.tcp.set_read_deadline(after(settings.header_timeout));
+    let ended = block_on(poll_fn(|cx| connection.poll(cx, handler, stopping)));
+    if ended.is_ok() && connection.peer.has_unread() {
+        linger(&connection.link);
+    }
+}
+
+/// Takes what the client still sends, for a moment: closing a socket with unread bytes would have the system tell the client
+/// to forget what it was sent, the response to the request that it is still sending included. The figures are Go's.
+fn linger(link: &Link) {
+    const MOST: u64 = 256 << 10;
+    link.tcp.set_read_deadline(after(Some(Duration::from_millis(500))));
+    // However it ends, it is over.
+    let _ = io::copy(&mut (&link.tcp).take(MOST), &mut io::sink());
+}
+
+struct Connection<'a> {
+    desk: Arc<Mutex<Desk>>,
+    /// Not there while it is on loan.
+    driver: Option<Box<Driver>>,
+    peer: Arc<Peer>,
+    link: Arc<Link>,
+    settings: &'a Settings,
+    /// The rest of the response that is being sent.
+    feeder: Option<Feeder>,
+    /// The loan of the request that the response answers, if it had a body.
+    loan: Option<Arc<Loan>>,
+    requests: u64,
+    /// What the last request asks for, for a report should its handler panic.
+    name: Name,
+    /// Bytes received when the last request was complete.
+    received: u64,
+    /// Part of a head has come.
+    in_head: bool,
+    told_to_stop: bool,
+    /// What `stopping` wakes.
+    waker: Option<Waker>,
+}
+
+impl Connection<'_> {
+    fn poll<H, R>(&mut self, cx: &mut TaskContext<'_>, handler: &H, stopping: &Stopping) -> Poll<Result<(), Ended>>
+    where
+        H: Fn(Request) -> R,
+        R: Into<Response>,
+    {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            stopping.register(cx.waker().clone());
+            self.waker = Some(cx.waker().clone());
+        }
+        loop {
+            let driver = self.driver.as_mut().expect("it is on loan only during calls");
+            if stopping.is_stopping() && !self.told_to_stop {
+                self.told_to_stop = true;
+                Pin::new(&mut **driver).graceful_shutdown();
+            }
+            if let Poll::Ready(ended) = Pin::new(&mut **driver).poll(cx) {
+                return Poll::Ready(ended.map_err(|error| self.explain(&error)));
+            }
+            let request = self.desk.lock().request.take();
+            if let Some(request) = request {
+                self.handle(request, handler)?;
+                // A client that sends one request after the other would never let other goroutines run.
+                goby::checkpoint();
+            } else if self.feeder.as_ref().is_some_and(Feeder::is_wanted) {
+                self.feed()?;
+            } else if !self.in_head && self.link.received() != self.received {
+                // The head has to be complete in time: look again, with that deadline.
+                self.in_head = true;
+                self.link.tcp.set_read_deadline(after(self.settings.header_timeout));
+            } else {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn handle<H, R>(&mut self, request: http::Request<hyper::body::Incoming>, handler: &H) -> Result<(), Ended>
+    where
+        H: Fn(Request) -> R,
+        R: Into<Response>,
+    {
+        self.requests += 1;
+        self.peer.begin(self.requests);
+        self.loan = None;
+        if !request.body().is_end_stream() {
+            self.loan = Some(Arc::default());
+            self.link.tcp.set_read_deadline(None);
+        }
+        self.name = Name(request.method().clone(), request.uri().clone());
+        let request = Request::new(request, self.loan.clone(), &self.peer, self.requests);
+        let response = self.call(|| handler(request).into())?;
+        let (head, body) = http::Response::<Body>::from(response).into_parts();
+        let (outgoing, feeder) = body.into_outgoing();
+        self.feeder = feeder;
+        if self.feeder.is_none() {
+            self.finish();
+        }
+        self.desk.lock().response = Some(http::Response::from_parts(head, outgoing));
+        Ok(())
+    }
+
+    /// Gets the next piece of the response's body.
+    fn feed(&mut self) -> Result<(), Ended> {
+        let mut feeder = self.feeder.take().expect("called only if there is one");
+        let (more, feeder) = self.call(move || (feeder.supply(), feeder))?;
+        if more {
+            self.feeder = Some(feeder);
+        } else {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    /// Calls user code, which may park, panic, and read the request's body.
+    fn call<T>(&mut self, f: impl FnOnce() -> T) -> Result<T, Ended> {
+        if let Some(loan) = &self.loan {
+            loan.lend(self.driver.take().expect("it is lent once"));
+        }
+        let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+            report(self.peer.addr, &self.name, &*payload);
+            Ended
+        });
+        if let Some(loan) = &self.loan {
+            self.driver = Some(loan.take_back().ok_or(Ended)?);
+        }
+        result
+    }
+
+    /// Most errors are the client's: it has gone away, or does not speak HTTP. Those of a handler's response are worth a word.
+    fn explain(&self, error: &hyper::Error) -> Ended {
+        if error.is_user() {
+            let (addr, Name(method, uri)) = (self.peer.addr, &self.name);
+            let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
+            eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {error}{cause}; connection closed");
+        }
+        Ended
+    }
+
+    /// There is nothing more to be asked of the handler: what remains is to send, and to wait for the next request.
+    fn finish(&mut self) {
+        self.peer.end();
+        self.received = self.link.received();
+        self.in_head = false;
+        self.link.tcp.set_read_deadline(after(self.settings.idle_timeout));
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.peer.end();
+    }
+}
+
+/// The connection has ended other than by agreement.
+struct Ended;
+
+/// Method and target of a request.
+#[derive(Default)]
+struct Name(http::Method, http::Uri);
+
+fn after(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| goby::now().checked_add(timeout))
+}
+
+/// Says that a handler panicked, as the panic hook has said where.
+#[cold]
+fn report(addr: SocketAddr, Name(method, uri): &Name, payload: &(dyn Any + Send)) {
+    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message.as_str(),
+        _ => "no message",
+    };
+    eprintln!("goby-http: panic while handling {method} {uri} from {addr}: {message}; connection closed");
+}

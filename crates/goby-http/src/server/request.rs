@@ -1,0 +1,454 @@
+//! What a handler gets: the head of a request, its body as it comes, and a context of its own.
+//!
+//! While a handler runs, nobody polls its connection: the goroutine that would is running the handler. So a body that is
+//! still on its way takes the connection along ([`Loan`]): reading the body drives it, from whatever goroutine reads. When the
+//! handler has returned, the connection goes back, and who still reads is served by its driver.
+//!
+//! A context is made only for a request that asks for it, and only then the socket is watched for the client going away.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+
+use bytes::Bytes;
+use goby::context::CancelGuard;
+use goby::{Context, block_on};
+use http::{HeaderMap, Method, Uri, Version};
+use http_body::Body as _;
+use parking_lot::Mutex;
+
+use super::connection::Driver;
+use crate::body::{Body, Source};
+use crate::error::{Error, Phase};
+use crate::stream::Link;
+
+/// A request, as its handler gets it.
+///
+/// The body is streamed: it comes as it is read ([`Read`], [`reader`](Request::reader)), or all at once
+/// ([`bytes`](Request::bytes), [`text`](Request::text)).
+///
+/// ```
+/// use goby::{Context, net::TcpListener};
+/// use goby_http::{Client, Method, Request, Response, StatusCode, serve};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let url = format!("http://{}/sum", listener.local_addr()?);
+/// goby::go(move || {
+///     serve(listener, |request: Request| match (request.method(), request.path()) {
+///         (&Method::POST, "/sum") => {
+///             let sum: u64 = request.text().unwrap().split('+').map(|n| n.parse::<u64>().unwrap()).sum();
+///             Response::from(sum.to_string())
+///         }
+///         _ => Response::from(StatusCode::NOT_FOUND),
+///     })
+/// });
+/// let response = Client::new().post(&Context::background(), url, "1+2+3")?;
+/// assert_eq!(response.text()?, "6");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Blocking
+///
+/// Reading the body parks the goroutine until more has come.
+pub struct Request {
+    head: http::request::Parts,
+    body: Body,
+    remote_addr: SocketAddr,
+    ticket: Ticket,
+}
+
+impl Request {
+    pub(super) fn new(
+        request: http::Request<hyper::body::Incoming>,
+        loan: Option<Arc<Loan>>,
+        peer: &Arc<Peer>,
+        number: u64,
+    ) -> Request {
+        let (head, incoming) = request.into_parts();
+        let body = match loan {
+            None => Body::empty(),
+            Some(loan) => Body::from_source(Incoming { complete: false, incoming, loan, peer: peer.clone() }),
+        };
+        let ticket = Ticket { peer: peer.clone(), number, ctx: OnceCell::new() };
+        Request { head, body, remote_addr: peer.addr, ticket }
+    }
+
+    /// Tells the method.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.method(), "GET");
+    /// # });
+    /// ```
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Gives the target of the request, as the client wrote it: path and query.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.uri(), "/path?a=b");
+    /// # });
+    /// ```
+    pub fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    /// Gives the path that is asked for.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.path(), "/path");
+    /// # });
+    /// ```
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// Gives what follows the `?`, if there is one.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.query(), Some("a=b"));
+    /// # });
+    /// ```
+    pub fn query(&self) -> Option<&str> {
+        self.head.uri.query()
+    }
+
+    /// Gives the headers.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert!(request.headers().contains_key("host"));
+    /// # });
+    /// ```
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Tells the version of the protocol.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.version(), http::Version::HTTP_11);
+    /// # });
+    /// ```
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// Tells where the request comes from.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert!(request.remote_addr().ip().is_loopback());
+    /// # });
+    /// ```
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.remote_addr
+    }
+
+    /// Gives a context that is done when the handler's response has been sent, or when the client has gone away.
+    ///
+    /// That it has gone away cannot be seen behind bytes that it sent before and nobody has read: those of the body, or of its
+    /// next request.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// let ctx = request.context();
+    /// assert!(ctx.err().is_none());
+    /// # });
+    /// ```
+    pub fn context(&self) -> &Context {
+        self.ticket.ctx.get_or_init(|| self.ticket.peer.context(self.ticket.number))
+    }
+
+    /// Replaces the context, by one that descends from it.
+    pub(super) fn set_context(&mut self, ctx: Context) {
+        self.ticket.ctx = OnceCell::from(ctx);
+    }
+
+    /// Gives the body, to read from.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|mut request| {
+    /// assert!(request.reader().is_empty());
+    /// # });
+    /// ```
+    pub fn reader(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// Takes the body.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.into_body().len(), Some(0));
+    /// # });
+    /// ```
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// Reads the body to its end.
+    ///
+    /// It may be of any size: [`reader`](Request::reader) and [`Read::take`] set a limit.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.bytes().unwrap(), "");
+    /// # });
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// The connection's; a body that is shorter than announced is one.
+    pub fn bytes(self) -> Result<Bytes, Error> {
+        self.body.bytes()
+    }
+
+    /// Reads the body to its end, as UTF-8 text.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert_eq!(request.text().unwrap(), "");
+    /// # });
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bytes`](Request::bytes), and when it is not UTF-8.
+    pub fn text(self) -> Result<String, Error> {
+        self.body.text()
+    }
+}
+
+impl Read for Request {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buf)
+    }
+}
+
+impl From<Request> for http::Request<Body> {
+    fn from(request: Request) -> http::Request<Body> {
+        http::Request::from_parts(request.head, request.body)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut request = f.debug_struct("Request");
+        request.field("method", &self.head.method).field("uri", &self.head.uri).field("headers", &self.head.headers);
+        request.field("remote_addr", &self.remote_addr).field("body", &self.body).finish()
+    }
+}
+
+/// The client of a connection, as its requests share it.
+pub(super) struct Peer {
+    pub(super) link: Arc<Link>,
+    pub(super) addr: SocketAddr,
+    /// What the contexts of requests descend from.
+    pub(super) base: Context,
+    /// A body was left unread. Relaxed: looked at when the connection is over, which hyper has told everybody.
+    unread: AtomicBool,
+    context: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// The request that is being handled.
+    number: u64,
+    guard: Option<CancelGuard>,
+}
+
+/// The right of a request to a context.
+struct Ticket {
+    peer: Arc<Peer>,
+    number: u64,
+    ctx: OnceCell<Context>,
+}
+
+impl Peer {
+    pub(super) fn new(link: Arc<Link>, addr: SocketAddr, base: Context) -> Arc<Peer> {
+        Arc::new(Peer { link, addr, base, unread: AtomicBool::new(false), context: Mutex::default() })
+    }
+
+    /// Whether a client may still be sending what nobody will read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Notes which request is being handled, before its handler is called.
+    pub(super) fn begin(&self, number: u64) {
+        self.context.lock().number = number;
+    }
+
+    /// Cancels the context of the request that was being handled, if it has one.
+    pub(super) fn end(&self) {
+        let guard = {
+            let mut current = self.context.lock();
+            current.number = 0;
+            current.guard.take()
+        };
+        drop(guard);
+    }
+
+    fn context(self: &Arc<Peer>, number: u64) -> Context {
+        let (ctx, guard) = self.base.with_cancel();
+        let refused = {
+            let mut current = self.context.lock();
+            if current.number == number { current.guard.replace(guard) } else { Some(guard) }
+        };
+        // The request is over: so is its context.
+        if refused.is_none() {
+            // The deadline that stands is that for the next request's head.
+            self.link.tcp.set_read_deadline(None);
+            self.watch(number);
+        }
+        drop(refused);
+        ctx
+    }
+
+    /// Watches for the client going away.
+    fn watch(self: &Arc<Peer>, number: u64) {
+        Arc::new(Watch { peer: Arc::downgrade(self), number }).look();
+    }
+
+    /// Watches again, after a read has taken the place of the watch.
+    fn watch_again(self: &Arc<Peer>) {
+        let number = {
+            let current = self.context.lock();
+            current.guard.as_ref().map(|_| current.number)
+        };
+        if let Some(number) = number {
+            self.watch(number);
+        }
+    }
+
+    fn gone(&self, number: u64) {
+        let guard = {
+            let mut current = self.context.lock();
+            if current.number == number { current.guard.take() } else { None }
+        };
+        drop(guard);
+    }
+}
+
+/// Woken when there is something to read, looks whether it is the end. The socket holds it; so it does not hold the socket.
+struct Watch {
+    peer: Weak<Peer>,
+    number: u64,
+}
+
+impl Watch {
+    fn look(self: Arc<Watch>) {
+        let Some(peer) = self.peer.upgrade() else { return };
+        let number = self.number;
+        let waker = Waker::from(self);
+        match peer.link.tcp.poll_peek(&mut TaskContext::from_waker(&waker), &mut [0]) {
+            Poll::Ready(Ok(0) | Err(_)) => peer.gone(number),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+    }
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Watch>) {
+        self.look();
+    }
+}
+
+/// A connection on loan to the body of a request.
+#[derive(Default)]
+pub(super) struct Loan {
+    /// A short lock: held for a poll, which does not park.
+    lent: Mutex<Option<Box<Driver>>>,
+}
+
+impl Loan {
+    pub(super) fn lend(&self, driver: Box<Driver>) {
+        *self.lent.lock() = Some(driver);
+    }
+
+    /// Gives the connection back, unless it has ended.
+    pub(super) fn take_back(&self) -> Option<Box<Driver>> {
+        self.lent.lock().take()
+    }
+
+    /// Drives the connection, if it is on loan.
+    fn drive(&self, cx: &mut TaskContext<'_>) {
+        let mut lent = self.lent.lock();
+        if lent.as_mut().is_some_and(|driver| Pin::new(&mut **driver).poll(cx).is_ready()) {
+            // Dropping it tells the body.
+            let ended = lent.take();
+            drop(lent);
+            drop(ended);
+        }
+    }
+}
+
+/// The body of a request, as it comes.
+struct Incoming {
+    complete: bool,
+    incoming: hyper::body::Incoming,
+    loan: Arc<Loan>,
+    peer: Arc<Peer>,
+}
+
+impl Source for Incoming {
+    fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let (incoming, loan) = (&mut self.incoming, &self.loan);
+            let frame = block_on(poll_fn(|cx| {
+                // With this goroutine's waker: another one may drive the connection, too.
+                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                if polled.is_ready() {
+                    return polled;
+                }
+                loan.drive(cx);
+                Pin::new(&mut *incoming).poll_frame(cx)
+            }));
+            match frame {
+                None => {
+                    self.complete = true;
+                    self.peer.watch_again();
+                    return Ok(None);
+                }
+                Some(Err(error)) => return Err(Error::of_io(Phase::RequestBody, error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    // Nothing, or trailers, which are not kept.
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.complete && !self.incoming.is_end_stream() {
+            self.peer.unread.store(true, Ordering::Relaxed);
+        }
+    }
+}

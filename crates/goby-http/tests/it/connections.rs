@@ -1,0 +1,259 @@
+//! Which requests share a connection, and what happens when it turns out to be closed.
+
+use std::io::Write;
+use std::time::Duration;
+
+use goby::{chan, num_goroutines, scope};
+use goby_http::{Body, Client, Request, Response};
+
+use crate::support::{PATIENCE, Script, Site, answer, background, read_head, read_to_close, wait_until, with_workers};
+
+#[test]
+fn requests_one_after_the_other_share_a_connection() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| match request.path() {
+            "/empty" => Response::new(()),
+            "/streamed" => Response::new(Body::from_chunks(["a", "b", "c"])),
+            "/large" => Response::new(vec![b'x'; 1 << 20]),
+            _ => Response::from("hello"),
+        });
+        let client = Client::new();
+        for _ in 0..10 {
+            for path in ["/", "/empty", "/streamed", "/large"] {
+                client.get(&background(), site.url(path)).unwrap().bytes().unwrap();
+            }
+            assert_eq!(client.post(&background(), site.url("/"), "body").unwrap().text().unwrap(), "hello");
+            let head = http::Request::head(site.url("/large")).body(Body::empty()).unwrap();
+            let head = client.request(&background(), head).unwrap();
+            assert_eq!(head.headers()["content-length"], (1 << 20).to_string());
+            assert_eq!(head.bytes().unwrap(), "");
+        }
+        assert_eq!(site.connections(), 1);
+    });
+}
+
+#[test]
+fn a_response_without_a_body_frees_its_connection_at_once() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| ());
+        let client = Client::new();
+        let first = client.get(&background(), site.url("/")).unwrap();
+        let second = client.get(&background(), site.url("/")).unwrap();
+        assert_eq!(site.connections(), 1);
+        drop((first, second));
+    });
+}
+
+#[test]
+fn a_response_under_way_keeps_its_connection() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let client = Client::new();
+        let first = client.get(&background(), site.url("/")).unwrap();
+        let second = client.get(&background(), site.url("/")).unwrap();
+        assert_eq!(site.connections(), 2);
+        assert_eq!(first.text().unwrap(), "hello");
+        assert_eq!(second.text().unwrap(), "hello");
+    });
+}
+
+#[test]
+fn a_response_dropped_early_closes_its_connection() {
+    with_workers(|| {
+        let (closed, closes) = chan::unbounded();
+        let script = Script::start(move |_, mut stream| {
+            read_head(&stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
+            read_to_close(&stream);
+            closed.send(()).unwrap();
+        });
+        let client = Client::new();
+        let response = client.get(&background(), script.url("/")).unwrap();
+        assert_eq!(response.content_length(), Some(10));
+        drop(response);
+        closes.recv().unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_says_so_gets_a_connection_for_each_request() {
+    with_workers(|| {
+        let site = Site::start_with(|server| server.keep_alive(false), |_: Request| "hello");
+        let client = Client::new();
+        for n in 1..=3 {
+            let response = client.get(&background(), site.url("/")).unwrap();
+            assert_eq!(response.headers()["connection"], "close");
+            assert_eq!(response.text().unwrap(), "hello");
+            assert_eq!(site.connections(), n);
+        }
+    });
+}
+
+/// The server closes the connection after each response, without a word. The next request finds out, and takes another.
+#[test]
+fn a_connection_closed_while_idle_costs_no_request() {
+    with_workers(|| {
+        let (closed, closes) = chan::bounded(0);
+        let script = Script::start(move |_, stream| {
+            answer(&stream, "hello");
+            drop(stream);
+            closed.send(()).unwrap();
+        });
+        let client = Client::new();
+        for method in ["GET", "POST", "DELETE", "GET"] {
+            for body in [Body::empty(), Body::from_reader(&b""[..])] {
+                let request = http::Request::builder().method(method).uri(script.url("/")).body(body).unwrap();
+                assert_eq!(client.request(&background(), request).unwrap().text().unwrap(), "hello");
+                closes.recv().unwrap();
+            }
+        }
+    });
+}
+
+/// The server closes the connection upon the second request: only one that may be made twice is.
+#[test]
+fn a_connection_closed_by_the_request_costs_those_that_may_not_be_repeated() {
+    with_workers(|| {
+        let script = Script::start(move |n, stream| {
+            answer(&stream, &format!("connection {n}"));
+            read_head(&stream);
+        });
+        let get = |client: &Client| client.get(&background(), script.url("/")).unwrap().text().unwrap();
+        let client = Client::new();
+        assert_eq!(get(&client), "connection 0");
+        assert_eq!(get(&client), "connection 1");
+        let error = client.post(&background(), script.url("/"), "body").unwrap_err();
+        assert!(error.is_request() && !error.is_connect(), "{error:?}");
+        assert_eq!(error.to_string(), "no response");
+        assert_eq!(get(&client), "connection 2");
+        // A first request on a connection is not made again.
+        drop(client);
+    });
+}
+
+#[test]
+fn a_connection_closed_by_the_first_request_is_an_error() {
+    with_workers(|| {
+        let (seen, sees) = chan::unbounded();
+        let script = Script::start(move |n, stream| {
+            read_head(&stream);
+            seen.send(n).unwrap();
+        });
+        let error = Client::new().get(&background(), script.url("/")).unwrap_err();
+        assert!(error.is_request());
+        drop(script);
+        assert_eq!(sees.iter().collect::<Vec<_>>(), [0]);
+    });
+}
+
+#[test]
+fn c347_requests_wait_for_the_one_connection_that_is_allowed() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let client = Client::builder().max_connections_per_host(1).build().unwrap();
+        let fetch = || assert_eq!(client.get(&background(), site.url("/")).unwrap().text().unwrap(), "hello");
+        scope(|s| {
+            for _ in 0..10 {
+                s.go(fetch);
+            }
+        });
+        assert_eq!(site.connections(), 1);
+        client.close_idle();
+        fetch();
+        assert_eq!(site.connections(), 2);
+    });
+}
+
+#[test]
+fn a_connection_that_fails_makes_room_for_those_who_wait() {
+    with_workers(|| {
+        let script = Script::start(|n, stream| {
+            if n % 2 == 0 {
+                read_head(&stream);
+            } else {
+                answer(&stream, "hello");
+            }
+        });
+        let client = Client::builder().max_connections_per_host(1).build().unwrap();
+        let results = scope(|s| {
+            let requests: Vec<_> = (0..20)
+                .map(|_| s.go(|| client.post(&background(), script.url("/"), "body").and_then(Response::text)))
+                .collect();
+            requests.into_iter().map(|request| request.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(results.iter().any(Result::is_ok));
+        for result in results {
+            match result {
+                Ok(text) => assert_eq!(text, "hello"),
+                Err(error) => assert!(error.is_request(), "{error:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn at_most_so_many_connections_are_kept() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let client = Client::builder().max_idle_per_host(1).build().unwrap();
+        let two_at_once = || {
+            let first = client.get(&background(), site.url("/")).unwrap();
+            let second = client.get(&background(), site.url("/")).unwrap();
+            (first.text().unwrap(), second.text().unwrap())
+        };
+        two_at_once();
+        assert_eq!(site.connections(), 2);
+        two_at_once();
+        assert_eq!(site.connections(), 3);
+    });
+}
+
+#[test]
+fn idle_connections_are_closed_in_time() {
+    with_workers(|| {
+        let (closed, closes) = chan::bounded(1);
+        let script = Script::start(move |_, stream| {
+            answer(&stream, "hello");
+            read_to_close(&stream);
+            closed.send(()).unwrap();
+        });
+        let client = Client::builder().idle_timeout(Duration::from_millis(5)).build().unwrap();
+        client.get(&background(), script.url("/")).unwrap().text().unwrap();
+        assert!(closes.recv_timeout(PATIENCE).is_ok());
+    });
+}
+
+#[test]
+fn the_connections_are_closed_with_the_client() {
+    with_workers(|| {
+        let (closed, closes) = chan::bounded(1);
+        let script = Script::start(move |_, stream| {
+            answer(&stream, "hello");
+            read_to_close(&stream);
+            closed.send(()).unwrap();
+        });
+        let client = Client::new();
+        let response = client.get(&background(), script.url("/")).unwrap();
+        drop(client);
+        // The response outlives its client.
+        assert_eq!(response.text().unwrap(), "hello");
+        closes.recv().unwrap();
+    });
+}
+
+#[test]
+fn c351_many_requests_leave_no_goroutine() {
+    with_workers(|| {
+        let start = num_goroutines();
+        let site = Site::start(|_: Request| "hello");
+        let client = Client::new();
+        scope(|s| {
+            for _ in 0..25 {
+                s.go(|| client.get(&background(), site.url("/")).unwrap().text().unwrap());
+            }
+        });
+        client.close_idle();
+        // What is left is the server's own.
+        wait_until("the connections to end", || num_goroutines() <= start + 1);
+    });
+}

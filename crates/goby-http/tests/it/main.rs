@@ -1,0 +1,14 @@
+//! The integration tests of goby-http, one binary. All sockets are on this machine's loopback address.
+//!
+//! Each test runs its body on runtimes of 1, 2 and 4 workers through [`support::with_workers`], which also checks that no
+//! goroutine is left behind. Tests named `c329_…` follow the lines of the conformance list by number.
+
+mod support;
+
+mod bodies;
+mod cancellation;
+mod connections;
+mod redirects;
+mod server;
+mod shutdown;
+mod tls;

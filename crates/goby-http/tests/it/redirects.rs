@@ -1,0 +1,155 @@
+//! Redirects: which are followed, and with what.
+
+use goby_http::{Body, Client, Request, Response, StatusCode};
+
+use crate::support::{Script, Site, answer, background, with_workers};
+
+/// Answers `/status/target` with that status and a redirect to `/target`, all else with what was asked for.
+fn site() -> Site {
+    Site::start(|request: Request| {
+        if let Some((status, target)) = request.path()[1..].split_once('/') {
+            let status = StatusCode::from_bytes(status.as_bytes()).unwrap();
+            return Response::redirect(&format!("/{target}")).with_status(status);
+        }
+        let what = format!("{} {}", request.method(), request.path());
+        let kind = request.headers().get("content-type").map_or("no type", |kind| kind.to_str().unwrap()).to_owned();
+        Response::new(format!("{what} {kind} {:?}", request.text().unwrap()))
+    })
+}
+
+fn fetch(client: &Client, method: &str, url: &str, body: impl Into<Body>) -> Response {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(url)
+        .header("content-type", "text/plain")
+        .body(body.into())
+        .unwrap();
+    client.request(&background(), request).unwrap()
+}
+
+#[test]
+fn redirects_are_followed_to_the_end() {
+    with_workers(|| {
+        let site = site();
+        let client = Client::new();
+        let response = client.get(&background(), site.url("/301/302/303/307/308/end")).unwrap();
+        assert_eq!(response.url(), site.url("/end"));
+        assert_eq!(response.text().unwrap(), "GET /end no type \"\"");
+        assert_eq!(site.connections(), 1);
+    });
+}
+
+#[test]
+fn the_status_decides_about_method_and_body() {
+    with_workers(|| {
+        let site = site();
+        let client = Client::new();
+        for status in [301, 302, 303] {
+            let response = fetch(&client, "POST", &site.url(&format!("/{status}/end")), "body");
+            assert_eq!(response.text().unwrap(), "GET /end no type \"\"");
+        }
+        for status in [307, 308] {
+            let response = fetch(&client, "POST", &site.url(&format!("/{status}/end")), "body");
+            assert_eq!(response.text().unwrap(), "POST /end text/plain \"body\"");
+        }
+        assert_eq!(fetch(&client, "HEAD", &site.url("/302/end"), ()).status(), 200);
+    });
+}
+
+#[test]
+fn a_streamed_body_cannot_be_sent_again() {
+    with_workers(|| {
+        let site = site();
+        let client = Client::new();
+        let body = || Body::from_reader(&b"body"[..]);
+        assert_eq!(fetch(&client, "POST", &site.url("/307/end"), body()).status(), 307);
+        // Where it need not be, the redirect is followed.
+        assert_eq!(fetch(&client, "POST", &site.url("/303/end"), body()).text().unwrap(), "GET /end no type \"\"");
+    });
+}
+
+#[test]
+fn ten_redirects_are_followed_and_no_more() {
+    with_workers(|| {
+        let site = site();
+        let ten = "/302".repeat(10);
+        let client = Client::new();
+        assert_eq!(client.get(&background(), site.url(&format!("{ten}/end"))).unwrap().status(), 200);
+        let error = client.get(&background(), site.url(&format!("/302{ten}/end"))).unwrap_err();
+        assert!(error.is_redirect() && error.is_too_many_redirects());
+        assert_eq!(error.to_string(), "stopped after 10 redirects");
+    });
+}
+
+#[test]
+fn redirects_can_be_turned_off() {
+    with_workers(|| {
+        let site = site();
+        let client = Client::builder().redirects(0).build().unwrap();
+        let response = client.get(&background(), site.url("/302/end")).unwrap();
+        assert_eq!(response.status(), 302);
+        assert_eq!(response.headers()["location"], "/end");
+        assert_eq!(response.url(), site.url("/302/end"));
+    });
+}
+
+#[test]
+fn an_invalid_target_is_an_error() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| Response::redirect("gopher://elsewhere.example/"));
+        let error = Client::new().get(&background(), site.url("/")).unwrap_err();
+        assert!(error.is_redirect() && !error.is_too_many_redirects());
+        assert_eq!(error.to_string(), "invalid redirect target \"gopher://elsewhere.example/\"");
+    });
+}
+
+#[test]
+fn secrets_do_not_go_to_another_origin() {
+    with_workers(|| {
+        let seen = |request: Request| {
+            let has = |name| request.headers().contains_key(name);
+            format!(
+                "authorization {}, x-color {}, host {:?}",
+                has("authorization"),
+                has("x-color"),
+                request.headers()["host"]
+            )
+        };
+        let other = Site::start(seen);
+        let target = other.url("/");
+        let site = Site::start(move |request: Request| match request.path() {
+            "/other" => Response::redirect(&target),
+            "/same" => Response::redirect("/end"),
+            _ => Response::from(seen(request)),
+        });
+        let client = Client::new();
+        let fetch = |path| {
+            let request =
+                http::Request::get(site.url(path)).header("authorization", "secret").header("x-color", "blue");
+            client.request(&background(), request.body(Body::empty()).unwrap()).unwrap().text().unwrap()
+        };
+        let (here, there) = (site.addr().to_string(), other.addr().to_string());
+        assert_eq!(fetch("/same"), format!("authorization true, x-color true, host {here:?}"));
+        assert_eq!(fetch("/other"), format!("authorization false, x-color true, host {there:?}"));
+    });
+}
+
+/// A redirect whose body is long costs its connection, not the time to read it.
+#[test]
+fn the_body_of_a_redirect_is_not_waited_for() {
+    with_workers(|| {
+        let script = Script::start(|n, stream| {
+            use std::io::Write;
+            if n == 0 {
+                crate::support::read_head(&stream);
+                { &stream }
+                    .write_all(b"HTTP/1.1 302 Found\r\nLocation: /end\r\nContent-Length: 1000000\r\n\r\nsome")
+                    .unwrap();
+                crate::support::read_to_close(&stream);
+            } else {
+                answer(&stream, "end");
+            }
+        });
+        assert_eq!(Client::new().get(&background(), script.url("/")).unwrap().text().unwrap(), "end");
+    });
+}

@@ -1,0 +1,231 @@
+//! What all tests share: runtimes of several sizes with a leak check, a watchdog, servers that are gone when a test ends, and
+//! servers that speak by script.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goby::context::CancelGuard;
+use goby::net::{TcpListener, TcpStream};
+use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
+use goby_http::{Request, Response, Server};
+
+/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The minimum for "still blocked".
+pub(crate) const MOMENT: Duration = Duration::from_millis(2);
+
+/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
+pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
+    for workers in [1, 2, 4] {
+        let _watchdog = Watchdog::start(workers);
+        let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
+        runtime.run(|| {
+            let start = num_goroutines();
+            test();
+            wait_until("the goroutines of the test to end", || num_goroutines() <= start);
+        });
+    }
+}
+
+/// Polls until `condition` holds, giving way to others in between. For what no channel can tell, such as a count.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        goby::time::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Parks for at least `time`: the minimum of a negative check ("after 2 ms still blocked").
+pub(crate) fn pause(time: Duration) {
+    goby::time::sleep(time);
+}
+
+/// A context that is never done.
+pub(crate) fn background() -> Context {
+    Context::background()
+}
+
+/// A server in a goroutine of its own, shut down when dropped.
+pub(crate) struct Site {
+    addr: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    cancel: Option<CancelGuard>,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Site {
+    pub(crate) fn start<R: Into<Response>>(handler: impl Fn(Request) -> R + Send + Sync + 'static) -> Site {
+        Site::start_with(|server| server, handler)
+    }
+
+    pub(crate) fn start_with<R: Into<Response>>(
+        set_up: impl FnOnce(Server) -> Server,
+        handler: impl Fn(Request) -> R + Send + Sync + 'static,
+    ) -> Site {
+        let server = set_up(Server::bind("127.0.0.1:0").unwrap());
+        let addr = server.local_addr();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let peers = goby::sync::Mutex::new(std::collections::HashSet::new());
+        let counter = connections.clone();
+        let serving = go(move || {
+            server.serve_ctx(&ctx, move |request: Request| {
+                if peers.lock().insert(request.remote_addr()) {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+                handler(request)
+            })
+        });
+        Site { addr, connections, cancel: Some(cancel), serving: Some(serving) }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Over how many connections requests have come.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Tells the server to stop.
+    pub(crate) fn stop(&mut self) {
+        self.cancel = None;
+    }
+
+    /// Waits until the server has stopped.
+    pub(crate) fn join(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.join().expect("the server does not panic").expect("the server does not fail");
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.stop();
+            self.join();
+        }
+    }
+}
+
+/// A server that does what `script` does with each connection, one after the other.
+pub(crate) struct Script {
+    addr: SocketAddr,
+    cancel: Option<CancelGuard>,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Script {
+    pub(crate) fn start(mut script: impl FnMut(usize, TcpStream) + Send + 'static) -> Script {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let running = go(move || {
+            listener.set_context(Some(&ctx));
+            for n in 0.. {
+                match listener.accept() {
+                    Ok((stream, _)) => script(n, stream),
+                    Err(_) => break,
+                }
+            }
+        });
+        Script { addr, cancel: Some(cancel), running: Some(running) }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.cancel = None;
+            self.running.take().expect("dropped once").join().expect("the script does not panic");
+        }
+    }
+}
+
+/// Reads one head, up to the empty line. Empty if the other side has closed.
+pub(crate) fn read_head(mut stream: impl Read) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Answers one request with `body`, and keeps the connection.
+pub(crate) fn answer(mut stream: impl Read + Write, body: &str) {
+    assert_ne!(read_head(&mut stream), "");
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream.flush().unwrap();
+}
+
+/// Waits until the other side has closed the connection.
+pub(crate) fn read_to_close(mut stream: impl Read) {
+    let mut rest = Vec::new();
+    // A reset is a close, too.
+    let _ = stream.read_to_end(&mut rest);
+}
+
+/// Runs the test named `test` again, alone in a child process, and checks that it passes there. Returns what the child wrote to
+/// its standard error, or `None` in the child, which then does the work.
+pub(crate) fn rerun_alone(test: &str) -> Option<String> {
+    const CHILD: &str = "GOBY_HTTP_TEST_CHILD";
+    if std::env::var(CHILD).is_ok_and(|child| child == test) {
+        return None;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
+    assert!(stdout.contains("1 passed"), "the child did not run {test}");
+    Some(stderr.into_owned())
+}
+
+/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure with a name.
+struct Watchdog {
+    /// Dropped when the test ends, which ends the watching thread.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(workers: usize) -> Watchdog {
+        let (alive, ended) = mpsc::channel::<()>();
+        let test = thread::current().name().unwrap_or("unnamed").to_owned();
+        let limit = std::env::var("GOBY_TEST_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
+        let limit = Duration::from_secs(limit.unwrap_or(150));
+        thread::spawn(move || {
+            if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("watchdog: {test} with {workers} workers has not ended after {limit:?}");
+                std::process::abort();
+            }
+        });
+        Watchdog { _alive: alive }
+    }
+}

@@ -1,0 +1,149 @@
+//! HTTPS: rustls on both sides, certificates made here. The server is straight-line code over a goby socket.
+
+use std::error::Error as _;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use goby::net::TcpStream;
+use goby_http::{Body, Client};
+use rcgen::CertifiedKey;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::support::{Script, answer, background, read_head, with_workers};
+
+type Tls = StreamOwned<ServerConnection, TcpStream>;
+
+/// A certificate for these names, and a server's configuration that uses it.
+fn certificate(names: &[&str]) -> (Vec<u8>, Arc<ServerConfig>) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    (cert.der().to_vec(), Arc::new(config))
+}
+
+fn serve(config: Arc<ServerConfig>, mut script: impl FnMut(usize, &mut Tls) + Send + 'static) -> Script {
+    Script::start(move |n, stream| {
+        let mut tls = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+        script(n, &mut tls);
+    })
+}
+
+fn trusting(certificate: Vec<u8>) -> Client {
+    Client::builder().add_root_certificate(certificate).build().unwrap()
+}
+
+fn url(script: &Script) -> String {
+    format!("https://localhost:{}/", script.addr().port())
+}
+
+#[test]
+fn a_trusted_certificate_is_accepted_and_the_connection_kept() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["localhost"]);
+        let script = serve(config, |n, tls| {
+            for request in 0..3 {
+                answer(&mut *tls, &format!("connection {n} request {request}"));
+            }
+        });
+        let client = trusting(certificate);
+        for request in 0..3 {
+            let response = client.get(&background(), url(&script)).unwrap();
+            assert_eq!(response.text().unwrap(), format!("connection 0 request {request}"));
+        }
+    });
+}
+
+#[test]
+fn addresses_have_certificates_too() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["127.0.0.1"]);
+        let script = serve(config, |_, tls| answer(tls, "hello"));
+        let response = trusting(certificate).get(&background(), format!("https://{}/", script.addr())).unwrap();
+        assert_eq!(response.text().unwrap(), "hello");
+    });
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused() {
+    with_workers(|| {
+        let (_, config) = certificate(&["localhost"]);
+        let script = serve(config, |_, tls| assert_eq!(read_head(tls), ""));
+        let error = Client::new().get(&background(), url(&script)).unwrap_err();
+        assert!(error.is_tls() && !error.is_timeout(), "{error:?}");
+        assert_eq!(error.to_string(), "negotiating TLS with localhost failed");
+        let io = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+        let tls = io.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
+        assert_eq!(*tls, rustls::CertificateError::UnknownIssuer.into());
+    });
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["elsewhere.example"]);
+        let script = serve(config, |_, tls| assert_eq!(read_head(tls), ""));
+        let error = trusting(certificate).get(&background(), url(&script)).unwrap_err();
+        assert!(error.is_tls(), "{error:?}");
+        let io = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+        let tls = io.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
+        assert!(matches!(tls, rustls::Error::InvalidCertificate(_)), "{tls:?}");
+    });
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_refused() {
+    with_workers(|| {
+        let script = Script::start(|_, mut stream| {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        });
+        assert!(Client::new().get(&background(), url(&script)).unwrap_err().is_tls());
+    });
+}
+
+#[test]
+fn large_bodies_go_both_ways() {
+    with_workers(|| {
+        const LARGE: usize = 1_000_003;
+        let (certificate, config) = certificate(&["localhost"]);
+        let script = serve(config, |_, tls| {
+            assert!(read_head(&mut *tls).contains(&format!("content-length: {LARGE}\r\n")));
+            let mut body = vec![0; LARGE];
+            tls.read_exact(&mut body).unwrap();
+            write!(tls, "HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n").unwrap();
+            tls.write_all(&body).unwrap();
+            tls.flush().unwrap();
+        });
+        let body: Vec<u8> = (0..LARGE).map(|i| (i % 251) as u8).collect();
+        let response = trusting(certificate).post(&background(), url(&script), Body::from(body.clone())).unwrap();
+        assert!(response.bytes().unwrap() == body);
+    });
+}
+
+/// A body whose end is that of the connection: only a server that takes leave has sent all of it.
+#[test]
+fn a_connection_that_is_cut_is_not_the_end_of_a_body() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["localhost"]);
+        let script = serve(config, |n, tls| {
+            read_head(&mut *tls);
+            tls.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").unwrap();
+            if n == 1 {
+                tls.conn.send_close_notify();
+            }
+            tls.flush().unwrap();
+        });
+        let client = trusting(certificate);
+        let error = client.get(&background(), url(&script)).unwrap().text().unwrap_err();
+        assert!(error.is_body(), "{error:?}");
+        assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+    });
+}

@@ -1,0 +1,150 @@
+//! Whether any goroutine can ever run again.
+//!
+//! Asked by the monitor when every worker has slept for a while. A verdict needs proof: no timer is pending, no socket
+//! registered, no `blocking` call or future in progress, and no OS thread outside goby is running that could unpark a
+//! goroutine. The last is known by counting: every thread of the process is goby's own, or is itself parked in goby
+//! without a deadline.
+
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::runtime::Shared;
+use crate::timer::NEVER;
+use crate::tsan;
+
+/// OS threads that are parked in goby without a deadline, and that nobody has unparked.
+static PARKED_THREADS: AtomicUsize = AtomicUsize::new(0);
+/// Counts changes of `PARKED_THREADS`.
+static THREAD_CHANGES: AtomicUsize = AtomicUsize::new(0);
+/// Threads of goby's runtimes.
+static OWN_THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts an OS thread that parks without a deadline. It may be the last one that could have done something.
+pub(crate) fn thread_parks() {
+    PARKED_THREADS.fetch_add(1, Ordering::SeqCst);
+    THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);
+    let _ignore = tsan::ignore();
+    for runtime in RUNTIMES.lock().iter() {
+        runtime.monitor.look_again();
+    }
+}
+
+/// Undoes [`thread_parks`].
+pub(crate) fn thread_is_unparked() {
+    THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);
+    PARKED_THREADS.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Counts a thread of a runtime.
+pub(crate) struct OwnThread;
+
+impl OwnThread {
+    pub(crate) fn enter() -> OwnThread {
+        OWN_THREADS.fetch_add(1, Ordering::SeqCst);
+        OwnThread
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        OWN_THREADS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A proof that no goroutine of a runtime can run again.
+pub(crate) struct Deadlock {
+    goroutines: usize,
+    /// How many of them wait for a stack, and why they get none.
+    starved: Option<(usize, String)>,
+}
+
+/// The runtimes of the process that have not been shut down: one may unpark the other's goroutines. Always locked under
+/// `tsan::ignore`: a lock that only some ignore is handed over from those to the others without an edge.
+static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
+
+/// Makes a runtime known.
+pub(crate) fn register(shared: &'static Shared) {
+    let _ignore = tsan::ignore();
+    RUNTIMES.lock().push(shared);
+}
+
+/// Forgets a runtime that was shut down.
+pub(crate) fn forget(shared: &'static Shared) {
+    let _ignore = tsan::ignore();
+    RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
+}
+
+/// What a look for a deadlock has found.
+pub(crate) enum Verdict {
+    /// Something will make a goroutine runnable, or there is none.
+    Alive,
+    /// Something moved while we looked.
+    Changing,
+    /// Only a thread outside goby can. It does not tell when it ends.
+    OtherThreads,
+    Stuck(Deadlock),
+}
+
+/// Looks for a deadlock. Every worker of `shared` sleeps.
+pub(crate) fn check(shared: &Shared) -> Verdict {
+    let _ignore = tsan::ignore();
+    let goroutines = shared.num_goroutines();
+    let runtimes = RUNTIMES.lock();
+    let all_quiet = || runtimes.iter().all(|runtime| is_quiet(runtime));
+    // The parts are looked at one after the other. They are true at once if nothing has changed in between.
+    let changes = || {
+        let idle: usize = runtimes.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
+        idle.wrapping_add(THREAD_CHANGES.load(Ordering::SeqCst))
+    };
+    let before = changes();
+    if goroutines == 0 || !all_quiet() {
+        return Verdict::Alive;
+    }
+    let alone = no_other_thread_runs();
+    if !all_quiet() || changes() != before {
+        return Verdict::Changing;
+    }
+    if alone { Verdict::Stuck(Deadlock { goroutines, starved: shared.starvation() }) } else { Verdict::OtherThreads }
+}
+
+/// Whether nothing in a runtime runs, or will by itself.
+fn is_quiet(runtime: &Shared) -> bool {
+    runtime.idle.n_sleeping() == runtime.n_workers()
+        && runtime.inject.len() == 0
+        && runtime.helpers.in_progress() == 0
+        && runtime.n_tasks.load(Ordering::SeqCst) == 0
+        && runtime.remotes().all(|r| {
+            r.timers.next_due() == NEVER && !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0
+        })
+}
+
+/// Whether every thread of the process is goby's own, or parked in goby.
+fn no_other_thread_runs() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<usize>().ok());
+    threads.is_some_and(|n| n <= OWN_THREADS.load(Ordering::SeqCst) + PARKED_THREADS.load(Ordering::SeqCst))
+}
+
+impl Deadlock {
+    /// Whether no policy may ignore it.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.starved.is_some()
+    }
+
+    /// Reports it and ends the process.
+    pub(crate) fn exit(self) -> ! {
+        match self.starved {
+            Some((n, why)) => eprintln!(
+                "fatal error: {n} goroutines cannot start, and the {} that have started all wait: {why}",
+                self.goroutines - n
+            ),
+            None => eprintln!(
+                "fatal error: all goroutines are asleep - deadlock!\n\n{} goroutines are parked for ever",
+                self.goroutines
+            ),
+        }
+        std::process::exit(2);
+    }
+}

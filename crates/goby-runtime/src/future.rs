@@ -1,0 +1,239 @@
+//! Futures: awaited by a goroutine ([`block_on`]), or run beside the goroutines on the same workers ([`spawn`]).
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::{ptr, thread};
+
+use async_task::Runnable;
+
+use crate::goroutine::payload_text;
+use crate::park::{Wait, WaitReason};
+use crate::run_queue::Fresh;
+use crate::runtime::{Shared, current_shared};
+use crate::worker::Worker;
+use crate::{checkpoint, tsan};
+
+/// Runs a future to its end, parking the goroutine whenever it is pending.
+///
+/// On an OS thread it parks the thread. It may be nested: the future may itself call what parks.
+///
+/// ```
+/// assert_eq!(goby_runtime::block_on(async { 6 * 7 }), 42);
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let signal = Arc::new(Signal { waiter: AtomicPtr::new(ptr::null_mut()) });
+    let waker = Waker::from(signal.clone());
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        signal.wait();
+        checkpoint();
+    }
+}
+
+/// Connects wakers, which may be used at any time and any number of times, with exactly one claim a wait.
+///
+/// `waiter` is null (nothing has happened), `WOKEN` (a wake-up is due), or the [`Wait`] of the parked goroutine.
+struct Signal {
+    waiter: AtomicPtr<Wait>,
+}
+
+const WOKEN: *mut Wait = ptr::without_provenance_mut(1);
+
+impl Signal {
+    /// Parks until woken; returns at once if that has happened since the last call.
+    fn wait(&self) {
+        // SAFETY: parked on if it is shown, to `wake_by_ref`, which unparks.
+        let wait = unsafe { Wait::current() };
+        let waiter = ptr::from_ref(&wait).cast_mut();
+        // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `wake`.
+        if self.waiter.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            wait.park(WaitReason::BlockOn);
+        }
+        // Acquire pairs with the swap in `wake`: the poll that follows sees what was done before it. What a wake-up
+        // after that leaves is found next time.
+        self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // AcqRel: the release publishes what the waker's owner did; the acquire pairs with `wait`.
+        let waiter = self.waiter.swap(WOKEN, Ordering::AcqRel);
+        if !waiter.is_null() && waiter != WOKEN {
+            // SAFETY: the swap took the pointer out, so this is the one claim of that `Wait`, which lives until the
+            // unpark.
+            if let Some(unparker) = unsafe { &*waiter }.claim(0) {
+                unparker.unpark();
+            }
+        }
+    }
+}
+
+/// Runs a future on the workers, beside the goroutines; a few hundred bytes instead of a stack.
+///
+/// Like an unstarted goroutine it may run on any worker. It must not block: inside it, await.
+///
+/// ```
+/// let task = goby_runtime::spawn(async { 6 * 7 });
+/// assert_eq!(task.join().unwrap(), 42);
+/// ```
+///
+/// # Panics
+///
+/// A panic of the future comes out of [`Task::join`], or of awaiting the task.
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let shared = current_shared();
+    shared.n_tasks.fetch_add(1, Ordering::Relaxed);
+    let live = Live { shared };
+    let body = async move {
+        let _live = live;
+        CatchUnwind { future }.await
+    };
+    let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
+    let runnable = publish(runnable);
+    {
+        // What async-task does to its counter after `schedule` is no edge from a future that has ended by then.
+        let _ignore = tsan::ignore();
+        runnable.schedule();
+    }
+    Task { task: Some(task) }
+}
+
+/// Counts a future until it has ended or was cancelled.
+struct Live {
+    shared: &'static Shared,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.n_tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Orders what the caller has done before the next poll.
+fn publish(runnable: Runnable) -> Runnable {
+    let raw = runnable.into_raw();
+    tsan::release(raw.as_ptr());
+    // SAFETY: out of `into_raw` just now.
+    unsafe { Runnable::from_raw(raw) }
+}
+
+fn schedule(shared: &'static Shared, runnable: Runnable) {
+    let runnable = publish(runnable);
+    let _ignore = tsan::ignore();
+    match Worker::current() {
+        Some(worker) if ptr::eq(worker.shared, shared) => worker.push_fresh(Fresh::Future(runnable)),
+        _ => shared.inject(Fresh::Future(runnable)),
+    }
+}
+
+/// Polls a future that a worker took from a queue.
+pub(crate) fn run(runnable: Runnable) {
+    let raw = runnable.into_raw();
+    tsan::acquire(raw.as_ptr());
+    // SAFETY: out of `into_raw` just now.
+    let runnable = unsafe { Runnable::<()>::from_raw(raw) };
+    // What a poll panics with is kept for the task's owner. This is for the destructors of a future, and of an output
+    // that nobody takes.
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| runnable.run())) {
+        eprintln!("goby: a spawned future panicked when it was dropped: {}", payload_text(&*payload));
+        std::mem::forget(payload);
+    }
+}
+
+/// A future that keeps its panic as its result.
+struct CatchUnwind<F> {
+    future: F,
+}
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = thread::Result<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the field is pinned with the whole, which has no `Drop` and is not `Unpin` unless the field is.
+        let future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
+        match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
+}
+
+/// A spawned future. Awaiting it gives its output; dropping it detaches it.
+#[must_use = "dropping a task detaches it; call `detach` to say so"]
+pub struct Task<T> {
+    task: Option<async_task::Task<thread::Result<T>>>,
+}
+
+impl<T> Task<T> {
+    /// Waits until the future has ended and gives its output.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic.
+    pub fn join(mut self) -> Result<T, Box<dyn Any + Send>> {
+        block_on(self.task.take().expect("joined once"))
+    }
+
+    /// Lets it go on without a handle.
+    pub fn detach(self) {
+        drop(self);
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(async_task::Task::is_finished)
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let task = self.task.as_mut().expect("polled after it was joined");
+        Pin::new(task).poll(cx).map(|result| match result {
+            Ok(output) => output,
+            Err(payload) => panic::resume_unwind(payload),
+        })
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("finished", &self.is_finished()).finish()
+    }
+}

@@ -1,0 +1,162 @@
+//! Starting goroutines and joining them.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::Location;
+use std::ptr::NonNull;
+
+use crate::goroutine::{self, Goroutine, GoroutineId};
+use crate::runtime::current_shared;
+
+/// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
+///
+/// It may be called from anywhere: a goroutine, `main`, any OS thread. The goroutine runs on the caller's runtime, or on
+/// the default one, which is started by its first use. Once it has begun to run it stays on its OS thread, so it may
+/// hold what is not `Send` across any blocking call. Source: Go's `go` statement.
+///
+/// ```
+/// let handle = goby_runtime::go(|| 6 * 7);
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+///
+/// # Panics
+///
+/// A panic of `f` stays in its goroutine and comes out of [`JoinHandle::join`]; when nobody joins, it is printed.
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    go_at(Location::caller(), f)
+}
+
+/// Starts a goroutine as [`go`] does, on behalf of the place that reports should name.
+#[doc(hidden)]
+pub fn go_at<F, T>(started_at: &'static Location<'static>, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: `F` and `T` borrow nothing.
+    unsafe { current_shared().spawn(f, started_at) }
+}
+
+/// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.
+///
+/// ```
+/// let runtime = goby_runtime::Runtime::builder().workers(1).max_goroutines(1).build()?;
+/// runtime.run(|| {
+///     let refused = goby_runtime::try_go(|| "work").unwrap_err();
+///     assert_eq!(refused.into_inner()(), "work");
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`TryGoError`] with the closure, when the limit is reached.
+#[track_caller]
+pub fn try_go<F, T>(f: F) -> Result<JoinHandle<T>, TryGoError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let shared = current_shared();
+    if !shared.has_room() {
+        return Err(TryGoError { closure: f, limit: shared.max_goroutines().unwrap_or(usize::MAX) });
+    }
+    // SAFETY: `F` and `T` borrow nothing.
+    Ok(unsafe { shared.spawn(f, Location::caller()) })
+}
+
+/// A goroutine that was refused, with its closure.
+pub struct TryGoError<F> {
+    closure: F,
+    limit: usize,
+}
+
+impl<F> TryGoError<F> {
+    /// Gives the closure back.
+    pub fn into_inner(self) -> F {
+        self.closure
+    }
+}
+
+impl<F> fmt::Debug for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryGoError").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the runtime's limit of {} goroutines is reached", self.limit)
+    }
+}
+
+impl<F> std::error::Error for TryGoError<F> {}
+
+/// Owns the right to join a goroutine. Dropping it detaches the goroutine.
+pub struct JoinHandle<T> {
+    g: NonNull<Goroutine>,
+    _result: PhantomData<T>,
+}
+
+// SAFETY: the handle gives access to the result, which is Send, and to words that are atomic.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: by reference it gives no access to the result.
+unsafe impl<T> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(g: NonNull<Goroutine>) -> JoinHandle<T> {
+        JoinHandle { g, _result: PhantomData }
+    }
+
+    /// Waits until the goroutine has ended and gives its result.
+    ///
+    /// ```
+    /// let failed = goby_runtime::go(|| -> u8 { panic!("no luck") }).join().unwrap_err();
+    /// assert_eq!(*failed.downcast_ref::<&str>().unwrap(), "no luck");
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic, as for threads.
+    pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
+        let g = mem::ManuallyDrop::new(self).g;
+        // SAFETY: the handle of a goroutine with this result type, used up.
+        unsafe { goroutine::join(g) }
+    }
+
+    /// Whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        // SAFETY: the handle holds the record.
+        goroutine::has_ended(unsafe { self.g.as_ref() })
+    }
+
+    /// Names the goroutine.
+    pub fn id(&self) -> GoroutineId {
+        // SAFETY: the handle holds the record.
+        unsafe { self.g.as_ref() }.id
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        // SAFETY: the handle, used up.
+        unsafe { goroutine::detach(self.g) };
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

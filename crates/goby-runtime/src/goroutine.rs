@@ -1,0 +1,462 @@
+//! A goroutine's record: one allocation that holds its state, its closure until it runs, and its result until it is
+//! taken.
+//!
+//! # Who may touch what
+//!
+//! | field | who |
+//! |---|---|
+//! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
+//! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
+//! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
+//! | `joiner` | one word, see below |
+//!
+//! # The end of a goroutine
+//!
+//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). The
+//! *result* belongs to whoever comes second of "stored" and "handle dropped" (`state`); the *record* is freed by
+//! whoever comes second of "ended" and "handle released" (`joiner`). All changes of both words are in this file.
+//!
+//! ```text
+//! state:   0 ──store_result──► STORED            then the handle owns the result
+//!          0 ──drop_handle───► DETACHED          then the goroutine drops its result itself, on its own stack
+//! joiner:  null ──join──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
+//!          null ──end───► ENDED ──join or release──► freed by the handle
+//!          null ──release──► RELEASED ──end──► freed by the scheduler
+//! ```
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::thread;
+
+use goby_switch::{Fiber, FiberTag, Suspender};
+
+use crate::inbox::Linked;
+use crate::park::{Wait, WaitReason};
+use crate::primitive::AtomicPtr;
+use crate::runtime::{PanicPolicy, Shared};
+use crate::stack::Slot;
+use crate::tsan;
+use crate::worker::Remote;
+
+/// Names a goroutine; no two in the life of a process have the same.
+///
+/// ```
+/// let handle = goby_runtime::go(|| ());
+/// assert!(handle.id().as_u64() > 0);
+/// # handle.join().unwrap();
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GoroutineId(u64);
+
+impl GoroutineId {
+    /// Gives the number that reports and dumps show.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Takes the next `n` numbers; gives the first.
+    pub(crate) fn reserve(n: u64) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only distinctness matters.
+        NEXT.fetch_add(n, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Display for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoroutineId({})", self.0)
+    }
+}
+
+/// `state`: the result has been stored. Set by the goroutine, once.
+const STORED: u8 = 1;
+/// `state`: nobody will take the result. Set by the handle, once.
+const DETACHED: u8 = 2;
+
+/// `joiner`: the goroutine has ended. Set by the scheduler, once.
+const ENDED: *mut Wait = ptr::without_provenance_mut(1);
+/// `joiner`: the handle is gone and touches nothing any more. Set by the handle, once.
+const RELEASED: *mut Wait = ptr::without_provenance_mut(2);
+
+/// The part of the record whose type does not depend on the closure. Always the beginning of a [`Record`].
+pub(crate) struct Goroutine {
+    pub(crate) id: GoroutineId,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) runtime: &'static Shared,
+    vtable: &'static VTable,
+    /// The worker that runs it, null before the first run.
+    home: AtomicPtr<Remote>,
+    /// Why it is parked, as a [`WaitReason`]; for dumps.
+    pub(crate) reason: AtomicU8,
+    state: AtomicU8,
+    joiner: AtomicPtr<Wait>,
+    /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
+    link: AtomicPtr<Goroutine>,
+    pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
+    pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
+    pub(crate) slot: Cell<Option<Slot>>,
+    /// Its name for ThreadSanitizer.
+    pub(crate) tag: FiberTag,
+}
+
+impl Linked for Goroutine {
+    fn link(&self) -> &AtomicPtr<Goroutine> {
+        &self.link
+    }
+}
+
+struct VTable {
+    run: unsafe fn(NonNull<Goroutine>),
+    cancel: unsafe fn(NonNull<Goroutine>),
+    take_result: unsafe fn(NonNull<Goroutine>, *mut ()),
+    drop_result: unsafe fn(NonNull<Goroutine>),
+    free: unsafe fn(NonNull<Goroutine>),
+}
+
+enum Stage<F, T> {
+    Unstarted(F),
+    Running,
+    Ended(thread::Result<T>),
+    Taken,
+}
+
+#[repr(C)]
+struct Record<F, T> {
+    header: Goroutine,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+/// The payload that `join` gives for a goroutine whose runtime ended before it ran.
+#[derive(Debug)]
+pub(crate) struct NeverRan;
+
+impl fmt::Display for NeverRan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the runtime was shut down before the goroutine ran")
+    }
+}
+
+/// Allocates the record of a goroutine that runs `f`.
+///
+/// # Safety
+///
+/// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
+pub(crate) unsafe fn create<F, T>(
+    f: F,
+    id: u64,
+    runtime: &'static Shared,
+    spawned_at: &'static Location<'static>,
+    tag: FiberTag,
+) -> NonNull<Goroutine>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let record = Box::new(Record {
+        header: Goroutine {
+            id: GoroutineId(id),
+            spawned_at,
+            runtime,
+            vtable: &const {
+                VTable {
+                    run: run::<F, T>,
+                    cancel: cancel::<F, T>,
+                    take_result: take_result::<F, T>,
+                    drop_result: drop_result::<F, T>,
+                    free: free::<F, T>,
+                }
+            },
+            home: AtomicPtr::new(ptr::null_mut()),
+            reason: AtomicU8::new(0),
+            state: AtomicU8::new(0),
+            joiner: AtomicPtr::new(ptr::null_mut()),
+            link: AtomicPtr::new(ptr::null_mut()),
+            fiber: UnsafeCell::new(MaybeUninit::uninit()),
+            suspender: Cell::new(MaybeUninit::uninit()),
+            slot: Cell::new(None),
+            tag,
+        },
+        stage: UnsafeCell::new(Stage::<F, T>::Unstarted(f)),
+    });
+    NonNull::from(Box::leak(record)).cast()
+}
+
+impl Goroutine {
+    /// The worker it is pinned to.
+    #[inline]
+    pub(crate) fn home(&self) -> &'static Remote {
+        // Relaxed: whoever unparks has the park, and so the first run, behind it by the lock of what was waited for.
+        // SAFETY: remotes live for ever, and a goroutine that parks has a home.
+        unsafe { &*self.home.load(Ordering::Relaxed) }
+    }
+
+    /// The address that stands for this goroutine's edges (unpark to park, end to join) in ThreadSanitizer: one that no
+    /// atomic has, whose own edges would count too.
+    #[inline]
+    pub(crate) fn edge(&self) -> *const GoroutineId {
+        &raw const self.id
+    }
+
+    /// Pins it, before the first run.
+    pub(crate) fn pin(&self, home: &'static Remote) {
+        self.home.store(ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goroutine").field("id", &self.id).field("spawned_at", &self.spawned_at).finish_non_exhaustive()
+    }
+}
+
+/// What a fiber enters at: runs the goroutine at `arg`, on its own stack.
+///
+/// # Safety
+///
+/// `arg` is an unstarted goroutine that the calling fiber was made for.
+pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
+    // SAFETY: `arg` came from `NonNull::as_ptr` of a live record.
+    let g = unsafe { NonNull::new_unchecked(arg.cast::<Goroutine>()) };
+    // SAFETY: the record outlives the fiber.
+    let header = unsafe { g.as_ref() };
+    header.suspender.set(MaybeUninit::new(suspender));
+    let thread = &header.home().index;
+    tsan::acquire(thread);
+    // SAFETY: unstarted, by contract.
+    unsafe { (header.vtable.run)(g) };
+    tsan::end_on_thread(thread);
+    // Last: whoever acquires this frees the record.
+    tsan::release(header.edge());
+}
+
+/// Runs the closure and stores its result, or drops it where nobody wants it.
+///
+/// # Safety
+///
+/// `g` is the start of an unstarted `Record<F, T>`, and the caller is its fiber.
+unsafe fn run<F, T>(g: NonNull<Goroutine>)
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    // SAFETY: before the result is stored, only the goroutine touches its stage.
+    let Stage::Unstarted(f) = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Running) else {
+        unreachable!("a goroutine runs once");
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    // SAFETY: as above.
+    unsafe { *record.stage.get() = Stage::Ended(result) };
+    tsan::release(record.header.edge());
+    // AcqRel: the release publishes the result to a handle that finds STORED; the acquire orders what the handle did.
+    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+        // SAFETY: the handle went first, so the result is the goroutine's.
+        unsafe { drop_result::<F, T>(g) };
+    }
+}
+
+/// Gives an unstarted goroutine the result "never ran" and ends it.
+///
+/// # Safety
+///
+/// As for `run`, but on any stack, and the goroutine is in no queue.
+unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    let error: Box<dyn Any + Send> = Box::new(NeverRan.to_string());
+    // SAFETY: as in `run`. What is replaced is the closure, which is dropped here.
+    let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
+    // Its destructor is the user's code; the goroutine ends whatever that does.
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(closure))) {
+        report_panic(&record.header, &*payload);
+        mem::forget(payload);
+    }
+    // AcqRel: as in `run`.
+    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+        // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
+        unsafe { *record.stage.get() = Stage::Taken };
+    }
+}
+
+/// Drops a result that nobody will take, and reports it if it is a panic.
+///
+/// # Safety
+///
+/// The result is stored, and the caller's by the rule of `state`.
+unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    let stage = {
+        let _ignore = tsan::ignore();
+        // SAFETY: by contract nobody else touches the stage.
+        mem::replace(unsafe { &mut *record.stage.get() }, Stage::Taken)
+    };
+    let Stage::Ended(result) = stage else {
+        unreachable!("a result is dropped once");
+    };
+    if mem::needs_drop::<T>() || result.is_err() {
+        tsan::acquire(record.header.edge());
+    }
+    match result {
+        // A destructor that panics is reported like the goroutine's own panic.
+        Ok(value) => {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+                report_panic(&record.header, &*payload);
+                mem::forget(payload);
+            }
+        }
+        Err(payload) => {
+            report_panic(&record.header, &*payload);
+            // A payload may panic when dropped, and a payload that nobody wants is not worth a second report.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
+        }
+    }
+}
+
+unsafe fn take_result<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
+    // SAFETY: the caller is `JoinHandle::<T>`, which knows that the goroutine has ended and that the result is its own.
+    unsafe {
+        let record = g.cast::<Record<F, T>>().as_ref();
+        let Stage::Ended(result) = mem::replace(&mut *record.stage.get(), Stage::Taken) else {
+            unreachable!("a result is taken once");
+        };
+        to.cast::<thread::Result<T>>().write(result);
+    }
+}
+
+unsafe fn free<F, T>(g: NonNull<Goroutine>) {
+    // SAFETY: the caller is the second of the two holders, by the rule of `joiner`.
+    drop(unsafe { Box::from_raw(g.cast::<Record<F, T>>().as_ptr()) });
+}
+
+/// Tells of a panic that nobody will see.
+fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
+    let message = payload_text(payload);
+    eprintln!("goby: goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at);
+    if g.runtime.panic_policy == PanicPolicy::Abort {
+        std::process::abort();
+    }
+}
+
+/// The message of a panic, where it has one.
+pub(crate) fn payload_text(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "(a panic payload that is no text)"
+    }
+}
+
+/// Ends a goroutine: called by its home worker once its stack is free.
+///
+/// # Safety
+///
+/// The goroutine's fiber has finished, or it was cancelled before it had one; the scheduler forgets `g`.
+pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
+    // SAFETY: the scheduler still holds it.
+    let header = unsafe { g.as_ref() };
+    let vtable = header.vtable;
+    tsan::retire(header.tag);
+    // AcqRel: the release publishes all that the goroutine did to who joins; the acquire pairs with `release`.
+    match header.joiner.swap(ENDED, Ordering::AcqRel) {
+        p if p.is_null() => {}
+        // SAFETY: the handle is gone, so the scheduler is the second.
+        RELEASED => unsafe { (vtable.free)(g) },
+        waiter => {
+            // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
+            if let Some(unparker) = unsafe { &*waiter }.claim(0) {
+                unparker.unpark();
+            }
+        }
+    }
+}
+
+/// Ends a goroutine that will never run.
+///
+/// # Safety
+///
+/// It is unstarted, in no queue, and the scheduler forgets it.
+pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
+    // SAFETY: by contract.
+    unsafe {
+        (g.as_ref().vtable.cancel)(g);
+        end(g);
+    }
+}
+
+/// Parks until `g` has ended, and takes its result.
+///
+/// # Safety
+///
+/// `g` is a goroutine with result type `T`, and the caller its handle, which is used up.
+pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
+    // SAFETY: the handle holds the record.
+    let header = unsafe { g.as_ref() };
+    if !has_ended(header) {
+        // SAFETY: parked on if it is shown, to `end`, which unparks.
+        let wait = unsafe { Wait::current() };
+        let waiter = ptr::from_ref(&wait).cast_mut();
+        let is_shown = {
+            let _ignore = tsan::ignore();
+            // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `end`.
+            header.joiner.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        };
+        if is_shown {
+            wait.park(WaitReason::Join);
+        }
+    }
+    tsan::acquire(header.edge());
+    let mut result = MaybeUninit::<thread::Result<T>>::uninit();
+    // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of the record.
+    unsafe {
+        (header.vtable.take_result)(g, result.as_mut_ptr().cast());
+        (header.vtable.free)(g);
+        result.assume_init()
+    }
+}
+
+pub(crate) fn has_ended(g: &Goroutine) -> bool {
+    let _ignore = tsan::ignore();
+    // Acquire pairs with the swap in `end`.
+    g.joiner.load(Ordering::Acquire) == ENDED
+}
+
+/// Drops a handle without joining.
+///
+/// # Safety
+///
+/// The caller is the handle, which is used up.
+pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
+    // SAFETY: the handle holds the record.
+    let header = unsafe { g.as_ref() };
+    let vtable = header.vtable;
+    // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
+    // dropped would come before all that its starter does later, other goroutines included.
+    let ignore = tsan::ignore();
+    // AcqRel: pairs with `run`, both ways.
+    let is_stored = header.state.fetch_or(DETACHED, Ordering::AcqRel) & STORED != 0;
+    drop(ignore);
+    if is_stored {
+        // SAFETY: the goroutine went first, so the result is the handle's.
+        unsafe { (vtable.drop_result)(g) };
+    }
+    let _ignore = tsan::ignore();
+    // AcqRel: pairs with the swap in `end`.
+    if header.joiner.swap(RELEASED, Ordering::AcqRel) == ENDED {
+        // SAFETY: the scheduler went first, so the handle is the second.
+        unsafe { (vtable.free)(g) };
+    }
+}

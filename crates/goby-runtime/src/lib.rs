@@ -1,0 +1,60 @@
+//! The runtime of goby: goroutines on a few OS threads.
+//!
+//! Programs use the `goby` crate, which re-exports what is meant for them and adds channels, `select!`, contexts, `sync`
+//! and sockets. This crate knows nothing of channels; it offers what primitives are made of: goroutines, one way to
+//! wait, wait queues, timers, and sockets that say when they are ready.
+//!
+//! # The way of a goroutine, in reading order
+//!
+//! [`go`] makes a record (`goroutine`) and queues it (`run_queue`), where it may be stolen. A `worker` finds it, gives it
+//! a `stack` and switches to it; from then on it is pinned. It runs until it `park`s. Whoever makes its condition true
+//! claims its wait under the primitive's `lock`, out of a `wait_queue` or `gate`, and unparks it: into its worker's
+//! queue, or `inbox`. Workers without work search and sleep by the protocol of `idle`, in the `poller`, until a `source`
+//! is ready or a `timer` is due. The `monitor` notices workers that do not come back.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("goby runs on Linux (5.11 or newer) only, for now");
+
+mod blocking;
+mod deadlock;
+mod future;
+mod gate;
+mod go;
+mod goroutine;
+mod idle;
+mod inbox;
+mod lock;
+mod monitor;
+mod overflow;
+mod park;
+mod policy;
+mod poller;
+mod primitive;
+mod run_queue;
+mod runtime;
+mod scope;
+mod source;
+mod stack;
+mod timer;
+mod tsan;
+mod wait_queue;
+mod worker;
+
+pub use blocking::blocking;
+pub use future::{Task, block_on, spawn};
+pub use gate::{Gate, Waited, Waiters};
+#[doc(hidden)]
+pub use go::go_at;
+pub use go::{JoinHandle, TryGoError, go, try_go};
+pub use goroutine::GoroutineId;
+pub use lock::{Lock, LockGuard};
+pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, yield_now};
+pub use policy::{now, random};
+pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run};
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use source::{Direction, Source};
+#[doc(hidden)]
+pub use stack::force_mprotect_guards;
+pub use timer::Timer;
+pub use wait_queue::{WaitQueue, Waiter};
+pub use worker::panicking;

@@ -1,0 +1,456 @@
+//! One way to wait (DESIGN D4).
+//!
+//! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a channel, a timer, a
+//! joined goroutine) under *their* locks, releases those locks, and parks. Who ends the wait *claims* it first, under
+//! such a lock; the claim gives an [`Unparker`], which is used after the lock is released.
+//!
+//! - Exactly one claim succeeds, so of several ends of one wait (the cases of a select, a time-out) one happens.
+//! - Exactly one unpark follows each successful claim, and a park returns only after it. Therefore everything on the
+//!   waiter's stack is alive until the unpark, and nobody may touch it afterwards. No token is ever left over, and no
+//!   wake-up is spurious.
+//! - Only the home worker resumes a goroutine, so an unpark that comes before the goroutine is off its stack waits in a
+//!   queue: a primitive releases its lock before the switch and needs no callback.
+//!
+//! The waiter is one of three: a goroutine, an OS thread, or a `std::task::Waker`. The last knows no park: its future
+//! asks for the claim in `poll`, under the lock that the claimer held.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::goroutine::{Goroutine, payload_text};
+use crate::lock::Lock;
+use crate::primitive::{AtomicUsize, Ordering};
+use crate::timer::SleepTimer;
+use crate::worker::{self, Worker};
+use crate::{deadlock, policy, tsan};
+
+/// Why a goroutine is parked. Dumps show the text; do not use one reason for two things, add one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The texts below say it.
+pub enum WaitReason {
+    None,
+    ChanReceive,
+    ChanSend,
+    ChanReceiveNil,
+    ChanSendNil,
+    Select,
+    SelectNoCases,
+    Sleep,
+    IoWait,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    WaitGroupWait,
+    SemaphoreAcquire,
+    BarrierWait,
+    OnceWait,
+    Join,
+    ScopeWait,
+    BlockOn,
+    Blocking,
+    ContextDone,
+    Yield,
+}
+
+impl WaitReason {
+    /// Gives the words that dumps use: Go's, where Go has them.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitReason::None => "running",
+            WaitReason::ChanReceive => "chan receive",
+            WaitReason::ChanSend => "chan send",
+            WaitReason::ChanReceiveNil => "chan receive (nil chan)",
+            WaitReason::ChanSendNil => "chan send (nil chan)",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::Sleep => "sleep",
+            WaitReason::IoWait => "IO wait",
+            WaitReason::MutexLock => "sync.Mutex.Lock",
+            WaitReason::RwLockRead => "sync.RWMutex.RLock",
+            WaitReason::RwLockWrite => "sync.RWMutex.Lock",
+            WaitReason::CondWait => "sync.Cond.Wait",
+            WaitReason::WaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::SemaphoreAcquire => "semacquire",
+            WaitReason::BarrierWait => "barrier wait",
+            WaitReason::OnceWait => "sync.Once.Do",
+            WaitReason::Join => "join",
+            WaitReason::ScopeWait => "scope wait",
+            WaitReason::BlockOn => "block_on",
+            WaitReason::Blocking => "blocking call",
+            WaitReason::ContextDone => "context done",
+            WaitReason::Yield => "runnable",
+        }
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
+const WAITING: usize = 0;
+/// The token of a wait that its deadline ended.
+pub const TIMED_OUT: usize = usize::MAX - 1;
+
+/// One wait of one waiter.
+pub struct Wait {
+    state: AtomicUsize,
+    who: Who,
+}
+
+enum Who {
+    Goroutine(NonNull<Goroutine>),
+    Thread(Arc<Parker>),
+    Task(Lock<Option<Waker>>),
+}
+
+// SAFETY: a goroutine's record may be unparked from any thread; the rest is Sync by itself.
+unsafe impl Sync for Wait {}
+// SAFETY: a `Wait` of a future moves with it; one of a goroutine or thread stays where its parker is, since `park`
+// checks that it is called by the one that made it only in so far as that is the only caller with a reference.
+unsafe impl Send for Wait {}
+
+impl Wait {
+    /// Starts a wait of the calling goroutine, or OS thread.
+    ///
+    /// # Safety
+    ///
+    /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
+    /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
+    #[inline]
+    pub unsafe fn current() -> Wait {
+        let who = match worker::current_goroutine() {
+            Some(g) => Who::Goroutine(g),
+            None => Who::Thread(Parker::current()),
+        };
+        Wait { state: AtomicUsize::new(WAITING), who }
+    }
+
+    /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
+    pub fn task() -> Wait {
+        Wait { state: AtomicUsize::new(WAITING), who: Who::Task(Lock::new(None)) }
+    }
+
+    /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When this is no future's wait.
+    pub fn set_waker(&self, waker: &Waker) {
+        let Who::Task(slot) = &self.who else { panic!("only a future's wait has a waker") };
+        // Cloned and dropped outside the lock: both are the executor's code.
+        let new = waker.clone();
+        let old = slot.lock().replace(new);
+        drop(old);
+    }
+
+    /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
+    #[inline]
+    #[must_use = "a claimed waiter must be unparked"]
+    pub fn claim(&self, token: usize) -> Option<Unparker> {
+        if !self.try_claim(token) {
+            return None;
+        }
+        Some(match &self.who {
+            Who::Goroutine(g) => Unparker(Target::Goroutine(*g)),
+            Who::Thread(parker) => Unparker(Target::Thread(parker.clone())),
+            Who::Task(slot) => Unparker(slot.lock().take().map_or(Target::Nobody, Target::Task)),
+        })
+    }
+
+    #[inline]
+    fn try_claim(&self, token: usize) -> bool {
+        // AcqRel: the release publishes what the claimer did before; the acquire pairs with the waiter's set-up, which
+        // the claimer has behind it by the lock of the queue anyway.
+        self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether somebody has claimed it already.
+    #[inline]
+    pub fn is_claimed(&self) -> bool {
+        // Relaxed: a hint, for who holds the lock of one queue of several.
+        self.state.load(Ordering::Relaxed) != WAITING
+    }
+
+    /// The token of the claim, if there was one.
+    #[inline]
+    pub fn token(&self) -> Option<usize> {
+        // Acquire pairs with the release half of the claim.
+        self.state.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Parks until claimed and unparked; gives the claim's token.
+    #[inline]
+    pub fn park(&self, reason: WaitReason) -> usize {
+        match &self.who {
+            Who::Goroutine(g) => {
+                worker::park(reason);
+                // SAFETY: this goroutine is running, so its record is alive.
+                tsan::acquire(unsafe { g.as_ref() }.edge());
+            }
+            Who::Thread(parker) => parker.park(),
+            Who::Task(_) => unreachable!("a future does not park"),
+        }
+        self.claimed_token()
+    }
+
+    /// The token of a wait that has been unparked.
+    #[inline]
+    fn claimed_token(&self) -> usize {
+        // Waiters lie on this stack: a panic here would leave them queued.
+        self.token().unwrap_or_else(|| {
+            eprintln!("goby: unparked without a claim; this is a bug in goby, or in a primitive built on it");
+            std::process::abort()
+        })
+    }
+
+    /// Parks until claimed, at most until `deadline`: the token is then [`TIMED_OUT`].
+    pub fn park_until(&self, reason: WaitReason, deadline: Option<Instant>) -> usize {
+        let Some(deadline) = deadline else { return self.park(reason) };
+        match &self.who {
+            Who::Goroutine(_) => {
+                let timer = SleepTimer::new(self);
+                // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
+                unsafe { timer.start(deadline) };
+                let token = self.park(reason);
+                if token != TIMED_OUT {
+                    timer.stop();
+                }
+                token
+            }
+            Who::Thread(parker) => {
+                if !parker.park_until(deadline) && self.try_claim(TIMED_OUT) {
+                    return TIMED_OUT;
+                }
+                // Unparked in time, or claimed by somebody whose unpark is under way.
+                if !parker.take_token() {
+                    parker.park();
+                }
+                self.claimed_token()
+            }
+            Who::Task(_) => unreachable!("a future does not park"),
+        }
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").field("token", &self.token()).finish_non_exhaustive()
+    }
+}
+
+/// The duty to unpark a waiter whose wait has been claimed.
+#[must_use = "a claimed waiter must be unparked"]
+pub struct Unparker(Target);
+
+enum Target {
+    Goroutine(NonNull<Goroutine>),
+    Thread(Arc<Parker>),
+    Task(Waker),
+    /// A future that has not been polled yet, or that has been told already.
+    Nobody,
+}
+
+// SAFETY: a parked goroutine's record stays alive until it is unparked, and unparking is what any thread may do.
+unsafe impl Send for Unparker {}
+// SAFETY: shared access allows nothing.
+unsafe impl Sync for Unparker {}
+
+impl Unparker {
+    /// Makes the waiter runnable. Not under a lock that the waiter may take.
+    #[inline]
+    pub fn unpark(self) {
+        match self.0 {
+            Target::Goroutine(g) => {
+                // SAFETY: claimed and not yet unparked, so the record is alive.
+                tsan::release(unsafe { g.as_ref() }.edge());
+                worker::unpark(g);
+            }
+            Target::Thread(parker) => parker.unpark(),
+            Target::Task(waker) => wake(waker),
+            Target::Nobody => {}
+        }
+    }
+}
+
+impl fmt::Debug for Unparker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unparker(..)")
+    }
+}
+
+/// Wakes a future. A waker is the executor's code: if it panics, those who are woken after it must be woken all the same.
+fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        eprintln!("goby: a waker panicked: {}", payload_text(&*payload));
+        std::mem::forget(payload);
+    }
+}
+
+/// Several waiters to unpark once the lock is released: none, one or many, without a cost for the first ones.
+#[derive(Default)]
+#[must_use = "claimed waiters must be unparked"]
+pub struct WakeList {
+    first: Option<Unparker>,
+    rest: Vec<Unparker>,
+}
+
+impl WakeList {
+    /// Makes an empty list.
+    #[inline]
+    pub const fn new() -> WakeList {
+        WakeList { first: None, rest: Vec::new() }
+    }
+
+    /// Adds a waiter.
+    #[inline]
+    pub fn push(&mut self, unparker: Unparker) {
+        if self.first.is_none() {
+            self.first = Some(unparker);
+        } else {
+            self.rest.push(unparker);
+        }
+    }
+
+    /// Unparks all, in the order in which they were added.
+    #[inline]
+    pub fn unpark_all(self) {
+        if let Some(first) = self.first {
+            first.unpark();
+            for unparker in self.rest {
+                unparker.unpark();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for WakeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WakeList").field("len", &(usize::from(self.first.is_some()) + self.rest.len())).finish()
+    }
+}
+
+/// Puts one OS thread to sleep. A token, because the unpark may come first.
+#[derive(Debug, Default)]
+pub(crate) struct Parker {
+    token: Mutex<Token>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Token {
+    /// The thread may go on.
+    given: bool,
+    /// The thread waits without a deadline, and the deadlock detector counts it: until it is unparked, not until it
+    /// runs again, which may be much later.
+    counted: bool,
+}
+
+impl Parker {
+    /// The calling thread's.
+    pub(crate) fn current() -> Arc<Parker> {
+        thread_local! {
+            static PARKER: Arc<Parker> = Arc::default();
+        }
+        // While a thread ends, its own may be gone; a new one serves as well.
+        PARKER.try_with(Arc::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn park(&self) {
+        let mut token = self.token.lock();
+        if !token.given {
+            token.counted = true;
+            deadlock::thread_parks();
+            while !token.given {
+                self.changed.wait(&mut token);
+            }
+        }
+        token.given = false;
+    }
+
+    /// False if the deadline came first; the token, if any, is left.
+    fn park_until(&self, deadline: Instant) -> bool {
+        let mut token = self.token.lock();
+        while !token.given {
+            if self.changed.wait_until(&mut token, deadline).timed_out() && policy::now() >= deadline {
+                return token.given;
+            }
+        }
+        true
+    }
+
+    fn take_token(&self) -> bool {
+        std::mem::take(&mut self.token.lock().given)
+    }
+
+    pub(crate) fn unpark(&self) {
+        let mut token = self.token.lock();
+        token.given = true;
+        if std::mem::take(&mut token.counted) {
+            deadlock::thread_is_unparked();
+        }
+        drop(token);
+        self.changed.notify_one();
+    }
+}
+
+/// Parks until `deadline`.
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread. Source: Go's `time.Sleep`.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let start = Instant::now();
+/// goby_runtime::sleep_until(start + Duration::from_millis(5));
+/// assert!(start.elapsed() >= Duration::from_millis(5));
+/// ```
+pub fn sleep_until(deadline: Instant) {
+    if deadline <= policy::now() {
+        return yield_now();
+    }
+    // SAFETY: nobody but the deadline's timer gets to see it.
+    let token = unsafe { Wait::current() }.park_until(WaitReason::Sleep, Some(deadline));
+    debug_assert_eq!(token, TIMED_OUT);
+}
+
+/// Goes to the back of the run queue, so that the worker's other goroutines run first.
+///
+/// On an OS thread that is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
+///
+/// ```
+/// let handle = goby_runtime::go(|| 1);
+/// goby_runtime::yield_now();
+/// assert_eq!(handle.join().unwrap(), 1);
+/// ```
+#[inline]
+pub fn yield_now() {
+    match Worker::current() {
+        Some(worker) if worker.in_goroutine() => worker.yield_current(),
+        _ => std::thread::yield_now(),
+    }
+}
+
+/// Yields if this goroutine's time slice is over. Every operation that can succeed without parking calls it, so that a
+/// loop of such operations does not starve the worker's other goroutines, timers and sockets (DESIGN D2).
+#[inline]
+pub fn checkpoint() {
+    if let Some(worker) = Worker::current()
+        && worker.slice_is_over()
+        && worker.in_goroutine()
+    {
+        worker.yield_current();
+    }
+}

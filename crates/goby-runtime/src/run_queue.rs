@@ -1,0 +1,147 @@
+//! The queues of runnable goroutines.
+//!
+//! - [`LocalQueue`]: pinned goroutines of one worker, touched by it alone: no atomics.
+//! - [`FreshQueue`]: goroutines that have not run yet, and futures, behind a short lock. The owner takes the newest, so
+//!   that a tree of goroutines finishes what it started before it starts more and lives on few warm stacks; thieves take
+//!   the oldest, and half of them. An uncontended short lock costs what the fence of a lock-free deque would, and needs
+//!   no proof.
+
+use std::cell::UnsafeCell;
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_task::Runnable;
+
+use crate::goroutine::Goroutine;
+use crate::lock::Lock;
+
+/// Something that any worker may begin: a goroutine that has not run, or a `Send` future.
+pub(crate) enum Fresh {
+    Goroutine(NonNull<Goroutine>),
+    Future(Runnable),
+}
+
+// SAFETY: a goroutine's closure is Send, and until its first run nothing else of it exists.
+unsafe impl Send for Fresh {}
+
+/// A worker's own queue. `!Sync`: only its worker uses it.
+pub(crate) struct LocalQueue {
+    queue: UnsafeCell<VecDeque<NonNull<Goroutine>>>,
+}
+
+impl LocalQueue {
+    pub(crate) fn new() -> LocalQueue {
+        LocalQueue { queue: UnsafeCell::new(VecDeque::with_capacity(256)) }
+    }
+
+    #[inline]
+    pub(crate) fn push_back(&self, g: NonNull<Goroutine>) {
+        // SAFETY: the queue belongs to one thread, and no reference into it leaves these methods.
+        unsafe { &mut *self.queue.get() }.push_back(g);
+    }
+
+    #[inline]
+    pub(crate) fn pop_front(&self) -> Option<NonNull<Goroutine>> {
+        // SAFETY: as above.
+        unsafe { &mut *self.queue.get() }.pop_front()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { &*self.queue.get() }.is_empty()
+    }
+}
+
+/// Unstarted goroutines and futures, which may be stolen.
+pub(crate) struct FreshQueue {
+    queue: Lock<VecDeque<Fresh>>,
+    len: AtomicUsize,
+    /// Grows with every item that leaves: a thief that sees one item and the same count twice sees the same item.
+    taken: AtomicUsize,
+}
+
+impl FreshQueue {
+    pub(crate) fn new() -> FreshQueue {
+        FreshQueue { queue: Lock::new(VecDeque::new()), len: AtomicUsize::new(0), taken: AtomicUsize::new(0) }
+    }
+
+    /// Its length; out of date when it returns.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Adds an item; gives the new length.
+    #[inline]
+    pub(crate) fn push(&self, item: Fresh) -> usize {
+        let mut queue = self.queue.lock();
+        queue.push_back(item);
+        self.note_len(&queue)
+    }
+
+    #[inline]
+    pub(crate) fn pop_newest(&self) -> Option<Fresh> {
+        self.take(|queue| queue.pop_back())
+    }
+
+    #[inline]
+    pub(crate) fn pop_oldest(&self) -> Option<Fresh> {
+        self.take(|queue| queue.pop_front())
+    }
+
+    #[inline]
+    fn take(&self, pop: impl FnOnce(&mut VecDeque<Fresh>) -> Option<Fresh>) -> Option<Fresh> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let item = pop(&mut queue);
+        self.note_len(&queue);
+        // Relaxed, and no read-modify-write: written under the lock, read as a hint.
+        self.taken.store(self.taken() + 1, Ordering::Relaxed);
+        item
+    }
+
+    /// Moves the older half (at least one, at most `max`) to `to`; gives the oldest of it to run at once.
+    pub(crate) fn steal_into(&self, to: &FreshQueue, max: usize) -> Option<Fresh> {
+        let mut stolen: VecDeque<Fresh> = {
+            let mut queue = self.queue.lock();
+            let n = queue.len().div_ceil(2).min(max);
+            let stolen = queue.drain(..n).collect();
+            self.note_len(&queue);
+            self.taken.store(self.taken() + n, Ordering::Relaxed);
+            stolen
+        };
+        let first = stolen.pop_front()?;
+        if !stolen.is_empty() {
+            let mut queue = to.queue.lock();
+            // Older than anything that `to` will get, so in front, in their order.
+            stolen.append(&mut queue);
+            *queue = stolen;
+            to.note_len(&queue);
+        }
+        Some(first)
+    }
+
+    /// Takes everything.
+    pub(crate) fn drain(&self) -> VecDeque<Fresh> {
+        let mut queue = self.queue.lock();
+        let all = std::mem::take(&mut *queue);
+        self.note_len(&queue);
+        all
+    }
+
+    #[inline]
+    fn note_len(&self, queue: &VecDeque<Fresh>) -> usize {
+        // Relaxed: a hint. Where a wake-up depends on it, the reader takes part in the idle protocol's fences.
+        self.len.store(queue.len(), Ordering::Relaxed);
+        queue.len()
+    }
+}

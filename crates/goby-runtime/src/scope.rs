@@ -1,0 +1,213 @@
+//! Goroutines that borrow from the function that starts them.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::sync::Arc;
+use std::thread;
+
+use crate::gate::Gate;
+use crate::go::JoinHandle;
+use crate::lock::Lock;
+use crate::park::WaitReason;
+use crate::runtime::current_shared;
+use crate::tsan;
+
+/// Runs `f`, which may start goroutines that borrow from its environment, and waits for all of them.
+///
+/// Source: `std::thread::scope`.
+///
+/// ```
+/// let mut numbers = vec![1, 2, 3];
+/// let sum = goby_runtime::scope(|s| {
+///     let sum = s.go(|| numbers.iter().sum::<i32>());
+///     sum.join().unwrap()
+/// });
+/// numbers.push(sum);
+/// assert_eq!(numbers, [1, 2, 3, 6]);
+/// ```
+///
+/// # Blocking
+///
+/// Until every goroutine of the scope has ended.
+///
+/// # Panics
+///
+/// With the payload of the first goroutine of the scope that panicked and was not joined.
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None) }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
+    tsan::acquire(Arc::as_ptr(&scope.inner));
+    match result {
+        Err(payload) => panic::resume_unwind(payload),
+        Ok(value) => match scope.inner.panicked.lock().take() {
+            Some(payload) => panic::resume_unwind(payload),
+            None => value,
+        },
+    }
+}
+
+/// Starts goroutines that end before the scope does.
+pub struct Scope<'scope, 'env: 'scope> {
+    inner: Arc<Inner>,
+    /// Invariant, so that neither lifetime can be made to fit.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+struct Inner {
+    running: Gate<usize>,
+    /// The payload of a goroutine that nobody joined.
+    panicked: Lock<Option<Box<dyn Any + Send>>>,
+}
+
+/// Where a goroutine of a scope leaves its result.
+struct Packet<'scope, T> {
+    scope: Arc<Inner>,
+    result: Lock<Option<thread::Result<T>>>,
+    _scope: PhantomData<&'scope ()>,
+}
+
+impl<T> Drop for Packet<'_, T> {
+    fn drop(&mut self) {
+        // Dropped by the second of its holders: what is still there nobody has joined.
+        let Some(unjoined) = self.result.lock().take() else { return };
+        if !mem::needs_drop::<T>() && unjoined.is_ok() {
+            return;
+        }
+        let _heed = tsan::heed();
+        tsan::acquire(&raw const *self);
+        if let Err(payload) = unjoined {
+            self.scope.panicked.lock().get_or_insert(payload);
+        }
+    }
+}
+
+/// One of the two that hold a packet: the handle and the goroutine.
+struct Holder<'scope, T>(ManuallyDrop<Arc<Packet<'scope, T>>>);
+
+impl<T> Drop for Holder<'_, T> {
+    fn drop(&mut self) {
+        // As little an edge as in `goroutine::detach`.
+        let _ignore = tsan::ignore();
+        // SAFETY: not used again.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+/// Counts a goroutine of a scope until the last thing that it does: nothing borrowed is touched after its drop.
+struct Running {
+    scope: Arc<Inner>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        tsan::release(Arc::as_ptr(&self.scope));
+        let _ignore = tsan::ignore();
+        self.scope.running.with(|n, waiters| {
+            *n -= 1;
+            if *n == 0 {
+                waiters.unpark_all(0);
+            }
+        });
+    }
+}
+
+/// What a goroutine of a scope owns. The fields are dropped in this order, also if it never runs.
+struct Body<'scope, F, T> {
+    f: F,
+    packet: Holder<'scope, T>,
+    running: Running,
+}
+
+impl<F: FnOnce() -> T, T> Body<'_, F, T> {
+    fn run(self) {
+        let Body { f, packet, running } = self;
+        let result = panic::catch_unwind(AssertUnwindSafe(f));
+        *packet.0.result.lock() = Some(result);
+        tsan::release(Arc::as_ptr(&packet.0));
+        // A result that nobody will join is dropped here, while the scope still waits for us.
+        if panic::catch_unwind(AssertUnwindSafe(|| drop(packet))).is_err() {
+            eprintln!("goby: the result of a goroutine in a scope panicked when dropped");
+            std::process::abort();
+        }
+        drop(running);
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts a goroutine that may borrow from outside the scope.
+    ///
+    /// # Panics
+    ///
+    /// See [`scope`].
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        {
+            // Not an edge: a goroutine that has ended does not come before one that is started later.
+            let _ignore = tsan::ignore();
+            self.inner.running.with(|n, _| *n += 1);
+        }
+        let packet = Arc::new(Packet { scope: self.inner.clone(), result: Lock::new(None), _scope: PhantomData });
+        let theirs = Holder(ManuallyDrop::new(packet.clone()));
+        let packet = Holder(ManuallyDrop::new(packet));
+        let body = Body { f, packet: theirs, running: Running { scope: self.inner.clone() } };
+        // SAFETY: `scope` does not return before `running` is zero, and by then the body has dropped what it borrowed:
+        // `f` by calling it, its result with the packet or left in it for the handle, which cannot outlive 'scope.
+        let handle = unsafe { current_shared().spawn(move || body.run(), Location::caller()) };
+        ScopedJoinHandle { handle, packet }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// Owns the right to join a goroutine of a scope.
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: JoinHandle<()>,
+    packet: Holder<'scope, T>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits until the goroutine has ended and gives its result.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic, which the scope then does not raise again.
+    pub fn join(self) -> thread::Result<T> {
+        self.handle.join()?;
+        self.packet.0.result.lock().take().expect("an ended goroutine has left its result")
+    }
+
+    /// Whether the goroutine has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("id", &self.handle.id()).finish_non_exhaustive()
+    }
+}

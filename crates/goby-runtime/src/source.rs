@@ -1,0 +1,244 @@
+//! Sockets: something with a file descriptor, and per direction whether it is ready and who waits for it to be.
+//!
+//! The system tells of readiness once, at the edge. So an operation is tried first; when it would block, its goroutine
+//! waits for an edge *since the last one it consumed*, and tries again. An edge that nobody waits for is remembered.
+//! A wake-up may be for nothing (somebody else was faster); then the operation is tried once more than needed.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::gate::{Gate, Waited};
+use crate::lock::Lock;
+use crate::park::WaitReason;
+use crate::poller::Key;
+use crate::worker::{Remote, Worker};
+use crate::{runtime, tsan};
+
+/// Which half of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Reading, and accepting.
+    Read,
+    /// Writing, and connecting.
+    Write,
+}
+
+/// The halves of a socket, as its poller knows them.
+pub(crate) struct Readiness {
+    read: Gate<Half>,
+    write: Gate<Half>,
+}
+
+#[derive(Default)]
+struct Half {
+    /// An edge has come that nobody has consumed.
+    ready: bool,
+    /// Waits fail until this is cleared.
+    interrupted: bool,
+    waker: Option<Waker>,
+}
+
+/// The token of a wait that an edge ended.
+const EDGE: usize = 0;
+/// The token of a wait that `interrupt` ended.
+const INTERRUPTED: usize = 1;
+
+impl Readiness {
+    /// Tells the waiters of the directions that became ready.
+    pub(crate) fn ready(&self, read: bool, write: bool) {
+        if read {
+            edge(&self.read);
+        }
+        if write {
+            edge(&self.write);
+        }
+    }
+
+    fn half(&self, direction: Direction) -> &Gate<Half> {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+}
+
+fn edge(half: &Gate<Half>) {
+    let waker = half.with(|half, waiters| {
+        half.ready = waiters.unpark_all(EDGE) == 0;
+        half.waker.take()
+    });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Something with a file descriptor that is told when it is ready.
+///
+/// The descriptor is registered, for good, with the poller of the goroutine that first waits on it.
+///
+/// ```
+/// use goby_runtime::{Direction, Source};
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (a, b) = UnixStream::pair()?;
+/// b.set_nonblocking(true)?;
+/// let b = Source::new(b);
+/// let reader = goby_runtime::go(move || loop {
+///     let mut buffer = [0; 5];
+///     match b.get_ref().read(&mut buffer) {
+///         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => b.wait(Direction::Read, None).unwrap(),
+///         result => break result.map(|n| buffer[..n].to_vec()),
+///     }
+/// });
+/// (&a).write_all(b"hello")?;
+/// assert_eq!(reader.join().unwrap()?, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Source<T: AsFd> {
+    io: T,
+    readiness: Arc<Readiness>,
+    registered: OnceLock<(&'static Remote, Key)>,
+    registering: Lock<()>,
+}
+
+impl<T: AsFd> Source<T> {
+    /// Takes a socket that is in non-blocking mode.
+    pub fn new(io: T) -> Source<T> {
+        let readiness = Readiness { read: Gate::new(Half::default()), write: Gate::new(Half::default()) };
+        Source { io, readiness: Arc::new(readiness), registered: OnceLock::new(), registering: Lock::new(()) }
+    }
+
+    /// Gives the socket, for operations that do not block.
+    pub fn get_ref(&self) -> &T {
+        &self.io
+    }
+
+    /// Parks until the socket may be ready, at most until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` at the deadline; `ConnectionAborted` with the text "wait interrupted" after
+    /// [`interrupt`](Source::interrupt); and what registering may give, such as a limit of the system.
+    pub fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+        self.register()?;
+        let waited = self.readiness.half(direction).wait(WaitReason::IoWait, deadline, |half, _| {
+            if half.interrupted {
+                Err(INTERRUPTED)
+            } else if std::mem::take(&mut half.ready) {
+                Err(EDGE)
+            } else {
+                Ok(0)
+            }
+        });
+        match waited {
+            Waited::Ready(EDGE) | Waited::Unparked(EDGE) => Ok(()),
+            Waited::Ready(_) | Waited::Unparked(_) => Err(interrupted()),
+            Waited::TimedOut => Err(io::Error::new(io::ErrorKind::TimedOut, "deadline exceeded")),
+        }
+    }
+
+    /// Asks the same as [`wait`](Source::wait) of a future: ready if an edge has come, otherwise the waker is told.
+    ///
+    /// Each direction has room for one waker, the last one given.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    pub fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.register()?;
+        let mut waker = Some(cx.waker().clone());
+        let result = self.readiness.half(direction).with(|half, _| {
+            if half.interrupted {
+                Poll::Ready(Err(interrupted()))
+            } else if std::mem::take(&mut half.ready) {
+                Poll::Ready(Ok(()))
+            } else {
+                std::mem::swap(&mut half.waker, &mut waker);
+                Poll::Pending
+            }
+        });
+        // The old waker is the executor's code: dropped outside the lock.
+        drop(waker);
+        result
+    }
+
+    /// Forgets an edge that has come already, to be called *before* an operation is tried: the operation finds whatever
+    /// that edge told of, and a wait afterwards is for a newer one. Saves an operation that would only say "not ready".
+    pub fn forget_edge(&self, direction: Direction) {
+        if self.registered.get().is_some() {
+            self.readiness.half(direction).with(|half, _| half.ready = false);
+        }
+    }
+
+    /// Makes the waits of both directions fail, those going on and those to come.
+    pub fn interrupt(&self) {
+        for half in [&self.readiness.read, &self.readiness.write] {
+            let waker = half.with(|half, waiters| {
+                half.interrupted = true;
+                waiters.unpark_all(INTERRUPTED);
+                half.waker.take()
+            });
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Undoes [`interrupt`](Source::interrupt).
+    pub fn clear_interrupt(&self) {
+        for half in [&self.readiness.read, &self.readiness.write] {
+            half.with(|half, _| half.interrupted = false);
+        }
+    }
+
+    /// Registers with the poller of the calling goroutine's worker, the first time.
+    #[inline]
+    fn register(&self) -> io::Result<()> {
+        if self.registered.get().is_some() { Ok(()) } else { self.register_slow() }
+    }
+
+    #[cold]
+    fn register_slow(&self) -> io::Result<()> {
+        let _ignore = tsan::ignore();
+        let _one_at_a_time = self.registering.lock();
+        if self.registered.get().is_some() {
+            return Ok(());
+        }
+        let remote = match Worker::current() {
+            Some(worker) => worker.remote,
+            None => runtime::default_shared().any_remote(),
+        };
+        let key = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
+        // A worker that sleeps learns of the new socket from the system itself.
+        let _ = self.registered.set((remote, key));
+        Ok(())
+    }
+}
+
+fn interrupted() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "wait interrupted")
+}
+
+impl<T: AsFd> Drop for Source<T> {
+    fn drop(&mut self) {
+        if let Some((remote, key)) = self.registered.get() {
+            let _ignore = tsan::ignore();
+            remote.poller.remove(self.io.as_fd(), *key);
+        }
+    }
+}
+
+impl<T: AsFd + fmt::Debug> fmt::Debug for Source<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.io.fmt(f)
+    }
+}

@@ -1,0 +1,329 @@
+//! Stacks of goroutines: slabs of address space, carved into slots of one size, each with a guard page at its low end.
+//!
+//! ```text
+//! slab   | slot 0            | slot 1            | …            one mmap, MAP_NORESERVE, touched on demand
+//! slot   | guard | … unused … | … in use, top page first |      grows down; `top` names the slot
+//! ```
+//!
+//! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again, last in first out so
+//! that the warm ones are used first. The pool gives the memory of slots that nobody has wanted for a while back to the
+//! system ([`Pool::trim`]), which also undoes what a deep call once touched. Address space is never returned:
+//! the slab of a goroutine that never finished must stay (DESIGN invariant 6).
+//!
+//! Guards are installed with `MADV_GUARD_INSTALL` (Linux 6.13), which costs page-table entries only, and where
+//! the kernel does not know it with `mprotect`, which splits the mapping: `vm.max_map_count` then caps the slots.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+
+use goby_switch::RawStack;
+
+use crate::lock::Lock;
+
+pub(crate) const PAGE: usize = 4096;
+/// Slots of the largest slab: 1 GiB of address space at the default size, so a million goroutines make 244 mappings.
+const SLAB_SLOTS: usize = 4096;
+/// Fresh slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns one by one.
+const BATCH: usize = 32;
+/// `MADV_GUARD_INSTALL`, Linux 6.13; not in libc's bindings yet.
+const MADV_GUARD_INSTALL: i32 = 102;
+
+/// Why no stack could be had.
+#[derive(Debug)]
+pub(crate) enum Exhausted {
+    /// The limit set by the builder.
+    Limit(usize),
+    /// The system refused.
+    System(io::Error),
+}
+
+/// A free slot: the address just past its highest byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    top: usize,
+}
+
+/// The stacks of one runtime.
+pub(crate) struct Pool {
+    /// Bytes of a slot, guard included.
+    size: usize,
+    /// Slots that may be in existence.
+    limit: usize,
+    inner: Lock<Inner>,
+    /// Length of `inner.warm`, readable without the lock.
+    warm_hint: AtomicUsize,
+}
+
+struct Inner {
+    /// Free slots whose memory may be resident; the last one is the warmest.
+    warm: Vec<Slot>,
+    /// The least length `warm` has had since the last trim: so many at its bottom were wanted by nobody.
+    unwanted: usize,
+    /// Free slots whose memory has been given back.
+    cold: Vec<Slot>,
+    /// The part of the newest slab that has not been carved yet.
+    fresh: std::ops::Range<usize>,
+    /// Slots carved so far.
+    carved: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(size: usize, limit: usize) -> Pool {
+        Pool {
+            size,
+            limit,
+            inner: Lock::new(Inner { warm: Vec::new(), unwanted: 0, cold: Vec::new(), fresh: 0..0, carved: 0 }),
+            warm_hint: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        self.size
+    }
+
+    /// The stack in a slot.
+    ///
+    /// # Safety
+    ///
+    /// The slot came from this pool and is given to one goroutine only.
+    #[inline]
+    pub(crate) unsafe fn stack(&self, slot: Slot) -> RawStack {
+        // SAFETY: a slot is page aligned, readable and writable but for its guard page, and never unmapped.
+        unsafe { RawStack::new(slot.top, slot.top - self.size) }
+    }
+
+    /// Moves free slots into a worker's empty cache; at least one, or the reason why not.
+    #[cold]
+    pub(crate) fn take(&self, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {
+        let mut inner = self.inner.lock();
+        if !inner.warm.is_empty() {
+            let keep = inner.warm.len().saturating_sub(BATCH);
+            cache.extend(inner.warm.drain(keep..));
+            inner.unwanted = inner.unwanted.min(keep);
+            self.warm_hint.store(keep, Ordering::Relaxed);
+            return Ok(());
+        }
+        if !inner.cold.is_empty() {
+            let keep = inner.cold.len().saturating_sub(BATCH);
+            cache.extend(inner.cold.drain(keep..));
+            return Ok(());
+        }
+        self.carve(&mut inner, cache)
+    }
+
+    /// Takes a worker's free slots back, the warmest last.
+    pub(crate) fn give(&self, slots: impl Iterator<Item = Slot>) {
+        let mut inner = self.inner.lock();
+        inner.warm.extend(slots);
+        self.warm_hint.store(inner.warm.len(), Ordering::Relaxed);
+    }
+
+    /// Takes a slot back under ThreadSanitizer, which remembers what was on a stack: its memory is mapped afresh.
+    pub(crate) fn give_afresh(&self, slot: Slot) {
+        let low = slot.top - self.size;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the slot is free and ours alone.
+        let mapped = unsafe { libc::mmap(low as *mut libc::c_void, self.size, prot, flags, -1, 0) };
+        assert!(mapped != libc::MAP_FAILED && install_guard(low).is_ok(), "mapping a stack afresh failed");
+        self.give(std::iter::once(slot));
+    }
+
+    /// Whether a free slot is there without asking the system.
+    pub(crate) fn has_free(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.warm.is_empty() || !inner.cold.is_empty()
+    }
+
+    /// Gives the memory of slots that were wanted by nobody since the last call back to the system.
+    /// True when there is nothing left to trim.
+    pub(crate) fn trim(&self) -> bool {
+        if self.warm_hint.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        let mut unwanted: Vec<Slot> = {
+            let mut inner = self.inner.lock();
+            let n = inner.unwanted;
+            let trimmed = inner.warm.drain(..n).collect();
+            inner.unwanted = inner.warm.len();
+            self.warm_hint.store(inner.warm.len(), Ordering::Relaxed);
+            trimmed
+        };
+        // Outside the lock: a system call for each run of slots that lie next to each other.
+        unwanted.sort_unstable_by_key(|slot| slot.top);
+        for slot in &unwanted {
+            let low = slot.top - self.size + PAGE;
+            // SAFETY: the slot is free and ours alone, so nobody reads what is dropped.
+            unsafe { libc::madvise(low as *mut libc::c_void, self.size - PAGE, libc::MADV_DONTNEED) };
+        }
+        let mut inner = self.inner.lock();
+        inner.cold.extend(unwanted);
+        inner.warm.is_empty()
+    }
+
+    /// Carves up to a batch of fresh slots out of a slab, mapping a new one where needed.
+    fn carve(&self, inner: &mut Inner, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {
+        let allowed = self.limit - inner.carved;
+        if allowed == 0 {
+            return Err(Exhausted::Limit(self.limit));
+        }
+        if inner.fresh.is_empty() {
+            inner.fresh = self.map_slab(allowed).map_err(Exhausted::System)?;
+        }
+        let available = inner.fresh.len() / self.size;
+        let wanted = available.min(BATCH).min(allowed);
+        let guarded = install_guards(inner.fresh.start, self.size, wanted).map_err(Exhausted::System)?;
+        for i in 0..guarded {
+            cache.push(Slot { top: inner.fresh.start + (i + 1) * self.size });
+        }
+        // The lowest address is used first, whatever the order of the batch.
+        cache.reverse();
+        inner.fresh.start += guarded * self.size;
+        inner.carved += guarded;
+        Ok(())
+    }
+
+    /// Maps a slab, a smaller one where address space is short, and makes it known to the overflow handler.
+    fn map_slab(&self, slots: usize) -> io::Result<std::ops::Range<usize>> {
+        let mut slots = slots.min(SLAB_SLOTS);
+        loop {
+            let len = slots * self.size;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's memory.
+            let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+            if start != libc::MAP_FAILED {
+                // A huge page under a stack would cost 2 MiB a goroutine. Failing to say so is no reason to stop.
+                // SAFETY: the range is the mapping just made.
+                unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
+                register(start as usize, len, self.size);
+                return Ok(start as usize..start as usize + len);
+            }
+            if slots == 1 {
+                return Err(io::Error::last_os_error());
+            }
+            slots = slots.div_ceil(8);
+        }
+    }
+}
+
+/// Which way guards are installed: not tried yet, `MADV_GUARD_INSTALL`, `mprotect`.
+static GUARDS: AtomicU8 = AtomicU8::new(GUARDS_UNKNOWN);
+const GUARDS_UNKNOWN: u8 = 0;
+const GUARDS_MADVISE: u8 = 1;
+const GUARDS_MPROTECT: u8 = 2;
+
+/// Makes goby use `mprotect` as on an older kernel, so that the fallback is tested everywhere.
+#[doc(hidden)]
+pub fn force_mprotect_guards() {
+    GUARDS.store(GUARDS_MPROTECT, Ordering::Relaxed);
+}
+
+/// Whether each stack costs the process two mappings, of which `vm.max_map_count` allows only so many.
+pub(crate) fn guards_cost_mappings() -> bool {
+    GUARDS.load(Ordering::Relaxed) == GUARDS_MPROTECT
+}
+
+/// Installs the guard pages of `n` slots from `start` on; says how many it managed, at least one.
+fn install_guards(start: usize, size: usize, n: usize) -> io::Result<usize> {
+    for i in 0..n {
+        if let Err(error) = install_guard(start + i * size) {
+            return if i == 0 { Err(error) } else { Ok(i) };
+        }
+    }
+    Ok(n)
+}
+
+fn install_guard(page: usize) -> io::Result<()> {
+    let page = page as *mut libc::c_void;
+    if GUARDS.load(Ordering::Relaxed) != GUARDS_MPROTECT {
+        // SAFETY: the page belongs to a slot that has never been used.
+        if unsafe { libc::madvise(page, PAGE, MADV_GUARD_INSTALL) } == 0 {
+            GUARDS.store(GUARDS_MADVISE, Ordering::Relaxed);
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if GUARDS.load(Ordering::Relaxed) == GUARDS_MADVISE || error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(error);
+        }
+        // A kernel before 6.13 does not know the advice.
+        GUARDS.store(GUARDS_MPROTECT, Ordering::Relaxed);
+    }
+    // SAFETY: as above.
+    if unsafe { libc::mprotect(page, PAGE, libc::PROT_NONE) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A slab, in the list that the overflow handler walks. Never freed, as slabs are not.
+struct Slab {
+    start: usize,
+    len: usize,
+    slot: usize,
+    next: *mut Slab,
+}
+
+static SLABS: AtomicPtr<Slab> = AtomicPtr::new(ptr::null_mut());
+
+fn register(start: usize, len: usize, slot: usize) {
+    let slab = Box::into_raw(Box::new(Slab { start, len, slot, next: SLABS.load(Ordering::Relaxed) }));
+    loop {
+        // SAFETY: the slab is ours until the exchange below publishes it.
+        let next = unsafe { (*slab).next };
+        // Release pairs with the Acquire load in `guard_hit`.
+        match SLABS.compare_exchange_weak(next, slab, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            // SAFETY: as above.
+            Err(found) => unsafe { (*slab).next = found },
+        }
+    }
+}
+
+/// Whether `address` lies in the guard page of a goroutine's stack. Safe to call in a signal handler.
+pub(crate) fn guard_hit(address: usize) -> bool {
+    // Acquire pairs with the Release in `register`: the fields are there when the pointer is.
+    let mut slab = SLABS.load(Ordering::Acquire);
+    while !slab.is_null() {
+        // SAFETY: slabs in the list are never freed nor changed.
+        let s = unsafe { &*slab };
+        if (s.start..s.start + s.len).contains(&address) {
+            return (address - s.start) % s.slot < PAGE;
+        }
+        slab = s.next;
+    }
+    false
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_distinct_and_limited() {
+        let pool = Pool::new(64 * 1024, 40);
+        let mut slots = Vec::new();
+        let mut cache = Vec::new();
+        while pool.take(&mut cache).is_ok() {
+            slots.append(&mut cache);
+        }
+        let mut tops: Vec<_> = slots.iter().map(|s| s.top).collect();
+        tops.sort_unstable();
+        tops.dedup();
+        assert_eq!(tops.len(), 40);
+        assert!(matches!(pool.take(&mut cache), Err(Exhausted::Limit(40))));
+        assert!(guard_hit(tops[0] - 64 * 1024) && !guard_hit(tops[0] - 1));
+    }
+
+    #[test]
+    fn trim_gives_memory_back_once_unwanted_for_a_round() {
+        let pool = Pool::new(64 * 1024, 4);
+        let mut cache = Vec::new();
+        pool.take(&mut cache).unwrap();
+        let top = cache[0].top;
+        // SAFETY: the slot is free and ours; the byte is above the guard page.
+        unsafe { *((top - 8192) as *mut u8) = 7 };
+        pool.give(cache.drain(..));
+        assert!(!pool.trim(), "it was given back only now");
+        assert!(pool.trim());
+        // SAFETY: as above; a page that was given back reads as zero.
+        assert_eq!(unsafe { *((top - 8192) as *const u8) }, 0);
+    }
+}

@@ -1,0 +1,652 @@
+//! A worker: an OS thread that runs goroutines, and is home to those it has started.
+//!
+//! ```text
+//! find_work:  run_next, local queue, inbox, own fresh goroutines, timers, poller, steal, sleep
+//! ```
+//!
+//! That order is by cost and by kindness: whom we woke last is warm; then those that have waited here, then those that
+//! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or every
+//! [`MAINTENANCE`] rounds, or when the monitor says that a time slice is over; other workers are troubled last.
+//!
+//! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use goby_switch::Fiber;
+
+use crate::goroutine::{self, Goroutine, GoroutineId};
+use crate::inbox::{Inbox, Linked};
+use crate::park::WaitReason;
+use crate::poller::Poller;
+use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
+use crate::runtime::Shared;
+use crate::stack::Slot;
+use crate::timer::{NEVER, Timers};
+use crate::{future, policy, tsan};
+
+/// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
+/// round from 10 ns on.
+const MAINTENANCE: u32 = 256;
+/// Every so many rounds, and after a slice that the monitor ended, the oldest fresh goroutine runs first, so that none waits for ever behind pinned ones that are
+/// always runnable, or hand each other the time slice. Go's number, for its global queue.
+const FAIRNESS: u32 = 61;
+/// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
+const SPIN: Duration = Duration::from_micros(40);
+/// Spins between looks at the clock.
+const SPINS_PER_LOOK: u32 = 32;
+/// How long a lone fresh goroutine is left to its spawner, who will most likely run it as soon as it parks.
+const LONE_AGE: Duration = Duration::from_micros(5);
+/// The most that is stolen at once.
+const STEAL_MAX: usize = 256;
+/// Free stacks that a worker keeps; beyond twice as many it gives so many back.
+const STACK_CACHE: usize = 64;
+/// Goroutine ids taken from the process's counter at a time.
+const ID_BATCH: u64 = 256;
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
+}
+
+/// What other threads may touch of a worker. It lives for ever.
+pub(crate) struct Remote {
+    pub(crate) index: usize,
+    pub(crate) shared: &'static Shared,
+    pub(crate) inbox: Inbox<Goroutine>,
+    pub(crate) fresh: FreshQueue,
+    pub(crate) timers: Timers,
+    pub(crate) poller: Poller,
+    /// The monitor's wish: let others run. Set by it, cleared by the worker.
+    pub(crate) slice_over: AtomicBool,
+    /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
+    pub(crate) slices: AtomicUsize,
+    /// Goroutines started here and ended here. Written by the worker only.
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    /// The thread's id in the kernel.
+    pub(crate) thread_id: AtomicI32,
+    /// The monitor's tick in which a lone fresh goroutine last made us wake somebody.
+    lone_wake: AtomicUsize,
+}
+
+impl Remote {
+    pub(crate) fn new(index: usize, shared: &'static Shared) -> std::io::Result<Remote> {
+        Ok(Remote {
+            index,
+            shared,
+            inbox: Inbox::new(),
+            fresh: FreshQueue::new(),
+            timers: Timers::new(),
+            poller: Poller::new()?,
+            slice_over: AtomicBool::new(false),
+            slices: AtomicUsize::new(0),
+            spawned: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            thread_id: AtomicI32::new(0),
+            lone_wake: AtomicUsize::new(usize::MAX),
+        })
+    }
+
+    /// Wakes the worker's thread if it sleeps.
+    pub(crate) fn notify(&self) {
+        if self.inbox.notify() {
+            self.poller.wake();
+        }
+    }
+}
+
+/// Adds one to a counter that only this thread writes.
+#[inline]
+fn bump(counter: &AtomicU64) {
+    // Relaxed, and no read-modify-write: one writer.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// What only the worker's own thread touches.
+pub(crate) struct Worker {
+    pub(crate) remote: &'static Remote,
+    pub(crate) shared: &'static Shared,
+    /// The goroutine that runs now; none while the scheduler does.
+    current: Cell<Option<NonNull<Goroutine>>>,
+    /// The goroutine to run before the queue: whom the last one woke. It inherits the time slice.
+    run_next: Cell<Option<NonNull<Goroutine>>>,
+    local: LocalQueue,
+    stacks: UnsafeCell<Vec<Slot>>,
+    rounds: Cell<u32>,
+    /// Goroutines that have begun to run here.
+    started: Cell<u64>,
+    /// A goroutine of ours is parked during its unwinding.
+    neighbor_unwinds: Cell<bool>,
+    ids: Cell<(u64, u64)>,
+}
+
+/// The running goroutine, if the caller is one.
+#[inline]
+pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
+    Worker::current().and_then(|worker| worker.current.get())
+}
+
+/// Parks the running goroutine; returns when it has been unparked.
+#[inline]
+pub(crate) fn park(reason: WaitReason) {
+    let _ignore = tsan::ignore();
+    let worker = Worker::current().expect("only a goroutine parks");
+    let g = worker.current.get().expect("only a goroutine parks");
+    // SAFETY: it is running, so its record is alive.
+    unsafe { g.as_ref() }.reason.store(reason as u8, Ordering::Relaxed);
+    // SAFETY: `g` is the running goroutine.
+    unsafe { suspend(g) };
+}
+
+/// Switches from the running goroutine to the scheduler.
+///
+/// # Safety
+///
+/// `g` is the running goroutine.
+#[inline]
+unsafe fn suspend(g: NonNull<Goroutine>) {
+    // SAFETY: it is running, so its record is alive and its suspender set.
+    unsafe {
+        let header = g.as_ref();
+        if std::thread::panicking() {
+            return suspend_unwinding(header);
+        }
+        switch(header);
+    }
+}
+
+/// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor does. std counts panics
+/// by thread: for that long all of its goroutines seem to panic, see [`panicking`].
+///
+/// # Safety
+///
+/// As for [`suspend`], with the goroutine's record.
+#[cold]
+unsafe fn suspend_unwinding(header: &Goroutine) {
+    let worker = Worker::current().expect("only a goroutine parks");
+    let is_first = !worker.neighbor_unwinds.replace(true);
+    // SAFETY: by contract.
+    unsafe { switch(header) };
+    if is_first {
+        worker.neighbor_unwinds.set(false);
+    }
+}
+
+/// # Safety
+///
+/// As for [`suspend`], with the goroutine's record.
+#[inline]
+unsafe fn switch(header: &Goroutine) {
+    tsan::leave_thread(&header.home().index);
+    // SAFETY: by contract.
+    unsafe { header.suspender.get().assume_init().suspend() };
+    tsan::enter_thread(&header.home().index);
+}
+
+/// Whether this goroutine unwinds because of a panic. On an OS thread it is `std::thread::panicking`.
+///
+/// std counts panics by thread. So while a goroutine is parked inside a destructor that runs during its panic,
+/// `std::thread::panicking()` is true for its neighbors on that worker too; this is not, unless several of them do so
+/// at once.
+///
+/// ```
+/// assert!(!goby_runtime::panicking());
+/// ```
+pub fn panicking() -> bool {
+    std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
+}
+
+/// Makes a parked goroutine runnable, from any thread.
+#[inline]
+pub(crate) fn unpark(g: NonNull<Goroutine>) {
+    let _ignore = tsan::ignore();
+    // SAFETY: parked and claimed by the caller, so its record is alive.
+    let home = unsafe { g.as_ref() }.home();
+    match Worker::current() {
+        Some(worker) if ptr::eq(worker.remote, home) => worker.ready(g),
+        _ => {
+            // SAFETY: a parked goroutine is in no queue, and from here on it belongs to its home.
+            if unsafe { home.inbox.push(g.as_ptr()) } {
+                home.poller.wake();
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The calling thread's worker, if it is one.
+    #[inline]
+    pub(crate) fn current() -> Option<&'static Worker> {
+        CURRENT.try_with(Cell::get).ok().flatten()
+    }
+
+    /// Whether a goroutine calls, not the scheduler.
+    #[inline]
+    pub(crate) fn in_goroutine(&self) -> bool {
+        self.current.get().is_some()
+    }
+
+    /// The running goroutine's record, for the overflow handler.
+    pub(crate) fn running(&self) -> Option<&Goroutine> {
+        // SAFETY: the running goroutine's record is alive.
+        self.current.get().map(|g| unsafe { &*g.as_ptr() })
+    }
+
+    #[inline]
+    pub(crate) fn slice_is_over(&self) -> bool {
+        self.remote.slice_over.load(Ordering::Relaxed)
+    }
+
+    /// Runs the scheduler on this thread until the runtime is shut down.
+    pub(crate) fn run(remote: &'static Remote) {
+        // What std sets up in this thread's locals comes before whatever its goroutines do with them.
+        tsan::release(&raw const remote.index);
+        let _ignore = tsan::ignore();
+        remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+        let worker: &'static Worker = Box::leak(Box::new(Worker {
+            remote,
+            shared: remote.shared,
+            current: Cell::new(None),
+            run_next: Cell::new(None),
+            local: LocalQueue::new(),
+            stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
+            rounds: Cell::new(0),
+            started: Cell::new(0),
+            neighbor_unwinds: Cell::new(false),
+            ids: Cell::new((0, 0)),
+        }));
+        CURRENT.set(Some(worker));
+        while let Some(work) = worker.next_work() {
+            match work {
+                Work::Pinned(g) => worker.resume(g),
+                Work::Fresh(Fresh::Goroutine(g)) => worker.start(g),
+                Work::Fresh(Fresh::Future(runnable)) => {
+                    let _heed = tsan::heed();
+                    future::run(runnable);
+                }
+            }
+        }
+        worker.give_stacks_back();
+        CURRENT.set(None);
+        remote.shared.note_exit();
+        // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
+        // are never unwound: if there are any, neither does the thread end.
+        if worker.started.get() != remote.ended.load(Ordering::Relaxed) {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    // Spawning.
+
+    /// The next goroutine id, from this worker's share.
+    #[inline]
+    pub(crate) fn next_id(&self) -> u64 {
+        let (next, end) = self.ids.get();
+        if next < end {
+            self.ids.set((next + 1, end));
+            return next;
+        }
+        let first = GoroutineId::reserve(ID_BATCH);
+        self.ids.set((first + 1, first + ID_BATCH));
+        first
+    }
+
+    /// Queues a goroutine that the running one spawned.
+    #[inline]
+    pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
+        bump(&self.remote.spawned);
+        self.push_fresh(Fresh::Goroutine(g));
+    }
+
+    /// Queues something that any worker may begin, and wakes one if it should.
+    #[inline]
+    pub(crate) fn push_fresh(&self, item: Fresh) {
+        if self.remote.fresh.push(item) > 1 {
+            // Work to share. No fence: should the sleeper be missed, we are awake, and the monitor looks too.
+            self.shared.idle.wake_searcher();
+            return;
+        }
+        // A lone one will most likely run as soon as we park; but if we compute instead, somebody else should take it.
+        // Once a monitor's tick is enough to find out, and cheap.
+        let tick = self.shared.monitor.tick();
+        if self.remote.lone_wake.load(Ordering::Relaxed) != tick {
+            self.remote.lone_wake.store(tick, Ordering::Relaxed);
+            self.shared.idle.wake_searcher();
+        }
+    }
+
+    // Running.
+
+    /// Makes one of our own goroutines runnable.
+    #[inline]
+    fn ready(&self, g: NonNull<Goroutine>) {
+        if !self.in_goroutine() {
+            // Woken by a timer, a socket or another thread: nobody has handed it the time slice.
+            return self.local.push_back(g);
+        }
+        if let Some(displaced) = self.run_next.replace(Some(g)) {
+            self.local.push_back(displaced);
+        }
+    }
+
+    /// Sends the running goroutine to the back of the queue.
+    pub(crate) fn yield_current(&self) {
+        let _ignore = tsan::ignore();
+        let g = self.current.get().expect("only a goroutine yields");
+        // SAFETY: it is running, so its record is alive.
+        unsafe { g.as_ref() }.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
+        self.local.push_back(g);
+        // SAFETY: `g` is the running goroutine. That it is queued already is no matter: only this thread resumes it.
+        unsafe { suspend(g) };
+    }
+
+    #[inline]
+    fn resume(&self, g: NonNull<Goroutine>) {
+        // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches it.
+        let ended = unsafe {
+            let header = g.as_ref();
+            header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
+            self.current.set(Some(g));
+            let alive = (*header.fiber.get()).assume_init_mut().resume();
+            self.current.set(None);
+            !alive
+        };
+        if ended {
+            self.retire(g);
+        }
+    }
+
+    /// Gives a goroutine a stack and runs it for the first time. From here on it is pinned.
+    fn start(&self, g: NonNull<Goroutine>) {
+        // SAFETY: only this thread touches the cache.
+        let stacks = unsafe { &mut *self.stacks.get() };
+        if stacks.is_empty()
+            && let Err(why) = self.shared.pool.take(stacks)
+        {
+            return self.shared.starve(g, why);
+        }
+        let slot = stacks.pop().expect("a pool gives at least one stack");
+        self.started.set(self.started.get() + 1);
+        // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
+        // does not unwind, and is given the goroutine that it is for.
+        unsafe {
+            let header = g.as_ref();
+            header.pin(self.remote);
+            header.slot.set(Some(slot));
+            let fiber = Fiber::new(self.shared.pool.stack(slot), goroutine::entry, g.as_ptr().cast(), header.tag);
+            (*header.fiber.get()).write(fiber);
+        }
+        self.resume(g);
+    }
+
+    /// Takes a goroutine that has ended off its stack.
+    fn retire(&self, g: NonNull<Goroutine>) {
+        // SAFETY: the record is alive until `end`.
+        let slot = unsafe { g.as_ref() }.slot.take().expect("it ran on a stack");
+        bump(&self.remote.ended);
+        self.shared.note_end();
+        // SAFETY: its fiber has finished, and we forget it here.
+        unsafe { goroutine::end(g) };
+        if tsan::POOL_STACKS {
+            // SAFETY: only this thread touches the cache.
+            let stacks = unsafe { &mut *self.stacks.get() };
+            stacks.push(slot);
+            if stacks.len() >= 2 * STACK_CACHE {
+                // The cold end of the cache: the last ones are the warmest.
+                self.shared.pool.give(stacks.drain(..STACK_CACHE));
+            }
+        } else {
+            self.shared.pool.give_afresh(slot);
+        }
+        if self.shared.has_starved() {
+            self.shared.feed_starved(self.remote);
+        }
+    }
+
+    // Finding work.
+
+    fn next_work(&self) -> Option<Work> {
+        loop {
+            if self.shared.is_shut_down() {
+                return None;
+            }
+            if let Some(work) = self.find_local() {
+                return Some(work);
+            }
+            if let Some(work) = self.find_elsewhere() {
+                return Some(work);
+            }
+        }
+    }
+
+    #[inline]
+    fn find_local(&self) -> Option<Work> {
+        let round = self.rounds.get().wrapping_add(1);
+        self.rounds.set(round);
+        let slice_is_over = self.slice_is_over();
+        if slice_is_over {
+            self.end_slice();
+        } else if round.is_multiple_of(MAINTENANCE) {
+            self.maintain();
+        }
+        if (slice_is_over || round.is_multiple_of(FAIRNESS))
+            && let Some(oldest) = self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest())
+        {
+            return Some(Work::Fresh(oldest));
+        }
+        if let Some(g) = self.run_next.take() {
+            return Some(Work::Pinned(g));
+        }
+        // A slice begins. Relaxed, and no read-modify-write: one writer.
+        self.remote.slices.store(self.remote.slices.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if let Some(g) = self.local.pop_front() {
+            return Some(Work::Pinned(g));
+        }
+        if self.open_inbox() {
+            return self.local.pop_front().map(Work::Pinned);
+        }
+        self.remote.fresh.pop_newest().map(Work::Fresh)
+    }
+
+    /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
+    #[cold]
+    fn end_slice(&self) {
+        self.remote.slice_over.store(false, Ordering::Relaxed);
+        if let Some(g) = self.run_next.take() {
+            self.local.push_back(g);
+        }
+        self.maintain();
+    }
+
+    /// Looks at everything that can make goroutines runnable.
+    fn maintain(&self) {
+        self.open_inbox();
+        self.remote.timers.run_due();
+        if self.remote.poller.has_sources() {
+            self.poll(Some(Duration::ZERO));
+        }
+    }
+
+    /// Moves what other threads unparked into the local queue; true if there was anything.
+    #[inline]
+    fn open_inbox(&self) -> bool {
+        if self.remote.inbox.is_empty() {
+            return false;
+        }
+        let mut chain = self.remote.inbox.take();
+        while let Some(g) = NonNull::new(chain) {
+            // SAFETY: what is in the inbox is parked, so alive, and ours.
+            chain = unsafe { g.as_ref() }.link().load(Ordering::Relaxed);
+            self.local.push_back(g);
+        }
+        true
+    }
+
+    fn poll(&self, timeout: Option<Duration>) {
+        if let Err(error) = self.remote.poller.wait(timeout) {
+            panic!("waiting for events failed: {error}");
+        }
+    }
+
+    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
+    #[cold]
+    fn find_elsewhere(&self) -> Option<Work> {
+        self.maintain();
+        if !self.local.is_empty() {
+            return None;
+        }
+        if let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX) {
+            self.share();
+            return Some(Work::Fresh(item));
+        }
+        let searching = self.shared.idle.start_search();
+        let found = self.look_around(searching);
+        if searching {
+            self.shared.idle.finish_search();
+            self.share();
+        }
+        match found {
+            Look::Found(item) => Some(Work::Fresh(item)),
+            Look::Local => None,
+            Look::Nothing => {
+                self.sleep();
+                None
+            }
+        }
+    }
+
+    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
+    /// might have been woken for says so: the one who was woken first may be busy with it from now on.
+    fn share(&self) {
+        if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
+            self.shared.idle.wake_searcher();
+        }
+    }
+
+    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
+    fn look_around(&self, searching: bool) -> Look {
+        let start = policy::now();
+        let mut lone = Lone::default();
+        loop {
+            for _ in 0..SPINS_PER_LOOK {
+                if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
+                    return Look::Local;
+                }
+                std::hint::spin_loop();
+            }
+            let now = policy::now();
+            if searching && let Some(item) = self.steal(&mut lone, now) {
+                return Look::Found(item);
+            }
+            // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
+            let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
+            if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
+                return Look::Local;
+            }
+            if now.duration_since(start) >= SPIN {
+                return Look::Nothing;
+            }
+        }
+    }
+
+    /// Takes from the injected goroutines, or half of another worker's.
+    fn steal(&self, lone: &mut Lone, now: std::time::Instant) -> Option<Fresh> {
+        if self.shared.inject.len() > 0
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+        {
+            return Some(item);
+        }
+        // At least one: while the runtime starts, we may run before we are counted.
+        let n = self.shared.n_workers().max(1);
+        let first = policy::random() as usize % n;
+        for i in 0..n {
+            let victim = self.shared.remote((first + i) % n);
+            if ptr::eq(victim, self.remote) {
+                continue;
+            }
+            let len = victim.fresh.len();
+            if (len > 1 || (len == 1 && lone.is_old(victim, now)))
+                && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
+            {
+                return Some(item);
+            }
+            // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
+            // or, for callbacks, runs at once.
+            if victim.timers.next_due() <= policy::nanos(now) {
+                victim.timers.run_due();
+            }
+        }
+        None
+    }
+
+    /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
+    fn sleep(&self) {
+        debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
+        self.give_stacks_back();
+        if !self.remote.inbox.start_sleep() {
+            return;
+        }
+        self.shared.idle.announce(self.remote);
+        let timeout = if self.shared.has_shareable_work(self.remote) {
+            Some(Duration::ZERO)
+        } else {
+            match self.remote.timers.next_due() {
+                NEVER => None,
+                due => Some(Duration::from_nanos(due.saturating_sub(policy::nanos(policy::now())))),
+            }
+        };
+        self.poll(timeout);
+        self.remote.inbox.finish_sleep();
+        self.shared.idle.retract(self.remote);
+        self.shared.monitor.ensure_awake();
+    }
+
+    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.
+    fn give_stacks_back(&self) {
+        // SAFETY: only this thread touches the cache.
+        let stacks = unsafe { &mut *self.stacks.get() };
+        if !stacks.is_empty() {
+            self.shared.pool.give(stacks.drain(..));
+        }
+        if self.shared.has_starved() && self.shared.pool.has_free() {
+            self.shared.feed_starved(self.remote);
+        }
+    }
+}
+
+/// What to run.
+enum Work {
+    Pinned(NonNull<Goroutine>),
+    Fresh(Fresh),
+}
+
+/// What looking around came to.
+enum Look {
+    Found(Fresh),
+    Local,
+    Nothing,
+}
+
+/// The lone fresh goroutine that a searcher has its eye on.
+#[derive(Default)]
+struct Lone {
+    seen: Option<(usize, usize, std::time::Instant)>,
+}
+
+impl Lone {
+    /// Whether the victim's only item has been there for [`LONE_AGE`], as far as we have seen.
+    fn is_old(&mut self, victim: &Remote, now: std::time::Instant) -> bool {
+        let (index, taken) = (victim.index, victim.fresh.taken());
+        match self.seen {
+            Some((i, t, since)) if i == index && t == taken => now.duration_since(since) >= LONE_AGE,
+            _ => {
+                self.seen = Some((index, taken, now));
+                false
+            }
+        }
+    }
+}

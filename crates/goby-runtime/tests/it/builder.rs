@@ -1,0 +1,288 @@
+//! The runtime as a value: its configuration, its limits, several at once, and its end.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use goby_runtime::{Builder, Runtime, go, num_goroutines, try_go, yield_now};
+
+use crate::support::{Door, in_child_with, runtime, stderr, wait_until, with_workers};
+
+#[test]
+fn values_out_of_range_are_errors_that_name_them() {
+    let check = |builder: Builder, message: &str| {
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, message));
+    };
+    let builder = Runtime::builder;
+    check(builder().workers(0), "workers: 0 is not between 1 and 1024");
+    check(builder().workers(1025), "workers: 1025 is not between 1 and 1024");
+    check(builder().stack_size(4096), "stack_size: 4096 is not between 16384 and 1073741824 bytes");
+    check(
+        builder().stack_size(usize::MAX),
+        "stack_size: 18446744073709551615 is not between 16384 and 1073741824 bytes",
+    );
+    check(builder().max_stacks(0), "max_stacks: without a stack no goroutine can run");
+    check(builder().thread_name("a\0b"), "thread_name: \"a\\0b\" contains a zero byte");
+}
+
+#[test]
+fn odd_stack_sizes_are_rounded_up() {
+    let runtime = Runtime::builder().workers(1).stack_size(100_001).build().unwrap();
+    assert_eq!(runtime.run(|| go(|| 1).join().unwrap()), 1);
+}
+
+#[test]
+fn run_gives_mains_value_and_main_may_borrow() {
+    for workers in [1, 2, 4] {
+        let runtime = runtime(workers);
+        let mut text = String::from("borrowed");
+        let length = runtime.run(|| {
+            text.push_str(" by main");
+            yield_now();
+            text.len()
+        });
+        assert_eq!((length, text.as_str(), runtime.num_workers()), (16, "borrowed by main", workers));
+        assert_eq!(runtime.run(|| "again"), "again");
+    }
+    assert_eq!(goby_runtime::run(|| go(|| 7).join().unwrap()), 7);
+}
+
+#[test]
+fn run_within_a_goroutine_parks_it() {
+    with_workers(|| {
+        let inner = Arc::new(runtime(1));
+        let opened_outside = Arc::new(Door::new());
+        let opener = go({
+            let door = opened_outside.clone();
+            move || {
+                wait_until("the inner main to wait", || door.has_waiters());
+                door.open();
+            }
+        });
+        inner.run(|| opened_outside.pass());
+        opener.join().unwrap();
+    });
+}
+
+/// The names of this process's threads, as the system shows them.
+fn thread_names() -> HashSet<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+#[test]
+fn workers_carry_the_given_name() {
+    let runtime = Runtime::builder().workers(3).thread_name("trout").build().unwrap();
+    let seen: HashSet<String> = runtime.run(|| {
+        let handles: Vec<_> = (0..100).map(|_| go(|| thread::current().name().unwrap().to_owned())).collect();
+        handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+    });
+    let expected: HashSet<String> = (0..3).map(|i| format!("trout-{i}")).collect();
+    assert!(!seen.is_empty() && seen.is_subset(&expected), "{seen:?}");
+    // All of them, as the system shows them once they have begun to run.
+    wait_until("every worker to have its name", || expected.is_subset(&thread_names()));
+}
+
+#[test]
+fn try_go_gives_the_closure_back_at_the_limit() {
+    let runtime = Runtime::builder().workers(2).max_goroutines(3).build().unwrap();
+    runtime.run(|| {
+        let door = Arc::new(Door::new());
+        let waiting = || {
+            let door = door.clone();
+            move || door.pass()
+        };
+        let first = try_go(waiting()).unwrap();
+        let second = try_go(waiting()).unwrap();
+        let captured = Arc::new(7);
+        let theirs = captured.clone();
+        let refused = try_go(move || *theirs).unwrap_err();
+        assert_eq!(refused.to_string(), "the runtime's limit of 3 goroutines is reached");
+        assert_eq!(format!("{refused:?}"), "TryGoError { limit: 3, .. }");
+        assert_eq!(Arc::strong_count(&captured), 2, "the closure is neither run nor dropped");
+        assert_eq!(refused.into_inner()(), 7);
+        assert_eq!(Arc::strong_count(&captured), 1);
+        // `go` is not limited.
+        assert_eq!(go(|| 1).join().unwrap(), 1);
+        // There is room again once others have ended.
+        door.open();
+        first.join().unwrap();
+        second.join().unwrap();
+        wait_until("room", || try_go(|| ()).is_ok());
+    });
+}
+
+/// Racing for the last places: never more than the limit, and all that were accepted run.
+#[test]
+fn try_go_keeps_the_limit_under_contention() {
+    const LIMIT: usize = 20;
+    let runtime = Runtime::builder().workers(4).max_goroutines(LIMIT).build().unwrap();
+    runtime.run(|| {
+        let (alive, most, ran) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let starters = [(); 4].map(|()| {
+            let (alive, most, ran) = (alive.clone(), most.clone(), ran.clone());
+            go(move || {
+                let mut accepted = 0;
+                for _ in 0..2000 {
+                    let (alive, most, ran) = (alive.clone(), most.clone(), ran.clone());
+                    let started = try_go(move || {
+                        let now = alive.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
+                        yield_now();
+                        ran.fetch_add(1, Ordering::SeqCst);
+                        alive.fetch_sub(1, Ordering::SeqCst);
+                    });
+                    match started {
+                        Ok(handle) => {
+                            accepted += 1;
+                            drop(handle);
+                        }
+                        Err(refused) => {
+                            drop(refused);
+                            yield_now();
+                        }
+                    }
+                }
+                accepted
+            })
+        });
+        let accepted: usize = starters.map(|starter| starter.join().unwrap()).iter().sum();
+        wait_until("all to end", || num_goroutines() == 1);
+        assert_eq!(ran.load(Ordering::SeqCst), accepted);
+        // Main and the four starters are goroutines, too.
+        let most = most.load(Ordering::SeqCst);
+        assert!(most < LIMIT, "{most} at once");
+    });
+}
+
+#[test]
+fn several_runtimes_at_once() {
+    let names = ["carp", "perch", "pike"];
+    let runtimes = names.map(|name| Runtime::builder().workers(2).thread_name(name).build().unwrap());
+    thread::scope(|threads| {
+        for (runtime, name) in runtimes.iter().zip(names) {
+            threads.spawn(move || {
+                runtime.run(|| {
+                    // What a goroutine starts belongs to its own runtime, at any depth.
+                    let handles: Vec<_> = (0..200)
+                        .map(|_| go(|| go(|| thread::current().name().unwrap().to_owned()).join().unwrap()))
+                        .collect();
+                    for handle in handles {
+                        assert!(handle.join().unwrap().starts_with(name));
+                    }
+                    wait_until("all to end", || num_goroutines() == 1);
+                });
+            });
+        }
+    });
+    // Goroutines of two runtimes talk to each other.
+    let [first, second, third] = &runtimes;
+    let (there, back) = (Arc::new(Door::new()), Arc::new(Door::new()));
+    let answering = second.go({
+        let (there, back) = (there.clone(), back.clone());
+        move || {
+            there.pass();
+            back.open();
+        }
+    });
+    first.run(|| {
+        there.open();
+        back.pass();
+        answering.join().unwrap();
+    });
+    assert_eq!(third.num_goroutines(), 0);
+}
+
+/// The runtime ends, those parked in it do not: their destructors do not run, and nothing hangs.
+#[test]
+fn dropping_a_runtime_leaves_parked_goroutines_alone() {
+    for workers in [1, 2, 4] {
+        let dropped = Arc::new(AtomicBool::new(false));
+        struct Notices(Arc<AtomicBool>);
+        impl Drop for Notices {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let runtime = runtime(workers);
+        let door = Arc::new(Door::new());
+        let parked = runtime.go({
+            let (notices, door) = (Notices(dropped.clone()), door.clone());
+            move || {
+                door.pass();
+                drop(notices);
+            }
+        });
+        runtime.run(|| wait_until("it to park", || door.has_waiters()));
+        drop(runtime);
+        assert!(!parked.is_finished());
+        // Too late for a goroutine whose workers are gone, but no harm.
+        door.open();
+        assert!(!dropped.load(Ordering::SeqCst) && !parked.is_finished());
+    }
+}
+
+/// The last owner of a runtime may be one of its own goroutines.
+#[test]
+fn a_goroutine_may_drop_its_own_runtime() {
+    for workers in [1, 2] {
+        let runtime = Arc::new(runtime(workers));
+        let dropped = Arc::new(AtomicBool::new(false));
+        let (own, done) = (runtime.clone(), dropped.clone());
+        let door = Arc::new(Door::new());
+        let entered = door.clone();
+        drop(runtime.go(move || {
+            entered.pass();
+            drop(own);
+            done.store(true, Ordering::SeqCst);
+        }));
+        drop(runtime);
+        door.open();
+        wait_until("the runtime to be dropped", || dropped.load(Ordering::SeqCst));
+    }
+}
+
+#[test]
+fn goby_maxprocs_sets_the_default_runtimes_workers() {
+    let test = "builder::goby_maxprocs_sets_the_default_runtimes_workers";
+    let count_workers = || {
+        go(|| ()).join().unwrap();
+        let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
+        // Each names itself when it begins to run. No more than three ever do.
+        wait_until("three workers to have their names", || count() >= 3);
+        crate::support::pause(std::time::Duration::from_millis(5));
+        let workers = count();
+        println!("{workers} workers");
+    };
+    let output = in_child_with(test, &[("GOBY_MAXPROCS", "3")], count_workers);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("3 workers"), "{output:?}");
+    let output = in_child_with(test, &[("GOBY_MAXPROCS", "many")], count_workers);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("GOBY_MAXPROCS=\"many\" is no number between 1 and 1024"), "{}", stderr(&output));
+}
+
+/// A runtime with nothing to do uses no processor: its workers sleep, and so does whoever watches them.
+#[test]
+fn an_idle_runtime_uses_no_processor() {
+    let test = "builder::an_idle_runtime_uses_no_processor";
+    let output = in_child_with(test, &[], || {
+        let runtime = runtime(4);
+        runtime.run(|| (0..100).for_each(|_| go(yield_now).join().unwrap()));
+        let processor_time = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+        };
+        // It may look around for a while first.
+        wait_until("an idle tenth of a second", || {
+            let before = processor_time();
+            thread::sleep(std::time::Duration::from_millis(100));
+            processor_time() - before < 500
+        });
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+}

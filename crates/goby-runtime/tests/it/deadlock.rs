@@ -1,0 +1,197 @@
+//! When the runtime says that nobody can ever run again, and when it must not say so. Each in a child process.
+
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use goby_runtime::{DeadlockPolicy, Direction, Runtime, Source, Timer, block_on, blocking, go, now, spawn};
+
+use crate::support::{Door, in_child, pause, runtime, stderr};
+
+/// Long enough for the runtime to fall idle and to look for deadlocks, many times over.
+const LONG: Duration = Duration::from_millis(300);
+
+fn check_verdict(output: &Output) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("fatal error: all goroutines are asleep - deadlock!"), "{text}");
+}
+
+fn check_no_verdict(output: &Output) {
+    assert!(output.status.success(), "{}: {}", output.status, stderr(output));
+}
+
+#[test]
+fn c281_a_main_that_parks_for_ever() {
+    check_verdict(&in_child("deadlock::c281_a_main_that_parks_for_ever", || runtime(2).run(|| Door::new().pass())));
+}
+
+/// A thousand goroutines in a ring, each waiting for the next.
+#[test]
+fn s39_a_ring_of_goroutines() {
+    let output = in_child("deadlock::s39_a_ring_of_goroutines", || {
+        runtime(2).run(|| {
+            let doors: Vec<_> = (0..1000).map(|_| Arc::new(Door::new())).collect();
+            for i in 0..1000 {
+                let (own, next) = (doors[i].clone(), doors[(i + 1) % 1000].clone());
+                go(move || {
+                    next.pass();
+                    own.open();
+                });
+            }
+            doors[0].pass();
+        });
+    });
+    check_verdict(&output);
+    assert!(stderr(&output).contains("1001 goroutines"), "{}", stderr(&output));
+}
+
+/// The verdict comes after the last one that could have moved has ended, here after a sleep.
+#[test]
+fn s39_no_verdict_while_one_sleeps() {
+    let output = in_child("deadlock::s39_no_verdict_while_one_sleeps", || {
+        runtime(1).run(|| {
+            go(|| {
+                pause(LONG);
+                println!("slept");
+            });
+            Door::new().pass();
+        });
+    });
+    check_verdict(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("slept"));
+}
+
+#[test]
+fn plain_threads_that_wait_for_goroutines_cannot_help() {
+    check_verdict(&in_child("deadlock::plain_threads_that_wait_for_goroutines_cannot_help", || {
+        static DOOR: Door = Door::new();
+        thread::spawn(|| DOOR.pass());
+        runtime(1).run(|| DOOR.pass());
+    }));
+}
+
+/// The verdict also comes when the last thread that could have helped ends, or parks, long after everybody else.
+#[test]
+fn a_deadlock_that_begins_with_the_end_of_a_thread() {
+    check_verdict(&in_child("deadlock::a_deadlock_that_begins_with_the_end_of_a_thread", || {
+        thread::spawn(|| thread::sleep(LONG));
+        runtime(1).run(|| Door::new().pass());
+    }));
+}
+
+#[test]
+fn a_deadlock_that_begins_with_the_parking_of_a_thread() {
+    check_verdict(&in_child("deadlock::a_deadlock_that_begins_with_the_parking_of_a_thread", || {
+        static DOOR: Door = Door::new();
+        thread::spawn(|| {
+            thread::sleep(LONG);
+            DOOR.pass();
+        });
+        runtime(1).run(|| DOOR.pass());
+    }));
+}
+
+#[test]
+fn the_policy_may_be_to_go_on_waiting() {
+    let output = in_child("deadlock::the_policy_may_be_to_go_on_waiting", || {
+        let runtime = Runtime::builder().workers(1).on_deadlock(DeadlockPolicy::Ignore).build().unwrap();
+        // SAFETY: `alarm` only sets the process's timer.
+        unsafe { libc::alarm(1) };
+        runtime.run(|| Door::new().pass());
+    });
+    assert_eq!(output.status.signal(), Some(libc::SIGALRM), "{}", stderr(&output));
+}
+
+/// A timer, a socket, a helper thread, a plain thread and a future's waker can each still unpark somebody.
+#[test]
+fn c285_what_can_still_happen_is_no_deadlock() {
+    check_no_verdict(&in_child("deadlock::c285_what_can_still_happen_is_no_deadlock", || {
+        let runtime = runtime(2);
+        // A timer.
+        runtime.run(|| {
+            let door = Arc::new(Door::new());
+            let opens = door.clone();
+            let timer = Timer::new(move |_| opens.open());
+            timer.start(now() + LONG);
+            door.pass();
+        });
+        // A call on a helper thread.
+        runtime.run(|| blocking(|| thread::sleep(LONG)));
+        // A plain thread.
+        let door = Arc::new(Door::new());
+        let opens = door.clone();
+        thread::spawn(move || {
+            thread::sleep(LONG);
+            opens.open();
+        });
+        runtime.run(|| door.pass());
+        // A socket; the other end is in another process.
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("0.3").stdin(std::os::fd::OwnedFd::from(theirs)).spawn().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        runtime.run(|| Source::new(ours).wait(Direction::Read, None).unwrap());
+        child.wait().unwrap();
+        // A task.
+        runtime.run(|| {
+            block_on(spawn(async { block_on(async { pause(Duration::from_millis(1)) }) }));
+        });
+    }));
+}
+
+/// Who waits for another runtime waits for something that may well happen.
+#[test]
+fn another_runtime_at_work_is_no_deadlock() {
+    check_no_verdict(&in_child("deadlock::another_runtime_at_work_is_no_deadlock", || {
+        let (first, second) = (runtime(1), runtime(1));
+        // A computation there.
+        let busy = second.go(|| {
+            let start = now();
+            while now() - start < LONG {
+                std::hint::spin_loop();
+            }
+        });
+        first.run(|| busy.join().unwrap());
+        // A sleeping goroutine there.
+        let sleeping = second.go(|| pause(LONG));
+        first.run(|| sleeping.join().unwrap());
+        // A call on one of its helper threads.
+        let calling = second.go(|| blocking(|| thread::sleep(LONG)));
+        first.run(|| calling.join().unwrap());
+        // A timer of the default runtime.
+        let door = Arc::new(Door::new());
+        let opens = door.clone();
+        let timer = Timer::new(move |_| opens.open());
+        timer.start(now() + LONG);
+        first.run(|| door.pass());
+    }));
+}
+
+/// Goroutines that are left behind are no deadlock once main has returned: the program goes on, and ends as it likes.
+#[test]
+fn goroutines_left_behind_are_no_deadlock() {
+    check_no_verdict(&in_child("deadlock::goroutines_left_behind_are_no_deadlock", || {
+        let runtime = runtime(2);
+        for _ in 0..100 {
+            runtime.run(|| {
+                go(|| Door::new().pass());
+            });
+        }
+        thread::sleep(LONG);
+    }));
+}
+
+/// Between runs a runtime has no goroutine, and that is not a deadlock.
+#[test]
+fn an_idle_runtime_is_no_deadlock() {
+    check_no_verdict(&in_child("deadlock::an_idle_runtime_is_no_deadlock", || {
+        let runtime = runtime(2);
+        runtime.run(|| ());
+        thread::sleep(LONG);
+        runtime.run(|| ());
+    }));
+}

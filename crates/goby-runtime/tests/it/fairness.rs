@@ -1,0 +1,167 @@
+//! What loops cannot do: starve the other goroutines, timers, sockets and threads that share their worker.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use goby_runtime::{Direction, Source, Timer, checkpoint, go, now, yield_now};
+
+use crate::support::{Door, on_workers, pause};
+
+/// On one worker: starts `event`, then loops until that has set the flag; once in a loop that yields, and once in one that
+/// only passes checkpoints, as operations do that need not park.
+fn check(event: impl Fn(Arc<AtomicBool>) + Send + Sync) {
+    for busy in [yield_now as fn(), checkpoint] {
+        on_workers(1, || {
+            let happened = Arc::new(AtomicBool::new(false));
+            event(happened.clone());
+            while !happened.load(Ordering::SeqCst) {
+                busy();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_loop_does_not_starve_timers() {
+    check(|happened| {
+        let timer = Timer::new(move |_| happened.store(true, Ordering::SeqCst));
+        timer.start(now() + Duration::from_millis(5));
+        // Dropping it would stop it.
+        go(move || {
+            pause(Duration::from_millis(50));
+            drop(timer);
+        });
+    });
+}
+
+#[test]
+fn a_loop_does_not_starve_sleepers() {
+    check(|happened| {
+        go(move || {
+            pause(Duration::from_millis(2));
+            pause(Duration::from_millis(2));
+            happened.store(true, Ordering::SeqCst);
+        });
+    });
+}
+
+#[test]
+fn a_loop_does_not_starve_new_goroutines() {
+    check(|happened| {
+        go(move || {
+            go(move || go(move || happened.store(true, Ordering::SeqCst)));
+        });
+    });
+}
+
+#[test]
+fn a_loop_does_not_starve_those_that_other_threads_unpark() {
+    check(|happened| {
+        let door = Arc::new(Door::new());
+        let opens = door.clone();
+        go(move || {
+            door.pass();
+            happened.store(true, Ordering::SeqCst);
+        });
+        thread::spawn(move || {
+            while !opens.has_waiters() {
+                thread::yield_now();
+            }
+            opens.open();
+        });
+    });
+}
+
+#[test]
+fn a_loop_does_not_starve_sockets() {
+    check(|happened| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        go(move || {
+            let ours = Source::new(ours);
+            ours.wait(Direction::Read, None).unwrap();
+            happened.store(true, Ordering::SeqCst);
+        });
+        go(move || {
+            pause(Duration::from_millis(2));
+            (&theirs).write_all(b"x").unwrap();
+            pause(Duration::from_millis(20));
+        });
+    });
+}
+
+/// A computation without any call of goby keeps its worker, but not what has not begun there.
+#[test]
+fn a_computation_does_not_keep_unstarted_goroutines() {
+    on_workers(2, || {
+        let happened = Arc::new(AtomicBool::new(false));
+        let sets = happened.clone();
+        go(move || sets.store(true, Ordering::SeqCst));
+        while !happened.load(Ordering::SeqCst) {
+            thread::yield_now(); // The processor, not the worker.
+        }
+    });
+}
+
+/// The only worker is blocked in the kernel by a goroutine that calls std; the goroutine that would help has not begun. A
+/// spare worker runs it.
+#[test]
+fn a_worker_stuck_in_the_kernel_is_replaced() {
+    on_workers(1, || {
+        let (tx, rx) = mpsc::channel();
+        let stuck = go(move || rx.recv().unwrap());
+        let helper = go(move || {
+            // Whoever ran first: now the other is stuck or done.
+            tx.send(7).unwrap();
+        });
+        assert_eq!(stuck.join().unwrap(), 7);
+        helper.join().unwrap();
+    });
+    on_workers(1, || {
+        let (tx, rx) = mpsc::channel();
+        let helper = go(move || tx.send(7).unwrap());
+        // Blocks the worker on which `helper` waits, for sure.
+        assert_eq!(rx.recv().unwrap(), 7);
+        helper.join().unwrap();
+    });
+}
+
+/// A goroutine woken again and again by its partner does not keep out a third one.
+#[test]
+fn a_pair_that_wakes_each_other_starves_nobody() {
+    on_workers(1, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let turn = Arc::new(goby_runtime::Gate::new(0usize));
+        let pair =
+            [0, 1].map(|own| {
+                let (turn, stop) = (turn.clone(), stop.clone());
+                go(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        turn.wait(goby_runtime::WaitReason::CondWait, None, |turn, _| {
+                            if *turn % 2 == own { Err(()) } else { Ok(0) }
+                        });
+                        turn.with(|turn, waiters| {
+                            *turn += 1;
+                            waiters.unpark_all(0);
+                        });
+                    }
+                    turn.with(|turn, waiters| {
+                        *turn = own + 1;
+                        waiters.unpark_all(0);
+                    });
+                })
+            });
+        let third = go(move || {
+            (0..100).for_each(|_| yield_now());
+            pause(Duration::from_millis(1));
+            stop.store(true, Ordering::Relaxed);
+        });
+        third.join().unwrap();
+        pair.into_iter().for_each(|goroutine| goroutine.join().unwrap());
+    });
+}

@@ -1,0 +1,311 @@
+//! Starting, joining and detaching goroutines; yielding; counting.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use goby_runtime::{blocking, go, num_goroutines, yield_now};
+
+use crate::support::{Door, on_workers, runtime, wait_until, with_workers};
+
+#[test]
+fn join_gives_the_value() {
+    with_workers(|| {
+        let text = String::from("moved in and out");
+        assert_eq!(go(move || text).join().unwrap(), "moved in and out");
+        let handles: Vec<_> = (0..1000u64).map(|i| go(move || i * i)).collect();
+        let squares: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
+        assert_eq!(squares, (0..1000).map(|i| i * i).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn join_waits_for_a_parked_goroutine() {
+    with_workers(|| {
+        let door = Arc::new(Door::new());
+        let parked = go({
+            let door = door.clone();
+            move || {
+                door.pass();
+                7
+            }
+        });
+        let joiner = go(move || parked.join().unwrap());
+        wait_until("the goroutine to park", || door.has_waiters());
+        assert!(!joiner.is_finished());
+        door.open();
+        assert_eq!(joiner.join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn go_and_join_work_on_plain_threads_and_across_runtimes() {
+    with_workers(|| {
+        // From a plain thread, a goroutine of the default runtime.
+        let from_thread = blocking(|| thread::spawn(|| go(|| 1).join().unwrap()).join().unwrap());
+        // A goroutine of another runtime, joined from here.
+        let other = runtime(1);
+        assert_eq!(from_thread + other.go(|| 2).join().unwrap(), 3);
+        blocking(|| drop(other)); // Waits for the other workers' threads.
+    });
+}
+
+#[test]
+fn is_finished_tells_whether_join_would_wait() {
+    with_workers(|| {
+        let door = Arc::new(Door::new());
+        let handle = go({
+            let door = door.clone();
+            move || door.pass()
+        });
+        wait_until("the goroutine to park", || door.has_waiters());
+        assert!(!handle.is_finished());
+        door.open();
+        wait_until("the goroutine to end", || handle.is_finished());
+        handle.join().unwrap();
+    });
+}
+
+#[test]
+fn ids_are_never_used_twice() {
+    with_workers(|| {
+        let mut ids = HashSet::new();
+        for _ in 0..2000 {
+            let handle = go(|| ());
+            let id = handle.id();
+            assert_eq!(id.to_string(), id.as_u64().to_string());
+            assert!(ids.insert(id), "{id} came twice");
+            handle.join().unwrap();
+        }
+    });
+}
+
+/// Counts how often it is dropped.
+struct CountsDrop(Arc<AtomicUsize>);
+
+impl Drop for CountsDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_detached_goroutine_runs_and_drops_its_result_once() {
+    with_workers(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        for _ in 0..100 {
+            // The handle goes first, most often; its result is dropped by the goroutine.
+            drop(go({
+                let result = CountsDrop(drops.clone());
+                move || result
+            }));
+            // The goroutine goes first; its result is dropped with the handle.
+            let handle = go({
+                let result = CountsDrop(drops.clone());
+                move || result
+            });
+            wait_until("the goroutine to end", || handle.is_finished());
+            drop(handle);
+            // Nobody is in time for sure.
+            let handle = go({
+                let result = CountsDrop(drops.clone());
+                move || result
+            });
+            yield_now();
+            drop(handle);
+        }
+        wait_until("all results to be dropped", || drops.load(Ordering::SeqCst) == 300);
+        wait_until("all goroutines to end", || num_goroutines() == 1);
+        assert_eq!(drops.load(Ordering::SeqCst), 300);
+    });
+}
+
+#[test]
+fn a_joined_result_is_dropped_by_its_owner_only() {
+    with_workers(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        for joined in 1..=100 {
+            let result = CountsDrop(drops.clone());
+            let result = go(move || result).join().unwrap();
+            assert_eq!(drops.load(Ordering::SeqCst), joined - 1);
+            drop(result);
+            assert_eq!(drops.load(Ordering::SeqCst), joined);
+        }
+    });
+}
+
+#[test]
+fn a_goroutine_that_never_ran_gives_its_closure_up() {
+    // Whether the goroutine still runs when the runtime ends is a race; each end of it keeps the books.
+    let drops = Arc::new(AtomicUsize::new(0));
+    let mut ran = 0;
+    for round in 1..=50 {
+        let runtime = runtime(1 + round % 2);
+        let handle = runtime.run(|| {
+            let captured = CountsDrop(drops.clone());
+            go(move || drop(captured))
+        });
+        drop(runtime);
+        match handle.join() {
+            Ok(()) => ran += 1,
+            Err(payload) => {
+                let message = payload.downcast_ref::<String>().expect("a text");
+                assert_eq!(message, "the runtime was shut down before the goroutine ran");
+            }
+        }
+        assert_eq!(drops.load(Ordering::SeqCst), round, "{ran} ran");
+    }
+}
+
+#[test]
+fn num_goroutines_counts_those_that_have_not_ended() {
+    with_workers(|| {
+        let door = Arc::new(Door::new());
+        let handles: Vec<_> = (0..100)
+            .map(|_| {
+                let door = door.clone();
+                go(move || door.pass())
+            })
+            .collect();
+        assert_eq!(num_goroutines(), 101);
+        door.open();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        wait_until("the count to fall", || num_goroutines() == 1);
+    });
+}
+
+/// Helpers of the runtime are no goroutines: at the start there is one, and a timer, a helper thread and a future make none.
+#[test]
+fn c293_num_goroutines_leaves_the_runtimes_own_helpers_out() {
+    with_workers(|| {
+        let timer = goby_runtime::Timer::new(|_| ());
+        timer.start(goby_runtime::now() + std::time::Duration::from_secs(3600));
+        blocking(|| assert_eq!(num_goroutines(), 1));
+        assert_eq!(num_goroutines(), 1);
+    });
+}
+
+#[test]
+fn a_tree_of_goroutines_joins_its_children() {
+    fn tree(depth: u32) -> u64 {
+        if depth == 0 {
+            return 1;
+        }
+        let children: Vec<_> = (0..4).map(|_| go(move || tree(depth - 1))).collect();
+        children.into_iter().map(|child| child.join().unwrap()).sum()
+    }
+    with_workers(|| assert_eq!(tree(6), 4096));
+}
+
+#[test]
+fn yielding_goroutines_take_turns() {
+    on_workers(1, || {
+        const ROUNDS: usize = 1000;
+        let turns = Arc::new([const { AtomicUsize::new(0) }; 4]);
+        let door = Arc::new(Door::new());
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let handles: Vec<_> = (0..4)
+            .map(|own| {
+                let (turns, door, arrived) = (turns.clone(), door.clone(), arrived.clone());
+                go(move || {
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    door.pass();
+                    for round in 0..ROUNDS {
+                        turns[own].store(round, Ordering::Relaxed);
+                        for other in turns.iter() {
+                            // One queue for all: nobody gets two turns ahead, whoever came first.
+                            let other = other.load(Ordering::Relaxed);
+                            assert!(other.abs_diff(round) <= 2, "{other} and {round} rounds");
+                        }
+                        yield_now();
+                    }
+                    turns[own].store(ROUNDS, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        wait_until("all to stand at the door", || arrived.load(Ordering::SeqCst) == 4);
+        door.open();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
+/// All runnable goroutines run at the same time, given as many workers: each spins until the one before it has had its turn.
+/// Fails if an idle worker is not woken for a new goroutine: then two sit on one worker and spin for ever.
+#[test]
+fn c325_runnable_goroutines_run_in_parallel() {
+    fn pass_a_token() {
+        let token = Arc::new(AtomicUsize::new(0));
+        let handles: Vec<_> = (0..4)
+            .map(|own| {
+                let token = token.clone();
+                go(move || {
+                    for round in 0..3 {
+                        while token.load(Ordering::SeqCst) != round * 4 + own {
+                            thread::yield_now(); // The processor, not the worker.
+                        }
+                        token.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        assert_eq!(token.load(Ordering::SeqCst), 12);
+    }
+    on_workers(4, || {
+        for _ in 0..10 {
+            pass_a_token();
+            go(|| go(pass_a_token).join().unwrap()).join().unwrap();
+            crate::support::pause(std::time::Duration::from_millis(1)); // The workers fall idle.
+        }
+    });
+}
+
+/// Two pairs that hand a turn to and fro, one pair with long turns: the work done differs by less than a factor of 20.
+#[test]
+fn c327_long_turns_do_not_starve_short_ones() {
+    fn pair(turn: u64, stop: &Arc<AtomicBool>) -> [goby_runtime::JoinHandle<u64>; 2] {
+        let door = Arc::new(goby_runtime::Gate::new(0usize));
+        [0, 1].map(|own| {
+            let (door, stop) = (door.clone(), stop.clone());
+            go(move || {
+                let mut steps = 0;
+                loop {
+                    door.wait(
+                        goby_runtime::WaitReason::CondWait,
+                        None,
+                        |turn, _| {
+                            if *turn % 2 == own { Err(()) } else { Ok(0) }
+                        },
+                    );
+                    if stop.load(Ordering::Relaxed) {
+                        door.with(|turn, waiters| {
+                            *turn = own + 1;
+                            waiters.unpark_all(0);
+                        });
+                        return steps;
+                    }
+                    (0..turn).for_each(|step| {
+                        std::hint::black_box(step);
+                    });
+                    steps += turn;
+                    door.with(|turn, waiters| {
+                        *turn += 1;
+                        waiters.unpark_all(0);
+                    });
+                }
+            })
+        })
+    }
+    on_workers(1, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        // A step of a debug build takes ten times as long; a long turn is to take about half a millisecond.
+        let long = if cfg!(debug_assertions) { 50_000 } else { 1_000_000 };
+        let (long, short) = (pair(long, &stop), pair(1000, &stop));
+        crate::support::pause(std::time::Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        let sum = |pair: [goby_runtime::JoinHandle<u64>; 2]| pair.into_iter().map(|g| g.join().unwrap()).sum::<u64>();
+        let (long, short) = (sum(long), sum(short));
+        assert!(long < 20 * short && short < 20 * long, "{long} steps in long turns, {short} in short ones");
+    });
+}

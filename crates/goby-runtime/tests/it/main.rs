@@ -1,0 +1,19 @@
+//! The integration tests of the runtime, one binary. Tests named `c319_…` follow the lines of the conformance list by number.
+
+mod support;
+
+mod blocking;
+mod builder;
+mod deadlock;
+mod fairness;
+mod futures;
+mod gate;
+mod goroutines;
+mod outlive;
+mod panics;
+mod pinning;
+mod scope;
+mod source;
+mod stacks;
+mod timer;
+mod wakes;

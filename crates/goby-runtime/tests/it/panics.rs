@@ -1,0 +1,271 @@
+//! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even while unwinding parks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use goby_runtime::{PanicPolicy, Runtime, go, yield_now};
+
+use crate::support::{Door, in_child, on_workers, pause, runtime, stderr, wait_until, with_workers};
+
+#[test]
+fn the_payload_reaches_join() {
+    #[derive(Debug, PartialEq)]
+    struct Payload(u32);
+    with_workers(|| {
+        let payload = go(|| panic!("a text")).join().unwrap_err();
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "a text");
+        let number = 7;
+        let payload = go(move || panic!("number {number}")).join().unwrap_err();
+        assert_eq!(*payload.downcast::<String>().unwrap(), "number 7");
+        let payload = go(|| panic_any(Payload(3))).join().unwrap_err();
+        assert_eq!(*payload.downcast::<Payload>().unwrap(), Payload(3));
+    });
+}
+
+/// A payload that is raised again is the same box, however often.
+#[test]
+fn c295_a_payload_survives_resume_unwind_unchanged() {
+    with_workers(|| {
+        let sent = Arc::new(());
+        let mut payload: Box<dyn std::any::Any + Send> = Box::new(sent.clone());
+        for _ in 0..5 {
+            payload = go(move || -> () { resume_unwind(payload) }).join().unwrap_err();
+        }
+        assert!(Arc::ptr_eq(&sent, &payload.downcast::<Arc<()>>().unwrap()));
+    });
+}
+
+#[test]
+fn a_panic_of_main_comes_out_of_run() {
+    let payload = catch_unwind(|| runtime(2).run(|| panic!("main"))).unwrap_err();
+    assert_eq!(*payload.downcast::<&str>().unwrap(), "main");
+}
+
+#[test]
+fn workers_survive_many_panics() {
+    with_workers(|| {
+        let caught = Arc::new(AtomicUsize::new(0));
+        let handles: Vec<_> = (0..300)
+            .map(|i| {
+                let caught = caught.clone();
+                go(move || {
+                    yield_now();
+                    if i % 2 == 0 {
+                        panic_any(i);
+                    }
+                    // A panic caught inside leaves no trace.
+                    assert!(catch_unwind(|| panic_any(())).is_err());
+                    yield_now();
+                    assert!(!thread::panicking());
+                    caught.fetch_add(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        let failed = handles.into_iter().filter_map(|handle| handle.join().err());
+        let payloads: Vec<i32> = failed.map(|payload| *payload.downcast().unwrap()).collect();
+        assert_eq!(payloads, (0..300).step_by(2).collect::<Vec<_>>());
+        assert_eq!(caught.load(Ordering::Relaxed), 150);
+    });
+}
+
+/// Parks when dropped, at the given door.
+struct PassesWhenDropped(Arc<Door>);
+
+impl Drop for PassesWhenDropped {
+    fn drop(&mut self) {
+        assert!(thread::panicking());
+        self.0.pass();
+        // Back on the stack that unwinds: as before the wait.
+        assert!(thread::panicking());
+        yield_now();
+        assert!(thread::panicking());
+    }
+}
+
+/// Asks for the panic of its goroutine when dropped, around a park.
+struct KnowsItPanics;
+
+impl Drop for KnowsItPanics {
+    fn drop(&mut self) {
+        assert!(goby_runtime::panicking());
+        yield_now();
+        assert!(goby_runtime::panicking());
+    }
+}
+
+/// A goroutine parks in a destructor while it unwinds. Others on the same thread panic, catch panics, and do not poison locks;
+/// the first then goes on unwinding and its payload arrives.
+///
+/// `thread::panicking()` belongs to the thread, so it is true for them meanwhile; `goby_runtime::panicking()` is not.
+#[test]
+fn a_destructor_may_park_while_unwinding() {
+    with_workers(|| {
+        for _ in 0..20 {
+            let door = Arc::new(Door::new());
+            let unwinding = go({
+                let door = door.clone();
+                move || {
+                    let _parks = PassesWhenDropped(door);
+                    let _knows = KnowsItPanics;
+                    panic!("first");
+                }
+            });
+            wait_until("the destructor to park", || door.has_waiters());
+            assert!(!goby_runtime::panicking());
+            let others: Vec<_> = (0..8)
+                .map(|i| {
+                    go(move || {
+                        assert!(!goby_runtime::panicking(), "a new goroutine is panicking");
+                        let lock = Mutex::new(0);
+                        *lock.lock().unwrap() += 1;
+                        assert!(!lock.is_poisoned());
+                        let caught = catch_unwind(|| panic_any(i)).unwrap_err();
+                        assert_eq!(*caught.downcast::<i32>().unwrap(), i);
+                        yield_now();
+                        assert!(!goby_runtime::panicking());
+                        panic_any(i);
+                    })
+                })
+                .collect();
+            for (i, other) in others.into_iter().enumerate() {
+                assert_eq!(*other.join().unwrap_err().downcast::<i32>().unwrap(), i as i32);
+            }
+            assert!(!unwinding.is_finished());
+            door.open();
+            assert_eq!(*unwinding.join().unwrap_err().downcast::<&str>().unwrap(), "first");
+            assert!(!goby_runtime::panicking());
+            assert!(!thread::panicking());
+        }
+    });
+}
+
+/// Many unwindings overlap on one thread and end in another order than they began.
+#[test]
+fn unwindings_overlap_in_any_order() {
+    on_workers(1, || {
+        const COUNT: usize = 50;
+        let doors: Vec<_> = (0..COUNT).map(|_| Arc::new(Door::new())).collect();
+        let mut handles: Vec<_> = (0..COUNT)
+            .map(|i| {
+                let door = doors[i].clone();
+                go(move || {
+                    let _parks = PassesWhenDropped(door);
+                    panic_any(i);
+                })
+            })
+            .map(Some)
+            .collect();
+        wait_until("all destructors to park", || doors.iter().all(|door| door.has_waiters()));
+        // 7 and 50 have no common factor, so this visits all.
+        for i in (0..COUNT).map(|step| step * 7 % COUNT) {
+            doors[i].open();
+            let payload = handles[i].take().unwrap().join().unwrap_err();
+            assert_eq!(*payload.downcast::<usize>().unwrap(), i);
+        }
+        assert!(!thread::panicking(), "all panics have been caught");
+    });
+}
+
+/// A destructor that sleeps, and one that starts and joins a goroutine which itself panics.
+#[test]
+fn a_destructor_may_sleep_and_join_while_unwinding() {
+    struct Busy;
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            pause(Duration::from_millis(1));
+            let failed = go(|| panic_any(2)).join().unwrap_err();
+            assert_eq!(*failed.downcast::<i32>().unwrap(), 2);
+            assert!(thread::panicking());
+            // A panic caught while unwinding, with a wait inside.
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                yield_now();
+                panic_any(3)
+            }));
+            assert_eq!(*caught.unwrap_err().downcast::<i32>().unwrap(), 3);
+        }
+    }
+    with_workers(|| {
+        let handles = [(); 20].map(|()| {
+            go(|| {
+                let _busy = Busy;
+                panic_any(1)
+            })
+        });
+        for handle in handles {
+            assert_eq!(*handle.join().unwrap_err().downcast::<i32>().unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn an_unjoined_panic_is_printed_with_id_and_start_place() {
+    let output = in_child("panics::an_unjoined_panic_is_printed_with_id_and_start_place", || {
+        runtime(1).run(|| {
+            let handle = go(|| panic!("nobody joins me"));
+            println!("goroutine {} starts in line {}", handle.id(), line!() - 1);
+            drop(handle);
+            wait_until("it to end", || goby_runtime::num_goroutines() == 1);
+        });
+    });
+    let (text, stdout) = (stderr(&output), String::from_utf8_lossy(&output.stdout).into_owned());
+    assert!(output.status.success(), "{text}");
+    let (id, line) = stdout.split_once("goroutine ").and_then(|(_, rest)| rest.split_once(" starts in line ")).unwrap();
+    let line = line.lines().next().unwrap();
+    let report = text.lines().find(|report| report.contains("nobody joined it")).expect(&text);
+    assert!(report.contains(&format!("goroutine {id},")), "{report}");
+    assert!(report.contains(&format!("panics.rs:{line}:")), "{report}");
+    assert!(report.ends_with("nobody joins me"), "{report}");
+}
+
+#[test]
+fn a_joined_panic_is_not_reported() {
+    let output = in_child("panics::a_joined_panic_is_not_reported", || {
+        runtime(1).run(|| go(|| panic!("joined")).join().unwrap_err());
+    });
+    assert!(output.status.success());
+    assert!(!stderr(&output).contains("nobody joined it"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_abort_policy_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    let output = in_child("panics::the_abort_policy_ends_the_process", || {
+        let runtime = Runtime::builder().workers(2).on_panic(PanicPolicy::Abort).build().unwrap();
+        runtime.run(|| {
+            go(|| panic!("fatal"));
+            Door::new().pass();
+        });
+    });
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nobody joined it: fatal"), "{}", stderr(&output));
+}
+
+/// Results and payloads that panic when nobody wants them neither hang the runtime nor end the process.
+#[test]
+fn destructors_of_unwanted_results_may_panic() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let output = in_child("panics::destructors_of_unwanted_results_may_panic", || {
+        runtime(2).run(|| {
+            for _ in 0..10 {
+                drop(go(|| PanicsWhenDropped));
+                drop(go(|| panic_any(PanicsWhenDropped)));
+                let handle = go(|| PanicsWhenDropped);
+                wait_until("it to end", || handle.is_finished());
+                drop(handle);
+            }
+            wait_until("all to end", || goby_runtime::num_goroutines() == 1);
+            assert_eq!(go(|| 7).join().unwrap(), 7);
+            println!("still alive");
+        });
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("still alive"));
+}

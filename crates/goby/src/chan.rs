@@ -1,0 +1,532 @@
+//! Channels: typed queues between goroutines, OS threads and futures, in any mixture.
+//!
+//! A channel has two ends, [`Sender`] and [`Receiver`], both cloneable, so that any number may send and any number
+//! receive; each value goes to one receiver. Values arrive in the order in which they were sent.
+//!
+//! | | when a send waits | when a receive waits |
+//! |---|---|---|
+//! | [`bounded(n)`](bounded) | the buffer holds `n` values | it is empty |
+//! | [`bounded(0)`](bounded), a rendezvous | until a receiver takes the value | until a sender has one |
+//! | [`unbounded()`](unbounded) | never | the buffer is empty |
+//! | [`never()`](fn@never) | | always |
+//!
+//! # Closing
+//!
+//! A channel closes by ownership: when its last `Sender` is dropped, or early, by [`Sender::close`]. Receivers still get
+//! what is buffered and then [`RecvError`]. A send on a closed channel gives the value back in its error. When the last
+//! `Receiver` is dropped, sends fail likewise, those that wait too, and what is buffered is dropped. A receiver cannot
+//! close, and closing twice does nothing, so Go's panics for both do not exist.
+//!
+//! ```
+//! let (tx, rx) = goby::chan::bounded(2);
+//! goby::go(move || {
+//!     for i in 0..5 {
+//!         tx.send(i).unwrap();
+//!     }
+//! });
+//! assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+//! ```
+//!
+//! To wait for several at once, [`select!`](crate::select!). In async code, [`Sender::send_async`] and
+//! [`Receiver::recv_async`].
+
+pub(crate) mod core;
+mod err;
+mod future;
+mod iter;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use goby_runtime::{Timer, Wait, WaitReason};
+
+pub(crate) use self::core::Keeper;
+use self::core::{Chan, Nothing, Refused};
+pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use self::future::{RecvFuture, SendFuture};
+pub use self::iter::{IntoIter, Iter, TryIter};
+
+/// Makes a channel whose buffer holds `capacity` values; with 0, a rendezvous: every send waits for its receive.
+///
+/// ```
+/// let (tx, rx) = goby::chan::bounded(1);
+/// tx.send("hello")?;
+/// assert_eq!(rx.recv()?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Source: Go's `make(chan T, n)`.
+pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    // The largest number means "unbounded" inside; a buffer of one less cannot be told from it.
+    ends(Chan::new(capacity.min(usize::MAX - 1), None))
+}
+
+/// Makes a channel whose sends never wait. Memory is the only bound: prefer [`bounded`] where you can name one.
+///
+/// ```
+/// let (tx, rx) = goby::chan::unbounded();
+/// for i in 0..1000 {
+///     tx.send(i)?;
+/// }
+/// assert_eq!(rx.len(), 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    ends(Chan::new(usize::MAX, None))
+}
+
+/// Makes a receiver that never receives and is never closed: a disabled case of a [`select!`](crate::select!).
+///
+/// ```
+/// assert!(goby::chan::never::<i32>().try_recv().unwrap_err().is_empty());
+/// ```
+///
+/// Source: a nil channel in Go.
+pub fn never<T>() -> Receiver<T> {
+    Receiver { chan: None }
+}
+
+fn ends<T>(chan: Chan<T>) -> (Sender<T>, Receiver<T>) {
+    let chan = Arc::new(chan);
+    (Sender { chan: Some(chan.clone()) }, Receiver { chan: Some(chan) })
+}
+
+/// Parks until the deadline; for ever without one.
+fn park_until(reason: WaitReason, deadline: Option<Instant>) {
+    // SAFETY: parked on at once, and shown to nobody but the deadline's timer.
+    unsafe { Wait::current() }.park_until(reason, deadline);
+}
+
+/// Parks for ever.
+fn park_forever(reason: WaitReason) -> ! {
+    park_until(reason, None);
+    unreachable!("nobody knows this wait");
+}
+
+/// The deadline that lies `timeout` from now; none if that is beyond the clock.
+fn deadline_after(timeout: Duration) -> Option<Instant> {
+    goby_runtime::now().checked_add(timeout)
+}
+
+/// The sending end of a channel.
+pub struct Sender<T> {
+    /// `None`: a sender that waits for ever.
+    chan: Option<Arc<Chan<T>>>,
+}
+
+/// The receiving end of a channel.
+pub struct Receiver<T> {
+    /// `None`: a receiver that waits for ever.
+    chan: Option<Arc<Chan<T>>>,
+}
+
+// SAFETY: the ends move values between threads, and nothing else of `T`; the channel's state is behind its lock.
+unsafe impl<T: Send> Send for Sender<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Sender<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Receiver<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Receiver<T> {}
+
+impl<T> std::panic::UnwindSafe for Sender<T> {}
+impl<T> std::panic::RefUnwindSafe for Sender<T> {}
+impl<T> std::panic::UnwindSafe for Receiver<T> {}
+impl<T> std::panic::RefUnwindSafe for Receiver<T> {}
+
+impl<T> Sender<T> {
+    /// Makes a sender whose sends wait for ever: a disabled case. Source: a nil channel in Go.
+    ///
+    /// ```
+    /// assert!(goby::chan::Sender::never().try_send(1).unwrap_err().is_full());
+    /// ```
+    pub fn never() -> Sender<T> {
+        Sender { chan: None }
+    }
+
+    pub(crate) fn chan(&self) -> Option<&Chan<T>> {
+        self.chan.as_deref()
+    }
+
+    /// Sends a value; waits while the buffer is full, or, on a rendezvous, until a receiver takes it.
+    ///
+    /// ```
+    /// let (tx, rx) = goby::chan::bounded(1);
+    /// tx.send(1).unwrap();
+    /// drop(rx);
+    /// assert_eq!(tx.send(2).unwrap_err().into_inner(), 2);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also while it waits.
+    #[inline]
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
+        chan.send(value, None).map_err(|refused| match refused {
+            Refused::Full(value) | Refused::Closed(value) => SendError(value),
+        })
+    }
+
+    /// Sends a value if that needs no waiting.
+    ///
+    /// ```
+    /// let (tx, _rx) = goby::chan::bounded(1);
+    /// assert!(tx.try_send(1).is_ok());
+    /// assert_eq!(tx.try_send(2).unwrap_err().into_inner(), 2);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the value.
+    #[inline]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        let Some(chan) = self.chan() else { return Err(TrySendError::Full(value)) };
+        chan.try_send(value).map_err(|refused| match refused {
+            Refused::Full(value) => TrySendError::Full(value),
+            Refused::Closed(value) => TrySendError::Closed(value),
+        })
+    }
+
+    /// Sends a value; waits as [`send`](Sender::send) does, at most for `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (tx, _rx) = goby::chan::bounded(0);
+    /// assert!(tx.send_timeout(1, Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with the value.
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(value, deadline_after(timeout))
+    }
+
+    /// Sends a value; waits as [`send`](Sender::send) does, at most until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with the value.
+    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(value, Some(deadline))
+    }
+
+    fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        let Some(chan) = self.chan() else {
+            park_until(WaitReason::ChanSendNil, deadline);
+            return Err(SendTimeoutError::Timeout(value));
+        };
+        chan.send(value, deadline).map_err(|refused| match refused {
+            Refused::Full(value) => SendTimeoutError::Timeout(value),
+            Refused::Closed(value) => SendTimeoutError::Closed(value),
+        })
+    }
+
+    /// Sends a value from async code.
+    ///
+    /// ```
+    /// let (tx, rx) = goby::chan::bounded(0);
+    /// goby::spawn(async move { tx.send_async(7).await }).detach();
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before it is ready, the future has not sent; the value is dropped with it.
+    pub fn send_async(&self, value: T) -> SendFuture<'_, T> {
+        SendFuture::new(self.chan(), value)
+    }
+
+    /// Closes the channel for all senders; true if this call did it, false if it was closed before.
+    ///
+    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back.
+    ///
+    /// ```
+    /// let (tx, rx) = goby::chan::bounded(1);
+    /// tx.send(1)?;
+    /// assert!(tx.close());
+    /// assert!(!tx.close());
+    /// assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(goby::chan::RecvError)));
+    /// # Ok::<(), goby::chan::SendError<i32>>(())
+    /// ```
+    pub fn close(&self) -> bool {
+        self.chan().is_some_and(Chan::close)
+    }
+
+    /// Whether a send would fail for good: the channel is closed, or its receivers are gone.
+    pub fn is_closed(&self) -> bool {
+        self.chan().is_some_and(Chan::refuses)
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(crate) fn chan(&self) -> Option<&Chan<T>> {
+        self.chan.as_deref()
+    }
+
+    /// Receives a value; waits until there is one.
+    ///
+    /// ```
+    /// let (tx, rx) = goby::chan::bounded(1);
+    /// tx.send(1)?;
+    /// drop(tx);
+    /// assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(goby::chan::RecvError)));
+    /// # Ok::<(), goby::chan::SendError<i32>>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] when the channel is closed and drained.
+    #[inline]
+    pub fn recv(&self) -> Result<T, RecvError> {
+        let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
+        chan.recv(WaitReason::ChanReceive, None).map_err(|_| RecvError)
+    }
+
+    /// Receives a value if that needs no waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
+    #[inline]
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        let Some(chan) = self.chan() else { return Err(TryRecvError::Empty) };
+        chan.try_recv().map_err(|nothing| match nothing {
+            Nothing::Empty => TryRecvError::Empty,
+            Nothing::Closed => TryRecvError::Closed,
+        })
+    }
+
+    /// Receives a value; waits at most for `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (_tx, rx) = goby::chan::bounded::<i32>(0);
+    /// assert!(rx.recv_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Closed`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(WaitReason::ChanReceive, deadline_after(timeout))
+    }
+
+    /// Receives a value; waits at most until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Closed`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(WaitReason::ChanReceive, Some(deadline))
+    }
+
+    /// As [`recv_deadline`](Receiver::recv_deadline), under another name in dumps.
+    pub(crate) fn recv_deadline_as(&self, reason: WaitReason, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(reason, Some(deadline))
+    }
+
+    fn recv_until(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let Some(chan) = self.chan() else {
+            park_until(WaitReason::ChanReceiveNil, deadline);
+            return Err(RecvTimeoutError::Timeout);
+        };
+        chan.recv(reason, deadline).map_err(|nothing| match nothing {
+            Nothing::Empty => RecvTimeoutError::Timeout,
+            Nothing::Closed => RecvTimeoutError::Closed,
+        })
+    }
+
+    /// Receives a value from async code.
+    ///
+    /// ```
+    /// let (tx, rx) = goby::chan::bounded(1);
+    /// tx.send(7)?;
+    /// assert_eq!(goby::block_on(rx.recv_async()), Ok(7));
+    /// # Ok::<(), goby::chan::SendError<i32>>(())
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before it is ready, the future has not received: a value that was already on its way goes to the next
+    /// receiver.
+    pub fn recv_async(&self) -> RecvFuture<'_, T> {
+        RecvFuture::new(self.chan())
+    }
+
+    /// Iterates over values until the channel is closed and drained; waits for each.
+    ///
+    /// Source: Go's `for v := range ch`.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter::new(self)
+    }
+
+    /// Iterates over the values that are there now, without waiting.
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter::new(self)
+    }
+
+    /// Whether the channel is closed: what is buffered can still be received, nothing will follow.
+    pub fn is_closed(&self) -> bool {
+        self.chan().is_some_and(Chan::is_closed)
+    }
+}
+
+/// Both ends tell the same of their channel.
+macro_rules! both_ends {
+    ($End:ident, $add:ident, $drop:ident) => {
+        impl<T> $End<T> {
+            /// Counts the buffered values. Out of date when it returns, if others use the channel.
+            pub fn len(&self) -> usize {
+                self.chan().map_or(0, Chan::len)
+            }
+
+            /// Whether no value is buffered.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Whether the buffer has no room; always, for a rendezvous.
+            pub fn is_full(&self) -> bool {
+                self.capacity().is_some_and(|capacity| self.len() >= capacity)
+            }
+
+            /// How many values the buffer holds; `None` if it is unbounded.
+            pub fn capacity(&self) -> Option<usize> {
+                self.chan().map_or(Some(0), Chan::capacity)
+            }
+
+            /// Whether both are ends of one channel.
+            pub fn same_channel(&self, other: &$End<T>) -> bool {
+                match (&self.chan, &other.chan) {
+                    (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                    _ => false,
+                }
+            }
+        }
+
+        impl<T> Clone for $End<T> {
+            fn clone(&self) -> $End<T> {
+                if let Some(chan) = self.chan() {
+                    chan.$add();
+                }
+                $End { chan: self.chan.clone() }
+            }
+        }
+
+        impl<T> Drop for $End<T> {
+            fn drop(&mut self) {
+                if let Some(chan) = self.chan() {
+                    chan.$drop();
+                }
+            }
+        }
+
+        impl<T> fmt::Debug for $End<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($End))
+                    .field("len", &self.len())
+                    .field("capacity", &self.capacity())
+                    .field("closed", &self.is_closed())
+                    .finish()
+            }
+        }
+    };
+}
+
+both_ends!(Sender, add_sender, drop_sender);
+both_ends!(Receiver, add_receiver, drop_receiver);
+
+/// Makes a channel whose ends a pattern is told of.
+pub(crate) fn bounded_kept<T>(capacity: usize, keeper: Arc<dyn Keeper>) -> (Sender<T>, Receiver<T>) {
+    ends(Chan::new(capacity, Some(keeper)))
+}
+
+/// Makes the channel of a timer: it holds at most one unread instant, and looks unbuffered to its users.
+///
+/// `make` builds the timer around the slot that its callback fills. The channel owns the timer: when all receivers and
+/// handles are gone, the timer is stopped and freed.
+pub(crate) fn timer_channel(make: impl FnOnce(TimerSlot) -> Timer) -> (Receiver<Instant>, TimerHandle) {
+    let chan = Arc::new(Chan::new(1, None));
+    chan.set_timer(make(TimerSlot { chan: Arc::downgrade(&chan) }));
+    // The one sender that a channel starts with is the timer, which never closes it.
+    (Receiver { chan: Some(chan.clone()) }, TimerHandle { chan })
+}
+
+/// Where a timer's callback leaves the instant. Weak: the channel owns the timer.
+pub(crate) struct TimerSlot {
+    chan: Weak<Chan<Instant>>,
+}
+
+// SAFETY: an instant is Send; the channel's state is behind its lock.
+unsafe impl Send for TimerSlot {}
+// SAFETY: as above.
+unsafe impl Sync for TimerSlot {}
+
+impl TimerSlot {
+    /// Leaves the instant, if the channel accepts one due then and none is unread; `again` says that more will come.
+    pub(crate) fn offer(&self, due: Instant, again: bool) {
+        if let Some(chan) = self.chan.upgrade() {
+            chan.offer(due, again);
+        }
+    }
+}
+
+/// Keeps a timer's channel, and so the timer, without receiving from it.
+#[derive(Clone)]
+pub(crate) struct TimerHandle {
+    chan: Arc<Chan<Instant>>,
+}
+
+// SAFETY: as for `TimerSlot`.
+unsafe impl Send for TimerHandle {}
+// SAFETY: as above.
+unsafe impl Sync for TimerHandle {}
+
+impl TimerHandle {
+    pub(crate) fn timer(&self) -> &Timer {
+        self.chan.timer()
+    }
+
+    /// Leaves an instant as the timer's callback would; see [`TimerSlot::offer`].
+    pub(crate) fn offer(&self, due: Instant, again: bool) {
+        self.chan.offer(due, again);
+    }
+
+    /// Takes an unread instant back, and accepts one due at `due` or later; true if it accepted one before, or one was
+    /// unread.
+    pub(crate) fn arm(&self, due: Instant) -> bool {
+        self.chan.arm(Some(due))
+    }
+
+    /// Takes an unread instant back, and accepts none; true as for [`arm`](TimerHandle::arm).
+    pub(crate) fn withdraw(&self) -> bool {
+        self.chan.arm(None)
+    }
+}

@@ -1,0 +1,555 @@
+//! The channel itself: a buffer, the parked senders and receivers, one short lock.
+//!
+//! Invariants, between operations:
+//! - a receiver is parked only if the buffer is empty and no sender is parked;
+//! - a sender is parked only if the buffer is full (which a rendezvous always is) and no receiver is parked;
+//!
+//! both up to waiters that a select has claimed elsewhere and not yet taken out, which are skipped. So an operation
+//! looks at the other side's queue first and *hands over*: a sender moves its value straight into the parked
+//! receiver's slot, a receiver takes it straight out of the parked sender's, and who was parked finds everything done
+//! when it runs again. Values move exactly once, under the lock; wakes happen after it is released.
+//!
+//! A receive future that was handed a value and then dropped puts the value back in front of the buffer, which may
+//! then hold one more than its capacity.
+//!
+//! # Safety of the slots
+//!
+//! A waiter's slot points to a `MaybeUninit<T>` beside it. A queued receiver's is empty, a queued sender's full. Who
+//! takes a waiter out of its queue changes that, sets `done`, and may touch neither after the unpark. A waiter taken
+//! out because the channel closed is left as it was, with `done` false.
+
+use std::cell::UnsafeCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use goby_runtime::{Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList};
+
+/// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
+const FIRST_ALLOCATION: usize = 64;
+
+/// What both ends share.
+pub(crate) struct Chan<T> {
+    state: Lock<State<T>>,
+    /// `usize::MAX` for an unbounded channel.
+    capacity: usize,
+    /// Handles of each end. Changes pair up by AcqRel, so that who drops the last one sees what the others did.
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    /// The timer whose channel this is. It makes the channel look unbuffered.
+    timer: OnceLock<Armed>,
+    /// Who is told of the ends of the channel's life, where a pattern wants to know.
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// Told of two moments in a channel's life, outside its lock.
+pub(crate) trait Keeper: Send + Sync {
+    /// The last receiver has gone.
+    fn receivers_gone(&self);
+
+    /// A receive is about to tell that the channel is closed and drained. May panic.
+    fn drained(&self);
+}
+
+/// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
+struct Armed {
+    timer: Timer,
+    /// Taken inside the channel's lock.
+    from: Lock<Option<Instant>>,
+}
+
+struct State<T> {
+    buffer: VecDeque<T>,
+    send_queue: WaitQueue,
+    recv_queue: WaitQueue,
+    /// No further sends: closed, or the last sender is gone.
+    closed: bool,
+    /// The last receiver is gone.
+    abandoned: bool,
+}
+
+/// Why a value was not sent. It comes back.
+pub(crate) enum Refused<T> {
+    Full(T),
+    Closed(T),
+}
+
+/// Why there was nothing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nothing {
+    Empty,
+    Closed,
+}
+
+/// A place for a value that another thread may fill or empty while its owner is parked.
+pub(crate) struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+
+impl<T> Slot<T> {
+    pub(crate) fn empty() -> Slot<T> {
+        Slot(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    pub(crate) fn full(value: T) -> Slot<T> {
+        Slot(UnsafeCell::new(MaybeUninit::new(value)))
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut () {
+        self.0.get().cast()
+    }
+
+    pub(crate) fn put(&self, value: T) {
+        // SAFETY: the owner fills its slot while nobody else knows it; nothing is dropped by writing.
+        unsafe { (*self.0.get()).write(value) };
+    }
+
+    /// # Safety
+    ///
+    /// The slot is full, the caller may touch it, and treats it as empty from here on.
+    pub(crate) unsafe fn take(&self) -> T {
+        // SAFETY: by contract.
+        unsafe { (*self.0.get()).assume_init_read() }
+    }
+}
+
+/// Moves a value into a receiver's slot, or out of a sender's.
+///
+/// # Safety
+///
+/// `waiter` has just been taken out of the queue of a channel of `T`, and the channel's lock is held.
+unsafe fn hand_to<T>(waiter: &Waiter, value: T) {
+    // SAFETY: a queued receiver's slot is an empty `MaybeUninit<T>`.
+    unsafe { waiter.slot().cast::<T>().write(value) };
+    waiter.set_done(true);
+}
+
+/// See [`hand_to`].
+///
+/// # Safety
+///
+/// As for `hand_to`.
+unsafe fn take_from<T>(waiter: &Waiter) -> T {
+    waiter.set_done(true);
+    // SAFETY: a queued sender's slot is full, and is treated as empty now that `done` is set.
+    unsafe { waiter.slot().cast::<T>().read() }
+}
+
+impl<T> State<T> {
+    /// Sends if that needs no waiting; gives whom to wake.
+    #[inline]
+    fn try_send(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
+        if self.closed || self.abandoned {
+            return Err(Refused::Closed(value));
+        }
+        if let Some((waiter, unparker)) = self.recv_queue.pop() {
+            // SAFETY: just taken out, under the lock.
+            unsafe { hand_to(waiter.as_ref(), value) };
+            return Ok(Some(unparker));
+        }
+        if self.buffer.len() < capacity {
+            self.buffer.push_back(value);
+            return Ok(None);
+        }
+        Err(Refused::Full(value))
+    }
+
+    /// Receives if that needs no waiting; gives whom to wake.
+    #[inline]
+    fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
+        if let Some(value) = self.buffer.pop_front() {
+            let mut wake = None;
+            if self.buffer.len() < capacity
+                && let Some((waiter, unparker)) = self.send_queue.pop()
+            {
+                // SAFETY: just taken out, under the lock.
+                self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
+                wake = Some(unparker);
+            }
+            return Ok((value, wake));
+        }
+        if let Some((waiter, unparker)) = self.send_queue.pop() {
+            // SAFETY: just taken out, under the lock.
+            return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
+        }
+        Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
+    }
+
+    /// Ends the waits of all who are parked, without their operations done.
+    fn end_all_waits(&mut self) -> WakeList {
+        let mut wake = WakeList::new();
+        while let Some((_, unparker)) = self.recv_queue.pop() {
+            wake.push(unparker);
+        }
+        while let Some((_, unparker)) = self.send_queue.pop() {
+            wake.push(unparker);
+        }
+        wake
+    }
+}
+
+impl<T> Chan<T> {
+    pub(crate) fn new(capacity: usize, keeper: Option<Arc<dyn Keeper>>) -> Chan<T> {
+        Chan {
+            state: Lock::new(State {
+                buffer: VecDeque::with_capacity(if capacity == usize::MAX {
+                    0
+                } else {
+                    capacity.min(FIRST_ALLOCATION)
+                }),
+                send_queue: WaitQueue::new(),
+                recv_queue: WaitQueue::new(),
+                closed: false,
+                abandoned: false,
+            }),
+            capacity,
+            senders: AtomicUsize::new(1),
+            receivers: AtomicUsize::new(1),
+            timer: OnceLock::new(),
+            keeper,
+        }
+    }
+
+    // Waiting operations.
+
+    #[inline]
+    pub(crate) fn send(&self, value: T, deadline: Option<Instant>) -> Result<(), Refused<T>> {
+        goby_runtime::checkpoint();
+        let mut state = self.state.lock();
+        let value = match state.try_send(value, self.capacity) {
+            Ok(wake) => {
+                drop(state);
+                unpark(wake);
+                return Ok(());
+            }
+            Err(Refused::Full(value)) => value,
+            Err(closed) => return Err(closed),
+        };
+        // SAFETY: parked on below; shown to this channel, whose operations unpark.
+        let (wait, slot) = (unsafe { Wait::current() }, Slot::full(value));
+        let waiter = Waiter::new(0, slot.as_ptr());
+        // SAFETY: waiter, slot and wait stay here until this function returns: after the unpark, or, when timed out,
+        // after the waiter was taken out.
+        unsafe { state.send_queue.push_back(&waiter, &wait) };
+        drop(state);
+        let timed_out = wait.park_until(WaitReason::ChanSend, deadline) == TIMED_OUT;
+        if timed_out {
+            // SAFETY: in this queue, or dropped from it by somebody who found it claimed.
+            unsafe { self.state.lock().send_queue.remove(&waiter) };
+        } else if waiter.is_done() {
+            return Ok(());
+        }
+        // SAFETY: not done, so the value is still there, and nobody else will look.
+        let value = unsafe { slot.take() };
+        Err(if timed_out { Refused::Full(value) } else { Refused::Closed(value) })
+    }
+
+    #[inline]
+    pub(crate) fn recv(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
+        goby_runtime::checkpoint();
+        let mut state = self.state.lock();
+        match state.try_recv(self.capacity) {
+            Ok((value, wake)) => {
+                drop(state);
+                unpark(wake);
+                return Ok(value);
+            }
+            Err(Nothing::Closed) => {
+                drop(state);
+                self.report_drained();
+                return Err(Nothing::Closed);
+            }
+            Err(Nothing::Empty) => {}
+        }
+        // SAFETY: as in `send`.
+        let (wait, slot) = (unsafe { Wait::current() }, Slot::empty());
+        let waiter = Waiter::new(0, slot.as_ptr());
+        // SAFETY: as in `send`.
+        unsafe { state.recv_queue.push_back(&waiter, &wait) };
+        drop(state);
+        if wait.park_until(reason, deadline) == TIMED_OUT {
+            // SAFETY: as in `send`.
+            unsafe { self.state.lock().recv_queue.remove(&waiter) };
+            return Err(Nothing::Empty);
+        }
+        if waiter.is_done() {
+            // SAFETY: done, so a sender has filled the slot and let go of it.
+            Ok(unsafe { slot.take() })
+        } else {
+            self.report_drained();
+            Err(Nothing::Closed)
+        }
+    }
+
+    // Operations that do not wait.
+
+    #[inline]
+    pub(crate) fn try_send(&self, value: T) -> Result<(), Refused<T>> {
+        goby_runtime::checkpoint();
+        // The guard is gone at the end of the statement: wakes happen after.
+        let sent = self.state.lock().try_send(value, self.capacity);
+        sent.map(unpark)
+    }
+
+    #[inline]
+    pub(crate) fn try_recv(&self) -> Result<T, Nothing> {
+        goby_runtime::checkpoint();
+        let received = self.state.lock().try_recv(self.capacity);
+        if let Err(Nothing::Closed) = received {
+            self.report_drained();
+        }
+        received.map(|(value, wake)| {
+            unpark(wake);
+            value
+        })
+    }
+
+    /// Tells the keeper that a receive found the channel closed and drained.
+    #[inline]
+    pub(crate) fn report_drained(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.drained();
+        }
+    }
+
+    /// Ends sends; false if that had happened already.
+    pub(crate) fn close(&self) -> bool {
+        let wake = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.closed, true) {
+                return false;
+            }
+            state.end_all_waits()
+        };
+        wake.unpark_all();
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Whether a send would fail for good.
+    pub(crate) fn refuses(&self) -> bool {
+        let state = self.state.lock();
+        state.closed || state.abandoned
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        if self.timer.get().is_some() { 0 } else { self.state.lock().buffer.len() }
+    }
+
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        match self.capacity {
+            usize::MAX => None,
+            _ if self.timer.get().is_some() => Some(0),
+            n => Some(n),
+        }
+    }
+
+    // Handles.
+
+    pub(crate) fn add_sender(&self) {
+        // Relaxed: made from a handle that is alive.
+        self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_receiver(&self) {
+        // Relaxed: as above.
+        self.receivers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drop_sender(&self) {
+        // AcqRel: see the field.
+        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close();
+        }
+    }
+
+    pub(crate) fn drop_receiver(&self) {
+        // AcqRel: see the field.
+        if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let (wake, unread) = {
+                let mut state = self.state.lock();
+                state.abandoned = true;
+                (state.end_all_waits(), std::mem::take(&mut state.buffer))
+            };
+            wake.unpark_all();
+            // The user's destructors: last, outside the lock.
+            drop(unread);
+            if let Some(keeper) = &self.keeper {
+                keeper.receivers_gone();
+            }
+        }
+    }
+
+    // For futures and select. Under the lock, where it says so.
+
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Enters the lock; [`unlock`](Chan::unlock) leaves it.
+    #[inline]
+    pub(crate) fn lock(&self) {
+        self.state.lock_raw();
+    }
+
+    /// # Safety
+    ///
+    /// The caller has entered by [`lock`](Chan::lock).
+    #[inline]
+    pub(crate) unsafe fn unlock(&self) {
+        // SAFETY: by contract.
+        unsafe { self.state.unlock() }
+    }
+
+    /// The view of who holds the lock.
+    ///
+    /// # Safety
+    ///
+    /// The caller has entered by [`lock`](Chan::lock), and keeps no other view.
+    #[inline]
+    pub(crate) unsafe fn locked(&self) -> Locked<'_, T> {
+        // SAFETY: by contract this thread is inside and there is no other reference.
+        Locked { state: unsafe { &mut *self.state.get() }, capacity: self.capacity }
+    }
+}
+
+/// A timer's channel.
+impl Chan<Instant> {
+    /// Gives a fresh channel its timer.
+    pub(crate) fn set_timer(&self, timer: Timer) {
+        let armed = Armed { timer, from: Lock::new(None) };
+        assert!(self.timer.set(armed).is_ok(), "a fresh channel has no timer");
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.armed().timer
+    }
+
+    fn armed(&self) -> &Armed {
+        self.timer.get().expect("set when the channel was made")
+    }
+
+    /// Takes an unread instant back and accepts one from `from` on, if any; true if it accepted one before, or one
+    /// was unread.
+    pub(crate) fn arm(&self, from: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        let was_armed = std::mem::replace(&mut *self.armed().from.lock(), from).is_some();
+        state.buffer.pop_front().is_some() || was_armed
+    }
+
+    /// Leaves an instant, if one is accepted and none is unread; `again` says that more will come.
+    pub(crate) fn offer(&self, due: Instant, again: bool) {
+        let mut state = self.state.lock();
+        // The timer may fire before the channel has been given it; then nobody has armed it either.
+        let Some(armed) = self.timer.get() else { return };
+        {
+            let mut from = armed.from.lock();
+            if from.is_none_or(|from| due < from) {
+                return;
+            }
+            if !again {
+                *from = None;
+            }
+        }
+        // A full channel holds an unread instant, and an abandoned one has no reader.
+        let wake = state.try_send(due, self.capacity).unwrap_or(None);
+        drop(state);
+        unpark(wake);
+    }
+}
+
+/// A channel whose lock is held.
+pub(crate) struct Locked<'a, T> {
+    state: &'a mut State<T>,
+    capacity: usize,
+}
+
+impl<T> Locked<'_, T> {
+    /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile.
+    #[inline]
+    pub(crate) fn can_recv(&mut self) -> bool {
+        !self.state.buffer.is_empty() || self.state.closed || self.state.send_queue.has_waiter()
+    }
+
+    /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile.
+    #[inline]
+    pub(crate) fn can_send(&mut self) -> bool {
+        let state = &mut *self.state;
+        state.closed || state.abandoned || state.buffer.len() < self.capacity || state.recv_queue.has_waiter()
+    }
+
+    #[inline]
+    pub(crate) fn try_send(&mut self, value: T) -> Result<Option<Unparker>, Refused<T>> {
+        self.state.try_send(value, self.capacity)
+    }
+
+    #[inline]
+    pub(crate) fn try_recv(&mut self) -> Result<(T, Option<Unparker>), Nothing> {
+        self.state.try_recv(self.capacity)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`.
+    pub(crate) unsafe fn enqueue_send(&mut self, waiter: &Waiter, wait: *const Wait) {
+        // SAFETY: by contract.
+        unsafe { self.state.send_queue.push_back(waiter, wait) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`.
+    pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: *const Wait) {
+        // SAFETY: by contract.
+        unsafe { self.state.recv_queue.push_back(waiter, wait) }
+    }
+
+    /// # Safety
+    ///
+    /// The waiter was queued by `enqueue_send`, here.
+    pub(crate) unsafe fn dequeue_send(&mut self, waiter: &Waiter) {
+        // SAFETY: by contract.
+        unsafe { self.state.send_queue.remove(waiter) };
+    }
+
+    /// # Safety
+    ///
+    /// The waiter was queued by `enqueue_recv`, here.
+    pub(crate) unsafe fn dequeue_recv(&mut self, waiter: &Waiter) {
+        // SAFETY: by contract.
+        unsafe { self.state.recv_queue.remove(waiter) };
+    }
+
+    /// Puts back a value that was handed to a receiver who will not take it: to the next one, or in front.
+    ///
+    /// `Err` gives it to the caller to drop, where no receiver is left.
+    pub(crate) fn give_back(&mut self, value: T) -> Result<Option<Unparker>, T> {
+        if self.state.abandoned {
+            return Err(value);
+        }
+        if let Some((waiter, unparker)) = self.state.recv_queue.pop() {
+            // SAFETY: just taken out, under the lock.
+            unsafe { hand_to(waiter.as_ref(), value) };
+            return Ok(Some(unparker));
+        }
+        self.state.buffer.push_front(value);
+        Ok(None)
+    }
+}
+
+#[inline]
+pub(crate) fn unpark(wake: Option<Unparker>) {
+    if let Some(unparker) = wake {
+        unparker.unpark();
+    }
+}
+
+impl<T> fmt::Debug for Chan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chan").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
+}

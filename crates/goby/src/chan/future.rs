@@ -1,0 +1,215 @@
+//! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomPinned;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use goby_runtime::{Wait, Waiter};
+
+use super::core::{Chan, Nothing, Refused, Slot, unpark};
+use super::{RecvError, SendError};
+
+/// What a future is doing. A queued one must pass through its channel's lock before its waiter may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Unpolled,
+    Queued,
+    Ended,
+}
+
+/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it has not sent.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct SendFuture<'a, T> {
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    waiter: Waiter,
+    wait: Wait,
+    stage: Stage,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: it owns a value, which is Send, and shares a channel; its waiter is touched under the channel's lock.
+unsafe impl<T: Send> Send for SendFuture<'_, T> {}
+
+impl<'a, T> SendFuture<'a, T> {
+    pub(super) fn new(chan: Option<&'a Chan<T>>, value: T) -> SendFuture<'a, T> {
+        SendFuture {
+            chan,
+            slot: Slot::full(value),
+            waiter: Waiter::new(0, std::ptr::null_mut()),
+            wait: Wait::task(),
+            stage: Stage::Unpolled,
+            _pinned: PhantomPinned,
+        }
+    }
+}
+
+impl<T> Future for SendFuture<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: nothing is moved out of the pinned future but the value, which is not structurally pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        let Some(chan) = this.chan else { return Poll::Pending };
+        assert!(this.stage != Stage::Ended, "polled after it was ready");
+        this.wait.set_waker(cx.waker());
+        chan.lock();
+        // SAFETY: locked; this is the only view.
+        let mut locked = unsafe { chan.locked() };
+        let result = match this.stage {
+            Stage::Unpolled => {
+                // SAFETY: the slot has been full since `new`.
+                match locked.try_send(unsafe { this.slot.take() }) {
+                    Ok(wake) => Poll::Ready(Ok(wake)),
+                    Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
+                    Err(Refused::Full(value)) => {
+                        this.slot.put(value);
+                        this.waiter.set(0, this.slot.as_ptr());
+                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
+                        unsafe { locked.enqueue_send(&this.waiter, &this.wait) };
+                        this.stage = Stage::Queued;
+                        Poll::Pending
+                    }
+                }
+            }
+            _ if this.wait.token().is_none() => Poll::Pending,
+            _ if this.waiter.is_done() => Poll::Ready(Ok(None)),
+            // SAFETY: ended without being done, so the value is still there.
+            _ => Poll::Ready(Err(SendError(unsafe { this.slot.take() }))),
+        };
+        // SAFETY: locked above.
+        unsafe { chan.unlock() };
+        if result.is_ready() {
+            this.stage = Stage::Ended;
+        }
+        result.map_ok(unpark)
+    }
+}
+
+impl<T> Drop for SendFuture<'_, T> {
+    fn drop(&mut self) {
+        let holds_value = match (self.stage, self.chan) {
+            (Stage::Unpolled, _) | (_, None) => true,
+            (Stage::Ended, _) => false,
+            (Stage::Queued, Some(chan)) => {
+                chan.lock();
+                // SAFETY: locked; queued here. After this nobody knows the waiter.
+                unsafe {
+                    chan.locked().dequeue_send(&self.waiter);
+                    chan.unlock();
+                }
+                self.wait.token().is_none() || !self.waiter.is_done()
+            }
+        };
+        if holds_value {
+            // SAFETY: see the cases.
+            drop(unsafe { self.slot.take() });
+        }
+    }
+}
+
+impl<T> fmt::Debug for SendFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendFuture { .. }")
+    }
+}
+
+/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready, it has not
+/// received: a value that was already on its way goes to the next receiver.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct RecvFuture<'a, T> {
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    waiter: Waiter,
+    wait: Wait,
+    stage: Stage,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: as for `SendFuture`.
+unsafe impl<T: Send> Send for RecvFuture<'_, T> {}
+
+impl<'a, T> RecvFuture<'a, T> {
+    pub(super) fn new(chan: Option<&'a Chan<T>>) -> RecvFuture<'a, T> {
+        RecvFuture {
+            chan,
+            slot: Slot::empty(),
+            waiter: Waiter::new(0, std::ptr::null_mut()),
+            wait: Wait::task(),
+            stage: Stage::Unpolled,
+            _pinned: PhantomPinned,
+        }
+    }
+}
+
+impl<T> Future for RecvFuture<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: as for `SendFuture`.
+        let this = unsafe { self.get_unchecked_mut() };
+        let Some(chan) = this.chan else { return Poll::Pending };
+        assert!(this.stage != Stage::Ended, "polled after it was ready");
+        this.wait.set_waker(cx.waker());
+        chan.lock();
+        // SAFETY: locked; this is the only view.
+        let mut locked = unsafe { chan.locked() };
+        let result = match this.stage {
+            Stage::Unpolled => match locked.try_recv() {
+                Ok(received) => Poll::Ready(Ok(received)),
+                Err(Nothing::Closed) => Poll::Ready(Err(RecvError)),
+                Err(Nothing::Empty) => {
+                    this.waiter.set(0, this.slot.as_ptr());
+                    // SAFETY: as for `SendFuture`.
+                    unsafe { locked.enqueue_recv(&this.waiter, &this.wait) };
+                    this.stage = Stage::Queued;
+                    Poll::Pending
+                }
+            },
+            _ if this.wait.token().is_none() => Poll::Pending,
+            // SAFETY: done, so a sender has filled the slot.
+            _ if this.waiter.is_done() => Poll::Ready(Ok((unsafe { this.slot.take() }, None))),
+            _ => Poll::Ready(Err(RecvError)),
+        };
+        // SAFETY: locked above.
+        unsafe { chan.unlock() };
+        if result.is_ready() {
+            this.stage = Stage::Ended;
+        }
+        if let Poll::Ready(Err(RecvError)) = result {
+            chan.report_drained();
+        }
+        result.map_ok(|(value, wake)| {
+            unpark(wake);
+            value
+        })
+    }
+}
+
+impl<T> Drop for RecvFuture<'_, T> {
+    fn drop(&mut self) {
+        let (Stage::Queued, Some(chan)) = (self.stage, self.chan) else { return };
+        chan.lock();
+        // SAFETY: locked; this is the only view; queued here. After this nobody knows the waiter.
+        let left = unsafe {
+            let mut locked = chan.locked();
+            locked.dequeue_recv(&self.waiter);
+            let handed = self.wait.token().is_some() && self.waiter.is_done();
+            let left = if handed { locked.give_back(self.slot.take()) } else { Ok(None) };
+            chan.unlock();
+            left
+        };
+        // What no receiver is left for is dropped here, outside the lock.
+        if let Ok(wake) = left {
+            unpark(wake);
+        }
+    }
+}
+
+impl<T> fmt::Debug for RecvFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecvFuture { .. }")
+    }
+}

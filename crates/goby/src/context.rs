@@ -1,0 +1,473 @@
+//! Contexts: who asked for this work may call it off, say by when it is due, and send values along.
+//!
+//! A [`Context`] is two shared chains, and a clone of it two reference counts:
+//!
+//! - the **cancel tree** (`node`): each `with_cancel`, `with_timeout`, `with_deadline` adds a node, which knows its
+//!   parent and is known by it until it is done or dropped. Cancelling walks down from a node, level by level, with no
+//!   lock held while anybody is woken and no goroutine of its own.
+//! - the **values** (`value`): each `with_value` adds a link. Values never change, so they need no lock, and looking
+//!   one up passes no cancel node.
+//!
+//! Layers are numbered across both chains, only to print them in the order of nesting. A context without a cancel node
+//! (the background, and all that is derived from it by values alone) can never be done and costs nothing to ask.
+//!
+//! Files: this one is what users call; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
+//! children of a node; `value` the values.
+//!
+//! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they are dropped; values
+//! are found by their type; there are no contexts of other people's making, so none needs a goroutine to watch it.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crate::chan::{self, Receiver};
+
+mod guard;
+mod node;
+mod slab;
+mod value;
+
+pub use guard::{AfterFunc, CancelCauseGuard, CancelGuard};
+// The hook of the sockets and of `sync`, which wait for more than channels.
+pub(crate) use guard::OnDone;
+
+use node::{Deadline, Node};
+use value::Link;
+
+/// Why a context was canceled, in the words of who canceled it.
+///
+/// [`Context::cause`] gives back the very `Arc` that was handed in.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// How a context ended.
+///
+/// ```
+/// use goby::context::ContextError;
+/// assert_eq!(ContextError::Canceled.to_string(), "context canceled");
+/// assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
+/// ```
+///
+/// Source: Go's `context.Canceled`, `context.DeadlineExceeded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContextError {
+    /// It was canceled, or one that it descends from was.
+    Canceled,
+    /// Its deadline passed, or that of one that it descends from.
+    DeadlineExceeded,
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ContextError::Canceled => "context canceled",
+            ContextError::DeadlineExceeded => "context deadline exceeded",
+        })
+    }
+}
+
+impl Error for ContextError {}
+
+/// Carries cancellation, a deadline and values to all the goroutines that work for one purpose.
+///
+/// A context is a cheap clone of a tree. Deriving (`with_…`) makes a child, which is done when its parent is, and may
+/// be done earlier. Pass it as the first argument, by reference; clone it into goroutines.
+///
+/// ```
+/// use goby::{Context, chan, context::ContextError, select};
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// let (tx, rx) = chan::bounded(0);
+/// let worker = goby::go({
+///     let ctx = ctx.clone();
+///     move || {
+///         let mut sent = 0;
+///         loop {
+///             select! {
+///                 send(tx, sent) -> _ => sent += 1,
+///                 recv(ctx.done()) -> _ => return ctx.err(),
+///             }
+///         }
+///     }
+/// });
+/// assert_eq!(rx.recv(), Ok(0));
+/// assert_eq!(rx.recv(), Ok(1));
+/// cancel.cancel();
+/// assert_eq!(worker.join().unwrap(), Some(ContextError::Canceled));
+/// ```
+///
+/// Source: Go's `context.Context`.
+#[derive(Clone, Default)]
+pub struct Context {
+    /// The nearest layer that can be canceled.
+    node: Option<Arc<Node>>,
+    /// The nearest value.
+    values: Option<Arc<Link>>,
+}
+
+impl Context {
+    /// Makes the context at the root of a tree: never done, without a deadline and without values.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// let ctx = Context::background();
+    /// assert_eq!(ctx.err(), None);
+    /// assert_eq!(ctx.to_string(), "context.Background");
+    /// ```
+    ///
+    /// Source: Go's `context.Background`.
+    pub const fn background() -> Context {
+        Context { node: None, values: None }
+    }
+
+    /// Derives a context that is done when the guard cancels it or is dropped, or when this one is done.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(ctx.err(), None);
+    /// cancel.cancel();
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// drop(cancel);
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    /// ```
+    ///
+    /// Source: Go's `context.WithCancel`.
+    pub fn with_cancel(&self) -> (Context, CancelGuard) {
+        let (ctx, node) = self.derive(None);
+        (ctx, CancelGuard::new(node))
+    }
+
+    /// Derives a context like [`with_cancel`](Context::with_cancel), whose guard can say why it cancels.
+    ///
+    /// ```
+    /// use goby::{Context, context::{Cause, ContextError}};
+    /// use std::{io, sync::Arc};
+    /// let (ctx, cancel) = Context::background().with_cancel_cause();
+    /// let disk_full: Cause = Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+    /// cancel.cancel(disk_full.clone());
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    /// assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &disk_full));
+    /// ```
+    ///
+    /// Source: Go's `context.WithCancelCause`.
+    pub fn with_cancel_cause(&self) -> (Context, CancelCauseGuard) {
+        let (ctx, node) = self.derive(None);
+        (ctx, CancelCauseGuard::new(node))
+    }
+
+    /// Derives a context that is also done `timeout` from now, with [`ContextError::DeadlineExceeded`].
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// use std::time::Duration;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert!(ctx.done().recv().is_err(), "closed, after a millisecond");
+    /// assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
+    ///
+    /// Source: Go's `context.WithTimeout`.
+    pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelGuard) {
+        self.with_deadline(crate::time::deadline_in(timeout))
+    }
+
+    /// Derives a context like [`with_timeout`](Context::with_timeout); `cause` is its cause if the time runs out.
+    ///
+    /// ```
+    /// use goby::{Context, context::Cause};
+    /// use std::{sync::Arc, time::Duration};
+    /// let too_slow: Cause = Arc::new(std::fmt::Error);
+    /// let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, too_slow.clone());
+    /// assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &too_slow));
+    /// ```
+    ///
+    /// Source: Go's `context.WithTimeoutCause`.
+    pub fn with_timeout_cause(&self, timeout: Duration, cause: Cause) -> (Context, CancelGuard) {
+        self.with_deadline_cause(crate::time::deadline_in(timeout), cause)
+    }
+
+    /// Derives a context that is also done at `deadline`, with [`ContextError::DeadlineExceeded`].
+    ///
+    /// The earliest deadline on the way to the root counts. One in the past makes a context that is done already.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// use std::time::{Duration, Instant};
+    /// let soon = Instant::now() + Duration::from_secs(60);
+    /// let (parent, _cancel) = Context::background().with_deadline(soon);
+    /// let (child, _cancel) = parent.with_deadline(soon + Duration::from_secs(3600));
+    /// assert_eq!(child.deadline(), Some(soon));
+    ///
+    /// let (late, _cancel) = parent.with_deadline(Instant::now());
+    /// assert_eq!(late.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
+    ///
+    /// Source: Go's `context.WithDeadline`.
+    pub fn with_deadline(&self, deadline: Instant) -> (Context, CancelGuard) {
+        let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: None }));
+        (ctx, CancelGuard::new(node))
+    }
+
+    /// Derives a context like [`with_deadline`](Context::with_deadline); `cause` is its cause if the deadline passes.
+    ///
+    /// It is not the cause when the guard cancels first, nor when this context has an earlier deadline of its own.
+    ///
+    /// ```
+    /// use goby::{Context, context::{Cause, ContextError}};
+    /// use std::{sync::Arc, time::{Duration, Instant}};
+    /// let too_slow: Cause = Arc::new(std::fmt::Error);
+    /// let (ctx, cancel) = Context::background().with_deadline_cause(Instant::now() + Duration::from_secs(60), too_slow);
+    /// cancel.cancel();
+    /// assert_eq!(ctx.cause().unwrap().downcast_ref(), Some(&ContextError::Canceled));
+    /// ```
+    ///
+    /// Source: Go's `context.WithDeadlineCause`.
+    pub fn with_deadline_cause(&self, deadline: Instant, cause: Cause) -> (Context, CancelGuard) {
+        let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: Some(cause) }));
+        (ctx, CancelGuard::new(node))
+    }
+
+    /// Derives a context that carries `value`, found again by its type.
+    ///
+    /// Make a type of your own for each meaning: the type is the key. A second value of one type hides the first from
+    /// the contexts below. Use it for what belongs to a request and crosses interfaces, not to pass arguments.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// struct RequestId(u64);
+    /// let ctx = Context::background().with_value(RequestId(7));
+    /// assert_eq!(ctx.value::<RequestId>().unwrap().0, 7);
+    /// assert!(ctx.value::<u64>().is_none(), "the type is the key");
+    /// ```
+    ///
+    /// Source: Go's `context.WithValue`.
+    pub fn with_value<T: Any + Send + Sync>(&self, value: T) -> Context {
+        let link = Link::with_value(self.next_layer(), value, self.values.clone());
+        Context { node: self.node.clone(), values: Some(Arc::new(link)) }
+    }
+
+    /// Finds the nearest value of type `T` on the way to the root.
+    ///
+    /// Takes time in proportion to the number of values passed.
+    ///
+    /// ```
+    /// let ctx = goby::Context::background().with_value("outer").with_value("inner");
+    /// assert_eq!(ctx.value::<&str>(), Some(&"inner"));
+    /// ```
+    ///
+    /// Source: Go's `Context.Value`.
+    pub fn value<T: Any + Send + Sync>(&self) -> Option<&T> {
+        let mut link = self.values.as_deref();
+        while let Some(current) = link {
+            if let Some(value) = current.get::<T>() {
+                return Some(value);
+            }
+            link = current.next();
+        }
+        None
+    }
+
+    /// Derives a context with the same values that is not done when this one is, and has no deadline.
+    ///
+    /// For work that must outlive the request that started it: an audit record, a cleanup.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// let (request, cancel) = Context::background().with_value("alice").with_cancel();
+    /// let audit = request.without_cancel();
+    /// cancel.cancel();
+    /// assert_eq!(audit.err(), None);
+    /// assert_eq!(audit.value(), Some(&"alice"));
+    /// ```
+    ///
+    /// Source: Go's `context.WithoutCancel`.
+    pub fn without_cancel(&self) -> Context {
+        let link = Link::without_cancel(self.next_layer(), self.values.clone());
+        Context { node: None, values: Some(Arc::new(link)) }
+    }
+
+    /// Calls `f` in a goroutine of its own once this context is done; at once if it is.
+    ///
+    /// Dropping the handle changes nothing. A context that is dropped everywhere without being done never calls `f`.
+    ///
+    /// ```
+    /// use goby::{Context, chan};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let (tx, rx) = chan::bounded(0);
+    /// ctx.after_func(move || tx.send("cleaned up").unwrap());
+    /// cancel.cancel();
+    /// assert_eq!(rx.recv(), Ok("cleaned up"));
+    ///
+    /// let (ctx, _cancel) = Context::background().with_cancel();
+    /// let cleanup = ctx.after_func(|| unreachable!());
+    /// assert!(cleanup.stop(), "it was still to run");
+    /// ```
+    ///
+    /// Source: Go's `context.AfterFunc`.
+    #[track_caller]
+    pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
+        let caller = Location::caller();
+        AfterFunc::new(self.on_done(move || {
+            goby_runtime::go_at(caller, f);
+        }))
+    }
+
+    /// Gives a channel that carries nothing and is closed when this context is done: the case to select on.
+    ///
+    /// ```
+    /// use goby::{Context, chan::TryRecvError};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
+    /// cancel.cancel();
+    /// assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Closed));
+    /// ```
+    ///
+    /// Source: Go's `Context.Done`.
+    #[inline]
+    pub fn done(&self) -> &Receiver<Infallible> {
+        static NEVER: LazyLock<Receiver<Infallible>> = LazyLock::new(chan::never);
+        match &self.node {
+            Some(node) => node.done(),
+            None => &NEVER,
+        }
+    }
+
+    /// Tells whether and how this context has ended; `None` while it is not done.
+    ///
+    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives an error. A goroutine
+    /// that asks in a long computation lets others run when its time slice is over.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// use std::time::Duration;
+    /// let (ctx, cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// assert_eq!(ctx.err(), None);
+    /// cancel.cancel();
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    /// ```
+    ///
+    /// Source: Go's `Context.Err`.
+    #[inline]
+    pub fn err(&self) -> Option<ContextError> {
+        goby_runtime::checkpoint();
+        self.node.as_ref()?.err()
+    }
+
+    /// Tells why this context is done: the cause given when it was canceled, else its [`err`](Context::err).
+    ///
+    /// The first cancellation on the way from the root settles it for all below.
+    ///
+    /// ```
+    /// use goby::{Context, context::{Cause, ContextError}};
+    /// use std::sync::Arc;
+    /// let (parent, cancel) = Context::background().with_cancel_cause();
+    /// let (child, cancel_child) = parent.with_cancel();
+    /// let why: Cause = Arc::new(std::fmt::Error);
+    /// cancel.cancel(why.clone());
+    /// cancel_child.cancel();
+    /// assert!(Arc::ptr_eq(&child.cause().unwrap(), &why));
+    ///
+    /// let (plain, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// assert_eq!(plain.cause().unwrap().downcast_ref(), Some(&ContextError::Canceled));
+    /// ```
+    ///
+    /// Source: Go's `context.Cause`.
+    pub fn cause(&self) -> Option<Cause> {
+        self.node.as_ref()?.cause()
+    }
+
+    /// Tells when this context will be done by itself, if it will.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use std::time::{Duration, Instant};
+    /// assert_eq!(Context::background().deadline(), None);
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// assert!(ctx.deadline().unwrap() > Instant::now() + Duration::from_secs(50));
+    /// ```
+    ///
+    /// Source: Go's `Context.Deadline`.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.as_ref()?.deadline()
+    }
+
+    /// Whether it can end at all; the background cannot.
+    pub(crate) fn can_end(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Tells how it has ended, or is ending: `done` may not be closed yet. Unlike [`err`](Context::err) it neither yields
+    /// nor wakes anybody, so it may be asked under a short lock.
+    #[inline]
+    pub(crate) fn error(&self) -> Option<ContextError> {
+        self.node.as_ref()?.decided()
+    }
+
+    /// Whether [`error`](Context::error) tells of an end.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.error().is_some()
+    }
+
+    /// Calls `f` where this context is canceled, on the canceler's stack; at once if it is done.
+    ///
+    /// `f` must be short and must neither park nor panic: it may run on a worker's scheduler (deadlines do). No lock of
+    /// the tree is held. The guard takes `f` back when it is dropped.
+    pub(crate) fn on_done(&self, f: impl FnOnce() + Send + 'static) -> OnDone {
+        match &self.node {
+            Some(node) => OnDone::register(node, f),
+            None => OnDone::never(),
+        }
+    }
+
+    fn derive(&self, deadline: Option<Deadline>) -> (Context, Arc<Node>) {
+        let node = Node::child_of(self.node.as_ref(), self.next_layer(), deadline);
+        (Context { node: Some(node.clone()), values: self.values.clone() }, node)
+    }
+
+    fn next_layer(&self) -> u32 {
+        let node = self.node.as_ref().map_or(0, |node| node.layer());
+        let value = self.values.as_ref().map_or(0, |link| link.layer());
+        node.max(value) + 1
+    }
+}
+
+/// Prints the layers from the root: `context.Background.WithValue(app::RequestId).WithDeadline(4.99s)`.
+///
+/// Values show their type, deadlines how far off they are. Of the layers that [`Context::without_cancel`] cut off only
+/// the values are left to show.
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut layers = Vec::new();
+        let mut node = self.node.as_deref();
+        while let Some(current) = node {
+            layers.push((current.layer(), current as &dyn fmt::Display));
+            node = current.parent();
+        }
+        let mut link = self.values.as_deref();
+        while let Some(current) = link {
+            layers.push((current.layer(), current as &dyn fmt::Display));
+            link = current.next();
+        }
+        layers.sort_unstable_by_key(|&(layer, _)| layer);
+        f.write_str("context.Background")?;
+        layers.iter().try_for_each(|(_, layer)| write!(f, ".{layer}"))
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests;

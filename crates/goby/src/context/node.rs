@@ -1,0 +1,412 @@
+//! A node of the cancel tree: a layer that can be done.
+//!
+//! A child holds its parent; a parent knows its children weakly, in a slab, each child its slot there. A child leaves
+//! when it is canceled by itself or dropped by everybody, in O(1).
+//!
+//! # How a node gets done
+//!
+//! ```text
+//!   OPEN ── decide ──▶ CANCELED or EXPIRED ── close_done ──▶ … | CLOSED
+//! ```
+//!
+//! 1. *Decide*, under the node's lock: the first comes through, and settles error and cause for good. It takes the
+//!    slab; a decided node takes no more entries, and a child that wants to be added is born done instead.
+//! 2. *Close* the done channel, with no lock of the tree held, which wakes who waits for it.
+//! 3. *Publish*: set CLOSED. `err` shows nothing before that, so that an error implies a closed channel; the other way
+//!    round, who finds a node decided but not CLOSED (woken by the channel between 2 and 3) closes it himself, which is
+//!    idempotent, and need not wait for the first. That is also what a second canceler does before it returns.
+//! 4. Children, one level after the other, by the canceler: no recursion, so depth costs no stack.
+//!
+//! The lock is never held while anybody is woken, a callback runs, or a value of the user's is dropped. Locks of two
+//! nodes are never held together.
+//!
+//! The done channel is made when somebody first asks for it (under the lock, so that it is either seen by the decider
+//! or never made): a node that nobody waits for costs one allocation. All nodes done before they were asked share one
+//! closed channel.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::time::Instant;
+
+use goby_runtime::{Lock, Timer};
+
+use super::slab::{Entry, NO_SLOT, Slab};
+use super::{Cause, ContextError};
+use crate::chan::{self, Receiver, Sender};
+
+/// Not done. The values below are stored under the node's lock by who decides, once.
+const OPEN: u8 = 0;
+/// Decided: canceled.
+const CANCELED: u8 = 1;
+/// Decided: its deadline passed.
+const EXPIRED: u8 = 2;
+/// The done channel, if there is one, is closed. Set after it was closed, by anybody; implies one of the two above.
+const CLOSED: u8 = 4;
+
+/// How a cancellation ends a node and all below it.
+#[derive(Clone)]
+pub(super) struct Outcome {
+    pub(super) error: ContextError,
+    pub(super) cause: Option<Cause>,
+}
+
+/// When a node is done by itself, and its cause then.
+pub(super) struct Deadline {
+    pub(super) due: Instant,
+    pub(super) cause: Option<Cause>,
+}
+
+pub(super) struct Node {
+    status: AtomicU8,
+    /// Whether `deadline` is its own, not inherited.
+    own_deadline: bool,
+    layer: u32,
+    /// Its place in the parent's slab; guarded by the parent's lock.
+    slot: AtomicU32,
+    parent: Option<Arc<Node>>,
+    /// The earliest one from here to the root.
+    deadline: Option<Instant>,
+    /// Runs until `deadline` if that is its own. Its callback holds the node weakly.
+    timer: Option<Timer>,
+    /// Set under the lock while OPEN.
+    done: OnceLock<Done>,
+    /// `done` is set. ThreadSanitizer cannot see that inside std.
+    has_done: AtomicBool,
+    state: Lock<State>,
+}
+
+struct Done {
+    sender: Sender<Infallible>,
+    receiver: Receiver<Infallible>,
+}
+
+struct State {
+    entries: Slab,
+    /// Set by who decides.
+    cause: Option<Cause>,
+}
+
+impl Node {
+    /// Makes a node below `parent`; done already if that is, or if the deadline has passed.
+    pub(super) fn child_of(parent: Option<&Arc<Node>>, layer: u32, deadline: Option<Deadline>) -> Arc<Node> {
+        let inherited = parent.and_then(|parent| parent.deadline);
+        let own = deadline.filter(|own| inherited.is_none_or(|inherited| own.due <= inherited));
+        let node = Node {
+            status: AtomicU8::new(OPEN),
+            own_deadline: own.is_some(),
+            layer,
+            slot: AtomicU32::new(NO_SLOT),
+            parent: parent.cloned(),
+            deadline: own.as_ref().map(|own| own.due).or(inherited),
+            timer: None,
+            done: OnceLock::new(),
+            has_done: AtomicBool::new(false),
+            state: Lock::new(State { entries: Slab::new(), cause: None }),
+        };
+        match own {
+            None => {
+                let node = Arc::new(node);
+                node.join_parent();
+                node
+            }
+            Some(own) => node.with_own_deadline(own),
+        }
+    }
+
+    fn with_own_deadline(mut self, own: Deadline) -> Arc<Node> {
+        let due = own.due;
+        let expired = Outcome { error: ContextError::DeadlineExceeded, cause: own.cause };
+        if due <= goby_runtime::now() {
+            let node = Arc::new(self);
+            node.join_parent();
+            node.cancel(expired);
+            return node;
+        }
+        let node = Arc::new_cyclic(|weak: &Weak<Node>| {
+            let node = weak.clone();
+            self.timer = Some(Timer::new(move |_| {
+                if let Some(node) = node.upgrade() {
+                    node.cancel(expired.clone());
+                }
+            }));
+            self
+        });
+        node.join_parent();
+        if let Some(timer) = &node.timer
+            && !node.is_decided()
+        {
+            timer.start(due);
+            // The decider stops the timer after it has had the lock: either it does so after our start, or we see here
+            // that it has decided.
+            let state = node.state.lock();
+            let decided = node.is_decided();
+            drop(state);
+            if decided {
+                timer.stop();
+            }
+        }
+        node
+    }
+
+    /// Registers with the parent, or ends as the parent has ended.
+    fn join_parent(self: &Arc<Node>) {
+        let Some(parent) = &self.parent else { return };
+        let mut state = parent.state.lock();
+        if let Some(error) = parent.decided() {
+            let outcome = Outcome { error, cause: state.cause.clone() };
+            drop(state);
+            self.finish(&outcome);
+        } else {
+            let slot = state.entries.insert(Entry::Child(Arc::downgrade(self)));
+            // Relaxed: read under the same lock.
+            self.slot.store(slot, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds an entry that is told when this node is done; gives it back if it is.
+    pub(super) fn register(&self, entry: Entry) -> Result<u32, Entry> {
+        let mut state = self.state.lock();
+        if self.is_decided() { Err(entry) } else { Ok(state.entries.insert(entry)) }
+    }
+
+    /// Takes an entry back; false if the node was decided first.
+    pub(super) fn unregister(&self, slot: u32) -> bool {
+        // Dropped after the lock is released.
+        let removed = self.state.lock().entries.remove(slot);
+        removed.was_there()
+    }
+
+    /// Ends this node and all below it; does nothing if it has ended.
+    pub(super) fn cancel(&self, outcome: Outcome) {
+        // Acquire: as in `err`.
+        if self.status.load(Ordering::Acquire) & CLOSED != 0 {
+            return;
+        }
+        let Some(mut level) = self.finish(&outcome) else { return };
+        self.leave_parent();
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for entry in level {
+                match entry {
+                    Entry::Child(child) => {
+                        let entries = child.upgrade().and_then(|child| child.finish(&outcome));
+                        append(&mut below, entries.unwrap_or_default());
+                    }
+                    callback => callback.run(),
+                }
+            }
+            level = below;
+        }
+    }
+
+    /// Steps 1 to 3 for this node alone; gives what step 4 has to tell, or nothing if it was decided before.
+    fn finish(&self, outcome: &Outcome) -> Option<Vec<Entry>> {
+        let decided = match outcome.error {
+            ContextError::Canceled => CANCELED,
+            ContextError::DeadlineExceeded => EXPIRED,
+        };
+        let entries = {
+            let mut state = self.state.lock();
+            if self.is_decided() {
+                None
+            } else {
+                state.cause.clone_from(&outcome.cause);
+                // Release pairs with the Acquire loads of `err` and `done`: they see `done` as set by now, or never.
+                self.status.store(decided, Ordering::Release);
+                Some(state.entries.take())
+            }
+        };
+        if entries.is_some()
+            && let Some(timer) = &self.timer
+        {
+            timer.stop();
+        }
+        self.close_done();
+        entries
+    }
+
+    /// Closes the done channel of a decided node, and publishes that. Anybody may, any number of times.
+    fn close_done(&self) {
+        if let Some(done) = self.done.get() {
+            done.sender.close();
+        }
+        // Release pairs with the Acquire load of `err`: who sees CLOSED sees a closed channel.
+        self.status.fetch_or(CLOSED, Ordering::Release);
+    }
+
+    /// How the node has ended, with the channel closed if it has.
+    #[inline]
+    pub(super) fn err(&self) -> Option<ContextError> {
+        // Acquire pairs with the Release stores of `finish` and `close_done`.
+        let status = self.status.load(Ordering::Acquire);
+        if status != OPEN && status & CLOSED == 0 {
+            self.close_done();
+        }
+        error(status)
+    }
+
+    /// How the node has ended, although the channel may not be closed yet. Under the lock that is exact, without it may
+    /// be about to change.
+    #[inline]
+    pub(super) fn decided(&self) -> Option<ContextError> {
+        // Acquire pairs with the Release store of `finish`.
+        error(self.status.load(Ordering::Acquire))
+    }
+
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let error = self.err()?;
+        let given = self.state.lock().cause.clone();
+        Some(given.unwrap_or_else(|| Arc::new(error)))
+    }
+
+    #[inline]
+    pub(super) fn done(&self) -> &Receiver<Infallible> {
+        // Acquire pairs with the Release in `done_slow`.
+        match self.has_done.load(Ordering::Acquire).then(|| self.done.get()).flatten() {
+            Some(done) => &done.receiver,
+            None => self.done_slow(),
+        }
+    }
+
+    fn done_slow(&self) -> &Receiver<Infallible> {
+        if !self.is_decided() {
+            let (sender, receiver) = chan::bounded(0);
+            let fresh = Done { sender, receiver };
+            let state = self.state.lock();
+            // A second one to come here finds it set, and drops its own after the lock is released.
+            let unused = if self.is_decided() { Err(fresh) } else { self.done.set(fresh) };
+            // Release pairs with the Acquire in `done`.
+            self.has_done.store(self.done.get().is_some(), Ordering::Release);
+            drop(state);
+            drop(unused);
+        }
+        static CLOSED_CHANNEL: LazyLock<Receiver<Infallible>> = LazyLock::new(|| chan::bounded(0).1);
+        match self.done.get() {
+            Some(done) => &done.receiver,
+            // Decided before anybody asked.
+            None => &CLOSED_CHANNEL,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn layer(&self) -> u32 {
+        self.layer
+    }
+
+    pub(super) fn parent(&self) -> Option<&Node> {
+        self.parent.as_deref()
+    }
+
+    fn is_decided(&self) -> bool {
+        self.decided().is_some()
+    }
+
+    /// Takes itself out of the parent's slab. Called once: by who canceled this node, or when it is dropped open.
+    fn leave_parent(&self) {
+        if let Some(parent) = &self.parent {
+            parent.unregister(self.slot.load(Ordering::Relaxed));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.state.lock().entries.used()
+    }
+
+    #[cfg(test)]
+    pub(super) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_channel(&self) -> bool {
+        self.done.get().is_some()
+    }
+}
+
+/// What a status says.
+#[inline]
+fn error(status: u8) -> Option<ContextError> {
+    match status & !CLOSED {
+        CANCELED => Some(ContextError::Canceled),
+        EXPIRED => Some(ContextError::DeadlineExceeded),
+        _ => None,
+    }
+}
+
+/// `Vec::append` that takes over `more` as it is when `list` is empty, the usual case of a chain.
+fn append(list: &mut Vec<Entry>, mut more: Vec<Entry>) {
+    if list.is_empty() {
+        *list = more;
+    } else {
+        list.append(&mut more);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The timer, if any, is stopped by its own drop.
+        if *self.status.get_mut() == OPEN {
+            self.leave_parent();
+        }
+        // Ancestors that only this node kept are dropped here one by one, not by recursion.
+        let mut next = self.parent.take();
+        while let Some(parent) = next {
+            next = Arc::into_inner(parent).and_then(|mut parent| {
+                if *parent.status.get_mut() == OPEN {
+                    parent.leave_parent();
+                }
+                parent.parent.take()
+            });
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(deadline) = self.deadline.filter(|_| self.own_deadline) else { return f.write_str("WithCancel") };
+        let now = goby_runtime::now();
+        match deadline.checked_duration_since(now) {
+            Some(left) => write!(f, "WithDeadline({left:.1?})"),
+            None => write!(f, "WithDeadline(-{:.1?})", now.saturating_duration_since(deadline)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node between steps 1 and 2, and its channel.
+    fn decided_but_not_closed() -> (Arc<Node>, Receiver<Infallible>) {
+        let node = Node::child_of(None, 1, None);
+        let done = node.done().clone();
+        node.status.store(CANCELED, Ordering::Release);
+        assert!(!done.is_closed());
+        (node, done)
+    }
+
+    #[test]
+    fn who_finds_a_node_decided_closes_it() {
+        let (node, done) = decided_but_not_closed();
+        assert_eq!(node.err(), Some(ContextError::Canceled));
+        assert!(done.is_closed());
+
+        let (node, done) = decided_but_not_closed();
+        node.cancel(Outcome { error: ContextError::DeadlineExceeded, cause: None });
+        assert!(done.is_closed());
+        assert_eq!(node.err(), Some(ContextError::Canceled));
+    }
+
+    #[test]
+    fn a_look_under_a_lock_closes_nothing() {
+        let (node, done) = decided_but_not_closed();
+        assert_eq!(node.decided(), Some(ContextError::Canceled));
+        assert!(!done.is_closed());
+    }
+}

@@ -1,0 +1,108 @@
+//! What a node tells when it is done: its children and the callbacks registered on it.
+//!
+//! A slab: an entry keeps its slot until it is removed, so adding and removing are O(1) and take no allocation but the
+//! slab's own growth. Vacant slots form a list. Guarded by the node's lock; [`take`](Slab::take) empties it for good.
+
+use std::sync::Weak;
+
+use super::node::Node;
+
+/// "No slot": the end of the vacant list, and the slot of what was never registered.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+/// An empty slab gives its memory back when it has room for more than this many (a kilobyte or two): a parent that
+/// once had a hundred thousand children need not keep room for them, one that has a few at a time need not reallocate.
+const KEEP: usize = 64;
+
+pub(super) enum Entry {
+    /// Weak: a child that everybody has dropped leaves by itself.
+    Child(Weak<Node>),
+    /// Runs where the node is canceled. Short; neither parks nor panics.
+    Callback(Box<dyn FnOnce() + Send>),
+    /// A free slot, and the next one in the list.
+    Vacant(u32),
+}
+
+impl Entry {
+    /// Calls the callback, if it is one. No lock is held.
+    pub(super) fn run(self) {
+        if let Entry::Callback(f) = self {
+            f();
+        }
+    }
+}
+
+pub(super) struct Slab {
+    slots: Vec<Entry>,
+    /// First vacant slot.
+    vacant: u32,
+    /// Slots in use.
+    used: u32,
+}
+
+impl Slab {
+    pub(super) const fn new() -> Slab {
+        Slab { slots: Vec::new(), vacant: NO_SLOT, used: 0 }
+    }
+
+    /// Puts an entry into a slot, which it has until it is removed.
+    pub(super) fn insert(&mut self, entry: Entry) -> u32 {
+        self.used += 1;
+        if let Some(place) = self.slots.get_mut(self.vacant as usize) {
+            let slot = self.vacant;
+            if let Entry::Vacant(next) = *place {
+                self.vacant = next;
+            }
+            *place = entry;
+            slot
+        } else {
+            let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 children");
+            self.slots.push(entry);
+            slot
+        }
+    }
+
+    /// Takes the entry out of `slot`; nothing if the slab was [taken](Slab::take). Drop the result after unlocking.
+    pub(super) fn remove(&mut self, slot: u32) -> Removed {
+        let Some(place) = self.slots.get_mut(slot as usize) else { return Removed { entry: None, _room: Vec::new() } };
+        let entry = std::mem::replace(place, Entry::Vacant(self.vacant));
+        self.vacant = slot;
+        self.used -= 1;
+        let mut room = Vec::new();
+        if self.used == 0 {
+            self.vacant = NO_SLOT;
+            if self.slots.capacity() > KEEP {
+                room = std::mem::take(&mut self.slots);
+            } else {
+                self.slots.clear();
+            }
+        }
+        Removed { entry: Some(entry), _room: room }
+    }
+
+    /// Takes everything out, when the node is done; nothing is added any more.
+    pub(super) fn take(&mut self) -> Vec<Entry> {
+        self.used = 0;
+        self.vacant = NO_SLOT;
+        std::mem::take(&mut self.slots)
+    }
+
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used as usize
+    }
+}
+
+/// What [`Slab::remove`] took out, and the memory it gave up.
+#[must_use = "user code may run when it is dropped: unlock first"]
+pub(super) struct Removed {
+    entry: Option<Entry>,
+    _room: Vec<Entry>,
+}
+
+impl Removed {
+    /// Whether the entry was still there.
+    pub(super) fn was_there(&self) -> bool {
+        self.entry.is_some()
+    }
+}

@@ -1,0 +1,78 @@
+//! Go's concurrency model for Rust: goroutines, channels, `select!`, contexts, `sync`, timers and sockets, written as
+//! straight-line code.
+//!
+//! ```
+//! use goby::{Context, chan, go, pattern, select};
+//! use std::time::Duration;
+//!
+//! // A goroutine costs a page and a small record; any function may block it.
+//! let (tx, rx) = chan::bounded(0);
+//! go(move || {
+//!     for n in 1..=3 {
+//!         tx.send(n).unwrap();
+//!     }
+//! });
+//!
+//! // Exactly one case happens; the channel is closed when its last sender is gone.
+//! let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(5));
+//! let mut sum = 0;
+//! loop {
+//!     select! {
+//!         recv(rx) -> n => match n { Ok(n) => sum += n, Err(_) => break },
+//!         recv(ctx.done()) -> _ => break,
+//!     }
+//! }
+//! assert_eq!(sum, 6);
+//!
+//! // The usual shapes have names.
+//! let (tx, jobs) = chan::bounded(8);
+//! go(move || (0..10).try_for_each(|n| tx.send(n)));
+//! let results = pattern::worker_pool(&ctx, jobs, 4, |n| n * n);
+//! assert_eq!(results.iter().sum::<i32>(), 285);
+//! ```
+//!
+//! # Where things are
+//!
+//! | Go | goby |
+//! |---|---|
+//! | `go f()` | [`go`]`(f)`, which gives a [`JoinHandle`]; [`scope`] for goroutines that borrow |
+//! | `make(chan T, n)`, `ch <- v`, `<-ch`, `close(ch)` | [`chan::bounded`], `send`, `recv`, dropping the last sender |
+//! | `select { … }` | [`select!`], [`select::Select`] |
+//! | `context` | [`context`] ([`Context`]) |
+//! | `sync`, `x/sync/semaphore` | [`sync`] |
+//! | `time` | [`time`] |
+//! | `x/time/rate` | [`rate`] |
+//! | `net` | [`net`] |
+//! | `net/http` | the `goby-http` crate |
+//! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
+//! | a worker pool, fan-out and fan-in by hand | [`pattern`] |
+//!
+//! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
+//! [`blocking`] for what would block the OS thread.
+//!
+//! # What blocks what
+//!
+//! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock or a channel of *std*
+//! blocks the worker with all goroutines that are pinned to it, and so does a long computation: run such things through
+//! [`blocking`], or call [`yield_now`] now and then. It is never undefined behaviour.
+//!
+//! A started goroutine never changes its OS thread, so it may hold an `Rc`, a `RefCell` borrow or a thread-local's value
+//! across anything that blocks. It shares the thread with others: `std::thread::panicking()` is true for all of them
+//! while one is parked inside a destructor that runs during its panic.
+
+#![warn(missing_docs)]
+
+pub mod chan;
+pub mod context;
+pub mod net;
+pub mod pattern;
+pub mod rate;
+pub mod select;
+pub mod sync;
+pub mod time;
+
+pub use context::Context;
+pub use goby_runtime::{
+    Builder, DeadlockPolicy, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle, Task, TryGoError,
+    block_on, blocking, checkpoint, go, now, num_goroutines, random, run, scope, spawn, try_go, yield_now,
+};

@@ -1,0 +1,50 @@
+//! TCP sockets as straight-line code.
+//!
+//! A read, a write, an accept or a connect parks the goroutine until the system says that the socket is ready; its worker
+//! runs others meanwhile. There is no second, asynchronous API to learn, but the same sockets also implement
+//! [`futures_io`]'s traits, for libraries that poll.
+//!
+//! Every wait can be bounded, from any goroutine and at any time: by a deadline
+//! ([`TcpStream::set_read_deadline`] and its kin), and by a [`Context`](crate::Context)
+//! ([`TcpStream::set_context`], [`TcpListener::set_context`], [`TcpStream::connect_ctx`]).
+//!
+//! ```
+//! use goby::net::{TcpListener, TcpStream};
+//! use std::io::{Read, Write};
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let addr = listener.local_addr()?;
+//! let server = goby::go(move || -> std::io::Result<()> {
+//!     let (mut stream, _) = listener.accept()?;
+//!     let mut line = String::new();
+//!     stream.read_to_string(&mut line)?;
+//!     stream.write_all(line.to_uppercase().as_bytes())
+//! });
+//!
+//! let mut stream = TcpStream::connect(addr)?;
+//! stream.write_all(b"hello")?;
+//! stream.shutdown(std::net::Shutdown::Write)?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "HELLO");
+//! server.join().unwrap()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! Every operation gives [`std::io::Error`]. A wait that ended at a deadline is of kind `TimedOut`. One that was ended by a
+//! context is of kind `TimedOut` when the context's deadline has passed and `ConnectionAborted` when it was canceled; its
+//! [`source`](std::error::Error::source) is the [`ContextError`](crate::context::ContextError), which tells it from all others.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod connect;
+mod listener;
+mod socket;
+mod stream;
+
+pub use address::{Address, look_up, look_up_ctx};
+pub use listener::{Incoming, TcpListener};
+pub use stream::TcpStream;

@@ -1,0 +1,490 @@
+//! TCP connections: reading and writing.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use goby_runtime::{Direction, now};
+
+use super::Address;
+use super::address::Limit;
+use super::connect::connect;
+use super::socket::Socket;
+use crate::Context;
+
+/// A TCP connection.
+///
+/// Reads and writes park the goroutine until the system has data or room. Both [`Read`] and [`Write`] are there for
+/// `&TcpStream` as well, so that one goroutine may read while another writes. Dropping the stream closes it.
+///
+/// Small writes are sent at once: `TCP_NODELAY` is set, as Go does (see [`set_nodelay`](TcpStream::set_nodelay)).
+///
+/// ```
+/// use goby::net::{TcpListener, TcpStream};
+/// use std::io::{Read, Write};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut client = TcpStream::connect(listener.local_addr()?)?;
+/// let (mut server, from) = listener.accept()?;
+/// assert_eq!(from, client.local_addr()?);
+///
+/// client.write_all(b"ping")?;
+/// let mut message = [0; 4];
+/// server.read_exact(&mut message)?;
+/// assert_eq!(&message, b"ping");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Blocking
+///
+/// Reads, writes and connecting park the goroutine. On a plain OS thread they block the thread.
+///
+/// # Cancellation
+///
+/// A deadline ends a wait, and so does a [context](TcpStream::set_context) when it is done.
+pub struct TcpStream {
+    pub(super) socket: Socket<net::TcpStream>,
+}
+
+impl TcpStream {
+    /// Connects to `addr`, trying each of its addresses in turn.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(("127.0.0.1", listener.local_addr()?.port()))?;
+    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the name is looked up and the connection made.
+    ///
+    /// # Errors
+    ///
+    /// The one of the lookup, or of the last address tried.
+    pub fn connect(addr: impl Into<Address>) -> io::Result<TcpStream> {
+        connect(addr.into(), Limit::default())
+    }
+
+    /// Connects to `addr` within `timeout`, which looking up its name is part of.
+    ///
+    /// Several addresses share the time, so that one that does not answer leaves some for the others.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::time::Duration;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let addr = listener.local_addr()?;
+    /// assert!(TcpStream::connect_timeout(addr, Duration::from_secs(10)).is_ok());
+    /// let error = TcpStream::connect_timeout(addr, Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for [`connect`](TcpStream::connect), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect`, and `TimedOut`.
+    pub fn connect_timeout(addr: impl Into<Address>, timeout: Duration) -> io::Result<TcpStream> {
+        connect(addr.into(), Limit { context: None, deadline: now().checked_add(timeout) })
+    }
+
+    /// Connects to `addr` unless `ctx` is done first.
+    ///
+    /// Once made, the connection is independent of `ctx`; [`set_context`](TcpStream::set_context) ties them.
+    ///
+    /// ```
+    /// use goby::{Context, net::TcpStream};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// let error = TcpStream::connect_ctx(&ctx, "127.0.0.1:9").unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for [`connect`](TcpStream::connect).
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect`, and those of the [module](super#errors) when the context is done.
+    ///
+    /// # Cancellation
+    ///
+    /// Returns at once when `ctx` is done, also while the name is looked up; a connection half made is closed.
+    pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
+        connect(addr.into(), Limit { context: Some(ctx), deadline: ctx.deadline() })
+    }
+
+    /// Takes a socket of std that is connected.
+    ///
+    /// ```
+    /// use goby::net::TcpStream;
+    /// use std::{io::Read, net};
+    /// let listener = net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::from_std(net::TcpStream::connect(listener.local_addr()?)?)?;
+    /// drop(listener.accept()?);
+    /// assert_eq!(stream.read(&mut [0])?, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, of putting the socket into non-blocking mode.
+    pub fn from_std(socket: net::TcpStream) -> io::Result<TcpStream> {
+        socket.set_nonblocking(true)?;
+        Ok(TcpStream::from_nonblocking(socket))
+    }
+
+    /// Takes a socket that is connected and in non-blocking mode.
+    pub(super) fn from_nonblocking(socket: net::TcpStream) -> TcpStream {
+        TcpStream { socket: Socket::new(socket) }
+    }
+
+    /// Ends operations when `ctx` is done, those in progress and those to come; `None` lifts it.
+    ///
+    /// The context replaces the one set before. It does not close the connection: dropping the stream does.
+    ///
+    /// ```
+    /// use goby::{Context, net::{TcpListener, TcpStream}};
+    /// use std::io::Read;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// stream.set_context(Some(&ctx));
+    /// let reader = goby::go(move || stream.read(&mut [0]));
+    /// cancel.cancel();
+    /// let error = reader.join().unwrap().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_context(&self, ctx: Option<&Context>) {
+        self.socket.set_context(ctx);
+    }
+
+    /// Lets reads wait until `deadline` and no longer, those in progress and those to come; `None` lifts it.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::{io::Read, time::Instant};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_read_deadline(Some(Instant::now()));
+    /// assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_read_deadline(&self, deadline: Option<Instant>) {
+        self.socket.set_deadline(Direction::Read, deadline);
+    }
+
+    /// Lets writes wait until `deadline` and no longer, those in progress and those to come; `None` lifts it.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::{io::Write, time::Instant};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_write_deadline(Some(Instant::now()));
+    /// assert_eq!(stream.write(&[0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_write_deadline(&self, deadline: Option<Instant>) {
+        self.socket.set_deadline(Direction::Write, deadline);
+    }
+
+    /// Sets the deadline of both [reads](TcpStream::set_read_deadline) and [writes](TcpStream::set_write_deadline).
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::{io::Read, time::Instant};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_deadline(Some(Instant::now()));
+    /// assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.set_read_deadline(deadline);
+        self.set_write_deadline(deadline);
+    }
+
+    /// Reads without taking what was read out of the stream.
+    ///
+    /// ```
+    /// # use goby::net::{TcpListener, TcpStream};
+    /// # use std::io::{Read, Write};
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let mut client = TcpStream::connect(listener.local_addr()?)?;
+    /// let (mut server, _) = listener.accept()?;
+    /// client.write_all(b"x")?;
+    /// let mut byte = [0];
+    /// assert_eq!(server.peek(&mut byte)?, 1);
+    /// assert_eq!(server.read(&mut byte)?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As a read does.
+    ///
+    /// # Errors
+    ///
+    /// As for a read.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.perform(Direction::Read, |socket| socket.peek(buf))
+    }
+
+    /// Reads without taking what was read out of the stream, or registers the waker for when there is something.
+    ///
+    /// Peeking and reading share a waker: the one given last is told.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::task::{Context, Poll, Waker};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// let mut cx = Context::from_waker(Waker::noop());
+    /// assert!(stream.poll_peek(&mut cx, &mut [0]).is_pending());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for a read.
+    pub fn poll_peek(&self, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_perform(Direction::Read, cx, |socket| socket.peek(buf))
+    }
+
+    /// Closes one direction of the connection, or both.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::{io::Read, net::Shutdown};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// let (mut server, _) = listener.accept()?;
+    /// client.shutdown(Shutdown::Write)?;
+    /// assert_eq!(server.read(&mut [0])?, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, such as `NotConnected`.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.get_ref().shutdown(how)
+    }
+
+    /// Gives the address of the other side.
+    ///
+    /// ```
+    /// # use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's: the other side may be gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().peer_addr()
+    }
+
+    /// Gives the address of this side.
+    ///
+    /// ```
+    /// # use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// assert!(stream.local_addr()?.ip().is_loopback());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().local_addr()
+    }
+
+    /// Sets whether small writes are sent at once (`TCP_NODELAY`). Default: true.
+    ///
+    /// ```
+    /// # use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// assert!(stream.nodelay()?);
+    /// stream.set_nodelay(false)?;
+    /// assert!(!stream.nodelay()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket.get_ref().set_nodelay(nodelay)
+    }
+
+    /// Tells whether small writes are sent at once.
+    ///
+    /// ```
+    /// # use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// assert!(stream.nodelay()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.socket.get_ref().nodelay()
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.perform(Direction::Read, |mut socket| socket.read(buf))
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.socket.perform(Direction::Read, |mut socket| socket.read_vectored(bufs))
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.perform(Direction::Write, |mut socket| socket.write(buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.perform(Direction::Write, |mut socket| socket.write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for &TcpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_perform(Direction::Read, cx, |mut socket| socket.read(buf))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.socket.poll_perform(Direction::Read, cx, |mut socket| socket.read_vectored(bufs))
+    }
+}
+
+impl AsyncWrite for &TcpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_perform(Direction::Write, cx, |mut socket| socket.write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.socket.poll_perform(Direction::Write, cx, |mut socket| socket.write_vectored(bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_read(cx, buf)
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_read_vectored(cx, bufs)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
+}

@@ -1,0 +1,41 @@
+//! Rate limits: a token bucket, Go's `golang.org/x/time/rate`.
+//!
+//! A [`Limiter`] holds up to `burst` tokens and gains `limit` of them a second. An event takes one or more tokens:
+//! [`allow`](Limiter::allow) refuses it if they are not there, [`wait`](Limiter::wait) waits for them, and
+//! [`reserve`](Limiter::reserve) takes them in advance and tells how long to wait. [`Sometimes`] thins out work that
+//! need not be done every time.
+//!
+//! | Go | goby |
+//! |---|---|
+//! | `rate.Limit`, `rate.Every`, `rate.Inf` | [`Limit`], [`Limit::every`], [`Limit::INF`] |
+//! | `rate.NewLimiter(r, b)` | [`Limiter::new`], [`Limiter::per_second`] |
+//! | `Allow`, `AllowN(t, n)` | [`allow`](Limiter::allow), [`allow_n`](Limiter::allow_n) |
+//! | `Reserve`, `ReserveN(t, n)` | [`reserve`](Limiter::reserve), [`reserve_n`](Limiter::reserve_n) |
+//! | `Wait(ctx)`, `WaitN(ctx, n)` | [`wait`](Limiter::wait), [`wait_n`](Limiter::wait_n) |
+//! | `rate.Sometimes` | [`Sometimes`] |
+//!
+//! Every call exists in a form that takes the instant it happens at, so that a test need not wait.
+//!
+//! ```
+//! use goby::{Context, rate};
+//!
+//! # fn fetch(_: &Context, url: &str) -> usize { url.len() }
+//! # let (rps, burst, urls) = (1000.0, 2, ["a", "bc", "def"]);
+//! # let ctx = Context::background();
+//! let mut results = vec![];
+//! let limiter = rate::Limiter::per_second(rps, burst);
+//! for url in urls {
+//!     limiter.wait(&ctx)?;
+//!     results.push(fetch(&ctx, url));
+//! }
+//! assert_eq!(results, [1, 2, 3]);
+//! # Ok::<(), rate::WaitError>(())
+//! ```
+
+mod bucket;
+mod limiter;
+mod sometimes;
+
+pub use bucket::Limit;
+pub use limiter::{Limiter, Reservation, WaitError};
+pub use sometimes::Sometimes;

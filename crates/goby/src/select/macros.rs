@@ -1,0 +1,170 @@
+//! The `select!` macro. It turns its arms into cases on the caller's stack, runs the passes over them, drops the cases
+//! (so that an arm may reassign what it waited on), and only then runs the arm that was chosen.
+//!
+//! Steps, each a group of rules: *parse* turns every arm into `(kind operands guard pattern body)`; *build* makes the
+//! cases, one nested `match` a case, so that temporaries in operands live long enough, and gives a nested tuple of their
+//! results; *dispatch* takes that apart and runs the arm whose result is there.
+
+/// Waits for several channel operations and carries out exactly one.
+///
+/// ```
+/// use goby::{chan, select};
+/// use std::time::Duration;
+///
+/// let (tx, rx) = chan::bounded(1);
+/// let (out, _in) = chan::bounded::<&str>(1);
+/// tx.send(7).unwrap();
+/// let chosen = select! {
+///     recv(rx) -> value => value.unwrap(),
+///     recv(chan::never::<i32>()) -> _ => unreachable!(),
+///     send(out, "never sent") -> result if false => { result.unwrap(); 0 }
+///     default(Duration::from_secs(10)) => unreachable!(),
+/// };
+/// assert_eq!(chosen, 7);
+/// ```
+///
+/// # Cases
+///
+/// - `recv(receiver) -> value => …`: `value` is a `Result<T, RecvError>`; a closed channel is ready with the error.
+/// - `send(sender, value) -> result => …`: `result` is a `Result<(), SendError<T>>`. The value is evaluated once, on
+///   entry, as in Go; if another case happens it is dropped. `send(sender, ref slot)`, with a variable
+///   `slot: Option<T>`, leaves the value in `slot` unless it is sent, and is disabled while `slot` is `None`.
+/// - `default => …`: taken when no case is ready at once. `default(duration) => …`: when none is in that time.
+/// - `… if condition => …` disables a case; its value is not evaluated then. So does a [`never`](crate::chan::never).
+///
+/// Operands are evaluated in source order. Of several ready cases each is chosen with the same probability; the
+/// position of `default` does not matter. All readiness is judged at one instant. `select! {}` waits for ever.
+/// Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and assign to the variables
+/// that were waited on. For cases known only at run time, see [`Select`](crate::select::Select).
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, unless there is a `default`.
+///
+/// Source: Go's `select` statement; the syntax is crossbeam's.
+#[macro_export]
+macro_rules! select {
+    // Parse: one arm at a time, its body a block or an expression.
+    (@parse [$($cases:tt)*] [$($default:tt)*]) => {
+        match {
+            let results = $crate::select!(@build [] [$($default)*] $($cases)*);
+            results
+        } {
+            results => $crate::select!(@dispatch results [$($default)*] $($cases)*),
+        }
+    };
+    (@parse $cases:tt $default:tt , $($rest:tt)*) => {
+        $crate::select!(@parse $cases $default $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt [] default $(($($t:expr)?))? => $body:block $($rest:tt)*) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+    };
+    (@parse $cases:tt [] default $(($($t:expr)?))? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+    };
+    (@parse $cases:tt [] default $(($($t:expr)?))? => $body:expr) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)])
+    };
+    (@parse $cases:tt [$($default:tt)+] default $($rest:tt)*) => {
+        compile_error!("a select has at most one `default` case")
+    };
+    (@parse $cases:tt $default:tt $($rest:tt)*) => {
+        compile_error!(concat!(
+            "expected `recv(receiver) -> value => …`, `send(sender, value) -> result => …`, `default => …` or ",
+            "`default(duration) => …`, each with a comma after an expression; found `",
+            stringify!($($rest)*),
+            "`"
+        ))
+    };
+    (@add [$($cases:tt)*] $default:tt $case:tt $($rest:tt)*) => {
+        $crate::select!(@parse [$($cases)* $case] $default $($rest)*)
+    };
+
+    // Build: `[cases made] [default] cases to make…`.
+    (@build [$($case:ident)*] $default:tt (recv ($r:expr) ($($g:expr)?) $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::select::RecvCase::new((match &$r { operand => operand }), true $(&& $g)?) {
+            mut case => $crate::select!(@build [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) () $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::select::SendCase::new((match &$s { operand => operand }), ::core::option::Option::Some($x)) {
+            mut case => $crate::select!(@build [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) ($g:expr) $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::select::SendCase::new(
+            (match &$s { operand => operand }),
+            if $g { ::core::option::Option::Some($x) } else { ::core::option::Option::None },
+        ) {
+            mut case => $crate::select!(@build [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build [$($case:ident)*] $default:tt (slot ($s:expr, $x:expr) ($($g:expr)?) $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::select::SendCase::from_slot((match &$s { operand => operand }), &mut $x, true $(&& $g)?) {
+            mut case => $crate::select!(@build [$($case)* case] $default $($rest)*),
+        }
+    };
+    // All are made: run, and give the results. The arms come after the cases are gone.
+    (@build [$($case:ident)*] $default:tt) => {{
+        $crate::select::run(
+            &mut [$(&mut $case as &mut dyn $crate::select::Case),*],
+            $crate::select!(@until $default),
+        );
+        $crate::select!(@results $($case)*)
+    }};
+    (@until []) => { $crate::select::Until::Forever };
+    (@until [(() $body:expr)]) => { $crate::select::Until::Now };
+    (@until [(($t:expr) $body:expr)]) => { $crate::select::until($t) };
+    (@results) => { () };
+    (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::select!(@results $($rest)*)) };
+
+    // Dispatch: `results default cases…`.
+    (@dispatch $results:ident [$($default:tt)*] ($kind:tt $operands:tt $guard:tt ($p:pat) $body:expr) $($rest:tt)*) => {
+        match $results {
+            (::core::option::Option::Some(result), _) => {
+                let $p = result;
+                $body
+            }
+            (::core::option::Option::None, results) => $crate::select!(@dispatch results [$($default)*] $($rest)*),
+        }
+    };
+    (@dispatch $results:ident []) => {{
+        let () = $results;
+        ::core::unreachable!("a select without default ends with one of its cases")
+    }};
+    (@dispatch $results:ident [($timeout:tt $body:expr)]) => {{
+        let () = $results;
+        $body
+    }};
+
+    // Entry.
+    () => { $crate::select::forever() };
+    ($($arms:tt)*) => { $crate::select!(@parse [] [] $($arms)*) };
+}

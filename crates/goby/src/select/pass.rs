@@ -1,0 +1,497 @@
+//! The passes of a select, over cases of any kind.
+//!
+//! 1. Lock the channels of all cases, in the order of their addresses. At that one instant, see which cases are ready;
+//!    of several, choose one at random; carry it out. Done.
+//! 2. None is ready: queue a waiter in every channel, unlock them, park. Whoever carries out one of the cases claims the
+//!    wait, and with it the select.
+//! 3. Lock each channel once more, one at a time, and take the waiters out.
+//!
+//! Source: Go's `selectgo`.
+
+use std::fmt;
+use std::ptr;
+use std::time::Instant;
+
+use goby_runtime::{Unparker, Wait, WaitReason, Waiter};
+
+use crate::chan::core::{Chan, Nothing, Refused, Slot, unpark};
+use crate::chan::{Receiver, RecvError, SendError, Sender};
+
+/// Cases up to this many are ordered without allocation.
+const INLINE: usize = 8;
+
+/// One alternative of a select. Sealed: the two kinds are below.
+///
+/// # Safety
+///
+/// The methods do what they say under the lock that `lock` takes, which is the lock at `address`; equal addresses mean
+/// the same channel, and the same type of value.
+#[doc(hidden)]
+pub unsafe trait Case {
+    /// The channel, as a number; none for a case that is disabled.
+    fn address(&self) -> Option<usize>;
+
+    /// Whether it receives.
+    fn is_recv(&self) -> bool;
+
+    /// Enters the channel's lock.
+    fn lock(&self);
+
+    /// # Safety
+    ///
+    /// This thread has entered the lock by `lock`.
+    unsafe fn unlock(&self);
+
+    /// # Safety
+    ///
+    /// The channel is locked.
+    unsafe fn is_ready(&mut self) -> bool;
+
+    /// Carries the operation out and keeps its result; false if it was not ready after all.
+    ///
+    /// # Safety
+    ///
+    /// The channel is locked.
+    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool;
+
+    /// # Safety
+    ///
+    /// The channel is locked; neither the case nor the wait moves or dies before `dequeue`.
+    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize);
+
+    /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
+    ///
+    /// # Safety
+    ///
+    /// The channel is locked, and the wait claimed or given up: nobody claims this case afterwards.
+    unsafe fn dequeue(&mut self, won: bool);
+
+    /// After [`dequeue`](Case::dequeue) of a select that nobody will look at: undoes a receive.
+    fn undo(&mut self);
+}
+
+/// Until when a select waits.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// Not at all.
+    Now,
+    /// Until this instant.
+    Deadline(Instant),
+    /// For as long as it takes.
+    Forever,
+}
+
+/// Selects among `cases`: the index of the one that happened, none if none did in time.
+#[doc(hidden)]
+pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
+    goby_runtime::checkpoint();
+    let order = Order::new(cases);
+    let (wait, deadline) = match until {
+        Until::Now => (None, None),
+        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+        Until::Deadline(deadline) => (Some(unsafe { Wait::current() }), Some(deadline)),
+        // SAFETY: as above.
+        Until::Forever => (Some(unsafe { Wait::current() }), None),
+    };
+    // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
+    let won = unsafe { look_or_queue(cases, &order, wait.as_ref()) };
+    if won.is_some() {
+        return won;
+    }
+    // By reference: it is queued.
+    let wait = wait.as_ref()?;
+    let reason = if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
+    let token = wait.park_until(reason, deadline);
+    // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
+    unsafe { take_out(cases, token) }
+}
+
+/// Pass 1, and if that finds nothing ready, pass 2 for `wait`.
+///
+/// # Safety
+///
+/// If a wait is given, and nothing was ready, neither it nor the cases move or die before [`take_out`].
+pub(super) unsafe fn look_or_queue(
+    cases: &mut [&mut (dyn Case + '_)],
+    order: &Order,
+    wait: Option<&Wait>,
+) -> Option<usize> {
+    let mut wake = None;
+    order.lock_all(cases);
+    // SAFETY: all are locked; the rest by contract.
+    let won = unsafe {
+        let won = choose(cases, &mut wake);
+        if let (None, Some(wait)) = (won, wait) {
+            // A peer takes the first waiter in a channel's queue: where two cases are of one channel, chance says which
+            // that is.
+            let n = cases.len();
+            let first = if order.indices().len() < n { goby_runtime::random() as usize % n } else { 0 };
+            for i in 0..n {
+                let token = (first + i) % n;
+                cases[token].enqueue(wait, token);
+            }
+        }
+        order.unlock_all(cases);
+        won
+    };
+    unpark(wake);
+    won
+}
+
+/// Carries out one of the ready cases, each with the same probability.
+///
+/// # Safety
+///
+/// The channels of all cases are locked.
+unsafe fn choose(cases: &mut [&mut (dyn Case + '_)], wake: &mut Option<Unparker>) -> Option<usize> {
+    loop {
+        let (mut n_ready, mut chosen) = (0, None);
+        for (index, case) in cases.iter_mut().enumerate() {
+            // SAFETY: locked by contract.
+            if unsafe { case.is_ready() } {
+                n_ready += 1;
+                // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
+                if n_ready == 1 || goby_runtime::random().is_multiple_of(n_ready) {
+                    chosen = Some(index);
+                }
+            }
+        }
+        let index = chosen?;
+        // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
+        // SAFETY: locked by contract.
+        if unsafe { cases[index].attempt(wake) } {
+            return Some(index);
+        }
+    }
+}
+
+/// Pass 3: gives the index of the case that happened, none if the token is no case's.
+///
+/// # Safety
+///
+/// The cases were queued by [`look_or_queue`], and the wait was claimed with this token.
+pub(super) unsafe fn take_out(cases: &mut [&mut (dyn Case + '_)], token: usize) -> Option<usize> {
+    for (index, case) in cases.iter_mut().enumerate() {
+        if case.address().is_some() {
+            case.lock();
+            // SAFETY: locked; claimed, so nobody claims it again.
+            unsafe {
+                case.dequeue(index == token);
+                case.unlock();
+            }
+        }
+    }
+    (token < cases.len()).then_some(token)
+}
+
+/// The order in which channels are locked: by address, each once.
+pub(super) struct Order {
+    inline: [u32; INLINE],
+    len: usize,
+    heap: Vec<u32>,
+}
+
+impl Order {
+    pub(super) fn new(cases: &[&mut (dyn Case + '_)]) -> Order {
+        let mut order = Order { inline: [0; INLINE], len: 0, heap: Vec::new() };
+        let enabled = cases.iter().enumerate().filter(|(_, case)| case.address().is_some());
+        if cases.len() > INLINE {
+            order.heap = enabled.map(|(index, _)| index as u32).collect();
+            order.heap.sort_unstable_by_key(|&index| cases[index as usize].address());
+            order.heap.dedup_by_key(|index| cases[*index as usize].address());
+            return order;
+        }
+        // Insertion sort: most selects have two or three cases.
+        for (index, case) in enabled {
+            let mut place = order.len;
+            while place > 0 && cases[order.inline[place - 1] as usize].address() > case.address() {
+                order.inline[place] = order.inline[place - 1];
+                place -= 1;
+            }
+            order.inline[place] = index as u32;
+            order.len += 1;
+        }
+        let mut kept = 0;
+        for i in 0..order.len {
+            let index = order.inline[i];
+            if i == 0 || cases[order.inline[kept - 1] as usize].address() != cases[index as usize].address() {
+                order.inline[kept] = index;
+                kept += 1;
+            }
+        }
+        order.len = kept;
+        order
+    }
+
+    fn indices(&self) -> &[u32] {
+        if self.heap.is_empty() { &self.inline[..self.len] } else { &self.heap }
+    }
+
+    fn lock_all(&self, cases: &[&mut (dyn Case + '_)]) {
+        for &index in self.indices() {
+            cases[index as usize].lock();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Locked by `lock_all`, with the same cases.
+    unsafe fn unlock_all(&self, cases: &[&mut (dyn Case + '_)]) {
+        for &index in self.indices() {
+            // SAFETY: by contract.
+            unsafe { cases[index as usize].unlock() };
+        }
+    }
+}
+
+/// A case that receives.
+#[doc(hidden)]
+pub struct RecvCase<'a, T> {
+    /// None: disabled.
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    waiter: Waiter,
+    result: Option<Result<T, RecvError>>,
+}
+
+impl<'a, T> RecvCase<'a, T> {
+    /// Receives from `receiver`, if `enabled`.
+    pub fn new(receiver: &'a Receiver<T>, enabled: bool) -> RecvCase<'a, T> {
+        RecvCase {
+            chan: if enabled { receiver.chan() } else { None },
+            slot: Slot::empty(),
+            waiter: Waiter::new(0, ptr::null_mut()),
+            result: None,
+        }
+    }
+
+    /// The result, if this is the case that happened.
+    pub fn take(&mut self) -> Option<Result<T, RecvError>> {
+        if let (Some(Err(RecvError)), Some(chan)) = (&self.result, self.chan) {
+            chan.report_drained();
+        }
+        self.result.take()
+    }
+}
+
+// SAFETY: it owns a value or a result, which are Send, and shares a channel; its waiter is touched under the channel's
+// lock.
+unsafe impl<T: Send> Send for RecvCase<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SendCase<'_, T> {}
+
+// SAFETY: see the methods.
+unsafe impl<T> Case for RecvCase<'_, T> {
+    fn address(&self) -> Option<usize> {
+        self.chan.map(Chan::address)
+    }
+
+    fn is_recv(&self) -> bool {
+        true
+    }
+
+    fn lock(&self) {
+        if let Some(chan) = self.chan {
+            chan.lock();
+        }
+    }
+
+    unsafe fn unlock(&self) {
+        if let Some(chan) = self.chan {
+            // SAFETY: by contract.
+            unsafe { chan.unlock() };
+        }
+    }
+
+    unsafe fn is_ready(&mut self) -> bool {
+        // SAFETY: locked by contract; the view ends here.
+        self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_recv())
+    }
+
+    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool {
+        let Some(chan) = self.chan else { return false };
+        // SAFETY: locked by contract; the view ends here.
+        self.result = match unsafe { chan.locked() }.try_recv() {
+            Ok((value, unparker)) => {
+                *wake = unparker;
+                Some(Ok(value))
+            }
+            Err(Nothing::Closed) => Some(Err(RecvError)),
+            Err(Nothing::Empty) => None,
+        };
+        self.result.is_some()
+    }
+
+    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize) {
+        let Some(chan) = self.chan else { return };
+        self.waiter.set(token, self.slot.as_ptr());
+        // SAFETY: by contract; the slot is empty.
+        unsafe { chan.locked().enqueue_recv(&self.waiter, wait) };
+    }
+
+    unsafe fn dequeue(&mut self, won: bool) {
+        let Some(chan) = self.chan else { return };
+        // SAFETY: locked by contract; if done, a sender has filled the slot.
+        unsafe {
+            chan.locked().dequeue_recv(&self.waiter);
+            if won {
+                self.result = Some(if self.waiter.is_done() { Ok(self.slot.take()) } else { Err(RecvError) });
+            }
+        }
+    }
+
+    fn undo(&mut self) {
+        let (Some(chan), Some(Ok(value))) = (self.chan, self.result.take()) else { return };
+        chan.lock();
+        // SAFETY: locked here; the view ends with the statement.
+        let left = unsafe {
+            let left = chan.locked().give_back(value);
+            chan.unlock();
+            left
+        };
+        if let Ok(wake) = left {
+            unpark(wake);
+        }
+    }
+}
+
+/// A case that sends.
+#[doc(hidden)]
+pub struct SendCase<'a, T> {
+    /// None: disabled.
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    /// The value is in the slot, and ours.
+    full: bool,
+    /// Where a value that was not sent goes.
+    home: Option<&'a mut Option<T>>,
+    waiter: Waiter,
+    result: Option<Result<(), SendError<T>>>,
+}
+
+impl<'a, T> SendCase<'a, T> {
+    /// Sends `value`, if there is one.
+    pub fn new(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
+        let full = value.is_some();
+        SendCase {
+            chan: if full { sender.chan() } else { None },
+            slot: value.map_or_else(Slot::empty, Slot::full),
+            full,
+            home: None,
+            waiter: Waiter::new(0, ptr::null_mut()),
+            result: None,
+        }
+    }
+
+    /// Sends what is in `home`, if there is anything and `enabled`; what is not sent is put back there.
+    pub fn from_slot(sender: &'a Sender<T>, home: &'a mut Option<T>, enabled: bool) -> SendCase<'a, T> {
+        let value = if enabled { home.take() } else { None };
+        let mut case = SendCase::new(sender, value);
+        case.home = Some(home);
+        case
+    }
+
+    /// The result, if this is the case that happened.
+    pub fn take(&mut self) -> Option<Result<(), SendError<T>>> {
+        self.result.take()
+    }
+}
+
+impl<T> Drop for SendCase<'_, T> {
+    fn drop(&mut self) {
+        if self.full {
+            // SAFETY: `full` says so.
+            let value = unsafe { self.slot.take() };
+            match &mut self.home {
+                Some(home) => **home = Some(value),
+                None => drop(value),
+            }
+        }
+    }
+}
+
+// SAFETY: see the methods.
+unsafe impl<T> Case for SendCase<'_, T> {
+    fn address(&self) -> Option<usize> {
+        self.chan.map(Chan::address)
+    }
+
+    fn is_recv(&self) -> bool {
+        false
+    }
+
+    fn lock(&self) {
+        if let Some(chan) = self.chan {
+            chan.lock();
+        }
+    }
+
+    unsafe fn unlock(&self) {
+        if let Some(chan) = self.chan {
+            // SAFETY: by contract.
+            unsafe { chan.unlock() };
+        }
+    }
+
+    unsafe fn is_ready(&mut self) -> bool {
+        // SAFETY: locked by contract; the view ends here.
+        self.full && self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_send())
+    }
+
+    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool {
+        let Some(chan) = self.chan.filter(|_| self.full) else { return false };
+        // SAFETY: `full` says that the value is there. Locked by contract; the view ends here.
+        match unsafe { chan.locked().try_send(self.slot.take()) } {
+            Ok(unparker) => {
+                *wake = unparker;
+                self.full = false;
+                self.result = Some(Ok(()));
+                true
+            }
+            Err(Refused::Closed(value)) => {
+                self.full = false;
+                self.result = Some(Err(SendError(value)));
+                true
+            }
+            Err(Refused::Full(value)) => {
+                self.slot.put(value);
+                false
+            }
+        }
+    }
+
+    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize) {
+        // A case that has sent its value has nothing more to wait for.
+        let Some(chan) = self.chan.filter(|_| self.full) else { return };
+        self.waiter.set(token, self.slot.as_ptr());
+        // SAFETY: by contract; the slot is full.
+        unsafe { chan.locked().enqueue_send(&self.waiter, wait) };
+    }
+
+    unsafe fn dequeue(&mut self, won: bool) {
+        let Some(chan) = self.chan else { return };
+        // SAFETY: locked by contract; if not done, the value is still there.
+        unsafe {
+            chan.locked().dequeue_send(&self.waiter);
+            if won {
+                self.full = false;
+                self.result = Some(if self.waiter.is_done() { Ok(()) } else { Err(SendError(self.slot.take())) });
+            }
+        }
+    }
+
+    fn undo(&mut self) {}
+}
+
+impl<T> fmt::Debug for RecvCase<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvCase").field("chan", &self.chan).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for SendCase<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendCase").field("chan", &self.chan).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! Condition variables: a queue without state.
+//!
+//! A waiter unlocks its mutex with the queue's lock held, having decided to join: a notifier that changes the value
+//! after that unlock finds the waiter in the line. This is the one place where a lock (that of the mutex's queue) is
+//! taken under a queue's lock; the order is always the condition's first.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use goby_runtime::WaitReason;
+
+use super::mutex::MutexGuard;
+use super::queue::{Outcome, Queue, Until, done_error};
+use crate::context::{Context, ContextError};
+
+/// A place to wait until something about a [`Mutex`](super::Mutex)'s value changes. Go: `sync.Cond`.
+///
+/// Each [`signal`](Cond::signal) unparks exactly one waiter, the one that has waited longest, and each
+/// [`broadcast`](Cond::broadcast) all that wait at that moment; nobody is unparked otherwise. Between the unpark and
+/// the moment the waiter has the lock again others may have changed the value, so check it in a loop, or use
+/// [`wait_while`](Cond::wait_while).
+///
+/// Use one condition with one mutex.
+///
+/// ```
+/// use goby::sync::{Cond, Mutex};
+///
+/// let (queue, not_empty) = (Mutex::new(Vec::new()), Cond::new());
+/// let taken = goby::scope(|s| {
+///     let taker = s.go(|| not_empty.wait_while(queue.lock(), |queue| queue.is_empty()).pop());
+///     queue.lock().push(7);
+///     not_empty.signal();
+///     taker.join().unwrap()
+/// });
+/// assert_eq!(taken, Some(7));
+/// ```
+pub struct Cond {
+    queue: Queue<()>,
+}
+
+impl Cond {
+    /// Makes a condition that nobody waits for.
+    ///
+    /// ```
+    /// static CHANGED: goby::sync::Cond = goby::sync::Cond::new();
+    /// CHANGED.broadcast(); // Nobody waits: nothing happens.
+    /// ```
+    pub const fn new() -> Cond {
+        Cond { queue: Queue::new(()) }
+    }
+
+    /// Unlocks, waits to be signaled, and locks again. Go: `Wait`.
+    ///
+    /// Unlocking and beginning to wait is one step: no signal given after it is missed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) until a `signal` or `broadcast`, then until it has the lock.
+    ///
+    /// ```
+    /// use goby::sync::{Cond, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(false), Cond::new());
+    /// goby::scope(|s| {
+    ///     s.go(|| {
+    ///         *ready.lock() = true;
+    ///         changed.signal();
+    ///     });
+    ///     let mut guard = ready.lock();
+    ///     while !*guard {
+    ///         guard = changed.wait(guard);
+    ///     }
+    ///     assert!(*guard);
+    /// });
+    /// ```
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.wait_until(guard, Until::Forever).0
+    }
+
+    /// Waits for as long as `condition` holds of the value.
+    ///
+    /// # Blocking
+    ///
+    /// As [`wait`](Cond::wait); not at all if `condition` does not hold.
+    ///
+    /// ```
+    /// use goby::sync::{Cond, Mutex};
+    ///
+    /// let (count, changed) = (Mutex::new(3), Cond::new());
+    /// let guard = changed.wait_while(count.lock(), |count| *count == 0);
+    /// assert_eq!(*guard, 3);
+    /// ```
+    pub fn wait_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'a, T> {
+        while condition(&mut guard) {
+            guard = self.wait(guard);
+        }
+        guard
+    }
+
+    /// Waits to be signaled for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`wait`](Cond::wait): after the time-out too it must have the lock before it returns.
+    ///
+    /// ```
+    /// use goby::sync::{Cond, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// let (mutex, cond) = (Mutex::new(()), Cond::new());
+    /// let (_guard, result) = cond.wait_timeout(mutex.lock(), Duration::from_millis(1));
+    /// assert!(result.timed_out());
+    /// ```
+    pub fn wait_timeout<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> (MutexGuard<'a, T>, WaitTimeoutResult) {
+        match goby_runtime::now().checked_add(timeout) {
+            Some(deadline) => self.wait_deadline(guard, deadline),
+            None => (self.wait(guard), WaitTimeoutResult { timed_out: false }),
+        }
+    }
+
+    /// Waits to be signaled until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`wait_timeout`](Cond::wait_timeout).
+    ///
+    /// ```
+    /// use goby::sync::{Cond, Mutex};
+    /// use std::time::Instant;
+    ///
+    /// let (mutex, cond) = (Mutex::new(()), Cond::new());
+    /// assert!(cond.wait_deadline(mutex.lock(), Instant::now()).1.timed_out());
+    /// ```
+    pub fn wait_deadline<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Instant,
+    ) -> (MutexGuard<'a, T>, WaitTimeoutResult) {
+        let (guard, signaled) = self.wait_until(guard, Until::Deadline(deadline));
+        (guard, WaitTimeoutResult { timed_out: !signaled })
+    }
+
+    /// Waits to be signaled until `ctx` is done. The guard comes back in either case.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done already (then it does not even unlock) or gets done before a signal chose
+    /// this waiter.
+    ///
+    /// # Cancellation
+    ///
+    /// No signal is lost: a waiter that a signal chose returns `Ok`, also if the context is done by then.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::{Cond, Mutex}};
+    /// use std::time::Duration;
+    ///
+    /// let (mutex, cond) = (Mutex::new(1), Cond::new());
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let (guard, result) = cond.wait_ctx(mutex.lock(), &ctx);
+    /// assert_eq!((*guard, result), (1, Err(ContextError::DeadlineExceeded)));
+    /// ```
+    pub fn wait_ctx<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        ctx: &Context,
+    ) -> (MutexGuard<'a, T>, Result<(), ContextError>) {
+        if let Some(error) = ctx.err() {
+            return (guard, Err(error));
+        }
+        let (guard, signaled) = self.wait_until(guard, Until::Done(ctx));
+        (guard, if signaled { Ok(()) } else { Err(done_error(ctx)) })
+    }
+
+    /// Unparks the one that has waited longest, if anybody waits. Go: `Signal`.
+    ///
+    /// The mutex may be locked by the caller or not.
+    ///
+    /// ```
+    /// goby::sync::Cond::new().signal();
+    /// ```
+    pub fn signal(&self) {
+        self.queue.with(|(), line| line.unpark_one(SIGNALED));
+    }
+
+    /// The same as [`signal`](Cond::signal), by the name that std uses.
+    ///
+    /// ```
+    /// goby::sync::Cond::new().notify_one();
+    /// ```
+    pub fn notify_one(&self) {
+        self.signal();
+    }
+
+    /// Unparks all that wait. Go: `Broadcast`.
+    ///
+    /// The mutex may be locked by the caller or not.
+    ///
+    /// ```
+    /// goby::sync::Cond::new().broadcast();
+    /// ```
+    pub fn broadcast(&self) {
+        self.queue.with(|(), line| line.unpark_all(SIGNALED));
+    }
+
+    /// The same as [`broadcast`](Cond::broadcast), by the name that std uses.
+    ///
+    /// ```
+    /// goby::sync::Cond::new().notify_all();
+    /// ```
+    pub fn notify_all(&self) {
+        self.broadcast();
+    }
+
+    /// Waits, and tells whether a signal ended that.
+    fn wait_until<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, until: Until<'_>) -> (MutexGuard<'a, T>, bool) {
+        let mutex = MutexGuard::mutex(&guard);
+        let outcome: Outcome<()> = self.queue.wait_until(WaitReason::CondWait, until, |(), _| {
+            drop(guard); // See the header: not before this waiter is as good as in the line.
+            Ok(())
+        });
+        (mutex.lock(), outcome != Outcome::GaveUp)
+    }
+}
+
+/// What an unparked waiter is told.
+const SIGNALED: usize = 0;
+
+impl Default for Cond {
+    fn default() -> Cond {
+        Cond::new()
+    }
+}
+
+impl fmt::Debug for Cond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cond").finish_non_exhaustive()
+    }
+}
+
+/// Tells whether a wait ended by its time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult {
+    timed_out: bool,
+}
+
+impl WaitTimeoutResult {
+    /// Whether the time-out came before a signal chose this waiter.
+    ///
+    /// ```
+    /// use goby::sync::{Cond, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// let mutex = Mutex::new(());
+    /// let (_guard, result) = Cond::new().wait_timeout(mutex.lock(), Duration::ZERO);
+    /// assert!(result.timed_out());
+    /// ```
+    pub fn timed_out(&self) -> bool {
+        self.timed_out
+    }
+}

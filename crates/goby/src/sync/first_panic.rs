@@ -1,0 +1,79 @@
+//! The first panic among several goroutines, kept until whoever waits for them raises it again.
+
+use std::any::Any;
+use std::fmt;
+use std::panic;
+use std::sync::Arc;
+
+/// What `catch_unwind` gives.
+type Payload = Box<dyn Any + Send>;
+
+/// A place for the first panic. Its lock is held for a few instructions and never across user code.
+#[derive(Default)]
+pub(crate) struct FirstPanic {
+    kept: parking_lot::Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The text of the first panic.
+    message: Option<Arc<str>>,
+    /// Its payload, until it is raised.
+    payload: Option<Payload>,
+}
+
+impl FirstPanic {
+    /// Keeps a panic unless there is one already.
+    pub(crate) fn keep(&self, payload: Payload) {
+        let message = message_of(&*payload).into();
+        self.keep_message(message, Some(payload));
+    }
+
+    /// Keeps that there was a panic of which only `message` is known, unless there is one already.
+    pub(crate) fn keep_message(&self, message: Arc<str>, payload: Option<Payload>) {
+        // A refused payload is the user's to drop: being an argument, it is dropped after the lock's guard.
+        let mut kept = self.kept.lock();
+        if kept.message.is_none() {
+            (kept.message, kept.payload) = (Some(message), payload);
+        }
+    }
+
+    /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the message still.
+    pub(crate) fn take(&self) -> Option<Payload> {
+        self.kept.lock().payload.take()
+    }
+
+    /// Goes on with the panic, if there was one: the first caller with its payload, others with its message. Does nothing
+    /// in a goroutine that panics already, where a second panic would abort the process.
+    pub(crate) fn raise(&self) {
+        if panicking() {
+            return;
+        }
+        let (message, payload) = {
+            let mut kept = self.kept.lock();
+            (kept.message.clone(), kept.payload.take())
+        };
+        match (message, payload) {
+            (_, Some(payload)) => panic::resume_unwind(payload),
+            (Some(message), None) => panic!("{message}"),
+            (None, None) => {}
+        }
+    }
+}
+
+pub(super) use goby_runtime::panicking;
+
+/// The text of a panic, where it has one.
+fn message_of(payload: &(dyn Any + Send)) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (None, Some(message)) => message,
+        (None, None) => "a goroutine panicked with a value that is not text",
+    }
+}
+
+impl fmt::Debug for FirstPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FirstPanic").field(&self.kept.lock().message).finish()
+    }
+}

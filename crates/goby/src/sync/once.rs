@@ -1,0 +1,416 @@
+//! One-time work: a state and those who wait for its end.
+//!
+//! ```text
+//! NotDone --call_once--> Running --f returned--> Done
+//!    ^----------f panicked---'
+//! ```
+//!
+//! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's lock decides.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use goby_runtime::{WaitReason, checkpoint};
+
+use super::queue::{Outcome, Queue, Until, done_error};
+use crate::context::{Context, ContextError};
+
+/// Runs a function once, however many call. Go: `sync.Once`.
+///
+/// Whoever calls while the function runs waits until it has ended. A function that panics counts as not done: the
+/// panic goes on in its goroutine, and the next caller (or one that is waiting) runs its own function. (Go's `Once`
+/// would call that done; std's would be poisoned.)
+///
+/// ```
+/// use goby::sync::{Mutex, Once};
+///
+/// static START: Once = Once::new();
+/// static LOG: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+/// goby::scope(|s| {
+///     for _ in 0..3 {
+///         s.go(|| START.call_once(|| LOG.lock().push("started")));
+///     }
+/// });
+/// assert_eq!(*LOG.lock(), ["started"]);
+/// ```
+pub struct Once {
+    done: AtomicBool,
+    queue: Queue<State>,
+}
+
+/// See the drawing above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    NotDone,
+    Running,
+    Done,
+}
+
+/// What an unparked waiter is told: nothing. It looks at the state.
+const LOOK_AGAIN: usize = 0;
+
+impl Once {
+    /// Makes one whose function has not run.
+    ///
+    /// ```
+    /// assert!(!goby::sync::Once::new().is_completed());
+    /// ```
+    pub const fn new() -> Once {
+        Once { done: AtomicBool::new(false), queue: Queue::new(State::NotDone) }
+    }
+
+    /// Runs `f` unless one has run to its end already; returns when one has. Go: `Do`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while another caller's function runs. If `f` calls `call_once` of the same `Once` it
+    /// deadlocks.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does. It then counts as not done.
+    ///
+    /// # Memory ordering
+    ///
+    /// The end of the function happens before any `call_once` returns.
+    ///
+    /// ```
+    /// let once = goby::sync::Once::new();
+    /// let mut calls = 0;
+    /// once.call_once(|| calls += 1);
+    /// once.call_once(|| calls += 1);
+    /// assert_eq!(calls, 1);
+    /// ```
+    pub fn call_once(&self, f: impl FnOnce()) {
+        self.run(Until::Forever, always(f));
+    }
+
+    /// As [`call_once`](Once::call_once), but waits for another caller's function only until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before the function has run. `f` itself, once begun, is not interrupted.
+    ///
+    /// ```
+    /// use goby::{Context, sync::Once};
+    ///
+    /// let once = Once::new();
+    /// once.call_once_ctx(&Context::background(), || ())?;
+    /// assert!(once.is_completed());
+    /// # Ok::<(), goby::context::ContextError>(())
+    /// ```
+    pub fn call_once_ctx(&self, ctx: &Context, f: impl FnOnce()) -> Result<(), ContextError> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        match self.run(Until::Done(ctx), always(f)) {
+            Run::GaveUp => Err(done_error(ctx)),
+            Run::Done => Ok(()),
+        }
+    }
+
+    /// Tells whether a function has run to its end.
+    ///
+    /// ```
+    /// let once = goby::sync::Once::new();
+    /// once.call_once(|| assert!(!once.is_completed()));
+    /// assert!(once.is_completed());
+    /// ```
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        // Acquire pairs with the Release in `Running::end`: the effects of the function are seen.
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// The whole of it: `f` may also fail, which counts as not done, as a panic does.
+    #[inline]
+    fn run<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<(), E>) -> Run<E> {
+        checkpoint();
+        if self.is_completed() { Run::Done } else { self.run_slow(until, f) }
+    }
+
+    #[cold]
+    fn run_slow<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<(), E>) -> Run<E> {
+        loop {
+            let outcome = self.queue.wait_until(WaitReason::OnceWait, until, |state, _| match *state {
+                State::NotDone => {
+                    *state = State::Running;
+                    Err(State::NotDone)
+                }
+                State::Running => Ok(()),
+                State::Done => Err(State::Done),
+            });
+            match outcome {
+                Outcome::Ready(State::NotDone) => break,
+                Outcome::Ready(_) => return Run::Done,
+                Outcome::Unparked(_) => {}
+                Outcome::GaveUp => return Run::GaveUp,
+            }
+        }
+        let running = Running { once: self };
+        match f() {
+            Ok(()) => {
+                running.end();
+                Run::Done
+            }
+            Err(error) => Run::Failed(error),
+        }
+    }
+}
+
+/// A function that does not fail, as one that may.
+fn always(f: impl FnOnce()) -> impl FnOnce() -> Result<(), Infallible> {
+    || {
+        f();
+        Ok(())
+    }
+}
+
+/// How a call ended.
+enum Run<E> {
+    Done,
+    Failed(E),
+    GaveUp,
+}
+
+/// The duty to leave [`State::Running`]: dropped by a panic or a failure it makes that [`State::NotDone`].
+struct Running<'a> {
+    once: &'a Once,
+}
+
+impl Running<'_> {
+    /// The function has run to its end.
+    fn end(self) {
+        self.once.queue.with(|state, _| {
+            *state = State::Done;
+            // Release pairs with the Acquire in `is_completed`.
+            self.once.done.store(true, Ordering::Release);
+        });
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.once.queue.with(|state, line| {
+            if *state == State::Running {
+                *state = State::NotDone;
+            }
+            line.unpark_all(LOOK_AGAIN);
+        });
+    }
+}
+
+impl Default for Once {
+    fn default() -> Once {
+        Once::new()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").field("completed", &self.is_completed()).finish()
+    }
+}
+
+/// A value that is made once, by whoever asks first. Go: `sync.OnceValue`, in the form of a place.
+///
+/// It is std's `OnceLock`, except that whoever waits for the value parks its goroutine. A function that panics or fails
+/// leaves the cell empty, and the next caller tries.
+///
+/// ```
+/// use goby::sync::OnceCell;
+///
+/// static CONFIG: OnceCell<String> = OnceCell::new();
+/// assert_eq!(CONFIG.get(), None);
+/// assert_eq!(CONFIG.get_or_init(|| "first".to_string()), "first");
+/// assert_eq!(CONFIG.get_or_init(|| "second".to_string()), "first");
+/// ```
+pub struct OnceCell<T> {
+    once: Once,
+    /// Set by whoever `once` runs, so never waited for.
+    value: OnceLock<T>,
+}
+
+impl<T> OnceCell<T> {
+    /// Makes an empty cell.
+    ///
+    /// ```
+    /// assert_eq!(goby::sync::OnceCell::<u8>::new().get(), None);
+    /// ```
+    pub const fn new() -> OnceCell<T> {
+        OnceCell { once: Once::new(), value: OnceLock::new() }
+    }
+
+    /// Gives the value, if there is one already.
+    ///
+    /// ```
+    /// let cell = goby::sync::OnceCell::from(3);
+    /// assert_eq!(cell.get(), Some(&3));
+    /// ```
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        // By `once`, not by `value` alone: std's own ordering is invisible to ThreadSanitizer.
+        if self.once.is_completed() { self.value.get() } else { None }
+    }
+
+    /// Gives the value, which `f` makes if there is none yet.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while another caller's function runs. If `f` asks the same cell it deadlocks.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does. The cell then stays empty.
+    ///
+    /// ```
+    /// let cell = goby::sync::OnceCell::new();
+    /// assert_eq!(*cell.get_or_init(|| 1 + 1), 2);
+    /// ```
+    pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
+        match self.get_or_try_init(|| Ok::<T, Infallible>(f())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Gives the value, which `f` makes if there is none yet, unless it fails.
+    ///
+    /// # Errors
+    ///
+    /// That of `f`. The cell then stays empty.
+    ///
+    /// # Blocking
+    ///
+    /// As [`get_or_init`](OnceCell::get_or_init).
+    ///
+    /// ```
+    /// let cell = goby::sync::OnceCell::new();
+    /// assert!(cell.get_or_try_init(|| "x".parse::<i32>()).is_err());
+    /// assert_eq!(cell.get_or_try_init(|| "5".parse::<i32>()), Ok(&5));
+    /// ```
+    pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if let Some(value) = self.get() {
+            return Ok(value);
+        }
+        let init = || {
+            let value = f()?;
+            // `once` lets one in at a time, and nobody after one that got here: the place is empty.
+            assert!(self.value.set(value).is_ok(), "once cell set twice");
+            Ok(())
+        };
+        match self.once.run(Until::Forever, init) {
+            Run::Failed(error) => Err(error),
+            Run::Done | Run::GaveUp => Ok(self.get().expect("the function that was done set the value")),
+        }
+    }
+
+    /// Puts a value in, if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// The refused value, if there was one.
+    ///
+    /// # Blocking
+    ///
+    /// As [`get_or_init`](OnceCell::get_or_init).
+    ///
+    /// ```
+    /// let cell = goby::sync::OnceCell::new();
+    /// assert_eq!(cell.set(1), Ok(()));
+    /// assert_eq!(cell.set(2), Err(2));
+    /// ```
+    pub fn set(&self, value: T) -> Result<(), T> {
+        let mut refused = Some(value);
+        self.get_or_init(|| refused.take().expect("a once cell calls its function once"));
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Gives the value to change, if there is one; nobody else has the cell.
+    ///
+    /// ```
+    /// let mut cell = goby::sync::OnceCell::from(1);
+    /// *cell.get_mut().unwrap() = 2;
+    /// assert_eq!(cell.into_inner(), Some(2));
+    /// ```
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        self.value.get_mut()
+    }
+
+    /// Takes the value out, if there is one.
+    ///
+    /// ```
+    /// assert_eq!(goby::sync::OnceCell::from("v").into_inner(), Some("v"));
+    /// ```
+    pub fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}
+
+impl<T> Default for OnceCell<T> {
+    fn default() -> OnceCell<T> {
+        OnceCell::new()
+    }
+}
+
+impl<T> From<T> for OnceCell<T> {
+    fn from(value: T) -> OnceCell<T> {
+        let cell = OnceCell::new();
+        let _ = cell.set(value);
+        cell
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OnceCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnceCell").field(&self.get()).finish()
+    }
+}
+
+/// Makes a function that runs `f` the first time it is called. Go: `sync.OnceFunc`.
+///
+/// Clones are the same function: `f` runs once for all of them. If `f` panics it counts as not run, and the next call
+/// runs it again (Go raises the same panic in every call). See [`Once`].
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// static OPENED: AtomicU32 = AtomicU32::new(0);
+/// let open = goby::sync::once_func(|| {
+///     OPENED.fetch_add(1, Ordering::Relaxed);
+/// });
+/// let same = open.clone();
+/// open();
+/// same();
+/// assert_eq!(OPENED.load(Ordering::Relaxed), 1);
+/// ```
+pub fn once_func<F: Fn()>(f: F) -> impl Fn() + Clone {
+    let shared = Arc::new((Once::new(), f));
+    move || {
+        let (once, f) = &*shared;
+        once.call_once(f);
+    }
+}
+
+/// Makes a function that gives the value which `f` made the first time. Go: `sync.OnceValue`, and, as a value may be a
+/// tuple, `sync.OnceValues`.
+///
+/// Clones are the same function. If `f` panics it counts as not run, as with [`once_func`]. Where cloning the value is
+/// not wanted use [`OnceCell`].
+///
+/// ```
+/// let pair = goby::sync::once_value(|| ("one", 2));
+/// assert_eq!((pair(), pair()), (("one", 2), ("one", 2)));
+/// ```
+pub fn once_value<T: Clone, F: Fn() -> T>(f: F) -> impl Fn() -> T + Clone {
+    let shared = Arc::new((OnceCell::new(), f));
+    move || {
+        let (cell, f) = &*shared;
+        cell.get_or_init(f).clone()
+    }
+}

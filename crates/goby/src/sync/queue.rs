@@ -1,0 +1,277 @@
+//! The wait queue of everything in `sync`: state behind a short lock, and a first-in first-out line of waiters that may
+//! give up when a deadline passes or a context is done.
+//!
+//! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them out of the line at
+//! their deadline. A waiter with a context has an [`Entry`] on the heap instead, because the one who cancels must be
+//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line`. Both kinds take a ticket
+//! when they join, and whoever unparks compares the two front tickets, so together they are one line.
+//!
+//! Protocol of an entry, with the gate's lock as the only arbiter:
+//! - join: under the lock, after looking at the state, the entry goes to the back of `line`;
+//! - grant: under the lock, a notifier takes it out of `line` and writes its token; after unlocking it fires the latch;
+//! - cancel: the context's hook fires the latch and does nothing else;
+//! - verdict: the waiter, once its latch was fired, takes the lock. Its entry is gone: it was granted, whatever
+//!   the context says by now. Its entry is there: it takes it out and has given up.
+//!
+//! So a grant is never given to a waiter that has given up, and never lost.
+//!
+//! The lock is never held while user code runs, and no other lock is taken under it except as `Cond` documents.
+
+use std::collections::VecDeque;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use goby_runtime::{Gate, WaitReason, Waited, Waiters};
+
+use crate::context::{Context, ContextError};
+
+/// How long a waiter is willing to wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until<'a> {
+    /// Until it is unparked.
+    Forever,
+    /// Until then.
+    Deadline(Instant),
+    /// Until the context is done.
+    Done(&'a Context),
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome<R> {
+    /// There was no need to wait.
+    Ready(R),
+    /// A notifier took it out of the line and left this token.
+    Unparked(usize),
+    /// The deadline passed or the context was done; it is no longer in the line, and no notifier counted it.
+    GaveUp,
+}
+
+/// Why `ctx` is done, for a wait until then that was given up.
+pub(super) fn done_error(ctx: &Context) -> ContextError {
+    ctx.err().expect("only a context that is done makes a waiter give up")
+}
+
+/// State of type `S`, and a line of waiters. `I` is what the notifier wants to know of a waiter that has a context.
+#[derive(Debug)]
+pub(super) struct Queue<S, I = ()> {
+    gate: Gate<Inner<S, I>>,
+}
+
+/// What the gate's lock guards.
+#[derive(Debug)]
+struct Inner<S, I> {
+    state: S,
+    /// The ticket of the next waiter. It wraps after 2^63 waits; comparisons allow for that.
+    next_ticket: usize,
+    /// Waiters with a context, in the order of their tickets.
+    line: VecDeque<Place<I>>,
+}
+
+/// A place in the line.
+#[derive(Debug)]
+struct Place<I> {
+    ticket: usize,
+    info: I,
+    entry: Arc<Entry>,
+}
+
+/// A waiter with a context.
+#[derive(Debug)]
+struct Entry {
+    /// Whether it was fired, and the one that waits for that.
+    latch: Gate<bool>,
+    /// What the notifier left. Written and read under the queue's lock only, which orders it: hence Relaxed.
+    token: AtomicUsize,
+}
+
+impl Entry {
+    fn new() -> Arc<Entry> {
+        Arc::new(Entry { latch: Gate::new(false), token: AtomicUsize::new(0) })
+    }
+
+    /// Lets the waiter go and look at the verdict, now or when it comes to wait.
+    fn fire(&self) {
+        self.latch.with(|fired, waiters| {
+            *fired = true;
+            waiters.unpark_one(0);
+        });
+    }
+
+    /// Parks until the latch is fired.
+    fn wait(&self, reason: WaitReason) {
+        self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) });
+    }
+}
+
+/// The line, as a notifier sees it with the lock held.
+#[derive(Debug)]
+pub(super) struct Line<'a, 'w, I = ()> {
+    waiters: &'a mut Waiters<'w>,
+    places: &'a mut VecDeque<Place<I>>,
+    fired: Fired,
+}
+
+/// Entries that were unparked: their latches are fired once the lock is released. An empty vector does not allocate.
+type Fired = Vec<Arc<Entry>>;
+
+impl<I> Line<'_, '_, I> {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.places.is_empty() && self.waiters.is_empty()
+    }
+
+    /// What the first waiter that has a context told about itself.
+    pub(super) fn front_info(&self) -> Option<&I> {
+        self.places.front().map(|place| &place.info)
+    }
+
+    /// Unparks the waiter that has waited longest; `false` if nobody waits.
+    pub(super) fn unpark_one(&mut self, token: usize) -> bool {
+        let has_context = match (self.places.front(), self.waiters.front_tag()) {
+            (Some(place), Some(ticket)) => is_before(place.ticket, ticket),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if has_context { self.unpark_front_place(token) } else { self.waiters.unpark_one(token) }
+    }
+
+    /// Unparks every waiter and tells how many there were.
+    pub(super) fn unpark_all(&mut self, token: usize) -> usize {
+        let mut n_unparked = self.waiters.unpark_all(token);
+        while self.unpark_front_place(token) {
+            n_unparked += 1;
+        }
+        n_unparked
+    }
+
+    fn unpark_front_place(&mut self, token: usize) -> bool {
+        let Some(place) = self.places.pop_front() else { return false };
+        place.entry.token.store(token, Ordering::Relaxed);
+        self.fired.push(place.entry);
+        true
+    }
+}
+
+/// Whether ticket `a` was drawn before ticket `b`; right across the wrap.
+fn is_before(a: usize, b: usize) -> bool {
+    (a.wrapping_sub(b) as isize) < 0
+}
+
+impl<S, I> Inner<S, I> {
+    /// Runs `f` on the state and the line.
+    fn open<R>(&mut self, waiters: &mut Waiters<'_>, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> (R, Fired) {
+        let mut line = Line { waiters, places: &mut self.line, fired: Fired::new() };
+        let result = f(&mut self.state, &mut line);
+        (result, line.fired)
+    }
+
+    fn draw_ticket(&mut self) -> usize {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.wrapping_add(1);
+        ticket
+    }
+}
+
+impl<S, I> Queue<S, I> {
+    pub(super) const fn new(state: S) -> Queue<S, I> {
+        Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: VecDeque::new() }) }
+    }
+
+    /// Runs `f` with the lock held: a few instructions, no user code. Those it unparks run after unlocking.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> R {
+        let (result, fired) = self.gate.with(|inner, waiters| inner.open(waiters, f));
+        fired.iter().for_each(|entry| entry.fire());
+        result
+    }
+
+    /// Runs `join` with the lock held: `Err` means that there is no need to wait, `Ok` that the caller goes to the
+    /// back of the line and parks. `join` may unpark others only where it returns `Err`.
+    pub(super) fn wait<R>(
+        &self,
+        reason: WaitReason,
+        deadline: Option<Instant>,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Result<(), R>,
+    ) -> Outcome<R> {
+        let waited = self.gate.wait(reason, deadline, |inner, waiters| {
+            let (joined, fired) = inner.open(waiters, join);
+            match joined {
+                Ok(()) => Ok(inner.draw_ticket()),
+                Err(ready) => Err((ready, fired)),
+            }
+        });
+        match waited {
+            Waited::Ready((ready, fired)) => {
+                fired.iter().for_each(|entry| entry.fire());
+                Outcome::Ready(ready)
+            }
+            Waited::Unparked(token) => Outcome::Unparked(token),
+            Waited::TimedOut => Outcome::GaveUp,
+        }
+    }
+
+    /// As [`wait`](Queue::wait), until `ctx` is done. `info` is for [`Line::front_info`]. A waiter that gives up runs
+    /// `leave` under the lock, at the moment it leaves the line.
+    pub(super) fn wait_ctx<R>(
+        &self,
+        reason: WaitReason,
+        ctx: &Context,
+        info: I,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Result<(), R>,
+        leave: impl FnOnce(&mut S, &mut Line<'_, '_, I>),
+    ) -> Outcome<R> {
+        let entry = Entry::new();
+        let (joined, fired) = self.gate.with(|inner, waiters| {
+            let (joined, fired) = inner.open(waiters, join);
+            if joined.is_ok() {
+                let ticket = inner.draw_ticket();
+                inner.line.push_back(Place { ticket, info, entry: entry.clone() });
+            }
+            (joined, fired)
+        });
+        fired.iter().for_each(|entry| entry.fire());
+        if let Err(ready) = joined {
+            return Outcome::Ready(ready);
+        }
+
+        let hook = ctx.on_done({
+            let entry = entry.clone();
+            move || entry.fire()
+        });
+        entry.wait(reason);
+        drop(hook);
+
+        let (outcome, fired) = self.gate.with(|inner, waiters| {
+            let Some(index) = inner.line.iter().position(|place| Arc::ptr_eq(&place.entry, &entry)) else {
+                return (Outcome::Unparked(entry.token.load(Ordering::Relaxed)), Fired::new());
+            };
+            inner.line.remove(index);
+            let ((), fired) = inner.open(waiters, leave);
+            (Outcome::GaveUp, fired)
+        });
+        fired.iter().for_each(|entry| entry.fire());
+        outcome
+    }
+}
+
+// No user code runs under the lock, so no panic leaves it half changed.
+impl<S, I> UnwindSafe for Queue<S, I> {}
+impl<S, I> RefUnwindSafe for Queue<S, I> {}
+
+impl<S> Queue<S> {
+    /// [`wait`](Queue::wait) or [`wait_ctx`](Queue::wait_ctx), as `until` says.
+    pub(super) fn wait_until<R>(
+        &self,
+        reason: WaitReason,
+        until: Until<'_>,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_>) -> Result<(), R>,
+    ) -> Outcome<R> {
+        match until {
+            Until::Forever => self.wait(reason, None, join),
+            Until::Deadline(deadline) => self.wait(reason, Some(deadline), join),
+            Until::Done(ctx) => self.wait_ctx(reason, ctx, (), join, |_, _| ()),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The readers-writer lock with its value, and its guards. The unsafe code rests on one fact: a read guard exists only
+//! while it is counted as a reader of `raw`, a write guard only while it is its writer, and `raw` lets in either readers
+//! or one writer.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use super::queue::{Until, done_error};
+use super::raw_rwlock::RawRwLock;
+use crate::context::{Context, ContextError};
+
+/// A lock that owns the value it guards and lets in many readers or one writer. Go: `sync.RWMutex`.
+///
+/// A goroutine that waits is parked; its worker runs others meanwhile. As in Go, a writer that waits keeps new readers
+/// out, and readers that wait when a writer leaves all go in before the next writer: neither side can starve the
+/// other. That is why a goroutine must not lock for reading twice at a time: with a writer waiting in between, the
+/// second waits for the writer and the writer for the first.
+///
+/// There is no poisoning: a panic unlocks.
+///
+/// ```
+/// use goby::sync::RwLock;
+///
+/// static LIMITS: RwLock<Vec<u32>> = RwLock::new(Vec::new());
+/// LIMITS.write().push(3);
+/// let first = LIMITS.read();
+/// let second = LIMITS.try_read().expect("readers share");
+/// assert_eq!((first[0], second.len()), (3, 1));
+/// ```
+pub struct RwLock<T: ?Sized> {
+    raw: RawRwLock,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: sharing the lock lets other threads have `&T` at the same time (T: Sync), or `&mut T` in turn (T: Send).
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
+
+impl<T> RwLock<T> {
+    /// Makes an unlocked lock.
+    ///
+    /// ```
+    /// let lock = goby::sync::RwLock::new(5);
+    /// assert_eq!(*lock.read(), 5);
+    /// ```
+    pub const fn new(value: T) -> RwLock<T> {
+        RwLock { raw: RawRwLock::new(), value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the value out; needs no lock, for nobody else has it.
+    ///
+    /// ```
+    /// assert_eq!(goby::sync::RwLock::new(7).into_inner(), 7);
+    /// ```
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Waits until no writer is in or waiting, and locks for reading, until the guard is dropped. Go: `RLock`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) while a writer is in or waits. To give up when a context is done use
+    /// [`read_ctx`](RwLock::read_ctx).
+    ///
+    /// # Memory ordering
+    ///
+    /// What a writer did happens before a later `read` returns; what a reader did happens before a later `write`
+    /// returns.
+    ///
+    /// ```
+    /// let lock = goby::sync::RwLock::new("abc");
+    /// assert_eq!(lock.read().len() + lock.read().len(), 6);
+    /// ```
+    #[inline]
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.raw.read(Until::Forever);
+        // SAFETY: `raw` was just locked for reading.
+        unsafe { RwLockReadGuard::new(self) }
+    }
+
+    /// Locks for reading if that needs no waiting. Go: `TryRLock`.
+    ///
+    /// ```
+    /// let lock = goby::sync::RwLock::new(());
+    /// let writer = lock.write();
+    /// assert!(lock.try_read().is_none());
+    /// ```
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        // SAFETY: `raw` was just locked for reading.
+        self.raw.try_read().then(|| unsafe { RwLockReadGuard::new(self) })
+    }
+
+    /// Waits to lock for reading until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done already or gets done before the lock was granted.
+    ///
+    /// # Cancellation
+    ///
+    /// A lock granted at the moment of the cancellation is returned: it is never lost.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::RwLock};
+    ///
+    /// let lock = RwLock::new(1);
+    /// let writer = lock.write();
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// assert_eq!(lock.read_ctx(&ctx).unwrap_err(), ContextError::Canceled);
+    /// ```
+    pub fn read_ctx(&self, ctx: &Context) -> Result<RwLockReadGuard<'_, T>, ContextError> {
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        if !self.raw.read(Until::Done(ctx)) {
+            return Err(done_error(ctx));
+        }
+        // SAFETY: `raw` was just locked for reading.
+        Ok(unsafe { RwLockReadGuard::new(self) })
+    }
+
+    /// Waits until nobody is in, and locks for writing, until the guard is dropped. Go: `Lock`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) while readers or another writer are in; from then on new readers wait
+    /// behind it. To give up when a context is done use [`write_ctx`](RwLock::write_ctx).
+    ///
+    /// # Memory ordering
+    ///
+    /// What readers and writers before did happens before this returns.
+    ///
+    /// ```
+    /// let lock = goby::sync::RwLock::new(String::new());
+    /// lock.write().push_str("new");
+    /// assert_eq!(&*lock.read(), "new");
+    /// ```
+    #[inline]
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.raw.write(Until::Forever);
+        // SAFETY: `raw` was just locked for writing.
+        unsafe { RwLockWriteGuard::new(self) }
+    }
+
+    /// Locks for writing if nobody is in. Go: `TryLock`.
+    ///
+    /// ```
+    /// let lock = goby::sync::RwLock::new(());
+    /// let reader = lock.read();
+    /// assert!(lock.try_write().is_none());
+    /// ```
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        // SAFETY: `raw` was just locked for writing.
+        self.raw.try_write().then(|| unsafe { RwLockWriteGuard::new(self) })
+    }
+
+    /// Waits to lock for writing until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done already or gets done before the lock was granted. Readers that waited behind
+    /// this writer then go in.
+    ///
+    /// # Cancellation
+    ///
+    /// A lock granted at the moment of the cancellation is returned: it is never lost.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::RwLock};
+    /// use std::time::Duration;
+    ///
+    /// let lock = RwLock::new(1);
+    /// let reader = lock.read();
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert_eq!(lock.write_ctx(&ctx).unwrap_err(), ContextError::DeadlineExceeded);
+    /// assert!(lock.try_read().is_some());
+    /// ```
+    pub fn write_ctx(&self, ctx: &Context) -> Result<RwLockWriteGuard<'_, T>, ContextError> {
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        if !self.raw.write(Until::Done(ctx)) {
+            return Err(done_error(ctx));
+        }
+        // SAFETY: `raw` was just locked for writing.
+        Ok(unsafe { RwLockWriteGuard::new(self) })
+    }
+
+    /// Gives the value; needs no lock, for nobody else has it.
+    ///
+    /// ```
+    /// let mut lock = goby::sync::RwLock::new(1);
+    /// *lock.get_mut() += 1;
+    /// assert_eq!(lock.into_inner(), 2);
+    /// ```
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> RwLock<T> {
+        RwLock::new(T::default())
+    }
+}
+
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> RwLock<T> {
+        RwLock::new(value)
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("RwLock");
+        match self.try_read() {
+            Some(value) => out.field("value", &&*value),
+            None => out.field("value", &format_args!("<locked>")),
+        };
+        out.finish_non_exhaustive()
+    }
+}
+
+/// The right to read the value of an [`RwLock`]; dropping it unlocks.
+///
+/// It is Send and Sync if `T: Sync`: like a `&T`. (Leaving is a change of the lock's word that any thread may make.)
+///
+/// ```compile_fail,E0277
+/// fn needs_send<T: Send>(_: T) {}
+/// let lock = goby::sync::RwLock::new(std::cell::Cell::new(1));
+/// needs_send(lock.read());
+/// ```
+#[must_use = "the lock is given up again at once if the guard is not kept"]
+pub struct RwLockReadGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    /// Owns shared access: Send and Sync if `T: Sync`; see below.
+    access: PhantomData<&'a T>,
+}
+
+// SAFETY: the guard gives out `&T` and nothing else, which T: Sync lets another thread have; `raw` lets any thread leave.
+// (Without this, the field `lock` would ask for T: Send too.)
+unsafe impl<T: ?Sized + Sync> Send for RwLockReadGuard<'_, T> {}
+// SAFETY: a shared guard gives out `&T` and nothing else.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+
+impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
+    /// # Safety
+    ///
+    /// The caller is counted as a reader of `lock.raw`, and leaves unlocking it to the guard.
+    #[inline]
+    unsafe fn new(lock: &'a RwLock<T>) -> RwLockReadGuard<'a, T> {
+        RwLockReadGuard { lock, access: PhantomData }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: while the guard is counted as a reader no writer is in, so there is no `&mut` to the value.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.unlock_read();
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Display> fmt::Display for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// The right to change the value of an [`RwLock`]; dropping it unlocks.
+///
+/// It is Send if `T: Send` and Sync if `T: Sync`: like a `&mut T`.
+#[must_use = "the lock is given up again at once if the guard is not kept"]
+pub struct RwLockWriteGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    /// Owns the access, exclusively; see below.
+    access: PhantomData<&'a mut T>,
+}
+
+// SAFETY: the guard gives out `&mut T`, which T: Send lets another thread have, and while it exists nobody else has
+// the value; afterwards the lock is as its other owners share it. `raw` lets any thread leave.
+unsafe impl<T: ?Sized + Send> Send for RwLockWriteGuard<'_, T> {}
+// SAFETY: a shared guard gives out `&T` and nothing else.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
+
+impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
+    /// # Safety
+    ///
+    /// The caller is the writer of `lock.raw`, and leaves unlocking it to the guard.
+    #[inline]
+    unsafe fn new(lock: &'a RwLock<T>) -> RwLockWriteGuard<'a, T> {
+        RwLockWriteGuard { lock, access: PhantomData }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard is the only way to the value while it exists, and is borrowed.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard is the only way to the value while it exists, and is borrowed exclusively.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.unlock_write();
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Display> fmt::Display for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

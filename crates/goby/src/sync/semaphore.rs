@@ -1,0 +1,254 @@
+//! A weighted semaphore: a number of free permits, and a first-in first-out line of requests.
+//!
+//! Every grant is made under the queue's lock by whoever makes it possible: an acquirer that finds the line empty, a
+//! release, or a request that leaves the front of the line because its context is done. Nobody overtakes: a large
+//! request is not starved by small ones.
+
+use std::fmt;
+use std::sync::Arc;
+
+use goby_runtime::{WaitReason, checkpoint};
+
+use super::queue::{Line, Outcome, Queue, done_error};
+use crate::context::{Context, ContextError};
+
+/// Lends out a fixed number of permits, any number at a time. Go: `golang.org/x/sync/semaphore.Weighted`.
+///
+/// It is a handle: clones lend out the same permits. Requests are served strictly in turn.
+///
+/// ```
+/// use goby::{Context, sync::{Semaphore, WaitGroup}};
+///
+/// let at_most_2 = Semaphore::new(2);
+/// let wg = WaitGroup::new();
+/// for _ in 0..10 {
+///     let permit = at_most_2.acquire(&Context::background(), 1)?;
+///     wg.go(move || {
+///         // Work; no more than two of these at a time.
+///         drop(permit);
+///     });
+/// }
+/// wg.wait();
+/// assert_eq!(at_most_2.available(), 2);
+/// # Ok::<(), goby::context::ContextError>(())
+/// ```
+#[derive(Clone)]
+pub struct Semaphore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    size: usize,
+    /// How many permits are free; each request's info is how many it wants.
+    queue: Queue<usize, usize>,
+}
+
+/// What a request is told that was granted.
+const GRANTED: usize = 0;
+
+impl Semaphore {
+    /// Makes a semaphore of `size` permits. Go: `NewWeighted`.
+    ///
+    /// ```
+    /// assert_eq!(goby::sync::Semaphore::new(3).available(), 3);
+    /// ```
+    pub fn new(size: usize) -> Semaphore {
+        Semaphore { inner: Arc::new(Inner { size, queue: Queue::new(size) }) }
+    }
+
+    /// Waits until `n` permits are free and nobody was first, and takes them until the [`Permit`] is dropped. Go:
+    /// `Acquire`.
+    ///
+    /// `n` may be zero: that waits its turn and takes nothing.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps). A request for more than the semaphore's size can never be granted: it
+    /// hinders nobody, and waits until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done already, even where permits are free, or gets done before the grant.
+    ///
+    /// # Cancellation
+    ///
+    /// Permits granted at the moment of the cancellation are returned: none is ever lost. A request that gives up lets
+    /// those behind it go on.
+    ///
+    /// ```
+    /// use goby::{Context, sync::Semaphore};
+    ///
+    /// let semaphore = Semaphore::new(5);
+    /// let permit = semaphore.acquire(&Context::background(), 3)?;
+    /// assert_eq!(semaphore.available(), 2);
+    /// drop(permit);
+    /// assert_eq!(semaphore.available(), 5);
+    /// # Ok::<(), goby::context::ContextError>(())
+    /// ```
+    pub fn acquire(&self, ctx: &Context, n: usize) -> Result<Permit, ContextError> {
+        checkpoint();
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        if n > self.inner.size {
+            self.wait_in_vain(ctx);
+            return Err(done_error(ctx));
+        }
+        if let Some(permit) = self.take(n) {
+            return Ok(permit);
+        }
+        let outcome = self.inner.queue.wait_ctx(
+            WaitReason::SemaphoreAcquire,
+            ctx,
+            n,
+            |free, line| if take_free(free, line, n) { Err(()) } else { Ok(()) },
+            serve,
+        );
+        if outcome == Outcome::GaveUp {
+            return Err(done_error(ctx));
+        }
+        Ok(self.permit(n))
+    }
+
+    /// Takes `n` permits if they are free and nobody waits. Go: `TryAcquire`.
+    ///
+    /// ```
+    /// let semaphore = goby::sync::Semaphore::new(1);
+    /// let permit = semaphore.try_acquire(1);
+    /// assert!(permit.is_some());
+    /// assert!(semaphore.try_acquire(1).is_none());
+    /// ```
+    pub fn try_acquire(&self, n: usize) -> Option<Permit> {
+        checkpoint();
+        self.take(n)
+    }
+
+    /// Gives back `n` permits that were taken and [forgotten](Permit::forget). Go: `Release`.
+    ///
+    /// # Panics
+    ///
+    /// If fewer are out: "semaphore: released more than held".
+    ///
+    /// ```
+    /// let semaphore = goby::sync::Semaphore::new(2);
+    /// semaphore.try_acquire(2).unwrap().forget();
+    /// semaphore.release(1);
+    /// assert_eq!(semaphore.available(), 1);
+    /// ```
+    pub fn release(&self, n: usize) {
+        let size = self.inner.size;
+        let released = self.inner.queue.with(|free, line| {
+            let is_held = size - *free >= n;
+            if is_held {
+                *free += n;
+                serve(free, line);
+            }
+            is_held
+        });
+        assert!(released, "semaphore: released more than held");
+    }
+
+    /// Tells how many permits are free at this moment, for statistics.
+    ///
+    /// ```
+    /// let semaphore = goby::sync::Semaphore::new(2);
+    /// let _permit = semaphore.try_acquire(1);
+    /// assert_eq!(semaphore.available(), 1);
+    /// ```
+    pub fn available(&self) -> usize {
+        self.inner.queue.with(|free, _| *free)
+    }
+
+    fn take(&self, n: usize) -> Option<Permit> {
+        self.inner.queue.with(|free, line| take_free(free, line, n)).then(|| self.permit(n))
+    }
+
+    /// Wraps `n` permits that were just taken.
+    fn permit(&self, n: usize) -> Permit {
+        Permit { semaphore: self.clone(), n }
+    }
+
+    /// Waits until `ctx` is done, in no line.
+    fn wait_in_vain(&self, ctx: &Context) {
+        let nowhere: Queue<()> = Queue::new(());
+        let _: Outcome<()> = nowhere.wait_ctx(WaitReason::SemaphoreAcquire, ctx, (), |_, _| Ok(()), |_, _| ());
+    }
+}
+
+/// Takes `n` permits unless too few are free or somebody was first.
+fn take_free(free: &mut usize, line: &mut Line<'_, '_, usize>, n: usize) -> bool {
+    let takes = *free >= n && line.is_empty();
+    if takes {
+        *free -= n;
+    }
+    takes
+}
+
+/// Grants requests from the front of the line for as long as they can be.
+fn serve(free: &mut usize, line: &mut Line<'_, '_, usize>) {
+    while let Some(&n) = line.front_info().filter(|n| **n <= *free) {
+        *free -= n;
+        line.unpark_one(GRANTED);
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("size", &self.inner.size).field("available", &self.available()).finish()
+    }
+}
+
+/// Permits taken from a [`Semaphore`]; dropping it gives them back.
+///
+/// It may be sent to the goroutine that does the work.
+///
+/// ```
+/// use goby::{Context, sync::Semaphore};
+///
+/// let semaphore = Semaphore::new(1);
+/// let permit = semaphore.acquire(&Context::background(), 1)?;
+/// goby::go(move || drop(permit)).join().unwrap();
+/// assert_eq!(semaphore.available(), 1);
+/// # Ok::<(), goby::context::ContextError>(())
+/// ```
+#[must_use = "the permits are given back at once if this is not kept"]
+pub struct Permit {
+    semaphore: Semaphore,
+    n: usize,
+}
+
+impl Permit {
+    /// Tells how many permits these are.
+    ///
+    /// ```
+    /// assert_eq!(goby::sync::Semaphore::new(2).try_acquire(2).unwrap().count(), 2);
+    /// ```
+    pub fn count(&self) -> usize {
+        self.n
+    }
+
+    /// Keeps the permits taken. [`Semaphore::release`] gives them back by number, as in Go.
+    ///
+    /// ```
+    /// let semaphore = goby::sync::Semaphore::new(1);
+    /// semaphore.try_acquire(1).unwrap().forget();
+    /// assert_eq!(semaphore.available(), 0);
+    /// ```
+    pub fn forget(mut self) {
+        self.n = 0;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.n > 0 {
+            self.semaphore.release(self.n);
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("count", &self.n).finish_non_exhaustive()
+    }
+}

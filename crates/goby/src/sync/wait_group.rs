@@ -1,0 +1,271 @@
+//! Wait groups: a count, and those who wait for it to be zero.
+//!
+//! ```text
+//! word:  count × ONE | WAITING        WAITING: somebody may be in the line; set under the queue's lock
+//! ```
+//!
+//! `add` and `done` change the count without a lock, except for the one `done` that takes it from 1 to 0 while WAITING
+//! is set. That one takes the queue's lock first and changes count and bit together, so that it unparks exactly those
+//! who waited for this zero: an `add` that follows at once, and who waits for that, are not mixed up with it.
+//!
+//! A panic of a goroutine is kept before its `done`; whoever sees the zero sees the panic.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use goby_runtime::{WaitReason, checkpoint};
+
+use super::first_panic::{FirstPanic, panicking};
+use super::queue::{Outcome, Queue, Until, done_error};
+use crate::context::{Context, ContextError};
+
+const WAITING: u64 = 1;
+const ONE: u64 = 2;
+
+/// Waits for a number of goroutines to finish. Go: `sync.WaitGroup`.
+///
+/// It is a handle: clones are the same group. [`go`](WaitGroup::go) is the usual way to use it; [`add`](WaitGroup::add)
+/// and [`done`](WaitGroup::done) count by hand.
+///
+/// A panic in a goroutine of the group never lets [`wait`](WaitGroup::wait) return as if all were well: it is raised
+/// again there. From then on every `wait` panics.
+///
+/// ```
+/// use goby::sync::WaitGroup;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// static SUM: AtomicU32 = AtomicU32::new(0);
+/// let wg = WaitGroup::new();
+/// for i in 1..=4 {
+///     wg.go(move || { SUM.fetch_add(i, Ordering::Relaxed); });
+/// }
+/// wg.wait();
+/// assert_eq!(SUM.load(Ordering::Relaxed), 10);
+/// ```
+#[derive(Clone, Default)]
+pub struct WaitGroup {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    word: AtomicU64,
+    queue: Queue<()>,
+    panic: FirstPanic,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner { word: AtomicU64::new(0), queue: Queue::new(()), panic: FirstPanic::default() }
+    }
+}
+
+impl WaitGroup {
+    /// Makes a group that counts zero.
+    ///
+    /// ```
+    /// goby::sync::WaitGroup::new().wait(); // Nothing to wait for.
+    /// ```
+    pub fn new() -> WaitGroup {
+        WaitGroup::default()
+    }
+
+    /// Adds `n` to the count. Go: `Add`; for its negative arguments call [`done`](WaitGroup::done).
+    ///
+    /// Call it before the goroutine that calls `done` is started, not inside it.
+    ///
+    /// # Panics
+    ///
+    /// If the count exceeds 2^62.
+    ///
+    /// ```
+    /// let wg = goby::sync::WaitGroup::new();
+    /// wg.add(1);
+    /// let handle = wg.clone();
+    /// goby::go(move || handle.done());
+    /// wg.wait();
+    /// ```
+    pub fn add(&self, n: usize) {
+        let added = (n as u64).checked_mul(ONE).filter(|added| *added <= u64::MAX / 4);
+        // Relaxed: what has not been started is ordered with nothing. A wait that must see it is ordered by the caller.
+        let before = self.inner.word.fetch_add(added.expect(OVERFLOW), Ordering::Relaxed);
+        assert!(before <= u64::MAX / 2, "{OVERFLOW}");
+    }
+
+    /// Takes one from the count. Go: `Done`.
+    ///
+    /// Called while its goroutine panics, from a destructor, it makes [`wait`](WaitGroup::wait) panic too: the work did
+    /// not get done. (The same while another goroutine of this worker is parked in the middle of its unwinding: std does
+    /// not tell the two apart. Those started by [`go`](WaitGroup::go) are told apart.)
+    ///
+    /// # Panics
+    ///
+    /// If the count is zero: "sync: negative WaitGroup counter".
+    ///
+    /// # Memory ordering
+    ///
+    /// What was done before `done` happens before the `wait` that it ends returns.
+    ///
+    /// ```
+    /// let wg = goby::sync::WaitGroup::new();
+    /// wg.add(2);
+    /// wg.done();
+    /// wg.done();
+    /// wg.wait();
+    /// ```
+    pub fn done(&self) {
+        if panicking() {
+            self.inner.panic.keep_message("a goroutine of the WaitGroup panicked before it was done".into(), None);
+        }
+        self.finish();
+    }
+
+    /// Adds one, runs `f` in a new goroutine, and takes one away when it has ended. Go: `Go`.
+    ///
+    /// A panic of `f` comes out of [`wait`](WaitGroup::wait).
+    ///
+    /// ```
+    /// use goby::sync::{Mutex, WaitGroup};
+    /// use std::sync::Arc;
+    ///
+    /// let (wg, lines) = (WaitGroup::new(), Arc::new(Mutex::new(vec![])));
+    /// let out = lines.clone();
+    /// wg.go(move || out.lock().push("hello"));
+    /// wg.wait();
+    /// assert_eq!(*lines.lock(), ["hello"]);
+    /// ```
+    #[track_caller]
+    pub fn go<F>(&self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.add(1);
+        let wg = self.clone();
+        goby_runtime::go(move || {
+            // Unwind safe: what f owned is gone after a panic, and what it shared the others see at their own risk, as
+            // with every panic of a goroutine.
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+                wg.inner.panic.keep(payload);
+            }
+            wg.finish();
+        });
+    }
+
+    /// Waits until the count is zero. Go: `Wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) while the count is not zero. To give up when a context is done use
+    /// [`wait_ctx`](WaitGroup::wait_ctx).
+    ///
+    /// # Panics
+    ///
+    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones repeat its message.
+    /// (Not if this goroutine is itself panicking: a second panic would abort the process.)
+    ///
+    /// ```
+    /// let wg = goby::sync::WaitGroup::new();
+    /// wg.go(|| panic!("no such file"));
+    /// let panic = std::panic::catch_unwind(|| wg.wait()).unwrap_err();
+    /// assert_eq!(panic.downcast_ref(), Some(&"no such file"));
+    /// ```
+    pub fn wait(&self) {
+        self.wait_until(Until::Forever);
+        self.inner.panic.raise();
+    }
+
+    /// Waits until the count is zero or `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done and the count was not zero before. The goroutines of the group go on.
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](WaitGroup::wait).
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::WaitGroup};
+    /// use std::time::Duration;
+    ///
+    /// let wg = WaitGroup::new();
+    /// wg.add(1);
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert_eq!(wg.wait_ctx(&ctx), Err(ContextError::DeadlineExceeded));
+    /// wg.done();
+    /// assert_eq!(wg.wait_ctx(&ctx), Ok(()));
+    /// ```
+    pub fn wait_ctx(&self, ctx: &Context) -> Result<(), ContextError> {
+        if !self.wait_until(Until::Done(ctx)) {
+            return Err(done_error(ctx));
+        }
+        self.inner.panic.raise();
+        Ok(())
+    }
+
+    /// Waits; tells whether the count was zero.
+    fn wait_until(&self, until: Until<'_>) -> bool {
+        checkpoint();
+        let word = &self.inner.word;
+        // Acquire pairs with the Release in `finish`: all that the group did is seen.
+        if word.load(Ordering::Acquire) < ONE {
+            return true;
+        }
+        let outcome = self.inner.queue.wait_until(WaitReason::WaitGroupWait, until, |(), _| {
+            // One change decides: the count is zero, or it is not and the last `done` will see WAITING. Acquire as above.
+            let waits =
+                word.fetch_update(Ordering::Acquire, Ordering::Acquire, |word| (word >= ONE).then_some(word | WAITING));
+            waits.map(drop).map_err(drop)
+        });
+        outcome != Outcome::GaveUp
+    }
+
+    /// Takes one from the count and unparks those who wait for zero.
+    fn finish(&self) {
+        let word = &self.inner.word;
+        let mut current = word.load(Ordering::Relaxed);
+        loop {
+            assert!(current >= ONE, "sync: negative WaitGroup counter");
+            if current == ONE | WAITING {
+                if self.finish_last() {
+                    return;
+                }
+                current = word.load(Ordering::Relaxed);
+                continue;
+            }
+            // Release pairs with the Acquire of the wait that this ends. Every `done` is a read-modify-write of the word,
+            // so a wait that sees the last one's change is ordered behind all of them.
+            match word.compare_exchange_weak(current, current - ONE, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => current = changed,
+            }
+        }
+    }
+
+    /// Takes the count from 1 to 0 and unparks who waits; `false` if it is not 1 any more.
+    #[cold]
+    fn finish_last(&self) -> bool {
+        self.inner.queue.with(|(), line| {
+            // AcqRel: Release as in `finish`; Acquire, because those unparked are ordered behind this goroutine only, and
+            // so it must be ordered behind the other `done`s.
+            let last = self.inner.word.compare_exchange(ONE | WAITING, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if last {
+                line.unpark_all(0);
+            }
+            last
+        })
+    }
+}
+
+const OVERFLOW: &str = "sync: WaitGroup counter overflow";
+
+// A panic cannot leave the group half changed: its count is one word, and its panics are what it is for.
+impl UnwindSafe for WaitGroup {}
+impl RefUnwindSafe for WaitGroup {}
+
+impl fmt::Debug for WaitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitGroup").field("count", &(self.inner.word.load(Ordering::Relaxed) / ONE)).finish()
+    }
+}

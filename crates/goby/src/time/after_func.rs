@@ -1,0 +1,156 @@
+//! A timer that calls a function in a goroutine of its own.
+//!
+//! Nobody need keep the handle: a timer that is to fire keeps itself alive, by a reference to itself in `armed`, which
+//! the firing takes out, and so does a stop. `armed` also says from which due time on a firing counts, so that one under
+//! way while the timer is stopped or moved is ignored; see `alarm`, which does the same with a channel.
+//!
+//! The lock of `armed` is held while the runtime's timer is started or stopped, to make the two one step for other
+//! callers. The firing takes it too, but holds it for no more than taking the reference out.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use goby_runtime::Lock;
+
+use super::deadline_in;
+
+/// Calls `f` in a goroutine of its own, `duration` from now.
+///
+/// Dropping the handle changes nothing. [`AfterFunc::reset`] makes it call `f` again.
+///
+/// ```
+/// use goby::{chan, time};
+/// use std::time::Duration;
+/// let (tx, rx) = chan::bounded(0);
+/// time::after_func(Duration::from_millis(1), move || tx.send("now").unwrap());
+/// assert_eq!(rx.recv(), Ok("now"));
+/// ```
+///
+/// Source: Go's `time.AfterFunc`.
+#[track_caller]
+pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> AfterFunc {
+    let caller = Location::caller();
+    let shared = Arc::new_cyclic(|weak: &Weak<Shared<_>>| {
+        let weak = weak.clone();
+        let timer = goby_runtime::Timer::new(move |due| {
+            if let Some(shared) = weak.upgrade() {
+                shared.fire(due);
+            }
+        });
+        Shared { timer, armed: Lock::new(None), caller, f }
+    });
+    let handle = AfterFunc { shared };
+    handle.reset(duration);
+    handle
+}
+
+/// The handle of a function that is called later, from [`after_func`]. Its clones are one timer.
+#[derive(Clone)]
+pub struct AfterFunc {
+    shared: Arc<Shared<dyn Fn() + Send + Sync>>,
+}
+
+struct Shared<F: ?Sized> {
+    timer: goby_runtime::Timer,
+    /// While it is to fire: not before when, and what keeps it alive.
+    armed: Lock<Option<(Instant, AfterFunc)>>,
+    /// Where its goroutines are said to be started.
+    caller: &'static Location<'static>,
+    f: F,
+}
+
+impl<F: ?Sized> Shared<F> {
+    /// On a worker's scheduler: starts the goroutine, unless the timer was stopped or moved meanwhile.
+    fn fire(&self, due: Instant) {
+        let armed = {
+            let mut armed = self.armed.lock();
+            if armed.as_ref().is_some_and(|(from, _)| due >= *from) { armed.take() } else { None }
+        };
+        if let Some((_, handle)) = armed {
+            goby_runtime::go_at(self.caller, move || (handle.shared.f)());
+        }
+    }
+}
+
+impl AfterFunc {
+    /// Makes sure that the function is not called; true if it was to be.
+    ///
+    /// False means that it was called, in its own goroutine, or stopped before. It does not wait for the function.
+    ///
+    /// ```
+    /// use goby::time;
+    /// use std::time::Duration;
+    /// let later = time::after_func(Duration::from_secs(3600), || unreachable!());
+    /// assert!(later.stop());
+    /// assert!(!later.stop());
+    /// ```
+    ///
+    /// Source: Go's `Timer.Stop`.
+    pub fn stop(&self) -> bool {
+        let mut armed = self.shared.armed.lock();
+        let taken = armed.take();
+        self.shared.timer.stop();
+        drop(armed);
+        taken.is_some()
+    }
+
+    /// Makes it call the function `duration` from now, instead or again; true if a call was still to come.
+    ///
+    /// It does not wait for a call under way: two may run at once.
+    ///
+    /// ```
+    /// use goby::{chan, time};
+    /// use std::time::Duration;
+    /// let (tx, rx) = chan::bounded(0);
+    /// let later = time::after_func(Duration::from_secs(3600), move || tx.send(()).unwrap());
+    /// assert!(later.reset(Duration::ZERO));
+    /// assert_eq!(rx.recv(), Ok(()));
+    /// assert!(!later.reset(Duration::ZERO));
+    /// assert_eq!(rx.recv(), Ok(()));
+    /// ```
+    ///
+    /// Source: Go's `Timer.Reset`.
+    pub fn reset(&self, duration: Duration) -> bool {
+        let due = deadline_in(duration);
+        let mut armed = self.shared.armed.lock();
+        let replaced = armed.replace((due, self.clone()));
+        self.shared.timer.start(due);
+        drop(armed);
+        replaced.is_some()
+    }
+}
+
+impl fmt::Debug for AfterFunc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AfterFunc").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_firing_under_way_is_ignored_once_the_timer_is_moved_or_stopped() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let timer = after_func(HOUR, {
+            let calls = calls.clone();
+            move || _ = calls.fetch_add(1, Ordering::Relaxed)
+        });
+        let due = timer.shared.armed.lock().as_ref().unwrap().0;
+        timer.reset(2 * HOUR);
+        timer.shared.fire(due);
+        assert!(timer.stop(), "still to come");
+        timer.shared.fire(due + 2 * HOUR);
+        assert!(timer.shared.armed.lock().is_none());
+        drop(timer);
+        // A goroutine that had been started would hold it, too.
+        assert_eq!(Arc::strong_count(&calls), 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! A ticker with a handle: an instant every period, until it is stopped.
+
+use std::time::{Duration, Instant};
+
+use super::alarm::{Alarm, Rings};
+use super::deadline_in;
+use crate::chan::Receiver;
+
+/// Fires every period, into its channel.
+///
+/// A receiver that is late misses ticks: the channel holds one. Dropping the ticker and all its receivers stops it.
+///
+/// ```
+/// use goby::time::Ticker;
+/// use std::time::Duration;
+/// let ticker = Ticker::new(Duration::from_millis(1));
+/// let ticks: Vec<_> = ticker.receiver().iter().take(3).collect();
+/// assert!(ticks.is_sorted());
+/// ```
+///
+/// Source: Go's `time.Ticker`.
+#[derive(Debug)]
+pub struct Ticker {
+    alarm: Alarm,
+}
+
+impl Ticker {
+    /// Starts a ticker; the first tick comes after one period.
+    ///
+    /// ```
+    /// use goby::time::Ticker;
+    /// use std::time::Duration;
+    /// let ticker = Ticker::new(Duration::from_millis(1));
+    /// assert!(ticker.receiver().recv().is_ok());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `period` is zero.
+    ///
+    /// Source: Go's `time.NewTicker`.
+    #[track_caller]
+    pub fn new(period: Duration) -> Ticker {
+        check(period);
+        let alarm = Alarm::new(Rings::Every);
+        alarm.start_periodic(deadline_in(period), period);
+        Ticker { alarm }
+    }
+
+    /// Gives the channel that it fires into. A clone of it keeps the ticker running.
+    ///
+    /// Nobody closes it: a receive waits for as long as the ticker is stopped.
+    ///
+    /// ```
+    /// use goby::time::Ticker;
+    /// use std::time::Duration;
+    /// let ticker = Ticker::new(Duration::from_millis(1));
+    /// assert_eq!(ticker.receiver().capacity(), Some(0));
+    /// ```
+    pub fn receiver(&self) -> &Receiver<Instant> {
+        self.alarm.receiver()
+    }
+
+    /// Stops the ticker and withdraws a tick that nobody received; true if it was running.
+    ///
+    /// ```
+    /// use goby::time::Ticker;
+    /// use std::time::Duration;
+    /// let ticker = Ticker::new(Duration::from_millis(1));
+    /// assert!(ticker.stop());
+    /// assert!(ticker.receiver().try_recv().is_err());
+    /// assert!(!ticker.stop());
+    /// ```
+    ///
+    /// Source: Go's `Ticker.Stop`.
+    pub fn stop(&self) -> bool {
+        self.alarm.stop()
+    }
+
+    /// Starts it anew with another period, and withdraws a tick that nobody received; true if it was running.
+    ///
+    /// ```
+    /// use goby::time::Ticker;
+    /// use std::time::Duration;
+    /// let ticker = Ticker::new(Duration::from_secs(3600));
+    /// assert!(ticker.reset(Duration::from_millis(1)));
+    /// assert!(ticker.receiver().recv().is_ok());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `period` is zero.
+    ///
+    /// Source: Go's `Ticker.Reset`.
+    #[track_caller]
+    pub fn reset(&self, period: Duration) -> bool {
+        check(period);
+        self.alarm.start_periodic(deadline_in(period), period)
+    }
+}
+
+#[track_caller]
+fn check(period: Duration) {
+    assert!(!period.is_zero(), "a ticker needs a period above zero");
+}

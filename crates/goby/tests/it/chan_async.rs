@@ -1,0 +1,300 @@
+//! `send_async` and `recv_async`: what happens to values when their futures are dropped, moved between wakers, or raced.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use goby::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded};
+use goby::select::Select;
+use goby::{block_on, go, select, spawn};
+
+use crate::support::{Kind, actor, size, with_workers};
+
+/// Polls once, with a waker that does nothing.
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A waker that counts.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Counting {
+    fn woken(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn futures_are_ready_when_nothing_has_to_wait() {
+    let (tx, rx) = bounded(1);
+    assert_eq!(poll(pin!(tx.send_async(1))), Poll::Ready(Ok(())));
+    assert_eq!(poll(pin!(rx.recv_async())), Poll::Ready(Ok(1)));
+    assert!(poll(pin!(rx.recv_async())).is_pending());
+    drop(tx);
+    assert_eq!(poll(pin!(rx.recv_async())), Poll::Ready(Err(RecvError)));
+    let (tx, rx) = bounded(1);
+    drop(rx);
+    assert_eq!(poll(pin!(tx.send_async(2))), Poll::Ready(Err(SendError(2))));
+    assert!(poll(pin!(never::<i32>().recv_async())).is_pending());
+    assert!(poll(pin!(Sender::never().send_async(1))).is_pending());
+}
+
+#[test]
+fn the_last_waker_given_is_the_one_that_is_woken() {
+    let (tx, rx) = bounded(0);
+    let (first, second) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+    let mut future = pin!(rx.recv_async());
+    assert!(future.as_mut().poll(&mut Context::from_waker(&first.clone().into())).is_pending());
+    assert!(future.as_mut().poll(&mut Context::from_waker(&second.clone().into())).is_pending());
+    tx.try_send(7).unwrap();
+    assert_eq!((first.woken(), second.woken()), (0, 1));
+    assert_eq!(poll(future), Poll::Ready(Ok(7)));
+    // The same for a sender, and for a select.
+    let mut future = pin!(tx.send_async(8));
+    assert!(future.as_mut().poll(&mut Context::from_waker(&first.clone().into())).is_pending());
+    assert!(future.as_mut().poll(&mut Context::from_waker(&second.clone().into())).is_pending());
+    assert_eq!(rx.try_recv(), Ok(8));
+    assert_eq!((first.woken(), second.woken()), (0, 2));
+    assert_eq!(poll(future), Poll::Ready(Ok(())));
+    let mut select = Select::new();
+    select.recv(&rx);
+    let mut future = pin!(select.select_async());
+    assert!(future.as_mut().poll(&mut Context::from_waker(&first.clone().into())).is_pending());
+    assert!(future.as_mut().poll(&mut Context::from_waker(&second.clone().into())).is_pending());
+    tx.try_send(9).unwrap();
+    assert_eq!((first.woken(), second.woken()), (0, 3));
+    assert!(poll(future).is_ready());
+}
+
+#[test]
+fn a_dropped_receive_waits_no_longer() {
+    let (tx, rx) = bounded(0);
+    {
+        let mut future = pin!(rx.recv_async());
+        assert!(poll(future.as_mut()).is_pending());
+    }
+    assert_eq!(tx.try_send(1), Err(TrySendError::Full(1)));
+}
+
+#[test]
+fn a_dropped_send_has_not_sent() {
+    let (tx, rx) = bounded(0);
+    let value = Arc::new(());
+    {
+        let mut future = pin!(tx.send_async(value.clone()));
+        assert!(poll(future.as_mut()).is_pending());
+    }
+    assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(Arc::strong_count(&value), 1, "the value is dropped with its future");
+}
+
+/// The sender has been told "sent", the future is dropped before it looks: the value goes to the next receiver.
+#[test]
+fn a_value_handed_to_a_dropped_receive_is_not_lost() {
+    with_workers(|| {
+        for (tx, rx) in [bounded(0), bounded(1), unbounded()] {
+            // Nobody else waits: the value is there for whoever comes.
+            let hand_over = |value: i32| {
+                let mut future = pin!(rx.recv_async());
+                assert!(poll(future.as_mut()).is_pending());
+                tx.try_send(value).unwrap();
+            };
+            hand_over(1);
+            assert_eq!(rx.try_recv(), Ok(1));
+            // It comes before what was sent later.
+            hand_over(2);
+            let later = go({
+                let tx = tx.clone();
+                move || tx.send(3).unwrap()
+            });
+            assert_eq!((rx.recv(), rx.recv()), (Ok(2), Ok(3)));
+            later.join().unwrap();
+            // Somebody waits already: it is woken.
+            let mut future = Box::pin(rx.recv_async());
+            assert!(poll(future.as_mut()).is_pending());
+            let waiting = actor(Kind::Goroutine, {
+                let rx = rx.clone();
+                move |kind| async move { kind.recv(&rx).await }
+            });
+            crate::support::pause(crate::support::MOMENT);
+            tx.try_send(4).unwrap();
+            drop(future);
+            assert_eq!(waiting.join(), Ok(4));
+            // The channel is closed in between: still received, then the end.
+            hand_over(5);
+            tx.close();
+            assert_eq!((rx.recv(), rx.recv()), (Ok(5), Err(RecvError)));
+        }
+    });
+}
+
+/// The same for a select as a future: a receive is undone, whichever case it was.
+#[test]
+fn a_value_handed_to_a_dropped_select_is_not_lost() {
+    let ((tx, rx), (other_tx, other_rx)) = (bounded(0), bounded::<i32>(0));
+    for _ in 0..10 {
+        {
+            let mut select = Select::new();
+            select.recv(&other_rx);
+            select.recv(&rx);
+            select.send(&other_tx, 5);
+            let mut future = pin!(select.select_async());
+            assert!(poll(future.as_mut()).is_pending());
+            tx.try_send(1).unwrap();
+        }
+        assert_eq!(rx.try_recv(), Ok(1));
+        // The other cases wait no longer.
+        assert_eq!(other_rx.try_recv(), Err(TryRecvError::Empty));
+        assert_eq!(other_tx.try_send(1), Err(TrySendError::Full(1)));
+        // Dropped while nothing has happened.
+        {
+            let mut select = Select::new();
+            select.recv(&rx);
+            let mut future = pin!(select.select_async());
+            assert!(poll(future.as_mut()).is_pending());
+        }
+        assert_eq!(tx.try_send(1), Err(TrySendError::Full(1)));
+    }
+}
+
+/// Receive futures are dropped at random while senders of all kinds send: every value that was sent is received once.
+#[test]
+fn dropping_futures_at_random_loses_nothing() {
+    with_workers(|| {
+        for capacity in [0, 1, 5] {
+            let count = size(400, 10_000) as u64;
+            let (tx, rx) = bounded(capacity);
+            let senders = [Kind::Goroutine, Kind::Thread, Kind::Task].map(|kind| {
+                let tx: Sender<u64> = tx.clone();
+                actor(kind, move |kind| async move {
+                    for i in 1..=count {
+                        kind.send(&tx, i).await.unwrap();
+                    }
+                })
+            });
+            drop(tx);
+            let impatient = [0, 1].map(|_| {
+                let rx = rx.clone();
+                spawn(async move {
+                    let mut sum = 0;
+                    loop {
+                        // Polled a few times at most, then dropped.
+                        let mut patience = goby_runtime::random() % 3;
+                        let mut future = pin!(rx.recv_async());
+                        let received = std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+                            Poll::Ready(received) => Poll::Ready(Some(received)),
+                            Poll::Pending if patience == 0 => Poll::Ready(None),
+                            Poll::Pending => {
+                                patience -= 1;
+                                cx.waker().wake_by_ref();
+                                Poll::Pending
+                            }
+                        });
+                        match received.await {
+                            Some(Ok(value)) => sum += value,
+                            Some(Err(RecvError)) => return sum,
+                            None => yield_once().await,
+                        }
+                    }
+                })
+            });
+            let patient = go(move || rx.iter().sum::<u64>());
+            senders.into_iter().for_each(|sender| sender.join());
+            let total: u64 = impatient.map(|task| task.join().unwrap()).iter().sum::<u64>() + patient.join().unwrap();
+            assert_eq!(total, 3 * count * (count + 1) / 2);
+        }
+    });
+}
+
+/// Send futures are dropped at random: what was not sent is not received, what was sent is.
+#[test]
+fn dropping_send_futures_at_random_keeps_the_books() {
+    with_workers(|| {
+        let (tx, rx) = bounded(0);
+        let dropped = Arc::new(AtomicUsize::new(0));
+        struct Counts(usize, Arc<AtomicUsize>);
+        impl Drop for Counts {
+            fn drop(&mut self) {
+                self.1.fetch_add(self.0, Ordering::SeqCst);
+            }
+        }
+        let made = size(1000, 20_000);
+        let sender = spawn({
+            let dropped = dropped.clone();
+            async move {
+                let mut sent = 0;
+                for _ in 0..made {
+                    let mut future = pin!(tx.send_async(Counts(1, dropped.clone())));
+                    let mut polls = goby_runtime::random() % 3;
+                    let done = std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+                        Poll::Ready(result) => Poll::Ready(Some(result)),
+                        Poll::Pending if polls == 0 => Poll::Ready(None),
+                        Poll::Pending => {
+                            polls -= 1;
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                    });
+                    if let Some(result) = done.await {
+                        result.ok().unwrap();
+                        sent += 1;
+                    }
+                }
+                sent
+            }
+        });
+        // A value taken while its future was being dropped counts as received without "sent" having been seen.
+        let received = rx.iter().count();
+        let sent = sender.join().unwrap();
+        assert!(received >= sent && received <= made, "{received} received, {sent} sent");
+        assert_eq!(dropped.load(Ordering::SeqCst), made, "each value is dropped once");
+    });
+}
+
+/// A future that gives way once.
+fn yield_once() -> impl Future<Output = ()> + Send {
+    let mut yielded = false;
+    std::future::poll_fn(move |cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+/// Async code inside a goroutine, next to a select on the same channels.
+#[test]
+fn async_and_select_meet() {
+    with_workers(|| {
+        let ((tx, rx), (back, answers)) = (bounded(0), bounded(0));
+        let echo = go(move || {
+            block_on(async {
+                while let Ok(value) = rx.recv_async().await {
+                    back.send_async(value).await.unwrap();
+                }
+            });
+        });
+        for i in 0..200 {
+            select! {
+                send(tx, i) -> sent => sent.unwrap(),
+                recv(answers) -> _ => panic!("an answer before the question"),
+            }
+            select! {
+                recv(answers) -> answer => assert_eq!(answer, Ok(i)),
+                default(std::time::Duration::from_secs(60)) => panic!("no answer"),
+            }
+        }
+        drop(tx);
+        echo.join().unwrap();
+    });
+}

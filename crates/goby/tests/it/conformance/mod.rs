@@ -1,0 +1,9 @@
+//! How goby behaves where Go does: one test for each line of the conformance list, named by its number.
+
+pub(crate) mod chan;
+mod select;
+
+mod context;
+mod rate;
+mod sync;
+mod time;

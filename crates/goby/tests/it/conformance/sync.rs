@@ -1,0 +1,61 @@
+//! Groups `sync` and `semaphore` of the conformance list, and S29 of the stress list.
+//!
+//! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive), 165 (no Goexit).
+//! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has data outside the lock.
+
+mod barrier;
+mod cond;
+mod mutex;
+mod once;
+mod rwlock;
+mod semaphore;
+mod wait_group;
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::MutexGuard as SyncButNotSend;
+
+use goby::Context;
+use goby::sync::{
+    Barrier, Cond, Mutex, MutexGuard, Once, OnceCell, Permit, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore,
+    WaitGroup,
+};
+
+/// The text that a panic came with.
+#[track_caller]
+fn panic_text(f: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => (*payload.downcast_ref::<&str>().expect("a panic with a text")).to_owned(),
+    }
+}
+
+/// A context that is done.
+fn canceled() -> Context {
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    ctx
+}
+
+/// What may be sent and shared: compiled is passed. What may not is in the `compile_fail` examples of the guards.
+#[test]
+fn auto_traits() {
+    fn both<T: Send + Sync>() {}
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    fn unwind<T: UnwindSafe + RefUnwindSafe>() {}
+    both::<Mutex<Cell<u8>>>();
+    both::<RwLock<u8>>();
+    both::<OnceCell<u8>>();
+    both::<(Barrier, Cond, Once, Permit, Semaphore, WaitGroup)>();
+    // Sent only:
+    send::<MutexGuard<'_, Cell<u8>>>();
+    send::<RwLockWriteGuard<'_, Cell<u8>>>();
+    // Shared only:
+    sync::<MutexGuard<'_, SyncButNotSend<'_, u8>>>();
+    sync::<RwLockWriteGuard<'_, SyncButNotSend<'_, u8>>>();
+    // A read guard is like a `&T`: `T: Sync` gives it both.
+    both::<RwLockReadGuard<'_, SyncButNotSend<'_, u8>>>();
+    unwind::<(Barrier, Cond, Once, Semaphore, WaitGroup)>();
+}

@@ -1,0 +1,133 @@
+//! One-time work: 161 to 167.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use goby::chan;
+use goby::context::ContextError;
+use goby::sync::{Once, OnceCell, once_func, once_value};
+use goby::{Context, go, scope, yield_now};
+
+use super::{canceled, panic_text};
+use crate::support::with_workers;
+
+#[test]
+fn s161_once() {
+    with_workers(|| {
+        let (once, counter) = (Once::new(), AtomicU32::new(0));
+        scope(|s| {
+            for _ in 0..10 {
+                s.go(|| {
+                    once.call_once(|| {
+                        yield_now(); // The others come and wait.
+                        counter.fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert_eq!(counter.load(Ordering::Relaxed), 1);
+                });
+            }
+        });
+        assert_eq!(counter.into_inner(), 1);
+    });
+}
+
+#[test]
+fn s163_once_func_and_value() {
+    with_workers(|| {
+        let calls = Arc::new(AtomicU32::new(0));
+        let count = || {
+            let calls = calls.clone();
+            move || calls.fetch_add(1, Ordering::Relaxed) + 1
+        };
+        let counted = count();
+        let func = once_func(move || _ = counted());
+        (0..10).for_each(|_| func());
+        func.clone()();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+
+        calls.store(0, Ordering::Relaxed);
+        let value = once_value(count());
+        assert_eq!([(); 10].map(|()| value()), [1; 10]);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+
+        calls.store(0, Ordering::Relaxed);
+        let counted = count();
+        let values = once_value(move || (counted(), 2));
+        assert_eq!([(); 10].map(|()| values()), [(1, 2); 10]);
+        let elsewhere = values.clone();
+        assert_eq!(go(elsewhere).join().unwrap(), (1, 2));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// Preamble 5: after a panic it counts as not done. 167: the first call unwinds with the function's own panic.
+#[test]
+fn s167_a_panic_counts_as_not_done() {
+    with_workers(|| {
+        let (once, cell) = (Once::new(), OnceCell::new());
+        assert_eq!(panic_text(|| once.call_once(|| panic!("first"))), "first");
+        assert_eq!(panic_text(|| _ = cell.get_or_init(|| -> u8 { panic!("second") })), "second");
+        assert!(!once.is_completed());
+        assert_eq!(cell.get(), None);
+        let mut ran = false;
+        once.call_once(|| ran = true);
+        assert!(ran);
+        assert_eq!(cell.get_or_init(|| 3), &3);
+
+        let tries = Arc::new(AtomicU32::new(0));
+        let value = once_value({
+            let tries = tries.clone();
+            move || match tries.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("not yet"),
+                n => n,
+            }
+        });
+        assert_eq!(panic_text(|| _ = value()), "not yet");
+        assert_eq!((value(), value()), (1, 1));
+    });
+}
+
+/// Those who wait for a function that panics do not hang: one of them runs its own.
+#[test]
+fn a_panic_lets_a_waiting_caller_run() {
+    with_workers(|| {
+        let (once, ran) = (Once::new(), AtomicU32::new(0));
+        let (begun, begins) = chan::bounded::<()>(1);
+        scope(|s| {
+            let first = s.go(|| {
+                let panics = || {
+                    once.call_once(|| {
+                        begun.send(()).unwrap();
+                        (0..10).for_each(|_| yield_now());
+                        panic!("in the first call");
+                    });
+                };
+                panic_text(panics)
+            });
+            begins.recv().unwrap();
+            for _ in 0..4 {
+                s.go(|| once.call_once(|| _ = ran.fetch_add(1, Ordering::Relaxed)));
+            }
+            assert_eq!(first.join().unwrap(), "in the first call");
+        });
+        assert_eq!(ran.into_inner(), 1);
+    });
+}
+
+#[test]
+fn once_with_context() {
+    with_workers(|| {
+        let once = Once::new();
+        assert_eq!(once.call_once_ctx(&canceled(), || ()), Err(ContextError::Canceled));
+        assert!(!once.is_completed());
+        let (ctx, cancel) = Context::background().with_cancel();
+        once.call_once(|| {
+            scope(|s| {
+                let other = s.go(|| once.call_once_ctx(&ctx, || ()));
+                yield_now();
+                cancel.cancel();
+                assert_eq!(other.join().unwrap(), Err(ContextError::Canceled));
+            });
+        });
+        assert_eq!(once.call_once_ctx(&ctx, || ()), Ok(()));
+    });
+}

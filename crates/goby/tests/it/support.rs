@@ -1,0 +1,273 @@
+//! What all tests share: runtimes of several sizes with a leak check, bounded polling, a watchdog, and *actors*, which run
+//! the same body as a goroutine, on a plain OS thread, inside `block_on`, or as a spawned future.
+
+use std::future::Future;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goby::chan::{Receiver, RecvError, SendError, Sender};
+use goby::{JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
+use parking_lot::RwLock;
+
+/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
+pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
+    with_workers_leaving(0, test);
+}
+
+/// Like [`with_workers`], for tests of waits without an end: exactly `parked` goroutines are still there afterwards.
+pub(crate) fn with_workers_leaving(parked: usize, test: impl Fn() + Send + Sync) {
+    for workers in [1, 2, 4] {
+        on_workers(workers, parked, &test);
+    }
+}
+
+/// Runs `test` on one runtime with `workers` workers.
+pub(crate) fn on_workers(workers: usize, parked: usize, test: impl Fn() + Send + Sync) {
+    let _watchdog = Watchdog::start(workers);
+    let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
+    runtime.run(|| {
+        let start = num_goroutines();
+        test();
+        wait_until("the goroutines of the test to end", || num_goroutines() <= start + parked);
+        assert_eq!(num_goroutines(), start + parked, "goroutines left, {workers} workers");
+    });
+}
+
+/// Whether the tests run at full size.
+pub(crate) fn slow() -> bool {
+    std::env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1")
+}
+
+/// `full` with `RUN_SLOW_TESTS=1`, `quick` otherwise.
+pub(crate) fn size(quick: usize, full: usize) -> usize {
+    if slow() { full } else { quick }
+}
+
+/// The size of a quick run where a debug build takes many times as long.
+pub(crate) fn debug_or_release(debug: usize, release: usize) -> usize {
+    if cfg!(debug_assertions) { debug } else { release }
+}
+
+/// The channel capacities that "for every capacity" means: 0 to 19, or 0 to 199 at full size, as in Go's own tests.
+pub(crate) fn capacities() -> std::ops::Range<usize> {
+    0..size(20, 200)
+}
+
+/// Polls until `condition` holds, giving way to others in between. For what no channel can tell, such as a count.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    for round in 0u32.. {
+        if condition() {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        if round < 100 {
+            goby::yield_now();
+        } else {
+            pause(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Parks the calling goroutine or thread for at least `time`: the minimum of a negative check ("after 1 ms still blocked").
+pub(crate) fn pause(time: Duration) {
+    goby_runtime::sleep_until(goby_runtime::now() + time);
+}
+
+/// One millisecond: the minimum that Go's tests use for "still blocked".
+pub(crate) const MOMENT: Duration = Duration::from_millis(1);
+
+/// What runs an actor's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A goroutine that calls `send` and `recv`.
+    Goroutine,
+    /// A plain OS thread that calls `send` and `recv`.
+    Thread,
+    /// A goroutine that awaits `send_async` and `recv_async` in `block_on`.
+    BlockOn,
+    /// A spawned future that awaits `send_async` and `recv_async`.
+    Task,
+}
+
+pub(crate) const KINDS: [Kind; 4] = [Kind::Goroutine, Kind::Thread, Kind::BlockOn, Kind::Task];
+
+impl Kind {
+    pub(crate) async fn send<T>(self, tx: &Sender<T>, value: T) -> Result<(), SendError<T>> {
+        match self {
+            Kind::Goroutine | Kind::Thread => tx.send(value),
+            Kind::BlockOn | Kind::Task => tx.send_async(value).await,
+        }
+    }
+
+    pub(crate) async fn recv<T>(self, rx: &Receiver<T>) -> Result<T, RecvError> {
+        match self {
+            Kind::Goroutine | Kind::Thread => rx.recv(),
+            Kind::BlockOn | Kind::Task => rx.recv_async().await,
+        }
+    }
+}
+
+/// A running actor: body and kind are given to [`actor`].
+pub(crate) enum Actor<T> {
+    Goroutine(JoinHandle<T>),
+    Thread(thread::JoinHandle<T>),
+    Task(Task<T>),
+}
+
+/// Starts `body` as an actor of `kind`. The body is written once, as a future whose only waits are those of [`Kind`].
+pub(crate) fn actor<T, F>(kind: Kind, body: impl FnOnce(Kind) -> F + Send + 'static) -> Actor<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    match kind {
+        Kind::Goroutine => Actor::Goroutine(go(move || run_blocking(body(kind)))),
+        Kind::Thread => Actor::Thread(thread::spawn(move || run_blocking(body(kind)))),
+        Kind::BlockOn => Actor::Goroutine(go(move || block_on(body(kind)))),
+        Kind::Task => Actor::Task(spawn(body(kind))),
+    }
+}
+
+impl<T: Send> Actor<T> {
+    /// Waits for the actor's value without blocking a worker; re-raises its panic.
+    pub(crate) fn join(self) -> T {
+        match self {
+            Actor::Goroutine(handle) => handle.join(),
+            Actor::Thread(handle) => blocking(|| handle.join()),
+            Actor::Task(task) => task.join(),
+        }
+        .unwrap_or_else(|payload| resume_unwind(payload))
+    }
+}
+
+/// Runs a future that blocks where others would return `Pending`.
+fn run_blocking<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("a blocking body has no pending wait"),
+    }
+}
+
+/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure with a name. The time can be
+/// set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
+struct Watchdog {
+    /// Dropped when the test ends, which ends the watching thread.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(workers: usize) -> Self {
+        let (alive, ended) = mpsc::channel::<()>();
+        let test = thread::current().name().unwrap_or("unnamed").to_owned();
+        let limit = std::env::var("GOBY_TEST_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
+        let limit = Duration::from_secs(limit.unwrap_or(if slow() { 1200 } else { 150 }));
+        thread::spawn(move || {
+            if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("watchdog: {test} with {workers} workers has not ended after {limit:?}");
+                std::process::abort();
+            }
+        });
+        Watchdog { _alive: alive }
+    }
+}
+
+/// Lets two threads act on the same thing at the same moment, `rounds` times: `ours` in the calling goroutine and `theirs` on
+/// a plain thread, which wait for each other in a spin, not in the scheduler. `setup` makes the thing of a round, and `check`
+/// gets it back with what both made of it.
+pub(crate) fn race<S, A, B>(
+    rounds: usize,
+    setup: impl Fn(usize) -> S,
+    ours: impl Fn(&S) -> A,
+    theirs: impl Fn(&S) -> B + Send + Sync,
+    check: impl Fn(S, A, B),
+) where
+    S: Send + Sync,
+    B: Send,
+{
+    let (thing, result) = (RwLock::new(None::<S>), parking_lot::Mutex::new(None));
+    let (there, go, ended) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let spin_until = |count: &AtomicUsize, goal: usize| {
+        for spins in 1u32.. {
+            if count.load(Ordering::Acquire) >= goal {
+                return;
+            }
+            // The other may need this processor.
+            if spins.is_multiple_of(1000) { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    /// Lets the other go on when this one panics, into a panic of its own.
+    struct Stop<'a>(&'a [&'a AtomicUsize]);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|count| count.store(usize::MAX, Ordering::Release));
+        }
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _stop = Stop(&[&there, &go, &ended]);
+            for round in 1..=rounds {
+                spin_until(&ended, 2 * round - 1);
+                {
+                    let thing = thing.read();
+                    let thing = thing.as_ref().unwrap();
+                    there.store(round, Ordering::Release);
+                    spin_until(&go, round);
+                    dither();
+                    *result.lock() = Some(theirs(thing));
+                }
+                ended.store(2 * round, Ordering::Release);
+            }
+        });
+        let stop = Stop(&[&there, &go, &ended]);
+        for round in 1..=rounds {
+            *thing.write() = Some(setup(round));
+            ended.store(2 * round - 1, Ordering::Release);
+            let ours = {
+                let thing = thing.read();
+                spin_until(&there, round);
+                go.store(round, Ordering::Release);
+                dither();
+                ours(thing.as_ref().unwrap())
+            };
+            spin_until(&ended, 2 * round);
+            let theirs = result.lock().take().unwrap();
+            check(thing.write().take().unwrap(), ours, theirs);
+        }
+        std::mem::forget(stop);
+    });
+}
+
+/// Passes a random time, most often some ten nanoseconds, sometimes a few microseconds.
+pub(crate) fn dither() {
+    let most = [8, 64, 512][goby_runtime::random() as usize % 3];
+    (0..goby_runtime::random() % most).for_each(|_| std::hint::spin_loop());
+}
+
+/// Runs the test named `test` again, alone in a child process, and checks that it passes there. Returns whether this process
+/// is that child, which then does the work.
+pub(crate) fn rerun_alone(test: &str) -> bool {
+    const CHILD: &str = "GOBY_TEST_CHILD";
+    if std::env::var(CHILD).is_ok_and(|child| child == test) {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
+    assert!(stdout.contains("1 passed"), "the child did not run {test}");
+    false
+}

@@ -1,0 +1,53 @@
+//! Graceful shutdown: at Ctrl-C the server takes no new connections, finishes what it has begun, and ends.
+//!
+//!     cargo run -p goby-examples --bin graceful_shutdown [ADDR]
+//!
+//! In Go:
+//!
+//! ```go
+//! func main() {
+//!     ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+//!     defer stop()
+//!     server := &http.Server{Addr: "127.0.0.1:8080", Handler: http.HandlerFunc(handle)}
+//!     go server.ListenAndServe()
+//!     <-ctx.Done()
+//!     server.Shutdown(context.Background())
+//! }
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use goby::{Context, time};
+use goby_http::{Request, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+fn main() -> io::Result<()> {
+    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let server = Server::bind(&*addr)?;
+    println!("listening on http://{}", server.local_addr());
+
+    // Signals come to a plain thread. Contexts and channels work from there as well.
+    let (ctx, interrupt) = Context::background().with_cancel();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            println!("interrupted: no new connections");
+            interrupt.cancel();
+        }
+    });
+
+    let requests = AtomicU32::new(0);
+    server.serve_ctx(&ctx, move |_: Request| {
+        let n = 1 + requests.fetch_add(1, Ordering::Relaxed);
+        println!("request {n} begins");
+        time::sleep(Duration::from_secs(1));
+        println!("request {n} ends");
+        format!("request {n} took its time\n")
+    })?;
+    println!("bye");
+    Ok(())
+}

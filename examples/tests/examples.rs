@@ -1,0 +1,169 @@
+//! Runs every example as its user would, and checks what it prints or answers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// Runs a program to its end; its standard output.
+fn output(program: &str) -> String {
+    let done = Command::new(program).output().expect("cargo has built it");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{program}: {}\n{stderr}", done.status);
+    assert_eq!(stderr, "", "{program} has nothing to complain about");
+    String::from_utf8(done.stdout).expect("it prints UTF-8")
+}
+
+/// A server in a process of its own, on a port of the system's choice.
+struct Server {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    addr: String,
+}
+
+impl Server {
+    fn start(program: &str) -> Server {
+        let mut process =
+            Command::new(program).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("cargo has built it");
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("it prints where it listens");
+        let addr = line.trim().rsplit([' ', '/']).next().expect("split gives something").to_owned();
+        assert!(addr.starts_with("127.0.0.1:"), "{line:?} ends with an address");
+        Server { process, stdout, addr }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.addr).expect("it listens");
+        // So that a missing answer fails the test instead of holding it.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
+        stream
+    }
+
+    /// Sends the request for a page, and leaves the answer to be read.
+    fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect();
+        let addr = &self.addr;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").expect("it reads");
+        stream
+    }
+
+    fn interrupt(&self) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("there is a kill");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The whole answer of a server that closes the connection after it.
+fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers in UTF-8");
+    answer
+}
+
+#[test]
+fn worker_pool() {
+    assert_eq!(output(env!("CARGO_BIN_EXE_worker_pool")), "sum of squares: 285\n");
+}
+
+#[test]
+fn worker_pool_by_hand() {
+    assert_eq!(output(env!("CARGO_BIN_EXE_worker_pool_by_hand")), "sum of squares: 285\n");
+}
+
+#[test]
+fn fan_out_fan_in() {
+    assert_eq!(output(env!("CARGO_BIN_EXE_fan_out_fan_in")), "below 10000, 6171 takes the most steps: 261\n");
+}
+
+#[test]
+fn timeout() {
+    assert_eq!(output(env!("CARGO_BIN_EXE_timeout")), "/quick: Hello, World!\n/slow: nothing within 100ms\n");
+}
+
+#[test]
+fn rate_limit() {
+    let printed = output(env!("CARGO_BIN_EXE_rate_limit"));
+    let mut lines = printed.lines();
+    assert!(lines.by_ref().take(10).enumerate().all(|(i, line)| line == format!("page {i}: 200 OK")), "{printed}");
+    let last = lines.next().unwrap_or_default();
+    let ms: u64 = last
+        .strip_prefix("10 pages in ")
+        .and_then(|rest| rest.strip_suffix(" ms"))
+        .and_then(|ms| ms.parse().ok())
+        .expect(&printed);
+    // Five at once, then one each 20 ms.
+    assert!(ms >= 99, "{printed}");
+}
+
+#[test]
+fn prime_sieve() {
+    let primes = "2 3 5 7 11 13 17 19 23 29 31 37 41 43 47 53 59 61 67 71 73 79 83 89 97";
+    assert_eq!(output(env!("CARGO_BIN_EXE_prime_sieve")).lines().collect::<Vec<_>>().join(" "), primes);
+}
+
+#[test]
+fn pingpong() {
+    let hits = "ping 1\npong 2\nping 3\npong 4\nping 5\npong 6\nping 7\npong 8\nping 9\npong 10\n";
+    assert_eq!(output(env!("CARGO_BIN_EXE_pingpong")), hits);
+}
+
+#[test]
+fn http_server() {
+    let server = Server::start(env!("CARGO_BIN_EXE_http_server"));
+    // Asked first, answered last: a slow page holds up nobody.
+    let slow = server.ask("/sleep/300");
+    let hello = answer(server.ask("/hello/gopher"));
+    assert!(hello.starts_with("HTTP/1.1 200 OK\r\n") && hello.ends_with("\r\n\r\nHello, gopher!\n"), "{hello}");
+    let missing = answer(server.ask("/nothing"));
+    assert!(missing.starts_with("HTTP/1.1 404 Not Found\r\n"), "{missing}");
+    let slow = answer(slow);
+    assert!(slow.ends_with("\r\n\r\nslept 300 ms\n"), "{slow}");
+}
+
+#[test]
+fn chat_server() {
+    let server = Server::start(env!("CARGO_BIN_EXE_chat_server"));
+    let mut ann = BufReader::new(server.connect());
+    let mut bob = BufReader::new(server.connect());
+    let hears = |client: &mut BufReader<TcpStream>, expected: &str| {
+        let mut line = String::new();
+        client.read_line(&mut line).expect("the hub sends it");
+        assert_eq!(line, format!("{expected}\n"));
+    };
+    writeln!(ann.get_ref(), "ann").unwrap();
+    hears(&mut ann, "ann is here");
+    writeln!(bob.get_ref(), "bob").unwrap();
+    hears(&mut ann, "bob is here");
+    hears(&mut bob, "bob is here");
+    writeln!(bob.get_ref(), "hello").unwrap();
+    hears(&mut ann, "bob: hello");
+    hears(&mut bob, "bob: hello");
+    drop(bob);
+    hears(&mut ann, "bob has left");
+}
+
+#[test]
+fn graceful_shutdown() {
+    let mut server = Server::start(env!("CARGO_BIN_EXE_graceful_shutdown"));
+    let slow = server.ask("/");
+    let mut line = String::new();
+    server.stdout.read_line(&mut line).expect("it says what it does");
+    assert_eq!(line, "request 1 begins\n");
+    server.interrupt();
+    // The request that had begun is answered in full.
+    let slow = answer(slow);
+    assert!(slow.ends_with("\r\n\r\nrequest 1 took its time\n"), "{slow}");
+    let mut rest = String::new();
+    server.stdout.read_to_string(&mut rest).expect("it ends");
+    assert_eq!(rest, "interrupted: no new connections\nrequest 1 ends\nbye\n");
+    assert!(server.process.wait().expect("it is ours").success());
+}
