@@ -1,16 +1,36 @@
 //! Worker pools.
+//!
+//! Nobody waits who need not. Of a pool's goroutines one *leads*: it waits for the next job. When it gets one it first
+//! appoints another to lead, then works, and goes on with what jobs there are; when there are none it leads again if
+//! nobody does, and else it is idle. An idle goroutine of a fixed pool ends; that of an elastic pool rests for a while,
+//! and the last to rest is the first to be appointed, so that those who are too many get their rest and end.
+//!
+//! The new leader is a fresh goroutine, unless somebody rests. Fresh ones can be stolen: so a pool that was idle spreads
+//! over the workers of the runtime when jobs come, and with jobs of 100 µs two workers do twice as many as one. With
+//! goroutines that all park for jobs, and so are pinned where the pool was started, it was as often 1.0 times as many.
+//! Where jobs are there without waiting nobody is appointed, and the path from job to job takes no lock of the pool.
 
+use std::mem;
+use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::output::Group;
-use crate::chan::Receiver;
+use parking_lot::Mutex;
+
+use super::output::{Group, Producer};
+use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
+use crate::select;
 
-/// Starts `n` goroutines that take jobs, and gives the receiver of their results, in the order in which they are done.
+/// Starts a pool that does jobs, up to `n` at a time, and gives the receiver of their results, in the order in which
+/// they are done.
 ///
 /// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is done, or when the
-/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. Each worker
-/// has room for one result that nobody has received yet.
+/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. There is room
+/// for `n` results that nobody has received yet.
+///
+/// A goroutine of the pool exists while there is a job for it, and one that waits for the next: idle, a pool of any size
+/// costs one parked goroutine.
 ///
 /// # Panics
 ///
@@ -60,12 +80,190 @@ where
     R: Send + 'static,
     F: Fn(J) -> R + Send + Sync + 'static,
 {
-    assert!(n > 0, "pattern: a pool without workers never gives a result");
-    let (producer, results) = Group::new(ctx).output(n);
-    let f = Arc::new(f);
-    for _ in 0..n {
-        let (producer, jobs, f) = (producer.clone(), jobs.clone(), f.clone());
-        goby_runtime::go(move || producer.run(&jobs, |job| f(job)));
+    start(ctx, jobs, n, Duration::ZERO, move |results, job| results.put(f(job)))
+}
+
+/// Starts a pool as [`worker_pool`] does, whose idle goroutines rest for `idle` before they end.
+///
+/// It begins with one goroutine, and grows while jobs come that nobody is free for, to `max` at most. Of those that are
+/// free the one that worked last is taken first, so the others get their rest and end. One always stays.
+///
+/// For jobs that leave something behind for the next one on their goroutine (a grown stack, say), or that come in bursts
+/// with pauses shorter than `idle`. A goroutine that rests stays on its OS thread; the fresh ones of [`worker_pool`] go
+/// where there is room, so that one is better for jobs that compute.
+///
+/// # Panics
+///
+/// As [`worker_pool`].
+///
+/// ```
+/// use goby::{Context, pattern};
+/// use std::time::Duration;
+///
+/// let (ctx, _cancel) = Context::background().with_cancel();
+/// let jobs = pattern::source(&ctx, 1..=100);
+/// let results = pattern::elastic_pool(&ctx, jobs, 1000, Duration::from_secs(1), |job: u32| job * 2);
+/// assert_eq!(results.iter().sum::<u32>(), 10_100);
+/// ```
+///
+/// In Go, for goroutines that may all wait at a time:
+///
+/// ```go
+/// var work func(job func())
+/// work = func(job func()) {
+///     defer func() { <-slots }()
+///     for timer := time.NewTimer(idle); ; timer.Reset(idle) {
+///         job()
+///         select {
+///         case job = <-jobs: // unbuffered
+///         case <-timer.C:
+///             return
+///         case <-ctx.Done():
+///             return
+///         }
+///     }
+/// }
+/// submit := func(job func()) {
+///     select {
+///     case jobs <- job: // one is free
+///     case slots <- struct{}{}: // make(chan struct{}, max)
+///         go work(job)
+///     case <-ctx.Done():
+///     }
+/// }
+/// ```
+#[track_caller]
+pub fn elastic_pool<J, R, F>(ctx: &Context, jobs: Receiver<J>, max: usize, idle: Duration, f: F) -> Receiver<R>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    F: Fn(J) -> R + Send + Sync + 'static,
+{
+    start(ctx, jobs, max, idle, move |results, job| results.put(f(job)))
+}
+
+/// Starts a pool. `work` does a job and puts what comes of it; it tells whether there is a point in going on.
+#[track_caller]
+pub(super) fn start<J, R, W>(ctx: &Context, jobs: Receiver<J>, max: usize, idle: Duration, work: W) -> Receiver<R>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    W: Fn(&Producer<R>, J) -> bool + Send + Sync + 'static,
+{
+    assert!(max > 0, "pattern: a pool without workers never gives a result");
+    let (results, receiver) = Group::new(ctx).output(max);
+    let crew = Crew { n: 1, led: true, resting: vec![], rests: 0 };
+    let pool = Pool { jobs, results, work, max, idle, started_at: Location::caller(), crew: Mutex::new(crew) };
+    Arc::new(pool).start_leader();
+    receiver
+}
+
+/// What the goroutines of a pool share. The last of them drops it, and so closes the results.
+struct Pool<J, R, W> {
+    jobs: Receiver<J>,
+    results: Producer<R>,
+    work: W,
+    max: usize,
+    /// How long an idle goroutine rests.
+    idle: Duration,
+    started_at: &'static Location<'static>,
+    /// Locked for a few instructions, never across a switch.
+    crew: Mutex<Crew>,
+}
+
+/// The goroutines of a pool.
+struct Crew {
+    n: usize,
+    /// Whether one leads, or is appointed to.
+    led: bool,
+    /// Those who rest, by the number of the rest and what appoints them; who rests longest is first.
+    resting: Vec<(u64, Sender<Appointed>)>,
+    /// How many rests there have been.
+    rests: u64,
+}
+
+/// Sent to one who rests and is to lead.
+#[derive(Debug)]
+struct Appointed;
+
+impl<J, R, W> Pool<J, R, W>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    W: Fn(&Producer<R>, J) -> bool + Send + Sync + 'static,
+{
+    fn start_leader(self: Arc<Self>) {
+        goby_runtime::go_at(self.started_at, move || self.results.guard(|| self.run()));
     }
-    results
+
+    /// A goroutine of the pool. It leads to begin with.
+    fn run(self: &Arc<Self>) {
+        while let Some(job) = self.results.next(&self.jobs) {
+            self.appoint();
+            let mut job = Some(job);
+            while let Some(begun) = job {
+                if !(self.work)(&self.results, begun) {
+                    return; // As all will: the context is done, or nobody receives.
+                }
+                job = self.results.try_next(&self.jobs);
+            }
+            if !self.is_to_lead() {
+                return;
+            }
+        }
+        // The jobs are over. Whoever works now will lead next and see it too; those who rest are sent home.
+        let resting = {
+            let mut crew = self.crew.lock();
+            crew.led = false;
+            mem::take(&mut crew.resting)
+        };
+        drop(resting);
+    }
+
+    /// The leader has got a job: another is to wait for the next one, if there is one left.
+    fn appoint(self: &Arc<Self>) {
+        let mut crew = self.crew.lock();
+        if let Some((_, next)) = crew.resting.pop() {
+            drop(crew);
+            next.try_send(Appointed).expect("who was in the list receives");
+        } else if crew.n < self.max {
+            crew.n += 1;
+            drop(crew);
+            self.clone().start_leader();
+        } else {
+            crew.led = false;
+        }
+    }
+
+    /// One has no job any more. Tells whether it is to lead, after a rest or at once, or to end.
+    fn is_to_lead(&self) -> bool {
+        let mut crew = self.crew.lock();
+        if !crew.led {
+            crew.led = true;
+            return true;
+        }
+        if self.idle.is_zero() {
+            crew.n -= 1;
+            return false;
+        }
+        let (appoint, appointed) = chan::bounded(1);
+        crew.rests += 1;
+        let rest = crew.rests;
+        crew.resting.push((rest, appoint));
+        drop(crew);
+        select! {
+            recv(appointed) -> leads => return leads.is_ok(),
+            recv(self.results.ctx().done()) -> _ => {}
+            default(self.idle) => {}
+        }
+        let mut crew = self.crew.lock();
+        if let Some(index) = crew.resting.iter().position(|(other, _)| *other == rest) {
+            crew.resting.remove(index);
+            crew.n -= 1;
+            return false;
+        }
+        drop(crew);
+        // Taken out of the list at this moment: to be appointed, or sent home.
+        appointed.recv().is_ok()
+    }
 }
