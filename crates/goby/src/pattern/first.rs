@@ -19,7 +19,7 @@ use crate::select;
 ///
 /// # Errors
 ///
-/// If `ctx` is done before.
+/// If `ctx` is done before; if it is already, no task is begun.
 ///
 /// # Panics
 ///
@@ -58,7 +58,7 @@ where
     F: FnOnce(&Context) -> R + Send + 'static,
 {
     let (ctx, _cancel) = ctx.with_cancel();
-    let results = start(&ctx, tasks);
+    let results = start(&ctx, tasks)?;
     next(&ctx, &results).map(|result| result.expect("pattern: the first of no tasks never comes"))
 }
 
@@ -111,7 +111,7 @@ where
     F: FnOnce(&Context) -> Result<R, E> + Send + 'static,
 {
     let (ctx, _cancel) = ctx.with_cancel();
-    let results = start(&ctx, tasks);
+    let results = start(&ctx, tasks).map_err(FirstError::Context)?;
     let mut errors = vec![];
     loop {
         match next(&ctx, &results).map_err(FirstError::Context)? {
@@ -125,13 +125,16 @@ where
 /// How a task ends.
 type Ending<R> = std::thread::Result<R>;
 
-/// Starts the tasks. Their endings come through a rendezvous, so that none is lost: one that nobody takes comes back.
+/// Starts the tasks, unless `ctx` is done. Their endings come through a rendezvous, so that none is lost: one that nobody takes comes back.
 #[track_caller]
-fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Receiver<Ending<R>>
+fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<Receiver<Ending<R>>, ContextError>
 where
     R: Send + 'static,
     F: FnOnce(&Context) -> R + Send + 'static,
 {
+    if let Some(error) = ctx.err() {
+        return Err(error);
+    }
     let (tx, endings) = chan::bounded(0);
     for task in tasks {
         let (ctx, tx) = (ctx.clone(), tx.clone());
@@ -143,7 +146,7 @@ where
             }
         });
     }
-    endings
+    Ok(endings)
 }
 
 /// The next ending; `None` when all have ended.

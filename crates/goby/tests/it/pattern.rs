@@ -1,5 +1,11 @@
-//! Worker pools, fan-out and fan-in. That every goroutine ends is checked after each test by `with_workers`: a test that
+//! Worker pools, fan-out and fan-in; the other patterns in files of their own. That every goroutine ends is checked after each test by `with_workers`: a test that
 //! returns while one is still parked fails there.
+
+mod elastic;
+mod first;
+mod map;
+mod pipeline;
+mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use goby::chan::{self, Receiver, Sender, TryRecvError};
 use goby::pattern::{fan_in, fan_out, worker_pool};
 use goby::sync::{Barrier, Mutex};
-use goby::{Context, go, select};
+use goby::{Context, go, num_goroutines, select};
 
 use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 
@@ -154,6 +160,28 @@ fn pool_ends_when_nobody_receives_any_more() {
         drop(results);
         assert!(second.recv().is_ok(), "one receiver is left");
         drop(second);
+    });
+}
+
+/// A pool without jobs is one goroutine, before and after it had as many as it may.
+#[test]
+fn pool_of_idle_workers_is_one_goroutine() {
+    with_workers(|| {
+        let (tx, jobs) = silence();
+        let before = num_goroutines();
+        let barrier = Arc::new(Barrier::new(10));
+        let results = worker_pool(&Context::background(), jobs, 10, {
+            let barrier = barrier.clone();
+            move |job| {
+                barrier.wait();
+                job
+            }
+        });
+        for round in 0..3 {
+            wait_until("all but the leader to end", || num_goroutines() == before + 1);
+            (0..10).for_each(|i| tx.send(10 * round + i).unwrap());
+            assert_eq!(results.iter().take(10).count(), 10);
+        }
     });
 }
 
