@@ -15,10 +15,7 @@ use crate::support::{wait_until, with_workers};
 type Task<R> = Box<dyn FnOnce(&Context) -> R + Send>;
 
 /// A task that ends with its context only.
-fn patient<R: 'static>(result: R) -> Task<R>
-where
-    R: Send,
-{
+fn patient<R: Send + 'static>(result: R) -> Task<R> {
     Box::new(move |ctx| {
         assert!(ctx.done().recv().is_err());
         result
