@@ -1,5 +1,6 @@
 //! Elastic pools.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,17 +11,32 @@ use goby::sync::Barrier;
 use goby::{Context, num_goroutines};
 
 use super::{numbers, panic_text, silence, sorted};
-use crate::support::{size, wait_until, with_workers};
+use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(1000);
+
+/// Makes workers whose jobs below `n` wait for each other, so that `n` workers are needed.
+fn together(n: usize) -> impl Fn() -> Box<dyn FnMut(usize) -> usize> + Send + Sync {
+    let barrier = Arc::new(Barrier::new(n));
+    move || {
+        let barrier = barrier.clone();
+        Box::new(move |job| {
+            assert_ne!(job, usize::MAX, "a bad job");
+            if job < n {
+                barrier.wait();
+            }
+            job
+        })
+    }
+}
 
 #[test]
 fn elastic_pool_does_every_job_once_and_closes() {
     with_workers(|| {
         for (max, idle) in [(1, LONG), (3, LONG), (8, Duration::from_micros(1)), (8, Duration::ZERO)] {
             let n = size(200, 20_000);
-            let results = elastic_pool(&Context::background(), numbers(n), max, idle, |job| job);
+            let results = elastic_pool(&Context::background(), numbers(n), max, idle, || |job| job);
             assert_eq!(sorted(&results), (1..=n).collect::<Vec<_>>(), "at most {max}, idle {idle:?}");
         }
     });
@@ -35,11 +51,14 @@ fn elastic_pool_grows_with_its_load_to_its_maximum() {
         let before = num_goroutines();
         let results = elastic_pool(&Context::background(), jobs, 4, LONG, {
             let (active, most) = (active.clone(), most.clone());
-            move |job| {
-                most.fetch_max(active.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-                assert!(gate.recv().is_err(), "nothing is sent");
-                active.fetch_sub(1, Ordering::Relaxed);
-                job
+            move || {
+                let (active, most, gate) = (active.clone(), most.clone(), gate.clone());
+                move |job| {
+                    most.fetch_max(active.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    assert!(gate.recv().is_err(), "nothing is sent");
+                    active.fetch_sub(1, Ordering::Relaxed);
+                    job
+                }
             }
         });
         for n in 1..=4 {
@@ -60,12 +79,8 @@ fn elastic_pool_grows_with_its_load_to_its_maximum() {
 fn elastic_pool_shrinks_to_one_when_idle_and_grows_again() {
     with_workers(|| {
         let (tx, jobs) = silence();
-        let barrier = Arc::new(Barrier::new(8));
         let before = num_goroutines();
-        let results = elastic_pool(&Context::background(), jobs, 8, Duration::from_millis(5), move |job| {
-            barrier.wait();
-            job
-        });
+        let results = elastic_pool(&Context::background(), jobs, 8, Duration::from_millis(5), together(8));
         for _ in 0..2 {
             (0..8).for_each(|n| tx.send(n).unwrap());
             assert_eq!(results.iter().take(8).count(), 8);
@@ -79,14 +94,8 @@ fn elastic_pool_shrinks_to_one_when_idle_and_grows_again() {
 fn elastic_pool_shrinks_under_a_small_load() {
     with_workers(|| {
         let (tx, jobs) = silence();
-        let barrier = Arc::new(Barrier::new(8));
         let before = num_goroutines();
-        let results = elastic_pool(&Context::background(), jobs, 8, Duration::from_millis(20), move |job| {
-            if job < 8 {
-                barrier.wait();
-            }
-            job
-        });
+        let results = elastic_pool(&Context::background(), jobs, 8, Duration::from_millis(20), together(8));
         (0..8).for_each(|n| tx.send(n).unwrap());
         assert_eq!(results.iter().take(8).count(), 8);
         wait_until("all but those at work to end", || {
@@ -102,11 +111,7 @@ fn elastic_pool_ends_while_its_workers_rest() {
     with_workers(|| {
         let rest = |ctx: &Context| {
             let (tx, jobs) = silence();
-            let barrier = Arc::new(Barrier::new(4));
-            let results = elastic_pool(ctx, jobs, 4, LONG, move |job| {
-                barrier.wait();
-                job
-            });
+            let results = elastic_pool(ctx, jobs, 4, LONG, together(4));
             (0..4).for_each(|n| tx.send(n).unwrap());
             assert_eq!(results.iter().take(4).count(), 4);
             (tx, results)
@@ -131,19 +136,59 @@ fn elastic_pool_ends_while_its_workers_rest() {
 fn elastic_pool_hands_a_panic_to_the_receiver_while_others_rest() {
     with_workers(|| {
         let (tx, jobs) = silence();
-        let barrier = Arc::new(Barrier::new(4));
-        let results = elastic_pool(&Context::background(), jobs, 4, LONG, move |job| {
-            assert_ne!(job, 4, "job {job} is a bad one");
-            barrier.wait();
-            job
-        });
+        let results = elastic_pool(&Context::background(), jobs, 4, LONG, together(4));
         (0..4).for_each(|n| tx.send(n).unwrap());
         assert_eq!(results.iter().take(4).count(), 4);
-        tx.send(4).unwrap();
-        assert!(panic_text(|| _ = results.recv()).contains("job 4 is a bad one"));
+        tx.send(usize::MAX).unwrap();
+        assert!(panic_text(|| _ = results.recv()).contains("a bad job"));
         assert!(
-            panic_text(|| drop(elastic_pool(&Context::background(), silence().1, 0, LONG, |v| v)))
+            panic_text(|| drop(elastic_pool(&Context::background(), silence().1, 0, LONG, || |v| v)))
                 .contains("without workers")
         );
+    });
+}
+
+/// A worker is made with its first job, keeps what it has, and takes it along when it ends.
+#[test]
+fn elastic_pool_keeps_what_its_workers_have() {
+    with_workers(|| {
+        let (tx, jobs) = silence();
+        let (made, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        struct Connection(Arc<AtomicUsize>);
+        impl Drop for Connection {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let results = elastic_pool(&Context::background(), jobs, 2, LONG, {
+            let (made, dropped) = (made.clone(), dropped.clone());
+            move || {
+                made.fetch_add(1, Ordering::Relaxed);
+                let connection = Rc::new(Connection(dropped.clone())); // It need not be `Send`.
+                let mut n_jobs = 0;
+                move |_| {
+                    n_jobs += 1;
+                    assert_eq!(Rc::strong_count(&connection), 1);
+                    n_jobs
+                }
+            }
+        });
+        pause(MOMENT);
+        assert_eq!(made.load(Ordering::Relaxed), 0, "there is no job yet");
+        let mut most = 0;
+        for job in 0..100 {
+            tx.send(job).unwrap();
+            most = most.max(results.recv().unwrap());
+        }
+        assert!((1..=2).contains(&made.load(Ordering::Relaxed)));
+        assert!(most >= 50, "the same worker does many jobs: {most}");
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        drop(tx);
+        assert!(results.recv().is_err());
+        assert_eq!(dropped.load(Ordering::Relaxed), made.load(Ordering::Relaxed));
+
+        let failing =
+            elastic_pool(&Context::background(), numbers(9), 2, LONG, || -> fn(usize) { panic!("no server") });
+        assert_eq!(panic_text(|| _ = failing.recv()), "no server");
     });
 }
