@@ -132,6 +132,31 @@ fn elastic_pool_ends_while_its_workers_rest() {
     });
 }
 
+/// Who works when the jobs close does not rest any more.
+#[test]
+fn elastic_pool_ends_with_its_last_job() {
+    with_workers(|| {
+        let (tx, jobs) = silence();
+        let (begun, begins) = chan::bounded(0);
+        let (open, gate) = chan::bounded::<()>(0);
+        let before = num_goroutines();
+        let results = elastic_pool(&Context::background(), jobs, 4, LONG, move || {
+            let (begun, gate) = (begun.clone(), gate.clone());
+            move |job| {
+                begun.send(()).unwrap();
+                assert!(gate.recv().is_err(), "nothing is sent");
+                job
+            }
+        });
+        (0..2).for_each(|n| tx.send(n).unwrap());
+        begins.iter().take(2).for_each(drop);
+        drop(tx);
+        wait_until("the leader to end", || num_goroutines() == before + 2);
+        drop(open);
+        assert_eq!(sorted(&results), [0, 1]);
+    });
+}
+
 #[test]
 fn elastic_pool_hands_a_panic_to_the_receiver_while_others_rest() {
     with_workers(|| {

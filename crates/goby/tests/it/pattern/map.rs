@@ -154,6 +154,43 @@ fn map_ends_with_the_first_error_in_order() {
     });
 }
 
+/// Nothing is begun behind a failure, also before its turn has come.
+#[test]
+fn map_begins_nothing_behind_a_failure() {
+    with_workers(|| {
+        for panics in [true, false] {
+            let begun = Arc::new(AtomicUsize::new(0));
+            let (open, gate) = chan::bounded::<()>(0);
+            let (tx, input) = silence();
+            let results = try_par_map(&Context::background(), input, 2, {
+                let begun = begun.clone();
+                move |_, v| {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    if v == 1 {
+                        assert!(gate.recv().is_err(), "nothing is sent");
+                        return Ok(v);
+                    }
+                    assert!(!panics, "value 2");
+                    Err(v)
+                }
+            });
+            // The third is taken when the second has failed, and the map then leaves its input.
+            (1..=3).for_each(|v| tx.send(v).unwrap());
+            wait_until("the map to leave its input", || tx.is_closed());
+            wait_until("both to begin", || begun.load(Ordering::Relaxed) == 2);
+            pause(MOMENT);
+            assert_eq!((begun.load(Ordering::Relaxed), results.try_recv()), (2, Err(TryRecvError::Empty)));
+            drop(open);
+            assert_eq!(results.recv(), Ok(Ok(1)));
+            if panics {
+                assert_eq!(panic_text(|| _ = results.recv()), "value 2");
+            } else {
+                assert_eq!(results.iter().collect::<Vec<_>>(), [Err(2)]);
+            }
+        }
+    });
+}
+
 /// Those behind the error learn that they work in vain; those before it do not.
 #[test]
 fn map_cancels_what_is_behind_an_error() {
