@@ -22,6 +22,8 @@
 //!   goes on with it where it would otherwise have seen the end.
 //!
 //! What was begun when the context got done is finished, but its result is dropped. Nothing new is begun then.
+//!
+//! To keep a stage to a rate, call [`Limiter::wait`](crate::rate::Limiter::wait) in its function.
 
 mod first;
 mod source;

@@ -14,7 +14,7 @@ use crate::sync::{FirstPanic, WaitGroup};
 /// instead, see [`par_map`](super::par_map).
 ///
 /// A task that was begun is finished, also when the context gets done; callbacks that have not begun then are dropped.
-/// When the stream is dropped nothing is: tasks and callbacks go on to their end.
+/// Dropping the stream stops nothing: tasks and callbacks go on to their end.
 ///
 /// ```
 /// use goby::sync::Mutex;
