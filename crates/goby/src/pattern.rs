@@ -28,6 +28,7 @@
 mod first;
 mod source;
 
+mod elastic;
 mod pool;
 
 mod fan;
@@ -40,11 +41,12 @@ mod stream;
 mod order;
 mod output;
 
+pub use elastic::elastic_pool;
 pub use fan::{fan_in, fan_out};
 pub use first::{FirstError, first, first_ok};
 pub use map::{par_map, try_par_map};
 pub use pipeline::Pipeline;
-pub use pool::{elastic_pool, worker_pool};
+pub use pool::worker_pool;
 pub use source::source;
 pub use stream::Stream;
 pub use timed::{batch, debounce};

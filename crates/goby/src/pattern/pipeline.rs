@@ -135,14 +135,9 @@ impl<T: Send + 'static> Pipeline<T> {
         I::Item: Send + 'static,
         F: Fn(T) -> I + Send + Sync + 'static,
     {
-        let output = pool::start(
-            &self.ctx,
-            self.output,
-            n,
-            Duration::ZERO,
-            || (),
-            move |(), out, value| f(value).into_iter().all(|item| out.put(item) && !out.ctx().is_done()),
-        );
+        let output = pool::start(&self.ctx, self.output, n, f, |out, items| {
+            items.into_iter().all(|item| out.put(item) && !out.ctx().is_done())
+        });
         Pipeline { output, ctx: self.ctx }
     }
 

@@ -1,36 +1,26 @@
 //! Worker pools.
 //!
-//! Nobody waits who need not. Of a pool's goroutines one *leads*: it waits for the next job. When it gets one it first
-//! appoints another to lead, then works, and goes on with what jobs there are; when there are none it leads again if
-//! nobody does, and else it is idle. An idle goroutine of a fixed pool ends; that of an elastic pool rests for a while,
-//! and the last to rest is the first to be appointed, so that those who are too many get their rest and end.
-//!
-//! The new leader is a fresh goroutine, unless somebody rests. Fresh ones can be stolen: so a pool that was idle spreads
-//! over the workers of the runtime when jobs come, and with jobs of 100 µs two workers do twice as many as one. With
-//! goroutines that all park for jobs, and so are pinned where the pool was started, it was as often 1.0 times as many.
-//! Where jobs are there without waiting nobody is appointed, and the path from job to job takes no lock of the pool.
+//! A started goroutine never changes its OS thread, and those that wait for jobs are pinned where the pool was started,
+//! more often than not all on one. So a worker that had a long job goes on in a fresh goroutine, which can be stolen. With
+//! jobs of 100 µs two OS threads then do twice as many as one, where it was as many in 11 runs of 12. Workers with short
+//! jobs stay where they are, where to hand a job over costs least.
 
-use std::mem;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::output::{Group, Producer};
-use crate::chan::{self, Receiver, Sender};
+use crate::chan::Receiver;
 use crate::context::Context;
-use crate::select;
 
-/// Starts a pool that does jobs, up to `n` at a time, and gives the receiver of their results, in the order in which
-/// they are done.
+/// Starts `n` workers that take jobs, and gives the receiver of their results, in the order in which they are done.
 ///
 /// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is done, or when the
-/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. There is room
-/// for `n` results that nobody has received yet.
+/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. Each worker
+/// has room for one result that nobody has received yet.
 ///
-/// A goroutine of the pool exists while there is a job for it, and one that waits for the next: idle, a pool of any size
-/// costs one parked goroutine.
+/// After a job that took long a worker goes on in a fresh goroutine, so that it may go to another OS thread if there is
+/// room: do not keep anything in a goroutine from job to job (for that, [`elastic_pool`](super::elastic_pool)).
 ///
 /// # Panics
 ///
@@ -80,220 +70,101 @@ where
     R: Send + 'static,
     F: Fn(J) -> R + Send + Sync + 'static,
 {
-    start(ctx, jobs, n, Duration::ZERO, || (), move |(), results, job| results.put(f(job)))
+    start(ctx, jobs, n, f, |results, result| results.put(result))
 }
 
-/// Starts a pool as [`worker_pool`] does, of workers that keep something from job to job: a connection, a buffer.
-///
-/// Each worker does its jobs with a function of its own, which `new_worker` makes when the worker gets its first job, and
-/// which is dropped with the worker. The function stays on its goroutine, and so need not be `Send`. There is one
-/// goroutine to begin with; the pool grows while jobs come that nobody is free for, to `max` at most. A worker without a
-/// job rests for `idle`, then it ends. Of those that rest the one that worked last is taken first, so that those who are
-/// too many get their rest. One always stays.
-///
-/// Without anything to keep [`worker_pool`] is faster (145 against 315 ns for one job at a time), and better for jobs
-/// that compute: fresh goroutines go where there is room, those that rest stay on their OS thread.
-///
-/// # Panics
-///
-/// As [`worker_pool`]; a panic of `new_worker` is treated as one of a job.
-///
-/// ```
-/// use goby::{Context, pattern};
-/// use std::time::Duration;
-///
-/// let (ctx, _cancel) = Context::background().with_cancel();
-/// let jobs = pattern::source(&ctx, 1..=100);
-/// let results = pattern::elastic_pool(&ctx, jobs, 10, Duration::from_secs(1), || {
-///     let mut buffer = String::with_capacity(1024);
-///     move |job: u32| {
-///         buffer.clear();
-///         buffer.extend((0..job).map(|_| '*'));
-///         buffer.len()
-///     }
-/// });
-/// assert_eq!(results.iter().sum::<usize>(), 5050);
-/// ```
-///
-/// In Go, but for the closing of the results:
-///
-/// ```go
-/// work := func(job Job) {
-///     defer func() { <-slots }()
-///     do := newWorker()
-///     for timer := time.NewTimer(idle); ; timer.Reset(idle) {
-///         results <- do(job)
-///         select {
-///         case job = <-handed: // unbuffered
-///         case <-timer.C:
-///             return
-///         case <-ctx.Done():
-///             return
-///         }
-///     }
-/// }
-/// for job := range jobs {
-///     select {
-///     case handed <- job: // one was free
-///     case slots <- struct{}{}: // room for max
-///         go work(job)
-///     case <-ctx.Done():
-///         return
-///     }
-/// }
-/// ```
+/// Starts a pool. `f` does a job and `put` puts what comes of it, and tells whether there is a point in going on.
 #[track_caller]
-pub fn elastic_pool<J, R, N, F>(
-    ctx: &Context,
-    jobs: Receiver<J>,
-    max: usize,
-    idle: Duration,
-    new_worker: N,
-) -> Receiver<R>
+pub(super) fn start<J, V, R, F, P>(ctx: &Context, jobs: Receiver<J>, n: usize, f: F, put: P) -> Receiver<R>
 where
     J: Send + 'static,
     R: Send + 'static,
-    N: Fn() -> F + Send + Sync + 'static,
-    F: FnMut(J) -> R,
+    F: Fn(J) -> V + Send + Sync + 'static,
+    P: Fn(&Producer<R>, V) -> bool + Send + Sync + 'static,
 {
-    start(ctx, jobs, max, idle, new_worker, |worker, results, job| results.put(worker(job)))
-}
-
-/// Starts a pool. `new` makes what a worker keeps; `work` does a job and puts what comes of it, and tells whether there
-/// is a point in going on.
-#[track_caller]
-pub(super) fn start<J, R, K, N, W>(
-    ctx: &Context,
-    jobs: Receiver<J>,
-    max: usize,
-    idle: Duration,
-    new: N,
-    work: W,
-) -> Receiver<R>
-where
-    J: Send + 'static,
-    R: Send + 'static,
-    N: Fn() -> K + Send + Sync + 'static,
-    W: Fn(&mut K, &Producer<R>, J) -> bool + Send + Sync + 'static,
-{
-    assert!(max > 0, "pattern: a pool without workers never gives a result");
-    let (results, receiver) = Group::new(ctx).output(max);
-    let crew = Crew { n: 1, led: true, resting: vec![], rests: 0 };
-    let pool = Pool { jobs, results, new, work, max, idle, started_at: Location::caller(), crew: Mutex::new(crew) };
-    Arc::new(pool).start_leader();
+    assert!(n > 0, "pattern: a pool without workers never gives a result");
+    let (results, receiver) = Group::new(ctx).output(n);
+    let pool = Arc::new(Pool { jobs, results, f, put, started_at: Location::caller() });
+    for _ in 0..n {
+        pool.clone().start_worker();
+    }
     receiver
 }
 
-/// What the goroutines of a pool share. The last of them drops it, and so closes the results.
-struct Pool<J, R, N, W> {
+/// What the workers of a pool share. The last of them drops it, and so closes the results.
+struct Pool<J, R, F, P> {
     jobs: Receiver<J>,
     results: Producer<R>,
-    new: N,
-    work: W,
-    max: usize,
-    /// How long an idle goroutine rests.
-    idle: Duration,
+    f: F,
+    put: P,
     started_at: &'static Location<'static>,
-    /// Locked for a few instructions, never across a switch.
-    crew: Mutex<Crew>,
 }
 
-/// The goroutines of a pool.
-struct Crew {
-    n: usize,
-    /// Whether one leads, or is appointed to.
-    led: bool,
-    /// Those who rest, by the number of the rest and what appoints them; who rests longest is first.
-    resting: Vec<(u64, Sender<Appointed>)>,
-    /// How many rests there have been.
-    rests: u64,
-}
-
-/// Sent to one who rests and is to lead.
-#[derive(Debug)]
-struct Appointed;
-
-impl<J, R, K, N, W> Pool<J, R, N, W>
+impl<J, V, R, F, P> Pool<J, R, F, P>
 where
     J: Send + 'static,
     R: Send + 'static,
-    N: Fn() -> K + Send + Sync + 'static,
-    W: Fn(&mut K, &Producer<R>, J) -> bool + Send + Sync + 'static,
+    F: Fn(J) -> V + Send + Sync + 'static,
+    P: Fn(&Producer<R>, V) -> bool + Send + Sync + 'static,
 {
-    fn start_leader(self: Arc<Self>) {
-        goby_runtime::go_at(self.started_at, move || self.results.guard(|| self.run()));
-    }
-
-    /// A goroutine of the pool. It leads to begin with.
-    fn run(self: &Arc<Self>) {
-        let mut kept = None;
-        while let Some(job) = self.results.next(&self.jobs) {
-            self.appoint();
-            let kept = kept.get_or_insert_with(&self.new);
-            let mut job = Some(job);
-            while let Some(begun) = job {
-                if !(self.work)(kept, &self.results, begun) {
-                    return; // As all will: the context is done, or nobody receives.
+    fn start_worker(self: Arc<Self>) {
+        goby_runtime::go_at(self.started_at, move || {
+            self.results.guard(|| {
+                if self.work() == Then::GoOnFresh {
+                    self.clone().start_worker();
                 }
-                job = self.results.try_next(&self.jobs);
-            }
-            if !self.is_to_lead() {
-                return;
-            }
-        }
-        // The jobs are over. Whoever works now will lead next and see it too; those who rest are sent home.
-        let resting = {
-            let mut crew = self.crew.lock();
-            crew.led = false;
-            mem::take(&mut crew.resting)
-        };
-        drop(resting);
+            });
+        });
     }
 
-    /// The leader has got a job: another is to wait for the next one, if there is one left.
-    fn appoint(self: &Arc<Self>) {
-        let mut crew = self.crew.lock();
-        if let Some((_, next)) = crew.resting.pop() {
-            drop(crew);
-            next.try_send(Appointed).expect("who was in the list receives");
-        } else if crew.n < self.max {
-            crew.n += 1;
-            drop(crew);
-            self.clone().start_leader();
-        } else {
-            crew.led = false;
+    /// A worker, until all is over, or until it had a long job.
+    fn work(&self) -> Then {
+        let mut samples = Samples::default();
+        while let Some(job) = self.results.next(&self.jobs) {
+            let (value, long) = samples.time(|| (self.f)(job));
+            if !(self.put)(&self.results, value) {
+                return Then::End; // As all will: the context is done, or nobody receives.
+            }
+            if long {
+                return Then::GoOnFresh;
+            }
         }
+        Then::End
     }
+}
 
-    /// One has no job any more. Tells whether it is to lead, after a rest or at once, or to end.
-    fn is_to_lead(&self) -> bool {
-        let mut crew = self.crew.lock();
-        if !crew.led {
-            crew.led = true;
-            return true;
+/// How a worker's goroutine ends.
+#[derive(PartialEq, Eq)]
+enum Then {
+    End,
+    GoOnFresh,
+}
+
+/// A job that takes as long as this is long. A fresh goroutine costs a hundredth of it.
+const LONG: Duration = Duration::from_micros(10);
+/// Of so many short jobs one is timed, which costs two looks at the clock, 50 ns.
+const MOST_UNTIMED: u32 = 64;
+
+/// Finds long jobs. To begin with each job is timed; the more short ones follow each other, the fewer.
+#[derive(Default)]
+struct Samples {
+    distance: u32,
+    until_next: u32,
+}
+
+impl Samples {
+    /// Runs `f`; tells whether it is known to have taken long.
+    #[inline]
+    fn time<V>(&mut self, f: impl FnOnce() -> V) -> (V, bool) {
+        if self.until_next > 0 {
+            self.until_next -= 1;
+            return (f(), false);
         }
-        if self.idle.is_zero() {
-            crew.n -= 1;
-            return false;
-        }
-        let (appoint, appointed) = chan::bounded(1);
-        crew.rests += 1;
-        let rest = crew.rests;
-        crew.resting.push((rest, appoint));
-        drop(crew);
-        select! {
-            recv(appointed) -> leads => return leads.is_ok(),
-            recv(self.results.ctx().done()) -> _ => {}
-            default(self.idle) => {}
-        }
-        let mut crew = self.crew.lock();
-        if let Some(index) = crew.resting.iter().position(|(other, _)| *other == rest) {
-            crew.resting.remove(index);
-            crew.n -= 1;
-            return false;
-        }
-        drop(crew);
-        // Taken out of the list at this moment: to be appointed, or sent home.
-        appointed.recv().is_ok()
+        let start = goby_runtime::now();
+        let value = f();
+        let long = goby_runtime::now().saturating_duration_since(start) >= LONG;
+        self.distance = (2 * self.distance + 1).min(MOST_UNTIMED);
+        self.until_next = self.distance;
+        (value, long)
     }
 }

@@ -7,16 +7,19 @@ mod map;
 mod pipeline;
 mod timed;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 use goby::chan::{self, Receiver, Sender, TryRecvError};
 use goby::pattern::{fan_in, fan_out, worker_pool};
 use goby::sync::{Barrier, Mutex};
-use goby::{Context, go, num_goroutines, select};
+use goby::{Context, go, select};
 
-use crate::support::{MOMENT, pause, size, wait_until, with_workers};
+use crate::support::{MOMENT, on_workers, pause, size, wait_until, with_workers};
 
 /// A channel with 1 to `n` in it, or coming.
 fn numbers(n: usize) -> Receiver<usize> {
@@ -163,24 +166,24 @@ fn pool_ends_when_nobody_receives_any_more() {
     });
 }
 
-/// A pool without jobs is one goroutine, before and after it had as many as it may.
+/// The workers of an idle pool are pinned where it was started. With jobs that compute they get to both OS threads.
 #[test]
-fn pool_of_idle_workers_is_one_goroutine() {
-    with_workers(|| {
+fn pool_spreads_under_long_jobs() {
+    on_workers(2, 0, || {
         let (tx, jobs) = silence();
-        let before = num_goroutines();
-        let barrier = Arc::new(Barrier::new(10));
-        let results = worker_pool(&Context::background(), jobs, 10, {
-            let barrier = barrier.clone();
-            move |job| {
-                barrier.wait();
-                job
+        let results = worker_pool(&Context::background(), jobs, 8, |_| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(200) {
+                hint::spin_loop();
             }
+            thread::current().id()
         });
-        for round in 0..3 {
-            wait_until("all but the leader to end", || num_goroutines() == before + 1);
-            (0..10).for_each(|i| tx.send(10 * round + i).unwrap());
-            assert_eq!(results.iter().take(10).count(), 10);
+        pause(MOMENT);
+        go(move || (0..).try_for_each(|job| tx.send(job)));
+        let mut threads = HashSet::new();
+        // Without an end if they do not, which the watchdog notices.
+        while threads.len() < 2 {
+            threads.insert(results.recv().unwrap());
         }
     });
 }
