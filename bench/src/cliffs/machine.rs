@@ -1,7 +1,7 @@
 //! What the machine itself costs on the day, without goby: a bound in ns means little without it.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::measure::{Clock, report};
@@ -26,19 +26,28 @@ pub fn machine() {
         report("machine_word_round_trip", clock.ns() / f64::from(N), "ns");
     });
 
+    // The turn says whose it is: a token alone may be left over, and the scope parks on it too.
     const WAKES: u32 = 20_000;
+    let turn = AtomicUsize::new(0);
+    let await_turn = |mine: usize| {
+        while turn.load(Ordering::Acquire) % 2 != mine {
+            thread::park();
+        }
+    };
     let main = thread::current();
     thread::scope(|s| {
         let other = s.spawn(|| {
             for _ in 0..WAKES {
-                thread::park();
+                await_turn(1);
+                turn.fetch_add(1, Ordering::AcqRel);
                 main.unpark();
             }
         });
         let clock = Clock::start();
         for _ in 0..WAKES {
+            turn.fetch_add(1, Ordering::AcqRel);
             other.thread().unpark();
-            thread::park();
+            await_turn(0);
         }
         report("machine_wake_round_trip", clock.ns() / f64::from(WAKES), "ns");
     });

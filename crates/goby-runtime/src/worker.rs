@@ -35,14 +35,17 @@ const MAINTENANCE: u32 = 256;
 const FAIRNESS: u32 = 61;
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins between looks at the clock.
-const SPINS_PER_LOOK: u32 = 32;
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
+/// writes to it with every goroutine it starts, for up to half a microsecond.
+const SPINS_PER_LOOK: u32 = 200;
 /// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
 /// round trips between two workers.
 const ANSWER_SPINS: u32 = 64;
 /// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
 /// whoever talks to them, itself.
-const QUIET: Duration = Duration::from_micros(5);
+///
+/// Longer than a page fault or two, and no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(20);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
