@@ -76,6 +76,12 @@ pub(crate) fn forget(shared: &'static Shared) {
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
 }
 
+/// The runtimes that there are.
+pub(crate) fn runtimes() -> Vec<&'static Shared> {
+    let _ignore = tsan::ignore();
+    RUNTIMES.lock().clone()
+}
+
 /// What a look for a deadlock has found.
 pub(crate) enum Verdict {
     /// Something will make a goroutine runnable, or there is none.

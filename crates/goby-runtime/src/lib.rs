@@ -15,14 +15,17 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
+mod attributes;
 mod blocking;
 mod deadlock;
+mod dump;
 mod future;
 mod gate;
 mod go;
 mod goroutine;
 mod idle;
 mod inbox;
+mod inspect;
 mod lock;
 mod monitor;
 mod overflow;
@@ -30,31 +33,38 @@ mod park;
 mod policy;
 mod poller;
 mod primitive;
+mod registry;
 mod run_queue;
 mod runtime;
+mod sample;
 mod scope;
 mod source;
 mod stack;
+mod stack_trace;
 mod timer;
 mod tsan;
 mod wait_queue;
 mod worker;
 
+pub use attributes::{InheritedLocal, Local, labels, name, with_labels};
 pub use blocking::blocking;
+pub use dump::{Dump, dump};
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};
 #[doc(hidden)]
 pub use go::go_at;
-pub use go::{JoinHandle, TryGoError, go, try_go};
+pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
 pub use goroutine::GoroutineId;
+pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
 pub use lock::{Lock, LockGuard};
-pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, yield_now};
+pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_context, yield_now};
 pub use policy::{now, random};
 pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use source::{Direction, Source};
 #[doc(hidden)]
 pub use stack::force_mprotect_guards;
+pub use stack_trace::{Frame, StackTrace};
 pub use timer::Timer;
 pub use wait_queue::{WaitQueue, Waiter};
 pub use worker::panicking;

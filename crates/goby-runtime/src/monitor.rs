@@ -6,7 +6,7 @@
 //! pinned. Goroutines that nobody has begun to run get a searcher.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ const TRIM: Duration = Duration::from_secs(1);
 
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
+    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
+    /// the clock costs 20 to 40 ns. It is at most a tick old (more on a machine that is busy with others) whenever a
+    /// goroutine runs.
+    clock: AtomicU64,
     asleep: AtomicBool,
     thread: OnceLock<Thread>,
 }
@@ -41,13 +45,29 @@ struct Seen {
 
 impl Monitor {
     pub(crate) fn new() -> Monitor {
-        Monitor { ticks: AtomicUsize::new(0), asleep: AtomicBool::new(false), thread: OnceLock::new() }
+        Monitor {
+            ticks: AtomicUsize::new(0),
+            clock: AtomicU64::new(policy::nanos(policy::now())),
+            asleep: AtomicBool::new(false), thread: OnceLock::new(),
+        }
     }
 
     /// Counts its ticks.
     #[inline]
     pub(crate) fn tick(&self) -> usize {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// The time of the last tick, as [`policy::nanos`].
+    #[inline]
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock; a worker does when it wakes, because the monitor may still sleep then.
+    pub(crate) fn set_clock(&self, now: Instant) {
+        // Relaxed: a time, and nothing else. Two that write at once write nearly the same.
+        self.clock.store(policy::nanos(now), Ordering::Relaxed);
     }
 
     /// Makes it tick again; a worker calls it when it wakes.
@@ -80,6 +100,7 @@ impl Monitor {
         let mut trimmed = policy::now();
         while !shared.is_shut_down() {
             let now = policy::now();
+            self.set_clock(now);
             if shared.idle.n_sleeping() == shared.n_workers() {
                 if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
                     // Twice: what was given back only now counts as unwanted the second time.

@@ -58,10 +58,53 @@ pub enum WaitReason {
     BlockOn,
     Blocking,
     ContextDone,
+    Inspect,
     Yield,
 }
 
+/// All reasons, each at the place that its number names.
+const REASONS: [WaitReason; 24] = [
+    WaitReason::None,
+    WaitReason::ChanReceive,
+    WaitReason::ChanSend,
+    WaitReason::ChanReceiveNil,
+    WaitReason::ChanSendNil,
+    WaitReason::Select,
+    WaitReason::SelectNoCases,
+    WaitReason::Sleep,
+    WaitReason::IoWait,
+    WaitReason::MutexLock,
+    WaitReason::RwLockRead,
+    WaitReason::RwLockWrite,
+    WaitReason::CondWait,
+    WaitReason::WaitGroupWait,
+    WaitReason::SemaphoreAcquire,
+    WaitReason::BarrierWait,
+    WaitReason::OnceWait,
+    WaitReason::Join,
+    WaitReason::ScopeWait,
+    WaitReason::BlockOn,
+    WaitReason::Blocking,
+    WaitReason::ContextDone,
+    WaitReason::Inspect,
+    WaitReason::Yield,
+];
+
+// So that none is forgotten, nor out of place.
+const _: () = {
+    let mut i = 0;
+    while i < REASONS.len() {
+        assert!(REASONS[i] as usize == i);
+        i += 1;
+    }
+    assert!(REASONS.len() == WaitReason::Yield as usize + 1);
+};
+
 impl WaitReason {
+    pub(crate) fn from_number(number: u8) -> WaitReason {
+        REASONS.get(usize::from(number)).copied().unwrap_or(WaitReason::None)
+    }
+
     /// Gives the words that dumps use: Go's, where Go has them.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,6 +130,7 @@ impl WaitReason {
             WaitReason::BlockOn => "block_on",
             WaitReason::Blocking => "blocking call",
             WaitReason::ContextDone => "context done",
+            WaitReason::Inspect => "running",
             WaitReason::Yield => "runnable",
         }
     }
@@ -96,6 +140,23 @@ impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// `flags` of a goroutine: its wait has a deadline. Set and cleared by `park_until`.
+pub(crate) const HAS_DEADLINE: u8 = 1;
+/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_context`].
+pub(crate) const HAS_CONTEXT: u8 = 2;
+
+/// Runs `f`, which parks until something happens or a context is done: reports then say that a context reaches the
+/// goroutine. On a thread it only runs `f`.
+pub fn with_context<R>(f: impl FnOnce() -> R) -> R {
+    let Some(g) = worker::current_goroutine() else { return f() };
+    // SAFETY: it is running, here, now and after `f`, so its record is alive.
+    let flags = unsafe { &g.as_ref().flags };
+    flags.set(flags.get() | HAS_CONTEXT);
+    let result = f();
+    flags.set(flags.get() & !HAS_CONTEXT);
+    result
 }
 
 /// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
@@ -219,11 +280,15 @@ impl Wait {
     pub fn park_until(&self, reason: WaitReason, deadline: Option<Instant>) -> usize {
         let Some(deadline) = deadline else { return self.park(reason) };
         match &self.who {
-            Who::Goroutine(_) => {
+            Who::Goroutine(g) => {
                 let timer = SleepTimer::new(self);
                 // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
                 unsafe { timer.start(deadline) };
+                // SAFETY: this goroutine is running, now and after the park, so its record is alive.
+                let flags = unsafe { &g.as_ref().flags };
+                flags.set(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
+                flags.set(flags.get() & !HAS_DEADLINE);
                 if token != TIMED_OUT {
                     timer.stop();
                 }

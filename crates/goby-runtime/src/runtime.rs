@@ -6,18 +6,20 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use goby_switch::FiberTag;
 use parking_lot::{Condvar, Mutex};
 
+use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
 use crate::go::JoinHandle;
-use crate::goroutine::{self, Goroutine, GoroutineId};
+use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
+use crate::inspect::{self, GoroutineInfo};
 use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
@@ -211,6 +213,13 @@ impl Runtime {
     /// Counts the goroutines that have been started and have not ended.
     pub fn num_goroutines(&self) -> usize {
         self.shared.num_goroutines()
+    }
+
+    /// Looks at the goroutines of this runtime, one entry each, by their ids.
+    ///
+    /// See [`goroutines`](crate::goroutines).
+    pub fn goroutines(&self) -> Vec<GoroutineInfo> {
+        inspect::collect(&[self.shared]).goroutines
     }
 
     /// Counts the workers, spare ones included.
@@ -480,7 +489,29 @@ impl Shared {
     /// # Safety
     ///
     /// What `f` and its result borrow lives until the goroutine has ended and its result is gone.
+    #[inline]
     pub(crate) unsafe fn spawn<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.spawn_with(f, at, attributes::to_inherit(), None) }
+    }
+
+    /// The same, saying what it inherits and its name.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_with<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        inherited: Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send,
         T: Send,
@@ -491,16 +522,19 @@ impl Shared {
         if self.max_goroutines.is_some() {
             self.limited.fetch_add(1, Ordering::Relaxed);
         }
-        match Worker::current() {
+        let worker = Worker::current();
+        let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, parent, inherited, name };
+        match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, worker.next_id(), self, at, tag) };
+                let g = unsafe { goroutine::create(f, birth(worker.next_id())) };
                 worker.spawn(g);
                 JoinHandle::new(g)
             }
             _ => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, GoroutineId::reserve(1), self, at, tag) };
+                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1))) };
                 self.spawned_outside.fetch_add(1, Ordering::SeqCst);
                 let handle = JoinHandle::new(g);
                 self.inject(Fresh::Goroutine(g));
@@ -575,6 +609,12 @@ impl Shared {
         }
     }
 
+    /// Calls `f` with every unstarted goroutine that is in no worker's queue.
+    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
+        self.inject.for_each(&mut f);
+        self.starved.lock().queue.iter().for_each(f);
+    }
+
     /// How many goroutines wait for a stack, and why they get none.
     pub(crate) fn starvation(&self) -> Option<(usize, String)> {
         let starved = self.starved.lock();
@@ -607,6 +647,7 @@ impl Shared {
         self.is_shut_down()
             || self.inject.len() > 0
             || own.fresh.len() > 0
+            || own.requests.are_pending()
             || self.remotes().any(|r| r.fresh.len() > 1)
             || (self.has_starved() && self.pool.has_free())
     }

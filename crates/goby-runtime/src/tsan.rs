@@ -62,6 +62,9 @@ mod imp {
 
     /// Whether stacks may be used again without telling anybody.
     pub(crate) const POOL_STACKS: bool = true;
+
+    /// Whether a signal interrupts a thread that makes no system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = true;
 }
 
 #[cfg(goby_tsan)]
@@ -201,4 +204,7 @@ mod imp {
 
     /// TSan remembers what was on a stack: a used one must be mapped afresh.
     pub(crate) const POOL_STACKS: bool = false;
+
+    /// TSan keeps signals back until the thread makes a system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = false;
 }

@@ -19,11 +19,14 @@ use goby_switch::Fiber;
 
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
+use crate::inspect::{self, Requests};
 use crate::park::WaitReason;
 use crate::poller::Poller;
+use crate::registry::Registry;
 use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
 use crate::runtime::Shared;
 use crate::stack::Slot;
+use crate::stack_trace::StackTrace;
 use crate::timer::{NEVER, Timers};
 use crate::{future, policy, tsan};
 
@@ -62,11 +65,14 @@ pub(crate) struct Remote {
     pub(crate) slice_over: AtomicBool,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicUsize,
-    /// Goroutines started here and ended here. Written by the worker only.
+    /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
+    started: AtomicU64,
     pub(crate) ended: AtomicU64,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
+    /// Who wants to know about this worker's goroutines.
+    pub(crate) requests: Requests,
     /// The monitor's tick in which a lone fresh goroutine last made us wake somebody.
     lone_wake: AtomicUsize,
 }
@@ -83,10 +89,18 @@ impl Remote {
             slice_over: AtomicBool::new(false),
             slices: AtomicUsize::new(0),
             spawned: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
+            requests: Requests::new(),
             lone_wake: AtomicUsize::new(usize::MAX),
         })
+    }
+
+    /// Goroutines that have begun to run here and have not ended.
+    pub(crate) fn n_started(&self) -> usize {
+        // Relaxed: exact for the worker, a number to show for others.
+        self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
     }
 
     /// Wakes the worker's thread if it sleeps.
@@ -115,11 +129,12 @@ pub(crate) struct Worker {
     local: LocalQueue,
     stacks: UnsafeCell<Vec<Slot>>,
     rounds: Cell<u32>,
-    /// Goroutines that have begun to run here.
-    started: Cell<u64>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
     ids: Cell<(u64, u64)>,
+    registry: Registry,
+    /// Where a goroutine that is resumed for its stack leaves it.
+    captured: Cell<Option<StackTrace>>,
 }
 
 /// The running goroutine, if the caller is one.
@@ -135,7 +150,9 @@ pub(crate) fn park(reason: WaitReason) {
     let worker = Worker::current().expect("only a goroutine parks");
     let g = worker.current.get().expect("only a goroutine parks");
     // SAFETY: it is running, so its record is alive.
-    unsafe { g.as_ref() }.reason.store(reason as u8, Ordering::Relaxed);
+    let header = unsafe { g.as_ref() };
+    header.since.set(worker.shared.monitor.clock());
+    header.reason.store(reason as u8, Ordering::Relaxed);
     // SAFETY: `g` is the running goroutine.
     unsafe { suspend(g) };
 }
@@ -180,8 +197,15 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 #[inline]
 unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(&header.home().index);
-    // SAFETY: by contract.
-    unsafe { header.suspender.get().assume_init().suspend() };
+    loop {
+        // SAFETY: by contract.
+        unsafe { header.suspender.get().assume_init().suspend() };
+        if header.reason.load(Ordering::Relaxed) != inspect::CAPTURE {
+            break;
+        }
+        inspect::capture_self(header);
+    }
+    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     tsan::enter_thread(&header.home().index);
 }
 
@@ -253,9 +277,10 @@ impl Worker {
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
             rounds: Cell::new(0),
-            started: Cell::new(0),
             neighbor_unwinds: Cell::new(false),
             ids: Cell::new((0, 0)),
+            registry: Registry::new(),
+            captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
         while let Some(work) = worker.next_work() {
@@ -273,7 +298,7 @@ impl Worker {
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
         // are never unwound: if there are any, neither does the thread end.
-        if worker.started.get() != remote.ended.load(Ordering::Relaxed) {
+        if remote.n_started() != 0 {
             loop {
                 std::thread::park();
             }
@@ -349,7 +374,6 @@ impl Worker {
         // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches it.
         let ended = unsafe {
             let header = g.as_ref();
-            header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             self.current.set(Some(g));
             let alive = (*header.fiber.get()).assume_init_mut().resume();
             self.current.set(None);
@@ -370,13 +394,14 @@ impl Worker {
             return self.shared.starve(g, why);
         }
         let slot = stacks.pop().expect("a pool gives at least one stack");
-        self.started.set(self.started.get() + 1);
+        bump(&self.remote.started);
         // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
         // does not unwind, and is given the goroutine that it is for.
         unsafe {
             let header = g.as_ref();
             header.pin(self.remote);
             header.slot.set(Some(slot));
+            header.place.set(self.registry.enter(g));
             let fiber = Fiber::new(self.shared.pool.stack(slot), goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
         }
@@ -386,7 +411,9 @@ impl Worker {
     /// Takes a goroutine that has ended off its stack.
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
-        let slot = unsafe { g.as_ref() }.slot.take().expect("it ran on a stack");
+        let header = unsafe { g.as_ref() };
+        let slot = header.slot.take().expect("it ran on a stack");
+        self.registry.leave(header.place.get());
         bump(&self.remote.ended);
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
@@ -452,10 +479,54 @@ impl Worker {
         self.remote.fresh.pop_newest().map(Work::Fresh)
     }
 
+    // Inspection: what only this thread may look at. The rest is in `inspect`.
+
+    /// The goroutines that have started here and have not ended.
+    pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
+        self.registry.all()
+    }
+
+    /// Those of them that are queued to run. Called by the scheduler.
+    pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
+        self.open_inbox();
+        self.run_next.get().into_iter().chain(self.local.all()).collect()
+    }
+
+    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
+    /// scheduler.
+    ///
+    /// # Safety
+    ///
+    /// `g` has started here, has not ended and is not running.
+    pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
+        debug_assert!(!self.in_goroutine());
+        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
+        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
+        unsafe {
+            let header = g.as_ref();
+            let reason = header.reason.swap(inspect::CAPTURE, Ordering::Relaxed);
+            self.current.set(Some(g));
+            let alive = (*header.fiber.get()).assume_init_mut().resume();
+            self.current.set(None);
+            debug_assert!(alive);
+            header.reason.store(reason, Ordering::Relaxed);
+        }
+        self.captured.take()
+    }
+
+    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
+    pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
+        self.captured.set(stack);
+    }
+
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
     #[cold]
     fn end_slice(&self) {
-        self.remote.slice_over.store(false, Ordering::Relaxed);
+        // SeqCst: pairs with `Requests::post`, which sets it after it has posted.
+        self.remote.slice_over.swap(false, Ordering::SeqCst);
+        if self.remote.requests.are_pending() {
+            self.answer_requests();
+        }
         if let Some(g) = self.run_next.take() {
             self.local.push_back(g);
         }
@@ -602,6 +673,7 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
+        self.shared.monitor.set_clock(policy::now());
         self.shared.monitor.ensure_awake();
     }
 

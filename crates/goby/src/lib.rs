@@ -45,6 +45,7 @@
 //! | `net` | [`net`] |
 //! | `net/http` | the `goby-http` crate |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
+//! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
 //! | a worker pool, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
@@ -64,6 +65,8 @@
 
 pub mod chan;
 pub mod context;
+pub mod diag;
+pub mod goroutine;
 pub mod net;
 pub mod pattern;
 pub mod rate;

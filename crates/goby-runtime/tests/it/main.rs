@@ -9,6 +9,7 @@ mod fairness;
 mod futures;
 mod gate;
 mod goroutines;
+mod inspect;
 mod outlive;
 mod panics;
 mod pinning;

@@ -15,7 +15,7 @@ use std::time::Instant;
 use goby_runtime::{Unparker, Wait, WaitReason, Waiter};
 
 use crate::chan::core::{Chan, Nothing, Refused, Slot, unpark};
-use crate::chan::{Receiver, RecvError, SendError, Sender};
+use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel};
 
 /// Cases up to this many are ordered without allocation.
 const INLINE: usize = 8;
@@ -33,6 +33,9 @@ pub unsafe trait Case {
 
     /// Whether it receives.
     fn is_recv(&self) -> bool;
+
+    /// Whether it receives from a context's done channel.
+    fn is_done(&self) -> bool;
 
     /// Enters the channel's lock.
     fn lock(&self);
@@ -102,7 +105,11 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     // By reference: it is queued.
     let wait = wait.as_ref()?;
     let reason = if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
-    let token = wait.park_until(reason, deadline);
+    let token = if cases.iter().any(|case| case.is_done()) {
+        goby_runtime::with_context(|| wait.park_until(reason, deadline))
+    } else {
+        wait.park_until(reason, deadline)
+    };
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
 }
@@ -291,6 +298,10 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         true
     }
 
+    fn is_done(&self) -> bool {
+        self.chan.is_some() && is_done_channel::<T>()
+    }
+
     fn lock(&self) {
         if let Some(chan) = self.chan {
             chan.lock();
@@ -418,6 +429,10 @@ unsafe impl<T> Case for SendCase<'_, T> {
     }
 
     fn is_recv(&self) -> bool {
+        false
+    }
+
+    fn is_done(&self) -> bool {
         false
     }
 

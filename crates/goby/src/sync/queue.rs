@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use goby_runtime::{Gate, WaitReason, Waited, Waiters};
+use goby_runtime::{Gate, WaitReason, Waited, Waiters, with_context};
 
 use crate::context::{Context, ContextError};
 
@@ -102,7 +102,7 @@ impl Entry {
 
     /// Parks until the latch is fired.
     fn wait(&self, reason: WaitReason) {
-        self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) });
+        with_context(|| self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) }));
     }
 }
 
