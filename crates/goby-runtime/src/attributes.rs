@@ -140,10 +140,10 @@ fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
     }
 }
 
-/// What a goroutine that the caller starts inherits.
+/// What a goroutine that the caller starts inherits; `worker` is the caller's.
 #[inline]
-pub(crate) fn to_inherit() -> Option<Arc<Inherited>> {
-    match Worker::current() {
+pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
+    match worker {
         // A timer's callback, or a future: whose labels the thread had would be chance.
         Some(worker) => worker.running().and_then(|g| g.attributes.inherited()),
         None => with_current(Attributes::inherited).flatten(),
@@ -326,7 +326,8 @@ where
     // Collected first: the iterator is user code.
     let labels: Vec<(Arc<str>, Arc<str>)> =
         labels.into_iter().map(|(key, value)| (key.into().into(), value.into().into())).collect();
-    let _changed = Changed::new(|inherited| labels.into_iter().for_each(|(key, value)| inherited.set_label(key, value)));
+    let _changed =
+        Changed::new(|inherited| labels.into_iter().for_each(|(key, value)| inherited.set_label(key, value)));
     f()
 }
 

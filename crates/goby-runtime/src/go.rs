@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::attributes;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::runtime::current_shared;
+use crate::worker::Worker;
 
 /// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
 ///
@@ -145,14 +146,18 @@ impl GoBuilder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let mut inherited = attributes::to_inherit();
-        if !self.labels.is_empty() {
+        let GoBuilder { name, labels } = self;
+        let inherit = |worker: Option<&Worker>| {
+            let inherited = attributes::to_inherit(worker);
+            if labels.is_empty() {
+                return inherited;
+            }
             let mut changed = inherited.as_deref().cloned().unwrap_or_default();
-            self.labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
-            inherited = Some(Arc::new(changed));
-        }
+            labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
+            Some(Arc::new(changed))
+        };
         // SAFETY: `F` and `T` borrow nothing.
-        unsafe { current_shared().spawn_with(f, Location::caller(), inherited, self.name) }
+        unsafe { current_shared().spawn_with(f, Location::caller(), inherit, name) }
     }
 }
 

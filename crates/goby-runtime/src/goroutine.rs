@@ -38,8 +38,9 @@ use std::thread;
 use goby_switch::{Fiber, FiberTag, Suspender};
 
 use crate::attributes::{Attributes, Inherited};
+use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
-use crate::park::{Wait, WaitReason};
+use crate::park::{EXITING, Wait, WaitReason};
 use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
 use crate::stack::Slot;
@@ -111,7 +112,7 @@ pub(crate) struct Goroutine {
     pub(crate) flags: Cell<u8>,
     /// Its place in its worker's registry.
     pub(crate) place: Cell<u32>,
-    /// When it last parked or was started, by the monitor's clock.
+    /// When it last parked, by the monitor's clock.
     pub(crate) since: Cell<u64>,
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
@@ -204,7 +205,7 @@ where
             state: AtomicU8::new(0),
             flags: Cell::new(0),
             place: Cell::new(0),
-            since: Cell::new(birth.runtime.monitor.clock()),
+            since: Cell::new(0),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
             joiner: AtomicPtr::new(ptr::null_mut()),
@@ -286,7 +287,10 @@ where
     let Stage::Unstarted(f) = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Running) else {
         unreachable!("a goroutine runs once");
     };
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    let mut result = panic::catch_unwind(AssertUnwindSafe(f));
+    if record.header.flags.get() & EXITING != 0 {
+        result = never_success(result);
+    }
     // SAFETY: as above.
     unsafe { *record.stage.get() = Stage::Ended(result) };
     tsan::release(record.header.edge());
@@ -295,6 +299,15 @@ where
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
     }
+}
+
+/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
+/// does.
+#[cold]
+fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
+    let value = result?;
+    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))?;
+    Err(Box::new(Goexit))
 }
 
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
@@ -358,7 +371,9 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
             }
         }
         Err(payload) => {
-            report_panic(&record.header, &*payload);
+            if !is_goexit(&*payload) {
+                report_panic(&record.header, &*payload);
+            }
             // A payload may panic when dropped, and a payload that nobody wants is not worth a second report.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
         }

@@ -74,7 +74,7 @@ pub struct GoroutineInfo {
     pub(crate) status: Status,
     pub(crate) flags: u8,
     pub(crate) parent: u64,
-    /// How long ago it parked, or was started.
+    /// How long ago it last parked.
     pub(crate) age: Duration,
     pub(crate) started_at: &'static Location<'static>,
     pub(crate) name: Option<Arc<str>>,
@@ -372,4 +372,3 @@ pub(crate) fn capture_self(header: &Goroutine) {
     });
     worker.leave_captured(Some(StackTrace::new(&addresses)));
 }
-

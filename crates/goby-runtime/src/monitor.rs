@@ -48,7 +48,8 @@ impl Monitor {
         Monitor {
             ticks: AtomicUsize::new(0),
             clock: AtomicU64::new(policy::nanos(policy::now())),
-            asleep: AtomicBool::new(false), thread: OnceLock::new(),
+            asleep: AtomicBool::new(false),
+            thread: OnceLock::new(),
         }
     }
 
@@ -132,15 +133,19 @@ impl Monitor {
             && !shared.is_shut_down()
         {
             match shared.is_stuck() {
-                Verdict::Stuck(deadlock) if deadlock.is_fatal() || shared.deadlock_policy == DeadlockPolicy::Exit => {
-                    deadlock.exit()
+                Verdict::Stuck(stuck) => {
+                    if !stuck.tell_watchers() && (stuck.is_fatal() || shared.deadlock_policy == DeadlockPolicy::Exit) {
+                        stuck.exit();
+                    }
+                    // Whoever waits goes on waiting.
+                    thread::park();
                 }
                 // A few further looks, ever more rarely: an idle program has no wake-ups to speak of.
                 Verdict::OtherThreads | Verdict::Changing => {
                     thread::park_timeout(nap);
                     nap = nap.saturating_mul(2);
                 }
-                _ => thread::park(),
+                Verdict::Alive => thread::park(),
             }
         }
         self.asleep.store(false, Ordering::SeqCst);

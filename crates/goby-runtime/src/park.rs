@@ -147,6 +147,9 @@ pub(crate) const HAS_DEADLINE: u8 = 1;
 /// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_context`].
 pub(crate) const HAS_CONTEXT: u8 = 2;
 
+/// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
+pub(crate) const EXITING: u8 = 4;
+
 /// Runs `f`, which parks until something happens or a context is done: reports then say that a context reaches the
 /// goroutine. On a thread it only runs `f`.
 pub fn with_context<R>(f: impl FnOnce() -> R) -> R {

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use goby_switch::FiberTag;
@@ -17,6 +17,7 @@ use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
 use crate::go::JoinHandle;
+use crate::goexit::{self, is_goexit};
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
 use crate::inspect::{self, GoroutineInfo};
@@ -24,6 +25,7 @@ use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
+use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
 use crate::{deadlock, overflow, tsan};
 
@@ -210,6 +212,10 @@ impl Runtime {
         unsafe { self.shared.spawn(f, Location::caller()) }
     }
 
+    pub(crate) fn shared(&self) -> &'static Shared {
+        self.shared
+    }
+
     /// Counts the goroutines that have been started and have not ended.
     pub fn num_goroutines(&self) -> usize {
         self.shared.num_goroutines()
@@ -268,6 +274,10 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
     let handle = unsafe { shared.spawn(main, at) };
     match handle.join() {
         Ok(value) => value,
+        Err(payload) if is_goexit(&*payload) => {
+            shared.note_main_exit();
+            goexit::wait_for_ever()
+        }
         Err(payload) => panic::resume_unwind(payload),
     }
 }
@@ -352,6 +362,10 @@ pub(crate) struct Shared {
     /// Futures that have not ended.
     pub(crate) n_tasks: AtomicUsize,
     max_goroutines: Option<usize>,
+    /// A main goroutine has ended by `goexit`.
+    main_exited: AtomicBool,
+    /// Who wants to be told of a deadlock.
+    pub(crate) watchers: Watchers,
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
@@ -401,6 +415,8 @@ impl Shared {
             spawned_outside: AtomicU64::new(0),
             n_tasks: AtomicUsize::new(0),
             max_goroutines: builder.max_goroutines,
+            main_exited: AtomicBool::new(false),
+            watchers: Watchers::default(),
             limited: AtomicUsize::new(0),
             shut_down: AtomicBool::new(false),
             next_remote: AtomicUsize::new(0),
@@ -496,10 +512,10 @@ impl Shared {
         T: Send,
     {
         // SAFETY: by contract.
-        unsafe { self.spawn_with(f, at, attributes::to_inherit(), None) }
+        unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
     }
 
-    /// The same, saying what it inherits and its name.
+    /// The same, saying what it inherits from the goroutine that starts it, and its name.
     ///
     /// # Safety
     ///
@@ -509,7 +525,7 @@ impl Shared {
         &'static self,
         f: F,
         at: &'static Location<'static>,
-        inherited: Option<Arc<Inherited>>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
         name: Option<Arc<str>>,
     ) -> JoinHandle<T>
     where
@@ -524,6 +540,7 @@ impl Shared {
         }
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
+        let inherited = inherit(worker);
         let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, parent, inherited, name };
         match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
@@ -713,6 +730,14 @@ impl Shared {
         for item in queues.flatten().collect::<Vec<_>>() {
             never_run(item);
         }
+    }
+
+    pub(crate) fn note_main_exit(&self) {
+        self.main_exited.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn main_exited(&self) -> bool {
+        self.main_exited.load(Ordering::SeqCst)
     }
 
     /// Whether nothing inside the runtime can ever make a goroutine runnable again.

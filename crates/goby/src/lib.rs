@@ -76,6 +76,7 @@ pub mod time;
 
 pub use context::Context;
 pub use goby_runtime::{
-    Builder, DeadlockPolicy, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle, Task, TryGoError,
-    block_on, blocking, checkpoint, go, now, num_goroutines, random, run, scope, spawn, try_go, yield_now,
+    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle,
+    Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run, scope, spawn,
+    try_go, yield_now,
 };

@@ -8,6 +8,7 @@ mod deadlock;
 mod fairness;
 mod futures;
 mod gate;
+mod goexit;
 mod goroutines;
 mod inspect;
 mod outlive;
