@@ -65,7 +65,13 @@ impl Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_all(&self.found.goroutines, &mut Names::default(), f)?;
+        let mut names = Names::default();
+        for (i, group) in group(&self.found.goroutines).iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write_group(group, &mut names, f)?;
+        }
         for silent in &self.found.silent {
             writeln!(
                 f,
@@ -84,6 +90,7 @@ struct Alike<'a> {
     status: Status,
     parent: Option<u64>,
     started_at: *const Location<'static>,
+    flags: u8,
     name: Option<&'a str>,
     labels: &'a [(Arc<str>, Arc<str>)],
     stack: Option<&'a StackTrace>,
@@ -95,6 +102,7 @@ impl<'a> Alike<'a> {
             status: info.status,
             parent: info.started_by(),
             started_at: ptr::from_ref(info.started_at),
+            flags: info.flags,
             name: info.name(),
             labels: info.inherited.as_ref().map_or(&[], |inherited| &inherited.labels),
             stack: info.stack.as_ref(),
@@ -102,8 +110,8 @@ impl<'a> Alike<'a> {
     }
 }
 
-/// Writes groups of goroutines, with an empty line between two.
-pub(crate) fn write_all(infos: &[GoroutineInfo], names: &mut Names, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Puts goroutines that are alike together, in the order of the first of each group.
+pub(crate) fn group(infos: &[GoroutineInfo]) -> Vec<Vec<&GoroutineInfo>> {
     let mut groups: Vec<Vec<&GoroutineInfo>> = Vec::new();
     let mut known: HashMap<Alike<'_>, usize> = HashMap::new();
     for info in infos {
@@ -113,16 +121,11 @@ pub(crate) fn write_all(infos: &[GoroutineInfo], names: &mut Names, f: &mut fmt:
         });
         groups[group].push(info);
     }
-    for (i, group) in groups.iter().enumerate() {
-        if i > 0 {
-            writeln!(f)?;
-        }
-        write_group(group, names, f)?;
-    }
-    Ok(())
+    groups
 }
 
-fn write_group(group: &[&GoroutineInfo], names: &mut Names, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Writes goroutines that are alike.
+pub(crate) fn write_group(group: &[&GoroutineInfo], names: &mut Names, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let [first, others @ ..] = group else { return Ok(()) };
     write!(f, "goroutine {} [{}", first.id, first.status)?;
     let longest = group.iter().filter_map(|info| info.waited()).max().unwrap_or_default();

@@ -186,8 +186,13 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let record = Box::new(Record {
-        header: Goroutine {
+    let mut record = Box::<Record<F, T>>::new_uninit();
+    let place = record.as_mut_ptr();
+    // Written where it stays, part by part: built first and moved then, it would be copied.
+    // SAFETY: the memory is the record's, and both of its parts are written here.
+    let record = unsafe {
+        (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
+        (&raw mut (*place).header).write(Goroutine {
             id: GoroutineId(birth.id),
             spawned_at: birth.spawned_at,
             runtime: birth.runtime,
@@ -214,9 +219,9 @@ where
             suspender: Cell::new(MaybeUninit::uninit()),
             slot: Cell::new(None),
             tag: birth.tag,
-        },
-        stage: UnsafeCell::new(Stage::<F, T>::Unstarted(f)),
-    });
+        });
+        record.assume_init()
+    };
     NonNull::from(Box::leak(record)).cast()
 }
 
@@ -267,6 +272,8 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     if !header.attributes.is_empty() {
         clear_attributes(header);
     }
+    // From here on it is on its way to the switch.
+    header.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
     tsan::end_on_thread(thread);
     // Last: whoever acquires this frees the record.
     tsan::release(header.edge());

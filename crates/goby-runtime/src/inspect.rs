@@ -127,7 +127,8 @@ impl GoroutineInfo {
         self.stack.as_ref()
     }
 
-    /// Whether its wait ends by itself at a deadline.
+    /// Whether a timer ends its wait: it has a deadline, or receives from a timer's channel or the done channel of a
+    /// context with a deadline.
     pub fn has_deadline(&self) -> bool {
         self.flags & HAS_DEADLINE != 0
     }

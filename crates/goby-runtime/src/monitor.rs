@@ -41,6 +41,8 @@ pub(crate) struct Monitor {
 struct Seen {
     slices: usize,
     since: Instant,
+    /// It has been reported as stalled.
+    reported: bool,
 }
 
 impl Monitor {
@@ -159,16 +161,21 @@ impl Monitor {
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
             if i == seen.len() {
-                seen.push(Seen { slices, since: now });
+                seen.push(Seen { slices, since: now, reported: false });
             }
             if seen[i].slices != slices || remote.inbox.sleeps() {
-                seen[i] = Seen { slices, since: now };
+                seen[i] = Seen { slices, since: now, reported: false };
                 continue;
             }
             if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
-            if now.duration_since(seen[i].since) >= SLICE {
+            let lasts = now.duration_since(seen[i].since);
+            if !seen[i].reported && shared.stall_limit.is_some_and(|limit| lasts >= limit) {
+                seen[i].reported = true;
+                shared.stalls.report(remote, lasts);
+            }
+            if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);
                 stuck += usize::from(is_in_kernel(remote));
             }

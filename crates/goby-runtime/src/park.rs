@@ -142,23 +142,25 @@ impl fmt::Display for WaitReason {
     }
 }
 
-/// `flags` of a goroutine: its wait has a deadline. Set and cleared by `park_until`.
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`, and by [`with_reach`].
 pub(crate) const HAS_DEADLINE: u8 = 1;
-/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_context`].
+/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
 pub(crate) const HAS_CONTEXT: u8 = 2;
 
 /// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
 pub(crate) const EXITING: u8 = 4;
 
-/// Runs `f`, which parks until something happens or a context is done: reports then say that a context reaches the
-/// goroutine. On a thread it only runs `f`.
-pub fn with_context<R>(f: impl FnOnce() -> R) -> R {
-    let Some(g) = worker::current_goroutine() else { return f() };
+/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
+/// or a timer (`timer`). On a thread it only runs `f`.
+pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
+    let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
+    let Some(g) = worker::current_goroutine().filter(|_| new != 0) else { return f() };
     // SAFETY: it is running, here, now and after `f`, so its record is alive.
     let flags = unsafe { &g.as_ref().flags };
-    flags.set(flags.get() | HAS_CONTEXT);
+    let before = flags.get();
+    flags.set(before | new);
     let result = f();
-    flags.set(flags.get() & !HAS_CONTEXT);
+    flags.set(before);
     result
 }
 
@@ -289,9 +291,9 @@ impl Wait {
                 unsafe { timer.start(deadline) };
                 // SAFETY: this goroutine is running, now and after the park, so its record is alive.
                 let flags = unsafe { &g.as_ref().flags };
-                flags.set(flags.get() | HAS_DEADLINE);
+                let before = flags.replace(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
-                flags.set(flags.get() & !HAS_DEADLINE);
+                flags.set(before);
                 if token != TIMED_OUT {
                     timer.stop();
                 }

@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use goby_switch::FiberTag;
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
+use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
@@ -25,9 +27,10 @@ use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
+use crate::stall::{self, Stall, Stalls};
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, overflow, tsan};
+use crate::{deadlock, leak, overflow, tsan};
 
 /// Address space of a stack, guard page included.
 const DEFAULT_STACK: usize = 256 * 1024;
@@ -88,6 +91,8 @@ pub struct Builder {
     thread_name: String,
     panic_policy: PanicPolicy,
     deadlock_policy: DeadlockPolicy,
+    report_leaks: bool,
+    stall_limit: Option<Duration>,
 }
 
 impl Builder {
@@ -138,6 +143,21 @@ impl Builder {
         self
     }
 
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
+    /// standard error: see [`leaked`](crate::leaked). It gives them half a second to end. Default: no.
+    pub fn report_leaks(mut self, yes: bool) -> Builder {
+        self.report_leaks = yes;
+        self
+    }
+
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, as a warning
+    /// of `tracing` and by [`Runtime::stalls`]; none for never. The stack is taken by a signal (SIGURG) to the worker's
+    /// thread, once a stall. Default: 100 ms.
+    pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
+        self.stall_limit = limit.into();
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -184,6 +204,8 @@ impl Runtime {
             thread_name: "goby-worker".into(),
             panic_policy: PanicPolicy::default(),
             deadlock_policy: DeadlockPolicy::default(),
+            report_leaks: false,
+            stall_limit: Some(stall::LIMIT),
         }
     }
 
@@ -198,7 +220,16 @@ impl Runtime {
     /// As `main` does.
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
-        run_on(self.shared, main, Location::caller())
+        let at = Location::caller();
+        if !self.shared.report_leaks {
+            return run_on(self.shared, main, at);
+        }
+        let family = Family::new();
+        let value = run_on(self.shared, main, at);
+        if let Err(leaks) = leak::find_leaks(|| family.goroutines(), leak::LEAK_RETRIES, false) {
+            eprintln!("goby: {leaks}");
+        }
+        value
     }
 
     /// Starts a goroutine of this runtime, from anywhere.
@@ -226,6 +257,11 @@ impl Runtime {
     /// See [`goroutines`](crate::goroutines).
     pub fn goroutines(&self) -> Vec<GoroutineInfo> {
         inspect::collect(&[self.shared]).goroutines
+    }
+
+    /// Gives the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
+    pub fn stalls(&self) -> Vec<Stall> {
+        self.shared.stalls.latest()
     }
 
     /// Counts the workers, spare ones included.
@@ -292,6 +328,22 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
 /// ```
 pub fn num_goroutines() -> usize {
     current_shared().num_goroutines()
+}
+
+fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || {
+        let _own = deadlock::OwnThread::enter();
+        overflow::use_signal_stack();
+        if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
+            eprintln!("goby: a panic inside the runtime; this is a bug in goby");
+            std::process::abort();
+        }
+    })
+}
+
+/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines that are deadlocked.
+pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn_own(name.into(), f).map(drop)
 }
 
 thread_local! {
@@ -377,6 +429,9 @@ pub(crate) struct Shared {
     pub(crate) thread_name: String,
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) deadlock_policy: DeadlockPolicy,
+    report_leaks: bool,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) stalls: Stalls,
 }
 
 /// Goroutines that wait for a stack, and why there is none.
@@ -426,6 +481,9 @@ impl Shared {
             thread_name: builder.thread_name,
             panic_policy: builder.panic_policy,
             deadlock_policy: builder.deadlock_policy,
+            report_leaks: builder.report_leaks,
+            stall_limit: builder.stall_limit,
+            stalls: Stalls::default(),
         }));
         deadlock::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
@@ -468,14 +526,7 @@ impl Shared {
         name: String,
         f: impl FnOnce() + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
-        thread::Builder::new().name(name).spawn(move || {
-            let _own = deadlock::OwnThread::enter();
-            overflow::use_signal_stack();
-            if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
-                eprintln!("goby: a panic inside the runtime; this is a bug in goby");
-                std::process::abort();
-            }
-        })
+        spawn_own(name, f)
     }
 
     #[inline]

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use crate::goroutine::GoroutineId;
 use crate::inspect::{GoroutineInfo, Status};
 use crate::park::WaitReason;
+use crate::runtime::Runtime;
 use crate::stack_trace::{self, MAX_FRAMES, StackTrace};
 use crate::worker::{Remote, Worker};
 use crate::{policy, tsan};
@@ -97,6 +98,12 @@ pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     let info = read();
     SAMPLE.state.store(IDLE, Ordering::Relaxed);
     info
+}
+
+/// Interrupts every worker of a runtime: for tests of the interruption itself.
+#[doc(hidden)]
+pub fn sample_all(runtime: &Runtime) -> Vec<GoroutineInfo> {
+    runtime.shared().remotes().filter_map(running).collect()
 }
 
 fn read() -> Option<GoroutineInfo> {

@@ -143,6 +143,18 @@ pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
 
+/// Names the calling goroutine; none where the caller is a thread, or a future.
+///
+/// ```
+/// let handle = goby_runtime::go(goby_runtime::current_id);
+/// let id = handle.id();
+/// assert_eq!(handle.join().unwrap(), Some(id));
+/// ```
+pub fn current_id() -> Option<GoroutineId> {
+    // SAFETY: it is running, here, so its record is alive.
+    current_goroutine().map(|g| unsafe { g.as_ref() }.id)
+}
+
 /// Parks the running goroutine; returns when it has been unparked.
 #[inline]
 pub(crate) fn park(reason: WaitReason) {

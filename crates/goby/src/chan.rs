@@ -298,10 +298,8 @@ impl<T> Receiver<T> {
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
-        if is_done_channel::<T>() {
-            return goby_runtime::with_context(|| chan.recv(WaitReason::ContextDone, None)).map_err(|_| RecvError);
-        }
-        chan.recv(WaitReason::ChanReceive, None).map_err(|_| RecvError)
+        let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };
+        chan.recv(reason, None).map_err(|_| RecvError)
     }
 
     /// Receives a value if that needs no waiting.
@@ -360,12 +358,7 @@ impl<T> Receiver<T> {
             park_until(WaitReason::ChanReceiveNil, deadline);
             return Err(RecvTimeoutError::Timeout);
         };
-        let received = if is_done_channel::<T>() {
-            goby_runtime::with_context(|| chan.recv(reason, deadline))
-        } else {
-            chan.recv(reason, deadline)
-        };
-        received.map_err(|nothing| match nothing {
+        chan.recv(reason, deadline).map_err(|nothing| match nothing {
             Nothing::Empty => RecvTimeoutError::Timeout,
             Nothing::Closed => RecvTimeoutError::Closed,
         })

@@ -1,4 +1,4 @@
-//! Seeing what goroutines do: dumps, as data and as text.
+//! Seeing what goroutines do: dumps, as data and as text, leaks and stalls.
 //!
 //! ```
 //! use goby::{Runtime, diag};
@@ -16,7 +16,41 @@
 //! });
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # What is a leak
+//!
+//! A goroutine that is parked when it should have ended, with nothing left that could free it. A test says when that is,
+//! with a [`LeakGuard`]:
+//!
+//! ```should_panic
+//! # // Both ends are kept, so that dropping one does not end the wait.
+//! let _guard = goby::diag::LeakGuard::new();
+//! let (tx, rx) = goby::chan::bounded::<u32>(0);
+//! goby::go(move || {
+//!     let _ = rx.recv();
+//!     drop(tx);
+//! });
+//! // Here the guard is dropped, and panics: "1 goroutine leaked …".
+//! ```
+//!
+//! # What is a stall
+//!
+//! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the
+//! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is a
+//! warning of `tracing` with its stack, and an entry in [`stalls`].
+//!
+//! A deadlock of all goroutines needs no guard: the runtime reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
+//! [`Runtime::try_run`](crate::Runtime::try_run).
 
 #![forbid(unsafe_code)]
 
-pub use goby_runtime::{Dump, Frame, GoroutineInfo, Silent, StackTrace, Status, dump, goroutines};
+mod find;
+mod guard;
+mod quit;
+
+pub use find::{LeakFinder, leaks};
+pub use goby_runtime::{
+    Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, dump, goroutines, stalls,
+};
+pub use guard::LeakGuard;
+pub use quit::dump_on_sigquit;

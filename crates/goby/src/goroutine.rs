@@ -12,4 +12,4 @@
 
 #![forbid(unsafe_code)]
 
-pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, Local, labels, name, with_labels};
+pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, Local, current_id as id, labels, name, with_labels};

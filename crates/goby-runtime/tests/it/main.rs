@@ -17,5 +17,6 @@ mod pinning;
 mod scope;
 mod source;
 mod stacks;
+mod stalls;
 mod timer;
 mod wakes;

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::is_done_channel;
 use goby_runtime::{Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList};
 
 /// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
@@ -52,6 +53,11 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// A receive is about to tell that the channel is closed and drained. May panic.
     fn drained(&self);
+
+    /// Whether a timer will close it, for reports.
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
 
 /// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
@@ -268,7 +274,9 @@ impl<T> Chan<T> {
         // SAFETY: as in `send`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        if wait.park_until(reason, deadline) == TIMED_OUT {
+        let token =
+            goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || wait.park_until(reason, deadline));
+        if token == TIMED_OUT {
             // SAFETY: as in `send`.
             unsafe { self.state.lock().recv_queue.remove(&waiter) };
             return Err(Nothing::Empty);
@@ -303,6 +311,11 @@ impl<T> Chan<T> {
             unpark(wake);
             value
         })
+    }
+
+    /// Whether a timer sends or closes, for reports.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
     }
 
     /// Tells the keeper that a receive found the channel closed and drained.

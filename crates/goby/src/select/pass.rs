@@ -34,8 +34,8 @@ pub unsafe trait Case {
     /// Whether it receives.
     fn is_recv(&self) -> bool;
 
-    /// Whether it receives from a context's done channel.
-    fn is_done(&self) -> bool;
+    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
+    fn reach(&self) -> (bool, bool);
 
     /// Enters the channel's lock.
     fn lock(&self);
@@ -105,11 +105,9 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     // By reference: it is queued.
     let wait = wait.as_ref()?;
     let reason = if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
-    let token = if cases.iter().any(|case| case.is_done()) {
-        goby_runtime::with_context(|| wait.park_until(reason, deadline))
-    } else {
-        wait.park_until(reason, deadline)
-    };
+    let reach = cases.iter().map(|case| case.reach());
+    let (context, timer) = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
+    let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline));
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
 }
@@ -298,8 +296,8 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         true
     }
 
-    fn is_done(&self) -> bool {
-        self.chan.is_some() && is_done_channel::<T>()
+    fn reach(&self) -> (bool, bool) {
+        self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
     }
 
     fn lock(&self) {
@@ -432,8 +430,8 @@ unsafe impl<T> Case for SendCase<'_, T> {
         false
     }
 
-    fn is_done(&self) -> bool {
-        false
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
     }
 
     fn lock(&self) {
