@@ -120,7 +120,11 @@ fn look_up(address: usize) -> Vec<Frame> {
 
 /// Whether a function belongs to how goby parks a goroutine, or to what runs its closure.
 fn is_inside(function: &str) -> bool {
-    const INSIDE: [&str; 12] = [
+    const INSIDE: [&str; 16] = [
+        "goby::chan::core::",
+        "goby::select::pass::",
+        "goby::sync::queue::",
+        "goby::sync::raw_",
         "goby_runtime::",
         "goby_switch::",
         "corosensei::",

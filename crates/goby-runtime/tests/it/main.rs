@@ -1,5 +1,6 @@
 //! The integration tests of the runtime, one binary. Tests named `c319_…` follow the lines of the conformance list by number.
 
+mod child;
 mod support;
 
 mod blocking;

@@ -4,6 +4,7 @@
 pub(crate) mod select;
 
 mod chan;
+mod leaks;
 mod many;
 mod pipeline;
 mod power_series;
