@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadlock;
-use crate::inspect::{self, Found, GoroutineInfo, Silent, Status};
+use crate::inspect::{self, Found, GoroutineInfo, Silent, Status, Want};
 use crate::stack_trace::{Names, StackTrace};
 
 /// Members of a group that are named; further ones are counted.
@@ -44,7 +44,7 @@ pub struct Dump {
 /// The goroutine, or the OS thread, until all workers have answered: at most 100 ms, for a worker that does not come to
 /// a goby call. What that one runs is shown, the others that are pinned to it are counted.
 pub fn dump() -> Dump {
-    Dump::of(inspect::collect(&deadlock::runtimes()))
+    Dump::of(inspect::collect(&deadlock::runtimes(), Want::ALL))
 }
 
 impl Dump {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attributes::Changed;
-use crate::inspect::{self, GoroutineInfo};
+use crate::inspect::{self, GoroutineInfo, Want};
 use crate::{deadlock, worker};
 
 /// A mark on all goroutines that its maker starts while it lives, and that those start, whenever they do.
@@ -47,9 +47,15 @@ impl Family {
     ///
     /// As [`goroutines`](crate::goroutines).
     pub fn goroutines(&self) -> Vec<GoroutineInfo> {
-        let asker = worker::current_goroutine().map_or(0, |g| g.as_ptr().addr());
-        let mut infos = inspect::collect(&deadlock::runtimes()).goroutines;
-        infos.retain(|info| info.is_in(self.id) && info.record != asker);
+        self.look(true)
+    }
+
+    /// The same, with stacks or without, which takes less time.
+    pub fn look(&self, stacks: bool) -> Vec<GoroutineInfo> {
+        let want = Want { family: Some(self.id), stacks, patient: true };
+        let mut infos = inspect::collect(&deadlock::runtimes(), want).goroutines;
+        let maker = worker::current_id();
+        infos.retain(|info| Some(info.id()) != maker);
         infos
     }
 }

@@ -8,7 +8,7 @@
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
 //! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
-//! | `place`, `since`, `flags`, `attributes` | the starter; from the first run on the home worker's thread, signal handlers included |
+//! | `place`, `since`, `flags`, `joins`, `attributes` | the starter; from the first run on the home worker's thread, signal handlers included |
 //! | `joiner` | one word, see below |
 //!
 //! # The end of a goroutine
@@ -45,7 +45,7 @@ use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
 use crate::stack::Slot;
 use crate::tsan;
-use crate::worker::Remote;
+use crate::worker::{self, Remote};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -114,6 +114,8 @@ pub(crate) struct Goroutine {
     pub(crate) place: Cell<u32>,
     /// When it last parked, by the monitor's clock.
     pub(crate) since: Cell<u64>,
+    /// The goroutine that it joins, while it waits for that.
+    pub(crate) joins: Cell<u64>,
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
@@ -211,6 +213,7 @@ where
             flags: Cell::new(0),
             place: Cell::new(0),
             since: Cell::new(0),
+            joins: Cell::new(0),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
             joiner: AtomicPtr::new(ptr::null_mut()),
@@ -478,6 +481,10 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
             header.joiner.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
         if is_shown {
+            if let Some(joiner) = worker::current_goroutine() {
+                // SAFETY: it is running, here, so its record is alive.
+                unsafe { joiner.as_ref() }.joins.set(header.id.0);
+            }
             wait.park(WaitReason::Join);
         }
     }

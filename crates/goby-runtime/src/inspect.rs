@@ -20,7 +20,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::attributes::Inherited;
-use crate::gate::Gate;
+use crate::gate::{Gate, Waited};
 use crate::goroutine::{Goroutine, GoroutineId};
 use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason};
 use crate::run_queue::Fresh;
@@ -39,8 +39,12 @@ const CAPTURE_ROOM: usize = 8 * 1024;
 const STACKS_OF_ALL: usize = 4096;
 /// Beyond that, so many of those that were started at one place and wait for one reason.
 const STACKS_OF_ALIKE: usize = 8;
-/// How long a worker may take to answer.
+/// How long a worker may take to answer before it is looked whether it is busy with a goroutine.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it may take at the most.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Looks at the most, when one has missed a goroutine.
+const TRIES: u32 = 4;
 
 /// What a goroutine was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,14 +78,13 @@ pub struct GoroutineInfo {
     pub(crate) status: Status,
     pub(crate) flags: u8,
     pub(crate) parent: u64,
+    pub(crate) joins: u64,
     /// How long ago it last parked.
     pub(crate) age: Duration,
     pub(crate) started_at: &'static Location<'static>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) stack: Option<StackTrace>,
-    /// Where its record is, and its stack: for proofs about who can reach what.
-    pub(crate) record: usize,
 }
 
 impl GoroutineInfo {
@@ -121,6 +124,11 @@ impl GoroutineInfo {
         (self.parent != 0).then_some(self.parent)
     }
 
+    /// The number of the goroutine that it waits for to end, if it does.
+    pub fn joins(&self) -> Option<u64> {
+        (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
+    }
+
     /// Its stack. None where it has not started, where too little of it is left to collect it there, or where very
     /// many wait alike and others' were taken.
     pub fn stack(&self) -> Option<&StackTrace> {
@@ -153,14 +161,15 @@ impl GoroutineInfo {
         GoroutineInfo {
             id: header.id,
             status,
-            flags: header.flags.get(),
+            // They are of a wait.
+            flags: if matches!(status, Status::Waiting(_)) { header.flags.get() } else { 0 },
             parent: header.parent,
+            joins: header.joins.get(),
             age: Duration::from_nanos(now.saturating_sub(header.since.get())),
             started_at: header.spawned_at,
             name: header.attributes.name(),
             inherited: header.attributes.inherited(),
             stack: None,
-            record: g.as_ptr().addr(),
         }
     }
 }
@@ -212,15 +221,51 @@ pub(crate) struct Found {
 ///
 /// The goroutine, or the OS thread, until all workers have answered.
 pub fn goroutines() -> Vec<GoroutineInfo> {
-    collect(&[current_shared()]).goroutines
+    collect(&[current_shared()], Want::ALL).goroutines
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Want {
+    /// The goroutines of this family only.
+    pub(crate) family: Option<u64>,
+    /// Their stacks too.
+    pub(crate) stacks: bool,
+    /// Rather wait for a worker than miss its goroutines.
+    pub(crate) patient: bool,
+}
+
+impl Want {
+    pub(crate) const ALL: Want = Want { family: None, stacks: true, patient: false };
+
+    fn includes(self, info: &GoroutineInfo) -> bool {
+        self.family.is_none_or(|family| info.is_in(family))
+    }
 }
 
 /// Asks the workers of all these runtimes at once.
-pub(crate) fn collect(runtimes: &[&'static Shared]) -> Found {
+pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
     let _ignore = tsan::ignore();
+    let mut tries = 0;
+    loop {
+        let spawned: u64 = runtimes.iter().map(|shared| shared.n_spawned()).sum();
+        let (found, n_seen) = ask(runtimes, want);
+        let ended: u64 = runtimes.iter().map(|shared| shared.n_ended()).sum();
+        tries += 1;
+        // One that was stolen from a worker not asked yet, by one that had answered, was missed.
+        let is_complete = n_seen as u64 >= spawned.saturating_sub(ended) || !found.silent.is_empty();
+        if is_complete || tries == TRIES {
+            return found;
+        }
+    }
+}
+
+/// One look; also says how many goroutines were seen, wanted or not.
+fn ask(runtimes: &[&'static Shared], want: Want) -> (Found, usize) {
     let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
     let request = Arc::new(Request {
-        asker: crate::worker::current_goroutine().map_or(0, |g| g.as_ptr().addr()),
+        want,
+        asker: crate::worker::current_id(),
         answers: Mutex::new(Vec::new()),
         missing: Gate::new(remotes.len()),
     });
@@ -229,41 +274,69 @@ pub(crate) fn collect(runtimes: &[&'static Shared]) -> Found {
         remote.slice_over.store(true, Ordering::SeqCst);
         remote.notify();
     }
-    request.missing.wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| {
-        if *missing == 0 { Err(()) } else { Ok(0) }
-    });
-    // What comes later is dropped with the request.
-    let answers = std::mem::take(&mut *request.answers.lock());
     let mut found = Found::default();
-    for remote in remotes {
-        if !answers.iter().any(|(other, _)| ptr::eq(*other, remote)) {
-            found.goroutines.extend(sample::running(remote));
-            found.silent.push(Silent { worker: remote.index, n_started: remote.n_started() });
+    let start = policy::now();
+    loop {
+        let waited = request.missing.wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| {
+            if *missing == 0 { Err(()) } else { Ok(0) }
+        });
+        if waited != Waited::TimedOut {
+            break;
+        }
+        // Busy with a goroutine, or only kept from running by others on this machine?
+        let silent: Vec<&Remote> = remotes.iter().copied().filter(|remote| !request.has_answer_of(remote)).collect();
+        let running: Vec<Option<GoroutineInfo>> = silent.iter().map(|remote| sample::running(remote)).collect();
+        let is_busy = !want.patient && running.iter().all(Option::is_some);
+        if is_busy || start.elapsed() > LAST_PATIENCE {
+            found.goroutines.extend(running.into_iter().flatten());
+            let name = |remote: &&Remote| Silent { worker: remote.index, n_started: remote.n_started() };
+            found.silent.extend(silent.iter().map(name));
+            break;
         }
     }
-    found.goroutines.extend(answers.into_iter().flat_map(|(_, infos)| infos));
-    let now = policy::nanos(policy::now());
-    for shared in runtimes {
-        shared.for_each_homeless(|item| found.goroutines.extend(unstarted(item, now)));
+    // What comes later is dropped with the request.
+    let mut n_seen = 0;
+    for answer in std::mem::take(&mut *request.answers.lock()) {
+        n_seen += answer.infos.len() + answer.n_unwanted;
+        found.goroutines.extend(answer.infos);
     }
-    // One that was stolen meanwhile is there twice: by whom it was asked last is as good.
+    let now = policy::nanos(policy::now());
+    let mut homeless = Vec::new();
+    for shared in runtimes {
+        shared.for_each_homeless(|item| homeless.extend(unstarted(item, now)));
+    }
+    n_seen += homeless.len();
+    found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
+    // One that was stolen meanwhile may be there twice: what it was when it was asked last is as good.
     found.goroutines.sort_by_key(|info| info.id);
     found.goroutines.dedup_by_key(|info| info.id);
-    found
+    (found, n_seen)
 }
 
 /// One look at goroutines.
 pub(crate) struct Request {
-    /// The goroutine that asks, as its record's address: it shows as running.
-    asker: usize,
-    answers: Mutex<Vec<(&'static Remote, Vec<GoroutineInfo>)>>,
+    want: Want,
+    /// The goroutine that asks: it shows as running.
+    asker: Option<GoroutineId>,
+    answers: Mutex<Vec<Answer>>,
     /// Workers that have not answered.
     missing: Gate<usize>,
 }
 
+/// What one worker has said.
+struct Answer {
+    remote: &'static Remote,
+    infos: Vec<GoroutineInfo>,
+    n_unwanted: usize,
+}
+
 impl Request {
-    fn answer(&self, remote: &'static Remote, infos: Vec<GoroutineInfo>) {
-        self.answers.lock().push((remote, infos));
+    fn has_answer_of(&self, remote: &Remote) -> bool {
+        self.answers.lock().iter().any(|answer| ptr::eq(answer.remote, remote))
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.answers.lock().push(answer);
         self.missing.with(|missing, waiters| {
             *missing -= 1;
             if *missing == 0 {
@@ -309,22 +382,22 @@ impl Worker {
     #[cold]
     pub(crate) fn answer_requests(&self) {
         for request in self.remote.requests.take() {
-            request.answer(self.remote, self.look(request.asker));
+            request.answer(self.look(request.want, request.asker));
         }
     }
 
     /// Looks at all goroutines that are here.
-    fn look(&self, asker: usize) -> Vec<GoroutineInfo> {
+    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Answer {
         let now = policy::nanos(policy::now());
         let runnable: HashSet<_> = self.runnable().into_iter().collect();
         let started = self.started();
         let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
-        let mut infos = Vec::with_capacity(started.len());
-        for (i, g) in started.into_iter().enumerate() {
+        let (mut infos, mut n_unwanted) = (Vec::with_capacity(started.len()), 0);
+        for g in started {
             // SAFETY: in the registry, so alive; here is its home.
             let header = unsafe { g.as_ref() };
             let reason = WaitReason::from_number(header.reason.load(Ordering::Relaxed));
-            let status = if g.as_ptr().addr() == asker || reason == WaitReason::Inspect {
+            let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
                 Status::Running
             } else if reason == WaitReason::Yield || runnable.contains(&g) {
                 Status::Runnable
@@ -333,16 +406,24 @@ impl Worker {
             };
             // SAFETY: as above.
             let mut info = unsafe { GoroutineInfo::of(g, status, now) };
+            if !want.includes(&info) {
+                n_unwanted += 1;
+                continue;
+            }
             let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
             *n_alike += 1;
-            if i < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE {
+            if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {
                 // SAFETY: started, not ended, and the scheduler runs.
                 info.stack = unsafe { self.capture(g) };
             }
             infos.push(info);
         }
-        self.remote.fresh.for_each(|item| infos.extend(unstarted(item, now)));
-        infos
+        self.remote.fresh.for_each(|item| match unstarted(item, now) {
+            Some(info) if want.includes(&info) => infos.push(info),
+            Some(_) => n_unwanted += 1,
+            None => {}
+        });
+        Answer { remote: self.remote, infos, n_unwanted }
     }
 }
 

@@ -3,9 +3,10 @@
 //! What a goroutine waits for is not known to the runtime, so a leak is judged by what is left: a goroutine that is still
 //! there when its family should have ended is *stuck* if it is parked without a deadline, and *live* if it may yet do
 //! something by itself: it runs, will run, is in a `blocking` call, or a timer ends its wait. A stuck goroutine is leaked
-//! if no live one is left in its family that could free it. So a leak may be missed as long as a sleeper is about; and
-//! who holds a sender outside of the family is not asked.
+//! if no live one is left in its family that could free it, or if it provably waits for nothing. So a leak may be missed as
+//! long as a sleeper is about; and who holds a sender outside of the family is not asked.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,9 +26,35 @@ impl GoroutineInfo {
     }
 }
 
-/// The leaked ones among the goroutines of a family, or of a runtime: those that are stuck, if none is live.
+/// Those that provably never go on, whatever anybody does: they wait on a nil channel or in a select without cases, or
+/// join one that does.
+///
+/// That is all that is proved: who waits for a channel or a lock may be let go by whoever holds the other end, and the
+/// runtime does not know who does.
+pub fn deadlocked(infos: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
+    let mut proved: HashSet<u64> =
+        infos.iter().filter(|info| waits_for_nothing(info)).map(|info| info.id.as_u64()).collect();
+    loop {
+        let n = proved.len();
+        let joins_one = |info: &&GoroutineInfo| info.joins().is_some_and(|joined| proved.contains(&joined));
+        let joiners: Vec<u64> = infos.iter().filter(joins_one).map(|info| info.id.as_u64()).collect();
+        proved.extend(joiners);
+        if proved.len() == n {
+            return infos.iter().filter(|info| proved.contains(&info.id.as_u64())).cloned().collect();
+        }
+    }
+}
+
+/// Whether nobody knows of its wait.
+fn waits_for_nothing(info: &GoroutineInfo) -> bool {
+    use WaitReason::{ChanReceiveNil, ChanSendNil, SelectNoCases};
+    matches!(info.status(), Status::Waiting(ChanReceiveNil | ChanSendNil | SelectNoCases)) && !info.has_deadline()
+}
+
+/// The leaked ones among the goroutines of a family, or of a runtime: all that are left if none is live, else those of
+/// which it is proved.
 pub fn leaked(family: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
-    if family.iter().any(GoroutineInfo::is_live) { Vec::new() } else { family.to_vec() }
+    if family.iter().any(GoroutineInfo::is_live) { deadlocked(family) } else { family.to_vec() }
 }
 
 /// Looks after the first one. With the delays below they last 0.43 s. goleak's number.
@@ -35,7 +62,7 @@ pub const LEAK_RETRIES: u32 = 20;
 /// The longest delay between two looks. goleak's.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// Asks `family` until no goroutine is left, or the retries are used up: goroutines may be on their way out. Those left
+/// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used up: goroutines may be on their way out. Those left
 /// then are leaked if [`leaked`] says so, or all of them, if live ones count too. Source: goleak's `Find`.
 ///
 /// # Blocking
@@ -45,14 +72,15 @@ const MAX_DELAY: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// [`Leaks`], with the goroutines.
-pub fn find_leaks(family: impl Fn() -> Vec<GoroutineInfo>, retries: u32, live_too: bool) -> Result<(), Leaks> {
+pub fn find_leaks(family: impl Fn(bool) -> Vec<GoroutineInfo>, retries: u32, live_too: bool) -> Result<(), Leaks> {
     let mut attempt = 0;
     loop {
-        let infos = family();
+        let delay = retry_delay(attempt, retries);
+        let infos = family(delay.is_none());
         if infos.is_empty() {
             return Ok(());
         }
-        let Some(delay) = retry_delay(attempt, retries) else {
+        let Some(delay) = delay else {
             let found = if live_too { infos } else { leaked(&infos) };
             return if found.is_empty() { Ok(()) } else { Err(Leaks::new(found)) };
         };

@@ -10,7 +10,8 @@
 //! a `stack` and switches to it; from then on it is pinned. It runs until it `park`s. Whoever makes its condition true
 //! claims its wait under the primitive's `lock`, out of a `wait_queue` or `gate`, and unparks it: into its worker's
 //! queue, or `inbox`. Workers without work search and sleep by the protocol of `idle`, in the `poller`, until a `source`
-//! is ready or a `timer` is due. The `monitor` notices workers that do not come back.
+//! is ready or a `timer` is due. The `monitor` notices workers that do not come back. Who wants to look at goroutines
+//! asks the workers (`inspect`).
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
@@ -63,7 +64,7 @@ pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
 pub use goexit::{Goexit, goexit, is_goexit};
 pub use goroutine::GoroutineId;
 pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
-pub use leak::{LEAK_RETRIES, Leaks, find_leaks, leaked};
+pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
 pub use lock::{Lock, LockGuard};
 pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_reach, yield_now};
 pub use policy::{now, random};

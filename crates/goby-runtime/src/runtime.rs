@@ -22,7 +22,7 @@ use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
-use crate::inspect::{self, GoroutineInfo};
+use crate::inspect::{self, GoroutineInfo, Want};
 use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
@@ -226,7 +226,7 @@ impl Runtime {
         }
         let family = Family::new();
         let value = run_on(self.shared, main, at);
-        if let Err(leaks) = leak::find_leaks(|| family.goroutines(), leak::LEAK_RETRIES, false) {
+        if let Err(leaks) = leak::find_leaks(|stacks| family.look(stacks), leak::LEAK_RETRIES, false) {
             eprintln!("goby: {leaks}");
         }
         value
@@ -256,7 +256,7 @@ impl Runtime {
     ///
     /// See [`goroutines`](crate::goroutines).
     pub fn goroutines(&self) -> Vec<GoroutineInfo> {
-        inspect::collect(&[self.shared]).goroutines
+        inspect::collect(&[self.shared], Want::ALL).goroutines
     }
 
     /// Gives the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
@@ -642,9 +642,17 @@ impl Shared {
 
     pub(crate) fn num_goroutines(&self) -> usize {
         // Ends first: a goroutine that is counted as ended has been counted as started.
-        let ended: u64 = self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum();
-        let spawned: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
-        usize::try_from((spawned + self.spawned_outside.load(Ordering::SeqCst)).saturating_sub(ended)).unwrap_or(0)
+        let ended = self.n_ended();
+        usize::try_from(self.n_spawned().saturating_sub(ended)).unwrap_or(0)
+    }
+
+    pub(crate) fn n_spawned(&self) -> u64 {
+        let inside: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
+        inside + self.spawned_outside.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn n_ended(&self) -> u64 {
+        self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum()
     }
 
     // Stacks that cannot be had.

@@ -50,7 +50,6 @@ struct Sample {
     id: AtomicU64,
     parent: AtomicU64,
     since: AtomicU64,
-    record: AtomicUsize,
     started_at: AtomicPtr<Location<'static>>,
     n_frames: AtomicUsize,
     frames: [AtomicUsize; MAX_FRAMES],
@@ -62,7 +61,6 @@ static SAMPLE: Sample = Sample {
     id: AtomicU64::new(0),
     parent: AtomicU64::new(0),
     since: AtomicU64::new(0),
-    record: AtomicUsize::new(0),
     started_at: AtomicPtr::new(ptr::null_mut()),
     n_frames: AtomicUsize::new(0),
     frames: [const { AtomicUsize::new(0) }; MAX_FRAMES],
@@ -117,13 +115,13 @@ fn read() -> Option<GoroutineInfo> {
         id: GoroutineId::from_u64(id),
         status: Status::Running,
         flags: 0,
+        joins: 0,
         parent: SAMPLE.parent.load(Ordering::Relaxed),
         age: Duration::from_nanos(policy::nanos(policy::now()).saturating_sub(since)),
         started_at,
         name: None,
         inherited: None,
         stack: Some(StackTrace::new(&frames)),
-        record: SAMPLE.record.load(Ordering::Relaxed),
     })
 }
 
@@ -184,7 +182,6 @@ fn write() {
     SAMPLE.id.store(g.id.as_u64(), Ordering::Relaxed);
     SAMPLE.parent.store(g.parent, Ordering::Relaxed);
     SAMPLE.since.store(g.since.get(), Ordering::Relaxed);
-    SAMPLE.record.store(ptr::from_ref(g).addr(), Ordering::Relaxed);
     SAMPLE.started_at.store(ptr::from_ref(g.spawned_at).cast_mut(), Ordering::Relaxed);
     let mut n = 0;
     stack_trace::walk(&worker.shared.pool.usable(slot), |address| {

@@ -48,7 +48,7 @@ mod find;
 mod guard;
 mod quit;
 
-pub use find::{LeakFinder, leaks};
+pub use find::{LeakFinder, deadlocked, leaks};
 pub use goby_runtime::{
     Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, dump, goroutines, stalls,
 };

@@ -26,6 +26,32 @@ pub fn leaks() -> Vec<GoroutineInfo> {
     leaked(&others())
 }
 
+/// Gives the goroutines of the caller's runtime of which it is proved that they never go on, whatever the others do: a
+/// partial deadlock. They wait on a nil channel or in a select without cases, or join one that does.
+///
+/// It proves no more than that: who waits for a channel or a lock may be let go by whoever holds the other end, and goby
+/// does not know who does. When all goroutines wait, the runtime's own report comes, see
+/// [`DeadlockPolicy`](crate::DeadlockPolicy).
+///
+/// ```
+/// use goby::{Runtime, diag};
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// runtime.run(|| {
+///     let stuck = goby::go(|| goby::chan::never::<u32>().recv());
+///     let joiner = goby::go(move || stuck.join());
+///     for _ in 0..2 {
+///         goby::yield_now();
+///     }
+///     let ids: Vec<_> = diag::deadlocked().iter().map(|info| info.id()).collect();
+///     assert!(ids.contains(&joiner.id()) && ids.len() == 2);
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn deadlocked() -> Vec<GoroutineInfo> {
+    goby_runtime::deadlocked(&goby_runtime::goroutines())
+}
+
 /// The goroutines of the caller's runtime but the caller.
 fn others() -> Vec<GoroutineInfo> {
     let me = goby_runtime::current_id();
@@ -91,12 +117,12 @@ impl LeakFinder {
     ///
     /// [`Leaks`], with the goroutines.
     pub fn find(&self) -> Result<(), Leaks> {
-        self.find_among(others)
+        self.find_among(|_| others())
     }
 
-    /// Looks at what `family` gives.
-    pub(super) fn find_among(&self, family: impl Fn() -> Vec<GoroutineInfo>) -> Result<(), Leaks> {
-        let remaining = || family().into_iter().filter(|info| !self.ignored.contains(&info.id())).collect();
+    /// Looks at what `family` gives, with stacks or without.
+    pub(super) fn find_among(&self, family: impl Fn(bool) -> Vec<GoroutineInfo>) -> Result<(), Leaks> {
+        let remaining = |stacks| family(stacks).into_iter().filter(|info| !self.ignored.contains(&info.id())).collect();
         goby_runtime::find_leaks(remaining, self.retries, self.live_too)
     }
 }

@@ -69,7 +69,7 @@ impl LeakGuard {
     /// [`Leaks`], with the goroutines.
     pub fn check(mut self) -> Result<(), Leaks> {
         self.checked = true;
-        self.finder.find_among(|| self.family.goroutines())
+        self.finder.find_among(|stacks| self.family.look(stacks))
     }
 }
 
@@ -84,7 +84,7 @@ impl Drop for LeakGuard {
         if self.checked || thread::panicking() {
             return;
         }
-        if let Err(leaks) = self.finder.find_among(|| self.family.goroutines()) {
+        if let Err(leaks) = self.finder.find_among(|stacks| self.family.look(stacks)) {
             panic!("{leaks}");
         }
     }

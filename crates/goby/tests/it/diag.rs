@@ -94,7 +94,7 @@ fn guards_do_not_see_each_others_goroutines() {
         let tests: Vec<_> = (0..100)
             .map(|i| {
                 go(move || {
-                    let guard = LeakGuard::new().retries(5);
+                    let guard = LeakGuard::new();
                     let leaks = i % 2 == 0;
                     let (tx, rx) = chan::bounded::<u32>(0);
                     // The grandchild is the test's too.
@@ -143,7 +143,7 @@ fn a_guard_of_a_thread() {
 fn a_dropped_guard_fails_the_test() {
     with_workers_leaving(2, || {
         let leak = || {
-            let _guard = LeakGuard::new().retries(10);
+            let _guard = LeakGuard::new();
             go(|| chan::never::<u32>().recv());
         };
         let text = *catch_unwind(AssertUnwindSafe(leak)).unwrap_err().downcast::<String>().unwrap();
@@ -163,12 +163,16 @@ fn a_dropped_guard_fails_the_test() {
 fn live_goroutines_count_if_asked_for() {
     with_workers_leaving(4, || {
         let start = || {
-            go(|| chan::never::<u32>().recv());
-            go(|| goby::time::sleep(Duration::from_secs(3600)));
+            let (tx, rx) = chan::bounded::<u32>(0);
+            go(move || rx.recv());
+            go(move || {
+                goby::time::sleep(Duration::from_secs(3600));
+                tx.send(1)
+            });
         };
-        let (guard, ()) = (LeakGuard::new().retries(10), start());
+        let (guard, ()) = (LeakGuard::new(), start());
         assert!(guard.check().is_ok());
-        let (guard, ()) = (LeakGuard::new().retries(10).live_too(), start());
+        let (guard, ()) = (LeakGuard::new().live_too(), start());
         let leaks = guard.check().unwrap_err();
         assert_eq!(leaks.goroutines().len(), 2);
         assert!(leaks.goroutines().iter().any(|info| info.status() == Status::Waiting(WaitReason::Sleep)));
@@ -192,5 +196,34 @@ fn alike_waits_are_one_paragraph() {
         assert!(text.matches("[chan receive]:").count() <= 2, "{text}");
         drop(tx);
         wg.wait();
+    });
+}
+
+/// What waits for nothing, and who joins it, is proved stuck though others go on; who waits for a channel is not.
+#[test]
+fn partial_deadlocks_that_are_proved() {
+    with_workers_leaving(6, || {
+        let guard = LeakGuard::new();
+        let (tx, rx) = chan::bounded::<u32>(0);
+        let unproved = go(move || rx.recv());
+        go(move || {
+            goby::time::sleep(Duration::from_secs(3600));
+            tx.send(1)
+        });
+        let stuck = go(|| chan::never::<u32>().recv());
+        let stuck_too = go(goby::select::forever);
+        let mut expected = vec![stuck.id(), stuck_too.id()];
+        let joins = go(move || stuck.join());
+        expected.push(joins.id());
+        let joins_too = go(move || joins.join());
+        expected.push(joins_too.id());
+        expected.sort_unstable();
+        let ids = || diag::deadlocked().iter().map(GoroutineInfo::id).collect::<Vec<_>>();
+        wait_until("all to park", || ids() == expected);
+        assert!(!ids().contains(&unproved.id()));
+        // Those are leaked, whoever sleeps.
+        let leaked: Vec<_> = guard.check().unwrap_err().goroutines().iter().map(GoroutineInfo::id).collect();
+        assert_eq!(leaked, expected);
+        drop((unproved, stuck_too, joins_too));
     });
 }

@@ -142,24 +142,34 @@ fn c291_a_panic_wins_over_a_normal_exit() {
 /// A dump on request, and the program goes on.
 #[test]
 fn sigquit_prints_a_dump() {
-    let output = in_child("diag::child::sigquit_prints_a_dump", || {
+    check_no_verdict(&in_child("diag::child::sigquit_prints_a_dump", || {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: two descriptors of ours; nobody uses them meanwhile.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), libc::STDERR_FILENO) };
         diag::dump_on_sigquit().unwrap();
         goby::run(|| {
             let (tx, rx) = chan::bounded::<u32>(0);
             let waits = go(move || rx.recv());
+            crate::support::wait_until("it to wait", || diag::goroutines().iter().any(|g| g.waited().is_some()));
             for _ in 0..2 {
                 // SAFETY: the signal is handled.
                 unsafe { libc::raise(libc::SIGQUIT) };
-                time::sleep(Duration::from_millis(300));
+                let mut text = Vec::new();
+                goby::blocking(|| {
+                    while !String::from_utf8_lossy(&text).contains("created by goroutine 1 at ") {
+                        let mut part = [0; 4096];
+                        let n = reader.read(&mut part).unwrap();
+                        text.extend_from_slice(&part[..n]);
+                    }
+                });
+                let text = String::from_utf8(text).unwrap();
+                assert!(text.starts_with("SIGQUIT: quit\n\ngoroutine 1 ["), "{text}");
+                assert!(text.contains(" [chan receive]:\n"), "{text}");
             }
             tx.send(7).unwrap();
             assert_eq!(waits.join().unwrap(), Ok(7));
         });
-    });
-    check_no_verdict(&output);
-    let text = stderr(&output);
-    assert!(text.starts_with("SIGQUIT: quit\n\ngoroutine 1 ["), "{text}");
-    assert!(text.contains("[chan receive]:\n") && text.contains("created by goroutine 1 at "), "{text}");
+    }));
 }
 
 /// The thread that waits for the signal is no hope for the deadlocked.
