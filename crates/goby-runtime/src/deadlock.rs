@@ -156,6 +156,7 @@ impl Stuck {
 
     /// Tells those who have asked to be told, in any runtime; false if nobody has.
     pub(crate) fn tell_watchers(&self) -> bool {
+        let _ignore = tsan::ignore();
         let runtimes = runtimes();
         if runtimes.iter().all(|runtime| runtime.watchers.is_empty()) {
             return false;

@@ -8,7 +8,7 @@
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
 //! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
-//! | `place`, `since`, `flags`, `joins`, `attributes` | the starter; from the first run on the home worker's thread, signal handlers included |
+//! | `place`, `since`, `flags`, `joins`, `attributes` | who starts it; from the first run on the home worker's thread |
 //! | `joiner` | one word, see below |
 //!
 //! # The end of a goroutine

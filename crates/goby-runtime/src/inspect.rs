@@ -284,7 +284,8 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> (Found, usize) {
             break;
         }
         // Busy with a goroutine, or only kept from running by others on this machine?
-        let silent: Vec<&Remote> = remotes.iter().copied().filter(|remote| !request.has_answer_of(remote)).collect();
+        let is_silent = |remote: &&Remote| !request.has_answer_of(remote) && !remote.shared.is_shut_down();
+        let silent: Vec<&Remote> = remotes.iter().copied().filter(is_silent).collect();
         let running: Vec<Option<GoroutineInfo>> = silent.iter().map(|remote| sample::running(remote)).collect();
         let is_busy = !want.patient && running.iter().all(Option::is_some);
         if is_busy || start.elapsed() > LAST_PATIENCE {

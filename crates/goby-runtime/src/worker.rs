@@ -534,7 +534,8 @@ impl Worker {
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
     #[cold]
     fn end_slice(&self) {
-        // SeqCst: pairs with `Requests::post`, which sets it after it has posted.
+        // SeqCst: in one order with who has posted a request and sets it then (`inspect::ask`): the request is seen here, or
+        // the flag is set after this.
         self.remote.slice_over.swap(false, Ordering::SeqCst);
         if self.remote.requests.are_pending() {
             self.answer_requests();

@@ -7,11 +7,13 @@
 //! runtime.run(|| {
 //!     let (tx, rx) = goby::chan::bounded::<u32>(0);
 //!     goby::go(move || rx.recv());
-//!     goby::yield_now();
-//!     // Prints what Go's tracebacks print, the stacks included.
-//!     eprintln!("{}", diag::dump());
-//!     let waiting = diag::goroutines().iter().filter(|info| info.waited().is_some()).count();
-//!     assert_eq!(waiting, 1);
+//!     let is_waiting = || diag::goroutines().iter().any(|info| info.waited().is_some());
+//!     while !is_waiting() {
+//!         goby::yield_now();
+//!     }
+//!     // What Go's tracebacks print, the stacks included.
+//!     let text = diag::dump().to_string();
+//!     assert!(text.contains("[chan receive]:"), "{text}");
 //!     drop(tx);
 //! });
 //! # Ok::<(), std::io::Error>(())

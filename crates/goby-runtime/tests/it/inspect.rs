@@ -163,7 +163,7 @@ fn a_deep_goroutine_is_not_overflown() {
     fn fill(door: &Door, bottom: usize) {
         let room = [0u8; 256];
         let here = std::hint::black_box(&room).as_ptr().addr();
-        if bottom - here < 56 * 1024 {
+        if bottom - here < 53 * 1024 {
             fill(door, bottom)
         } else {
             door.pass()

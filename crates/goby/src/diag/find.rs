@@ -16,9 +16,11 @@ use goby_runtime::{GoroutineId, GoroutineInfo, LEAK_RETRIES, Leaks, leaked};
 /// let runtime = Runtime::builder().workers(1).build()?;
 /// runtime.run(|| {
 ///     goby::go(|| goby::chan::never::<u32>().recv());
-///     goby::yield_now();
-///     let leaks = diag::leaks();
-///     assert_eq!(leaks[0].status().to_string(), "chan receive (nil chan)");
+///     // Until it has begun to wait.
+///     while diag::leaks().is_empty() {
+///         goby::yield_now();
+///     }
+///     assert_eq!(diag::leaks()[0].status().to_string(), "chan receive (nil chan)");
 /// });
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -40,11 +42,11 @@ pub fn leaks() -> Vec<GoroutineInfo> {
 /// runtime.run(|| {
 ///     let stuck = goby::go(|| goby::chan::never::<u32>().recv());
 ///     let joiner = goby::go(move || stuck.join());
-///     for _ in 0..2 {
+///     // Until both have begun to wait.
+///     while diag::deadlocked().len() < 2 {
 ///         goby::yield_now();
 ///     }
-///     let ids: Vec<_> = diag::deadlocked().iter().map(|info| info.id()).collect();
-///     assert!(ids.contains(&joiner.id()) && ids.len() == 2);
+///     assert_eq!(diag::deadlocked()[1].id(), joiner.id());
 /// });
 /// # Ok::<(), std::io::Error>(())
 /// ```
