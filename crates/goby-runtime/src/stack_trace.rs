@@ -110,17 +110,19 @@ fn look_up(address: usize) -> Vec<Frame> {
     let mut frames = Vec::new();
     backtrace::resolve(address as *mut c_void, |symbol| {
         let function = symbol.name().map_or_else(|| format!("{address:#x}"), |name| format!("{name:#}"));
-        if !is_inside(&function) {
-            let place = symbol.filename().zip(symbol.lineno());
+        let file = symbol.filename();
+        if !is_inside(&function, file.and_then(Path::to_str).unwrap_or_default()) {
+            let place = file.zip(symbol.lineno());
             frames.push(Frame { function, place: place.map(|(file, line)| (file.to_path_buf(), line)) });
         }
     });
     frames
 }
 
-/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure.
-fn is_inside(function: &str) -> bool {
-    const INSIDE: [&str; 16] = [
+/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its name, or, where debug
+/// information is line tables only and gives inlined functions no path, by its file.
+fn is_inside(function: &str, file: &str) -> bool {
+    const NAMES: [&str; 16] = [
         "goby::chan::core::",
         "goby::select::pass::",
         "goby::sync::queue::",
@@ -138,8 +140,25 @@ fn is_inside(function: &str) -> bool {
         "__rust",
         "_Unwind_",
     ];
+    const FILES: [&str; 9] = [
+        concat!(env!("CARGO_MANIFEST_DIR"), "/src/"),
+        "/goby-switch/src/",
+        concat!("/goby-switch-", env!("CARGO_PKG_VERSION"), "/src/"),
+        "/corosensei-",
+        "/backtrace-",
+        "/library/core/src/ops/function.rs",
+        "/library/core/src/panic/unwind_safe.rs",
+        "/library/std/src/panic",
+        "/library/std/src/sys/backtrace.rs",
+    ];
+    /// In goby's own sources.
+    const PARTS: [&str; 4] = ["chan/core.rs", "select/pass.rs", "sync/queue.rs", "sync/raw_"];
     let function = function.trim_start_matches('<');
-    INSIDE.iter().any(|start| function.starts_with(start))
+    let in_goby =
+        file.split_once("/goby/src/").or(file.split_once(concat!("/goby-", env!("CARGO_PKG_VERSION"), "/src/")));
+    NAMES.iter().any(|start| function.starts_with(start))
+        || FILES.iter().any(|part| file.contains(part))
+        || in_goby.is_some_and(|(_, file)| PARTS.iter().any(|part| file.starts_with(part)))
 }
 
 /// A path below the current directory without that, as the compiler prints it.

@@ -230,7 +230,7 @@ fn the_report_shows_all_goroutines() {
     assert!(text.contains("\n32 goroutines are parked for ever\n\ngoroutine 1 [join]:\n"), "{text}");
     assert!(text.contains("and 29 more alike: "), "{text}");
     assert!(text.contains("created by goroutine 1 at crates/goby-runtime/tests/it/deadlock.rs:"), "{text}");
-    assert!(text.contains("::pass\n\ttests/it/support.rs:"), "{text}");
+    assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
     assert_eq!(text.matches("[sync.Cond.Wait]:").count(), 2, "{text}");
 }
 

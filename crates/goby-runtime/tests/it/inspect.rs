@@ -44,7 +44,8 @@ fn parked_goroutines_show_where_they_are() {
                 assert_eq!((info.started_at().file(), info.started_at().line()), (file!(), start_line));
                 let names = function_names(info);
                 assert!(names.iter().any(|name| name.ends_with("waits_at_the_door")), "{names:?}");
-                assert!(!names.iter().any(|name| name.contains("goby_runtime::")), "{names:?}");
+                // Nothing of how goby parks, or of what runs its closure.
+                assert!(names.len() <= 3, "{names:?}");
                 assert!(!info.has_deadline() && !info.is_reached_by_context());
             }
         };

@@ -351,7 +351,7 @@ fn c317_a_listing_is_complete() {
         let text = diag::dump().to_string();
         for info in waiting() {
             let frames = info.stack().unwrap().frames();
-            let depth = frames.iter().filter(|frame| frame.function.ends_with("::deep")).count();
+            let depth = frames.iter().filter(|frame| frame.function.ends_with("deep")).count();
             assert_eq!(depth, 101, "{text}");
         }
         drop(tx);
