@@ -16,3 +16,4 @@ mod compile_fail;
 mod net;
 mod pattern;
 mod select;
+mod signal;

@@ -4,6 +4,8 @@ pub(crate) mod chan;
 mod select;
 
 mod context;
+mod group;
 mod rate;
+mod singleflight;
 mod sync;
 mod time;
