@@ -312,9 +312,13 @@ where
     /// assert_eq!(numbers[2].as_ref().unwrap(), &3);
     /// ```
     pub fn wait_all(&self) -> Vec<Result<T, Cause>> {
-        self.inner.count.wait(WaitReason::WaitGroupWait, None, |count, _| {
-            if count.running == 0 { Err(()) } else { Ok(0) }
-        });
+        self.inner.count.wait(
+            WaitReason::WaitGroupWait,
+            None,
+            |count, _| {
+                if count.running == 0 { Err(()) } else { Ok(0) }
+            },
+        );
         let cancel = self.inner.cancel.lock().take();
         drop(cancel);
         let n = self.inner.count.with(|count, _| std::mem::take(&mut count.unclaimed));

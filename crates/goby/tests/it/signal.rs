@@ -83,7 +83,10 @@ fn a_signal_ends_a_context() {
         send(Signal::TERMINATED);
         assert!(ctx.done().recv().is_err());
         assert_eq!(ctx.cause().unwrap().downcast_ref(), Some(&Interrupted(Signal::TERMINATED)));
-        send(Signal::INTERRUPT); // Does nothing before the stop.
+        let seen = signal::notify(&[Signal::INTERRUPT]).unwrap();
+        send(Signal::INTERRUPT);
+        assert_eq!(seen.recv(), Ok(Signal::INTERRUPT));
+        assert_eq!(ctx.cause().unwrap().downcast_ref(), Some(&Interrupted(Signal::TERMINATED)), "the first stays");
         stop.stop();
 
         let (ctx, stop) = signal::notify_context(&background, &[Signal::INTERRUPT]).unwrap();
@@ -134,28 +137,40 @@ fn after_the_stop_a_signal_does_its_default() {
 #[test]
 fn waiting_for_a_signal_is_no_deadlock() {
     let Some(output) = run_child("signal::waiting_for_a_signal_is_no_deadlock") else {
-        // The test binary's own threads would keep the process from being stuck: it becomes another program's place.
-        unreachable_in_this_process();
+        alone(|| {
+            let waiter = go(|| {
+                let signals = signal::notify(&[Signal::USER1]).unwrap();
+                // Long enough for the deadlock detector to have looked. No thread of this process sends it.
+                let later = format!("sleep 0.7; kill -USR1 {}", std::process::id());
+                let mut sender = Command::new("sh").args(["-c", &later]).spawn().unwrap();
+                assert_eq!(signals.recv(), Ok(Signal::USER1));
+                eprintln!("the signal came");
+                sender.wait().unwrap();
+                drop(signals);
+                goby::chan::never::<()>().recv()
+            });
+            let _ = waiter.join();
+        })
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("all goroutines are asleep"), "{stderr}");
     assert!(stderr.contains("the signal came"), "{stderr}");
-    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("all goroutines are asleep"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
 }
 
-fn unreachable_in_this_process() -> ! {
-    let waiter = go(|| {
-        let signals = signal::notify(&[Signal::USER1]).unwrap();
-        std::thread::spawn(|| {
-            // Long enough for the deadlock detector to have looked several times.
-            std::thread::sleep(Duration::from_millis(700));
-            send(Signal::USER1);
-        });
-        signals.recv().unwrap();
-        eprintln!("the signal came");
-        drop(signals);
-        goby::chan::never::<()>().recv()
-    });
-    let _ = waiter.join();
-    unreachable!("it waits for ever")
+/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks from being seen. It ends
+/// with the exit code that `body` ends it with.
+fn alone(body: impl FnOnce()) -> ! {
+    // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no lock meanwhile.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: this only sets the process's timer, which ends a hang.
+        unsafe { libc::alarm(120) };
+        body();
+        std::process::exit(0);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a place to write to, and `child` our child.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 101 });
 }

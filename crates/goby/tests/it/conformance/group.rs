@@ -1,6 +1,4 @@
 //! Groups: 213 to 221, 243 to 249, and 319 to 323.
-//!
-//! 241's sibling for groups, a panic that nobody waits for, is in a child process: it is printed.
 
 use std::any::Any;
 use std::io;
@@ -12,7 +10,7 @@ use std::time::Duration;
 use goby::context::{Cause, ContextError};
 use goby::group::Group;
 use goby::sync::{Barrier, Mutex};
-use goby::{Context, chan, go, random, scope, yield_now};
+use goby::{Context, chan, go, scope, select, yield_now};
 
 use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 
@@ -153,21 +151,20 @@ fn c219_changing_the_limit() {
 fn c221_results_by_place() {
     with_workers(|| {
         let (group, ctx) = Group::with_context(&Context::background());
-        // They end in the reverse order.
-        let (mut tx, mut after) = chan::bounded::<()>(0);
-        for kind in ["web", "image", "video"] {
-            let (next, before) = chan::bounded::<()>(0);
-            let (ctx, after) = (ctx.clone(), std::mem::replace(&mut after, before));
-            let ended = std::mem::replace(&mut tx, next);
+        // They end in the reverse order: each waits for the next one's end.
+        let (video_runs, video_ended) = chan::bounded::<()>(0);
+        let (image_runs, image_ended) = chan::bounded::<()>(0);
+        let parts = [("web", None, Some(image_ended)), ("image", Some(image_runs), Some(video_ended))];
+        for (kind, runs, after) in parts.into_iter().chain([("video", Some(video_runs), None)]) {
+            let ctx = ctx.clone();
             group.go(move || {
-                let _ended = ended;
-                if kind != "video" {
-                    goby::select! { recv(after) -> _ => {}, recv(ctx.done()) -> _ => {} }
+                let _runs = runs;
+                if let Some(after) = after {
+                    select! { recv(after) -> _ => {}, recv(ctx.done()) -> _ => {} }
                 }
                 Ok::<_, io::Error>(format!("{kind} result for golang"))
             });
         }
-        drop((tx, after));
         let lines = ["web result for golang", "image result for golang", "video result for golang"];
         assert_eq!(group.wait().unwrap(), lines);
     });
@@ -253,7 +250,7 @@ fn c249_results_in_the_order_of_submission() {
         let longest = size(5, 100) as u64;
         for n in 0..100 {
             group.go(move || {
-                pause(Duration::from_millis(random() % longest));
+                pause(Duration::from_millis(goby_runtime::random() % longest));
                 if n % 10 == 9 { Err(format!("no {n}")) } else { Ok(n) }
             });
         }

@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use goby::context::ContextError;
 use goby::singleflight::{Group, Outcome};
@@ -49,9 +50,9 @@ fn c235_duplicates_are_suppressed() {
                 "bar"
             }
         });
-        let background = Context::background();
+        let (background, entered) = (Context::background(), AtomicUsize::new(0));
+        let again = || unreachable!("the first call still runs");
         scope(|s| {
-            let (entered, again) = (AtomicUsize::new(0), || unreachable!("the first call still runs"));
             for n in 0..9 {
                 let (group, entered, background) = (&group, &entered, &background);
                 s.go(move || {
@@ -65,8 +66,8 @@ fn c235_duplicates_are_suppressed() {
                 });
             }
             wait_until("all to come", || entered.load(Ordering::Relaxed) == 9);
-            // Between that and their joining there is no place to wait; one that came later would fail.
-            pause(std::time::Duration::from_millis(10));
+            // One that has not joined yet, between the two lines above, would be the first of another call, and fail.
+            pause(Duration::from_millis(50));
             drop(open);
         });
         assert_eq!(first.recv(), Ok(Outcome { value: "bar", shared: true }));
@@ -173,24 +174,12 @@ fn a_caller_may_stop_waiting() {
             let (group, ctx) = (group.clone(), ctx.clone());
             move || group.run_ctx(&ctx, "key", move || rx.recv().unwrap())
         });
-        // A rendezvous on another key tells that calls run; that this one does, its map tells.
-        let patient = go({
-            let group = group.clone();
-            move || {
-                wait_until("the first call", || format!("{group:?}").contains("calls: 1"));
-                group.run_ctx(&Context::background(), "key", || unreachable!())
-            }
-        });
         wait_until("the first call", || format!("{group:?}").contains("calls: 1"));
         cancel.cancel();
         assert_eq!(impatient.join().unwrap(), Err(ContextError::Canceled));
-        let joined = group.run_chan("key", || unreachable!());
+        let joined = group.run_chan("key", || unreachable!("the first call still runs"));
         assert_eq!(group.run_ctx(&ctx, "other", || unreachable!()), Err(ContextError::Canceled));
-        // The patient one has joined, or does before the call ends.
-        wait_until("the second to join", || !patient.is_finished());
-        pause(std::time::Duration::from_millis(10));
         tx.send(7).unwrap();
         assert_eq!(joined.recv(), Ok(Outcome { value: 7, shared: true }));
-        assert_eq!(patient.join().unwrap(), Ok(Outcome { value: 7, shared: true }));
     });
 }
