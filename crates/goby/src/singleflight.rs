@@ -78,8 +78,8 @@ struct Call<V> {
 
 /// Who has joined a call.
 struct Joiners<V> {
-    /// Whether anybody has, after the first caller.
-    shared: bool,
+    /// How many, with the first caller.
+    callers: usize,
     /// Of the callers that do not wait.
     channels: Vec<Sender<Outcome<V>>>,
 }
@@ -253,12 +253,12 @@ where
     fn join<R>(&self, key: K, enter: impl FnOnce(&Arc<Call<V>>) -> R) -> (Joined<K, V>, R) {
         let mut calls = self.calls.lock();
         if let Some(call) = calls.get(&key) {
-            call.joined.lock().shared = true;
+            call.joined.lock().callers += 1;
             let entered = enter(call);
             return (Joined::Other(call.clone()), entered);
         }
         let (sender, ended) = chan::bounded(0);
-        let joined = parking_lot::Mutex::new(Joiners { shared: false, channels: Vec::new() });
+        let joined = parking_lot::Mutex::new(Joiners { callers: 1, channels: Vec::new() });
         let call = Arc::new(Call { joined, outcome: OnceLock::new(), panic: FirstPanic::default(), ended });
         calls.insert(key.clone(), call.clone());
         let entered = enter(&call);
@@ -271,12 +271,12 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
     fn run(self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
         // Unwind safe: the panic goes on in those who wait.
         let result = panic::catch_unwind(AssertUnwindSafe(f));
-        let Joiners { shared, channels } = self.leave();
+        let Joiners { callers, channels } = self.leave();
         let call = self.call.clone();
         match result {
             Err(payload) => call.panic.keep(payload),
             Ok(value) => {
-                let outcome = call.outcome.get_or_init(|| Outcome { value, shared });
+                let outcome = call.outcome.get_or_init(|| Outcome { value, shared: callers > 1 });
                 for channel in &channels {
                     // There is room; its receiver may have gone.
                     let _ = channel.try_send(outcome.clone());
@@ -292,7 +292,7 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
         let is_there = calls.get(&self.key).is_some_and(|call| Arc::ptr_eq(call, &self.call));
         let removed = is_there.then(|| calls.remove_entry(&self.key));
         let mut joined = self.call.joined.lock();
-        let joiners = Joiners { shared: joined.shared, channels: std::mem::take(&mut joined.channels) };
+        let joiners = Joiners { callers: joined.callers, channels: std::mem::take(&mut joined.channels) };
         drop(joined);
         drop(calls);
         // The key is the user's to drop: after the locks.
@@ -351,6 +351,8 @@ impl<K, V> RefUnwindSafe for Group<K, V> {}
 
 impl<K, V> fmt::Debug for Group<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("calls", &self.calls.lock().len()).finish()
+        let calls = self.calls.lock();
+        let callers: usize = calls.values().map(|call| call.joined.lock().callers).sum();
+        f.debug_struct("Group").field("calls", &calls.len()).field("callers", &callers).finish()
     }
 }

@@ -9,7 +9,7 @@ use goby::context::ContextError;
 use goby::signal::{self, Interrupted, Signal};
 use goby::{Context, go, select};
 
-use crate::support::{pause, rerun_alone, wait_until, with_workers};
+use crate::support::{pause, rerun_alone, run_child, wait_until, with_workers};
 
 fn send(signal: Signal) {
     let signal = rustix::process::Signal::from_named_raw(signal.as_raw()).unwrap();
@@ -100,17 +100,6 @@ fn a_signal_ends_a_context() {
         wait_until("one thread", || n_waiting_threads() == 1);
     });
     wait_until("the thread to end", || n_waiting_threads() == 0);
-}
-
-/// What the process does that runs `test` in this binary alone, with `GOBY_SIGNAL_TEST` set.
-fn run_child(test: &str) -> Option<std::process::Output> {
-    const CHILD: &str = "GOBY_SIGNAL_TEST";
-    if std::env::var_os(CHILD).is_some() {
-        return None;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    Some(command.env(CHILD, "1").output().unwrap())
 }
 
 /// Go's idiom: the first Ctrl-C stops in good order, the second ends the process.

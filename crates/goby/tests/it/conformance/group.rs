@@ -1,6 +1,5 @@
 //! Groups: 213 to 221, 243 to 249, and 319 to 323.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::Arc;
@@ -12,13 +11,7 @@ use goby::group::Group;
 use goby::sync::{Barrier, Mutex};
 use goby::{Context, chan, go, scope, select, yield_now};
 
-use crate::support::{MOMENT, pause, size, wait_until, with_workers};
-
-/// The text of a caught panic.
-fn text_of(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).expect("a panic with a text")
-}
+use crate::support::{MOMENT, on_workers, pause, run_child, size, text_of, wait_until, with_workers};
 
 /// The text that a panic of `f` comes with.
 #[track_caller]
@@ -449,4 +442,19 @@ fn c323_parallel_map_with_errors() {
         assert_eq!(map(&[3]), (vec![2, 3, 0, 5, 6], vec!["no 3".to_owned()]));
         assert_eq!(map(&[3, 4]), (vec![2, 3, 0, 0, 6], vec!["no 3".to_owned(), "no 4".to_owned()]));
     });
+}
+
+/// A panic is not lost when nobody waits for the group.
+#[test]
+fn a_panic_that_nobody_waits_for_is_printed() {
+    let Some(output) = run_child("conformance::group::a_panic_that_nobody_waits_for_is_printed") else {
+        return on_workers(2, 0, || {
+            let group: Group = Group::new();
+            group.go(|| panic!("child 9"));
+            drop(group);
+        });
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("nobody joined it: child 9\n"), "{stderr}");
 }

@@ -2,23 +2,16 @@
 //!
 //! 241 by goby's choice: a panic in a call of the channel form goes on in the receive, or is printed when nobody receives.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use goby::context::ContextError;
 use goby::singleflight::{Group, Outcome};
 use goby::{Context, chan, go, scope};
 
-use crate::support::{pause, wait_until, with_workers};
-
-fn text_of(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).expect("a panic with a text")
-}
+use crate::support::{on_workers, run_child, text_of, wait_until, with_workers};
 
 #[test]
 fn c233_run_and_run_chan() {
@@ -50,13 +43,12 @@ fn c235_duplicates_are_suppressed() {
                 "bar"
             }
         });
-        let (background, entered) = (Context::background(), AtomicUsize::new(0));
+        let background = Context::background();
         let again = || unreachable!("the first call still runs");
         scope(|s| {
             for n in 0..9 {
-                let (group, entered, background) = (&group, &entered, &background);
+                let (group, background) = (&group, &background);
                 s.go(move || {
-                    entered.fetch_add(1, Ordering::Relaxed);
                     let outcome = match n % 3 {
                         0 => group.run("key", again),
                         1 => group.run_ctx(background, "key", again).unwrap(),
@@ -65,9 +57,7 @@ fn c235_duplicates_are_suppressed() {
                     assert_eq!(outcome, Outcome { value: "bar", shared: true });
                 });
             }
-            wait_until("all to come", || entered.load(Ordering::Relaxed) == 9);
-            // One that has not joined yet, between the two lines above, would be the first of another call, and fail.
-            pause(Duration::from_millis(50));
+            wait_until("all to join", || format!("{group:?}") == "Group { calls: 1, callers: 10 }");
             drop(open);
         });
         assert_eq!(first.recv(), Ok(Outcome { value: "bar", shared: true }));
@@ -121,14 +111,12 @@ fn c237_forget() {
 fn c239_a_panic_reaches_all_callers() {
     with_workers(|| {
         let group = Group::<_, ()>::new();
-        let n_callers = Arc::new(AtomicUsize::new(0));
         let handles: Vec<_> = (0..5)
             .map(|_| {
-                let (group, n_callers) = (group.clone(), n_callers.clone());
+                let group = group.clone();
                 go(move || {
-                    n_callers.fetch_add(1, Ordering::Relaxed);
                     group.run("key", || {
-                        wait_until("the callers", || n_callers.load(Ordering::Relaxed) == 5);
+                        wait_until("the callers", || format!("{group:?}").contains("callers: 5"));
                         panic!("invalid memory address: {}", 0)
                     })
                 })
@@ -182,4 +170,14 @@ fn a_caller_may_stop_waiting() {
         tx.send(7).unwrap();
         assert_eq!(joined.recv(), Ok(Outcome { value: 7, shared: true }));
     });
+}
+
+#[test]
+fn c241_a_panic_that_nobody_receives_is_printed() {
+    let Some(output) = run_child("conformance::singleflight::c241_a_panic_that_nobody_receives_is_printed") else {
+        return on_workers(2, 0, || drop(Group::<_, ()>::new().run_chan("key", || panic!("Panicking in DoChan"))));
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("nobody joined it: Panicking in DoChan\n"), "{stderr}");
 }
