@@ -40,10 +40,12 @@
 //! | `select { … }` | [`select!`], [`select::Select`] |
 //! | `context` | [`context`] ([`Context`]) |
 //! | `sync`, `x/sync/semaphore` | [`sync`] |
+//! | `x/sync/errgroup`, `x/sync/singleflight` | [`group`], [`singleflight`] |
 //! | `time` | [`time`] |
 //! | `x/time/rate` | [`rate`] |
 //! | `net` | [`net`] |
 //! | `net/http` | the `goby-http` crate |
+//! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
@@ -67,10 +69,13 @@ pub mod chan;
 pub mod context;
 pub mod diag;
 pub mod goroutine;
+pub mod group;
 pub mod net;
 pub mod pattern;
 pub mod rate;
 pub mod select;
+pub mod signal;
+pub mod singleflight;
 pub mod sync;
 pub mod time;
 

@@ -20,3 +20,4 @@ mod diag;
 mod net;
 mod pattern;
 mod select;
+mod signal;
