@@ -57,16 +57,21 @@ pub(crate) fn run(args: RaceArgs) -> Result<Exit, Usage> {
     flags::set_environment(&mut cargo, &toolchain, &hooks, &reports);
 
     if toolchain.std() == Std::Prebuilt && line.verb() != Verb::Build {
-        text::complain(&WARNING);
+        text::complain(&warning(&toolchain));
     }
     watch(cargo, reports, line.verb())
 }
 
-const WARNING: &str = "\
-the standard library is not instrumented, as its source is not here. What std's own locks
-goby: order is not seen once a thread has waited in one, and may be reported as a race: Mutex, RwLock,
-goby: Condvar, Barrier, Once, OnceLock, LazyLock, mpsc and thread::scope. Goby's are followed, and so are
-goby: parking_lot's. To follow std's too: rustup component add rust-src --toolchain nightly";
+/// What the user must know before a report is believed.
+fn warning(toolchain: &Toolchain) -> String {
+    let name = toolchain.name();
+    format!(
+        "std is not instrumented, because its source is not here. Once a thread has waited in one of\n      \
+         std's locks its order is not seen, and may be reported as a race: Mutex, RwLock, Condvar,\n      \
+         Barrier, Once, OnceLock, LazyLock, mpsc, thread::scope. goby's and parking_lot's are followed.\n      \
+         For std's too: rustup component add rust-src --toolchain {name}"
+    )
+}
 
 /// Runs cargo to its end, shows reports as they come, and says how it ended.
 fn watch(mut cargo: Command, mut reports: Reports, verb: Verb) -> Result<Exit, Usage> {
@@ -74,7 +79,7 @@ fn watch(mut cargo: Command, mut reports: Reports, verb: Verb) -> Result<Exit, U
     signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))
         .map_err(|error| Usage::new(format!("cannot watch for Ctrl-C: {}", text::reason(&error))))?;
     let child = cargo.spawn().map_err(|error| Usage::new(format!("cannot run cargo: {}", text::reason(&error))))?;
-    let status = goby::run(move || {
+    let (status, found) = goby::run(move || {
         let ended = wait(child);
         let look = time::tick(LOOK);
         let status = loop {
@@ -86,7 +91,6 @@ fn watch(mut cargo: Command, mut reports: Reports, verb: Verb) -> Result<Exit, U
         reports.show_rest();
         (status, reports.found())
     });
-    let (status, found) = status;
     let status = status.map_err(|error| Usage::new(format!("cannot wait for cargo: {}", text::reason(&error))))?;
     let program = Exit::Program(code(status));
     if verb != Verb::Build || found.any() {

@@ -18,8 +18,8 @@ pub(crate) enum Std {
 /// A toolchain that takes `-Z` options.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
-    /// rustup's name for it, with a `+`.
-    plus: String,
+    /// rustup's name for it.
+    name: String,
     host: String,
     std: Std,
 }
@@ -58,7 +58,12 @@ impl Toolchain {
         let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std/Cargo.toml");
         let std = if source.exists() { Std::Instrumented } else { Std::Prebuilt };
         require_symbolizer()?;
-        Ok(Toolchain { plus, host, std })
+        Ok(Toolchain { name: name.to_string(), host, std })
+    }
+
+    /// rustup's name for it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The machine that it builds for.
@@ -74,7 +79,7 @@ impl Toolchain {
     /// Its cargo.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new("cargo");
-        command.arg(&self.plus);
+        command.arg(format!("+{}", self.name));
         command
     }
 }
