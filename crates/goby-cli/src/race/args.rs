@@ -100,17 +100,19 @@ impl CargoLine {
 }
 
 const SHORT_NOTES: &str = "\
-Exit status: 66 a race was found, 2 usage or no nightly toolchain, else cargo's or the program's own.
+Exit status: 66 a race was reported, 2 usage or no nightly toolchain, else cargo's own.
 What is needed, what is seen and what is not, and examples are explained by --help.";
 
 const LONG_NOTES: &str = "\
 What it needs:
-  A nightly toolchain, with the source of std where you can have it:
+  A nightly toolchain, with the source of std if it can be had:
       rustup toolchain install nightly --component rust-src
-  a C compiler (cc), and llvm-symbolizer or addr2line for the names in reports. With rust-src, std is
-  built under ThreadSanitizer too. Without it std's own locks are not followed once a thread has
-  waited in one: Mutex, RwLock, Condvar, Barrier, Once, OnceLock, LazyLock, mpsc and thread::scope may
-  then be reported falsely; goby's locks and channels and parking_lot's are not.
+  a C compiler (cc), and llvm-symbolizer or addr2line for the names in reports.
+
+  With the source, std is built under ThreadSanitizer too. Without it, what std's own primitives
+  order is not seen, and may be reported as a race: Once, OnceLock and LazyLock always; Mutex,
+  RwLock, Condvar, Barrier and thread::scope when a thread has waited in them. What goby, parking_lot
+  and once_cell have instead is followed.
 
 What it does:
   Builds into target/race, apart from plain builds, for this machine only. Tests run one at a time
@@ -124,10 +126,11 @@ What it does not see:
   is not seen.
 
 Environment:
-  RUSTFLAGS and RUSTDOCFLAGS are kept, and ours added; rustflags in cargo's configuration are not used.
-  TSAN_OPTIONS is kept too: suppressions=FILE hides what you know and cannot mend.
-  GOBY_TSAN=threads lets goroutines of one worker count as ordered, for tests of thread-locals, which
-  they share in turn.
+  RUSTFLAGS and RUSTDOCFLAGS are kept, and ours added; rustflags that stand in cargo's configuration
+  are not used. TSAN_OPTIONS is kept too: suppressions=FILE hides what is known and cannot be mended.
+  Thread-locals are shared by the goroutines of a worker, in turn, which looks like a race. With
+  GOBY_TSAN=threads goroutines of one worker count as ordered: only races between workers are
+  reported then.
 
 Exit status:
   66   at least one race was reported
@@ -135,7 +138,7 @@ Exit status:
   else cargo's, which is the program's own for run
 
 Examples:
-  All tests of the project, and those of one package whose names have queue in them:
+  All tests of the project; those of one package whose names have queue in them:
       goby race test
       goby race test -p store -- queue
 

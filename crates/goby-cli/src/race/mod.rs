@@ -9,7 +9,7 @@
 //! Two things make it more than `RUSTFLAGS=-Zsanitizer=thread`. The switch between goroutines is left uninstrumented
 //! (`flags.rs`), and tells TSan itself what it does (`goby-switch`). And where std is not instrumented either, what
 //! std orders must not be taken for a race: its fences are told to TSan (`hooks.c`), its insides are suppressed line
-//! by line (`suppressions.txt`), and what cannot be told is said at the start.
+//! by line (`suppressions-std.txt`), and what cannot be told is said at the start.
 
 pub(crate) mod args;
 mod flags;
@@ -66,10 +66,10 @@ pub(crate) fn run(args: RaceArgs) -> Result<Exit, Usage> {
 fn warning(toolchain: &Toolchain) -> String {
     let name = toolchain.name();
     format!(
-        "std is not instrumented, because its source is not here. Once a thread has waited in one of\n      \
-         std's locks its order is not seen, and may be reported as a race: Mutex, RwLock, Condvar,\n      \
-         Barrier, Once, OnceLock, LazyLock, mpsc, thread::scope. goby's and parking_lot's are followed.\n      \
-         For std's too: rustup component add rust-src --toolchain {name}"
+        "std is not instrumented, because its source is not here. What these of std's order is not\n      \
+         seen, and may be reported as a race: Once, OnceLock, LazyLock; once a thread has waited in\n      \
+         one also Mutex, RwLock, Condvar, Barrier, thread::scope. goby's and parking_lot's are\n      \
+         followed. For std's too: rustup component add rust-src --toolchain {name}"
     )
 }
 
@@ -94,8 +94,8 @@ fn watch(mut cargo: Command, mut reports: Reports, verb: Verb) -> Result<Exit, U
     let status = status.map_err(|error| Usage::new(format!("cannot wait for cargo: {}", text::reason(&error))))?;
     let program = Exit::Program(code(status));
     if verb != Verb::Build || found.any() {
-        let how = if status.success() { "" } else { ", and it failed" };
-        text::complain(&format_args!("{found}{how}"));
+        let failed = if status.success() || found.any() { "" } else { ", but it failed" };
+        text::complain(&format_args!("{found}{failed}"));
     }
     Ok(if found.any() { Exit::Raced } else { program })
 }

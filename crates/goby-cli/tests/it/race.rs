@@ -281,7 +281,7 @@ fn exactly_the_racy_test_of_a_project_outside_is_reported() {
     let ended = race(&["test", "--offline", "--no-fail-fast"]);
     check(ended.code, Some(66));
     check(reported(&ended), 1);
-    assert!(ended.stderr.ends_with("goby: found 1 data race, and it failed\n"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("goby: found 1 data race\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains("outside::add_in_a_race"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("outside::add_in_turn"), "{}", ended.stderr);
     assert!(ended.stdout.contains("documented (line "), "{}", ended.stdout);
@@ -321,5 +321,5 @@ fn what_does_not_compile_is_no_race() {
     let ended = Running::start(goby().args(["race", "run"]).current_dir(scratch.path(""))).end();
     check(ended.code, Some(101));
     assert!(ended.stderr.contains("cannot find function `nothing`"), "{}", ended.stderr);
-    assert!(ended.stderr.ends_with("goby: found 0 data races, and it failed\n"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("goby: found 0 data races, but it failed\n"), "{}", ended.stderr);
 }
