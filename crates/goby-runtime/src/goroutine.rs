@@ -231,11 +231,14 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     // SAFETY: the record outlives the fiber.
     let header = unsafe { g.as_ref() };
     header.suspender.set(MaybeUninit::new(suspender));
-    let thread = &header.home().index;
+    let home = header.home();
+    let thread = &home.index;
     tsan::acquire(thread);
     // SAFETY: unstarted, by contract.
     unsafe { (header.vtable.run)(g) };
     tsan::end_on_thread(thread);
+    // Pairs with the end of the worker, which destroys the thread's locals.
+    tsan::release(&raw const home.shared);
     // Last: whoever acquires this frees the record.
     tsan::release(header.edge());
 }

@@ -111,8 +111,8 @@ What it needs:
 
   With the source, std is built under ThreadSanitizer too. Without it, what std's own primitives
   order is not seen, and may be reported as a race: Once, OnceLock and LazyLock always; Mutex,
-  RwLock, Condvar, Barrier and thread::scope when a thread has waited in them. What goby, parking_lot
-  and once_cell have instead is followed.
+  RwLock, Condvar, Barrier and thread::scope when a thread has waited in them. Those of goby,
+  parking_lot and once_cell are followed.
 
 What it does:
   Builds into target/race, apart from plain builds, for this machine only. Tests run one at a time
@@ -127,7 +127,8 @@ What it does not see:
 
 Environment:
   RUSTFLAGS and RUSTDOCFLAGS are kept, and ours added; rustflags that stand in cargo's configuration
-  are not used. TSAN_OPTIONS is kept too: suppressions=FILE hides what is known and cannot be mended.
+  are not used. TSAN_OPTIONS is kept too: suppressions=FILE hides what cannot be mended.
+
   Thread-locals are shared by the goroutines of a worker, in turn, which looks like a race. With
   GOBY_TSAN=threads goroutines of one worker count as ordered: only races between workers are
   reported then.

@@ -90,7 +90,7 @@ fn told_to_cargo(has_source: bool, args: &[&str]) -> (String, Ended) {
 metadata) echo '{"target_directory":"target"}' ;;
 *)
     for arg in "$@"; do echo "$arg"; done
-    env | sed -nE 's/^(CARGO_ENCODED_RUST|RUST_|TSAN_)/\1/p' | tr '\037' ' ' | sort
+    env | grep -E '^(CARGO_ENCODED_RUST|RUST_BACKTRACE|RUST_TEST_|TSAN_OPTIONS)' | tr '\037' ' ' | LC_ALL=C sort
     exit 7
     ;;
 esac"#;
