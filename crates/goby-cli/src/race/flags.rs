@@ -20,10 +20,16 @@ const UNINSTRUMENTED: &str = "-Cllvm-args=-tsan-instrument-func-entry-exit=0 -ts
 pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &Project, line: &CargoLine) {
     cargo.arg("-Zprofile-rustflags");
     for profile in ["dev", "release"] {
-        cargo.arg("--config");
-        cargo.arg(format!("profile.{profile}.package.goby-switch.rustflags=[{UNINSTRUMENTED:?}]"));
-        // Link-time optimization instruments late, when it is no longer known what was goby-switch's.
-        cargo.arg("--config").arg(format!("profile.{profile}.lto=\"off\""));
+        for setting in [
+            &format!("package.goby-switch.rustflags=[{UNINSTRUMENTED:?}]"),
+            // Link-time optimization instruments late, when it is no longer known what was goby-switch's.
+            "lto=\"off\"",
+            // Names of inlined functions too: suppressions go by them.
+            "debug=\"line-tables-only\"",
+            "strip=\"none\"",
+        ] {
+            cargo.arg("--config").arg(format!("profile.{profile}.{setting}"));
+        }
     }
     if toolchain.std() == Std::Instrumented {
         cargo.arg("-Zbuild-std");
