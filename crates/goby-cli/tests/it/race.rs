@@ -2,6 +2,7 @@
 //!
 //! The latter needs a nightly toolchain, and is skipped with a word where there is none, but not where `CI` is set.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -158,7 +159,8 @@ fn has_nightly() -> bool {
             "CI has a nightly toolchain: rustup toolchain install nightly"
         );
         if !has {
-            eprintln!("SKIPPED: no nightly toolchain (rustup toolchain install nightly)");
+            // Not eprintln, which libtest captures.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no nightly toolchain (rustup toolchain install nightly)");
         }
         has
     })
