@@ -72,7 +72,7 @@ programs() {
 it() {
     local at_least=$1 package=$2
     shift 2
-    run_tests "$at_least" "$goby" race test --locked -p "$package" --lib --bins --tests -- "$@"
+    run_tests "$at_least" "$goby" race test --locked -p "$package" --tests -- "$@"
 }
 
 tests() {

@@ -24,8 +24,8 @@ pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &
             &format!("package.goby-switch.rustflags=[{UNINSTRUMENTED:?}]"),
             // Link-time optimization instruments late, when it is no longer known what was goby-switch's.
             "lto=\"off\"",
-            // Names of inlined functions too: suppressions go by them.
-            "debug=\"line-tables-only\"",
+            // Names of inlined functions, with their modules: suppressions go by them.
+            "debug=\"full\"",
             "strip=\"none\"",
         ] {
             cargo.arg("--config").arg(format!("profile.{profile}.{setting}"));
