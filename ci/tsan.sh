@@ -19,6 +19,10 @@ skip_runtime=(
     pinning::
     # 512 threads that meet in a lock of std's, which is not followed.
     blocking::there_are_as_many_helpers_as_calls
+    # Interrupt threads, and TSan keeps signals back.
+    stalls::
+    inspect::a_deep_goroutine
+    inspect::a_worker_that_does_not_answer
 )
 
 skip_cli=(
