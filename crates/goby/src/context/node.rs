@@ -86,7 +86,7 @@ struct Done {
 /// Says of a done channel, for reports, that a deadline closes it.
 struct Timed;
 
-static TIMED: LazyLock<Arc<Timed>> = LazyLock::new(|| Arc::new(Timed));
+static TIMED: Lazy<Arc<Timed>> = Lazy::new(|| Arc::new(Timed));
 
 impl Keeper for Timed {
     fn receivers_gone(&self) {}
