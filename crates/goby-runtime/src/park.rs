@@ -469,6 +469,9 @@ impl fmt::Debug for WakeList {
 }
 
 /// Puts one OS thread to sleep. A token, because the unpark may come first.
+///
+/// For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its queues parking_lot leads
+/// from one sleeping thread to another, workers included.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
     token: Mutex<Token>,
@@ -495,19 +498,24 @@ impl Parker {
     }
 
     pub(crate) fn park(&self) {
+        let ignore = tsan::ignore();
         let mut token = self.token.lock();
         if !token.given {
             token.counted = true;
             deadlock::thread_parks();
             while !token.given {
-                self.changed.wait(&mut token);
+                tsan::sleep(&self.changed, &mut token);
             }
         }
         token.given = false;
+        drop(token);
+        drop(ignore);
+        tsan::acquire(self);
     }
 
     /// False if the deadline came first; the token, if any, is left.
     fn park_until(&self, deadline: Instant) -> bool {
+        let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         while !token.given {
             if self.changed.wait_until(&mut token, deadline).timed_out() && policy::now() >= deadline {
@@ -518,10 +526,17 @@ impl Parker {
     }
 
     fn take_token(&self) -> bool {
-        std::mem::take(&mut self.token.lock().given)
+        let is_given = {
+            let _ignore = tsan::ignore();
+            std::mem::take(&mut self.token.lock().given)
+        };
+        tsan::acquire(self);
+        is_given
     }
 
     pub(crate) fn unpark(&self) {
+        tsan::release(self);
+        let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         token.given = true;
         if std::mem::take(&mut token.counted) {

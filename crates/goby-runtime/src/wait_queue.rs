@@ -4,6 +4,9 @@
 //! has an entry for each. Who claims a waiter takes its entry out; the entries that a select leaves in the queues of
 //! its losing cases it takes out itself, under each queue's lock, before it returns; until then a notifier that meets
 //! one finds it claimed, and drops it from the queue.
+//!
+//! ThreadSanitizer ignores the links. A neighbour's entry is written to under the lock, and its owner may then be taken
+//! out by the scheduler, whose locks are no edges: its stack would be reported when it is used for something else.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,6 +14,7 @@ use std::marker::PhantomPinned;
 use std::ptr::{self, NonNull};
 
 use crate::park::{Unparker, Wait};
+use crate::tsan;
 
 /// One waiter's entry in one queue. It must not move while it is queued.
 pub struct Waiter {
@@ -122,6 +126,7 @@ impl WaitQueue {
     /// before the claimer unparks.
     #[inline(always)]
     pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
+        let _ignore = tsan::ignore();
         // SAFETY: alive by contract; its cells are used under the queue's lock.
         let entry = unsafe { &*waiter };
         debug_assert!(!entry.queued.get());
@@ -146,6 +151,7 @@ impl WaitQueue {
     /// The entry is in this queue or in none.
     #[inline(always)]
     pub unsafe fn remove(&mut self, waiter: *const Waiter) -> bool {
+        let _ignore = tsan::ignore();
         // SAFETY: alive by contract.
         let entry = unsafe { &*waiter };
         if !entry.queued.replace(false) {

@@ -299,7 +299,7 @@ impl Worker {
     pub(crate) fn run(remote: &'static Remote) {
         // What std sets up in this thread's locals comes before whatever its goroutines do with them.
         tsan::release(&raw const remote.index);
-        let _ignore = tsan::ignore();
+        let ignore = tsan::ignore();
         remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         let worker: &'static Worker = Box::leak(Box::new(Worker {
             remote,
@@ -340,6 +340,9 @@ impl Worker {
                 std::thread::park();
             }
         }
+        drop(ignore);
+        // What the goroutines did to the thread's locals comes before their destructors.
+        tsan::acquire(&raw const remote.shared);
     }
 
     // Spawning.

@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chan::{self, Receiver};
@@ -332,7 +332,7 @@ impl Context {
     /// Source: Go's `Context.Done`.
     #[inline]
     pub fn done(&self) -> &Receiver<Infallible> {
-        static NEVER: LazyLock<Receiver<Infallible>> = LazyLock::new(chan::never);
+        static NEVER: Receiver<Infallible> = chan::never();
         match &self.node {
             Some(node) => node.done(),
             None => &NEVER,
