@@ -15,9 +15,7 @@ HTTP rows are left out.
 """
 
 import json
-import os
 import shutil
-import statistics
 import sys
 from pathlib import Path
 
@@ -134,7 +132,12 @@ def table(rows, labels):
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} of {row['best']}"
         lines.append([row["figure"], row["unit"], bound, cell(row, "goby"), met, ratio]
                      + [cell(row, label) for label in labels if label != "goby"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return markdown(lines)
+
+
+def markdown(lines):
+    """A table; the first line is its head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)
 
@@ -152,7 +155,7 @@ def picture(path, rows, about):
             continue
         goby, best = row["cells"]["goby"]["median"], row["cells"][row["best"]]["median"]
         shown.append((row["figure"], row["ratio"], row["bound_ratio"],
-                      f"{row['ratio']:.2f}   {run.number(goby)} / {row['best']} {run.number(best)} {row['unit']}"))
+                      f"{run.number(goby)}, {row['best']} {run.number(best)} {row['unit']}"))
     chart.bars(path, "goby's cost over the best peer's", f"The best of Go, tokio and may = 1; shorter is better. "
                f"Medians, {about['cores']} cores, {about['date'][:10]}.", shown)
 
