@@ -47,6 +47,8 @@ const WORKLOADS: &[(&str, fn())] = &[
     ("sleep_1m_async", many::sleepers_async),
     ("worker_pool_8", patterns::worker_pool),
     ("worker_pool_8_pattern", patterns::worker_pool_pattern),
+    ("worker_pool_8_cpu", patterns::worker_pool_cpu),
+    ("worker_pool_8_cpu_idle", patterns::worker_pool_cpu_idle),
     ("fanout_fanin_8", patterns::fanout_fanin),
     ("fanout_fanin_8_pattern", patterns::fanout_fanin_pattern),
     ("context_cancel_100k", many::context_cancel),
