@@ -172,7 +172,7 @@ def main():
         if not path.exists():
             log(f"{path.name} is not built (--build; Go is at https://go.dev/dl): left out")
 
-    about, text, document = run.machine(), [], {}
+    about, text, document = run.machine(), [compare.costs_line(compare.machine_costs(args)), ""], {}
     for name in args.only or PARTS:
         part, table, title = PARTS[name]
         figures = run.Figures()

@@ -160,12 +160,28 @@ def picture(path, rows, about):
                f"Medians, {about['cores']} cores, {about['date'][:10]}.", shown)
 
 
+def machine_costs(args):
+    """What the machine itself costs now: it differs from hour to hour on a shared one, and bounds in ns with it."""
+    figures = run.Figures()
+    for _ in range(args.reps):
+        run.run_workload(args, figures, "goby", GOBY, "machine")
+    return {name.removeprefix("machine_"): figures.summary(name, "goby") for name in figures.values
+            if figures.values[name]}
+
+
+def costs_line(costs):
+    return "The machine itself, ns: " + ", ".join(
+        f"{name.replace('_', ' ')} {run.number(c['median'])} ({run.number(c['min'])}–{run.number(c['max'])})"
+        for name, c in costs.items()) + "."
+
+
 def about_lines(about, args):
     crates = ", ".join(f"{name} {about['crates'][name]}" for name in ("tokio", "may", "hyper") if name in about["crates"])
     return (f"{about['date'][:10]}, {about['cores']} cores of {about['cpu']}, Linux {about['kernel']}; "
             f"{about['go'] or 'no Go'}; {about['rustc']}; {crates}. Default workers.\n"
             f"`{COMMAND}{' --net' if args.net else ''} --reps {args.reps}`, interleaved. "
-            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.")
+            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.\n"
+            + costs_line(about["costs"]))
 
 
 def write_results(args, about, figures, labels):
@@ -234,7 +250,7 @@ def main():
     def beside(peers):
         return [p for p in [("goby", GOBY), *peers, *args.peer] if p[0] not in args.skip + ["threads"]]
 
-    about, figures = run.machine(), run.Figures()
+    about, figures = {**run.machine(), "costs": machine_costs(args)}, run.Figures()
     labels = [label for label, _ in beside(run.PEERS)]
     try:
         for names, peers, runner in [(workloads, run.PEERS, run.run_workloads), (net, run.NET_PEERS, run.run_net)]:
