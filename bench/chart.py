@@ -64,7 +64,10 @@ def bars(path, title, subtitle, rows, longest=1.5):
             x = left + bound * scale
             svg.line(x, y + 2, x, y + row_height - 2, BOUND, 2)
         # A bar that is cut off says so.
-        svg.text(left + longest * scale + 8, y + 15, ("» " if ratio > longest else "") + after, 12)
+        edge = left + longest * scale
+        svg.text(edge + 8, y + 15, "»" if ratio > longest else "", 12, WORSE)
+        svg.text(edge + 52, y + 15, f"{ratio:.2f}", 12, anchor="end", weight="bold")
+        svg.text(edge + 62, y + 15, after, 11, FAINT)
     svg.text(left, bottom + 22, "Black mark: the bound that goby has set itself.", 11, FAINT)
     svg.write(path)
 

@@ -15,9 +15,7 @@ HTTP rows are left out.
 """
 
 import json
-import os
 import shutil
-import statistics
 import sys
 from pathlib import Path
 
@@ -134,7 +132,12 @@ def table(rows, labels):
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} of {row['best']}"
         lines.append([row["figure"], row["unit"], bound, cell(row, "goby"), met, ratio]
                      + [cell(row, label) for label in labels if label != "goby"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return markdown(lines)
+
+
+def markdown(lines):
+    """A table; the first line is its head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)
 
@@ -152,9 +155,24 @@ def picture(path, rows, about):
             continue
         goby, best = row["cells"]["goby"]["median"], row["cells"][row["best"]]["median"]
         shown.append((row["figure"], row["ratio"], row["bound_ratio"],
-                      f"{row['ratio']:.2f}   {run.number(goby)} / {row['best']} {run.number(best)} {row['unit']}"))
+                      f"{run.number(goby)}, {row['best']} {run.number(best)} {row['unit']}"))
     chart.bars(path, "goby's cost over the best peer's", f"The best of Go, tokio and may = 1; shorter is better. "
                f"Medians, {about['cores']} cores, {about['date'][:10]}.", shown)
+
+
+def machine_costs(args):
+    """What the machine itself costs now: it differs from hour to hour on a shared one, and bounds in ns with it."""
+    figures = run.Figures()
+    for _ in range(args.reps):
+        run.run_workload(args, figures, "goby", GOBY, "machine")
+    return {name.removeprefix("machine_"): figures.summary(name, "goby") for name in figures.values
+            if figures.values[name]}
+
+
+def costs_line(costs):
+    return "The machine itself, ns: " + ", ".join(
+        f"{name.replace('_', ' ')} {run.number(c['median'])} ({run.number(c['min'])}–{run.number(c['max'])})"
+        for name, c in costs.items()) + "."
 
 
 def about_lines(about, args):
@@ -162,7 +180,8 @@ def about_lines(about, args):
     return (f"{about['date'][:10]}, {about['cores']} cores of {about['cpu']}, Linux {about['kernel']}; "
             f"{about['go'] or 'no Go'}; {about['rustc']}; {crates}. Default workers.\n"
             f"`{COMMAND}{' --net' if args.net else ''} --reps {args.reps}`, interleaved. "
-            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.")
+            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.\n"
+            + costs_line(about["costs"]))
 
 
 def write_results(args, about, figures, labels):
@@ -231,7 +250,7 @@ def main():
     def beside(peers):
         return [p for p in [("goby", GOBY), *peers, *args.peer] if p[0] not in args.skip + ["threads"]]
 
-    about, figures = run.machine(), run.Figures()
+    about, figures = {**run.machine(), "costs": machine_costs(args)}, run.Figures()
     labels = [label for label, _ in beside(run.PEERS)]
     try:
         for names, peers, runner in [(workloads, run.PEERS, run.run_workloads), (net, run.NET_PEERS, run.run_net)]:
