@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -31,7 +32,12 @@ pub enum Direction {
 pub(crate) struct Readiness {
     read: Gate<Half>,
     write: Gate<Half>,
+    /// Edges of the read half so far; `FOR_EVER` once it has been shut down or broken. Written by the poller's thread only.
+    read_edges: AtomicU64,
 }
+
+/// `read_edges`: operations no longer block, so there is no edge to wait for.
+const FOR_EVER: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Half {
@@ -48,9 +54,13 @@ const EDGE: usize = 0;
 const INTERRUPTED: usize = 1;
 
 impl Readiness {
-    /// Tells the waiters of the directions that became ready.
-    pub(crate) fn ready(&self, read: bool, write: bool) {
+    /// Tells the waiters of the directions that became ready; `ended`: reading is so for good.
+    pub(crate) fn ready(&self, read: bool, write: bool, ended: bool) {
         if read {
+            let edges = self.read_edges.load(Ordering::Relaxed);
+            // Release pairs with the Acquire of `read_edges` below. Before the waiters are told, and their lock is taken:
+            // who has been told, or finds the edge there, knows that the count is a new one.
+            self.read_edges.store(if ended || edges == FOR_EVER { FOR_EVER } else { edges + 1 }, Ordering::Release);
             edge(&self.read);
         }
         if write {
@@ -109,7 +119,8 @@ pub struct Source<T: AsFd> {
 impl<T: AsFd> Source<T> {
     /// Takes a socket that is in non-blocking mode.
     pub fn new(io: T) -> Source<T> {
-        let readiness = Readiness { read: Gate::new(Half::default()), write: Gate::new(Half::default()) };
+        let readiness =
+            Readiness { read: Gate::new(Half::default()), write: Gate::new(Half::default()), read_edges: 0.into() };
         Source { io, readiness: Arc::new(readiness), registered: OnceLock::new(), registering: Lock::new(()) }
     }
 
@@ -177,6 +188,17 @@ impl<T: AsFd> Source<T> {
         if self.registered.get().is_some() {
             self.readiness.half(direction).with(|half, _| half.ready = false);
         }
+    }
+
+    /// Counts the edges of the read half; `None` once it has been shut down, by either side, or is broken.
+    ///
+    /// A read that took less than there was room for has emptied the socket: if the count is still what it was before
+    /// that read, another one would block, and what arrives from then on gives an edge. So a reader may wait at once, and
+    /// save the system call. The end of the stream gives no further edge when its edge came before the read; hence `None`.
+    pub fn read_edges(&self) -> Option<u64> {
+        // Acquire pairs with the Release of `Readiness::ready`.
+        let edges = self.readiness.read_edges.load(Ordering::Acquire);
+        (edges != FOR_EVER).then_some(edges)
     }
 
     /// Makes the waits of both directions fail, those going on and those to come.

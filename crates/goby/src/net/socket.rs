@@ -24,7 +24,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
@@ -51,8 +51,14 @@ struct Shared<T: AsFd> {
     /// Written under the lock of `state`, read without: a limit that was reached before an operation began, in the order
     /// that the program can observe, is seen by it, and an operation that waits looks under the lock again.
     limits: AtomicU8,
+    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what is true once stays true
+    /// for as long as that is the count.
+    drained: AtomicU64,
     state: Mutex<State>,
 }
+
+/// `drained`: never, so far.
+const NOT_YET: u64 = u64::MAX;
 
 #[derive(Default)]
 struct State {
@@ -82,7 +88,12 @@ struct Alarm {
 impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Takes a socket that is in non-blocking mode.
     pub(super) fn new(io: T) -> Socket<T> {
-        let shared = Shared { source: Source::new(io), limits: AtomicU8::new(0), state: Mutex::new(State::default()) };
+        let shared = Shared {
+            source: Source::new(io),
+            limits: AtomicU8::new(0),
+            drained: AtomicU64::new(NOT_YET),
+            state: Mutex::new(State::default()),
+        };
         Socket { shared: Arc::new(shared), watch: Mutex::new(None) }
     }
 
@@ -129,6 +140,28 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
                 result => return Poll::Ready(result),
             }
         }
+    }
+
+    /// Reads from a stream into a buffer with this much room. A read that follows one that has emptied the socket waits
+    /// first, and saves the system call that would say so.
+    pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
+        while self.shared.is_drained() {
+            self.shared.wait(Direction::Read)?;
+        }
+        self.perform(Direction::Read, |socket| self.shared.note_drained(room, || read(socket)))
+    }
+
+    /// [`read`](Socket::read) for futures.
+    pub(super) fn poll_read(
+        &self,
+        room: usize,
+        cx: &mut task::Context<'_>,
+        mut read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        while self.shared.is_drained() {
+            ready!(self.shared.poll_wait(Direction::Read, cx))?;
+        }
+        self.poll_perform(Direction::Read, cx, |socket| self.shared.note_drained(room, || read(socket)))
     }
 
     /// Parks until the socket may be ready.
@@ -200,6 +233,19 @@ impl<T: AsFd> Shared<T> {
             self.limits.store(limits & !STOPPED, Ordering::Relaxed);
         }
         if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.source.read_edges().is_some_and(|edges| edges == self.drained.load(Ordering::Relaxed))
+    }
+
+    fn note_drained(&self, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let edges = self.source.read_edges();
+        let n = read()?;
+        if let Some(edges) = edges.filter(|_| 0 < n && n < room) {
+            self.drained.store(edges, Ordering::Relaxed);
+        }
+        Ok(n)
     }
 
     fn wait(&self, direction: Direction) -> io::Result<()> {

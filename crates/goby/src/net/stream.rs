@@ -383,11 +383,12 @@ fn transmit_vectored(mut socket: &net::TcpStream, bufs: &[IoSlice<'_>]) -> io::R
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |socket| receive(socket, buf))
+        self.socket.read(buf.len(), |socket| receive(socket, buf))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |mut socket| socket.read_vectored(bufs))
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        self.socket.read(room, |mut socket| socket.read_vectored(bufs))
     }
 }
 
@@ -431,7 +432,7 @@ impl Write for TcpStream {
 
 impl AsyncRead for &TcpStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |socket| receive(socket, buf))
+        self.socket.poll_read(buf.len(), cx, |socket| receive(socket, buf))
     }
 
     fn poll_read_vectored(
@@ -439,7 +440,8 @@ impl AsyncRead for &TcpStream {
         cx: &mut task::Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |mut socket| socket.read_vectored(bufs))
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        self.socket.poll_read(room, cx, |mut socket| socket.read_vectored(bufs))
     }
 }
 
