@@ -130,8 +130,10 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         loop {
             self.shared.look(direction)?;
             // The edge that woke us stays until somebody consumes it, and would have us try once more for nothing. Not for
-            // goroutines, of which several may accept from one listener.
-            self.shared.source.forget_edge(direction);
+            // goroutines, of which several may accept from one listener, nor for writing, which hardly ever blocks.
+            if direction == Direction::Read {
+                self.shared.source.forget_edge(direction);
+            }
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.shared.poll_wait(direction, cx))?;
