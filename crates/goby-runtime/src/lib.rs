@@ -15,6 +15,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
+mod biased;
 mod blocking;
 mod deadlock;
 mod future;
@@ -40,6 +41,7 @@ mod tsan;
 mod wait_queue;
 mod worker;
 
+pub use biased::{BiasedGuard, BiasedLock};
 pub use blocking::blocking;
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};

@@ -23,7 +23,7 @@ use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, overflow, tsan};
+use crate::{biased, deadlock, overflow, tsan};
 
 /// Address space of a stack, guard page included.
 const DEFAULT_STACK: usize = 256 * 1024;
@@ -378,6 +378,8 @@ impl Shared {
         };
         let stack_size = builder.stack_size.next_multiple_of(stack::PAGE);
         overflow::install_handler();
+        // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
+        biased::fences_are_there();
         let shared: &'static Shared = Box::leak(Box::new(Shared {
             remotes: (0..n + MAX_SPARES).map(|_| OnceLock::new()).collect(),
             n_workers: AtomicUsize::new(0),

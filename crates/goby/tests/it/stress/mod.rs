@@ -5,6 +5,7 @@ pub(crate) mod select;
 
 mod chan;
 mod many;
+mod ordered;
 mod pipeline;
 mod power_series;
 mod races;
