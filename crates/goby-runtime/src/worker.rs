@@ -674,6 +674,10 @@ impl Worker {
                 }
                 std::hint::spin_loop();
             }
+            if self.remote.poller.has_sources() {
+                std::thread::yield_now();
+                self.poll(Some(Duration::ZERO));
+            }
             let now = policy::now();
             if searching && let Some(item) = self.steal(now) {
                 return Look::Found(item);
