@@ -17,6 +17,7 @@
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
 mod attributes;
+mod biased;
 mod blocking;
 mod deadlock;
 mod dump;
@@ -53,6 +54,7 @@ mod wait_queue;
 mod worker;
 
 pub use attributes::{InheritedLocal, Local, labels, name, with_labels};
+pub use biased::{BiasedGuard, BiasedLock};
 pub use blocking::blocking;
 pub use dump::{Dump, dump};
 pub use family::Family;

@@ -30,7 +30,7 @@ use crate::stack::{self, Exhausted, Pool};
 use crate::stall::{self, Stall, Stalls};
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, leak, overflow, tsan};
+use crate::{biased, deadlock, leak, overflow, tsan};
 
 /// Address space of a stack, guard page included.
 const DEFAULT_STACK: usize = 256 * 1024;
@@ -456,6 +456,8 @@ impl Shared {
         };
         let stack_size = builder.stack_size.next_multiple_of(stack::PAGE);
         overflow::install_handler();
+        // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
+        biased::fences_are_there();
         let shared: &'static Shared = Box::leak(Box::new(Shared {
             remotes: (0..n + MAX_SPARES).map(|_| OnceLock::new()).collect(),
             n_workers: AtomicUsize::new(0),

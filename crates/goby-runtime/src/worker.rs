@@ -13,7 +13,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
@@ -23,12 +23,12 @@ use crate::inspect::{self, Requests};
 use crate::park::WaitReason;
 use crate::poller::Poller;
 use crate::registry::Registry;
-use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
+use crate::run_queue::{Fresh, FreshQueue, LocalQueue, Sight};
 use crate::runtime::Shared;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
 use crate::timer::{NEVER, Timers};
-use crate::{future, policy, tsan};
+use crate::{biased, future, policy, tsan};
 
 /// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
 /// round from 10 ns on.
@@ -38,12 +38,24 @@ const MAINTENANCE: u32 = 256;
 const FAIRNESS: u32 = 61;
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins between looks at the clock.
-const SPINS_PER_LOOK: u32 = 32;
-/// How long a lone fresh goroutine is left to its spawner, who will most likely run it as soon as it parks.
-const LONE_AGE: Duration = Duration::from_micros(5);
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
+/// writes to it with every goroutine it starts, for up to half a microsecond.
+const SPINS_PER_LOOK: u32 = 200;
+/// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
+/// round trips between two workers.
+const ANSWER_SPINS: u32 = 64;
+/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
+/// whoever talks to them, itself.
+///
+/// Longer than a page fault or two, and no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(20);
+/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
+/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
+const BACKLOG: Duration = Duration::from_micros(200);
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
+/// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
+const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
 const STACK_CACHE: usize = 64;
 /// Goroutine ids taken from the process's counter at a time.
@@ -51,6 +63,8 @@ const ID_BATCH: u64 = 256;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
+    /// The address of the thread's worker, by which a `BiasedLock` knows it; zero where there is none.
+    static ADDRESS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// What other threads may touch of a worker. It lives for ever.
@@ -73,8 +87,6 @@ pub(crate) struct Remote {
     pub(crate) thread_id: AtomicI32,
     /// Who wants to know about this worker's goroutines.
     pub(crate) requests: Requests,
-    /// The monitor's tick in which a lone fresh goroutine last made us wake somebody.
-    lone_wake: AtomicUsize,
 }
 
 impl Remote {
@@ -93,7 +105,6 @@ impl Remote {
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
             requests: Requests::new(),
-            lone_wake: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -135,10 +146,19 @@ pub(crate) struct Worker {
     registry: Registry,
     /// Where a goroutine that is resumed for its stack leaves it.
     captured: Cell<Option<StackTrace>>,
+    /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
+    wakes: Cell<(usize, usize)>,
+    watched: Cell<Option<Watched>>,
+}
+
+/// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker; else zero.
+#[inline(always)]
+pub(crate) fn current_address() -> usize {
+    ADDRESS.get()
 }
 
 /// The running goroutine, if the caller is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
@@ -156,7 +176,7 @@ pub fn current_id() -> Option<GoroutineId> {
 }
 
 /// Parks the running goroutine; returns when it has been unparked.
-#[inline]
+#[inline(always)]
 pub(crate) fn park(reason: WaitReason) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
@@ -174,7 +194,7 @@ pub(crate) fn park(reason: WaitReason) {
 /// # Safety
 ///
 /// `g` is the running goroutine.
-#[inline]
+#[inline(always)]
 unsafe fn suspend(g: NonNull<Goroutine>) {
     // SAFETY: it is running, so its record is alive and its suspender set.
     unsafe {
@@ -206,7 +226,7 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 /// # Safety
 ///
 /// As for [`suspend`], with the goroutine's record.
-#[inline]
+#[inline(always)]
 unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(&header.home().index);
     loop {
@@ -235,7 +255,7 @@ pub fn panicking() -> bool {
 }
 
 /// Makes a parked goroutine runnable, from any thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn unpark(g: NonNull<Goroutine>) {
     let _ignore = tsan::ignore();
     // SAFETY: parked and claimed by the caller, so its record is alive.
@@ -253,13 +273,13 @@ pub(crate) fn unpark(g: NonNull<Goroutine>) {
 
 impl Worker {
     /// The calling thread's worker, if it is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn current() -> Option<&'static Worker> {
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 
     /// Whether a goroutine calls, not the scheduler.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn in_goroutine(&self) -> bool {
         self.current.get().is_some()
     }
@@ -270,7 +290,7 @@ impl Worker {
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slice_is_over(&self) -> bool {
         self.remote.slice_over.load(Ordering::Relaxed)
     }
@@ -293,8 +313,13 @@ impl Worker {
             ids: Cell::new((0, 0)),
             registry: Registry::new(),
             captured: Cell::new(None),
+            wakes: Cell::new((0, 0)),
+            watched: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
+        if biased::fences_are_there() {
+            ADDRESS.set(ptr::from_ref(worker).addr());
+        }
         while let Some(work) = worker.next_work() {
             match work {
                 Work::Pinned(g) => worker.resume(g),
@@ -342,16 +367,24 @@ impl Worker {
     /// Queues something that any worker may begin, and wakes one if it should.
     #[inline]
     pub(crate) fn push_fresh(&self, item: Fresh) {
-        if self.remote.fresh.push(item) > 1 {
-            // Work to share. No fence: should the sleeper be missed, we are awake, and the monitor looks too.
-            self.shared.idle.wake_searcher();
-            return;
+        let len = self.remote.fresh.push(item);
+        if self.shared.idle.wants_searcher() {
+            self.offer_fresh(len);
         }
-        // A lone one will most likely run as soon as we park; but if we compute instead, somebody else should take it.
-        // Once a monitor's tick is enough to find out, and cheap.
+    }
+
+    /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
+    /// as we park; but if we compute instead, somebody else should take it. No fence: should the sleeper be missed, we
+    /// are awake, and the monitor looks too.
+    #[cold]
+    fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
-        if self.remote.lone_wake.load(Ordering::Relaxed) != tick {
-            self.remote.lone_wake.store(tick, Ordering::Relaxed);
+        let used = match self.wakes.get() {
+            (t, used) if t == tick => used,
+            _ => 0,
+        };
+        if used < if len > 1 { WAKES_PER_TICK } else { 1 } {
+            self.wakes.set((tick, used + 1));
             self.shared.idle.wake_searcher();
         }
     }
@@ -359,7 +392,7 @@ impl Worker {
     // Running.
 
     /// Makes one of our own goroutines runnable.
-    #[inline]
+    #[inline(always)]
     fn ready(&self, g: NonNull<Goroutine>) {
         if !self.in_goroutine() {
             // Woken by a timer, a socket or another thread: nobody has handed it the time slice.
@@ -371,6 +404,7 @@ impl Worker {
     }
 
     /// Sends the running goroutine to the back of the queue.
+    #[inline(always)]
     pub(crate) fn yield_current(&self) {
         let _ignore = tsan::ignore();
         let g = self.current.get().expect("only a goroutine yields");
@@ -579,11 +613,16 @@ impl Worker {
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
     #[cold]
     fn find_elsewhere(&self) -> Option<Work> {
+        if !self.remote.poller.has_sources() && self.await_answer() {
+            return None;
+        }
         self.maintain();
         if !self.local.is_empty() {
             return None;
         }
-        if let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX) {
+        if self.shared.inject.len() > 0
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+        {
             self.share();
             return Some(Work::Fresh(item));
         }
@@ -603,6 +642,17 @@ impl Worker {
         }
     }
 
+    /// Spins for a moment, because whoever we have just woken on another worker may answer; true if somebody has.
+    fn await_answer(&self) -> bool {
+        for _ in 0..ANSWER_SPINS {
+            if !self.remote.inbox.is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
     /// might have been woken for says so: the one who was woken first may be busy with it from now on.
     fn share(&self) {
@@ -614,7 +664,6 @@ impl Worker {
     /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
     fn look_around(&self, searching: bool) -> Look {
         let start = policy::now();
-        let mut lone = Lone::default();
         loop {
             for _ in 0..SPINS_PER_LOOK {
                 if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
@@ -623,7 +672,7 @@ impl Worker {
                 std::hint::spin_loop();
             }
             let now = policy::now();
-            if searching && let Some(item) = self.steal(&mut lone, now) {
+            if searching && let Some(item) = self.steal(now) {
                 return Look::Found(item);
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
@@ -638,7 +687,7 @@ impl Worker {
     }
 
     /// Takes from the injected goroutines, or half of another worker's.
-    fn steal(&self, lone: &mut Lone, now: std::time::Instant) -> Option<Fresh> {
+    fn steal(&self, now: Instant) -> Option<Fresh> {
         if self.shared.inject.len() > 0
             && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
         {
@@ -652,8 +701,8 @@ impl Worker {
             if ptr::eq(victim, self.remote) {
                 continue;
             }
-            let len = victim.fresh.len();
-            if (len > 1 || (len == 1 && lone.is_old(victim, now)))
+            if victim.fresh.len() > 0
+                && self.may_rob(victim, now)
                 && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
             {
                 return Some(item);
@@ -665,6 +714,19 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
+    /// has none left.
+    fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
+        let mut watched = match self.watched.get() {
+            Some(watched) if watched.index == victim.index => watched,
+            Some(watched) if self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            _ => Watched::new(victim, now),
+        };
+        let may = watched.may_be_robbed(victim, now);
+        self.watched.set(Some(watched));
+        may
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
@@ -716,22 +778,32 @@ enum Look {
     Nothing,
 }
 
-/// The lone fresh goroutine that a searcher has its eye on.
-#[derive(Default)]
-struct Lone {
-    seen: Option<(usize, usize, std::time::Instant)>,
+/// The worker whose fresh goroutines a searcher has its eye on.
+#[derive(Clone, Copy)]
+struct Watched {
+    index: usize,
+    sight: Sight,
+    /// Since when it has had some, and since when the same ones, as far as we have seen.
+    backlog_since: Instant,
+    quiet_since: Instant,
 }
 
-impl Lone {
-    /// Whether the victim's only item has been there for [`LONE_AGE`], as far as we have seen.
-    fn is_old(&mut self, victim: &Remote, now: std::time::Instant) -> bool {
-        let (index, taken) = (victim.index, victim.fresh.taken());
-        match self.seen {
-            Some((i, t, since)) if i == index && t == taken => now.duration_since(since) >= LONE_AGE,
-            _ => {
-                self.seen = Some((index, taken, now));
-                false
-            }
+impl Watched {
+    fn new(victim: &Remote, now: Instant) -> Watched {
+        Watched { index: victim.index, sight: victim.fresh.sight(), backlog_since: now, quiet_since: now }
+    }
+
+    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
+    /// for [`BACKLOG`].
+    fn may_be_robbed(&mut self, victim: &Remote, now: Instant) -> bool {
+        let sight = victim.fresh.sight();
+        if sight.emptied != self.sight.emptied {
+            self.backlog_since = now;
         }
+        if sight != self.sight {
+            self.sight = sight;
+            self.quiet_since = now;
+        }
+        now.duration_since(self.quiet_since) >= QUIET || now.duration_since(self.backlog_since) >= BACKLOG
     }
 }

@@ -165,12 +165,10 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also while it waits.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
-        chan.send(value, None).map_err(|refused| match refused {
-            Refused::Full(value) | Refused::Closed(value) => SendError(value),
-        })
+        chan.send(value).map_err(SendError)
     }
 
     /// Sends a value if that needs no waiting.
@@ -230,7 +228,7 @@ impl<T> Sender<T> {
             park_until(WaitReason::ChanSendNil, deadline);
             return Err(SendTimeoutError::Timeout(value));
         };
-        chan.send(value, deadline).map_err(|refused| match refused {
+        chan.send_until(value, deadline).map_err(|refused| match refused {
             Refused::Full(value) => SendTimeoutError::Timeout(value),
             Refused::Closed(value) => SendTimeoutError::Closed(value),
         })
@@ -295,11 +293,11 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`] when the channel is closed and drained.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
         let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };
-        chan.recv(reason, None).map_err(|_| RecvError)
+        chan.recv(reason).map_err(|_| RecvError)
     }
 
     /// Receives a value if that needs no waiting.
@@ -358,7 +356,7 @@ impl<T> Receiver<T> {
             park_until(WaitReason::ChanReceiveNil, deadline);
             return Err(RecvTimeoutError::Timeout);
         };
-        chan.recv(reason, deadline).map_err(|nothing| match nothing {
+        chan.recv_until(reason, deadline).map_err(|nothing| match nothing {
             Nothing::Empty => RecvTimeoutError::Timeout,
             Nothing::Closed => RecvTimeoutError::Closed,
         })

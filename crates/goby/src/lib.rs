@@ -46,7 +46,7 @@
 //! | `net/http` | the `goby-http` crate |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
-//! | a worker pool, fan-out and fan-in by hand | [`pattern`] |
+//! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.

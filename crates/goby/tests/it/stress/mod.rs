@@ -6,6 +6,7 @@ pub(crate) mod select;
 mod chan;
 mod leaks;
 mod many;
+mod ordered;
 mod pipeline;
 mod power_series;
 mod races;
