@@ -152,9 +152,13 @@ pub(crate) const EXITING: u8 = 4;
 
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
 /// or a timer (`timer`). On a thread it only runs `f`.
+#[inline]
 pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
+    if !context && !timer {
+        return f();
+    }
     let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
-    let Some(g) = worker::current_goroutine().filter(|_| new != 0) else { return f() };
+    let Some(g) = worker::current_goroutine() else { return f() };
     // SAFETY: it is running, here, now and after `f`, so its record is alive.
     let flags = unsafe { &g.as_ref().flags };
     let before = flags.get();
