@@ -22,7 +22,7 @@ mod sync {
             }
         )*};
     }
-    under_test! { queue first_panic raw_mutex raw_rwlock wait_group semaphore }
+    under_test! { places queue first_panic raw_mutex raw_rwlock wait_group semaphore }
 
     mod models;
 }

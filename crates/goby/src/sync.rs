@@ -28,9 +28,10 @@
 //!
 //! # Inside
 //!
-//! Read in this order: `queue` (where one waits), `raw_mutex` and `raw_rwlock` (the lock words, safe code), `mutex`
+//! Read in this order: `queue` over `places` (where one waits), `raw_mutex` and `raw_rwlock` (the lock words, safe code), `mutex`
 //! and `rwlock` (the guards: the only unsafe code), then the rest, each of which is a few lines over `queue`.
 
+mod places;
 mod queue;
 
 mod mutex;

@@ -295,19 +295,46 @@ impl<T> OnceCell<T> {
     /// assert_eq!(cell.get_or_try_init(|| "5".parse::<i32>()), Ok(&5));
     /// ```
     pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        match self.init(Until::Forever, f) {
+            Run::Failed(error) => Err(error),
+            Run::Done | Run::GaveUp => Ok(self.get().expect("the function that was done set the value")),
+        }
+    }
+
+    /// As [`get_or_init`](OnceCell::get_or_init), but waits for another caller's function only until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before there is a value. `f` itself, once begun, is not interrupted.
+    ///
+    /// ```
+    /// use goby::{Context, sync::OnceCell};
+    ///
+    /// let cell = OnceCell::new();
+    /// assert_eq!(cell.get_or_init_ctx(&Context::background(), || 1), Ok(&1));
+    /// ```
+    pub fn get_or_init_ctx(&self, ctx: &Context, f: impl FnOnce() -> T) -> Result<&T, ContextError> {
         if let Some(value) = self.get() {
             return Ok(value);
         }
-        let init = || {
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        match self.init(Until::Done(ctx), || Ok::<T, Infallible>(f())) {
+            Run::GaveUp => Err(done_error(ctx)),
+            Run::Done => Ok(self.get().expect("the function that was done set the value")),
+        }
+    }
+
+    /// Makes the value with `f` if there is none.
+    #[inline]
+    fn init<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<T, E>) -> Run<E> {
+        self.once.run(until, || {
             let value = f()?;
             // `once` lets one in at a time, and nobody after one that got here: the place is empty.
             assert!(self.value.set(value).is_ok(), "once cell set twice");
             Ok(())
-        };
-        match self.once.run(Until::Forever, init) {
-            Run::Failed(error) => Err(error),
-            Run::Done | Run::GaveUp => Ok(self.get().expect("the function that was done set the value")),
-        }
+        })
     }
 
     /// Puts a value in, if there is none yet.
