@@ -47,6 +47,8 @@
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | a worker pool, fan-out and fan-in by hand | [`pattern`] |
 //!
+//! What differs from Go, package by package, and why: [`from_go`].
+//!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.
 //!
@@ -71,7 +73,10 @@ pub mod select;
 pub mod sync;
 pub mod time;
 
-pub use context::Context;
+#[doc = include_str!("docs/from_go.md")]
+pub mod from_go {}
+
+pub use context::{Context, block_on_ctx};
 pub use goby_runtime::{
     Builder, DeadlockPolicy, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle, Task, TryGoError,
     block_on, blocking, checkpoint, go, now, num_goroutines, random, run, scope, spawn, try_go, yield_now,

@@ -13,6 +13,7 @@ mod stress;
 mod chan;
 mod chan_async;
 mod compile_fail;
+mod ctx;
 mod net;
 mod pattern;
 mod select;
