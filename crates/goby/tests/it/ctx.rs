@@ -11,7 +11,7 @@ use goby::rate::{Limiter, WaitError};
 use goby::sync::{Barrier, Cond, Mutex, Once, OnceCell, RwLock, Semaphore, WaitGroup};
 use goby::{Context, block_on_ctx, go, scope, spawn, time, yield_now};
 
-use crate::support::{MOMENT, pause, race, size, with_workers};
+use crate::support::{MOMENT, pause, race, size, wait_until, with_workers};
 
 const CANCELED: ContextError = ContextError::Canceled;
 
@@ -113,19 +113,25 @@ fn what_is_ready_is_had() {
             let cell = OnceCell::new();
             assert_eq!(cell.get_or_init_ctx(ctx, || 1), Ok(&1));
             assert_eq!(cell.get_or_init_ctx(ctx, || 2), Ok(&1));
-            let (mutex, cond) = (Mutex::new(0), Cond::new());
+            // How often it was asked, and whether to go on.
+            let (state, cond) = (Mutex::new((0, false)), Cond::new());
             scope(|s| {
                 let waiter = s.go(|| {
-                    let (guard, result) = cond.wait_while_ctx(mutex.lock(), ctx, |n| *n < 3);
-                    result.map(|()| *guard)
+                    cond.wait_while_ctx(state.lock(), ctx, |(asked, go_on)| {
+                        *asked += 1;
+                        !*go_on
+                    })
+                    .1
                 });
-                while !waiter.is_finished() {
-                    *mutex.lock() += 1;
-                    cond.broadcast();
-                    yield_now();
-                }
-                assert!(waiter.join().unwrap().unwrap() >= 3);
+                wait_until("it to wait", || state.lock().0 == 1);
+                cond.signal();
+                wait_until("it to ask again", || state.lock().0 == 2);
+                assert!(!waiter.is_finished());
+                state.lock().1 = true;
+                cond.signal();
+                assert_eq!(waiter.join().unwrap(), Ok(()));
             });
+            assert_eq!(state.into_inner(), (3, true));
         }
         // A value that came before the end is reported although the context is done.
         let cell = OnceCell::from(1);
