@@ -12,6 +12,8 @@ mod gate;
 
 pub(crate) use context::Context;
 pub(crate) use gate::{Gate, WaitReason, Waited, Waiters, checkpoint, go, now};
+/// No model panics while a goroutine is parked, so std's answer is right.
+pub(crate) use std::thread::panicking;
 
 #[allow(dead_code)] // Each file has more than the models use.
 mod sync {

@@ -15,6 +15,13 @@ use crate::support::{MOMENT, PATIENCE, debug_or_release, size, wait_until, with_
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Receives what must come soon. If the whole process was stopped meanwhile both the value and the end of the wait are due,
+/// and either may be seen first; then the value comes at once.
+#[track_caller]
+fn recv_soon<T>(channel: &Receiver<T>) -> T {
+    channel.recv_timeout(PATIENCE).or_else(|_| channel.recv_timeout(PATIENCE)).expect("a firing was lost")
+}
+
 /// Sends its slot when `delay` is over: by a sleep, a timer with a channel, or one with a function.
 fn wait_by(kind: u32, delay: Duration, slot: u32, results: Sender<u32>) {
     match kind % 3 {
@@ -53,12 +60,11 @@ fn s33_thirteen_slots() {
             order
         };
         for first_kind in 0..3 {
-            // A busy machine may mix up what is close together: then again, with more time between.
-            let mut unit = Duration::from_millis(5);
-            while order(unit, first_kind) != [0, 1, 1, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9] {
-                unit *= 2;
-                assert!(unit < Duration::from_secs(1), "timers fire out of order");
-            }
+            // A busy machine, and even more one that stops the process for a while, mixes up what is close together: then
+            // again, with more time between, for a while.
+            let mut units = [5, 10, 20, 40, 80].into_iter().cycle().take(20).map(Duration::from_millis);
+            let in_order = units.any(|unit| order(unit, first_kind) == [0, 1, 1, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9]);
+            assert!(in_order, "timers fire out of order");
         }
     });
 }
@@ -97,17 +103,16 @@ fn s33_two_timers_race() {
 #[test]
 fn s33_timers_for_no_time() {
     with_workers(|| {
-        let soon = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 10 });
         let kept = Timer::new(HOUR);
         let (called, calls) = chan::bounded(1);
         let function = time::after_func(HOUR, move || called.send(()).unwrap());
         for _ in 0..size(debug_or_release(5_000, 50_000), 1_000_000) {
-            time::after(Duration::ZERO).recv_timeout(soon).unwrap();
-            Timer::new(Duration::from_nanos(1)).receiver().recv_timeout(soon).unwrap();
+            recv_soon(&time::after(Duration::ZERO));
+            recv_soon(Timer::new(Duration::from_nanos(1)).receiver());
             kept.reset(Duration::ZERO);
-            kept.receiver().recv_timeout(soon).unwrap();
+            recv_soon(kept.receiver());
             function.reset(Duration::ZERO);
-            calls.recv_timeout(soon).unwrap();
+            recv_soon(&calls);
         }
         assert!(!function.stop());
     });
@@ -127,7 +132,7 @@ fn s33_timers_moved_into_the_past() {
                 assert!(!timer.reset(Duration::from_nanos((i % 2) as u64)));
             }
             for timer in &timers {
-                timer.receiver().recv_timeout(PATIENCE).unwrap();
+                recv_soon(timer.receiver());
                 assert!(!timer.reset(HOUR), "fired, and received");
             }
         }
@@ -160,7 +165,6 @@ const INSTANTLY: Duration = Duration::from_nanos(1);
 fn walk(n_steps: usize, visited: &Mutex<HashSet<State>>) {
     let (timer, ticker) = (Timer::new(HOUR), Ticker::new(HOUR));
     let (mut heard, mut timer_stands, mut ticker_stands) = (false, Far, Far);
-    let receives = |channel: &Receiver<_>| channel.recv_timeout(PATIENCE).is_ok();
     let is_empty = |channel: &Receiver<_>| channel.try_recv() == Err(TryRecvError::Empty);
     for _ in 0..n_steps {
         visited.lock().extend([State::Timer { heard, stands: timer_stands }, State::Ticker(ticker_stands)]);
@@ -183,7 +187,7 @@ fn walk(n_steps: usize, visited: &Mutex<HashSet<State>>) {
             _ => {
                 heard = true;
                 if timer_stands == Due {
-                    assert!(receives(timer.receiver()));
+                    recv_soon(timer.receiver());
                     timer_stands = Received;
                 }
                 assert!(is_empty(timer.receiver()), "{timer_stands:?}");
@@ -205,7 +209,7 @@ fn walk(n_steps: usize, visited: &Mutex<HashSet<State>>) {
                 ticker_stands = Due;
             }
             _ if matches!(ticker_stands, Due | Received) => {
-                assert!(receives(ticker.receiver()));
+                recv_soon(ticker.receiver());
                 ticker_stands = Received;
             }
             _ => assert!(is_empty(ticker.receiver()), "{ticker_stands:?}"),
@@ -267,7 +271,7 @@ fn s33_many_timers_with_channels() {
             })
             .collect();
         for timer in timers.iter().step_by(2) {
-            timer.receiver().recv_timeout(PATIENCE).unwrap();
+            recv_soon(timer.receiver());
         }
         for (i, timer) in timers.iter().enumerate() {
             assert_eq!(timer.stop(), i % 2 == 1);
