@@ -1,6 +1,6 @@
 //! goby's form of the peer workloads, through goby's public API alone.
 //!
-//!     goby-bench NAME...          these workloads (`all` means each of them)
+//!     goby-bench NAME...          these workloads (`all` means each of WORKLOADS, and none of CLIFFS)
 //!     goby-bench echo-server ADDR | http-server ADDR | http-slow ADDR
 //!     goby-bench echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY
 //!
@@ -11,6 +11,7 @@
 //! ready-made form of `goby::pattern`; neither has a twin.
 
 mod channels;
+mod cliffs;
 mod goroutines;
 mod locks;
 mod many;
@@ -19,6 +20,8 @@ mod net;
 mod patterns;
 
 use std::process::ExitCode;
+
+use cliffs::{apart, balance, burst, machine, memory, scale};
 
 /// In the order in which `all` runs them.
 const WORKLOADS: &[(&str, fn())] = &[
@@ -44,10 +47,38 @@ const WORKLOADS: &[(&str, fn())] = &[
     ("sleep_1m_async", many::sleepers_async),
     ("worker_pool_8", patterns::worker_pool),
     ("worker_pool_8_pattern", patterns::worker_pool_pattern),
+    ("worker_pool_8_cpu", patterns::worker_pool_cpu),
+    ("worker_pool_8_cpu_idle", patterns::worker_pool_cpu_idle),
     ("fanout_fanin_8", patterns::fanout_fanin),
     ("fanout_fanin_8_pattern", patterns::fanout_fanin_pattern),
     ("context_cancel_100k", many::context_cancel),
+    ("context_cancel_100k_async", many::context_cancel_async),
     ("timer_start_stop", many::timer_start_stop),
+];
+
+/// Where a runtime is tempted to fall; README.md describes them.
+const CLIFFS: &[(&str, fn())] = &[
+    ("machine", machine::machine),
+    ("pingpong_apart", apart::pingpong),
+    ("chan_spsc_128_apart", apart::spsc_128),
+    ("chan_spsc_0_apart", apart::spsc_0),
+    ("chan_mpmc_4x4_128_apart", apart::mpmc),
+    ("fanin_100_0_apart", apart::fanin),
+    ("burst_10us", burst::burst_10us),
+    ("burst_100us", burst::burst_100us),
+    ("burst_1ms", burst::burst_1ms),
+    ("idle_program", burst::idle_program),
+    ("imbalance_8", balance::imbalance),
+    ("hog_goroutines", balance::hog_goroutines),
+    ("hog_futures", balance::hog_futures),
+    ("life_10m", memory::life),
+    ("release_1m", memory::release),
+    ("release_1m_async", memory::release_async),
+    ("scale_spawn", scale::spawn),
+    ("scale_wake", scale::wake),
+    ("scale_timer", scale::timer),
+    ("scale_select", scale::select),
+    ("scale_context", scale::context),
 ];
 
 fn main() -> ExitCode {
@@ -56,15 +87,20 @@ fn main() -> ExitCode {
     if let Some(command) = net::Command::parse(&args) {
         return goby::run(|| command.run());
     }
-    let known = |arg: &&str| *arg == "all" || WORKLOADS.iter().any(|(name, _)| name == arg);
+    let known = |arg: &&str| *arg == "all" || WORKLOADS.iter().chain(CLIFFS).any(|(name, _)| name == arg);
     if args.is_empty() || !args.iter().all(known) {
-        let names: Vec<&str> = WORKLOADS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = WORKLOADS.iter().chain(CLIFFS).map(|(name, _)| *name).collect();
         eprintln!("usage: goby-bench NAME... (all, {})\n       goby-bench {}", names.join(", "), net::USAGE);
         return ExitCode::from(2);
     }
     for (name, workload) in WORKLOADS {
         if args.contains(name) || args.contains(&"all") {
             goby::run(workload);
+        }
+    }
+    for (name, cliff) in CLIFFS {
+        if args.contains(name) {
+            goby::run(cliff);
         }
     }
     ExitCode::SUCCESS

@@ -99,6 +99,26 @@ pub fn context_cancel() {
     clock.per_op("context_cancel_100k", N);
 }
 
+pub fn context_cancel_async() {
+    const N: usize = 100_000;
+    let clock = Clock::start();
+    let (ctx, cancel) = Context::background().with_cancel();
+    let wg = WaitGroup::new();
+    wg.add(N);
+    for _ in 0..N {
+        let (child, stop) = ctx.with_cancel();
+        let wg = wg.clone();
+        drop(goby::spawn(async move {
+            let _stop = stop;
+            let _ = child.done().recv_async().await;
+            wg.done();
+        }));
+    }
+    cancel.cancel();
+    wg.wait();
+    clock.per_op("context_cancel_100k_async", N);
+}
+
 pub fn timer_start_stop() {
     const N: usize = 2_000_000;
     let clock = Clock::start();

@@ -44,6 +44,16 @@ pub fn rss() -> f64 {
     kib * 1024.0
 }
 
+/// The time that all threads of this process have been on a processor, in ns.
+pub fn cpu_ns() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    tasks
+        // A thread may end between the two.
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+        .filter_map(|line| line.split_whitespace().next()?.parse::<f64>().ok())
+        .sum()
+}
+
 /// The sum 0 + 1 + ... + (n-1), which the channel workloads check.
 pub const fn sum_below(n: usize) -> usize {
     n * (n - 1) / 2

@@ -1,10 +1,12 @@
 //! The patterns by hand, as the Go programs are written, and in the ready-made form of
 //! `goby::pattern`: sieve_1000, worker_pool_8, fanout_fanin_8.
 
+use std::time::Duration;
+
 use goby::chan::{self, Receiver};
 use goby::context::Context;
 use goby::sync::WaitGroup;
-use goby::{go, pattern, select};
+use goby::{go, pattern, select, time};
 
 use crate::measure::Clock;
 
@@ -93,6 +95,33 @@ pub fn worker_pool_pattern() {
     let results = pattern::worker_pool(&ctx, numbers(JOBS, 64), WORKERS, |job| job * 2);
     check_sum(results, JOBS);
     clock.per_op("worker_pool_8_pattern", JOBS);
+}
+
+/// Jobs of about 100 µs each, that only compute: what a pool gains by the second core.
+pub fn worker_pool_cpu() {
+    pool_cpu("worker_pool_8_cpu", Duration::ZERO);
+}
+
+/// The same, with a pool that was idle before.
+pub fn worker_pool_cpu_idle() {
+    pool_cpu("worker_pool_8_cpu_idle", Duration::from_millis(20));
+}
+
+fn pool_cpu(name: &str, idle: Duration) {
+    const JOBS: usize = 4000;
+    let (ctx, _cancel) = Context::background().with_cancel();
+    let (tx, jobs) = chan::bounded(64);
+    let results = pattern::worker_pool(&ctx, jobs, WORKERS, compute);
+    time::sleep(idle);
+    let clock = Clock::start();
+    go(move || (0..JOBS).try_for_each(|job| tx.send(job)));
+    assert_eq!(results.iter().count(), JOBS);
+    clock.per_op(name, JOBS);
+}
+
+/// Computes for about 100 µs.
+fn compute(seed: usize) -> usize {
+    (0..140_000).fold(seed | 1, |x, _| std::hint::black_box(x.wrapping_mul(0x5851_f42d_4c95_7f2d)))
 }
 
 const VALUES: usize = 1_000_000;

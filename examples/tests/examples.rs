@@ -1,7 +1,9 @@
 //! Runs every example as its user would, and checks what it prints or answers.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -82,6 +84,30 @@ fn worker_pool_by_hand() {
 #[test]
 fn fan_out_fan_in() {
     assert_eq!(output(env!("CARGO_BIN_EXE_fan_out_fan_in")), "below 10000, 6171 takes the most steps: 261\n");
+}
+
+#[test]
+fn pipeline() {
+    let dir = std::env::temp_dir().join(format!("goby-pipeline-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("there is room");
+    let texts = ["So long, and thanks for all the fish.", "The fish, the gopher: and the crab!"];
+    let paths: Vec<_> = (0..100).map(|i| dir.join(format!("{i}.txt"))).collect();
+    paths.iter().zip(texts.iter().cycle()).for_each(|(path, text)| fs::write(path, text).expect("there is room"));
+
+    let pipeline = |paths: &[PathBuf]| {
+        Command::new(env!("CARGO_BIN_EXE_pipeline")).args(paths).output().expect("cargo has built it")
+    };
+    let counted = pipeline(&paths);
+    let missing = pipeline(&[&paths[..], &[dir.join("missing")]].concat());
+    fs::remove_dir_all(&dir).expect("it is ours");
+
+    let expected = [(200, "the"), (100, "and"), (100, "fish"), (50, "all"), (50, "crab"), (50, "for"), (50, "gopher")];
+    let expected = expected.into_iter().chain([(50, "long"), (50, "so"), (50, "thanks")]);
+    let expected: String = expected.map(|(n, word)| format!("{n:7} {word}\n")).collect();
+    assert!(counted.status.success());
+    assert_eq!(String::from_utf8_lossy(&counted.stdout), expected);
+    assert!(!missing.status.success() && missing.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("missing: No such file"));
 }
 
 #[test]

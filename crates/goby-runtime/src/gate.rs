@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Instant;
 
-use crate::lock::Lock;
+use crate::biased::BiasedLock;
 use crate::park::{TIMED_OUT, Wait, WaitReason, WakeList};
 use crate::wait_queue::{WaitQueue, Waiter};
 
@@ -27,7 +27,7 @@ use crate::wait_queue::{WaitQueue, Waiter};
 /// assert!(matches!(open, Waited::Ready(()) | Waited::Unparked(7)));
 /// ```
 pub struct Gate<S> {
-    inner: Lock<Inner<S>>,
+    inner: BiasedLock<Inner<S>>,
 }
 
 struct Inner<S> {
@@ -98,13 +98,13 @@ impl<S> Gate<S> {
     /// Makes a gate around `state`.
     #[cfg(not(loom))]
     pub const fn new(state: S) -> Gate<S> {
-        Gate { inner: Lock::new(Inner { state, queue: WaitQueue::new() }) }
+        Gate { inner: BiasedLock::new(Inner { state, queue: WaitQueue::new() }) }
     }
 
     /// Makes a gate around `state` (loom's atomics are not `const`).
     #[cfg(loom)]
     pub fn new(state: S) -> Gate<S> {
-        Gate { inner: Lock::new(Inner { state, queue: WaitQueue::new() }) }
+        Gate { inner: BiasedLock::new(Inner { state, queue: WaitQueue::new() }) }
     }
 
     /// Runs `f` under the lock. It must be a few instructions long: no user code, nothing that parks.

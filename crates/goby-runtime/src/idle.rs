@@ -62,10 +62,16 @@ impl Idle {
         self.wake_searcher();
     }
 
+    /// Whether somebody sleeps, and nobody searches.
+    #[inline(always)]
+    pub(crate) fn wants_searcher(&self) -> bool {
+        self.n_sleeping.load(Ordering::Relaxed) != 0 && self.searching.load(Ordering::Relaxed) == 0
+    }
+
     /// Wakes a sleeper to search, unless one searches already.
     #[inline]
     pub(crate) fn wake_searcher(&self) {
-        if self.n_sleeping.load(Ordering::Relaxed) != 0 && self.searching.load(Ordering::Relaxed) == 0 {
+        if self.wants_searcher() {
             self.wake_searcher_slow();
         }
     }

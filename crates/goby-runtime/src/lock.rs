@@ -90,13 +90,12 @@ impl<T: ?Sized> Lock<T> {
 
     #[cold]
     fn lock_slow(&self) {
-        let mut rounds = 0;
+        let mut backoff = Backoff::new();
         loop {
             if looks_free(&self.locked) && self.try_enter() {
                 return;
             }
-            rounds += 1;
-            relax(rounds);
+            backoff.step();
         }
     }
 }
@@ -113,22 +112,35 @@ fn looks_free(_: &AtomicBool) -> bool {
     true
 }
 
-/// One step of waiting for a running thread: spin, then give up the processor, then sleep.
-#[cfg(not(loom))]
-fn relax(rounds: u32) {
-    if rounds < SPINS {
-        hint::spin_loop();
-    } else if rounds < SPINS + YIELDS {
-        std::thread::yield_now();
-    } else {
-        std::thread::sleep(NAP);
-    }
+/// Waiting for a running thread: spin, then give up the processor, then sleep.
+pub(crate) struct Backoff {
+    rounds: u32,
 }
 
-#[cfg(loom)]
-fn relax(_: u32) {
-    let _ = (SPINS, YIELDS, NAP, hint::spin_loop);
-    loom::thread::yield_now();
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff { rounds: 0 }
+    }
+
+    /// One step.
+    #[cfg(not(loom))]
+    pub(crate) fn step(&mut self) {
+        self.rounds += 1;
+        if self.rounds < SPINS {
+            hint::spin_loop();
+        } else if self.rounds < SPINS + YIELDS {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// One step.
+    #[cfg(loom)]
+    pub(crate) fn step(&mut self) {
+        let _ = (SPINS, YIELDS, NAP, self.rounds, hint::spin_loop);
+        loom::thread::yield_now();
+    }
 }
 
 impl<T: ?Sized> fmt::Debug for Lock<T> {

@@ -58,10 +58,53 @@ pub enum WaitReason {
     BlockOn,
     Blocking,
     ContextDone,
+    Inspect,
     Yield,
 }
 
+/// All reasons, each at the place that its number names.
+const REASONS: [WaitReason; 24] = [
+    WaitReason::None,
+    WaitReason::ChanReceive,
+    WaitReason::ChanSend,
+    WaitReason::ChanReceiveNil,
+    WaitReason::ChanSendNil,
+    WaitReason::Select,
+    WaitReason::SelectNoCases,
+    WaitReason::Sleep,
+    WaitReason::IoWait,
+    WaitReason::MutexLock,
+    WaitReason::RwLockRead,
+    WaitReason::RwLockWrite,
+    WaitReason::CondWait,
+    WaitReason::WaitGroupWait,
+    WaitReason::SemaphoreAcquire,
+    WaitReason::BarrierWait,
+    WaitReason::OnceWait,
+    WaitReason::Join,
+    WaitReason::ScopeWait,
+    WaitReason::BlockOn,
+    WaitReason::Blocking,
+    WaitReason::ContextDone,
+    WaitReason::Inspect,
+    WaitReason::Yield,
+];
+
+// So that none is forgotten, nor out of place.
+const _: () = {
+    let mut i = 0;
+    while i < REASONS.len() {
+        assert!(REASONS[i] as usize == i);
+        i += 1;
+    }
+    assert!(REASONS.len() == WaitReason::Yield as usize + 1);
+};
+
 impl WaitReason {
+    pub(crate) fn from_number(number: u8) -> WaitReason {
+        REASONS.get(usize::from(number)).copied().unwrap_or(WaitReason::None)
+    }
+
     /// Gives the words that dumps use: Go's, where Go has them.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,6 +130,7 @@ impl WaitReason {
             WaitReason::BlockOn => "block_on",
             WaitReason::Blocking => "blocking call",
             WaitReason::ContextDone => "context done",
+            WaitReason::Inspect => "running",
             WaitReason::Yield => "runnable",
         }
     }
@@ -98,6 +142,28 @@ impl fmt::Display for WaitReason {
     }
 }
 
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`, and by [`with_reach`].
+pub(crate) const HAS_DEADLINE: u8 = 1;
+/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
+pub(crate) const HAS_CONTEXT: u8 = 2;
+
+/// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
+pub(crate) const EXITING: u8 = 4;
+
+/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
+/// or a timer (`timer`). On a thread it only runs `f`.
+pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
+    let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
+    let Some(g) = worker::current_goroutine().filter(|_| new != 0) else { return f() };
+    // SAFETY: it is running, here, now and after `f`, so its record is alive.
+    let flags = unsafe { &g.as_ref().flags };
+    let before = flags.get();
+    flags.set(before | new);
+    let result = f();
+    flags.set(before);
+    result
+}
+
 /// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
 const WAITING: usize = 0;
 /// The token of a wait that its deadline ended.
@@ -106,6 +172,8 @@ pub const TIMED_OUT: usize = usize::MAX - 1;
 /// One wait of one waiter.
 pub struct Wait {
     state: AtomicUsize,
+    /// It is shown to one queue only, whose lock orders the claims.
+    in_one_queue: bool,
     who: Who,
 }
 
@@ -128,18 +196,26 @@ impl Wait {
     ///
     /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn current() -> Wait {
-        let who = match worker::current_goroutine() {
-            Some(g) => Who::Goroutine(g),
-            None => Who::Thread(Parker::current()),
-        };
-        Wait { state: AtomicUsize::new(WAITING), who }
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::current() }
+    }
+
+    /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic
+    /// update.
+    ///
+    /// # Safety
+    ///
+    /// As for `current`; and it is claimed under one lock only, the same for all who may, and not parked on with a
+    /// deadline.
+    #[inline(always)]
+    pub unsafe fn in_one_queue() -> Wait {
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, who: Who::current() }
     }
 
     /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
     pub fn task() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), who: Who::Task(Lock::new(None)) }
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::Task(Lock::new(None)) }
     }
 
     /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.
@@ -156,7 +232,7 @@ impl Wait {
     }
 
     /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
-    #[inline]
+    #[inline(always)]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
         if !self.try_claim(token) {
@@ -164,13 +240,18 @@ impl Wait {
         }
         Some(match &self.who {
             Who::Goroutine(g) => Unparker(Target::Goroutine(*g)),
-            Who::Thread(parker) => Unparker(Target::Thread(parker.clone())),
-            Who::Task(slot) => Unparker(slot.lock().take().map_or(Target::Nobody, Target::Task)),
+            other => other.rare_unparker(),
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_claim(&self, token: usize) -> bool {
+        if self.in_one_queue {
+            debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
+            // Release: as below. No read-modify-write: whoever else could claim it would hold the lock that we hold.
+            self.state.store(token + 1, Ordering::Release);
+            return true;
+        }
         // AcqRel: the release publishes what the claimer did before; the acquire pairs with the waiter's set-up, which
         // the claimer has behind it by the lock of the queue anyway.
         self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -191,39 +272,47 @@ impl Wait {
     }
 
     /// Parks until claimed and unparked; gives the claim's token.
-    #[inline]
+    ///
+    /// Inlined into its caller, and so are the callers that matter: the switch makes the processor forget where the
+    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5).
+    #[inline(always)]
     pub fn park(&self, reason: WaitReason) -> usize {
-        match &self.who {
-            Who::Goroutine(g) => {
-                worker::park(reason);
-                // SAFETY: this goroutine is running, so its record is alive.
-                tsan::acquire(unsafe { g.as_ref() }.edge());
-            }
-            Who::Thread(parker) => parker.park(),
-            Who::Task(_) => unreachable!("a future does not park"),
+        if let Who::Goroutine(g) = &self.who {
+            worker::park(reason);
+            // SAFETY: this goroutine is running, so its record is alive.
+            tsan::acquire(unsafe { g.as_ref() }.edge());
+        } else {
+            self.park_thread();
         }
         self.claimed_token()
     }
 
+    #[cold]
+    fn park_thread(&self) {
+        let Who::Thread(parker) = &self.who else { unreachable!("a future does not park") };
+        parker.park();
+    }
+
     /// The token of a wait that has been unparked.
-    #[inline]
+    #[inline(always)]
     fn claimed_token(&self) -> usize {
-        // Waiters lie on this stack: a panic here would leave them queued.
-        self.token().unwrap_or_else(|| {
-            eprintln!("goby: unparked without a claim; this is a bug in goby, or in a primitive built on it");
-            std::process::abort()
-        })
+        self.token().unwrap_or_else(unparked_without_claim)
     }
 
     /// Parks until claimed, at most until `deadline`: the token is then [`TIMED_OUT`].
     pub fn park_until(&self, reason: WaitReason, deadline: Option<Instant>) -> usize {
         let Some(deadline) = deadline else { return self.park(reason) };
+        debug_assert!(!self.in_one_queue, "the deadline's timer claims it under another lock");
         match &self.who {
-            Who::Goroutine(_) => {
+            Who::Goroutine(g) => {
                 let timer = SleepTimer::new(self);
                 // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
                 unsafe { timer.start(deadline) };
+                // SAFETY: this goroutine is running, now and after the park, so its record is alive.
+                let flags = unsafe { &g.as_ref().flags };
+                let before = flags.replace(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
+                flags.set(before);
                 if token != TIMED_OUT {
                     timer.stop();
                 }
@@ -242,6 +331,38 @@ impl Wait {
             Who::Task(_) => unreachable!("a future does not park"),
         }
     }
+}
+
+impl Who {
+    #[inline(always)]
+    fn current() -> Who {
+        match worker::current_goroutine() {
+            Some(g) => Who::Goroutine(g),
+            None => Who::this_thread(),
+        }
+    }
+
+    #[cold]
+    fn this_thread() -> Who {
+        Who::Thread(Parker::current())
+    }
+
+    /// Whom to unpark, if it is no goroutine.
+    #[cold]
+    fn rare_unparker(&self) -> Unparker {
+        Unparker(match self {
+            Who::Goroutine(g) => Target::Goroutine(*g),
+            Who::Thread(parker) => Target::Thread(parker.clone()),
+            Who::Task(slot) => slot.lock().take().map_or(Target::Nobody, Target::Task),
+        })
+    }
+}
+
+#[cold]
+fn unparked_without_claim() -> usize {
+    // Waiters lie on this stack: a panic here would leave them queued.
+    eprintln!("goby: unparked without a claim; this is a bug in goby, or in a primitive built on it");
+    std::process::abort()
 }
 
 impl fmt::Debug for Wait {
@@ -269,17 +390,23 @@ unsafe impl Sync for Unparker {}
 
 impl Unparker {
     /// Makes the waiter runnable. Not under a lock that the waiter may take.
-    #[inline]
+    #[inline(always)]
     pub fn unpark(self) {
+        if let Target::Goroutine(g) = self.0 {
+            // SAFETY: claimed and not yet unparked, so the record is alive.
+            tsan::release(unsafe { g.as_ref() }.edge());
+            worker::unpark(g);
+        } else {
+            self.unpark_rare();
+        }
+    }
+
+    #[cold]
+    fn unpark_rare(self) {
         match self.0 {
-            Target::Goroutine(g) => {
-                // SAFETY: claimed and not yet unparked, so the record is alive.
-                tsan::release(unsafe { g.as_ref() }.edge());
-                worker::unpark(g);
-            }
+            Target::Goroutine(_) | Target::Nobody => {}
             Target::Thread(parker) => parker.unpark(),
             Target::Task(waker) => wake(waker),
-            Target::Nobody => {}
         }
     }
 }
@@ -435,7 +562,7 @@ pub fn sleep_until(deadline: Instant) {
 /// goby_runtime::yield_now();
 /// assert_eq!(handle.join().unwrap(), 1);
 /// ```
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     match Worker::current() {
         Some(worker) if worker.in_goroutine() => worker.yield_current(),
@@ -445,12 +572,18 @@ pub fn yield_now() {
 
 /// Yields if this goroutine's time slice is over. Every operation that can succeed without parking calls it, so that a
 /// loop of such operations does not starve the worker's other goroutines, timers and sockets (DESIGN D2).
-#[inline]
+#[inline(always)]
 pub fn checkpoint() {
     if let Some(worker) = Worker::current()
         && worker.slice_is_over()
-        && worker.in_goroutine()
     {
+        checkpoint_slow(worker);
+    }
+}
+
+#[cold]
+fn checkpoint_slow(worker: &Worker) {
+    if worker.in_goroutine() {
         worker.yield_current();
     }
 }

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::lock::Lock;
+use crate::biased::BiasedLock;
 use crate::park::{TIMED_OUT, Unparker, Wait};
 use crate::primitive::Ordering;
 use crate::runtime;
@@ -189,7 +189,7 @@ impl Entry {
 
 /// A worker's timers.
 pub(crate) struct Timers {
-    heap: Lock<Heap>,
+    heap: BiasedLock<Heap>,
     /// When the first is due, readable without the lock.
     next: std::sync::atomic::AtomicU64,
 }
@@ -204,7 +204,7 @@ enum Fired {
 
 impl Timers {
     pub(crate) fn new() -> Timers {
-        Timers { heap: Lock::new(Heap { entries: Vec::new() }), next: NEVER.into() }
+        Timers { heap: BiasedLock::of_a_worker(Heap { entries: Vec::new() }), next: NEVER.into() }
     }
 
     /// When the first is due, in [`policy::nanos`].

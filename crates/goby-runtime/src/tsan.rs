@@ -62,6 +62,12 @@ mod imp {
 
     /// Whether stacks may be used again without telling anybody.
     pub(crate) const POOL_STACKS: bool = true;
+
+    /// Whether two threads may be ordered by the kernel's `membarrier`.
+    pub(crate) const KNOWS_MEMBARRIER: bool = true;
+
+    /// Whether a signal interrupts a thread that makes no system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = true;
 }
 
 #[cfg(goby_tsan)]
@@ -201,4 +207,10 @@ mod imp {
 
     /// TSan remembers what was on a stack: a used one must be mapped afresh.
     pub(crate) const POOL_STACKS: bool = false;
+
+    /// TSan cannot see an order that the kernel makes.
+    pub(crate) const KNOWS_MEMBARRIER: bool = false;
+
+    /// TSan keeps signals back until the thread makes a system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = false;
 }

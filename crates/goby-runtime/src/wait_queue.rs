@@ -28,7 +28,7 @@ pub struct Waiter {
 impl Waiter {
     /// Makes an entry that is in no queue. `slot` is where a value is handed over; `token` what a claim through this
     /// entry tells the waiter.
-    #[inline]
+    #[inline(always)]
     pub const fn new(token: usize, slot: *mut ()) -> Waiter {
         Waiter {
             prev: Cell::new(ptr::null()),
@@ -43,38 +43,38 @@ impl Waiter {
     }
 
     /// What a claim through this entry tells the waiter.
-    #[inline]
+    #[inline(always)]
     pub fn token(&self) -> usize {
         self.token.get()
     }
 
     /// Changes what [`new`](Waiter::new) was given, before the entry is queued.
-    #[inline]
+    #[inline(always)]
     pub fn set(&self, token: usize, slot: *mut ()) {
         self.token.set(token);
         self.slot.set(slot);
     }
 
     /// Where a value is handed over.
-    #[inline]
+    #[inline(always)]
     pub fn slot(&self) -> *mut () {
         self.slot.get()
     }
 
     /// Says that the operation was carried out.
-    #[inline]
+    #[inline(always)]
     pub fn set_done(&self, done: bool) {
         self.done.set(done);
     }
 
     /// Whether the operation was carried out.
-    #[inline]
+    #[inline(always)]
     pub fn is_done(&self) -> bool {
         self.done.get()
     }
 
     /// Whether the entry is in a queue.
-    #[inline]
+    #[inline(always)]
     pub fn is_queued(&self) -> bool {
         self.queued.get()
     }
@@ -103,13 +103,13 @@ impl Default for WaitQueue {
 
 impl WaitQueue {
     /// Makes an empty queue.
-    #[inline]
+    #[inline(always)]
     pub const fn new() -> WaitQueue {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
     /// Whether no entry is queued. One that is may have been claimed elsewhere.
-    #[inline]
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.head.is_null()
     }
@@ -120,7 +120,7 @@ impl WaitQueue {
     ///
     /// The entry is in no queue. It and `wait` neither move nor die while the entry is queued, nor, if it is claimed,
     /// before the claimer unparks.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
         // SAFETY: alive by contract; its cells are used under the queue's lock.
         let entry = unsafe { &*waiter };
@@ -144,7 +144,7 @@ impl WaitQueue {
     /// # Safety
     ///
     /// The entry is in this queue or in none.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn remove(&mut self, waiter: *const Waiter) -> bool {
         // SAFETY: alive by contract.
         let entry = unsafe { &*waiter };
@@ -170,7 +170,7 @@ impl WaitQueue {
     /// Takes out and claims the first waiter that can still be claimed.
     ///
     /// The entry stays valid until the unparker is used.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
         loop {
             let waiter = NonNull::new(self.head.cast_mut())?;
@@ -187,7 +187,7 @@ impl WaitQueue {
     }
 
     /// Whether somebody waits who can still be claimed. Drops those who cannot.
-    #[inline]
+    #[inline(always)]
     pub fn has_waiter(&mut self) -> bool {
         loop {
             if self.head.is_null() {
@@ -204,7 +204,7 @@ impl WaitQueue {
     }
 
     /// The token of the first entry.
-    #[inline]
+    #[inline(always)]
     pub fn front_token(&self) -> Option<usize> {
         // SAFETY: a queued entry is alive.
         (!self.head.is_null()).then(|| unsafe { (*self.head).token.get() })

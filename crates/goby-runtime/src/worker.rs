@@ -13,19 +13,22 @@
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
+use crate::inspect::{self, Requests};
 use crate::park::WaitReason;
 use crate::poller::Poller;
-use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
+use crate::registry::Registry;
+use crate::run_queue::{Fresh, FreshQueue, LocalQueue, Sight};
 use crate::runtime::Shared;
 use crate::stack::Slot;
+use crate::stack_trace::StackTrace;
 use crate::timer::{NEVER, Timers};
-use crate::{future, policy, tsan};
+use crate::{biased, future, policy, tsan};
 
 /// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
 /// round from 10 ns on.
@@ -35,12 +38,24 @@ const MAINTENANCE: u32 = 256;
 const FAIRNESS: u32 = 61;
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins between looks at the clock.
-const SPINS_PER_LOOK: u32 = 32;
-/// How long a lone fresh goroutine is left to its spawner, who will most likely run it as soon as it parks.
-const LONE_AGE: Duration = Duration::from_micros(5);
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
+/// writes to it with every goroutine it starts, for up to half a microsecond.
+const SPINS_PER_LOOK: u32 = 200;
+/// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
+/// round trips between two workers.
+const ANSWER_SPINS: u32 = 64;
+/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
+/// whoever talks to them, itself.
+///
+/// Longer than a page fault or two, and no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(20);
+/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
+/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
+const BACKLOG: Duration = Duration::from_micros(200);
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
+/// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
+const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
 const STACK_CACHE: usize = 64;
 /// Goroutine ids taken from the process's counter at a time.
@@ -48,6 +63,8 @@ const ID_BATCH: u64 = 256;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
+    /// The address of the thread's worker, by which a `BiasedLock` knows it; zero where there is none.
+    static ADDRESS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// What other threads may touch of a worker. It lives for ever.
@@ -62,13 +79,14 @@ pub(crate) struct Remote {
     pub(crate) slice_over: AtomicBool,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicUsize,
-    /// Goroutines started here and ended here. Written by the worker only.
+    /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
+    started: AtomicU64,
     pub(crate) ended: AtomicU64,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
-    /// The monitor's tick in which a lone fresh goroutine last made us wake somebody.
-    lone_wake: AtomicUsize,
+    /// Who wants to know about this worker's goroutines.
+    pub(crate) requests: Requests,
 }
 
 impl Remote {
@@ -83,10 +101,17 @@ impl Remote {
             slice_over: AtomicBool::new(false),
             slices: AtomicUsize::new(0),
             spawned: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
-            lone_wake: AtomicUsize::new(usize::MAX),
+            requests: Requests::new(),
         })
+    }
+
+    /// Goroutines that have begun to run here and have not ended.
+    pub(crate) fn n_started(&self) -> usize {
+        // Relaxed: exact for the worker, a number to show for others.
+        self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
     }
 
     /// Wakes the worker's thread if it sleeps.
@@ -115,27 +140,51 @@ pub(crate) struct Worker {
     local: LocalQueue,
     stacks: UnsafeCell<Vec<Slot>>,
     rounds: Cell<u32>,
-    /// Goroutines that have begun to run here.
-    started: Cell<u64>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
     ids: Cell<(u64, u64)>,
+    /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
+    wakes: Cell<(usize, usize)>,
+    watched: Cell<Option<Watched>>,
+    registry: Registry,
+    /// Where a goroutine that is resumed for its stack leaves it.
+    captured: Cell<Option<StackTrace>>,
+}
+
+/// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker; else zero.
+#[inline(always)]
+pub(crate) fn current_address() -> usize {
+    ADDRESS.get()
 }
 
 /// The running goroutine, if the caller is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
 
+/// Names the calling goroutine; none where the caller is a thread, or a future.
+///
+/// ```
+/// let handle = goby_runtime::go(goby_runtime::current_id);
+/// let id = handle.id();
+/// assert_eq!(handle.join().unwrap(), Some(id));
+/// ```
+pub fn current_id() -> Option<GoroutineId> {
+    // SAFETY: it is running, here, so its record is alive.
+    current_goroutine().map(|g| unsafe { g.as_ref() }.id)
+}
+
 /// Parks the running goroutine; returns when it has been unparked.
-#[inline]
+#[inline(always)]
 pub(crate) fn park(reason: WaitReason) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
     let g = worker.current.get().expect("only a goroutine parks");
     // SAFETY: it is running, so its record is alive.
-    unsafe { g.as_ref() }.reason.store(reason as u8, Ordering::Relaxed);
+    let header = unsafe { g.as_ref() };
+    header.since.set(worker.shared.monitor.clock());
+    header.reason.store(reason as u8, Ordering::Relaxed);
     // SAFETY: `g` is the running goroutine.
     unsafe { suspend(g) };
 }
@@ -145,7 +194,7 @@ pub(crate) fn park(reason: WaitReason) {
 /// # Safety
 ///
 /// `g` is the running goroutine.
-#[inline]
+#[inline(always)]
 unsafe fn suspend(g: NonNull<Goroutine>) {
     // SAFETY: it is running, so its record is alive and its suspender set.
     unsafe {
@@ -177,11 +226,18 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 /// # Safety
 ///
 /// As for [`suspend`], with the goroutine's record.
-#[inline]
+#[inline(always)]
 unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(&header.home().index);
-    // SAFETY: by contract.
-    unsafe { header.suspender.get().assume_init().suspend() };
+    loop {
+        // SAFETY: by contract.
+        unsafe { header.suspender.get().assume_init().suspend() };
+        if header.reason.load(Ordering::Relaxed) != inspect::CAPTURE {
+            break;
+        }
+        inspect::capture_self(header);
+    }
+    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     tsan::enter_thread(&header.home().index);
 }
 
@@ -199,7 +255,7 @@ pub fn panicking() -> bool {
 }
 
 /// Makes a parked goroutine runnable, from any thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn unpark(g: NonNull<Goroutine>) {
     let _ignore = tsan::ignore();
     // SAFETY: parked and claimed by the caller, so its record is alive.
@@ -217,13 +273,13 @@ pub(crate) fn unpark(g: NonNull<Goroutine>) {
 
 impl Worker {
     /// The calling thread's worker, if it is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn current() -> Option<&'static Worker> {
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 
     /// Whether a goroutine calls, not the scheduler.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn in_goroutine(&self) -> bool {
         self.current.get().is_some()
     }
@@ -234,7 +290,7 @@ impl Worker {
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slice_is_over(&self) -> bool {
         self.remote.slice_over.load(Ordering::Relaxed)
     }
@@ -253,11 +309,17 @@ impl Worker {
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
             rounds: Cell::new(0),
-            started: Cell::new(0),
             neighbor_unwinds: Cell::new(false),
             ids: Cell::new((0, 0)),
+            wakes: Cell::new((0, 0)),
+            watched: Cell::new(None),
+            registry: Registry::new(),
+            captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
+        if biased::fences_are_there() {
+            ADDRESS.set(ptr::from_ref(worker).addr());
+        }
         while let Some(work) = worker.next_work() {
             match work {
                 Work::Pinned(g) => worker.resume(g),
@@ -273,7 +335,7 @@ impl Worker {
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
         // are never unwound: if there are any, neither does the thread end.
-        if worker.started.get() != remote.ended.load(Ordering::Relaxed) {
+        if remote.n_started() != 0 {
             loop {
                 std::thread::park();
             }
@@ -305,16 +367,24 @@ impl Worker {
     /// Queues something that any worker may begin, and wakes one if it should.
     #[inline]
     pub(crate) fn push_fresh(&self, item: Fresh) {
-        if self.remote.fresh.push(item) > 1 {
-            // Work to share. No fence: should the sleeper be missed, we are awake, and the monitor looks too.
-            self.shared.idle.wake_searcher();
-            return;
+        let len = self.remote.fresh.push(item);
+        if self.shared.idle.wants_searcher() {
+            self.offer_fresh(len);
         }
-        // A lone one will most likely run as soon as we park; but if we compute instead, somebody else should take it.
-        // Once a monitor's tick is enough to find out, and cheap.
+    }
+
+    /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
+    /// as we park; but if we compute instead, somebody else should take it. No fence: should the sleeper be missed, we
+    /// are awake, and the monitor looks too.
+    #[cold]
+    fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
-        if self.remote.lone_wake.load(Ordering::Relaxed) != tick {
-            self.remote.lone_wake.store(tick, Ordering::Relaxed);
+        let used = match self.wakes.get() {
+            (t, used) if t == tick => used,
+            _ => 0,
+        };
+        if used < if len > 1 { WAKES_PER_TICK } else { 1 } {
+            self.wakes.set((tick, used + 1));
             self.shared.idle.wake_searcher();
         }
     }
@@ -322,7 +392,7 @@ impl Worker {
     // Running.
 
     /// Makes one of our own goroutines runnable.
-    #[inline]
+    #[inline(always)]
     fn ready(&self, g: NonNull<Goroutine>) {
         if !self.in_goroutine() {
             // Woken by a timer, a socket or another thread: nobody has handed it the time slice.
@@ -334,6 +404,7 @@ impl Worker {
     }
 
     /// Sends the running goroutine to the back of the queue.
+    #[inline(always)]
     pub(crate) fn yield_current(&self) {
         let _ignore = tsan::ignore();
         let g = self.current.get().expect("only a goroutine yields");
@@ -349,7 +420,6 @@ impl Worker {
         // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches it.
         let ended = unsafe {
             let header = g.as_ref();
-            header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             self.current.set(Some(g));
             let alive = (*header.fiber.get()).assume_init_mut().resume();
             self.current.set(None);
@@ -370,13 +440,14 @@ impl Worker {
             return self.shared.starve(g, why);
         }
         let slot = stacks.pop().expect("a pool gives at least one stack");
-        self.started.set(self.started.get() + 1);
+        bump(&self.remote.started);
         // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
         // does not unwind, and is given the goroutine that it is for.
         unsafe {
             let header = g.as_ref();
             header.pin(self.remote);
             header.slot.set(Some(slot));
+            header.place.set(self.registry.enter(g));
             let fiber = Fiber::new(self.shared.pool.stack(slot), goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
         }
@@ -386,7 +457,9 @@ impl Worker {
     /// Takes a goroutine that has ended off its stack.
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
-        let slot = unsafe { g.as_ref() }.slot.take().expect("it ran on a stack");
+        let header = unsafe { g.as_ref() };
+        let slot = header.slot.take().expect("it ran on a stack");
+        self.registry.leave(header.place.get());
         bump(&self.remote.ended);
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
@@ -452,10 +525,55 @@ impl Worker {
         self.remote.fresh.pop_newest().map(Work::Fresh)
     }
 
+    // Inspection: what only this thread may look at. The rest is in `inspect`.
+
+    /// The goroutines that have started here and have not ended.
+    pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
+        self.registry.all()
+    }
+
+    /// Those of them that are queued to run. Called by the scheduler.
+    pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
+        self.open_inbox();
+        self.run_next.get().into_iter().chain(self.local.all()).collect()
+    }
+
+    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
+    /// scheduler.
+    ///
+    /// # Safety
+    ///
+    /// `g` has started here, has not ended and is not running.
+    pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
+        debug_assert!(!self.in_goroutine());
+        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
+        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
+        unsafe {
+            let header = g.as_ref();
+            let reason = header.reason.swap(inspect::CAPTURE, Ordering::Relaxed);
+            self.current.set(Some(g));
+            let alive = (*header.fiber.get()).assume_init_mut().resume();
+            self.current.set(None);
+            debug_assert!(alive);
+            header.reason.store(reason, Ordering::Relaxed);
+        }
+        self.captured.take()
+    }
+
+    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
+    pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
+        self.captured.set(stack);
+    }
+
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
     #[cold]
     fn end_slice(&self) {
-        self.remote.slice_over.store(false, Ordering::Relaxed);
+        // SeqCst: in one order with who has posted a request and sets it then (`inspect::ask`): the request is seen here, or
+        // the flag is set after this.
+        self.remote.slice_over.swap(false, Ordering::SeqCst);
+        if self.remote.requests.are_pending() {
+            self.answer_requests();
+        }
         if let Some(g) = self.run_next.take() {
             self.local.push_back(g);
         }
@@ -495,11 +613,16 @@ impl Worker {
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
     #[cold]
     fn find_elsewhere(&self) -> Option<Work> {
+        if !self.remote.poller.has_sources() && self.await_answer() {
+            return None;
+        }
         self.maintain();
         if !self.local.is_empty() {
             return None;
         }
-        if let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX) {
+        if self.shared.inject.len() > 0
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+        {
             self.share();
             return Some(Work::Fresh(item));
         }
@@ -519,6 +642,17 @@ impl Worker {
         }
     }
 
+    /// Spins for a moment, because whoever we have just woken on another worker may answer; true if somebody has.
+    fn await_answer(&self) -> bool {
+        for _ in 0..ANSWER_SPINS {
+            if !self.remote.inbox.is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
     /// might have been woken for says so: the one who was woken first may be busy with it from now on.
     fn share(&self) {
@@ -530,7 +664,6 @@ impl Worker {
     /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
     fn look_around(&self, searching: bool) -> Look {
         let start = policy::now();
-        let mut lone = Lone::default();
         loop {
             for _ in 0..SPINS_PER_LOOK {
                 if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
@@ -539,7 +672,7 @@ impl Worker {
                 std::hint::spin_loop();
             }
             let now = policy::now();
-            if searching && let Some(item) = self.steal(&mut lone, now) {
+            if searching && let Some(item) = self.steal(now) {
                 return Look::Found(item);
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
@@ -554,7 +687,7 @@ impl Worker {
     }
 
     /// Takes from the injected goroutines, or half of another worker's.
-    fn steal(&self, lone: &mut Lone, now: std::time::Instant) -> Option<Fresh> {
+    fn steal(&self, now: Instant) -> Option<Fresh> {
         if self.shared.inject.len() > 0
             && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
         {
@@ -568,8 +701,8 @@ impl Worker {
             if ptr::eq(victim, self.remote) {
                 continue;
             }
-            let len = victim.fresh.len();
-            if (len > 1 || (len == 1 && lone.is_old(victim, now)))
+            if victim.fresh.len() > 0
+                && self.may_rob(victim, now)
                 && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
             {
                 return Some(item);
@@ -581,6 +714,19 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
+    /// has none left.
+    fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
+        let mut watched = match self.watched.get() {
+            Some(watched) if watched.index == victim.index => watched,
+            Some(watched) if self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            _ => Watched::new(victim, now),
+        };
+        let may = watched.may_be_robbed(victim, now);
+        self.watched.set(Some(watched));
+        may
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
@@ -602,6 +748,7 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
+        self.shared.monitor.set_clock(policy::now());
         self.shared.monitor.ensure_awake();
     }
 
@@ -631,22 +778,32 @@ enum Look {
     Nothing,
 }
 
-/// The lone fresh goroutine that a searcher has its eye on.
-#[derive(Default)]
-struct Lone {
-    seen: Option<(usize, usize, std::time::Instant)>,
+/// The worker whose fresh goroutines a searcher has its eye on.
+#[derive(Clone, Copy)]
+struct Watched {
+    index: usize,
+    sight: Sight,
+    /// Since when it has had some, and since when the same ones, as far as we have seen.
+    backlog_since: Instant,
+    quiet_since: Instant,
 }
 
-impl Lone {
-    /// Whether the victim's only item has been there for [`LONE_AGE`], as far as we have seen.
-    fn is_old(&mut self, victim: &Remote, now: std::time::Instant) -> bool {
-        let (index, taken) = (victim.index, victim.fresh.taken());
-        match self.seen {
-            Some((i, t, since)) if i == index && t == taken => now.duration_since(since) >= LONE_AGE,
-            _ => {
-                self.seen = Some((index, taken, now));
-                false
-            }
+impl Watched {
+    fn new(victim: &Remote, now: Instant) -> Watched {
+        Watched { index: victim.index, sight: victim.fresh.sight(), backlog_since: now, quiet_since: now }
+    }
+
+    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
+    /// for [`BACKLOG`].
+    fn may_be_robbed(&mut self, victim: &Remote, now: Instant) -> bool {
+        let sight = victim.fresh.sight();
+        if sight.emptied != self.sight.emptied {
+            self.backlog_since = now;
         }
+        if sight != self.sight {
+            self.sight = sight;
+            self.quiet_since = now;
+        }
+        now.duration_since(self.quiet_since) >= QUIET || now.duration_since(self.backlog_since) >= BACKLOG
     }
 }

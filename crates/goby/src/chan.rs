@@ -168,12 +168,10 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also while it waits.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
-        chan.send(value, None).map_err(|refused| match refused {
-            Refused::Full(value) | Refused::Closed(value) => SendError(value),
-        })
+        chan.send(value).map_err(SendError)
     }
 
     /// Sends a value if that needs no waiting.
@@ -233,7 +231,7 @@ impl<T> Sender<T> {
             park_until(WaitReason::ChanSendNil, deadline);
             return Err(SendTimeoutError::Timeout(value));
         };
-        chan.send(value, deadline).map_err(|refused| match refused {
+        chan.send_until(value, deadline).map_err(|refused| match refused {
             Refused::Full(value) => SendTimeoutError::Timeout(value),
             Refused::Closed(value) => SendTimeoutError::Closed(value),
         })
@@ -298,10 +296,11 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`] when the channel is closed and drained.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
-        chan.recv(WaitReason::ChanReceive, None).map_err(|_| RecvError)
+        let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };
+        chan.recv(reason).map_err(|_| RecvError)
     }
 
     /// Receives a value if that needs no waiting.
@@ -360,7 +359,7 @@ impl<T> Receiver<T> {
             park_until(WaitReason::ChanReceiveNil, deadline);
             return Err(RecvTimeoutError::Timeout);
         };
-        chan.recv(reason, deadline).map_err(|nothing| match nothing {
+        chan.recv_until(reason, deadline).map_err(|nothing| match nothing {
             Nothing::Empty => RecvTimeoutError::Timeout,
             Nothing::Closed => RecvTimeoutError::Closed,
         })
@@ -465,6 +464,13 @@ macro_rules! both_ends {
 
 both_ends!(Sender, add_sender, drop_sender);
 both_ends!(Receiver, add_receiver, drop_receiver);
+
+/// Whether channels of `T` are contexts' done channels, for reports: nobody else has a use for one that carries nothing.
+/// The compiler decides it.
+#[inline]
+pub(crate) fn is_done_channel<T>() -> bool {
+    std::any::type_name::<T>() == std::any::type_name::<std::convert::Infallible>()
+}
 
 /// Makes a channel whose ends a pattern is told of.
 pub(crate) fn bounded_kept<T>(capacity: usize, keeper: Arc<dyn Keeper>) -> (Sender<T>, Receiver<T>) {

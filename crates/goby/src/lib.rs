@@ -45,7 +45,8 @@
 //! | `net` | [`net`] |
 //! | `net/http` | the `goby-http` crate |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
-//! | a worker pool, fan-out and fan-in by hand | [`pattern`] |
+//! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
+//! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! What differs from Go, package by package, and why: [`from_go`].
 //!
@@ -66,6 +67,8 @@
 
 pub mod chan;
 pub mod context;
+pub mod diag;
+pub mod goroutine;
 pub mod net;
 pub mod pattern;
 pub mod rate;
@@ -78,6 +81,7 @@ pub mod from_go {}
 
 pub use context::{Context, block_on_ctx};
 pub use goby_runtime::{
-    Builder, DeadlockPolicy, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle, Task, TryGoError,
-    block_on, blocking, checkpoint, go, now, num_goroutines, random, run, scope, spawn, try_go, yield_now,
+    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle,
+    Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run, scope, spawn,
+    try_go, yield_now,
 };

@@ -1,7 +1,19 @@
-//! The three shapes that concurrent programs are put together from: a worker pool, fan-out and fan-in.
+//! The shapes that concurrent programs are put together from.
 //!
-//! Each takes the context first, receivers in, receivers out, and starts its goroutines before it returns. What they
-//! promise is the same for all three:
+//! | | |
+//! |---|---|
+//! | [`source`] | an iterator's values, as a channel |
+//! | [`worker_pool`], [`elastic_pool`] | jobs in, results out as they are done |
+//! | [`par_map`], [`try_par_map`] | the same, results in the order of the input |
+//! | [`fan_out`], [`fan_in`] | one input to many outputs, many inputs to one output |
+//! | [`batch`](batch()) | values together, by number and by time |
+//! | [`debounce`] | of a burst, the last |
+//! | [`Pipeline`] | these, one behind the other |
+//! | [`Stream`] | tasks at the same time, callbacks one after the other |
+//! | [`first`](first()), [`first_ok`] | of several tasks the one that is done first |
+//!
+//! Each takes the context first. Those that take a receiver and give one start what they need and return at once, and
+//! promise the same:
 //!
 //! - The outputs close by themselves when all that was put in has come out.
 //! - Every goroutine ends when the context is done, when the input closes, or when nobody can receive its output any
@@ -10,10 +22,31 @@
 //!   goes on with it where it would otherwise have seen the end.
 //!
 //! What was begun when the context got done is finished, but its result is dropped. Nothing new is begun then.
+//!
+//! To keep a stage to a rate, call [`Limiter::wait`](crate::rate::Limiter::wait) in its function.
 
-mod fan;
-mod output;
+mod first;
+mod source;
+
+mod elastic;
 mod pool;
 
+mod fan;
+mod map;
+mod timed;
+
+mod pipeline;
+mod stream;
+
+mod order;
+mod output;
+
+pub use elastic::elastic_pool;
 pub use fan::{fan_in, fan_out};
+pub use first::{FirstError, first, first_ok};
+pub use map::{par_map, try_par_map};
+pub use pipeline::Pipeline;
 pub use pool::worker_pool;
+pub use source::source;
+pub use stream::Stream;
+pub use timed::{batch, debounce};

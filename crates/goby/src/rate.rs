@@ -3,7 +3,7 @@
 //! A [`Limiter`] holds up to `burst` tokens and gains `limit` of them a second. An event takes one or more tokens:
 //! [`allow`](Limiter::allow) refuses it if they are not there, [`wait`](Limiter::wait) waits for them, and
 //! [`reserve`](Limiter::reserve) takes them in advance and tells how long to wait. [`Sometimes`] thins out work that
-//! need not be done every time.
+//! need not be done every time. [`Keyed`] is a limiter for each host, user or address.
 //!
 //! | Go | goby |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `Reserve`, `ReserveN(t, n)` | [`reserve`](Limiter::reserve), [`reserve_n`](Limiter::reserve_n) |
 //! | `Wait(ctx)`, `WaitN(ctx, n)` | [`wait`](Limiter::wait), [`wait_n`](Limiter::wait_n) |
 //! | `rate.Sometimes` | [`Sometimes`] |
+//! | a `map[string]*rate.Limiter` and its lock | [`Keyed`] |
 //!
 //! Every call exists in a form that takes the instant it happens at, so that a test need not wait.
 //!
@@ -33,9 +34,11 @@
 //! ```
 
 mod bucket;
+mod keyed;
 mod limiter;
 mod sometimes;
 
 pub use bucket::Limit;
+pub use keyed::Keyed;
 pub use limiter::{Limiter, Reservation, WaitError};
 pub use sometimes::Sometimes;

@@ -26,14 +26,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use goby_runtime::{Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList};
+use goby_runtime::{
+    BiasedGuard, BiasedLock, Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList,
+};
+
+use super::is_done_channel;
 
 /// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
 
 /// What both ends share.
 pub(crate) struct Chan<T> {
-    state: Lock<State<T>>,
+    state: BiasedLock<State<T>>,
     /// `usize::MAX` for an unbounded channel.
     capacity: usize,
     /// Handles of each end. Changes pair up by AcqRel, so that who drops the last one sees what the others did.
@@ -52,6 +56,11 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// A receive is about to tell that the channel is closed and drained. May panic.
     fn drained(&self);
+
+    /// Whether a timer will close it, for reports.
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
 
 /// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
@@ -138,7 +147,7 @@ unsafe fn take_from<T>(waiter: &Waiter) -> T {
 
 impl<T> State<T> {
     /// Sends if that needs no waiting; gives whom to wake.
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
         if self.closed || self.abandoned {
             return Err(Refused::Closed(value));
@@ -156,7 +165,7 @@ impl<T> State<T> {
     }
 
     /// Receives if that needs no waiting; gives whom to wake.
-    #[inline]
+    #[inline(always)]
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
             let mut wake = None;
@@ -192,7 +201,7 @@ impl<T> State<T> {
 impl<T> Chan<T> {
     pub(crate) fn new(capacity: usize, keeper: Option<Arc<dyn Keeper>>) -> Chan<T> {
         Chan {
-            state: Lock::new(State {
+            state: BiasedLock::new(State {
                 buffer: VecDeque::with_capacity(if capacity == usize::MAX {
                     0
                 } else {
@@ -211,10 +220,77 @@ impl<T> Chan<T> {
         }
     }
 
-    // Waiting operations.
+    // Waiting operations. Those without a deadline are inlined whole into the user's code, see `Wait::park`.
 
-    #[inline]
-    pub(crate) fn send(&self, value: T, deadline: Option<Instant>) -> Result<(), Refused<T>> {
+    #[inline(always)]
+    pub(crate) fn send(&self, value: T) -> Result<(), T> {
+        goby_runtime::checkpoint();
+        let mut state = self.state.lock();
+        let value = match state.try_send(value, self.capacity) {
+            Ok(wake) => {
+                drop(state);
+                unpark(wake);
+                return Ok(());
+            }
+            Err(Refused::Full(value)) => value,
+            Err(Refused::Closed(value)) => return Err(value),
+        };
+        // SAFETY: parked on below, without a deadline; shown to this channel, whose operations claim it under its lock
+        // and unpark.
+        let (wait, slot) = (unsafe { Wait::in_one_queue() }, Slot::full(value));
+        let waiter = Waiter::new(0, slot.as_ptr());
+        // SAFETY: waiter, slot and wait stay here until this function returns, which is after the unpark.
+        unsafe { state.send_queue.push_back(&waiter, &wait) };
+        drop(state);
+        wait.park(WaitReason::ChanSend);
+        if waiter.is_done() {
+            return Ok(());
+        }
+        // SAFETY: not done, so the value is still there, and nobody else will look.
+        Err(unsafe { slot.take() })
+    }
+
+    #[inline(always)]
+    pub(crate) fn recv(&self, reason: WaitReason) -> Result<T, Nothing> {
+        goby_runtime::checkpoint();
+        let mut state = self.state.lock();
+        match state.try_recv(self.capacity) {
+            Ok((value, wake)) => {
+                drop(state);
+                unpark(wake);
+                return Ok(value);
+            }
+            Err(Nothing::Closed) => return self.leave_drained(state),
+            Err(Nothing::Empty) => {}
+        }
+        // SAFETY: as in `send`.
+        let (wait, slot) = (unsafe { Wait::in_one_queue() }, Slot::empty());
+        let waiter = Waiter::new(0, slot.as_ptr());
+        // SAFETY: as in `send`.
+        unsafe { state.recv_queue.push_back(&waiter, &wait) };
+        drop(state);
+        if is_done_channel::<T>() || self.is_timed() {
+            goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || wait.park(reason));
+        } else {
+            wait.park(reason);
+        }
+        if waiter.is_done() {
+            // SAFETY: done, so a sender has filled the slot and let go of it.
+            return Ok(unsafe { slot.take() });
+        }
+        self.report_drained();
+        Err(Nothing::Closed)
+    }
+
+    #[cold]
+    fn leave_drained(&self, state: BiasedGuard<'_, State<T>>) -> Result<T, Nothing> {
+        drop(state);
+        self.report_drained();
+        Err(Nothing::Closed)
+    }
+
+    pub(crate) fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), Refused<T>> {
+        let Some(deadline) = deadline else { return self.send(value).map_err(Refused::Closed) };
         goby_runtime::checkpoint();
         let mut state = self.state.lock();
         let value = match state.try_send(value, self.capacity) {
@@ -229,11 +305,10 @@ impl<T> Chan<T> {
         // SAFETY: parked on below; shown to this channel, whose operations unpark.
         let (wait, slot) = (unsafe { Wait::current() }, Slot::full(value));
         let waiter = Waiter::new(0, slot.as_ptr());
-        // SAFETY: waiter, slot and wait stay here until this function returns: after the unpark, or, when timed out,
-        // after the waiter was taken out.
+        // SAFETY: as in `send`; or, when timed out, until after the waiter was taken out.
         unsafe { state.send_queue.push_back(&waiter, &wait) };
         drop(state);
-        let timed_out = wait.park_until(WaitReason::ChanSend, deadline) == TIMED_OUT;
+        let timed_out = wait.park_until(WaitReason::ChanSend, Some(deadline)) == TIMED_OUT;
         if timed_out {
             // SAFETY: in this queue, or dropped from it by somebody who found it claimed.
             unsafe { self.state.lock().send_queue.remove(&waiter) };
@@ -245,8 +320,8 @@ impl<T> Chan<T> {
         Err(if timed_out { Refused::Full(value) } else { Refused::Closed(value) })
     }
 
-    #[inline]
-    pub(crate) fn recv(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
+    pub(crate) fn recv_until(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
+        let Some(deadline) = deadline else { return self.recv(reason) };
         goby_runtime::checkpoint();
         let mut state = self.state.lock();
         match state.try_recv(self.capacity) {
@@ -255,21 +330,20 @@ impl<T> Chan<T> {
                 unpark(wake);
                 return Ok(value);
             }
-            Err(Nothing::Closed) => {
-                drop(state);
-                self.report_drained();
-                return Err(Nothing::Closed);
-            }
+            Err(Nothing::Closed) => return self.leave_drained(state),
             Err(Nothing::Empty) => {}
         }
-        // SAFETY: as in `send`.
+        // SAFETY: as in `send_until`.
         let (wait, slot) = (unsafe { Wait::current() }, Slot::empty());
         let waiter = Waiter::new(0, slot.as_ptr());
-        // SAFETY: as in `send`.
+        // SAFETY: as in `send_until`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        if wait.park_until(reason, deadline) == TIMED_OUT {
-            // SAFETY: as in `send`.
+        let token = goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || {
+            wait.park_until(reason, Some(deadline))
+        });
+        if token == TIMED_OUT {
+            // SAFETY: as in `send_until`.
             unsafe { self.state.lock().recv_queue.remove(&waiter) };
             return Err(Nothing::Empty);
         }
@@ -303,6 +377,12 @@ impl<T> Chan<T> {
             unpark(wake);
             value
         })
+    }
+
+    /// Whether a timer sends or closes, for reports.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
     }
 
     /// Tells the keeper that a receive found the channel closed and drained.
@@ -541,7 +621,7 @@ impl<T> Locked<'_, T> {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn unpark(wake: Option<Unparker>) {
     if let Some(unparker) = wake {
         unparker.unpark();

@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use super::output::Group;
+use super::output::{Group, READY};
 use crate::chan::Receiver;
 use crate::context::Context;
-
-/// How many results of a worker, and values of a merged output, may lie ready. With 1, as the Go programs have it, each
-/// value is a switch or two: 500 ns for a fan-out and fan-in of 8 on one worker; with 16, 150 ns; with 64, 115 ns. But
-/// what lies ready was worked for in vain if the consumer stops.
-const READY: usize = 16;
 
 /// Starts `n` goroutines that take values from one input, each with an output of its own.
 ///

@@ -16,6 +16,7 @@
 //!   a goroutine that nobody joins.
 //! - The user's context is done: so are the group's and the output's, being below it.
 
+use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
@@ -23,6 +24,11 @@ use crate::chan::{self, Keeper, Receiver, Sender, TryRecvError, TrySendError};
 use crate::context::{CancelGuard, Context};
 use crate::select;
 use crate::sync::FirstPanic;
+
+/// How many results of a worker, and values of a merged output, may lie ready. With 1, as the Go programs have it, each
+/// value is a switch or two: 500 ns for a fan-out and fan-in of 8 on one worker; with 16, 150 ns; with 64, 115 ns. But
+/// what lies ready was worked for in vain if the consumer stops.
+pub(super) const READY: usize = 16;
 
 /// What the outputs of one pool or fan have in common.
 #[derive(Debug)]
@@ -83,23 +89,44 @@ impl<R> Clone for Producer<R> {
 }
 
 impl<R> Producer<R> {
+    /// The context of this output: done when the user's is, when a worker has panicked, or when nobody receives.
+    pub(super) fn ctx(&self) -> &Context {
+        &self.output.ctx
+    }
+
     /// Puts `f` of everything from `input` into the output, until the input closes, the context is done or nobody
-    /// receives. A panic of `f`, or one that the input comes with, is kept for the consumer.
+    /// receives.
     pub(super) fn run<T>(self, input: &Receiver<T>, f: impl Fn(T) -> R) {
-        let work = || while self.next(input).is_some_and(|value| self.put(f(value))) {};
-        // Unwind safe: after a panic only the output is used, and what `f` shared is behind its own locks.
+        self.guard(|| while self.next(input).is_some_and(|value| self.put(f(value))) {});
+    }
+
+    /// Runs a worker. Its panic, or one that its input comes with, is kept for the consumer and stops the others.
+    pub(super) fn guard(&self, work: impl FnOnce()) {
+        // Unwind safe: after a panic only the output is used, and what `work` shared is behind its own locks.
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(work)) {
-            self.output.group.panic.keep(payload);
-            self.output.group.cancel.cancel();
-            // The receivers may have gone in between, without seeing it.
-            if self.sender.is_closed() {
-                self.output.receivers_gone();
-            }
+            self.fail(payload);
         }
     }
 
-    fn next<T>(&self, input: &Receiver<T>) -> Option<T> {
-        let ctx = &self.output.ctx;
+    /// Keeps a panic for the consumer, and stops all that have to do with it.
+    pub(super) fn fail(&self, payload: Box<dyn Any + Send>) {
+        self.output.group.panic.keep(payload);
+        self.output.group.cancel.cancel();
+        // The receivers may have gone in between, without seeing it.
+        if self.sender.is_closed() {
+            self.output.receivers_gone();
+        }
+    }
+
+    /// Ends the output after what is in it now.
+    pub(super) fn finish(&self) {
+        self.output.cancel.cancel();
+    }
+
+    /// Waits for a value from the input. `None` when it has closed, the context is done or nobody receives.
+    #[inline]
+    pub(super) fn next<T>(&self, input: &Receiver<T>) -> Option<T> {
+        let ctx = self.ctx();
         if ctx.is_done() {
             return None;
         }
@@ -113,16 +140,27 @@ impl<R> Producer<R> {
         }
     }
 
+    /// Gives a value from the input if there is one, and a point in going on.
+    #[inline]
+    pub(super) fn try_next<T>(&self, input: &Receiver<T>) -> Option<T> {
+        if self.ctx().is_done() { None } else { input.try_recv().ok() }
+    }
+
     /// Tells whether the result was put in, that is, whether there is a point in going on.
-    fn put(&self, result: R) -> bool {
-        let ctx = &self.output.ctx;
+    #[inline]
+    pub(super) fn put(&self, result: R) -> bool {
         match self.sender.try_send(result) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(result)) => select! {
                 send(self.sender, result) -> sent => sent.is_ok(),
-                recv(ctx.done()) -> _ => false,
+                recv(self.ctx().done()) -> _ => false,
             },
         }
+    }
+
+    /// The output's sending end, for who has more to wait for.
+    pub(super) fn sender(&self) -> &Sender<R> {
+        &self.sender
     }
 }

@@ -246,6 +246,12 @@ impl Limiter {
         self.bucket.lock().tokens_at(at)
     }
 
+    /// Whether there are as many tokens at `at` as there can be.
+    pub(super) fn is_full_at(&self, at: Instant) -> bool {
+        let bucket = self.bucket.lock();
+        bucket.tokens_at(at) >= bucket.burst as f64
+    }
+
     /// Changes the limit. Go: `SetLimit`.
     ///
     /// Reservations made before keep their time; what they owe is worked off at the new rate.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic;
 use std::sync::Arc;
 
@@ -23,8 +24,11 @@ struct Kept {
 }
 
 impl FirstPanic {
-    /// Keeps a panic unless there is one already.
+    /// Keeps a panic unless there is one already. A goroutine that ends by `goexit` has not panicked.
     pub(crate) fn keep(&self, payload: Payload) {
+        if goby_runtime::is_goexit(&*payload) {
+            return;
+        }
         let message = message_of(&*payload).into();
         self.keep_message(message, Some(payload));
     }
@@ -41,6 +45,22 @@ impl FirstPanic {
     /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the message still.
     pub(crate) fn take(&self) -> Option<Payload> {
         self.kept.lock().payload.take()
+    }
+
+    /// Whether a panic is kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.lock().message.is_some()
+    }
+
+    /// Goes on with the panic, if there was one since the last call. Does nothing in a goroutine that panics already.
+    pub(crate) fn raise_once(&self) {
+        if panicking() {
+            return;
+        }
+        let kept = mem::take(&mut *self.kept.lock());
+        if let Some(payload) = kept.payload {
+            panic::resume_unwind(payload);
+        }
     }
 
     /// Goes on with the panic, if there was one: the first caller with its payload, others with its message. Does nothing

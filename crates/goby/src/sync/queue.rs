@@ -3,8 +3,8 @@
 //!
 //! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them out of the line at
 //! their deadline. A waiter with a context has an [`Entry`] on the heap instead, because the one who cancels must be
-//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line` (`places`). Both kinds take a ticket
-//! when they join, and whoever unparks compares the two front tickets, so together they are one line.
+//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line` (`places`). Both kinds
+//! take a ticket when they join, and whoever unparks compares the two front tickets, so together they are one line.
 //!
 //! Protocol of an entry, with the gate's lock as the only arbiter:
 //! - join: under the lock, after looking at the state, the entry goes to the back of `line`;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use goby_runtime::{Gate, WaitReason, Waited, Waiters};
+use goby_runtime::{Gate, WaitReason, Waited, Waiters, with_reach};
 
 use super::places::{Places, is_before};
 use crate::context::{Context, ContextError};
@@ -92,9 +92,11 @@ impl Entry {
         });
     }
 
-    /// Parks until the latch is fired.
-    fn wait(&self, reason: WaitReason) {
-        self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) });
+    /// Parks until the latch is fired, at the latest when `ctx` is done.
+    fn wait(&self, reason: WaitReason, ctx: &Context) {
+        with_reach(true, ctx.deadline().is_some(), || {
+            self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) })
+        });
     }
 }
 
@@ -229,7 +231,7 @@ impl<S, I> Queue<S, I> {
             let entry = entry.clone();
             move || entry.fire()
         });
-        entry.wait(reason);
+        entry.wait(reason, ctx);
         drop(hook);
 
         let (outcome, fired) = self.gate.with(|inner, waiters| {

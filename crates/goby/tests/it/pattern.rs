@@ -1,16 +1,25 @@
-//! Worker pools, fan-out and fan-in. That every goroutine ends is checked after each test by `with_workers`: a test that
+//! Worker pools, fan-out and fan-in; the other patterns in files of their own. That every goroutine ends is checked after each test by `with_workers`: a test that
 //! returns while one is still parked fails there.
 
+mod elastic;
+mod first;
+mod map;
+mod pipeline;
+mod timed;
+
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 use goby::chan::{self, Receiver, Sender, TryRecvError};
 use goby::pattern::{fan_in, fan_out, worker_pool};
 use goby::sync::{Barrier, Mutex};
 use goby::{Context, go, select};
 
-use crate::support::{MOMENT, pause, size, wait_until, with_workers};
+use crate::support::{MOMENT, on_workers, pause, size, wait_until, with_workers};
 
 /// A channel with 1 to `n` in it, or coming.
 fn numbers(n: usize) -> Receiver<usize> {
@@ -154,6 +163,28 @@ fn pool_ends_when_nobody_receives_any_more() {
         drop(results);
         assert!(second.recv().is_ok(), "one receiver is left");
         drop(second);
+    });
+}
+
+/// The workers of an idle pool are pinned where it was started. With jobs that compute they get to both OS threads.
+#[test]
+fn pool_spreads_under_long_jobs() {
+    on_workers(2, 0, || {
+        let (tx, jobs) = silence();
+        let results = worker_pool(&Context::background(), jobs, 8, |_| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(200) {
+                hint::spin_loop();
+            }
+            thread::current().id()
+        });
+        pause(MOMENT);
+        go(move || (0..).try_for_each(|job| tx.send(job)));
+        let mut threads = HashSet::new();
+        // Without an end if they do not, which the watchdog notices.
+        while threads.len() < 2 {
+            threads.insert(results.recv().unwrap());
+        }
     });
 }
 

@@ -5,8 +5,10 @@ pub(crate) mod select;
 
 mod chan;
 mod contexts;
+mod leaks;
 mod locks;
 mod many;
+mod ordered;
 mod pipeline;
 mod power_series;
 mod races;

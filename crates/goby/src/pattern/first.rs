@@ -1,0 +1,192 @@
+//! The first of several.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::chan::{self, Receiver, RecvError, SendError};
+use crate::context::{Context, ContextError};
+use crate::select;
+
+/// Runs all tasks at the same time and gives the result of the one that ends first.
+///
+/// The context of the others is then canceled. They are not waited for: each ends when it looks at its context, and its
+/// result is dropped. So the same request can be sent to several servers.
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, until one task has ended or `ctx` is done.
+///
+/// # Errors
+///
+/// If `ctx` is done before; if it is already, no task is begun.
+///
+/// # Panics
+///
+/// If there are no tasks. If the first to end ends by a panic, with that. A later panic is reported as that of a
+/// goroutine that nobody joins.
+///
+/// ```
+/// use goby::{Context, pattern, time};
+/// use std::time::Duration;
+///
+/// let ask = |ms: u64| move |ctx: &Context| time::sleep_ctx(ctx, Duration::from_millis(ms)).map(|()| ms);
+/// let fastest = pattern::first(&Context::background(), [ask(60_000), ask(1), ask(90_000)]);
+/// assert_eq!(fastest, Ok(Ok(1)));
+/// ```
+///
+/// In Go:
+///
+/// ```go
+/// ctx, cancel := context.WithCancel(ctx)
+/// defer cancel()
+/// results := make(chan int, len(tasks)) // with room for all, or the losers would never end
+/// for _, task := range tasks {
+///     go func() { results <- task(ctx) }()
+/// }
+/// select {
+/// case result := <-results:
+///     return result, nil
+/// case <-ctx.Done():
+///     return 0, ctx.Err()
+/// }
+/// ```
+#[track_caller]
+pub fn first<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<R, ContextError>
+where
+    R: Send + 'static,
+    F: FnOnce(&Context) -> R + Send + 'static,
+{
+    let (ctx, _cancel) = ctx.with_cancel();
+    let results = start(&ctx, tasks)?;
+    next(&ctx, &results).map(|result| result.expect("pattern: the first of no tasks never comes"))
+}
+
+/// Runs all tasks at the same time and gives the result of the first that succeeds, or the errors of all.
+///
+/// As [`first`] does, it cancels the others and does not wait for them.
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, until one task has succeeded, all have failed, or `ctx` is done.
+///
+/// # Errors
+///
+/// [`FirstError::Failed`] with the errors in the order in which they came, or [`FirstError::Context`].
+///
+/// # Panics
+///
+/// If a task ends by a panic before one has succeeded, with that.
+///
+/// ```
+/// use goby::{Context, pattern};
+///
+/// let parse = |word: &'static str| move |_: &Context| word.parse::<u32>();
+/// let number = pattern::first_ok(&Context::background(), [parse("one"), parse("2")]);
+/// assert_eq!(number.unwrap(), 2);
+/// ```
+///
+/// In Go, with tasks that give a value and an error:
+///
+/// ```go
+/// var errs []error
+/// for range tasks {
+///     select {
+///     case result := <-results:
+///         if result.err == nil {
+///             return result.value, nil
+///         }
+///         errs = append(errs, result.err)
+///     case <-ctx.Done():
+///         return 0, ctx.Err()
+///     }
+/// }
+/// return 0, errors.Join(errs...)
+/// ```
+#[track_caller]
+pub fn first_ok<R, E, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<R, FirstError<E>>
+where
+    R: Send + 'static,
+    E: Send + 'static,
+    F: FnOnce(&Context) -> Result<R, E> + Send + 'static,
+{
+    let (ctx, _cancel) = ctx.with_cancel();
+    let results = start(&ctx, tasks).map_err(FirstError::Context)?;
+    let mut errors = vec![];
+    loop {
+        match next(&ctx, &results).map_err(FirstError::Context)? {
+            Some(Ok(result)) => return Ok(result),
+            Some(Err(error)) => errors.push(error),
+            None => return Err(FirstError::Failed(errors)),
+        }
+    }
+}
+
+/// How a task ends.
+type Ending<R> = std::thread::Result<R>;
+
+/// Starts the tasks, unless `ctx` is done. Their endings come through a rendezvous, so that none is lost: one that nobody takes comes back.
+#[track_caller]
+fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<Receiver<Ending<R>>, ContextError>
+where
+    R: Send + 'static,
+    F: FnOnce(&Context) -> R + Send + 'static,
+{
+    if let Some(error) = ctx.err() {
+        return Err(error);
+    }
+    let (tx, endings) = chan::bounded(0);
+    for task in tasks {
+        let (ctx, tx) = (ctx.clone(), tx.clone());
+        goby_runtime::go(move || {
+            // Unwind safe: the task is used up.
+            let ending = panic::catch_unwind(AssertUnwindSafe(|| task(&ctx)));
+            if let Err(SendError(Err(payload))) = tx.send(ending) {
+                panic::resume_unwind(payload);
+            }
+        });
+    }
+    Ok(endings)
+}
+
+/// The next ending; `None` when all have ended.
+fn next<R>(ctx: &Context, endings: &Receiver<Ending<R>>) -> Result<Option<R>, ContextError>
+where
+    R: Send,
+{
+    let ending = select! {
+        recv(endings) -> ending => ending,
+        recv(ctx.done()) -> _ => return Err(ctx.err().expect("it is done")),
+    };
+    match ending {
+        Ok(Ok(result)) => Ok(Some(result)),
+        Ok(Err(payload)) => panic::resume_unwind(payload),
+        Err(RecvError) => Ok(None),
+    }
+}
+
+/// Why [`first_ok`] has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstError<E> {
+    /// All tasks have failed, with these errors.
+    Failed(Vec<E>),
+    /// The context is done.
+    Context(ContextError),
+}
+
+impl<E: fmt::Display> fmt::Display for FirstError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FirstError::Failed(errors) => {
+                write!(f, "all {} tasks failed", errors.len())?;
+                for (i, error) in errors.iter().enumerate() {
+                    write!(f, "{} {error}", if i == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
+            FirstError::Context(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> Error for FirstError<E> {}
