@@ -27,10 +27,12 @@
 //! assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 //! ```
 //!
-//! To wait for several at once, [`select!`](crate::select!). In async code, [`Sender::send_async`] and
+//! To wait for several at once, [`select!`](crate::select!); to give up when a context is done, that, or
+//! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and
 //! [`Receiver::recv_async`].
 
 pub(crate) mod core;
+mod ctx;
 mod err;
 mod future;
 mod iter;
@@ -43,6 +45,7 @@ use goby_runtime::{Timer, Wait, WaitReason};
 
 pub(crate) use self::core::Keeper;
 use self::core::{Chan, Nothing, Refused};
+pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use self::future::{RecvFuture, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};

@@ -16,6 +16,7 @@ mod stress;
 mod chan;
 mod chan_async;
 mod compile_fail;
+mod ctx;
 mod diag;
 mod net;
 mod pattern;
