@@ -200,7 +200,7 @@ impl Wait {
     ///
     /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::current() }
     }
@@ -212,7 +212,7 @@ impl Wait {
     ///
     /// As for `current`; and it is claimed under one lock only, the same for all who may, and not parked on with a
     /// deadline.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, who: Who::current() }
     }
@@ -236,7 +236,7 @@ impl Wait {
     }
 
     /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
         if !self.try_claim(token) {
@@ -248,7 +248,7 @@ impl Wait {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_claim(&self, token: usize) -> bool {
         if self.in_one_queue {
             debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
@@ -278,8 +278,9 @@ impl Wait {
     /// Parks until claimed and unparked; gives the claim's token.
     ///
     /// Inlined into its caller, and so are the callers that matter: the switch makes the processor forget where the
-    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5).
-    #[inline(always)]
+    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5). Not in
+    /// debug builds, which would give the user's function a frame of several KiB.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
             worker::park(reason);
@@ -298,7 +299,7 @@ impl Wait {
     }
 
     /// The token of a wait that has been unparked.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn claimed_token(&self) -> usize {
         self.token().unwrap_or_else(unparked_without_claim)
     }
@@ -338,7 +339,7 @@ impl Wait {
 }
 
 impl Who {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn current() -> Who {
         match worker::current_goroutine() {
             Some(g) => Who::Goroutine(g),
@@ -394,7 +395,7 @@ unsafe impl Sync for Unparker {}
 
 impl Unparker {
     /// Makes the waiter runnable. Not under a lock that the waiter may take.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn unpark(self) {
         if let Target::Goroutine(g) = self.0 {
             // SAFETY: claimed and not yet unparked, so the record is alive.
@@ -581,7 +582,7 @@ pub fn sleep_until(deadline: Instant) {
 /// goby_runtime::yield_now();
 /// assert_eq!(handle.join().unwrap(), 1);
 /// ```
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub fn yield_now() {
     match Worker::current() {
         Some(worker) if worker.in_goroutine() => worker.yield_current(),
@@ -591,7 +592,7 @@ pub fn yield_now() {
 
 /// Yields if this goroutine's time slice is over. Every operation that can succeed without parking calls it, so that a
 /// loop of such operations does not starve the worker's other goroutines, timers and sockets (DESIGN D2).
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub fn checkpoint() {
     if let Some(worker) = Worker::current()
         && worker.slice_is_over()

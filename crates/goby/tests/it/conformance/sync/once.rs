@@ -81,7 +81,8 @@ fn s165_goexit_is_not_run_again() {
             func();
             0
         };
-        let functions: [Box<dyn Fn() -> Box<dyn Fn() -> u32 + Send>>; 2] =
+        type Make = Box<dyn Fn() -> Box<dyn Fn() -> u32 + Send>>;
+        let functions: [Make; 2] =
             [Box::new(move || Box::new(value.clone())), Box::new(move || Box::new(func.clone()))];
         for (n, function) in (1..).zip(functions) {
             let (first, second) = (function(), function());
