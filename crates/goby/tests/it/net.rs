@@ -108,7 +108,7 @@ fn what_comes_right_after_a_short_read_is_not_missed() {
         for (told, polled) in [(false, false), (false, true), (true, false), (true, true)] {
             let (mut peer, mut stream) = pair();
             stream.set_read_deadline(Some(now() + PATIENCE));
-            let mut read = move |stream: &mut TcpStream| {
+            let read = move |stream: &mut TcpStream| {
                 let mut buf = [0; 16];
                 let n = match polled {
                     true => block_on(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf))),
