@@ -81,10 +81,10 @@ fn s165_goexit_is_not_run_again() {
             func();
             0
         };
-        type Make = Box<dyn Fn() -> Box<dyn Fn() -> u32 + Send>>;
-        let functions: [Make; 2] =
-            [Box::new(move || Box::new(value.clone())), Box::new(move || Box::new(func.clone()))];
-        for (n, function) in (1..).zip(functions) {
+        type Function = Box<dyn Fn() -> u32 + Send>;
+        let make_value = || -> Function { Box::new(value.clone()) };
+        let make_func = || -> Function { Box::new(func.clone()) };
+        for (n, function) in [(1, &make_value as &dyn Fn() -> Function), (2, &make_func)] {
             let (first, second) = (function(), function());
             let first = go(first);
             begins.recv().unwrap();
