@@ -19,6 +19,8 @@ skip_runtime=(
     pinning::
     # 512 threads that meet in a lock of std's, which is not followed.
     blocking::there_are_as_many_helpers_as_calls
+    # There is no bias: TSan knows nothing of membarrier.
+    biased::
     # Interrupt threads, and TSan keeps signals back.
     stalls::
     inspect::a_deep_goroutine
