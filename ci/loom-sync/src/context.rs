@@ -35,6 +35,10 @@ impl Context {
         self.state.lock().unwrap().0.then_some(ContextError::Canceled)
     }
 
+    pub(crate) fn deadline(&self) -> Option<std::time::Instant> {
+        None
+    }
+
     /// The hook is never unregistered: that it may run late is what goby's allows too.
     pub(crate) fn on_done(&self, hook: impl FnOnce() + Send + 'static) -> impl Drop {
         struct OnDone;

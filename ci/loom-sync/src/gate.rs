@@ -118,6 +118,16 @@ impl<S> Gate<S> {
     }
 }
 
+/// What reports are told of a wait.
+pub(crate) fn with_reach<R>(_context: bool, _timer: bool, f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// No model ends a goroutine from inside.
+pub(crate) fn is_goexit(_payload: &(dyn std::any::Any + Send)) -> bool {
+    false
+}
+
 impl fmt::Debug for Waiters<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Waiters")

@@ -11,7 +11,7 @@ mod context;
 mod gate;
 
 pub(crate) use context::Context;
-pub(crate) use gate::{Gate, WaitReason, Waited, Waiters, checkpoint, go, now};
+pub(crate) use gate::{Gate, WaitReason, Waited, Waiters, checkpoint, go, is_goexit, now, with_reach};
 
 #[allow(dead_code)] // Each file has more than the models use.
 mod sync {

@@ -5,6 +5,8 @@
 //! goroutine. The last is known by counting: every thread of the process is goby's own, or is itself parked in goby
 //! without a deadline.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +14,8 @@ use parking_lot::Mutex;
 
 use crate::runtime::Shared;
 use crate::timer::NEVER;
-use crate::tsan;
+use crate::try_run::Deadlock;
+use crate::{dump, tsan};
 
 /// OS threads that are parked in goby without a deadline, and that nobody has unparked.
 static PARKED_THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -54,7 +57,7 @@ impl Drop for OwnThread {
 }
 
 /// A proof that no goroutine of a runtime can run again.
-pub(crate) struct Deadlock {
+pub(crate) struct Stuck {
     goroutines: usize,
     /// How many of them wait for a stack, and why they get none.
     starved: Option<(usize, String)>,
@@ -76,6 +79,12 @@ pub(crate) fn forget(shared: &'static Shared) {
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
 }
 
+/// The runtimes that there are.
+pub(crate) fn runtimes() -> Vec<&'static Shared> {
+    let _ignore = tsan::ignore();
+    RUNTIMES.lock().clone()
+}
+
 /// What a look for a deadlock has found.
 pub(crate) enum Verdict {
     /// Something will make a goroutine runnable, or there is none.
@@ -84,7 +93,7 @@ pub(crate) enum Verdict {
     Changing,
     /// Only a thread outside goby can. It does not tell when it ends.
     OtherThreads,
-    Stuck(Deadlock),
+    Stuck(Stuck),
 }
 
 /// Looks for a deadlock. Every worker of `shared` sleeps.
@@ -99,14 +108,14 @@ pub(crate) fn check(shared: &Shared) -> Verdict {
         idle.wrapping_add(THREAD_CHANGES.load(Ordering::SeqCst))
     };
     let before = changes();
-    if goroutines == 0 || !all_quiet() {
+    if (goroutines == 0 && !shared.main_exited()) || !all_quiet() {
         return Verdict::Alive;
     }
     let alone = no_other_thread_runs();
     if !all_quiet() || changes() != before {
         return Verdict::Changing;
     }
-    if alone { Verdict::Stuck(Deadlock { goroutines, starved: shared.starvation() }) } else { Verdict::OtherThreads }
+    if alone { Verdict::Stuck(Stuck { goroutines, starved: shared.starvation() }) } else { Verdict::OtherThreads }
 }
 
 /// Whether nothing in a runtime runs, or will by itself.
@@ -127,24 +136,44 @@ fn no_other_thread_runs() -> bool {
     threads.is_some_and(|n| n <= OWN_THREADS.load(Ordering::SeqCst) + PARKED_THREADS.load(Ordering::SeqCst))
 }
 
-impl Deadlock {
+impl Stuck {
     /// Whether no policy may ignore it.
     pub(crate) fn is_fatal(&self) -> bool {
         self.starved.is_some()
     }
 
-    /// Reports it and ends the process.
-    pub(crate) fn exit(self) -> ! {
-        match self.starved {
-            Some((n, why)) => eprintln!(
-                "fatal error: {n} goroutines cannot start, and the {} that have started all wait: {why}",
-                self.goroutines - n
+    /// The report's first line.
+    fn message(&self) -> String {
+        match &self.starved {
+            Some((n, why)) => format!(
+                "{n} goroutines cannot start, and the {} that have started all wait: {why}",
+                self.goroutines.saturating_sub(*n)
             ),
-            None => eprintln!(
-                "fatal error: all goroutines are asleep - deadlock!\n\n{} goroutines are parked for ever",
-                self.goroutines
-            ),
+            None if self.goroutines == 0 => "no goroutines (main called runtime.Goexit) - deadlock!".into(),
+            None => "all goroutines are asleep - deadlock!".into(),
         }
+    }
+
+    /// Tells those who have asked to be told, in any runtime; false if nobody has.
+    pub(crate) fn tell_watchers(&self) -> bool {
+        let _ignore = tsan::ignore();
+        let runtimes = runtimes();
+        if runtimes.iter().all(|runtime| runtime.watchers.is_empty()) {
+            return false;
+        }
+        let deadlock = Deadlock::new(self.message(), dump::dump());
+        runtimes.iter().for_each(|runtime| runtime.watchers.tell(&deadlock));
+        true
+    }
+
+    /// Reports it, with all goroutines, and ends the process.
+    pub(crate) fn exit(self) -> ! {
+        let mut text = format!("fatal error: {}\n", self.message());
+        if self.goroutines > 0 {
+            let _ = write!(text, "\n{} goroutines are parked for ever\n\n{}", self.goroutines, dump::dump());
+        }
+        // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
         std::process::exit(2);
     }
 }

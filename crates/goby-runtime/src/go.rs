@@ -6,9 +6,12 @@ use std::marker::PhantomData;
 use std::mem;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+use crate::attributes;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::runtime::current_shared;
+use crate::worker::Worker;
 
 /// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
 ///
@@ -98,6 +101,65 @@ impl<F> fmt::Display for TryGoError<F> {
 }
 
 impl<F> std::error::Error for TryGoError<F> {}
+
+/// Starts goroutines with a name and labels, for dumps and reports. Plain [`go`] knows nothing of them and costs nothing.
+///
+/// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
+///
+/// ```
+/// use goby_runtime::{GoBuilder, labels, name};
+///
+/// let handle = GoBuilder::new().name("fetcher").label("host", "example.org").go(|| (name(), labels()));
+/// let (name, labels) = handle.join().unwrap();
+/// assert_eq!(name.as_deref(), Some("fetcher"));
+/// assert_eq!(labels, [("host".to_string(), "example.org".to_string())]);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it starts a goroutine"]
+pub struct GoBuilder {
+    name: Option<Arc<str>>,
+    labels: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl GoBuilder {
+    /// Starts with neither name nor labels.
+    pub fn new() -> GoBuilder {
+        GoBuilder::default()
+    }
+
+    /// Names the goroutine. Its children do not inherit the name.
+    pub fn name(mut self, name: impl Into<String>) -> GoBuilder {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// Adds a label, or replaces what is inherited under this key. Its children inherit it.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> GoBuilder {
+        self.labels.push((key.into().into(), value.into().into()));
+        self
+    }
+
+    /// Starts a goroutine as [`go`] does.
+    #[track_caller]
+    pub fn go<F, T>(self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let GoBuilder { name, labels } = self;
+        let inherit = |worker: Option<&Worker>| {
+            let inherited = attributes::to_inherit(worker);
+            if labels.is_empty() {
+                return inherited;
+            }
+            let mut changed = inherited.as_deref().cloned().unwrap_or_default();
+            labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
+            Some(Arc::new(changed))
+        };
+        // SAFETY: `F` and `T` borrow nothing.
+        unsafe { current_shared().spawn_with(f, Location::caller(), inherit, name) }
+    }
+}
 
 /// Owns the right to join a goroutine. Dropping it detaches the goroutine.
 pub struct JoinHandle<T> {

@@ -8,6 +8,7 @@
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
 //! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
+//! | `place`, `since`, `flags`, `joins`, `attributes` | who starts it; from the first run on the home worker's thread |
 //! | `joiner` | one word, see below |
 //!
 //! # The end of a goroutine
@@ -30,18 +31,21 @@ use std::fmt;
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
+use crate::attributes::{Attributes, Inherited};
+use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
-use crate::park::{Wait, WaitReason};
+use crate::park::{EXITING, Wait, WaitReason};
 use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
 use crate::stack::Slot;
 use crate::tsan;
-use crate::worker::Remote;
+use crate::worker::{self, Remote};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -57,6 +61,10 @@ impl GoroutineId {
     /// Gives the number that reports and dumps show.
     pub fn as_u64(self) -> u64 {
         self.0
+    }
+
+    pub(crate) fn from_u64(id: u64) -> GoroutineId {
+        GoroutineId(id)
     }
 
     /// Takes the next `n` numbers; gives the first.
@@ -97,9 +105,20 @@ pub(crate) struct Goroutine {
     vtable: &'static VTable,
     /// The worker that runs it, null before the first run.
     home: AtomicPtr<Remote>,
-    /// Why it is parked, as a [`WaitReason`]; for dumps.
+    /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
     state: AtomicU8,
+    /// What else is known of its wait: see `park`.
+    pub(crate) flags: Cell<u8>,
+    /// Its place in its worker's registry.
+    pub(crate) place: Cell<u32>,
+    /// When it last parked, by the monitor's clock.
+    pub(crate) since: Cell<u64>,
+    /// The goroutine that it joins, while it waits for that.
+    pub(crate) joins: Cell<u64>,
+    /// The goroutine that started it; 0 for a thread.
+    pub(crate) parent: u64,
+    pub(crate) attributes: Attributes,
     joiner: AtomicPtr<Wait>,
     /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
     link: AtomicPtr<Goroutine>,
@@ -147,27 +166,38 @@ impl fmt::Display for NeverRan {
     }
 }
 
+/// Who starts a goroutine, where, and what it is given.
+pub(crate) struct Birth {
+    pub(crate) id: u64,
+    pub(crate) runtime: &'static Shared,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) tag: FiberTag,
+    pub(crate) parent: u64,
+    pub(crate) inherited: Option<Arc<Inherited>>,
+    pub(crate) name: Option<Arc<str>>,
+}
+
 /// Allocates the record of a goroutine that runs `f`.
 ///
 /// # Safety
 ///
 /// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
-pub(crate) unsafe fn create<F, T>(
-    f: F,
-    id: u64,
-    runtime: &'static Shared,
-    spawned_at: &'static Location<'static>,
-    tag: FiberTag,
-) -> NonNull<Goroutine>
+#[inline]
+pub(crate) unsafe fn create<F, T>(f: F, birth: Birth) -> NonNull<Goroutine>
 where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let record = Box::new(Record {
-        header: Goroutine {
-            id: GoroutineId(id),
-            spawned_at,
-            runtime,
+    let mut record = Box::<Record<F, T>>::new_uninit();
+    let place = record.as_mut_ptr();
+    // Written where it stays, part by part: built first and moved then, it would be copied.
+    // SAFETY: the memory is the record's, and both of its parts are written here.
+    let record = unsafe {
+        (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
+        (&raw mut (*place).header).write(Goroutine {
+            id: GoroutineId(birth.id),
+            spawned_at: birth.spawned_at,
+            runtime: birth.runtime,
             vtable: &const {
                 VTable {
                     run: run::<F, T>,
@@ -178,17 +208,23 @@ where
                 }
             },
             home: AtomicPtr::new(ptr::null_mut()),
-            reason: AtomicU8::new(0),
+            reason: AtomicU8::new(WaitReason::Yield as u8),
             state: AtomicU8::new(0),
+            flags: Cell::new(0),
+            place: Cell::new(0),
+            since: Cell::new(0),
+            joins: Cell::new(0),
+            parent: birth.parent,
+            attributes: Attributes::new(birth.inherited, birth.name),
             joiner: AtomicPtr::new(ptr::null_mut()),
             link: AtomicPtr::new(ptr::null_mut()),
             fiber: UnsafeCell::new(MaybeUninit::uninit()),
             suspender: Cell::new(MaybeUninit::uninit()),
             slot: Cell::new(None),
-            tag,
-        },
-        stage: UnsafeCell::new(Stage::<F, T>::Unstarted(f)),
-    });
+            tag: birth.tag,
+        });
+        record.assume_init()
+    };
     NonNull::from(Box::leak(record)).cast()
 }
 
@@ -233,8 +269,14 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     header.suspender.set(MaybeUninit::new(suspender));
     let thread = &header.home().index;
     tsan::acquire(thread);
+    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     // SAFETY: unstarted, by contract.
     unsafe { (header.vtable.run)(g) };
+    if !header.attributes.is_empty() {
+        clear_attributes(header);
+    }
+    // From here on it is on its way to the switch.
+    header.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
     tsan::end_on_thread(thread);
     // Last: whoever acquires this frees the record.
     tsan::release(header.edge());
@@ -255,7 +297,10 @@ where
     let Stage::Unstarted(f) = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Running) else {
         unreachable!("a goroutine runs once");
     };
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    let mut result = panic::catch_unwind(AssertUnwindSafe(f));
+    if record.header.flags.get() & EXITING != 0 {
+        result = never_success(result);
+    }
     // SAFETY: as above.
     unsafe { *record.stage.get() = Stage::Ended(result) };
     tsan::release(record.header.edge());
@@ -263,6 +308,24 @@ where
     if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
+    }
+}
+
+/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
+/// does.
+#[cold]
+fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
+    let value = result?;
+    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))?;
+    Err(Box::new(Goexit))
+}
+
+/// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
+#[cold]
+fn clear_attributes(g: &Goroutine) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
+        report_panic(g, &*payload);
+        mem::forget(payload);
     }
 }
 
@@ -277,6 +340,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     let error: Box<dyn Any + Send> = Box::new(NeverRan.to_string());
     // SAFETY: as in `run`. What is replaced is the closure, which is dropped here.
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
+    clear_attributes(&record.header);
     // Its destructor is the user's code; the goroutine ends whatever that does.
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(closure))) {
         report_panic(&record.header, &*payload);
@@ -317,7 +381,9 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
             }
         }
         Err(payload) => {
-            report_panic(&record.header, &*payload);
+            if !is_goexit(&*payload) {
+                report_panic(&record.header, &*payload);
+            }
             // A payload may panic when dropped, and a payload that nobody wants is not worth a second report.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
         }
@@ -415,6 +481,10 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
             header.joiner.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
         if is_shown {
+            if let Some(joiner) = worker::current_goroutine() {
+                // SAFETY: it is running, here, so its record is alive.
+                unsafe { joiner.as_ref() }.joins.set(header.id.0);
+            }
             wait.park(WaitReason::Join);
         }
     }

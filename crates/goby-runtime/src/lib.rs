@@ -10,20 +10,27 @@
 //! a `stack` and switches to it; from then on it is pinned. It runs until it `park`s. Whoever makes its condition true
 //! claims its wait under the primitive's `lock`, out of a `wait_queue` or `gate`, and unparks it: into its worker's
 //! queue, or `inbox`. Workers without work search and sleep by the protocol of `idle`, in the `poller`, until a `source`
-//! is ready or a `timer` is due. The `monitor` notices workers that do not come back.
+//! is ready or a `timer` is due. The `monitor` notices workers that do not come back. Who wants to look at goroutines
+//! asks the workers (`inspect`).
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
+mod attributes;
 mod biased;
 mod blocking;
 mod deadlock;
+mod dump;
+mod family;
 mod future;
 mod gate;
 mod go;
+mod goexit;
 mod goroutine;
 mod idle;
 mod inbox;
+mod inspect;
+mod leak;
 mod lock;
 mod monitor;
 mod overflow;
@@ -31,32 +38,48 @@ mod park;
 mod policy;
 mod poller;
 mod primitive;
+mod registry;
 mod run_queue;
 mod runtime;
+mod sample;
 mod scope;
 mod source;
 mod stack;
+mod stack_trace;
+mod stall;
 mod timer;
+mod try_run;
 mod tsan;
 mod wait_queue;
 mod worker;
 
+pub use attributes::{InheritedLocal, Local, labels, name, with_labels};
 pub use biased::{BiasedGuard, BiasedLock};
 pub use blocking::blocking;
+pub use dump::{Dump, dump};
+pub use family::Family;
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};
 #[doc(hidden)]
 pub use go::go_at;
-pub use go::{JoinHandle, TryGoError, go, try_go};
+pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
+pub use goexit::{Goexit, goexit, is_goexit};
 pub use goroutine::GoroutineId;
+pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
+pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
 pub use lock::{Lock, LockGuard};
-pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, yield_now};
+pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_reach, yield_now};
 pub use policy::{now, random};
-pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run};
+pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run, spawn_own_thread};
+#[doc(hidden)]
+pub use sample::sample_all;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use source::{Direction, Source};
 #[doc(hidden)]
 pub use stack::force_mprotect_guards;
+pub use stack_trace::{Frame, StackTrace};
+pub use stall::{Stall, stalls};
 pub use timer::Timer;
+pub use try_run::Deadlock;
 pub use wait_queue::{WaitQueue, Waiter};
-pub use worker::panicking;
+pub use worker::{current_id, panicking};

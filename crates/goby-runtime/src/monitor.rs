@@ -6,7 +6,7 @@
 //! pinned. Goroutines that nobody has begun to run get a searcher.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ const TRIM: Duration = Duration::from_secs(1);
 
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
+    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
+    /// the clock costs 20 to 40 ns. It is at most a tick old (more on a machine that is busy with others) whenever a
+    /// goroutine runs.
+    clock: AtomicU64,
     asleep: AtomicBool,
     thread: OnceLock<Thread>,
 }
@@ -37,17 +41,36 @@ pub(crate) struct Monitor {
 struct Seen {
     slices: usize,
     since: Instant,
+    /// It has been reported as stalled.
+    reported: bool,
 }
 
 impl Monitor {
     pub(crate) fn new() -> Monitor {
-        Monitor { ticks: AtomicUsize::new(0), asleep: AtomicBool::new(false), thread: OnceLock::new() }
+        Monitor {
+            ticks: AtomicUsize::new(0),
+            clock: AtomicU64::new(policy::nanos(policy::now())),
+            asleep: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        }
     }
 
     /// Counts its ticks.
     #[inline]
     pub(crate) fn tick(&self) -> usize {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// The time of the last tick, as [`policy::nanos`].
+    #[inline]
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock; a worker does when it wakes, because the monitor may still sleep then.
+    pub(crate) fn set_clock(&self, now: Instant) {
+        // Relaxed: a time, and nothing else. Two that write at once write nearly the same.
+        self.clock.store(policy::nanos(now), Ordering::Relaxed);
     }
 
     /// Makes it tick again; a worker calls it when it wakes.
@@ -80,6 +103,7 @@ impl Monitor {
         let mut trimmed = policy::now();
         while !shared.is_shut_down() {
             let now = policy::now();
+            self.set_clock(now);
             if shared.idle.n_sleeping() == shared.n_workers() {
                 if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
                     // Twice: what was given back only now counts as unwanted the second time.
@@ -111,15 +135,19 @@ impl Monitor {
             && !shared.is_shut_down()
         {
             match shared.is_stuck() {
-                Verdict::Stuck(deadlock) if deadlock.is_fatal() || shared.deadlock_policy == DeadlockPolicy::Exit => {
-                    deadlock.exit()
+                Verdict::Stuck(stuck) => {
+                    if !stuck.tell_watchers() && (stuck.is_fatal() || shared.deadlock_policy == DeadlockPolicy::Exit) {
+                        stuck.exit();
+                    }
+                    // Whoever waits goes on waiting.
+                    thread::park();
                 }
                 // A few further looks, ever more rarely: an idle program has no wake-ups to speak of.
                 Verdict::OtherThreads | Verdict::Changing => {
                     thread::park_timeout(nap);
                     nap = nap.saturating_mul(2);
                 }
-                _ => thread::park(),
+                Verdict::Alive => thread::park(),
             }
         }
         self.asleep.store(false, Ordering::SeqCst);
@@ -133,16 +161,21 @@ impl Monitor {
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
             if i == seen.len() {
-                seen.push(Seen { slices, since: now });
+                seen.push(Seen { slices, since: now, reported: false });
             }
             if seen[i].slices != slices || remote.inbox.sleeps() {
-                seen[i] = Seen { slices, since: now };
+                seen[i] = Seen { slices, since: now, reported: false };
                 continue;
             }
             if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
-            if now.duration_since(seen[i].since) >= SLICE {
+            let lasts = now.duration_since(seen[i].since);
+            if !seen[i].reported && shared.stall_limit.is_some_and(|limit| lasts >= limit) {
+                seen[i].reported = true;
+                shared.stalls.report(remote, lasts);
+            }
+            if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);
                 stuck += usize::from(is_in_kernel(remote));
             }

@@ -58,10 +58,53 @@ pub enum WaitReason {
     BlockOn,
     Blocking,
     ContextDone,
+    Inspect,
     Yield,
 }
 
+/// All reasons, each at the place that its number names.
+const REASONS: [WaitReason; 24] = [
+    WaitReason::None,
+    WaitReason::ChanReceive,
+    WaitReason::ChanSend,
+    WaitReason::ChanReceiveNil,
+    WaitReason::ChanSendNil,
+    WaitReason::Select,
+    WaitReason::SelectNoCases,
+    WaitReason::Sleep,
+    WaitReason::IoWait,
+    WaitReason::MutexLock,
+    WaitReason::RwLockRead,
+    WaitReason::RwLockWrite,
+    WaitReason::CondWait,
+    WaitReason::WaitGroupWait,
+    WaitReason::SemaphoreAcquire,
+    WaitReason::BarrierWait,
+    WaitReason::OnceWait,
+    WaitReason::Join,
+    WaitReason::ScopeWait,
+    WaitReason::BlockOn,
+    WaitReason::Blocking,
+    WaitReason::ContextDone,
+    WaitReason::Inspect,
+    WaitReason::Yield,
+];
+
+// So that none is forgotten, nor out of place.
+const _: () = {
+    let mut i = 0;
+    while i < REASONS.len() {
+        assert!(REASONS[i] as usize == i);
+        i += 1;
+    }
+    assert!(REASONS.len() == WaitReason::Yield as usize + 1);
+};
+
 impl WaitReason {
+    pub(crate) fn from_number(number: u8) -> WaitReason {
+        REASONS.get(usize::from(number)).copied().unwrap_or(WaitReason::None)
+    }
+
     /// Gives the words that dumps use: Go's, where Go has them.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,6 +130,7 @@ impl WaitReason {
             WaitReason::BlockOn => "block_on",
             WaitReason::Blocking => "blocking call",
             WaitReason::ContextDone => "context done",
+            WaitReason::Inspect => "running",
             WaitReason::Yield => "runnable",
         }
     }
@@ -96,6 +140,28 @@ impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`, and by [`with_reach`].
+pub(crate) const HAS_DEADLINE: u8 = 1;
+/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
+pub(crate) const HAS_CONTEXT: u8 = 2;
+
+/// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
+pub(crate) const EXITING: u8 = 4;
+
+/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
+/// or a timer (`timer`). On a thread it only runs `f`.
+pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
+    let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
+    let Some(g) = worker::current_goroutine().filter(|_| new != 0) else { return f() };
+    // SAFETY: it is running, here, now and after `f`, so its record is alive.
+    let flags = unsafe { &g.as_ref().flags };
+    let before = flags.get();
+    flags.set(before | new);
+    let result = f();
+    flags.set(before);
+    result
 }
 
 /// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
@@ -238,11 +304,15 @@ impl Wait {
         let Some(deadline) = deadline else { return self.park(reason) };
         debug_assert!(!self.in_one_queue, "the deadline's timer claims it under another lock");
         match &self.who {
-            Who::Goroutine(_) => {
+            Who::Goroutine(g) => {
                 let timer = SleepTimer::new(self);
                 // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
                 unsafe { timer.start(deadline) };
+                // SAFETY: this goroutine is running, now and after the park, so its record is alive.
+                let flags = unsafe { &g.as_ref().flags };
+                let before = flags.replace(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
+                flags.set(before);
                 if token != TIMED_OUT {
                     timer.stop();
                 }

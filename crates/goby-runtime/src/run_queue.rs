@@ -52,6 +52,12 @@ impl LocalQueue {
         // SAFETY: as above.
         unsafe { &*self.queue.get() }.is_empty()
     }
+
+    /// What is in it now, for inspection.
+    pub(crate) fn all(&self) -> Vec<NonNull<Goroutine>> {
+        // SAFETY: as above.
+        unsafe { &*self.queue.get() }.iter().copied().collect()
+    }
 }
 
 /// What a thief remembers of a queue: see [`FreshQueue`].
@@ -140,6 +146,11 @@ impl FreshQueue {
             to.note_len(&queue);
         }
         Some(first)
+    }
+
+    /// Calls `f` with every item, under the lock: no user code.
+    pub(crate) fn for_each(&self, f: impl FnMut(&Fresh)) {
+        self.queue.lock().iter().for_each(f);
     }
 
     /// Takes everything.

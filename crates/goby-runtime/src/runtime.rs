@@ -6,24 +6,31 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use goby_switch::FiberTag;
 use parking_lot::{Condvar, Mutex};
 
+use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
+use crate::family::Family;
 use crate::go::JoinHandle;
-use crate::goroutine::{self, Goroutine, GoroutineId};
+use crate::goexit::{self, is_goexit};
+use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
+use crate::inspect::{self, GoroutineInfo, Want};
 use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
+use crate::stall::{self, Stall, Stalls};
+use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{biased, deadlock, overflow, tsan};
+use crate::{biased, deadlock, leak, overflow, tsan};
 
 /// Address space of a stack, guard page included.
 const DEFAULT_STACK: usize = 256 * 1024;
@@ -84,6 +91,8 @@ pub struct Builder {
     thread_name: String,
     panic_policy: PanicPolicy,
     deadlock_policy: DeadlockPolicy,
+    report_leaks: bool,
+    stall_limit: Option<Duration>,
 }
 
 impl Builder {
@@ -134,6 +143,21 @@ impl Builder {
         self
     }
 
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
+    /// standard error: see [`leaked`](crate::leaked). It gives them half a second to end. Default: no.
+    pub fn report_leaks(mut self, yes: bool) -> Builder {
+        self.report_leaks = yes;
+        self
+    }
+
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, as a warning
+    /// of `tracing` and by [`Runtime::stalls`]; none for never. The stack is taken by a signal (SIGURG) to the worker's
+    /// thread, once a stall. Default: 100 ms.
+    pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
+        self.stall_limit = limit.into();
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -180,6 +204,8 @@ impl Runtime {
             thread_name: "goby-worker".into(),
             panic_policy: PanicPolicy::default(),
             deadlock_policy: DeadlockPolicy::default(),
+            report_leaks: false,
+            stall_limit: Some(stall::LIMIT),
         }
     }
 
@@ -194,7 +220,16 @@ impl Runtime {
     /// As `main` does.
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
-        run_on(self.shared, main, Location::caller())
+        let at = Location::caller();
+        if !self.shared.report_leaks {
+            return run_on(self.shared, main, at);
+        }
+        let family = Family::new();
+        let value = run_on(self.shared, main, at);
+        if let Err(leaks) = leak::find_leaks(|stacks| family.look(stacks), leak::LEAK_RETRIES, false) {
+            eprintln!("goby: {leaks}");
+        }
+        value
     }
 
     /// Starts a goroutine of this runtime, from anywhere.
@@ -208,9 +243,25 @@ impl Runtime {
         unsafe { self.shared.spawn(f, Location::caller()) }
     }
 
+    pub(crate) fn shared(&self) -> &'static Shared {
+        self.shared
+    }
+
     /// Counts the goroutines that have been started and have not ended.
     pub fn num_goroutines(&self) -> usize {
         self.shared.num_goroutines()
+    }
+
+    /// Looks at the goroutines of this runtime, one entry each, by their ids.
+    ///
+    /// See [`goroutines`](crate::goroutines).
+    pub fn goroutines(&self) -> Vec<GoroutineInfo> {
+        inspect::collect(&[self.shared], Want::ALL).goroutines
+    }
+
+    /// Gives the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
+    pub fn stalls(&self) -> Vec<Stall> {
+        self.shared.stalls.latest()
     }
 
     /// Counts the workers, spare ones included.
@@ -259,6 +310,10 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
     let handle = unsafe { shared.spawn(main, at) };
     match handle.join() {
         Ok(value) => value,
+        Err(payload) if is_goexit(&*payload) => {
+            shared.note_main_exit();
+            goexit::wait_for_ever()
+        }
         Err(payload) => panic::resume_unwind(payload),
     }
 }
@@ -273,6 +328,22 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
 /// ```
 pub fn num_goroutines() -> usize {
     current_shared().num_goroutines()
+}
+
+fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || {
+        let _own = deadlock::OwnThread::enter();
+        overflow::use_signal_stack();
+        if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
+            eprintln!("goby: a panic inside the runtime; this is a bug in goby");
+            std::process::abort();
+        }
+    })
+}
+
+/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines that are deadlocked.
+pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn_own(name.into(), f).map(drop)
 }
 
 thread_local! {
@@ -343,6 +414,10 @@ pub(crate) struct Shared {
     /// Futures that have not ended.
     pub(crate) n_tasks: AtomicUsize,
     max_goroutines: Option<usize>,
+    /// A main goroutine has ended by `goexit`.
+    main_exited: AtomicBool,
+    /// Who wants to be told of a deadlock.
+    pub(crate) watchers: Watchers,
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
@@ -354,6 +429,9 @@ pub(crate) struct Shared {
     pub(crate) thread_name: String,
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) deadlock_policy: DeadlockPolicy,
+    report_leaks: bool,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) stalls: Stalls,
 }
 
 /// Goroutines that wait for a stack, and why there is none.
@@ -394,6 +472,8 @@ impl Shared {
             spawned_outside: AtomicU64::new(0),
             n_tasks: AtomicUsize::new(0),
             max_goroutines: builder.max_goroutines,
+            main_exited: AtomicBool::new(false),
+            watchers: Watchers::default(),
             limited: AtomicUsize::new(0),
             shut_down: AtomicBool::new(false),
             next_remote: AtomicUsize::new(0),
@@ -403,6 +483,9 @@ impl Shared {
             thread_name: builder.thread_name,
             panic_policy: builder.panic_policy,
             deadlock_policy: builder.deadlock_policy,
+            report_leaks: builder.report_leaks,
+            stall_limit: builder.stall_limit,
+            stalls: Stalls::default(),
         }));
         deadlock::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
@@ -445,14 +528,7 @@ impl Shared {
         name: String,
         f: impl FnOnce() + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
-        thread::Builder::new().name(name).spawn(move || {
-            let _own = deadlock::OwnThread::enter();
-            overflow::use_signal_stack();
-            if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
-                eprintln!("goby: a panic inside the runtime; this is a bug in goby");
-                std::process::abort();
-            }
-        })
+        spawn_own(name, f)
     }
 
     #[inline]
@@ -482,7 +558,29 @@ impl Shared {
     /// # Safety
     ///
     /// What `f` and its result borrow lives until the goroutine has ended and its result is gone.
+    #[inline]
     pub(crate) unsafe fn spawn<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
+    }
+
+    /// The same, saying what it inherits from the goroutine that starts it, and its name.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_with<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send,
         T: Send,
@@ -493,16 +591,20 @@ impl Shared {
         if self.max_goroutines.is_some() {
             self.limited.fetch_add(1, Ordering::Relaxed);
         }
-        match Worker::current() {
+        let worker = Worker::current();
+        let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
+        let inherited = inherit(worker);
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, parent, inherited, name };
+        match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, worker.next_id(), self, at, tag) };
+                let g = unsafe { goroutine::create(f, birth(worker.next_id())) };
                 worker.spawn(g);
                 JoinHandle::new(g)
             }
             _ => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, GoroutineId::reserve(1), self, at, tag) };
+                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1))) };
                 self.spawned_outside.fetch_add(1, Ordering::SeqCst);
                 let handle = JoinHandle::new(g);
                 self.inject(Fresh::Goroutine(g));
@@ -542,9 +644,17 @@ impl Shared {
 
     pub(crate) fn num_goroutines(&self) -> usize {
         // Ends first: a goroutine that is counted as ended has been counted as started.
-        let ended: u64 = self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum();
-        let spawned: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
-        usize::try_from((spawned + self.spawned_outside.load(Ordering::SeqCst)).saturating_sub(ended)).unwrap_or(0)
+        let ended = self.n_ended();
+        usize::try_from(self.n_spawned().saturating_sub(ended)).unwrap_or(0)
+    }
+
+    pub(crate) fn n_spawned(&self) -> u64 {
+        let inside: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
+        inside + self.spawned_outside.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn n_ended(&self) -> u64 {
+        self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum()
     }
 
     // Stacks that cannot be had.
@@ -575,6 +685,12 @@ impl Shared {
         if let Some(item) = item {
             remote.fresh.push(item);
         }
+    }
+
+    /// Calls `f` with every unstarted goroutine that is in no worker's queue.
+    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
+        self.inject.for_each(&mut f);
+        self.starved.lock().queue.iter().for_each(f);
     }
 
     /// How many goroutines wait for a stack, and why they get none.
@@ -609,6 +725,7 @@ impl Shared {
         self.is_shut_down()
             || self.inject.len() > 0
             || own.fresh.len() > 0
+            || own.requests.are_pending()
             || self.remotes().any(|r| r.fresh.len() > 1)
             || (self.has_starved() && self.pool.has_free())
     }
@@ -674,6 +791,14 @@ impl Shared {
         for item in queues.flatten().collect::<Vec<_>>() {
             never_run(item);
         }
+    }
+
+    pub(crate) fn note_main_exit(&self) {
+        self.main_exited.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn main_exited(&self) -> bool {
+        self.main_exited.load(Ordering::SeqCst)
     }
 
     /// Whether nothing inside the runtime can ever make a goroutine runnable again.

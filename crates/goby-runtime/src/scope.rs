@@ -10,6 +10,7 @@ use std::thread;
 
 use crate::gate::Gate;
 use crate::go::JoinHandle;
+use crate::goexit::is_goexit;
 use crate::lock::Lock;
 use crate::park::WaitReason;
 use crate::runtime::current_shared;
@@ -87,7 +88,9 @@ impl<T> Drop for Packet<'_, T> {
         }
         let _heed = tsan::heed();
         tsan::acquire(&raw const *self);
-        if let Err(payload) = unjoined {
+        if let Err(payload) = unjoined
+            && !is_goexit(&*payload)
+        {
             self.scope.panicked.lock().get_or_insert(payload);
         }
     }

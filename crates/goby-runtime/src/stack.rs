@@ -93,6 +93,11 @@ impl Pool {
         unsafe { RawStack::new(slot.top, slot.top - self.size) }
     }
 
+    /// The part of a slot that a goroutine may use: all but the guard page.
+    pub(crate) fn usable(&self, slot: Slot) -> std::ops::Range<usize> {
+        slot.top - self.size + PAGE..slot.top
+    }
+
     /// Moves free slots into a worker's empty cache; at least one, or the reason why not.
     #[cold]
     pub(crate) fn take(&self, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {

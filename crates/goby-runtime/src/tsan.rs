@@ -65,6 +65,9 @@ mod imp {
 
     /// Whether two threads may be ordered by the kernel's `membarrier`.
     pub(crate) const KNOWS_MEMBARRIER: bool = true;
+
+    /// Whether a signal interrupts a thread that makes no system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = true;
 }
 
 #[cfg(goby_tsan)]
@@ -207,4 +210,7 @@ mod imp {
 
     /// TSan cannot see an order that the kernel makes.
     pub(crate) const KNOWS_MEMBARRIER: bool = false;
+
+    /// TSan keeps signals back until the thread makes a system call.
+    pub(crate) const SIGNALS_INTERRUPT: bool = false;
 }

@@ -19,11 +19,14 @@ use goby_switch::Fiber;
 
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
+use crate::inspect::{self, Requests};
 use crate::park::WaitReason;
 use crate::poller::Poller;
+use crate::registry::Registry;
 use crate::run_queue::{Fresh, FreshQueue, LocalQueue, Sight};
 use crate::runtime::Shared;
 use crate::stack::Slot;
+use crate::stack_trace::StackTrace;
 use crate::timer::{NEVER, Timers};
 use crate::{biased, future, policy, tsan};
 
@@ -35,14 +38,17 @@ const MAINTENANCE: u32 = 256;
 const FAIRNESS: u32 = 61;
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins between looks at the clock.
-const SPINS_PER_LOOK: u32 = 32;
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
+/// writes to it with every goroutine it starts, for up to half a microsecond.
+const SPINS_PER_LOOK: u32 = 200;
 /// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
 /// round trips between two workers.
 const ANSWER_SPINS: u32 = 64;
 /// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
 /// whoever talks to them, itself.
-const QUIET: Duration = Duration::from_micros(5);
+///
+/// Longer than a page fault or two, and no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(20);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
@@ -73,11 +79,14 @@ pub(crate) struct Remote {
     pub(crate) slice_over: AtomicBool,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicUsize,
-    /// Goroutines started here and ended here. Written by the worker only.
+    /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
+    started: AtomicU64,
     pub(crate) ended: AtomicU64,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
+    /// Who wants to know about this worker's goroutines.
+    pub(crate) requests: Requests,
 }
 
 impl Remote {
@@ -92,9 +101,17 @@ impl Remote {
             slice_over: AtomicBool::new(false),
             slices: AtomicUsize::new(0),
             spawned: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
+            requests: Requests::new(),
         })
+    }
+
+    /// Goroutines that have begun to run here and have not ended.
+    pub(crate) fn n_started(&self) -> usize {
+        // Relaxed: exact for the worker, a number to show for others.
+        self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
     }
 
     /// Wakes the worker's thread if it sleeps.
@@ -123,14 +140,15 @@ pub(crate) struct Worker {
     local: LocalQueue,
     stacks: UnsafeCell<Vec<Slot>>,
     rounds: Cell<u32>,
-    /// Goroutines that have begun to run here.
-    started: Cell<u64>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
     ids: Cell<(u64, u64)>,
     /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
     wakes: Cell<(usize, usize)>,
     watched: Cell<Option<Watched>>,
+    registry: Registry,
+    /// Where a goroutine that is resumed for its stack leaves it.
+    captured: Cell<Option<StackTrace>>,
 }
 
 /// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker; else zero.
@@ -145,6 +163,18 @@ pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
 
+/// Names the calling goroutine; none where the caller is a thread, or a future.
+///
+/// ```
+/// let handle = goby_runtime::go(goby_runtime::current_id);
+/// let id = handle.id();
+/// assert_eq!(handle.join().unwrap(), Some(id));
+/// ```
+pub fn current_id() -> Option<GoroutineId> {
+    // SAFETY: it is running, here, so its record is alive.
+    current_goroutine().map(|g| unsafe { g.as_ref() }.id)
+}
+
 /// Parks the running goroutine; returns when it has been unparked.
 #[inline(always)]
 pub(crate) fn park(reason: WaitReason) {
@@ -152,7 +182,9 @@ pub(crate) fn park(reason: WaitReason) {
     let worker = Worker::current().expect("only a goroutine parks");
     let g = worker.current.get().expect("only a goroutine parks");
     // SAFETY: it is running, so its record is alive.
-    unsafe { g.as_ref() }.reason.store(reason as u8, Ordering::Relaxed);
+    let header = unsafe { g.as_ref() };
+    header.since.set(worker.shared.monitor.clock());
+    header.reason.store(reason as u8, Ordering::Relaxed);
     // SAFETY: `g` is the running goroutine.
     unsafe { suspend(g) };
 }
@@ -197,8 +229,15 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 #[inline(always)]
 unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(&header.home().index);
-    // SAFETY: by contract.
-    unsafe { header.suspender.get().assume_init().suspend() };
+    loop {
+        // SAFETY: by contract.
+        unsafe { header.suspender.get().assume_init().suspend() };
+        if header.reason.load(Ordering::Relaxed) != inspect::CAPTURE {
+            break;
+        }
+        inspect::capture_self(header);
+    }
+    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     tsan::enter_thread(&header.home().index);
 }
 
@@ -270,11 +309,12 @@ impl Worker {
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
             rounds: Cell::new(0),
-            started: Cell::new(0),
             neighbor_unwinds: Cell::new(false),
             ids: Cell::new((0, 0)),
             wakes: Cell::new((0, 0)),
             watched: Cell::new(None),
+            registry: Registry::new(),
+            captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
         if biased::fences_are_there() {
@@ -295,7 +335,7 @@ impl Worker {
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
         // are never unwound: if there are any, neither does the thread end.
-        if worker.started.get() != remote.ended.load(Ordering::Relaxed) {
+        if remote.n_started() != 0 {
             loop {
                 std::thread::park();
             }
@@ -380,7 +420,6 @@ impl Worker {
         // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches it.
         let ended = unsafe {
             let header = g.as_ref();
-            header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             self.current.set(Some(g));
             let alive = (*header.fiber.get()).assume_init_mut().resume();
             self.current.set(None);
@@ -401,13 +440,14 @@ impl Worker {
             return self.shared.starve(g, why);
         }
         let slot = stacks.pop().expect("a pool gives at least one stack");
-        self.started.set(self.started.get() + 1);
+        bump(&self.remote.started);
         // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
         // does not unwind, and is given the goroutine that it is for.
         unsafe {
             let header = g.as_ref();
             header.pin(self.remote);
             header.slot.set(Some(slot));
+            header.place.set(self.registry.enter(g));
             let fiber = Fiber::new(self.shared.pool.stack(slot), goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
         }
@@ -417,7 +457,9 @@ impl Worker {
     /// Takes a goroutine that has ended off its stack.
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
-        let slot = unsafe { g.as_ref() }.slot.take().expect("it ran on a stack");
+        let header = unsafe { g.as_ref() };
+        let slot = header.slot.take().expect("it ran on a stack");
+        self.registry.leave(header.place.get());
         bump(&self.remote.ended);
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
@@ -483,10 +525,55 @@ impl Worker {
         self.remote.fresh.pop_newest().map(Work::Fresh)
     }
 
+    // Inspection: what only this thread may look at. The rest is in `inspect`.
+
+    /// The goroutines that have started here and have not ended.
+    pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
+        self.registry.all()
+    }
+
+    /// Those of them that are queued to run. Called by the scheduler.
+    pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
+        self.open_inbox();
+        self.run_next.get().into_iter().chain(self.local.all()).collect()
+    }
+
+    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
+    /// scheduler.
+    ///
+    /// # Safety
+    ///
+    /// `g` has started here, has not ended and is not running.
+    pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
+        debug_assert!(!self.in_goroutine());
+        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
+        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
+        unsafe {
+            let header = g.as_ref();
+            let reason = header.reason.swap(inspect::CAPTURE, Ordering::Relaxed);
+            self.current.set(Some(g));
+            let alive = (*header.fiber.get()).assume_init_mut().resume();
+            self.current.set(None);
+            debug_assert!(alive);
+            header.reason.store(reason, Ordering::Relaxed);
+        }
+        self.captured.take()
+    }
+
+    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
+    pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
+        self.captured.set(stack);
+    }
+
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
     #[cold]
     fn end_slice(&self) {
-        self.remote.slice_over.store(false, Ordering::Relaxed);
+        // SeqCst: in one order with who has posted a request and sets it then (`inspect::ask`): the request is seen here, or
+        // the flag is set after this.
+        self.remote.slice_over.swap(false, Ordering::SeqCst);
+        if self.remote.requests.are_pending() {
+            self.answer_requests();
+        }
         if let Some(g) = self.run_next.take() {
             self.local.push_back(g);
         }
@@ -661,6 +748,7 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
+        self.shared.monitor.set_clock(policy::now());
         self.shared.monitor.ensure_awake();
     }
 

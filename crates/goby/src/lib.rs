@@ -45,6 +45,7 @@
 //! | `net` | [`net`] |
 //! | `net/http` | the `goby-http` crate |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
+//! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
@@ -64,6 +65,8 @@
 
 pub mod chan;
 pub mod context;
+pub mod diag;
+pub mod goroutine;
 pub mod net;
 pub mod pattern;
 pub mod rate;
@@ -73,6 +76,7 @@ pub mod time;
 
 pub use context::Context;
 pub use goby_runtime::{
-    Builder, DeadlockPolicy, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle, Task, TryGoError,
-    block_on, blocking, checkpoint, go, now, num_goroutines, random, run, scope, spawn, try_go, yield_now,
+    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle,
+    Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run, scope, spawn,
+    try_go, yield_now,
 };

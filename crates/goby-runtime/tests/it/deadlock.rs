@@ -195,3 +195,106 @@ fn an_idle_runtime_is_no_deadlock() {
         runtime.run(|| ());
     }));
 }
+
+/// The first line of a report is what Go's is.
+#[test]
+fn s39_the_report_begins_with_its_first_line() {
+    let output = in_child("deadlock::s39_the_report_begins_with_its_first_line", || {
+        let runtime = runtime(2);
+        let child = runtime.go(|| Door::new().pass());
+        runtime.run(|| {
+            // The child has parked before.
+            pause(Duration::from_millis(1));
+            child.join().unwrap();
+        });
+    });
+    check_verdict(&output);
+    assert!(stderr(&output).starts_with("fatal error: all goroutines are asleep - deadlock!\n"), "{}", stderr(&output));
+}
+
+/// After the verdict comes the dump: each goroutine, why it waits, where it is, where it was started.
+#[test]
+fn the_report_shows_all_goroutines() {
+    let output = in_child("deadlock::the_report_shows_all_goroutines", || {
+        runtime(2).run(|| {
+            let door = Arc::new(Door::new());
+            for _ in 0..30 {
+                let door = door.clone();
+                go(move || door.pass());
+            }
+            go(|| Door::new().pass()).join().unwrap();
+        });
+    });
+    check_verdict(&output);
+    let text = stderr(&output);
+    assert!(text.contains("\n32 goroutines are parked for ever\n\ngoroutine 1 [join]:\n"), "{text}");
+    assert!(text.contains("and 29 more alike: "), "{text}");
+    assert!(text.contains("created by goroutine 1 at crates/goby-runtime/tests/it/deadlock.rs:"), "{text}");
+    assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
+    assert_eq!(text.matches("[sync.Cond.Wait]:").count(), 2, "{text}");
+}
+
+/// Nobody is left, and main will not go on: another text.
+#[test]
+fn c283_main_ends_by_goexit_and_all_others_have_ended() {
+    let output = in_child("deadlock::c283_main_ends_by_goexit_and_all_others_have_ended", || {
+        runtime(2).run(|| {
+            for _ in 0..2 {
+                go(|| (0..100).for_each(|_| goby_runtime::yield_now()));
+            }
+            goby_runtime::goexit();
+        });
+    });
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text, "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n");
+}
+
+/// As long as another goroutine can go on, a main that ended by `goexit` is no deadlock; the stuck ones are one.
+#[test]
+fn s39_main_ends_by_goexit_and_another_is_stuck() {
+    let output = in_child("deadlock::s39_main_ends_by_goexit_and_another_is_stuck", || {
+        runtime(2).run(|| {
+            go(|| {
+                pause(LONG);
+                println!("slept");
+                Door::new().pass();
+            });
+            goby_runtime::goexit();
+        });
+    });
+    check_verdict(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("slept"));
+}
+
+/// The verdict as an error, after which the caller goes on, and the goroutine too if it is woken after all.
+#[test]
+fn a_deadlock_can_come_back_as_an_error() {
+    check_no_verdict(&in_child("deadlock::a_deadlock_can_come_back_as_an_error", || {
+        let runtime = runtime(2);
+        assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
+        let (door, ended) = (Arc::new(Door::new()), Arc::new(Door::new()));
+        for _ in 0..3 {
+            let (waits, ends) = (door.clone(), ended.clone());
+            let deadlock = runtime
+                .try_run(move || {
+                    waits.pass();
+                    ends.open();
+                })
+                .unwrap_err();
+            assert_eq!(deadlock.to_string(), "all goroutines are asleep - deadlock!");
+            assert!(deadlock.dump().to_string().contains("[sync.Cond.Wait]:"));
+        }
+        assert_eq!(runtime.num_goroutines(), 3);
+        door.open();
+        ended.pass();
+        // A panic and a value still come out.
+        let panics = std::panic::AssertUnwindSafe(|| runtime.try_run(|| panic!("out")));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(runtime.try_run(|| go(|| 8).join().unwrap()).unwrap(), 8);
+        // From inside a goroutine of another runtime.
+        let inner = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        let seen = runtime.run(|| inner.try_run(|| Door::new().pass()).is_err());
+        assert!(seen);
+    }));
+}

@@ -1,5 +1,6 @@
 //! The integration tests of the runtime, one binary. Tests named `c319_…` follow the lines of the conformance list by number.
 
+mod child;
 mod support;
 
 mod blocking;
@@ -8,12 +9,15 @@ mod deadlock;
 mod fairness;
 mod futures;
 mod gate;
+mod goexit;
 mod goroutines;
+mod inspect;
 mod outlive;
 mod panics;
 mod pinning;
 mod scope;
 mod source;
 mod stacks;
+mod stalls;
 mod timer;
 mod wakes;

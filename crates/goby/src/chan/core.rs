@@ -30,6 +30,8 @@ use goby_runtime::{
     BiasedGuard, BiasedLock, Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList,
 };
 
+use super::is_done_channel;
+
 /// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
 
@@ -54,6 +56,11 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// A receive is about to tell that the channel is closed and drained. May panic.
     fn drained(&self);
+
+    /// Whether a timer will close it, for reports.
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
 
 /// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
@@ -262,7 +269,11 @@ impl<T> Chan<T> {
         // SAFETY: as in `send`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        wait.park(reason);
+        if is_done_channel::<T>() || self.is_timed() {
+            goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || wait.park(reason));
+        } else {
+            wait.park(reason);
+        }
         if waiter.is_done() {
             // SAFETY: done, so a sender has filled the slot and let go of it.
             return Ok(unsafe { slot.take() });
@@ -328,7 +339,10 @@ impl<T> Chan<T> {
         // SAFETY: as in `send_until`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        if wait.park_until(reason, Some(deadline)) == TIMED_OUT {
+        let token = goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || {
+            wait.park_until(reason, Some(deadline))
+        });
+        if token == TIMED_OUT {
             // SAFETY: as in `send_until`.
             unsafe { self.state.lock().recv_queue.remove(&waiter) };
             return Err(Nothing::Empty);
@@ -363,6 +377,12 @@ impl<T> Chan<T> {
             unpark(wake);
             value
         })
+    }
+
+    /// Whether a timer sends or closes, for reports.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
     }
 
     /// Tells the keeper that a receive found the channel closed and drained.

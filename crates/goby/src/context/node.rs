@@ -34,7 +34,7 @@ use goby_runtime::{Lock, Timer};
 
 use super::slab::{Entry, NO_SLOT, Slab};
 use super::{Cause, ContextError};
-use crate::chan::{self, Receiver, Sender};
+use crate::chan::{self, Keeper, Receiver, Sender};
 
 /// Not done. The values below are stored under the node's lock by who decides, once.
 const OPEN: u8 = 0;
@@ -80,6 +80,21 @@ pub(super) struct Node {
 struct Done {
     sender: Sender<Infallible>,
     receiver: Receiver<Infallible>,
+}
+
+/// Says of a done channel, for reports, that a deadline closes it.
+struct Timed;
+
+static TIMED: LazyLock<Arc<Timed>> = LazyLock::new(|| Arc::new(Timed));
+
+impl Keeper for Timed {
+    fn receivers_gone(&self) {}
+
+    fn drained(&self) {}
+
+    fn is_timed(&self) -> bool {
+        true
+    }
 }
 
 struct State {
@@ -272,7 +287,8 @@ impl Node {
 
     fn done_slow(&self) -> &Receiver<Infallible> {
         if !self.is_decided() {
-            let (sender, receiver) = chan::bounded(0);
+            let (sender, receiver) =
+                if self.deadline.is_some() { chan::bounded_kept(0, TIMED.clone()) } else { chan::bounded(0) };
             let fresh = Done { sender, receiver };
             let state = self.state.lock();
             // A second one to come here finds it set, and drops its own after the lock is released.

@@ -15,7 +15,7 @@ use std::time::Instant;
 use goby_runtime::{Unparker, Wait, WaitReason, Waiter};
 
 use crate::chan::core::{Chan, Nothing, Refused, Slot, unpark};
-use crate::chan::{Receiver, RecvError, SendError, Sender};
+use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel};
 
 /// Cases up to this many are ordered without allocation.
 const INLINE: usize = 8;
@@ -33,6 +33,9 @@ pub unsafe trait Case {
 
     /// Whether it receives.
     fn is_recv(&self) -> bool;
+
+    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
+    fn reach(&self) -> (bool, bool);
 
     /// Enters the channel's lock.
     fn lock(&self);
@@ -102,7 +105,9 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     // By reference: it is queued.
     let wait = wait.as_ref()?;
     let reason = if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
-    let token = wait.park_until(reason, deadline);
+    let reach = cases.iter().map(|case| case.reach());
+    let (context, timer) = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
+    let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline));
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
 }
@@ -291,6 +296,10 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         true
     }
 
+    fn reach(&self) -> (bool, bool) {
+        self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
+    }
+
     fn lock(&self) {
         if let Some(chan) = self.chan {
             chan.lock();
@@ -419,6 +428,10 @@ unsafe impl<T> Case for SendCase<'_, T> {
 
     fn is_recv(&self) -> bool {
         false
+    }
+
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
     }
 
     fn lock(&self) {

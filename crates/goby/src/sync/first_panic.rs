@@ -24,8 +24,11 @@ struct Kept {
 }
 
 impl FirstPanic {
-    /// Keeps a panic unless there is one already.
+    /// Keeps a panic unless there is one already. A goroutine that ends by `goexit` has not panicked.
     pub(crate) fn keep(&self, payload: Payload) {
+        if goby_runtime::is_goexit(&*payload) {
+            return;
+        }
         let message = message_of(&*payload).into();
         self.keep_message(message, Some(payload));
     }

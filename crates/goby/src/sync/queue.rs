@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use goby_runtime::{Gate, WaitReason, Waited, Waiters};
+use goby_runtime::{Gate, WaitReason, Waited, Waiters, with_reach};
 
 use crate::context::{Context, ContextError};
 
@@ -100,9 +100,11 @@ impl Entry {
         });
     }
 
-    /// Parks until the latch is fired.
-    fn wait(&self, reason: WaitReason) {
-        self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) });
+    /// Parks until the latch is fired, at the latest when `ctx` is done.
+    fn wait(&self, reason: WaitReason, ctx: &Context) {
+        with_reach(true, ctx.deadline().is_some(), || {
+            self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) })
+        });
     }
 }
 
@@ -240,7 +242,7 @@ impl<S, I> Queue<S, I> {
             let entry = entry.clone();
             move || entry.fire()
         });
-        entry.wait(reason);
+        entry.wait(reason, ctx);
         drop(hook);
 
         let (outcome, fired) = self.gate.with(|inner, waiters| {

@@ -5,6 +5,9 @@
 //! `s1_…` the programs of the stress list.
 
 mod alloc;
+#[allow(dead_code)] // The runtime's tests use all of it.
+#[path = "../../../goby-runtime/tests/it/child.rs"]
+mod child;
 mod support;
 
 mod conformance;
@@ -13,6 +16,7 @@ mod stress;
 mod chan;
 mod chan_async;
 mod compile_fail;
+mod diag;
 mod net;
 mod pattern;
 mod select;

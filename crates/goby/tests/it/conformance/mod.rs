@@ -4,6 +4,7 @@ pub(crate) mod chan;
 mod select;
 
 mod context;
+pub(crate) mod leak;
 mod rate;
 mod sync;
 mod time;

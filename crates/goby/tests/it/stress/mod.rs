@@ -4,6 +4,7 @@
 pub(crate) mod select;
 
 mod chan;
+mod leaks;
 mod many;
 mod ordered;
 mod pipeline;

@@ -1,0 +1,457 @@
+//! Looking at goroutines, as data.
+//!
+//! Only its home worker may touch what a goroutine is doing, so who wants to know *asks* each worker ([`Requests`]), and
+//! each answers at its next scheduling point: a worker that sleeps is woken, a goroutine that runs yields at its next
+//! goby call. No lock guards any of this on the way of a goroutine; the order to answer travels with the monitor's wish
+//! for a new time slice (`slice_over`), which is looked at anyway. A worker that does not answer in time is interrupted
+//! by a signal for what it runs, see `sample`; what else it is home to is counted, not shown.
+//!
+//! What comes of it is no snapshot: workers answer one after the other, and goroutines go on. What is parked for good
+//! is shown exactly.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::attributes::Inherited;
+use crate::gate::{Gate, Waited};
+use crate::goroutine::{Goroutine, GoroutineId};
+use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason};
+use crate::run_queue::Fresh;
+use crate::runtime::{Shared, current_shared};
+use crate::stack_trace::{self, StackTrace};
+use crate::worker::{Remote, Worker};
+use crate::{policy, sample, tsan};
+
+/// `reason` of a goroutine that is resumed to take its own stack.
+pub(crate) const CAPTURE: u8 = u8::MAX;
+/// What collecting a stack needs of it: the unwinder takes up to 3 KiB. A goroutine with less left shows none, rather
+/// than overflow.
+const CAPTURE_ROOM: usize = 8 * 1024;
+/// Each worker's goroutines whose stacks are taken whatever they look like: taking one costs microseconds, and a page
+/// that the goroutine may not have touched.
+const STACKS_OF_ALL: usize = 4096;
+/// Beyond that, so many of those that were started at one place and wait for one reason.
+const STACKS_OF_ALIKE: usize = 8;
+/// How long a worker may take to answer before it is looked whether it is busy with a goroutine.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it may take at the most.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Looks at the most, when one has missed a goroutine.
+const TRIES: u32 = 4;
+
+/// What a goroutine was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// It has not run yet.
+    Unstarted,
+    /// It waits for its turn.
+    Runnable,
+    /// It runs, or is the one that asked.
+    Running,
+    /// It is parked.
+    Waiting(WaitReason),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Unstarted => "unstarted",
+            Status::Runnable => "runnable",
+            Status::Running => "running",
+            Status::Waiting(reason) => reason.as_str(),
+        })
+    }
+}
+
+/// What is known of one goroutine.
+#[derive(Clone)]
+pub struct GoroutineInfo {
+    pub(crate) id: GoroutineId,
+    pub(crate) status: Status,
+    pub(crate) flags: u8,
+    pub(crate) parent: u64,
+    pub(crate) joins: u64,
+    /// How long ago it last parked.
+    pub(crate) age: Duration,
+    pub(crate) started_at: &'static Location<'static>,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) inherited: Option<Arc<Inherited>>,
+    pub(crate) stack: Option<StackTrace>,
+}
+
+impl GoroutineInfo {
+    /// Names it.
+    pub fn id(&self) -> GoroutineId {
+        self.id
+    }
+
+    /// The name that it was given.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its labels, the oldest first.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.inherited.iter().flat_map(|inherited| &inherited.labels).map(|(key, value)| (&**key, &**value))
+    }
+
+    /// What it was doing.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// How long it has been parked, if it is: to a millisecond, or as much more as the machine keeps the monitor from
+    /// running.
+    pub fn waited(&self) -> Option<Duration> {
+        matches!(self.status, Status::Waiting(_)).then_some(self.age)
+    }
+
+    /// Where it was started.
+    pub fn started_at(&self) -> &'static Location<'static> {
+        self.started_at
+    }
+
+    /// The number of the goroutine that started it; none if a thread, timer or future did.
+    pub fn started_by(&self) -> Option<u64> {
+        (self.parent != 0).then_some(self.parent)
+    }
+
+    /// The number of the goroutine that it waits for to end, if it does.
+    pub fn joins(&self) -> Option<u64> {
+        (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
+    }
+
+    /// Its stack. None where it has not started, where too little of it is left to collect it there, or where very
+    /// many wait alike and others' were taken.
+    pub fn stack(&self) -> Option<&StackTrace> {
+        self.stack.as_ref()
+    }
+
+    /// Whether a timer ends its wait: it has a deadline, or receives from a timer's channel or the done channel of a
+    /// context with a deadline.
+    pub fn has_deadline(&self) -> bool {
+        self.flags & HAS_DEADLINE != 0
+    }
+
+    /// Whether its wait ends when a context is done: it receives from a context's done channel, waits in a select with
+    /// such a case, or in the form of an operation that takes a context. It says nothing of who holds the context.
+    pub fn is_reached_by_context(&self) -> bool {
+        self.flags & HAS_CONTEXT != 0
+    }
+
+    /// Whether it was started in a scope, by a goroutine in it, and so on.
+    pub(crate) fn is_in(&self, scope: u64) -> bool {
+        self.inherited.as_ref().is_some_and(|inherited| inherited.scopes.contains(&scope))
+    }
+
+    /// # Safety
+    ///
+    /// The goroutine is alive, and the caller its home's scheduler, or whoever keeps it in a queue of unstarted ones.
+    unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
+        // SAFETY: alive by contract.
+        let header = unsafe { g.as_ref() };
+        GoroutineInfo {
+            id: header.id,
+            status,
+            // They are of a wait.
+            flags: if matches!(status, Status::Waiting(_)) { header.flags.get() } else { 0 },
+            parent: header.parent,
+            joins: header.joins.get(),
+            age: Duration::from_nanos(now.saturating_sub(header.since.get())),
+            started_at: header.spawned_at,
+            name: header.attributes.name(),
+            inherited: header.attributes.inherited(),
+            stack: None,
+        }
+    }
+}
+
+impl fmt::Debug for GoroutineInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoroutineInfo")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .field("waited", &self.waited())
+            .field("started_at", &self.started_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker that did not answer.
+#[derive(Clone, Debug)]
+pub struct Silent {
+    /// Its number in its runtime.
+    pub worker: usize,
+    /// Goroutines that have started there and have not ended, at most: others than the running one are not shown.
+    pub n_started: usize,
+}
+
+/// What a look at goroutines has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// By their ids.
+    pub(crate) goroutines: Vec<GoroutineInfo>,
+    pub(crate) silent: Vec<Silent>,
+}
+
+/// Looks at the goroutines of the caller's runtime (the default one, from a plain thread), one entry each, by their ids.
+///
+/// It is no snapshot: goroutines go on while it is made. A worker that does not come to a goby call within 100 ms shows
+/// the goroutine that it runs, and none of the others.
+///
+/// ```
+/// use goby_runtime::{Runtime, Status};
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let seen = runtime.run(goby_runtime::goroutines);
+/// assert_eq!(seen.len(), 1);
+/// assert_eq!(seen[0].status(), Status::Running);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, until all workers have answered.
+pub fn goroutines() -> Vec<GoroutineInfo> {
+    collect(&[current_shared()], Want::ALL).goroutines
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Want {
+    /// The goroutines of this family only.
+    pub(crate) family: Option<u64>,
+    /// Their stacks too.
+    pub(crate) stacks: bool,
+    /// Rather wait for a worker than miss its goroutines.
+    pub(crate) patient: bool,
+}
+
+impl Want {
+    pub(crate) const ALL: Want = Want { family: None, stacks: true, patient: false };
+
+    fn includes(self, info: &GoroutineInfo) -> bool {
+        self.family.is_none_or(|family| info.is_in(family))
+    }
+}
+
+/// Asks the workers of all these runtimes at once.
+pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
+    let _ignore = tsan::ignore();
+    let mut tries = 0;
+    loop {
+        let spawned: u64 = runtimes.iter().map(|shared| shared.n_spawned()).sum();
+        let (found, n_seen) = ask(runtimes, want);
+        let ended: u64 = runtimes.iter().map(|shared| shared.n_ended()).sum();
+        tries += 1;
+        // One that was stolen from a worker not asked yet, by one that had answered, was missed.
+        let is_complete = n_seen as u64 >= spawned.saturating_sub(ended) || !found.silent.is_empty();
+        if is_complete || tries == TRIES {
+            return found;
+        }
+    }
+}
+
+/// One look; also says how many goroutines were seen, wanted or not.
+fn ask(runtimes: &[&'static Shared], want: Want) -> (Found, usize) {
+    let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
+    let request = Arc::new(Request {
+        want,
+        asker: crate::worker::current_id(),
+        answers: Mutex::new(Vec::new()),
+        missing: Gate::new(remotes.len()),
+    });
+    for remote in &remotes {
+        remote.requests.post(request.clone());
+        remote.slice_over.store(true, Ordering::SeqCst);
+        remote.notify();
+    }
+    let mut found = Found::default();
+    let start = policy::now();
+    loop {
+        let waited = request.missing.wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| {
+            if *missing == 0 { Err(()) } else { Ok(0) }
+        });
+        if waited != Waited::TimedOut {
+            break;
+        }
+        // Busy with a goroutine, or only kept from running by others on this machine?
+        let is_silent = |remote: &&Remote| !request.has_answer_of(remote) && !remote.shared.is_shut_down();
+        let silent: Vec<&Remote> = remotes.iter().copied().filter(is_silent).collect();
+        let running: Vec<Option<GoroutineInfo>> = silent.iter().map(|remote| sample::running(remote)).collect();
+        let is_busy = !want.patient && running.iter().all(Option::is_some);
+        if is_busy || start.elapsed() > LAST_PATIENCE {
+            found.goroutines.extend(running.into_iter().flatten());
+            let name = |remote: &&Remote| Silent { worker: remote.index, n_started: remote.n_started() };
+            found.silent.extend(silent.iter().map(name));
+            break;
+        }
+    }
+    // What comes later is dropped with the request.
+    let mut n_seen = 0;
+    for answer in std::mem::take(&mut *request.answers.lock()) {
+        n_seen += answer.infos.len() + answer.n_unwanted;
+        found.goroutines.extend(answer.infos);
+    }
+    let now = policy::nanos(policy::now());
+    let mut homeless = Vec::new();
+    for shared in runtimes {
+        shared.for_each_homeless(|item| homeless.extend(unstarted(item, now)));
+    }
+    n_seen += homeless.len();
+    found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
+    // One that was stolen meanwhile may be there twice: what it was when it was asked last is as good.
+    found.goroutines.sort_by_key(|info| info.id);
+    found.goroutines.dedup_by_key(|info| info.id);
+    (found, n_seen)
+}
+
+/// One look at goroutines.
+pub(crate) struct Request {
+    want: Want,
+    /// The goroutine that asks: it shows as running.
+    asker: Option<GoroutineId>,
+    answers: Mutex<Vec<Answer>>,
+    /// Workers that have not answered.
+    missing: Gate<usize>,
+}
+
+/// What one worker has said.
+struct Answer {
+    remote: &'static Remote,
+    infos: Vec<GoroutineInfo>,
+    n_unwanted: usize,
+}
+
+impl Request {
+    fn has_answer_of(&self, remote: &Remote) -> bool {
+        self.answers.lock().iter().any(|answer| ptr::eq(answer.remote, remote))
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.answers.lock().push(answer);
+        self.missing.with(|missing, waiters| {
+            *missing -= 1;
+            if *missing == 0 {
+                waiters.unpark_all(0);
+            }
+        });
+    }
+}
+
+/// What a worker is asked.
+pub(crate) struct Requests {
+    posted: Mutex<Vec<Arc<Request>>>,
+    /// Length of `posted`.
+    n: AtomicUsize,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Requests {
+        Requests { posted: Mutex::new(Vec::new()), n: AtomicUsize::new(0) }
+    }
+
+    fn post(&self, request: Arc<Request>) {
+        let mut posted = self.posted.lock();
+        posted.push(request);
+        // SeqCst: in one order with `slice_over` and the worker's announcement of its sleep. Post, set `slice_over`, wake:
+        // either the worker finds the request before it sleeps, or it is woken and finds `slice_over`.
+        self.n.store(posted.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn are_pending(&self) -> bool {
+        self.n.load(Ordering::SeqCst) != 0
+    }
+
+    fn take(&self) -> Vec<Arc<Request>> {
+        let mut posted = self.posted.lock();
+        self.n.store(0, Ordering::SeqCst);
+        std::mem::take(&mut *posted)
+    }
+}
+
+impl Worker {
+    /// Answers who has asked. Called by the scheduler.
+    #[cold]
+    pub(crate) fn answer_requests(&self) {
+        for request in self.remote.requests.take() {
+            request.answer(self.look(request.want, request.asker));
+        }
+    }
+
+    /// Looks at all goroutines that are here.
+    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Answer {
+        let now = policy::nanos(policy::now());
+        let runnable: HashSet<_> = self.runnable().into_iter().collect();
+        let started = self.started();
+        let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
+        let (mut infos, mut n_unwanted) = (Vec::with_capacity(started.len()), 0);
+        for g in started {
+            // SAFETY: in the registry, so alive; here is its home.
+            let header = unsafe { g.as_ref() };
+            let reason = WaitReason::from_number(header.reason.load(Ordering::Relaxed));
+            let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
+                Status::Running
+            } else if reason == WaitReason::Yield || runnable.contains(&g) {
+                Status::Runnable
+            } else {
+                Status::Waiting(reason)
+            };
+            // SAFETY: as above.
+            let mut info = unsafe { GoroutineInfo::of(g, status, now) };
+            if !want.includes(&info) {
+                n_unwanted += 1;
+                continue;
+            }
+            let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
+            *n_alike += 1;
+            if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {
+                // SAFETY: started, not ended, and the scheduler runs.
+                info.stack = unsafe { self.capture(g) };
+            }
+            infos.push(info);
+        }
+        self.remote.fresh.for_each(|item| match unstarted(item, now) {
+            Some(info) if want.includes(&info) => infos.push(info),
+            Some(_) => n_unwanted += 1,
+            None => {}
+        });
+        Answer { remote: self.remote, infos, n_unwanted }
+    }
+}
+
+/// An item of a queue whose lock is held.
+fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
+    match item {
+        // SAFETY: what is in a queue is alive, and nobody else knows it.
+        Fresh::Goroutine(g) => Some(unsafe { GoroutineInfo::of(*g, Status::Unstarted, now) }),
+        Fresh::Future(_) => None,
+    }
+}
+
+/// Collects the stack of the goroutine that calls, having been resumed for that.
+#[cold]
+#[inline(never)]
+pub(crate) fn capture_self(header: &Goroutine) {
+    let worker = Worker::current().expect("a goroutine is resumed by its worker");
+    let slot = header.slot.get().expect("it runs on a stack");
+    let usable = worker.shared.pool.usable(slot);
+    // On the heap: this stack may have little room, and none of its pages should be touched without need.
+    let mut addresses = Vec::with_capacity(32);
+    if usable.start + CAPTURE_ROOM > (&raw const addresses).addr() {
+        return worker.leave_captured(None);
+    }
+    stack_trace::walk(&usable, |address| {
+        addresses.push(address);
+        addresses.len() < stack_trace::MAX_FRAMES
+    });
+    worker.leave_captured(Some(StackTrace::new(&addresses)));
+}

@@ -1,0 +1,58 @@
+//! Seeing what goroutines do: dumps, as data and as text, leaks and stalls.
+//!
+//! ```
+//! use goby::{Runtime, diag};
+//!
+//! let runtime = Runtime::builder().workers(1).build()?;
+//! runtime.run(|| {
+//!     let (tx, rx) = goby::chan::bounded::<u32>(0);
+//!     goby::go(move || rx.recv());
+//!     let is_waiting = || diag::goroutines().iter().any(|info| info.waited().is_some());
+//!     while !is_waiting() {
+//!         goby::yield_now();
+//!     }
+//!     // What Go's tracebacks print, the stacks included.
+//!     let text = diag::dump().to_string();
+//!     assert!(text.contains("[chan receive]:"), "{text}");
+//!     drop(tx);
+//! });
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # What is a leak
+//!
+//! A goroutine that is parked when it should have ended, with nothing left that could free it. A test says when that is,
+//! with a [`LeakGuard`]:
+//!
+//! ```should_panic
+//! # // Both ends are kept, so that dropping one does not end the wait.
+//! let _guard = goby::diag::LeakGuard::new();
+//! let (tx, rx) = goby::chan::bounded::<u32>(0);
+//! goby::go(move || {
+//!     let _ = rx.recv();
+//!     drop(tx);
+//! });
+//! // Here the guard is dropped, and panics: "1 goroutine leaked …".
+//! ```
+//!
+//! # What is a stall
+//!
+//! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the
+//! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is a
+//! warning of `tracing` with its stack, and an entry in [`stalls`].
+//!
+//! A deadlock of all goroutines needs no guard: the runtime reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
+//! [`Runtime::try_run`](crate::Runtime::try_run).
+
+#![forbid(unsafe_code)]
+
+mod find;
+mod guard;
+mod quit;
+
+pub use find::{LeakFinder, deadlocked, leaks};
+pub use goby_runtime::{
+    Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, dump, goroutines, stalls,
+};
+pub use guard::LeakGuard;
+pub use quit::dump_on_sigquit;

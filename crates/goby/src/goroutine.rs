@@ -1,0 +1,15 @@
+//! Names, labels and goroutine-locals: what a goroutine carries with it. Plain [`go`](crate::go) costs nothing of it.
+//!
+//! ```
+//! use goby::goroutine::{self, Builder};
+//!
+//! let worker = Builder::new().name("indexer").label("shard", "3").go(|| {
+//!     // Its children carry the label too.
+//!     goby::go(goroutine::labels).join().unwrap()
+//! });
+//! assert_eq!(worker.join().unwrap(), [("shard".to_string(), "3".to_string())]);
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, Local, current_id as id, labels, name, with_labels};

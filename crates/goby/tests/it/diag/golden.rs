@@ -1,0 +1,57 @@
+//! The dump's text against a golden file, without its line numbers. `GOBY_BLESS=1` renews it, to be read before it is kept.
+
+use goby::sync::Mutex;
+use goby::{Runtime, chan, diag, go, goroutine};
+
+use crate::child::in_child;
+use crate::support::wait_until;
+
+#[inline(never)]
+fn consumer(jobs: &chan::Receiver<u32>) {
+    while jobs.recv().is_ok() {}
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "line tables alone give inlined functions no path")]
+fn the_text_of_a_dump() {
+    let output = in_child("diag::golden::the_text_of_a_dump", || {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        runtime.run(|| {
+            let (tx, rx) = chan::bounded(0);
+            for _ in 0..12 {
+                let rx = rx.clone();
+                go(move || consumer(&rx));
+            }
+            goroutine::Builder::new().name("locker").label("shard", "3").label("kind", "a").go(|| {
+                let mutex = Mutex::new(());
+                let _held = mutex.lock();
+                drop(mutex.lock());
+            });
+            wait_until("all to wait", || diag::goroutines().iter().filter(|g| g.waited().is_some()).count() == 13);
+            go(|| ());
+            print!("<<<{}>>>", diag::dump());
+            drop(tx);
+        });
+    });
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let text = stdout.split("<<<").nth(1).and_then(|rest| rest.split(">>>").next()).expect("a dump");
+    let text = without_lines(text);
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/diag/dump.txt");
+    if std::env::var_os("GOBY_BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(golden, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(golden).unwrap();
+    assert_eq!(text, expected, "the dump's text has changed: see GOBY_BLESS\n{text}");
+}
+
+/// Replaces the numbers behind a file's name.
+fn without_lines(text: &str) -> String {
+    let mut kept = String::new();
+    for line in text.lines() {
+        match line.split_once(".rs:") {
+            Some((file, _)) => kept.extend([file, ".rs:LINE\n"]),
+            None => kept.extend([line, "\n"]),
+        }
+    }
+    kept
+}
