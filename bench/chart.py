@@ -102,7 +102,8 @@ def curves(path, title, subtitle, panels):
         for n in sorted(set(ns)):
             x = at(n, 10 ** low)[0]
             svg.line(x, y0, x, y0 + h)
-            svg.text(x, y0 + h + 14, f"{n:,}".replace(",", " "), 10, FAINT, "middle")
+            short = f"{n // 1_000_000}M" if n >= 1_000_000 else f"{n // 1000}k" if n >= 1000 else str(n)
+            svg.text(x, y0 + h + 14, short, 10, FAINT, "middle")
         for k, (label, color, dash, values) in enumerate(lines):
             points = [at(n, v) for n, v in sorted(values.items()) if v > 0]
             svg.path(points, LINES[color], dash)

@@ -29,7 +29,7 @@ from run import log  # noqa: E402
 GO = run.TARGET / "go-bench"
 PROCS = [1, 2, 4]
 TALK = ["pingpong", "chan_spsc_128", "chan_spsc_0", "chan_mpmc_4x4_128", "fanin_100_0"]
-SIZES = [10, 1000, 100_000, 1_000_000]
+SIZES = [10, 1000, 65_535, 100_000, 1_000_000]
 SCALE = ["scale_spawn", "scale_wake", "scale_timer", "scale_select", "scale_context"]
 
 # figure: (at most or at least, value). The others are shown beside Go's.

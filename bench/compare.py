@@ -70,7 +70,8 @@ def twin(name):
 def arrange(figures):
     """What is compared in another form than it is printed in."""
     for variant, name in STANDS_FOR.items():
-        figures.values.setdefault(name, {}).update(figures.values.pop(variant, {}))
+        if variant in figures.values:
+            figures.values[name].update(figures.values.pop(variant))
     # sleep_1m takes a second if it costs nothing: count what is over it.
     for name in [name for name in figures.values if name in ("sleep_1m", "sleep_1m_async")]:
         figures.unit[name + "_over"] = "ms"

@@ -1,31 +1,23 @@
 //! What the machine itself costs on the day, without goby: a bound in ns means little without it.
 
 use std::hint::spin_loop;
-<<<<<<< HEAD
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::{self, Thread};
-=======
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
->>>>>>> main
 
 use crate::measure::{Clock, report};
+
+const N: u32 = 1_000_000;
 
 /// An uncontended atomic update; a word to another spinning thread and back; a sleeping thread woken and back; a page
 /// touched first.
 pub fn machine() {
-    const UPDATES: u32 = 10_000_000;
     let word = AtomicU32::new(0);
     let clock = Clock::start();
-    for _ in 0..UPDATES {
+    for _ in 0..10 * N {
         word.fetch_add(1, Ordering::Relaxed);
     }
-    report("machine_atomic", clock.ns() / f64::from(UPDATES), "ns");
+    report("machine_atomic", clock.ns() / f64::from(10 * N), "ns");
 
-<<<<<<< HEAD
-    round_trips("machine_word_round_trip", 200_000, spin_loop);
-    round_trips("machine_wake_round_trip", 10_000, thread::park);
-=======
     word.store(0, Ordering::Relaxed);
     thread::scope(|s| {
         s.spawn(|| pass_on(&word, 1));
@@ -59,7 +51,6 @@ pub fn machine() {
         }
         report("machine_wake_round_trip", clock.ns() / f64::from(WAKES), "ns");
     });
->>>>>>> main
 
     const PAGES: usize = 50_000;
     let mut memory: Vec<u8> = Vec::with_capacity(PAGES * 4096);
@@ -70,23 +61,12 @@ pub fn machine() {
     report("machine_first_touch", clock.ns() / PAGES as f64, "ns/page");
 }
 
-/// A word that two threads change in turn; `wait` is what one does until it is its turn.
-fn round_trips(name: &str, n: u32, wait: fn()) {
-    let word = AtomicU32::new(0);
-    let turns = |mine: u32, peer: &Thread| {
-        for turn in 0..n {
-            while word.load(Ordering::Acquire) != 2 * turn + mine {
-                wait();
-            }
-            word.store(2 * turn + mine + 1, Ordering::Release);
-            peer.unpark();
+/// Take each turn whose number is `mine` modulo 2.
+fn pass_on(word: &AtomicU32, mine: u32) {
+    for turn in 0..N {
+        while word.load(Ordering::Acquire) != 2 * turn + mine {
+            spin_loop();
         }
-    };
-    let main = thread::current();
-    thread::scope(|s| {
-        let other = s.spawn(|| turns(1, &main));
-        let clock = Clock::start();
-        turns(0, other.thread());
-        report(name, clock.ns() / f64::from(n), "ns");
-    });
+        word.store(2 * turn + mine + 1, Ordering::Release);
+    }
 }

@@ -14,8 +14,8 @@ use crate::measure::{Clock, report};
 const SIZES: [usize; 4] = [10, 1000, 100_000, 1_000_000];
 
 /// Report the time for each of `n`, over as many rounds as take long enough; `round` returns the ns that count.
-fn each_size(name: &str, at_least: usize, round: impl Fn(usize) -> f64) {
-    for n in SIZES {
+fn each_size(name: &str, at_least: usize, sizes: &[usize], round: impl Fn(usize) -> f64) {
+    for &n in sizes {
         // The first warms up, unless it is long.
         if n <= 1000 {
             round(n);
@@ -28,7 +28,7 @@ fn each_size(name: &str, at_least: usize, round: impl Fn(usize) -> f64) {
 
 /// n goroutines started, and all ended.
 pub fn spawn() {
-    each_size("scale_spawn", 1_000_000, |n| {
+    each_size("scale_spawn", 1_000_000, &SIZES, |n| {
         let clock = Clock::start();
         let wg = WaitGroup::new();
         for _ in 0..n {
@@ -41,7 +41,7 @@ pub fn spawn() {
 
 /// n parked goroutines woken by one close, and all ended.
 pub fn wake() {
-    each_size("scale_wake", 300_000, |n| {
+    each_size("scale_wake", 300_000, &SIZES, |n| {
         let (close, stop) = chan::bounded::<()>(0);
         let (ready, ended) = (WaitGroup::new(), WaitGroup::new());
         ready.add(n);
@@ -73,9 +73,12 @@ pub fn timer() {
     }
 }
 
+/// A select takes no more cases, in Go neither.
+const SELECT_SIZES: [usize; 3] = [10, 1000, 65_535];
+
 /// One select over n cases, built anew, on one of which somebody sends; a case.
 pub fn select() {
-    each_size("scale_select", 1_000_000, |n| {
+    each_size("scale_select", 1_000_000, &SELECT_SIZES, |n| {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..n).map(|_| chan::bounded::<usize>(0)).unzip();
         let sender = go(move || {
             senders[n / 3].send(n).unwrap();
@@ -97,7 +100,7 @@ pub fn select() {
 
 /// A tree of n contexts, ten children each, made and cancelled from its root.
 pub fn context() {
-    each_size("scale_context", 300_000, |n| {
+    each_size("scale_context", 300_000, &SIZES, |n| {
         let clock = Clock::start();
         let (root, cancel) = Context::background().with_cancel();
         let mut tree = vec![(root, cancel)];

@@ -290,10 +290,11 @@ fn leave_address_space(bytes: u64) {
     rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
 }
 
-/// Resident memory of the process in bytes.
+/// Memory of the process in bytes that is resident and no file's: pages of the program itself come as they are needed.
 fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
 }
 
 /// What deep calls have touched goes back to the system when nobody has wanted the stacks for a while.
