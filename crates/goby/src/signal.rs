@@ -15,7 +15,7 @@
 //!
 //! # Inside
 //!
-//! Everybody who asked is in one list ([`Hub`]), under one lock, and one thread waits for the signals, in the kernel: it
+//! Everybody who asked is in one list (`Hub`), under one lock, and one thread waits for the signals, in the kernel: it
 //! costs nothing until one comes. It is there only while somebody is in the list. As it is none of goby's own threads, a
 //! program in which all goroutines wait counts as alive while it may still get a signal, and as deadlocked when not.
 //!
