@@ -17,28 +17,19 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::Duration;
 
+use goby::signal::{self, Signal};
 use goby::{Context, time};
 use goby_http::{Request, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 fn main() -> io::Result<()> {
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let server = Server::bind(&*addr)?;
     println!("listening on http://{}", server.local_addr());
 
-    // Signals come to a plain thread. Contexts and channels work from there as well.
-    let (ctx, interrupt) = Context::background().with_cancel();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            println!("interrupted: no new connections");
-            interrupt.cancel();
-        }
-    });
+    let (ctx, _stop) = signal::notify_context(&Context::background(), &[Signal::INTERRUPT, Signal::TERMINATED])?;
+    ctx.after_func(|| println!("interrupted: no new connections"));
 
     let requests = AtomicU32::new(0);
     server.serve_ctx(&ctx, move |_: Request| {

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::{env, fs};
 
-const FILES: [&str; 6] =
-    ["queue.rs", "first_panic.rs", "raw_mutex.rs", "raw_rwlock.rs", "wait_group.rs", "semaphore.rs"];
+const FILES: [&str; 7] =
+    ["places.rs", "queue.rs", "first_panic.rs", "raw_mutex.rs", "raw_rwlock.rs", "wait_group.rs", "semaphore.rs"];
 
 fn main() {
     let from = Path::new("../../crates/goby/src/sync");

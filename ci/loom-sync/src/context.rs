@@ -31,6 +31,10 @@ impl Context {
         hooks.into_iter().for_each(|hook| hook());
     }
 
+    pub(crate) fn can_end(&self) -> bool {
+        true
+    }
+
     pub(crate) fn err(&self) -> Option<ContextError> {
         self.state.lock().unwrap().0.then_some(ContextError::Canceled)
     }

@@ -12,6 +12,8 @@ mod gate;
 
 pub(crate) use context::Context;
 pub(crate) use gate::{Gate, WaitReason, Waited, Waiters, checkpoint, go, is_goexit, now, with_reach};
+/// No model panics while a goroutine is parked, so std's answer is right.
+pub(crate) use std::thread::panicking;
 
 #[allow(dead_code)] // Each file has more than the models use.
 mod sync {
@@ -22,7 +24,7 @@ mod sync {
             }
         )*};
     }
-    under_test! { queue first_panic raw_mutex raw_rwlock wait_group semaphore }
+    under_test! { places queue first_panic raw_mutex raw_rwlock wait_group semaphore }
 
     mod models;
 }

@@ -321,7 +321,7 @@ fn timer() {
     }
 }
 
-/// The owners' last uses are ordered before the destructor: see arc_fence.c.
+/// The owners' last uses are ordered before the destructor: see goby race's hooks.c.
 fn last_drop() {
     struct Owned(Unprotected);
     impl Drop for Owned {

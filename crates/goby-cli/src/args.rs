@@ -5,6 +5,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::fetch::args::FetchArgs;
+use crate::race::args::RaceArgs;
 
 /// Go's concurrency model for Rust, put to work.
 #[derive(Debug, Parser)]
@@ -18,9 +19,11 @@ pub(crate) struct Args {
 /// The subcommands of `goby`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    // Documented at `FetchArgs`, which is where its help comes from.
+    // Documented at `FetchArgs` and `RaceArgs`, which is where their help comes from.
     #[allow(missing_docs)]
     Fetch(Box<FetchArgs>),
+    #[allow(missing_docs)]
+    Race(RaceArgs),
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ pub(crate) enum Exit {
     SomeFailed,
     /// The run did not begin: an option, an input or an output cannot be used.
     Usage,
+    /// A data race was reported: 66, as Go's race detector has it.
+    Raced,
+    /// What the program that was run ended with.
+    Program(u8),
     /// Stopped by Ctrl-C (or SIGTERM): 128 + SIGINT, as a shell would report it.
     Interrupted,
 }
@@ -23,6 +27,8 @@ impl Exit {
             Exit::Success => 0,
             Exit::SomeFailed => 1,
             Exit::Usage => 2,
+            Exit::Raced => 66,
+            Exit::Program(code) => code,
             Exit::Interrupted => 130,
         }
     }

@@ -9,6 +9,7 @@
 mod args;
 mod exit;
 mod fetch;
+mod race;
 mod text;
 
 use std::process::ExitCode;
@@ -31,5 +32,6 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<Exit, Usage> {
     match args.command {
         Command::Fetch(args) => fetch::run(*args),
+        Command::Race(args) => race::run(args),
     }
 }

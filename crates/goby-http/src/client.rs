@@ -9,13 +9,14 @@ mod redirect;
 use std::fmt;
 use std::io::Read;
 use std::mem;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
 use http::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Uri};
+use once_cell::sync::OnceCell;
 use url::{Position, Url};
 
 pub use builder::ClientBuilder;
@@ -61,7 +62,7 @@ const SMALL_BODY: u64 = 2 << 10;
 /// When `ctx` is done the call returns at once, whatever it was waiting for, and the connection is closed. The context holds
 /// for the response's body, too.
 pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
-    static SHARED: OnceLock<Client> = OnceLock::new();
+    static SHARED: OnceCell<Client> = OnceCell::new();
     SHARED.get_or_init(Client::new).get(ctx, url)
 }
 

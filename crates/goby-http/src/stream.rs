@@ -44,7 +44,8 @@ impl Link {
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(&mut &self.tcp).poll_read(cx, buf))?;
-        self.received.fetch_add(n as u64, Ordering::Relaxed);
+        // No read-modify-write: one reads at a time, who drives the connection.
+        self.received.store(self.received() + n as u64, Ordering::Relaxed);
         Poll::Ready(Ok(n))
     }
 

@@ -118,19 +118,19 @@ impl<T> BiasedLock<T> {
 
 impl<T: ?Sized> BiasedLock<T> {
     /// Waits until nobody else is inside, and enters.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn lock(&self) -> BiasedGuard<'_, T> {
         self.lock_raw();
         BiasedGuard { lock: self, value: PhantomData }
     }
 
     /// Enters without a guard; [`unlock`](BiasedLock::unlock) leaves. For code that holds several locks at once.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn lock_raw(&self) {
         self.lock_as(worker::current_address());
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn lock_as(&self, me: usize) {
         // Relaxed: that it is ours says all that we need, since we are the ones who made it so.
         if self.word.load(Ordering::Relaxed) == me && me != FREE && self.enter_by_bias(me) {
@@ -139,7 +139,7 @@ impl<T: ?Sized> BiasedLock<T> {
         self.lock_slow(me);
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn enter_by_bias(&self, me: usize) -> bool {
         // Enter, light fence, Check. Relaxed: ordered against a revoker by its heavy fence.
         self.inside.store(true, Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl<T: ?Sized> BiasedLock<T> {
     ///
     /// This thread is inside, by [`lock_raw`](BiasedLock::lock_raw), and no longer uses what [`get`](BiasedLock::get)
     /// gave.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn unlock(&self) {
         if self.by_bias.get() {
             // Release pairs with the Acquire of a revoker's Look.
@@ -256,7 +256,7 @@ unsafe impl<T: ?Sized + Sync> Sync for BiasedGuard<'_, T> {}
 impl<T: ?Sized> Deref for BiasedGuard<'_, T> {
     type Target = T;
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn deref(&self) -> &T {
         // SAFETY: the guard's thread is the only one inside.
         unsafe { &*self.lock.value.get() }
@@ -264,7 +264,7 @@ impl<T: ?Sized> Deref for BiasedGuard<'_, T> {
 }
 
 impl<T: ?Sized> DerefMut for BiasedGuard<'_, T> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard's thread is the only one inside, and the guard is borrowed exclusively.
         unsafe { &mut *self.lock.value.get() }
@@ -272,7 +272,7 @@ impl<T: ?Sized> DerefMut for BiasedGuard<'_, T> {
 }
 
 impl<T: ?Sized> Drop for BiasedGuard<'_, T> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn drop(&mut self) {
         // SAFETY: the guard says that this thread is inside, and it is the last use.
         unsafe { self.lock.unlock() };
@@ -295,7 +295,7 @@ mod fences {
     use crate::tsan;
 
     /// The owner's half: the compiler keeps the order, and the heavy fence makes the processor do.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn light_fence() {
         compiler_fence(Ordering::SeqCst);
     }

@@ -267,7 +267,8 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     // SAFETY: the record outlives the fiber.
     let header = unsafe { g.as_ref() };
     header.suspender.set(MaybeUninit::new(suspender));
-    let thread = &header.home().index;
+    let home = header.home();
+    let thread = &home.index;
     tsan::acquire(thread);
     header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     // SAFETY: unstarted, by contract.
@@ -278,6 +279,8 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     // From here on it is on its way to the switch.
     header.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
     tsan::end_on_thread(thread);
+    // Pairs with the end of the worker, which destroys the thread's locals.
+    tsan::release(&raw const home.shared);
     // Last: whoever acquires this frees the record.
     tsan::release(header.edge());
 }

@@ -62,6 +62,10 @@ pub const LEAK_RETRIES: u32 = 20;
 /// The longest delay between two looks. goleak's.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
+/// How long a goroutine that is about to run may keep the verdict, after the retries: on a busy machine it may not have
+/// had its turn. It will park, or end, or it is no leak.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used up: goroutines may be on their way out. Those left
 /// then are leaked if [`leaked`] says so, or all of them, if live ones count too. Source: goleak's `Find`.
 ///
@@ -74,15 +78,24 @@ const MAX_DELAY: Duration = Duration::from_millis(100);
 /// [`Leaks`], with the goroutines.
 pub fn find_leaks(family: impl Fn(bool) -> Vec<GoroutineInfo>, retries: u32, live_too: bool) -> Result<(), Leaks> {
     let mut attempt = 0;
+    let mut settled = None;
     loop {
         let delay = retry_delay(attempt, retries);
         let infos = family(delay.is_none());
         if infos.is_empty() {
             return Ok(());
         }
-        let Some(delay) = delay else {
-            let found = if live_too { infos } else { leaked(&infos) };
-            return if found.is_empty() { Ok(()) } else { Err(Leaks::new(found)) };
+        let delay = match delay {
+            Some(delay) => delay,
+            None if live_too => return Err(Leaks::new(infos)),
+            None => {
+                let until = *settled.get_or_insert_with(|| policy::now() + SETTLE);
+                if infos.iter().all(|info| matches!(info.status(), Status::Waiting(_))) || policy::now() >= until {
+                    let found = leaked(&infos);
+                    return if found.is_empty() { Ok(()) } else { Err(Leaks::new(found)) };
+                }
+                MAX_DELAY
+            }
         };
         sleep_until(policy::now() + delay);
         attempt += 1;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::deadlock::Verdict;
 use crate::policy;
 use crate::runtime::{DeadlockPolicy, Shared};
+use crate::tsan;
 use crate::worker::Remote;
 
 /// How often it looks. A lone goroutine whose spawner computes waits that long for a thief.
@@ -90,6 +91,7 @@ impl Monitor {
     }
 
     pub(crate) fn wake(&self) {
+        let _ignore = tsan::ignore();
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -97,7 +99,10 @@ impl Monitor {
 
     /// The monitor's life.
     pub(crate) fn run(&self, shared: &'static Shared) {
-        let _ = self.thread.set(thread::current());
+        {
+            let _ignore = tsan::ignore();
+            let _ = self.thread.set(thread::current());
+        }
         let mut seen: Vec<Seen> = Vec::new();
         let mut idle_since: Option<Instant> = None;
         let mut trimmed = policy::now();

@@ -152,9 +152,13 @@ pub(crate) const EXITING: u8 = 4;
 
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
 /// or a timer (`timer`). On a thread it only runs `f`.
+#[inline]
 pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
+    if !context && !timer {
+        return f();
+    }
     let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
-    let Some(g) = worker::current_goroutine().filter(|_| new != 0) else { return f() };
+    let Some(g) = worker::current_goroutine() else { return f() };
     // SAFETY: it is running, here, now and after `f`, so its record is alive.
     let flags = unsafe { &g.as_ref().flags };
     let before = flags.get();
@@ -196,7 +200,7 @@ impl Wait {
     ///
     /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::current() }
     }
@@ -208,7 +212,7 @@ impl Wait {
     ///
     /// As for `current`; and it is claimed under one lock only, the same for all who may, and not parked on with a
     /// deadline.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, who: Who::current() }
     }
@@ -232,7 +236,7 @@ impl Wait {
     }
 
     /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
         if !self.try_claim(token) {
@@ -244,7 +248,7 @@ impl Wait {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_claim(&self, token: usize) -> bool {
         if self.in_one_queue {
             debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
@@ -274,8 +278,9 @@ impl Wait {
     /// Parks until claimed and unparked; gives the claim's token.
     ///
     /// Inlined into its caller, and so are the callers that matter: the switch makes the processor forget where the
-    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5).
-    #[inline(always)]
+    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5). Not in
+    /// debug builds, which would give the user's function a frame of several KiB.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
             worker::park(reason);
@@ -294,7 +299,7 @@ impl Wait {
     }
 
     /// The token of a wait that has been unparked.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn claimed_token(&self) -> usize {
         self.token().unwrap_or_else(unparked_without_claim)
     }
@@ -334,7 +339,7 @@ impl Wait {
 }
 
 impl Who {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn current() -> Who {
         match worker::current_goroutine() {
             Some(g) => Who::Goroutine(g),
@@ -390,7 +395,7 @@ unsafe impl Sync for Unparker {}
 
 impl Unparker {
     /// Makes the waiter runnable. Not under a lock that the waiter may take.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn unpark(self) {
         if let Target::Goroutine(g) = self.0 {
             // SAFETY: claimed and not yet unparked, so the record is alive.
@@ -469,6 +474,9 @@ impl fmt::Debug for WakeList {
 }
 
 /// Puts one OS thread to sleep. A token, because the unpark may come first.
+///
+/// For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its queues parking_lot leads
+/// from one sleeping thread to another, workers included.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
     token: Mutex<Token>,
@@ -495,19 +503,24 @@ impl Parker {
     }
 
     pub(crate) fn park(&self) {
+        let ignore = tsan::ignore();
         let mut token = self.token.lock();
         if !token.given {
             token.counted = true;
             deadlock::thread_parks();
             while !token.given {
-                self.changed.wait(&mut token);
+                tsan::sleep(&self.changed, &mut token);
             }
         }
         token.given = false;
+        drop(token);
+        drop(ignore);
+        tsan::acquire(self);
     }
 
     /// False if the deadline came first; the token, if any, is left.
     fn park_until(&self, deadline: Instant) -> bool {
+        let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         while !token.given {
             if self.changed.wait_until(&mut token, deadline).timed_out() && policy::now() >= deadline {
@@ -518,10 +531,17 @@ impl Parker {
     }
 
     fn take_token(&self) -> bool {
-        std::mem::take(&mut self.token.lock().given)
+        let is_given = {
+            let _ignore = tsan::ignore();
+            std::mem::take(&mut self.token.lock().given)
+        };
+        tsan::acquire(self);
+        is_given
     }
 
     pub(crate) fn unpark(&self) {
+        tsan::release(self);
+        let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         token.given = true;
         if std::mem::take(&mut token.counted) {
@@ -562,7 +582,7 @@ pub fn sleep_until(deadline: Instant) {
 /// goby_runtime::yield_now();
 /// assert_eq!(handle.join().unwrap(), 1);
 /// ```
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub fn yield_now() {
     match Worker::current() {
         Some(worker) if worker.in_goroutine() => worker.yield_current(),
@@ -572,7 +592,7 @@ pub fn yield_now() {
 
 /// Yields if this goroutine's time slice is over. Every operation that can succeed without parking calls it, so that a
 /// loop of such operations does not starve the worker's other goroutines, timers and sockets (DESIGN D2).
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub fn checkpoint() {
     if let Some(worker) = Worker::current()
         && worker.slice_is_over()

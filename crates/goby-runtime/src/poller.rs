@@ -164,9 +164,10 @@ impl Poller {
             let Some(readiness) = self.find(key) else { continue };
             // An error or a hang-up shows in the next system call, of either direction.
             let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
-            let read = broken || flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP);
+            let ended = broken || flags.intersects(epoll::EventFlags::RDHUP);
+            let read = ended || flags.intersects(epoll::EventFlags::IN);
             let write = broken || flags.intersects(epoll::EventFlags::OUT);
-            readiness.ready(read, write);
+            readiness.ready(read, write, ended);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new() -> Registry {
-        Registry { places: UnsafeCell::new(Vec::with_capacity(256)), free: Cell::new(0) }
+        Registry { places: UnsafeCell::new(Vec::new()), free: Cell::new(0) }
     }
 
     /// Enters a goroutine; gives its place. Four billion started goroutines do not fit an address space of stacks.

@@ -35,19 +35,19 @@ impl LocalQueue {
         LocalQueue { queue: UnsafeCell::new(VecDeque::with_capacity(256)) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn push_back(&self, g: NonNull<Goroutine>) {
         // SAFETY: the queue belongs to one thread, and no reference into it leaves these methods.
         unsafe { &mut *self.queue.get() }.push_back(g);
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn pop_front(&self) -> Option<NonNull<Goroutine>> {
         // SAFETY: as above.
         unsafe { &mut *self.queue.get() }.pop_front()
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn is_empty(&self) -> bool {
         // SAFETY: as above.
         unsafe { &*self.queue.get() }.is_empty()
@@ -94,30 +94,30 @@ impl FreshQueue {
     }
 
     /// Its length; out of date when it returns.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
     /// Adds an item; gives the new length.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn push(&self, item: Fresh) -> usize {
         let mut queue = self.queue.lock();
         queue.push_back(item);
         self.note_len(&queue)
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn pop_newest(&self) -> Option<Fresh> {
         self.take(|queue| queue.pop_back())
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn pop_oldest(&self) -> Option<Fresh> {
         self.take(|queue| queue.pop_front())
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn take(&self, pop: impl FnOnce(&mut VecDeque<Fresh>) -> Option<Fresh>) -> Option<Fresh> {
         if self.len() == 0 {
             return None;
@@ -161,7 +161,7 @@ impl FreshQueue {
         all
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn note_len(&self, queue: &VecDeque<Fresh>) -> usize {
         // Relaxed: a hint. Where a wake-up depends on it, the reader takes part in the idle protocol's fences.
         self.len.store(queue.len(), Ordering::Relaxed);

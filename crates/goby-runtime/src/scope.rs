@@ -42,13 +42,13 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     let scope = Scope {
-        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None) }),
+        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None), edge: 0 }),
         scope: PhantomData,
         env: PhantomData,
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
-    tsan::acquire(Arc::as_ptr(&scope.inner));
+    tsan::acquire(&raw const scope.inner.edge);
     match result {
         Err(payload) => panic::resume_unwind(payload),
         Ok(value) => match scope.inner.panicked.lock().take() {
@@ -70,6 +70,9 @@ struct Inner {
     running: Gate<usize>,
     /// The payload of a goroutine that nobody joined.
     panicked: Lock<Option<Box<dyn Any + Send>>>,
+    /// Its address stands for the edges to the scope's end in ThreadSanitizer. Not the start of the struct: the gate's
+    /// lock is there, whose unlock would replace what was released.
+    edge: u8,
 }
 
 /// Where a goroutine of a scope leaves its result.
@@ -87,7 +90,7 @@ impl<T> Drop for Packet<'_, T> {
             return;
         }
         let _heed = tsan::heed();
-        tsan::acquire(&raw const *self);
+        tsan::acquire(&raw const self.scope);
         if let Err(payload) = unjoined
             && !is_goexit(&*payload)
         {
@@ -115,7 +118,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        tsan::release(Arc::as_ptr(&self.scope));
+        tsan::release(&raw const self.scope.edge);
         let _ignore = tsan::ignore();
         self.scope.running.with(|n, waiters| {
             *n -= 1;
@@ -138,7 +141,7 @@ impl<F: FnOnce() -> T, T> Body<'_, F, T> {
         let Body { f, packet, running } = self;
         let result = panic::catch_unwind(AssertUnwindSafe(f));
         *packet.0.result.lock() = Some(result);
-        tsan::release(Arc::as_ptr(&packet.0));
+        tsan::release(&raw const packet.0.scope);
         // A result that nobody will join is dropped here, while the scope still waits for us.
         if panic::catch_unwind(AssertUnwindSafe(|| drop(packet))).is_err() {
             eprintln!("goby: the result of a goroutine in a scope panicked when dropped");

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -31,7 +32,16 @@ pub enum Direction {
 pub(crate) struct Readiness {
     read: Gate<Half>,
     write: Gate<Half>,
+    /// Edges of the read half so far; `FOR_EVER` once it has been shut down or broken. Written by the poller's thread only.
+    read_edges: AtomicU64,
+    /// An edge of the write half is remembered, and nobody waits: another one says nothing new. The poller reports "may be
+    /// written" beside every "may be read", so this saves it the lock and the cache line. Set and cleared under the lock; it
+    /// is cleared before the operation that finds the socket full, and the system orders the edge that follows after that.
+    write_told: AtomicBool,
 }
+
+/// `read_edges`: operations no longer block, so there is no edge to wait for.
+const FOR_EVER: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Half {
@@ -48,14 +58,40 @@ const EDGE: usize = 0;
 const INTERRUPTED: usize = 1;
 
 impl Readiness {
-    /// Tells the waiters of the directions that became ready.
-    pub(crate) fn ready(&self, read: bool, write: bool) {
+    /// Tells the waiters of the directions that became ready; `ended`: reading is so for good.
+    pub(crate) fn ready(&self, read: bool, write: bool, ended: bool) {
         if read {
-            edge(&self.read);
+            let edges = self.read_edges.load(Ordering::Relaxed);
+            // Release pairs with the Acquire of `read_edges` below. Before the waiters are told, and their lock is taken:
+            // who has been told, or finds the edge there, knows that the count is a new one.
+            self.read_edges.store(if ended || edges == FOR_EVER { FOR_EVER } else { edges + 1 }, Ordering::Release);
+            self.edge(Direction::Read);
         }
-        if write {
-            edge(&self.write);
+        if write && !self.write_told.load(Ordering::SeqCst) {
+            self.edge(Direction::Write);
         }
+    }
+
+    fn edge(&self, direction: Direction) {
+        let waker = self.half(direction).with(|half, waiters| {
+            half.ready = waiters.unpark_all(EDGE) == 0;
+            let waker = half.waker.take();
+            if direction == Direction::Write {
+                self.write_told.store(half.ready && waker.is_none(), Ordering::SeqCst);
+            }
+            waker
+        });
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Consumes an edge if one has come. Under the lock of that half.
+    fn consume(&self, direction: Direction, half: &mut Half) -> bool {
+        if direction == Direction::Write {
+            self.write_told.store(false, Ordering::SeqCst);
+        }
+        std::mem::take(&mut half.ready)
     }
 
     fn half(&self, direction: Direction) -> &Gate<Half> {
@@ -63,16 +99,6 @@ impl Readiness {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
         }
-    }
-}
-
-fn edge(half: &Gate<Half>) {
-    let waker = half.with(|half, waiters| {
-        half.ready = waiters.unpark_all(EDGE) == 0;
-        half.waker.take()
-    });
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 
@@ -109,7 +135,12 @@ pub struct Source<T: AsFd> {
 impl<T: AsFd> Source<T> {
     /// Takes a socket that is in non-blocking mode.
     pub fn new(io: T) -> Source<T> {
-        let readiness = Readiness { read: Gate::new(Half::default()), write: Gate::new(Half::default()) };
+        let readiness = Readiness {
+            read: Gate::new(Half::default()),
+            write: Gate::new(Half::default()),
+            read_edges: 0.into(),
+            write_told: false.into(),
+        };
         Source { io, readiness: Arc::new(readiness), registered: OnceLock::new(), registering: Lock::new(()) }
     }
 
@@ -133,7 +164,7 @@ impl<T: AsFd> Source<T> {
         let waited = self.readiness.half(direction).wait(WaitReason::IoWait, deadline, |half, _| {
             if half.interrupted {
                 Err(INTERRUPTED)
-            } else if std::mem::take(&mut half.ready) {
+            } else if self.readiness.consume(direction, half) {
                 Err(EDGE)
             } else {
                 Ok(0)
@@ -159,7 +190,7 @@ impl<T: AsFd> Source<T> {
         let result = self.readiness.half(direction).with(|half, _| {
             if half.interrupted {
                 Poll::Ready(Err(interrupted()))
-            } else if std::mem::take(&mut half.ready) {
+            } else if self.readiness.consume(direction, half) {
                 Poll::Ready(Ok(()))
             } else {
                 std::mem::swap(&mut half.waker, &mut waker);
@@ -175,8 +206,19 @@ impl<T: AsFd> Source<T> {
     /// that edge told of, and a wait afterwards is for a newer one. Saves an operation that would only say "not ready".
     pub fn forget_edge(&self, direction: Direction) {
         if self.registered.get().is_some() {
-            self.readiness.half(direction).with(|half, _| half.ready = false);
+            self.readiness.half(direction).with(|half, _| self.readiness.consume(direction, half));
         }
+    }
+
+    /// Counts the edges of the read half; `None` once it has been shut down, by either side, or is broken.
+    ///
+    /// A read that took less than there was room for has emptied the socket: if the count is still what it was before
+    /// that read, another one would block, and what arrives from then on gives an edge. So a reader may wait at once, and
+    /// save the system call. The end of the stream gives no further edge when its edge came before the read; hence `None`.
+    pub fn read_edges(&self) -> Option<u64> {
+        // Acquire pairs with the Release of `Readiness::ready`.
+        let edges = self.readiness.read_edges.load(Ordering::Acquire);
+        (edges != FOR_EVER).then_some(edges)
     }
 
     /// Makes the waits of both directions fail, those going on and those to come.

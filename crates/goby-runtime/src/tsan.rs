@@ -12,9 +12,16 @@ mod imp {
     //! Production: every call is empty, every type has no size.
 
     use goby_switch::FiberTag;
+    use parking_lot::{Condvar, MutexGuard};
 
     #[inline]
     pub(crate) fn retire(_: FiberTag) {}
+
+    /// Puts the thread to sleep until it is notified.
+    #[inline]
+    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>) {
+        changed.wait(guard);
+    }
 
     #[inline]
     pub(crate) fn release<T: ?Sized>(_: *const T) {}
@@ -76,8 +83,10 @@ mod imp {
     use std::ffi::{c_char, c_int, c_void};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU8, Ordering};
+    use std::time::Duration;
 
     use goby_switch::FiberTag;
+    use parking_lot::{Condvar, MutexGuard};
 
     unsafe extern "C" {
         fn __tsan_acquire(address: *mut c_void);
@@ -104,6 +113,15 @@ mod imp {
         if let Some(oldest) = oldest {
             oldest.destroy();
         }
+    }
+
+    /// How late a signal may be handled.
+    const SIGNAL_DELAY: Duration = Duration::from_millis(50);
+
+    /// May return without having been notified. TSan puts a signal off until its thread next comes by, which one that
+    /// sleeps in a system call does not: a program whose main thread waits for its goroutines would not hear Ctrl-C.
+    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>) {
+        changed.wait_for(guard, SIGNAL_DELAY);
     }
 
     pub(crate) fn release<T: ?Sized>(address: *const T) {

@@ -4,6 +4,9 @@
 //! has an entry for each. Who claims a waiter takes its entry out; the entries that a select leaves in the queues of
 //! its losing cases it takes out itself, under each queue's lock, before it returns; until then a notifier that meets
 //! one finds it claimed, and drops it from the queue.
+//!
+//! ThreadSanitizer ignores the links. A neighbour's entry is written to under the lock, and its owner may then be taken
+//! out by the scheduler, whose locks are no edges: its stack would be reported when it is used for something else.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,6 +14,7 @@ use std::marker::PhantomPinned;
 use std::ptr::{self, NonNull};
 
 use crate::park::{Unparker, Wait};
+use crate::tsan;
 
 /// One waiter's entry in one queue. It must not move while it is queued.
 pub struct Waiter {
@@ -28,7 +32,7 @@ pub struct Waiter {
 impl Waiter {
     /// Makes an entry that is in no queue. `slot` is where a value is handed over; `token` what a claim through this
     /// entry tells the waiter.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub const fn new(token: usize, slot: *mut ()) -> Waiter {
         Waiter {
             prev: Cell::new(ptr::null()),
@@ -43,38 +47,38 @@ impl Waiter {
     }
 
     /// What a claim through this entry tells the waiter.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn token(&self) -> usize {
         self.token.get()
     }
 
     /// Changes what [`new`](Waiter::new) was given, before the entry is queued.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn set(&self, token: usize, slot: *mut ()) {
         self.token.set(token);
         self.slot.set(slot);
     }
 
     /// Where a value is handed over.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn slot(&self) -> *mut () {
         self.slot.get()
     }
 
     /// Says that the operation was carried out.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn set_done(&self, done: bool) {
         self.done.set(done);
     }
 
     /// Whether the operation was carried out.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_done(&self) -> bool {
         self.done.get()
     }
 
     /// Whether the entry is in a queue.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_queued(&self) -> bool {
         self.queued.get()
     }
@@ -103,13 +107,13 @@ impl Default for WaitQueue {
 
 impl WaitQueue {
     /// Makes an empty queue.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub const fn new() -> WaitQueue {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
     /// Whether no entry is queued. One that is may have been claimed elsewhere.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_empty(&self) -> bool {
         self.head.is_null()
     }
@@ -120,8 +124,9 @@ impl WaitQueue {
     ///
     /// The entry is in no queue. It and `wait` neither move nor die while the entry is queued, nor, if it is claimed,
     /// before the claimer unparks.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
+        let _ignore = tsan::ignore();
         // SAFETY: alive by contract; its cells are used under the queue's lock.
         let entry = unsafe { &*waiter };
         debug_assert!(!entry.queued.get());
@@ -144,8 +149,9 @@ impl WaitQueue {
     /// # Safety
     ///
     /// The entry is in this queue or in none.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn remove(&mut self, waiter: *const Waiter) -> bool {
+        let _ignore = tsan::ignore();
         // SAFETY: alive by contract.
         let entry = unsafe { &*waiter };
         if !entry.queued.replace(false) {
@@ -170,7 +176,7 @@ impl WaitQueue {
     /// Takes out and claims the first waiter that can still be claimed.
     ///
     /// The entry stays valid until the unparker is used.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn pop(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
         loop {
             let waiter = NonNull::new(self.head.cast_mut())?;
@@ -187,7 +193,7 @@ impl WaitQueue {
     }
 
     /// Whether somebody waits who can still be claimed. Drops those who cannot.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn has_waiter(&mut self) -> bool {
         loop {
             if self.head.is_null() {
@@ -204,7 +210,7 @@ impl WaitQueue {
     }
 
     /// The token of the first entry.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn front_token(&self) -> Option<usize> {
         // SAFETY: a queued entry is alive.
         (!self.head.is_null()).then(|| unsafe { (*self.head).token.get() })

@@ -152,13 +152,13 @@ pub(crate) struct Worker {
 }
 
 /// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker; else zero.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn current_address() -> usize {
     ADDRESS.get()
 }
 
 /// The running goroutine, if the caller is one.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
@@ -176,7 +176,7 @@ pub fn current_id() -> Option<GoroutineId> {
 }
 
 /// Parks the running goroutine; returns when it has been unparked.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn park(reason: WaitReason) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
@@ -194,7 +194,7 @@ pub(crate) fn park(reason: WaitReason) {
 /// # Safety
 ///
 /// `g` is the running goroutine.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn suspend(g: NonNull<Goroutine>) {
     // SAFETY: it is running, so its record is alive and its suspender set.
     unsafe {
@@ -226,7 +226,7 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 /// # Safety
 ///
 /// As for [`suspend`], with the goroutine's record.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(&header.home().index);
     loop {
@@ -255,7 +255,7 @@ pub fn panicking() -> bool {
 }
 
 /// Makes a parked goroutine runnable, from any thread.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn unpark(g: NonNull<Goroutine>) {
     let _ignore = tsan::ignore();
     // SAFETY: parked and claimed by the caller, so its record is alive.
@@ -273,13 +273,13 @@ pub(crate) fn unpark(g: NonNull<Goroutine>) {
 
 impl Worker {
     /// The calling thread's worker, if it is one.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn current() -> Option<&'static Worker> {
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 
     /// Whether a goroutine calls, not the scheduler.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn in_goroutine(&self) -> bool {
         self.current.get().is_some()
     }
@@ -290,7 +290,7 @@ impl Worker {
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn slice_is_over(&self) -> bool {
         self.remote.slice_over.load(Ordering::Relaxed)
     }
@@ -299,7 +299,7 @@ impl Worker {
     pub(crate) fn run(remote: &'static Remote) {
         // What std sets up in this thread's locals comes before whatever its goroutines do with them.
         tsan::release(&raw const remote.index);
-        let _ignore = tsan::ignore();
+        let ignore = tsan::ignore();
         remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         let worker: &'static Worker = Box::leak(Box::new(Worker {
             remote,
@@ -340,6 +340,9 @@ impl Worker {
                 std::thread::park();
             }
         }
+        drop(ignore);
+        // What the goroutines did to the thread's locals comes before their destructors.
+        tsan::acquire(&raw const remote.shared);
     }
 
     // Spawning.
@@ -392,7 +395,7 @@ impl Worker {
     // Running.
 
     /// Makes one of our own goroutines runnable.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn ready(&self, g: NonNull<Goroutine>) {
         if !self.in_goroutine() {
             // Woken by a timer, a socket or another thread: nobody has handed it the time slice.
@@ -404,7 +407,7 @@ impl Worker {
     }
 
     /// Sends the running goroutine to the back of the queue.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn yield_current(&self) {
         let _ignore = tsan::ignore();
         let g = self.current.get().expect("only a goroutine yields");
@@ -670,6 +673,10 @@ impl Worker {
                     return Look::Local;
                 }
                 std::hint::spin_loop();
+            }
+            if self.remote.poller.has_sources() {
+                std::thread::yield_now();
+                self.poll(Some(Duration::ZERO));
             }
             let now = policy::now();
             if searching && let Some(item) = self.steal(now) {

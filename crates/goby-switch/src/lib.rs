@@ -1,7 +1,7 @@
 //! The goroutine switch: corosensei's, behind functions that are neither generic nor inlined into other crates' code.
 //!
 //! This is a crate of its own because its *rules* differ: under ThreadSanitizer it alone must be built without
-//! instrumentation (`-Cllvm-args=-tsan-instrument-func-entry-exit=0 …`, see `ci/tsan.sh`). Instrumented code enters and
+//! instrumentation (`-Cllvm-args=-tsan-instrument-func-entry-exit=0 …`, see `goby race`). Instrumented code enters and
 //! leaves functions in pairs; a switch does not, so TSan's shadow call stack would drift with every one.
 //!
 //! A [`Fiber`] is one suspended or finished run of a function on a stack of its own. It is `!Send`: what lies on its

@@ -27,10 +27,12 @@
 //! assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 //! ```
 //!
-//! To wait for several at once, [`select!`](crate::select!). In async code, [`Sender::send_async`] and
+//! To wait for several at once, [`select!`](crate::select!); to give up when a context is done, that, or
+//! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and
 //! [`Receiver::recv_async`].
 
 pub(crate) mod core;
+mod ctx;
 mod err;
 mod future;
 mod iter;
@@ -43,6 +45,7 @@ use goby_runtime::{Timer, Wait, WaitReason};
 
 pub(crate) use self::core::Keeper;
 use self::core::{Chan, Nothing, Refused};
+pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use self::future::{RecvFuture, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};
@@ -83,7 +86,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// ```
 ///
 /// Source: a nil channel in Go.
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { chan: None }
 }
 
@@ -165,7 +168,7 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also while it waits.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
         chan.send(value).map_err(SendError)
@@ -293,7 +296,7 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`] when the channel is closed and drained.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
         let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };

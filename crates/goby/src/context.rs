@@ -11,7 +11,56 @@
 //! Layers are numbered across both chains, only to print them in the order of nesting. A context without a cancel node
 //! (the background, and all that is derived from it by values alone) can never be done and costs nothing to ask.
 //!
-//! Files: this one is what users call; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
+//! # Which calls a context ends
+//!
+//! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of [`select!`] beside
+//! `recv(ctx.done())`. A call that takes a context fails at once if that is done already, also where it would not have to
+//! wait (those that only wait for an event report the event first: [`WaitGroup`], [`Once`], [`OnceCell`]). What a call was
+//! granted while the context ended is not lost.
+//!
+//! | call | how a context ends it |
+//! |---|---|
+//! | channels: `send`, `recv` | [`select!`], or [`send_ctx`], [`recv_ctx`]. A value is delivered or comes back |
+//! | channels from async code, [`block_on`] | [`block_on_ctx`] |
+//! | [`select!`], [`Select`] | a case `recv(ctx.done())` |
+//! | [`Mutex`] | [`lock_ctx`](crate::sync::Mutex::lock_ctx) |
+//! | [`RwLock`] | [`read_ctx`](crate::sync::RwLock::read_ctx), [`write_ctx`](crate::sync::RwLock::write_ctx) |
+//! | [`Cond`] | [`wait_ctx`](crate::sync::Cond::wait_ctx), [`wait_while_ctx`](crate::sync::Cond::wait_while_ctx) |
+//! | [`Once`], [`OnceCell`] | [`call_once_ctx`](crate::sync::Once::call_once_ctx), [`get_or_init_ctx`](crate::sync::OnceCell::get_or_init_ctx): the wait for another caller's function, not the function |
+//! | [`WaitGroup`] | [`wait_ctx`](crate::sync::WaitGroup::wait_ctx): the goroutines go on, so give them the context too |
+//! | [`Semaphore`] | [`acquire`](crate::sync::Semaphore::acquire) always takes one |
+//! | [`Barrier`] | [`wait_ctx`](crate::sync::Barrier::wait_ctx) |
+//! | [`time::sleep`](crate::time::sleep) | [`sleep_ctx`](crate::time::sleep_ctx) |
+//! | [`time::after`](crate::time::after), [`tick`](crate::time::tick), [`Timer`](crate::time::Timer), [`Ticker`](crate::time::Ticker) | they are channels |
+//! | [`rate::Limiter`](crate::rate::Limiter) | [`wait`](crate::rate::Limiter::wait) always takes one; its tokens are given back |
+//! | [`net::TcpStream`](crate::net::TcpStream): connecting | [`connect_ctx`](crate::net::TcpStream::connect_ctx) |
+//! | … reading, writing | [`set_context`](crate::net::TcpStream::set_context), for all waits of the socket |
+//! | [`net::TcpListener`](crate::net::TcpListener): `accept`, `incoming` | [`set_context`](crate::net::TcpListener::set_context) |
+//! | [`net::look_up`](crate::net::look_up) | [`look_up_ctx`](crate::net::look_up_ctx); the system's look-up goes on beside it |
+//! | HTTP (`goby-http`) | each request takes one; a handler has the request's, which ends when the response was sent or the client has gone |
+//! | [`pattern`](crate::pattern) | each function takes one |
+//! | `join` of a [`JoinHandle`](crate::JoinHandle) | none: let the goroutine send its result through a channel, or count it in a [`WaitGroup`] |
+//! | `join` of a [`Task`](crate::Task) | `block_on_ctx(&ctx, &mut task)` |
+//! | [`scope`](crate::scope) | none, for its goroutines borrow: give the context to them |
+//! | [`blocking`](crate::blocking) | none: nothing can stop a system call in the middle. To leave it behind, call it in a goroutine that sends the result |
+//!
+//! [`select!`]: crate::select!
+//! [`Select`]: crate::select::Select
+//! [`send_ctx`]: crate::chan::Sender::send_ctx
+//! [`recv_ctx`]: crate::chan::Receiver::recv_ctx
+//! [`block_on`]: crate::block_on
+//! [`Mutex`]: crate::sync::Mutex
+//! [`RwLock`]: crate::sync::RwLock
+//! [`Cond`]: crate::sync::Cond
+//! [`Once`]: crate::sync::Once
+//! [`OnceCell`]: crate::sync::OnceCell
+//! [`WaitGroup`]: crate::sync::WaitGroup
+//! [`Semaphore`]: crate::sync::Semaphore
+//! [`Barrier`]: crate::sync::Barrier
+//!
+//! # Inside
+//!
+//! Files: this one is what users call; `block_on` awaits futures; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
 //! children of a node; `value` the values.
 //!
 //! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they are dropped; values
@@ -23,16 +72,18 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chan::{self, Receiver};
 
+mod block_on;
 mod guard;
 mod node;
 mod slab;
 mod value;
 
+pub use block_on::block_on_ctx;
 pub use guard::{AfterFunc, CancelCauseGuard, CancelGuard};
 // The hook of the sockets and of `sync`, which wait for more than channels.
 pub(crate) use guard::OnDone;
@@ -332,7 +383,7 @@ impl Context {
     /// Source: Go's `Context.Done`.
     #[inline]
     pub fn done(&self) -> &Receiver<Infallible> {
-        static NEVER: LazyLock<Receiver<Infallible>> = LazyLock::new(chan::never);
+        static NEVER: Receiver<Infallible> = chan::never();
         match &self.node {
             Some(node) => node.done(),
             None => &NEVER,

@@ -40,13 +40,17 @@
 //! | `select { … }` | [`select!`], [`select::Select`] |
 //! | `context` | [`context`] ([`Context`]) |
 //! | `sync`, `x/sync/semaphore` | [`sync`] |
+//! | `x/sync/errgroup`, `x/sync/singleflight` | [`group`], [`singleflight`] |
 //! | `time` | [`time`] |
 //! | `x/time/rate` | [`rate`] |
 //! | `net` | [`net`] |
 //! | `net/http` | the `goby-http` crate |
+//! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
+//!
+//! What differs from Go, package by package, and why: [`from_go`].
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.
@@ -67,14 +71,20 @@ pub mod chan;
 pub mod context;
 pub mod diag;
 pub mod goroutine;
+pub mod group;
 pub mod net;
 pub mod pattern;
 pub mod rate;
 pub mod select;
+pub mod signal;
+pub mod singleflight;
 pub mod sync;
 pub mod time;
 
-pub use context::Context;
+#[doc = include_str!("docs/from_go.md")]
+pub mod from_go {}
+
+pub use context::{Context, block_on_ctx};
 pub use goby_runtime::{
     Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle,
     Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run, scope, spawn,

@@ -26,11 +26,45 @@
 //! panic left it. The panic itself is not lost: it comes out of `join`, [`scope`](crate::scope) or
 //! [`WaitGroup::wait`]. A [`Once`] whose function panicked counts as not done.
 //!
+//! # Pools and maps
+//!
+//! Go's `sync.Pool` and `sync.Map` are not here, for others keep good ones. None of them parks a goroutine: hold what
+//! they give for a few instructions, not across anything that waits, or the worker waits with it.
+//!
+//! - *A pool*: often none is needed, as Rust frees at once and allocators keep small blocks by thread. Otherwise a
+//!   `thread_local!` list is one pool a worker, without any lock: a goroutine stays on its thread. It may give back
+//!   elsewhere what it was sent. Bounded and shared by all: `crossbeam_queue::ArrayQueue`.
+//! - *A map* that many read and few write: `papaya` (lock-free reads, no guard on entries to deadlock with). One that all
+//!   write: `dashmap` (sharded locks; a `Ref` of it is a lock's guard, so drop it before anything that parks). A
+//!   [`RwLock`] around std's map is enough for most.
+//!
+//! ```
+//! use std::cell::RefCell;
+//!
+//! thread_local! {
+//!     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+//! }
+//!
+//! let sums = [1, 2].map(|n| {
+//!     goby::go(move || {
+//!         let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+//!         buffer.resize(n, n as u8);
+//!         goby::yield_now(); // The worker's other goroutines have buffers of their own.
+//!         let sum: usize = buffer.iter().map(|byte| *byte as usize).sum();
+//!         buffer.clear();
+//!         BUFFERS.with_borrow_mut(|free| free.push(buffer));
+//!         sum
+//!     })
+//! });
+//! assert_eq!(sums.map(|goroutine| goroutine.join().unwrap()), [1, 4]);
+//! ```
+//!
 //! # Inside
 //!
-//! Read in this order: `queue` (where one waits), `raw_mutex` and `raw_rwlock` (the lock words, safe code), `mutex`
+//! Read in this order: `queue` over `places` (where one waits), `raw_mutex` and `raw_rwlock` (the lock words, safe code), `mutex`
 //! and `rwlock` (the guards: the only unsafe code), then the rest, each of which is a few lines over `queue`.
 
+mod places;
 mod queue;
 
 mod mutex;

@@ -101,10 +101,14 @@ impl Running {
 
     /// Waits for its end without reading its standard output.
     pub(crate) fn end_unread(&mut self) -> ExitStatus {
+        self.wait(HANG)
+    }
+
+    fn wait(&mut self, hang: Duration) -> ExitStatus {
         let id = self.child.id();
         let (ended, waiting) = mpsc::channel::<()>();
         let guard = thread::spawn(move || {
-            if waiting.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if waiting.recv_timeout(hang) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a child's id is one");
                 // SIGABRT makes goby's own reports, if it has any, and ends it.
                 let _ = rustix::process::kill_process(pid, Signal::ABORT);
@@ -117,10 +121,15 @@ impl Running {
     }
 
     /// Reads everything and waits for its end.
-    pub(crate) fn end(mut self) -> Ended {
+    pub(crate) fn end(self) -> Ended {
+        self.end_within(HANG)
+    }
+
+    /// The same, for a child that may take longer.
+    pub(crate) fn end_within(mut self, hang: Duration) -> Ended {
         let stdout = self.stdout.take().map(read_all);
         let stderr = self.stderr.take().map(read_all);
-        let status = self.end_unread();
+        let status = self.wait(hang);
         let text = |reader: Option<thread::JoinHandle<String>>| {
             reader.map(|reader| reader.join().expect("output is text")).unwrap_or_default()
         };

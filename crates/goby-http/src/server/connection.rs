@@ -16,6 +16,7 @@
 //! sent, so that it only ever moves to later: moving it costs no wake-up.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io::{self, Read as _};
@@ -30,7 +31,6 @@ use goby::{Context, block_on};
 use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use parking_lot::Mutex;
 
 use super::request::{Loan, Peer, Request};
 use super::{Settings, Stopping};
@@ -42,17 +42,19 @@ use crate::stream::{Link, Stream};
 /// hyper's side of a connection.
 pub(super) type Driver = http1::Connection<Stream, Clerk>;
 
-/// Where a request lies until it is handled, and a response until it is sent.
-#[derive(Default)]
+/// Where a request lies until it is handled, and a response until it is sent. One a thread, in use during a poll only, which
+/// does not park: so it needs no lock, and is warm where a thousand connections take turns.
 struct Desk {
-    request: Option<http::Request<hyper::body::Incoming>>,
-    response: Option<http::Response<Outgoing>>,
+    request: Cell<Option<http::Request<hyper::body::Incoming>>>,
+    response: Cell<Option<http::Response<Outgoing>>>,
+}
+
+thread_local! {
+    static DESK: Desk = const { Desk { request: Cell::new(None), response: Cell::new(None) } };
 }
 
 /// What hyper calls: carries between it and the desk.
-pub(super) struct Clerk {
-    desk: Arc<Mutex<Desk>>,
-}
+pub(super) struct Clerk;
 
 impl Service<http::Request<hyper::body::Incoming>> for Clerk {
     type Response = http::Response<Outgoing>;
@@ -60,21 +62,19 @@ impl Service<http::Request<hyper::body::Incoming>> for Clerk {
     type Future = Awaited;
 
     fn call(&self, request: http::Request<hyper::body::Incoming>) -> Awaited {
-        self.desk.lock().request = Some(request);
-        Awaited { desk: self.desk.clone() }
+        DESK.with(|desk| desk.request.set(Some(request)));
+        Awaited
     }
 }
 
 /// A response that is not there yet. It needs no waker: who lays it down polls afterwards.
-pub(super) struct Awaited {
-    desk: Arc<Mutex<Desk>>,
-}
+pub(super) struct Awaited;
 
 impl Future for Awaited {
     type Output = Result<http::Response<Outgoing>, Error>;
 
     fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match self.desk.lock().response.take() {
+        match DESK.with(|desk| desk.response.take()) {
             Some(response) => Poll::Ready(Ok(response)),
             None => Poll::Pending,
         }
@@ -102,11 +102,9 @@ pub(super) fn serve<H, R>(
     H: Fn(Request) -> R,
     R: Into<Response>,
 {
-    let desk = Arc::new(Mutex::new(Desk::default()));
-    let clerk = Clerk { desk: desk.clone() };
-    let driver = Box::new(settings.protocol.serve_connection(Stream::new(link.clone(), None), clerk));
+    let driver = Box::new(settings.protocol.serve_connection(Stream::new(link.clone(), None), Clerk));
     let mut connection = Connection {
-        desk,
+        response: None,
         driver: Some(driver),
         peer: Peer::new(link.clone(), addr, base),
         link,
@@ -137,7 +135,8 @@ fn linger(link: &Link) {
 }
 
 struct Connection<'a> {
-    desk: Arc<Mutex<Desk>>,
+    /// What hyper has not asked for yet.
+    response: Option<http::Response<Outgoing>>,
     /// Not there while it is on loan.
     driver: Option<Box<Driver>>,
     peer: Arc<Peer>,
@@ -175,10 +174,15 @@ impl Connection<'_> {
                 self.told_to_stop = true;
                 Pin::new(&mut **driver).graceful_shutdown();
             }
-            if let Poll::Ready(ended) = Pin::new(&mut **driver).poll(cx) {
+            let (polled, request) = DESK.with(|desk| {
+                desk.response.set(self.response.take());
+                let polled = Pin::new(&mut **driver).poll(cx);
+                self.response = desk.response.take();
+                (polled, desk.request.take())
+            });
+            if let Poll::Ready(ended) = polled {
                 return Poll::Ready(ended.map_err(|error| self.explain(&error)));
             }
-            let request = self.desk.lock().request.take();
             if let Some(request) = request {
                 self.handle(request, handler)?;
                 // A client that sends one request after the other would never let other goroutines run.
@@ -216,7 +220,7 @@ impl Connection<'_> {
         if self.feeder.is_none() {
             self.finish();
         }
-        self.desk.lock().response = Some(http::Response::from_parts(head, outgoing));
+        self.response = Some(http::Response::from_parts(head, outgoing));
         Ok(())
     }
 

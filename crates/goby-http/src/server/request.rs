@@ -12,7 +12,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
@@ -267,15 +267,15 @@ pub(super) struct Peer {
     pub(super) base: Context,
     /// A body was left unread. Relaxed: looked at when the connection is over, which hyper has told everybody.
     unread: AtomicBool,
-    context: Mutex<Current>,
+    /// The number of the request that is being handled, or 0, and the bit `ASKED`. Written by who drives the connection, but for
+    /// that bit; so a request that nobody asks for its context pays one swap.
+    current: AtomicU64,
+    /// The guard of its context, if `ASKED`.
+    guard: Mutex<Option<CancelGuard>>,
 }
 
-#[derive(Default)]
-struct Current {
-    /// The request that is being handled.
-    number: u64,
-    guard: Option<CancelGuard>,
-}
+/// A bit of `current`, set under the lock of `guard`: the request's context has been asked for. The number is above it.
+const ASKED: u64 = 1;
 
 /// The right of a request to a context.
 struct Ticket {
@@ -286,7 +286,7 @@ struct Ticket {
 
 impl Peer {
     pub(super) fn new(link: Arc<Link>, addr: SocketAddr, base: Context) -> Arc<Peer> {
-        Arc::new(Peer { link, addr, base, unread: AtomicBool::new(false), context: Mutex::default() })
+        Arc::new(Peer { link, addr, base, unread: AtomicBool::new(false), current: 0.into(), guard: Mutex::default() })
     }
 
     /// Whether a client may still be sending what nobody will read.
@@ -296,24 +296,32 @@ impl Peer {
 
     /// Notes which request is being handled, before its handler is called.
     pub(super) fn begin(&self, number: u64) {
-        self.context.lock().number = number;
+        // Release pairs with the exchange in `context`. It was 0: `end` came before.
+        self.current.store(number << 1, Ordering::Release);
     }
 
     /// Cancels the context of the request that was being handled, if it has one.
     pub(super) fn end(&self) {
-        let guard = {
-            let mut current = self.context.lock();
-            current.number = 0;
-            current.guard.take()
-        };
-        drop(guard);
+        // AcqRel: against the exchange in `context`, one comes first. After it, the lock waits until the guard lies there.
+        if self.current.swap(0, Ordering::AcqRel) & ASKED != 0 {
+            let guard = self.guard.lock().take();
+            drop(guard);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.current.load(Ordering::Acquire) >> 1
     }
 
     fn context(self: &Arc<Peer>, number: u64) -> Context {
         let (ctx, guard) = self.base.with_cancel();
         let refused = {
-            let mut current = self.context.lock();
-            if current.number == number { current.guard.replace(guard) } else { Some(guard) }
+            let mut kept = self.guard.lock();
+            let (asked, order) = (number << 1 | ASKED, Ordering::AcqRel);
+            match self.current.compare_exchange(number << 1, asked, order, Ordering::Acquire) {
+                Ok(_) => kept.replace(guard),
+                Err(_) => Some(guard),
+            }
         };
         // The request is over: so is its context.
         if refused.is_none() {
@@ -333,8 +341,8 @@ impl Peer {
     /// Watches again, after a read has taken the place of the watch.
     fn watch_again(self: &Arc<Peer>) {
         let number = {
-            let current = self.context.lock();
-            current.guard.as_ref().map(|_| current.number)
+            let guard = self.guard.lock();
+            guard.as_ref().map(|_| self.number())
         };
         if let Some(number) = number {
             self.watch(number);
@@ -343,8 +351,8 @@ impl Peer {
 
     fn gone(&self, number: u64) {
         let guard = {
-            let mut current = self.context.lock();
-            if current.number == number { current.guard.take() } else { None }
+            let mut guard = self.guard.lock();
+            if self.number() == number { guard.take() } else { None }
         };
         drop(guard);
     }

@@ -147,7 +147,7 @@ unsafe fn take_from<T>(waiter: &Waiter) -> T {
 
 impl<T> State<T> {
     /// Sends if that needs no waiting; gives whom to wake.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_send(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
         if self.closed || self.abandoned {
             return Err(Refused::Closed(value));
@@ -165,7 +165,7 @@ impl<T> State<T> {
     }
 
     /// Receives if that needs no waiting; gives whom to wake.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
             let mut wake = None;
@@ -222,7 +222,7 @@ impl<T> Chan<T> {
 
     // Waiting operations. Those without a deadline are inlined whole into the user's code, see `Wait::park`.
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn send(&self, value: T) -> Result<(), T> {
         goby_runtime::checkpoint();
         let mut state = self.state.lock();
@@ -250,7 +250,7 @@ impl<T> Chan<T> {
         Err(unsafe { slot.take() })
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn recv(&self, reason: WaitReason) -> Result<T, Nothing> {
         goby_runtime::checkpoint();
         let mut state = self.state.lock();
@@ -621,7 +621,7 @@ impl<T> Locked<'_, T> {
     }
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn unpark(wake: Option<Unparker>) {
     if let Some(unparker) = wake {
         unparker.unpark();

@@ -27,10 +27,11 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use goby_runtime::{Lock, Timer};
+use once_cell::sync::Lazy;
 
 use super::slab::{Entry, NO_SLOT, Slab};
 use super::{Cause, ContextError};
@@ -85,7 +86,7 @@ struct Done {
 /// Says of a done channel, for reports, that a deadline closes it.
 struct Timed;
 
-static TIMED: LazyLock<Arc<Timed>> = LazyLock::new(|| Arc::new(Timed));
+static TIMED: Lazy<Arc<Timed>> = Lazy::new(|| Arc::new(Timed));
 
 impl Keeper for Timed {
     fn receivers_gone(&self) {}
@@ -298,7 +299,7 @@ impl Node {
             drop(state);
             drop(unused);
         }
-        static CLOSED_CHANNEL: LazyLock<Receiver<Infallible>> = LazyLock::new(|| chan::bounded(0).1);
+        static CLOSED_CHANNEL: Lazy<Receiver<Infallible>> = Lazy::new(|| chan::bounded(0).1);
         match self.done.get() {
             Some(done) => &done.receiver,
             // Decided before anybody asked.

@@ -113,7 +113,8 @@ impl LeakFinder {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread, for half a second with the default retries if there is a leak.
+    /// The goroutine, or the OS thread, for half a second with the default retries if there is a leak; two seconds longer
+    /// if a goroutine is left that runs or is about to.
     ///
     /// # Errors
     ///

@@ -4,36 +4,39 @@
 //! tried again. Deadlines and context may change at any time, from any goroutine, and hold for operations in progress too:
 //! whoever changes one *interrupts* those that wait, and they look again at what holds now.
 //!
-//! All of that is under the `state` lock, taken only where an operation waits or where a limit is set at all
-//! (`limits` tells, so that a socket without limits pays one load):
+//! All of that is under the `state` lock, taken only where an operation waits. An operation that need not wait pays one load
+//! of `limits`, whose bits say that a limit is reached:
 //!
 //! * to wait: lock, look at the limits, count oneself in `waiting`, unlock, wait;
-//! * to tighten a limit: lock, change it, unlock, and interrupt if somebody is waiting or has polled. To loosen one needs no
-//!   interrupt: who then times out by the old deadline looks at the new one;
+//! * when a limit is reached (or set, being reached already): lock, set its bit, unlock, and interrupt if somebody is waiting
+//!   or has polled. For a context it is the context that calls; for a deadline a timer;
 //! * after an interrupt: lock, look at the limits, clear the interrupt if alone, count oneself out, unlock.
 //!
 //! A waiter that missed the change was counted before it, so the interrupt comes, and nobody clears it before that waiter
 //! has seen it: clearing takes being the only one counted. One that is not alone gives way to the others first.
 //! Interrupts are sent without the lock, because a waker is foreign code that may use this very socket.
+//!
+//! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor stopped when it is lifted:
+//! it goes off early, and is set anew if there still is a deadline. So a deadline a request costs no timer a request.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{self, Poll, Waker, ready};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{self, Poll, ready};
 use std::time::Instant;
 
 use goby_runtime::{Direction, Source, Timer, checkpoint, now};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::Context;
 use crate::context::{ContextError, OnDone};
 
-/// Bits of `limits`: a deadline for reading is set; one for writing; the context may be done.
-const READ_DEADLINE: u8 = 1;
-const WRITE_DEADLINE: u8 = 2;
+/// Bits of `limits`: the deadline for reading has passed; the one for writing; the context may be done.
+const READ_LATE: u8 = 1;
+const WRITE_LATE: u8 = 2;
 const STOPPED: u8 = 4;
 
 /// A non-blocking socket with limits to its waits.
@@ -45,11 +48,17 @@ pub(super) struct Socket<T: AsFd> {
 
 struct Shared<T: AsFd> {
     source: Source<T>,
-    /// Written under the lock of `state`, read without: whoever set a limit before an operation began, in the order that
-    /// the program can observe, is seen by it, and an operation that waits looks under the lock again.
+    /// Written under the lock of `state`, read without: a limit that was reached before an operation began, in the order
+    /// that the program can observe, is seen by it, and an operation that waits looks under the lock again.
     limits: AtomicU8,
+    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what is true once stays true
+    /// for as long as that is the count.
+    drained: AtomicU64,
     state: Mutex<State>,
 }
+
+/// `drained`: never, so far.
+const NOT_YET: u64 = u64::MAX;
 
 #[derive(Default)]
 struct State {
@@ -65,30 +74,26 @@ struct State {
 #[derive(Default)]
 struct Half {
     deadline: Option<Instant>,
-    /// Wakes who polled at the deadline; made when first needed.
+    /// Made for the first deadline.
     alarm: Option<Alarm>,
 }
 
-/// A timer for polled operations. It is not moved when the deadline moves to later, as deadlines usually do: it then goes
-/// off early, the operation is polled, and sets it anew.
+/// The timer that tells of a deadline.
 struct Alarm {
     timer: Timer,
-    due: Instant,
-    bell: Arc<Bell>,
-}
-
-#[derive(Default)]
-struct Bell {
-    /// The timer runs. Cleared by the timer before it takes the waker, read by the poller after it has put it there: the
-    /// lock of `waker` orders the two.
-    armed: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    /// When it goes off, if it runs.
+    due: Option<Instant>,
 }
 
 impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Takes a socket that is in non-blocking mode.
     pub(super) fn new(io: T) -> Socket<T> {
-        let shared = Shared { source: Source::new(io), limits: AtomicU8::new(0), state: Mutex::new(State::default()) };
+        let shared = Shared {
+            source: Source::new(io),
+            limits: AtomicU8::new(0),
+            drained: AtomicU64::new(NOT_YET),
+            state: Mutex::new(State::default()),
+        };
         Socket { shared: Arc::new(shared), watch: Mutex::new(None) }
     }
 
@@ -125,8 +130,10 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         loop {
             self.shared.look(direction)?;
             // The edge that woke us stays until somebody consumes it, and would have us try once more for nothing. Not for
-            // goroutines, of which several may accept from one listener.
-            self.shared.source.forget_edge(direction);
+            // goroutines, of which several may accept from one listener, nor for writing, which hardly ever blocks.
+            if direction == Direction::Read {
+                self.shared.source.forget_edge(direction);
+            }
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.shared.poll_wait(direction, cx))?;
@@ -137,40 +144,66 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
+    /// Reads from a stream into a buffer with this much room. A read that follows one that has emptied the socket waits
+    /// first, and saves the system call that would say so.
+    pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
+        while self.shared.is_drained() {
+            self.shared.wait(Direction::Read)?;
+        }
+        self.perform(Direction::Read, |socket| self.shared.note_drained(room, || read(socket)))
+    }
+
+    /// [`read`](Socket::read) for futures.
+    pub(super) fn poll_read(
+        &self,
+        room: usize,
+        cx: &mut task::Context<'_>,
+        mut read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        while self.shared.is_drained() {
+            ready!(self.shared.poll_wait(Direction::Read, cx))?;
+        }
+        self.poll_perform(Direction::Read, cx, |socket| self.shared.note_drained(room, || read(socket)))
+    }
+
     /// Parks until the socket may be ready.
     pub(super) fn wait(&self, direction: Direction) -> io::Result<()> {
         self.shared.wait(direction)
     }
 
     pub(super) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
-        self.shared.change(|state, limits| {
-            let (half, bit) = match direction {
-                Direction::Read => (&mut state.read, READ_DEADLINE),
-                Direction::Write => (&mut state.write, WRITE_DEADLINE),
-            };
-            let tighter = match (half.deadline, deadline) {
-                (Some(old), Some(new)) => new < old,
-                (None, Some(_)) => true,
-                (_, None) => false,
-            };
-            half.deadline = deadline;
-            (if deadline.is_some() { limits | bit } else { limits & !bit }, tighter)
-        });
+        let late = deadline.is_some_and(|deadline| deadline <= now());
+        let mut state = self.shared.state.lock();
+        let half = state.half(direction);
+        half.deadline = deadline;
+        if let Some(deadline) = deadline.filter(|_| !late) {
+            let alarm = half.alarm.get_or_insert_with(|| {
+                let shared = Arc::downgrade(&self.shared);
+                let timer = Timer::new(move |_| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.ring(direction);
+                    }
+                });
+                Alarm { timer, due: None }
+            });
+            alarm.set(deadline);
+        }
+        self.shared.note(state, late_bit(direction), late);
     }
 
     pub(super) fn set_context(&self, context: Option<&Context>) {
         let old = self.watch.lock().take();
         drop(old);
-        self.shared.change(|state, limits| {
-            state.context = context.cloned();
-            let done = context.is_some_and(Context::is_done);
-            (if done { limits | STOPPED } else { limits & !STOPPED }, done)
-        });
+        // A context that is replaced may be dropped for good: outside the lock.
+        let mut state = self.shared.state.lock();
+        let old = std::mem::replace(&mut state.context, context.cloned());
+        self.shared.note(state, STOPPED, context.is_some_and(Context::is_done));
+        drop(old);
         if let Some(context) = context {
             let shared = Arc::downgrade(&self.shared);
             let watch = context.on_done(move || {
                 if let Some(shared) = shared.upgrade() {
-                    shared.change(|_, limits| (limits | STOPPED, true));
+                    shared.note(shared.state.lock(), STOPPED, true);
                 }
             });
             let old = self.watch.lock().replace(watch);
@@ -188,48 +221,55 @@ impl<T: AsFd> Shared<T> {
 
     #[cold]
     fn look_slow(&self, direction: Direction) -> io::Result<()> {
-        let verdict = self.examine(&mut self.state.lock(), direction);
+        let verdict = self.examine(&self.state.lock(), direction);
         verdict.into_result()
     }
 
-    fn examine(&self, state: &mut State, direction: Direction) -> Verdict {
+    fn examine(&self, state: &State, direction: Direction) -> Verdict {
         if let Some(error) = state.context.as_ref().and_then(Context::error) {
             return Verdict::Done(error);
         }
-        // Set by a context that has been replaced meanwhile, if it is set.
-        self.limits.fetch_and(!STOPPED, Ordering::Relaxed);
-        match state.half(direction).deadline {
-            Some(deadline) if deadline <= now() => Verdict::Late,
-            _ => Verdict::Clear,
+        let limits = self.limits.load(Ordering::Relaxed);
+        if limits & STOPPED != 0 {
+            // By a context that has been replaced meanwhile.
+            self.limits.store(limits & !STOPPED, Ordering::Relaxed);
         }
+        if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.source.read_edges().is_some_and(|edges| edges == self.drained.load(Ordering::Relaxed))
+    }
+
+    fn note_drained(&self, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let edges = self.source.read_edges();
+        let n = read()?;
+        if let Some(edges) = edges.filter(|_| 0 < n && n < room) {
+            self.drained.store(edges, Ordering::Relaxed);
+        }
+        Ok(n)
     }
 
     fn wait(&self, direction: Direction) -> io::Result<()> {
-        let deadline = {
+        {
             let mut state = self.state.lock();
-            self.examine(&mut state, direction).into_result()?;
+            self.examine(&state, direction).into_result()?;
             state.waiting += 1;
-            state.half(direction).deadline
-        };
-        let result = self.source.wait(direction, deadline);
+        }
+        let result = self.source.wait(direction, None);
         let mut state = self.state.lock();
-        let interrupted = result.as_ref().is_err_and(was_interrupted);
         let alone = state.waiting == 1;
-        if interrupted && alone {
+        state.waiting -= 1;
+        if !result.as_ref().is_err_and(was_interrupted) {
+            return result;
+        }
+        if alone {
             self.source.clear_interrupt();
         }
-        state.waiting -= 1;
-        let verdict = match &result {
-            // A time-out counts unless the deadline is a later one by now.
-            Err(error) if interrupted || error.kind() == io::ErrorKind::TimedOut => self.examine(&mut state, direction),
-            _ => {
-                drop(state);
-                return result;
-            }
-        };
+        let verdict = self.examine(&state, direction);
         drop(state);
         verdict.into_result()?;
-        if interrupted && !alone {
+        if !alone {
             // The others clear the interrupt when they have seen it.
             goby_runtime::yield_now();
         }
@@ -238,13 +278,9 @@ impl<T: AsFd> Shared<T> {
 
     fn poll_wait(&self, direction: Direction, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
-        self.examine(&mut state, direction).into_result()?;
+        self.examine(&state, direction).into_result()?;
         state.polled = true;
         match self.source.poll_ready(direction, cx) {
-            Poll::Pending => {
-                state.half(direction).set_alarm(cx.waker());
-                Poll::Pending
-            }
             Poll::Ready(Err(error)) if was_interrupted(&error) => {
                 if state.waiting == 0 {
                     self.source.clear_interrupt();
@@ -259,21 +295,28 @@ impl<T: AsFd> Shared<T> {
         }
     }
 
-    /// Changes a limit, and has those that wait look at it if it became tighter. `change` gets the bits of `limits`, and
-    /// gives them and whether it did.
-    fn change(&self, change: impl FnOnce(&mut State, u8) -> (u8, bool)) {
-        let (interrupt, old);
-        {
-            let mut state = self.state.lock();
-            // A context that is replaced may be dropped for good: outside the lock.
-            old = state.context.clone();
-            let (limits, tighter) = change(&mut state, self.limits.load(Ordering::Relaxed));
-            self.limits.store(limits, Ordering::Relaxed);
-            interrupt = tighter && (state.waiting > 0 || state.polled);
-        }
-        drop(old);
+    /// Notes whether a limit is reached; if so, those that wait look at it.
+    fn note(&self, state: MutexGuard<'_, State>, bit: u8, reached: bool) {
+        let limits = self.limits.load(Ordering::Relaxed);
+        self.limits.store(if reached { limits | bit } else { limits & !bit }, Ordering::Relaxed);
+        let interrupt = reached && (state.waiting > 0 || state.polled);
+        drop(state);
         if interrupt {
             self.source.interrupt();
+        }
+    }
+
+    /// What the timer of a deadline does.
+    fn ring(&self, direction: Direction) {
+        let mut state = self.state.lock();
+        let Half { deadline, alarm } = state.half(direction);
+        let alarm = alarm.as_mut().expect("it rings");
+        alarm.due = None;
+        let Some(deadline) = *deadline else { return };
+        if deadline <= now() {
+            self.note(state, late_bit(direction), true);
+        } else {
+            alarm.set(deadline);
         }
     }
 }
@@ -306,40 +349,20 @@ impl State {
     }
 }
 
-impl Half {
-    /// Has `waker` woken at the deadline, if there is one.
-    fn set_alarm(&mut self, waker: &Waker) {
-        let Some(deadline) = self.deadline else { return };
-        let alarm = self.alarm.get_or_insert_with(|| {
-            let bell = Arc::new(Bell::default());
-            let timer = Timer::new({
-                let bell = bell.clone();
-                move |_| bell.ring()
-            });
-            Alarm { timer, due: deadline, bell }
-        });
-        {
-            let mut registered = alarm.bell.waker.lock();
-            match &mut *registered {
-                Some(registered) => registered.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
-        }
-        if !alarm.bell.armed.load(Ordering::Acquire) || deadline < alarm.due {
-            alarm.bell.armed.store(true, Ordering::Relaxed);
-            alarm.due = deadline;
-            alarm.timer.start(deadline);
+impl Alarm {
+    /// Has it go off at `due` or earlier.
+    fn set(&mut self, due: Instant) {
+        if self.due.is_none_or(|running| due < running) {
+            self.due = Some(due);
+            self.timer.start(due);
         }
     }
 }
 
-impl Bell {
-    fn ring(&self) {
-        self.armed.store(false, Ordering::Release);
-        let waker = self.waker.lock().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+fn late_bit(direction: Direction) -> u8 {
+    match direction {
+        Direction::Read => READ_LATE,
+        Direction::Write => WRITE_LATE,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby_runtime::{Direction, now};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::Address;
 use super::address::Limit;
@@ -357,23 +358,47 @@ impl TcpStream {
     }
 }
 
+/// The most that a vectored write joins into one piece.
+const JOINED: usize = 1024;
+
+fn receive(socket: &net::TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0)
+}
+
+fn transmit(socket: &net::TcpStream, buf: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)
+}
+
+/// Small pieces are joined, because the system takes a list of them in much more slowly than one.
+fn transmit_vectored(mut socket: &net::TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut joined = [0; JOINED];
+    let mut len = 0;
+    for buf in bufs {
+        let Some(room) = joined.get_mut(len..len + buf.len()) else { return socket.write_vectored(bufs) };
+        room.copy_from_slice(buf);
+        len += buf.len();
+    }
+    transmit(socket, &joined[..len])
+}
+
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |mut socket| socket.read(buf))
+        self.socket.read(buf.len(), |socket| receive(socket, buf))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |mut socket| socket.read_vectored(bufs))
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        self.socket.read(room, |mut socket| socket.read_vectored(bufs))
     }
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, |mut socket| socket.write(buf))
+        self.socket.perform(Direction::Write, |socket| transmit(socket, buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, |mut socket| socket.write_vectored(bufs))
+        self.socket.perform(Direction::Write, |socket| transmit_vectored(socket, bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -407,7 +432,7 @@ impl Write for TcpStream {
 
 impl AsyncRead for &TcpStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |mut socket| socket.read(buf))
+        self.socket.poll_read(buf.len(), cx, |socket| receive(socket, buf))
     }
 
     fn poll_read_vectored(
@@ -415,13 +440,14 @@ impl AsyncRead for &TcpStream {
         cx: &mut task::Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |mut socket| socket.read_vectored(bufs))
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        self.socket.poll_read(room, cx, |mut socket| socket.read_vectored(bufs))
     }
 }
 
 impl AsyncWrite for &TcpStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Write, cx, |mut socket| socket.write(buf))
+        self.socket.poll_perform(Direction::Write, cx, |socket| transmit(socket, buf))
     }
 
     fn poll_write_vectored(
@@ -429,7 +455,7 @@ impl AsyncWrite for &TcpStream {
         cx: &mut task::Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Write, cx, |mut socket| socket.write_vectored(bufs))
+        self.socket.poll_perform(Direction::Write, cx, |socket| transmit_vectored(socket, bufs))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {

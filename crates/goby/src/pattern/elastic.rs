@@ -17,7 +17,8 @@ use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
 use crate::select;
 
-/// Starts a pool as [`worker_pool`](super::worker_pool) does, of workers that keep something from job to job: a connection, a buffer.
+/// Starts a pool as [`worker_pool`](super::worker_pool) does, of workers that keep something from job to job: a
+/// connection, a buffer.
 ///
 /// Each worker does its jobs with a function of its own, which `new_worker` makes when the worker gets its first job, and
 /// which is dropped with the worker. The function stays on its goroutine, and so need not be `Send`. There is one

@@ -180,6 +180,40 @@ impl Cond {
         (guard, if signaled { Ok(()) } else { Err(done_error(ctx)) })
     }
 
+    /// Waits for as long as `condition` holds of the value, until `ctx` is done. The guard comes back in either case.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if the condition still holds when it is done.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::{Cond, Mutex}};
+    /// use std::time::Duration;
+    ///
+    /// let (count, changed) = (Mutex::new(0), Cond::new());
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let (guard, result) = changed.wait_while_ctx(count.lock(), &ctx, |count| *count == 0);
+    /// assert_eq!(result, Err(ContextError::DeadlineExceeded));
+    /// let (guard, result) = changed.wait_while_ctx(guard, &ctx, |count| *count != 0);
+    /// assert_eq!((*guard, result), (0, Ok(())));
+    /// ```
+    pub fn wait_while_ctx<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        ctx: &Context,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> (MutexGuard<'a, T>, Result<(), ContextError>) {
+        let mut result = Ok(());
+        while condition(&mut guard) {
+            if result.is_err() {
+                return (guard, result);
+            }
+            // Looked at once more after the end of the context: it may have been fulfilled meanwhile.
+            (guard, result) = self.wait_ctx(guard, ctx);
+        }
+        (guard, Ok(()))
+    }
+
     /// Unparks the one that has waited longest, if anybody waits. Go: `Signal`.
     ///
     /// The mutex may be locked by the caller or not.

@@ -1,14 +1,15 @@
 //! One-time work: a state and those who wait for its end.
 //!
 //! ```text
-//! NotDone --call_once--> Running --f returned--> Done
-//!    ^----------f panicked---'
+//! NotDone --call_once--> Running --f returned----------------> Done
+//!    ^----------f panicked---'  '--f ended its goroutine------> Abandoned
 //! ```
 //!
 //! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's lock decides.
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +22,8 @@ use crate::context::{Context, ContextError};
 ///
 /// Whoever calls while the function runs waits until it has ended. A function that panics counts as not done: the
 /// panic goes on in its goroutine, and the next caller (or one that is waiting) runs its own function. (Go's `Once`
-/// would call that done; std's would be poisoned.)
+/// would call that done; std's would be poisoned.) One that ends its goroutine by [`goexit`](crate::goexit) is never run
+/// again, as in Go: it has neither failed nor been done, and all other calls panic.
 ///
 /// ```
 /// use goby::sync::{Mutex, Once};
@@ -46,7 +48,11 @@ enum State {
     NotDone,
     Running,
     Done,
+    Abandoned,
 }
+
+/// The panic of those who come when the function has ended its goroutine.
+const ABANDONED: &str = "sync: the function of this Once ended its goroutine by goexit";
 
 /// What an unparked waiter is told: nothing. It looks at the state.
 const LOOK_AGAIN: usize = 0;
@@ -70,7 +76,7 @@ impl Once {
     ///
     /// # Panics
     ///
-    /// If `f` does. It then counts as not done.
+    /// If `f` does; it then counts as not done. If an earlier function ended its goroutine by [`goexit`](crate::goexit).
     ///
     /// # Memory ordering
     ///
@@ -143,22 +149,32 @@ impl Once {
                     Err(State::NotDone)
                 }
                 State::Running => Ok(()),
-                State::Done => Err(State::Done),
+                ended => Err(ended),
             });
             match outcome {
                 Outcome::Ready(State::NotDone) => break,
+                Outcome::Ready(State::Abandoned) => panic!("{ABANDONED}"),
                 Outcome::Ready(_) => return Run::Done,
                 Outcome::Unparked(_) => {}
                 Outcome::GaveUp => return Run::GaveUp,
             }
         }
         let running = Running { once: self };
-        match f() {
-            Ok(()) => {
-                running.end();
+        // Unwind safe: caught only to look at it.
+        match panic::catch_unwind(AssertUnwindSafe(f)) {
+            Ok(Ok(())) => {
+                running.end(State::Done);
                 Run::Done
             }
-            Err(error) => Run::Failed(error),
+            Ok(Err(error)) => Run::Failed(error),
+            Err(payload) => {
+                if goby_runtime::is_goexit(&*payload) {
+                    running.end(State::Abandoned);
+                } else {
+                    drop(running);
+                }
+                panic::resume_unwind(payload)
+            }
         }
     }
 }
@@ -184,12 +200,12 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// The function has run to its end.
-    fn end(self) {
+    /// The function has run to its end, or ended its goroutine: it is not run again.
+    fn end(self, ended: State) {
         self.once.queue.with(|state, _| {
-            *state = State::Done;
+            *state = ended;
             // Release pairs with the Acquire in `is_completed`.
-            self.once.done.store(true, Ordering::Release);
+            self.once.done.store(ended == State::Done, Ordering::Release);
         });
     }
 }
@@ -295,19 +311,46 @@ impl<T> OnceCell<T> {
     /// assert_eq!(cell.get_or_try_init(|| "5".parse::<i32>()), Ok(&5));
     /// ```
     pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        match self.init(Until::Forever, f) {
+            Run::Failed(error) => Err(error),
+            Run::Done | Run::GaveUp => Ok(self.get().expect("the function that was done set the value")),
+        }
+    }
+
+    /// As [`get_or_init`](OnceCell::get_or_init), but waits for another caller's function only until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before there is a value. `f` itself, once begun, is not interrupted.
+    ///
+    /// ```
+    /// use goby::{Context, sync::OnceCell};
+    ///
+    /// let cell = OnceCell::new();
+    /// assert_eq!(cell.get_or_init_ctx(&Context::background(), || 1), Ok(&1));
+    /// ```
+    pub fn get_or_init_ctx(&self, ctx: &Context, f: impl FnOnce() -> T) -> Result<&T, ContextError> {
         if let Some(value) = self.get() {
             return Ok(value);
         }
-        let init = || {
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        match self.init(Until::Done(ctx), || Ok::<T, Infallible>(f())) {
+            Run::GaveUp => Err(done_error(ctx)),
+            Run::Done => Ok(self.get().expect("the function that was done set the value")),
+        }
+    }
+
+    /// Makes the value with `f` if there is none.
+    #[inline]
+    fn init<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<T, E>) -> Run<E> {
+        self.once.run(until, || {
             let value = f()?;
             // `once` lets one in at a time, and nobody after one that got here: the place is empty.
             assert!(self.value.set(value).is_ok(), "once cell set twice");
             Ok(())
-        };
-        match self.once.run(Until::Forever, init) {
-            Run::Failed(error) => Err(error),
-            Run::Done | Run::GaveUp => Ok(self.get().expect("the function that was done set the value")),
-        }
+        })
     }
 
     /// Puts a value in, if there is none yet.

@@ -3,8 +3,8 @@
 //!
 //! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them out of the line at
 //! their deadline. A waiter with a context has an [`Entry`] on the heap instead, because the one who cancels must be
-//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line`. Both kinds take a ticket
-//! when they join, and whoever unparks compares the two front tickets, so together they are one line.
+//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line` (`places`). Both kinds
+//! take a ticket when they join, and whoever unparks compares the two front tickets, so together they are one line.
 //!
 //! Protocol of an entry, with the gate's lock as the only arbiter:
 //! - join: under the lock, after looking at the state, the entry goes to the back of `line`;
@@ -17,7 +17,6 @@
 //!
 //! The lock is never held while user code runs, and no other lock is taken under it except as `Cond` documents.
 
-use std::collections::VecDeque;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +24,7 @@ use std::time::Instant;
 
 use goby_runtime::{Gate, WaitReason, Waited, Waiters, with_reach};
 
+use super::places::{Places, is_before};
 use crate::context::{Context, ContextError};
 
 /// How long a waiter is willing to wait.
@@ -67,15 +67,7 @@ struct Inner<S, I> {
     /// The ticket of the next waiter. It wraps after 2^63 waits; comparisons allow for that.
     next_ticket: usize,
     /// Waiters with a context, in the order of their tickets.
-    line: VecDeque<Place<I>>,
-}
-
-/// A place in the line.
-#[derive(Debug)]
-struct Place<I> {
-    ticket: usize,
-    info: I,
-    entry: Arc<Entry>,
+    line: Places<I, Arc<Entry>>,
 }
 
 /// A waiter with a context.
@@ -112,7 +104,7 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Line<'a, 'w, I = ()> {
     waiters: &'a mut Waiters<'w>,
-    places: &'a mut VecDeque<Place<I>>,
+    places: &'a mut Places<I, Arc<Entry>>,
     fired: Fired,
 }
 
@@ -127,13 +119,13 @@ impl<I> Line<'_, '_, I> {
 
     /// What the first waiter that has a context told about itself.
     pub(super) fn front_info(&self) -> Option<&I> {
-        self.places.front().map(|place| &place.info)
+        self.places.front_info()
     }
 
     /// Unparks the waiter that has waited longest; `false` if nobody waits.
     pub(super) fn unpark_one(&mut self, token: usize) -> bool {
-        let has_context = match (self.places.front(), self.waiters.front_tag()) {
-            (Some(place), Some(ticket)) => is_before(place.ticket, ticket),
+        let has_context = match (self.places.front_ticket(), self.waiters.front_tag()) {
+            (Some(place), Some(ticket)) => is_before(place, ticket),
             (Some(_), None) => true,
             (None, _) => false,
         };
@@ -150,16 +142,11 @@ impl<I> Line<'_, '_, I> {
     }
 
     fn unpark_front_place(&mut self, token: usize) -> bool {
-        let Some(place) = self.places.pop_front() else { return false };
-        place.entry.token.store(token, Ordering::Relaxed);
-        self.fired.push(place.entry);
+        let Some(entry) = self.places.pop_front() else { return false };
+        entry.token.store(token, Ordering::Relaxed);
+        self.fired.push(entry);
         true
     }
-}
-
-/// Whether ticket `a` was drawn before ticket `b`; right across the wrap.
-fn is_before(a: usize, b: usize) -> bool {
-    (a.wrapping_sub(b) as isize) < 0
 }
 
 impl<S, I> Inner<S, I> {
@@ -179,7 +166,7 @@ impl<S, I> Inner<S, I> {
 
 impl<S, I> Queue<S, I> {
     pub(super) const fn new(state: S) -> Queue<S, I> {
-        Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: VecDeque::new() }) }
+        Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: Places::new() }) }
     }
 
     /// Runs `f` with the lock held: a few instructions, no user code. Those it unparks run after unlocking.
@@ -227,16 +214,18 @@ impl<S, I> Queue<S, I> {
         let entry = Entry::new();
         let (joined, fired) = self.gate.with(|inner, waiters| {
             let (joined, fired) = inner.open(waiters, join);
-            if joined.is_ok() {
+            let joined = joined.map(|()| {
                 let ticket = inner.draw_ticket();
-                inner.line.push_back(Place { ticket, info, entry: entry.clone() });
-            }
+                inner.line.push_back(ticket, info, entry.clone());
+                ticket
+            });
             (joined, fired)
         });
         fired.iter().for_each(|entry| entry.fire());
-        if let Err(ready) = joined {
-            return Outcome::Ready(ready);
-        }
+        let ticket = match joined {
+            Ok(ticket) => ticket,
+            Err(ready) => return Outcome::Ready(ready),
+        };
 
         let hook = ctx.on_done({
             let entry = entry.clone();
@@ -246,10 +235,9 @@ impl<S, I> Queue<S, I> {
         drop(hook);
 
         let (outcome, fired) = self.gate.with(|inner, waiters| {
-            let Some(index) = inner.line.iter().position(|place| Arc::ptr_eq(&place.entry, &entry)) else {
+            if inner.line.leave(ticket).is_none() {
                 return (Outcome::Unparked(entry.token.load(Ordering::Relaxed)), Fired::new());
-            };
-            inner.line.remove(index);
+            }
             let ((), fired) = inner.open(waiters, leave);
             (Outcome::GaveUp, fired)
         });
@@ -273,7 +261,8 @@ impl<S> Queue<S> {
         match until {
             Until::Forever => self.wait(reason, None, join),
             Until::Deadline(deadline) => self.wait(reason, Some(deadline), join),
-            Until::Done(ctx) => self.wait_ctx(reason, ctx, (), join, |_, _| ()),
+            Until::Done(ctx) if ctx.can_end() => self.wait_ctx(reason, ctx, (), join, |_, _| ()),
+            Until::Done(_) => self.wait(reason, None, join),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! the timer has fired, which shows in the channel only. A timer that is stopped before anybody listens costs no
 //! allocation and touches no heap of timers. (Go likewise keeps a timer out of the heap until somebody waits for it.)
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use goby_runtime::Lock;
+use once_cell::sync::OnceCell;
 
 use super::alarm::{Alarm, Rings};
 use super::{deadline_after, deadline_in};
@@ -33,7 +33,7 @@ pub struct Timer {
     /// When it is due, if it is running; once there is an alarm, that knows instead.
     due: Lock<Option<Instant>>,
     /// Set under the lock.
-    alarm: OnceLock<Alarm>,
+    alarm: OnceCell<Alarm>,
 }
 
 impl Timer {
@@ -48,7 +48,7 @@ impl Timer {
     ///
     /// Source: Go's `time.NewTimer`.
     pub fn new(duration: Duration) -> Timer {
-        Timer { due: Lock::new(Some(deadline_in(duration))), alarm: OnceLock::new() }
+        Timer { due: Lock::new(Some(deadline_in(duration))), alarm: OnceCell::new() }
     }
 
     /// Gives the channel that it fires into. A clone of it keeps the timer running.

@@ -90,8 +90,8 @@ fn whether_a_context_reaches_it() {
 /// Tests in parallel in one process, on one runtime even: each guard sees its own.
 #[test]
 fn guards_do_not_see_each_others_goroutines() {
-    on_workers(4, 100, || {
-        let tests: Vec<_> = (0..100)
+    on_workers(4, 40, || {
+        let tests: Vec<_> = (0..40)
             .map(|i| {
                 go(move || {
                     let guard = LeakGuard::new();
@@ -115,8 +115,8 @@ fn guards_do_not_see_each_others_goroutines() {
             assert_eq!(found, if leaks { 2 } else { 0 });
             parked += found;
         }
-        assert_eq!(parked, 100);
-        assert_eq!(diag::leaks().len(), 100);
+        assert_eq!(parked, 40);
+        assert_eq!(diag::leaks().len(), 40);
     });
 }
 
@@ -192,8 +192,9 @@ fn alike_waits_are_one_paragraph() {
         }
         wait_until("all to wait", || diag::goroutines().iter().filter(|info| info.waited().is_some()).count() == n);
         let text = diag::dump().to_string();
-        // Those whose stacks were taken, and those whose were not.
-        assert!(text.matches("[chan receive]:").count() <= 2, "{text}");
+        // Those whose stacks were taken, and those whose were not; the dump has the goroutines of other tests too.
+        let ours = format!("created by goroutine {} at ", goroutine::id().unwrap());
+        assert!((1..=2).contains(&text.matches(&ours).count()), "{text}");
         drop(tx);
         wg.wait();
     });

@@ -99,6 +99,51 @@ fn the_end_of_the_stream_is_read_when_the_peer_drops_it() {
     });
 }
 
+/// A short read says that the socket is empty, which a read afterwards relies on. The end of the stream may have come with the
+/// data, before the read or after the poller has told of it; and so may more data.
+#[test]
+fn what_comes_right_after_a_short_read_is_not_missed() {
+    with_workers(|| {
+        // Whether the poller gets to tell of what has come before it is read, and how it is read.
+        for (told, polled) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (mut peer, mut stream) = pair();
+            stream.set_read_deadline(Some(now() + PATIENCE));
+            let read = move |stream: &mut TcpStream| {
+                let mut buf = [0; 16];
+                let n = match polled {
+                    true => block_on(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf))),
+                    false => stream.read(&mut buf),
+                };
+                buf[..n.expect("bytes or the end, in time")].to_vec()
+            };
+            let settle = || {
+                if told {
+                    pause(MOMENT)
+                }
+            };
+            // Parked when the bytes come, so that it is registered from here on.
+            let first = scope(|s| {
+                let reader = s.go(|| read(&mut stream));
+                pause(MOMENT);
+                peer.write_all(b"a").unwrap();
+                reader.join().unwrap()
+            });
+            assert_eq!(first, b"a");
+            for text in [b"b", b"c"] {
+                peer.write_all(text).unwrap();
+                settle();
+                assert_eq!(read(&mut stream), text);
+            }
+            peer.write_all(b"d").unwrap();
+            drop(peer);
+            settle();
+            assert_eq!(read(&mut stream), b"d");
+            assert_eq!(read(&mut stream), b"", "told: {told}, polled: {polled}");
+            assert_eq!(read(&mut stream), b"");
+        }
+    });
+}
+
 #[test]
 fn several_goroutines_accept_from_one_listener() {
     with_workers(|| {

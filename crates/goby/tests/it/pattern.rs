@@ -10,7 +10,7 @@ mod timed;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
@@ -166,10 +166,24 @@ fn pool_ends_when_nobody_receives_any_more() {
     });
 }
 
-/// The workers of an idle pool are pinned where it was started. With jobs that compute they get to both OS threads.
+/// The workers of an idle pool are all pinned to one OS thread. With jobs that compute they get to both.
 #[test]
 fn pool_spreads_under_long_jobs() {
     on_workers(2, 0, || {
+        // While the pool starts the other thread is busy.
+        let (busy, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let spinner = go({
+            let (busy, over) = (busy.clone(), over.clone());
+            move || {
+                busy.store(true, Ordering::Relaxed);
+                while !over.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            }
+        });
+        while !busy.load(Ordering::Relaxed) {
+            hint::spin_loop();
+        }
         let (tx, jobs) = silence();
         let results = worker_pool(&Context::background(), jobs, 8, |_| {
             let start = Instant::now();
@@ -179,6 +193,8 @@ fn pool_spreads_under_long_jobs() {
             thread::current().id()
         });
         pause(MOMENT);
+        over.store(true, Ordering::Relaxed);
+        spinner.join().unwrap();
         go(move || (0..).try_for_each(|job| tx.send(job)));
         let mut threads = HashSet::new();
         // Without an end if they do not, which the watchdog notices.

@@ -1,10 +1,11 @@
 //! What all tests share: runtimes of several sizes with a leak check, bounded polling, a watchdog, and *actors*, which run
 //! the same body as a goroutine, on a plain OS thread, inside `block_on`, or as a spawned future.
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -252,6 +253,25 @@ pub(crate) fn race<S, A, B>(
 pub(crate) fn dither() {
     let most = [8, 64, 512][goby_runtime::random() as usize % 3];
     (0..goby_runtime::random() % most).for_each(|_| std::hint::spin_loop());
+}
+
+/// The text of a caught panic.
+#[track_caller]
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).expect("a panic with a text")
+}
+
+/// Runs the test named `test` again, in a child process whose end and output are what is tested. In that child it gives
+/// nothing.
+pub(crate) fn run_child(test: &str) -> Option<Output> {
+    const CHILD: &str = "GOBY_TEST_BODY";
+    if std::env::var(CHILD).is_ok_and(|child| child == test) {
+        return None;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("RUST_BACKTRACE", "0");
+    Some(command.env(CHILD, test).output().unwrap())
 }
 
 /// Runs the test named `test` again, alone in a child process, and checks that it passes there. Returns whether this process

@@ -1,5 +1,5 @@
 //! Group `context` of the conformance list. Not here: 115 (a parent is never null), 135 (there are no contexts of users'
-//! making); the child counts of 131 are checked in `src/context/tests.rs`, where they can be seen.
+//! making); the child counts of 131 are checked in `src/context/tests.rs`, where they can be seen. Trees are in `stress/contexts.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -537,57 +537,5 @@ fn contexts_are_canceled_and_waited_for_from_os_threads() {
         std::thread::spawn(move || cancel.cancel());
         assert!(parked.join().unwrap());
         assert_eq!(goby::blocking(|| waiter.join()).unwrap(), Some(ContextError::Canceled));
-    });
-}
-
-#[test]
-fn all_guards_of_a_tree_at_once() {
-    with_workers(|| {
-        let (root, cancel) = Context::background().with_cancel();
-        let mut contexts = vec![root];
-        let mut guards = vec![cancel];
-        for child in 1..=100 {
-            let (ctx, guard) = contexts[(child - 1) / 4].with_cancel();
-            contexts.push(ctx);
-            guards.push(guard);
-        }
-        let cancelers: Vec<_> = guards.into_iter().map(|guard| go(move || guard.cancel())).collect();
-        for canceler in cancelers {
-            canceler.join().unwrap();
-        }
-        for ctx in &contexts {
-            assert_ended(ctx, ContextError::Canceled);
-        }
-    });
-}
-
-#[test]
-fn canceling_an_inner_node_ends_exactly_its_subtree() {
-    let cause = why("inner");
-    with_workers(move || {
-        // 4-ary, level by level: the children of `n` are `4n + 1` to `4n + 4`.
-        const NODES: usize = 341;
-        let (root, guard) = Context::background().with_cancel_cause();
-        let mut contexts = vec![root];
-        let mut guards = vec![guard];
-        for child in 1..NODES {
-            let (ctx, guard) = contexts[(child - 1) / 4].with_cancel_cause();
-            contexts.push(ctx);
-            guards.push(guard);
-        }
-        let inner = goby_runtime::random() as usize % NODES;
-        guards[inner].cancel(cause.clone());
-        for (index, ctx) in contexts.iter().enumerate() {
-            let mut ancestor = index;
-            while ancestor > inner {
-                ancestor = (ancestor - 1) / 4;
-            }
-            if ancestor == inner {
-                assert_ended(ctx, ContextError::Canceled);
-                assert_cause(ctx, &cause);
-            } else {
-                assert_open(ctx);
-            }
-        }
     });
 }

@@ -4,7 +4,9 @@ pub(crate) mod chan;
 mod select;
 
 mod context;
+mod group;
 pub(crate) mod leak;
 mod rate;
+mod singleflight;
 mod sync;
 mod time;

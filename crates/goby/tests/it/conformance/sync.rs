@@ -1,6 +1,6 @@
-//! Groups `sync` and `semaphore` of the conformance list, and S29 of the stress list.
+//! Groups `sync` and `semaphore` of the conformance list. S29 of the stress list is `stress/locks.rs`.
 //!
-//! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive), 165 (no Goexit).
+//! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive).
 //! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has data outside the lock.
 
 mod barrier;

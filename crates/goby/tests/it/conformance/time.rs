@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use goby::chan::{self, Receiver, TryRecvError};
 use goby::context::ContextError;
+use goby::sync::Barrier;
 use goby::time::{self, Ticker, Timer};
-use goby::{Context, block_on, blocking, go, select, yield_now};
+use goby::{Context, block_on, blocking, go, scope, select, yield_now};
 use goby_runtime::now;
 
 use crate::alloc::live_bytes;
@@ -523,25 +524,28 @@ fn t211_many_goroutines_share_a_ticker() {
 
 #[test]
 fn t211b_many_goroutines_receive_from_and_reset_one_timer() {
+    const USERS: usize = 4;
     with_workers(|| {
-        let timer = Arc::new(Timer::new(HOUR));
-        let rounds = size(1000, 10_000);
-        let users: Vec<_> = (0..4)
-            .map(|_| {
-                let timer = timer.clone();
-                go(move || {
-                    for _ in 0..rounds {
-                        _ = timer.receiver().try_recv();
-                        timer.reset(Duration::from_nanos(1));
+        let timer = Timer::new(HOUR);
+        let all = Barrier::new(USERS);
+        scope(|s| {
+            for _ in 0..USERS {
+                s.go(|| {
+                    for _ in 0..size(200, 2000) {
+                        for _ in 0..5 {
+                            _ = timer.receiver().try_recv();
+                            timer.reset(Duration::from_nanos(1));
+                        }
+                        // The last reset counts, whoever made it.
+                        if all.wait().is_leader() {
+                            assert!(timer.receiver().recv_timeout(Duration::from_secs(30)).is_ok());
+                            assert!(!timer.stop());
+                        }
+                        all.wait();
                     }
-                })
-            })
-            .collect();
-        for user in users {
-            user.join().unwrap();
-        }
-        // The last reset counts, whoever made it.
-        assert!(timer.receiver().recv_timeout(Duration::from_secs(30)).is_ok());
+                });
+            }
+        });
     });
 }
 

@@ -1,12 +1,15 @@
-//! The programs of the stress list that need channels, select and goroutines only, named by their numbers. A plain run uses
-//! sizes for a debug build on two busy cores, `RUN_SLOW_TESTS=1` the full ones.
+//! The programs of the stress list, named by their numbers. A plain run uses sizes for a debug build on two busy cores,
+//! `RUN_SLOW_TESTS=1` the full ones.
 
 pub(crate) mod select;
 
 mod chan;
+mod contexts;
 mod leaks;
+mod locks;
 mod many;
 mod ordered;
 mod pipeline;
 mod power_series;
 mod races;
+mod timers;

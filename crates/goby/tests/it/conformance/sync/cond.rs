@@ -41,7 +41,8 @@ fn s169_signal_wakes_exactly_one() {
 #[test]
 fn signals_come_in_turn() {
     with_workers(|| {
-        let (log, cond, ctx) = (Mutex::new((0, vec![])), Cond::new(), Context::background());
+        let (log, cond) = (Mutex::new((0, vec![])), Cond::new());
+        let (ctx, _cancel) = Context::background().with_cancel();
         scope(|s| {
             for id in 0..6 {
                 let (log, cond, ctx) = (&log, &cond, &ctx);

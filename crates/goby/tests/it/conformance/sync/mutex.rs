@@ -1,8 +1,7 @@
-//! Mutexes: 141, 145, and the mutex hammers of S29.
+//! Mutexes: 141 and 145. The hammers of S29 are in `stress/locks.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use goby::chan;
@@ -44,55 +43,6 @@ fn s145_fairness() {
             stop.store(true, Ordering::Relaxed);
         });
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    });
-}
-
-#[test]
-fn s29_mutex_hammer() {
-    with_workers(|| {
-        let (mutex, taken) = (Mutex::new(0), AtomicUsize::new(0));
-        let rounds = size(1000, 10_000);
-        scope(|s| {
-            for id in 0..10 {
-                let (mutex, taken) = (&mutex, &taken);
-                s.go(move || {
-                    for round in 0..rounds {
-                        let guard = if round % 3 == 0 { mutex.try_lock() } else { Some(mutex.lock()) };
-                        let Some(mut guard) = guard else { continue };
-                        let before = *guard;
-                        if (round + id) % 5 == 0 {
-                            yield_now(); // Held while others run on this worker.
-                        }
-                        *guard = before + 1;
-                        taken.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert_eq!(mutex.into_inner(), taken.into_inner());
-    });
-}
-
-#[test]
-fn s29_mutex_between_threads_and_goroutines() {
-    with_workers(|| {
-        let mutex = Arc::new(Mutex::new(0));
-        let rounds = size(300, 3000);
-        let add = |mutex: Arc<Mutex<usize>>| {
-            move || {
-                for _ in 0..rounds {
-                    let mut guard = mutex.lock();
-                    let before = *guard;
-                    yield_now();
-                    *guard = before + 1;
-                }
-            }
-        };
-        let threads: Vec<_> = (0..2).map(|_| thread::spawn(add(mutex.clone()))).collect();
-        let goroutines: Vec<_> = (0..4).map(|_| go(add(mutex.clone()))).collect();
-        goroutines.into_iter().for_each(|goroutine| goroutine.join().unwrap());
-        blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()));
-        assert_eq!(*mutex.lock(), 6 * rounds);
     });
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use goby::chan;
 use goby::context::ContextError;
 use goby::sync::{Once, OnceCell, once_func, once_value};
-use goby::{Context, go, scope, yield_now};
+use goby::{Context, Goexit, go, goexit, scope, yield_now};
 
 use super::{canceled, panic_text};
 use crate::support::with_workers;
@@ -56,6 +56,44 @@ fn s163_once_func_and_value() {
         let elsewhere = values.clone();
         assert_eq!(go(elsewhere).join().unwrap(), (1, 2));
         assert_eq!(calls.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// Whoever calls or waits panics; nobody runs it again, and nobody hangs.
+#[test]
+fn s165_goexit_is_not_run_again() {
+    const ABANDONED: &str = "sync: the function of this Once ended its goroutine by goexit";
+    with_workers(|| {
+        let calls = Arc::new(AtomicU32::new(0));
+        let (begun, begins) = chan::bounded::<()>(0);
+        let exits = {
+            let calls = calls.clone();
+            move || -> u32 {
+                calls.fetch_add(1, Ordering::Relaxed);
+                begun.send(()).unwrap();
+                (0..10).for_each(|_| yield_now());
+                goexit()
+            }
+        };
+        let value = once_value(exits.clone());
+        let func = once_func(move || _ = exits());
+        let func = move || {
+            func();
+            0
+        };
+        type Function = Box<dyn Fn() -> u32 + Send>;
+        let make_value = || -> Function { Box::new(value.clone()) };
+        let make_func = || -> Function { Box::new(func.clone()) };
+        for (n, function) in [(1, &make_value as &dyn Fn() -> Function), (2, &make_func)] {
+            let (first, second) = (function(), function());
+            let first = go(first);
+            begins.recv().unwrap();
+            let waiting = go(move || panic_text(|| _ = second()));
+            assert!(first.join().unwrap_err().is::<Goexit>());
+            assert_eq!(waiting.join().unwrap(), ABANDONED);
+            assert_eq!(panic_text(|| _ = function()()), ABANDONED);
+            assert_eq!(calls.load(Ordering::Relaxed), n);
+        }
     });
 }
 

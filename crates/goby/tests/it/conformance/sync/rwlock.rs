@@ -1,8 +1,7 @@
-//! Readers-writer locks: 149 to 153, 175, and those hammers of S29.
+//! Readers-writer locks: 149 to 153, 175. The hammers of S29 are in `stress/locks.rs`.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
-use goby::chan;
 use goby::context::ContextError;
 use goby::sync::{Mutex, RwLock};
 use goby::{Context, scope, yield_now};
@@ -30,40 +29,42 @@ fn s149_rwlock_try_locks() {
 fn s151_rwlock_hammer() {
     const PAIRS: [(usize, usize); 10] =
         [(1, 1), (1, 3), (1, 10), (4, 1), (4, 3), (4, 10), (10, 1), (10, 3), (10, 10), (10, 5)];
-    let rounds = size(100, 1000);
     for (workers, n_readers) in PAIRS {
-        on_workers(workers, 0, || {
-            let (lock, activity) = (RwLock::new(()), AtomicI32::new(0));
-            scope(|s| {
-                for _ in 0..2 {
-                    s.go(|| {
-                        for round in 0..rounds {
-                            let _guard = lock.write();
-                            assert_eq!(activity.fetch_add(10_000, Ordering::Relaxed), 0, "a writer is alone");
-                            if round % 3 == 0 {
-                                yield_now();
-                            }
-                            assert_eq!(activity.fetch_sub(10_000, Ordering::Relaxed), 10_000, "a writer is alone");
-                        }
-                    });
-                }
-                for _ in 0..n_readers {
-                    s.go(|| {
-                        for round in 0..rounds {
-                            let _guard = lock.read();
-                            let n = activity.fetch_add(1, Ordering::Relaxed) + 1;
-                            assert!((1..10_000).contains(&n), "readers meet readers: {n}");
-                            if round % 3 == 0 {
-                                yield_now();
-                            }
-                            activity.fetch_sub(1, Ordering::Relaxed);
-                        }
-                    });
+        on_workers(workers, 0, || hammer(n_readers, size(100, 1000)));
+    }
+}
+
+/// Two writers against readers: a writer is alone, readers meet readers only.
+fn hammer(n_readers: usize, rounds: usize) {
+    let (lock, activity) = (RwLock::new(()), AtomicI32::new(0));
+    scope(|s| {
+        for _ in 0..2 {
+            s.go(|| {
+                for round in 0..rounds {
+                    let _guard = lock.write();
+                    assert_eq!(activity.fetch_add(10_000, Ordering::Relaxed), 0, "a writer is alone");
+                    if round % 3 == 0 {
+                        yield_now();
+                    }
+                    assert_eq!(activity.fetch_sub(10_000, Ordering::Relaxed), 10_000, "a writer is alone");
                 }
             });
-            assert_eq!(activity.into_inner(), 0);
-        });
-    }
+        }
+        for _ in 0..n_readers {
+            s.go(|| {
+                for round in 0..rounds {
+                    let _guard = lock.read();
+                    let n = activity.fetch_add(1, Ordering::Relaxed) + 1;
+                    assert!((1..10_000).contains(&n), "readers meet readers: {n}");
+                    if round % 3 == 0 {
+                        yield_now();
+                    }
+                    activity.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(activity.into_inner(), 0);
 }
 
 #[test]
@@ -86,32 +87,31 @@ fn s153_waiting_writer_blocks_new_readers() {
 /// Readers that wait when a writer leaves go in before the next writer, as in Go.
 #[test]
 fn s153_waiting_readers_come_before_the_next_writer() {
-    with_workers(|| {
-        let lock = RwLock::new(0);
-        let here = AtomicUsize::new(0);
-        let come = || here.fetch_add(1, Ordering::SeqCst);
+    // What three readers see that came behind two waiting writers.
+    let seen = || {
+        let (lock, here) = (RwLock::new(0), AtomicUsize::new(0));
         scope(|s| {
             let first = lock.read();
             for _ in 0..2 {
                 s.go(|| *lock.write() += 1);
             }
             wait_until("a writer to wait", || lock.try_read().is_none());
-            let readers: Vec<_> = (0..3)
-                .map(|_| {
-                    s.go(|| {
-                        come();
-                        *lock.read()
-                    })
+            let readers = [0; 3].map(|_| {
+                s.go(|| {
+                    here.fetch_add(1, Ordering::SeqCst);
+                    *lock.read()
                 })
-                .collect();
+            });
             wait_until("the readers to come", || here.load(Ordering::SeqCst) == 3);
+            (0..10).for_each(|_| yield_now());
             drop(first);
-            for reader in readers {
-                // 2 only if it, or the second writer, was late: neither can be seen to wait.
-                assert_ne!(reader.join().unwrap(), 0);
-            }
-        });
-        assert_eq!(lock.into_inner(), 2);
+            readers.map(|reader| reader.join().unwrap())
+        })
+    };
+    with_workers(|| {
+        // A reader, or the second writer, may be late, which cannot be seen. But not every time.
+        let mut tries = (0..1000).map(|_| seen());
+        assert!(tries.any(|seen| seen == [1; 3]), "the second writer always comes before the readers");
     });
 }
 
@@ -133,33 +133,6 @@ fn a_writer_that_gives_up_lets_readers_in() {
             drop(first);
         });
         assert!(lock.try_write().is_some());
-    });
-}
-
-/// Go's TestRLocker, with guards that travel: two readers and one writer take turns.
-#[test]
-fn s29_read_locks_and_write_locks_take_turns() {
-    with_workers(|| {
-        let lock = RwLock::new(());
-        let (read, reads) = chan::bounded(1);
-        let (written, writes) = chan::bounded(1);
-        scope(|s| {
-            s.go(|| {
-                for _ in 0..10 {
-                    read.send((lock.read(), lock.read())).unwrap();
-                    written.send(lock.write()).unwrap();
-                }
-            });
-            for _ in 0..10 {
-                let (first, second) = reads.recv().unwrap();
-                drop(first);
-                assert!(writes.try_recv().is_err(), "a reader is in still");
-                drop(second);
-                let writer = writes.recv().unwrap();
-                assert!(reads.try_recv().is_err(), "the writer is in");
-                drop(writer);
-            }
-        });
     });
 }
 

@@ -3,7 +3,7 @@
  * std's Arc ends with `fetch_sub(1, Release)` and, in whoever was last, `fence(Acquire)`. TSan does not follow fences, so
  * each last drop of an Arc would be reported as a race of the destructor with the other owners' last uses. Suppressing
  * those reports would hide real races in destructors; instead the linker sends the calls through here (--wrap, see
- * ci/tsan.sh): the address of the last atomic access is kept, and the fence acquires it. The load and the
+ * hooks.rs): the address of the last atomic access is kept, and the fence acquires it. The load and the
  * compare-exchange are those of `Arc::{get_mut, make_mut, try_unwrap}`, which end with the same fence.
  *
  * A fence that has nothing to do with the access before it orders a little more than it should: it may hide a race,

@@ -1,0 +1,43 @@
+//! Awaiting a future until a context is done.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use super::{Context, ContextError};
+
+/// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is dropped.
+///
+/// ```
+/// use goby::{Context, block_on_ctx, chan, context::ContextError};
+/// use std::time::Duration;
+/// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+/// assert_eq!(block_on_ctx(&ctx, async { 6 * 7 }), Ok(42));
+/// let (_tx, rx) = chan::bounded::<u8>(0);
+/// assert_eq!(block_on_ctx(&ctx, rx.recv_async()), Err(ContextError::DeadlineExceeded));
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread.
+///
+/// # Errors
+///
+/// How `ctx` ended, if it was done before the future; at once if it is done already.
+///
+/// # Cancellation
+///
+/// As good as the future's own: it is dropped where it was pending. A `&mut` of a future keeps it.
+pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
+    if let Some(error) = ctx.err() {
+        return Err(error);
+    }
+    let (mut future, mut done) = (pin!(future), pin!(ctx.done().recv_async()));
+    crate::block_on(poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let ended = |_| Err(ctx.err().expect("a context whose done channel is closed has an error"));
+        done.as_mut().poll(cx).map(ended)
+    }))
+}

@@ -1,0 +1,358 @@
+//! Duplicate calls joined: while a call for a key runs, others for that key wait for it and share what it gives.
+//!
+//! Go's `golang.org/x/sync/singleflight`. It keeps nothing: when the call has ended, the next one for its key runs again.
+//!
+//! | Go | goby |
+//! |---|---|
+//! | `Do` | [`Group::run`], in the first caller's goroutine, so that the function may borrow |
+//! | `Do`, with a `select` around `DoChan` | [`Group::run_ctx`]: a caller that stops waiting does not stop the call |
+//! | `DoChan` | [`Group::run_chan`] |
+//! | `Forget` | [`Group::forget`] |
+//!
+//! # Inside
+//!
+//! A call is in the map from its first caller on until its function has ended or it is forgotten, under the map's lock.
+//! Joining counts, under that lock; so when the call leaves the map it is settled who shares it. Then, without the lock,
+//! the outcome is set, put into the channels, and `ended` is closed, which unparks those who wait.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::Hash;
+use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, OnceLock};
+
+use crate::chan::{self, Keeper, Receiver, Sender};
+use crate::context::{Context, ContextError};
+use crate::select;
+use crate::sync::{FirstPanic, Mutex};
+
+/// Calls by key, of which one at a time runs for each key. Go: `singleflight.Group`.
+///
+/// It is a handle: clones are the same group. Every caller gets a clone of the value; where calls may fail, `V` is a
+/// `Result` whose error can be cloned, `Result<_, Arc<io::Error>>` for example.
+///
+/// A panic of the function reaches every caller that waits for it; when none does, it is printed.
+///
+/// ```
+/// use goby::{singleflight::Group, sync::Barrier};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// # fn look_up(name: &str) -> usize { goby::time::sleep(std::time::Duration::from_millis(20)); name.len() }
+/// let (lookups, calls) = (Group::new(), AtomicU32::new(0));
+/// goby::scope(|s| {
+///     for _ in 0..10 {
+///         s.go(|| {
+///             let outcome = lookups.run("example.org", || {
+///                 calls.fetch_add(1, Ordering::Relaxed);
+///                 look_up("example.org")
+///             });
+///             assert_eq!(outcome.value, 11);
+///         });
+///     }
+/// });
+/// assert!(calls.load(Ordering::Relaxed) < 10);
+/// ```
+pub struct Group<K, V> {
+    calls: Arc<Mutex<HashMap<K, Arc<Call<V>>>>>,
+}
+
+/// What a call has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<V> {
+    /// The function's value, or a clone of it.
+    pub value: V,
+    /// Whether others got it too.
+    pub shared: bool,
+}
+
+/// What all callers of one call hold.
+struct Call<V> {
+    /// Changes under the map's lock only, and no more once the call has left the map.
+    joined: parking_lot::Mutex<Joiners<V>>,
+    /// Set before `ended` is closed, unless the function panicked.
+    outcome: OnceLock<Outcome<V>>,
+    panic: FirstPanic,
+    ended: Receiver<Infallible>,
+}
+
+/// Who has joined a call.
+struct Joiners<V> {
+    /// How many, with the first caller.
+    callers: usize,
+    /// Of the callers that do not wait.
+    channels: Vec<Sender<Outcome<V>>>,
+}
+
+/// A caller's part in its call.
+enum Joined<K, V> {
+    /// To run the function.
+    First(First<K, V>),
+    /// To wait for another caller's.
+    Other(Arc<Call<V>>),
+}
+
+/// The duty to run the function of a call. Dropped, it ends the call.
+struct First<K, V> {
+    group: Group<K, V>,
+    key: K,
+    call: Arc<Call<V>>,
+    _ended: Sender<Infallible>,
+}
+
+impl<K, V> Group<K, V>
+where
+    K: Eq + Hash + Clone,
+    V: Clone + Send + Sync,
+{
+    /// Makes a group without calls.
+    pub fn new() -> Group<K, V> {
+        Group::default()
+    }
+
+    /// Calls `f`, here, and gives its value; or waits for a call for `key` that runs already. Go: `Do`.
+    ///
+    /// ```
+    /// let group = goby::singleflight::Group::new();
+    /// let name = String::from("key");
+    /// let outcome = group.run("key", || name.len());
+    /// assert_eq!((outcome.value, outcome.shared), (3, false));
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread, while another caller's function runs. If `f` runs the same key it deadlocks.
+    ///
+    /// # Panics
+    ///
+    /// If the function does, its own or the one waited for: one caller goes on with that panic, the others repeat its
+    /// message.
+    pub fn run(&self, key: K, f: impl FnOnce() -> V) -> Outcome<V> {
+        let call = match self.join(key, |_| ()).0 {
+            Joined::Other(call) => call,
+            Joined::First(first) => first.run(f),
+        };
+        call.wait()
+    }
+
+    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and waits for the value until
+    /// `ctx` is done.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, singleflight::Group};
+    /// use std::time::Duration;
+    ///
+    /// let (group, (tx, answer)) = (Group::new(), goby::chan::bounded(0));
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let impatient = group.run_ctx(&ctx, "key", move || answer.recv());
+    /// assert_eq!(impatient, Err(ContextError::DeadlineExceeded));
+    ///
+    /// let patient = group.run_chan("key", || unreachable!("the first call still runs"));
+    /// tx.send("done").unwrap();
+    /// assert_eq!(patient.recv().unwrap().value, Ok("done"));
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Cancellation
+    ///
+    /// The caller stops waiting. The call goes on, for those who have joined it or will; give `f` a context to stop it.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done already, when nothing is called, or before the call has ended.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Group::run).
+    #[track_caller]
+    pub fn run_ctx<F>(&self, ctx: &Context, key: K, f: F) -> Result<Outcome<V>, ContextError>
+    where
+        F: FnOnce() -> V + Send + 'static,
+        K: Send + 'static,
+        V: 'static,
+    {
+        if let Some(error) = ctx.err() {
+            return Err(error);
+        }
+        let call = match self.join(key, |_| ()).0 {
+            Joined::Other(call) => call,
+            Joined::First(first) => {
+                let call = first.call.clone();
+                goby_runtime::go(move || _ = first.run(f));
+                call
+            }
+        };
+        select! {
+            recv(call.ended) -> _ => {},
+            recv(ctx.done()) -> _ => {
+                if let Some(error) = ctx.err().filter(|_| !call.ended.is_closed()) {
+                    return Err(error);
+                }
+            },
+        }
+        Ok(call.wait())
+    }
+
+    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and gives a channel that the
+    /// outcome will come through. Go: `DoChan`.
+    ///
+    /// After the outcome the channel is closed. Dropping the receiver does not stop the call.
+    ///
+    /// ```
+    /// use goby::select;
+    /// use std::time::Duration;
+    ///
+    /// let group = goby::singleflight::Group::new();
+    /// let outcome = group.run_chan("key", || 6 * 7);
+    /// select! {
+    ///     recv(outcome) -> outcome => assert_eq!(outcome.unwrap().value, 42),
+    ///     default(Duration::from_secs(60)) => panic!("too slow"),
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Not by itself. If the function panics, the receive that would find the channel closed goes on with the panic.
+    #[track_caller]
+    pub fn run_chan<F>(&self, key: K, f: F) -> Receiver<Outcome<V>>
+    where
+        F: FnOnce() -> V + Send + 'static,
+        K: Send + 'static,
+        V: 'static,
+    {
+        let (joined, receiver) = self.join(key, |call| {
+            let (tx, rx) = chan::bounded_kept(1, call.clone());
+            call.joined.lock().channels.push(tx);
+            rx
+        });
+        if let Joined::First(first) = joined {
+            goby_runtime::go(move || _ = first.run(f));
+        }
+        receiver
+    }
+
+    /// Lets the next call for `key` run its own function, even if one runs now. Go: `Forget`.
+    ///
+    /// ```
+    /// let (group, (tx, rx)) = (goby::singleflight::Group::new(), goby::chan::bounded(0));
+    /// let first = group.run_chan("key", move || rx.recv().unwrap());
+    /// group.forget(&"key");
+    /// assert_eq!(group.run("key", || 2).value, 2);
+    /// tx.send(1).unwrap();
+    /// assert_eq!(first.recv().unwrap().value, 1);
+    /// ```
+    pub fn forget(&self, key: &K) {
+        let forgotten = self.calls.lock().remove(key);
+        drop(forgotten);
+    }
+
+    /// Joins the call for `key`, or makes it. `enter` runs under the lock.
+    fn join<R>(&self, key: K, enter: impl FnOnce(&Arc<Call<V>>) -> R) -> (Joined<K, V>, R) {
+        let mut calls = self.calls.lock();
+        if let Some(call) = calls.get(&key) {
+            call.joined.lock().callers += 1;
+            let entered = enter(call);
+            return (Joined::Other(call.clone()), entered);
+        }
+        let (sender, ended) = chan::bounded(0);
+        let joined = parking_lot::Mutex::new(Joiners { callers: 1, channels: Vec::new() });
+        let call = Arc::new(Call { joined, outcome: OnceLock::new(), panic: FirstPanic::default(), ended });
+        calls.insert(key.clone(), call.clone());
+        let entered = enter(&call);
+        (Joined::First(First { group: self.clone(), key, call, _ended: sender }), entered)
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> First<K, V> {
+    /// Runs the function and tells everybody what it has given.
+    fn run(self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
+        // Unwind safe: the panic goes on in those who wait.
+        let result = panic::catch_unwind(AssertUnwindSafe(f));
+        let Joiners { callers, channels } = self.leave();
+        let call = self.call.clone();
+        match result {
+            Err(payload) => call.panic.keep(payload),
+            Ok(value) => {
+                let outcome = call.outcome.get_or_init(|| Outcome { value, shared: callers > 1 });
+                for channel in &channels {
+                    // There is room; its receiver may have gone.
+                    let _ = channel.try_send(outcome.clone());
+                }
+            }
+        }
+        call
+    }
+
+    /// Takes the call out of the map, unless it was forgotten; from then on nobody joins it.
+    fn leave(&self) -> Joiners<V> {
+        let mut calls = self.group.calls.lock();
+        let is_there = calls.get(&self.key).is_some_and(|call| Arc::ptr_eq(call, &self.call));
+        let removed = is_there.then(|| calls.remove_entry(&self.key));
+        let mut joined = self.call.joined.lock();
+        let joiners = Joiners { callers: joined.callers, channels: std::mem::take(&mut joined.channels) };
+        drop(joined);
+        drop(calls);
+        // The key is the user's to drop: after the locks.
+        drop(removed);
+        joiners
+    }
+}
+
+impl<V: Clone> Call<V> {
+    /// Waits for the end and gives the outcome, or goes on with the panic.
+    fn wait(&self) -> Outcome<V> {
+        let _ = self.ended.recv();
+        match self.outcome.get() {
+            Some(outcome) => outcome.clone(),
+            None => {
+                self.panic.raise();
+                // In a goroutine that panics already, which has to be told all the same.
+                panic!("singleflight: the call panicked")
+            }
+        }
+    }
+}
+
+impl<V: Send + Sync> Keeper for Call<V> {
+    fn receivers_gone(&self) {}
+
+    fn drained(&self) {
+        self.panic.raise();
+    }
+}
+
+impl<V> Drop for Call<V> {
+    fn drop(&mut self) {
+        // Nobody has seen it, and nobody will.
+        if let Some(payload) = self.panic.take() {
+            goby_runtime::go(|| panic::resume_unwind(payload));
+        }
+    }
+}
+
+impl<K, V> Clone for Group<K, V> {
+    fn clone(&self) -> Group<K, V> {
+        Group { calls: self.calls.clone() }
+    }
+}
+
+impl<K, V> Default for Group<K, V> {
+    fn default() -> Group<K, V> {
+        Group { calls: Arc::new(Mutex::new(HashMap::new())) }
+    }
+}
+
+// The function runs outside the lock; its panics are what the group passes on.
+impl<K, V> UnwindSafe for Group<K, V> {}
+impl<K, V> RefUnwindSafe for Group<K, V> {}
+
+impl<K, V> fmt::Debug for Group<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls = self.calls.lock();
+        let callers: usize = calls.values().map(|call| call.joined.lock().callers).sum();
+        f.debug_struct("Group").field("calls", &calls.len()).field("callers", &callers).finish()
+    }
+}
