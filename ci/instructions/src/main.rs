@@ -16,7 +16,10 @@ use goby::sync::{Mutex, WaitGroup};
 use goby::time::Timer;
 use goby::{Runtime, go, select, yield_now};
 
-const PATHS: &[(&str, fn(usize))] = &[
+/// Does something so many times.
+type HotPath = fn(usize);
+
+const PATHS: &[(&str, HotPath)] = &[
     ("spawn_join", spawn_join),
     ("spawn_1000", spawn_1000),
     ("spawn_async", spawn_async),
