@@ -141,6 +141,11 @@ impl<T: ?Sized> BiasedLock<T> {
 
     #[inline(always)]
     fn enter_by_bias(&self, me: usize) -> bool {
+        // Relaxed: only this thread writes it, so it is exact. Without the look, the owner would be let in a second time,
+        // to a second `&mut`; who is inside an ordinary short lock waits for itself.
+        if self.inside.load(Ordering::Relaxed) {
+            entered_twice();
+        }
         // Enter, light fence, Check. Relaxed: ordered against a revoker by its heavy fence.
         self.inside.store(true, Ordering::Relaxed);
         light_fence();
@@ -235,6 +240,14 @@ impl<T: ?Sized> BiasedLock<T> {
             self.needed.set((self.needed.get() * 2).min(LONGEST_STREAK));
         }
     }
+}
+
+/// The thread that is inside enters again, or has parked inside and somebody else on it enters.
+#[cold]
+#[inline(never)]
+fn entered_twice() -> ! {
+    eprintln!("goby: a short lock is taken by the thread that holds it: user code, or a park, under a lock");
+    std::process::abort();
 }
 
 impl<T: ?Sized> fmt::Debug for BiasedLock<T> {
