@@ -94,7 +94,11 @@ impl<T> Drop for Packet<'_, T> {
         if let Err(payload) = unjoined
             && !is_goexit(&*payload)
         {
-            self.scope.panicked.lock().get_or_insert(payload);
+            let mut panicked = self.scope.panicked.lock();
+            let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
+            drop(panicked);
+            // The user's, and it may park: outside the lock.
+            drop(unwanted);
         }
     }
 }
