@@ -37,7 +37,7 @@ use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
-use crate::attributes::{Attributes, Inherited};
+use crate::attributes::{Attributes, DESTRUCTOR_ROUNDS, Inherited};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
 use crate::park::{EXITING, Wait, WaitReason};
@@ -326,10 +326,17 @@ fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
 #[cold]
 fn clear_attributes(g: &Goroutine) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
-        report_panic(g, &*payload);
-        mem::forget(payload);
+    for _ in 0..DESTRUCTOR_ROUNDS {
+        match panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
+            Ok(()) => break,
+            // It has left the rest, and what it had made.
+            Err(payload) => {
+                report_panic(g, &*payload);
+                mem::forget(payload);
+            }
+        }
     }
+    g.attributes.leak();
 }
 
 /// Gives an unstarted goroutine the result "never ran" and ends it.
