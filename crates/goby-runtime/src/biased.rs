@@ -246,7 +246,9 @@ impl<T: ?Sized> BiasedLock<T> {
 #[cold]
 #[inline(never)]
 fn entered_twice() -> ! {
-    eprintln!("goby: a short lock is taken by the thread that holds it: user code, or a park, under a lock");
+    crate::goroutine::report(format_args!(
+        "a short lock is taken by the thread that holds it: user code, or a park, under a lock"
+    ));
     std::process::abort();
 }
 
@@ -332,7 +334,7 @@ mod fences {
     pub(super) fn heavy_fence() {
         if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
             // It has worked before, so this is no state to go on from.
-            eprintln!("goby: membarrier failed: {}", std::io::Error::last_os_error());
+            crate::goroutine::report(format_args!("membarrier failed: {}", std::io::Error::last_os_error()));
             std::process::abort();
         }
     }

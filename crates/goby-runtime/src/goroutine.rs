@@ -28,6 +28,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::io::{self, Write};
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
@@ -419,10 +420,15 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
 /// Tells of a panic that nobody will see.
 fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     let message = payload_text(payload);
-    eprintln!("goby: goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at);
+    report(format_args!("goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at));
     if g.runtime.panic_policy == PanicPolicy::Abort {
         std::process::abort();
     }
+}
+
+/// Prints a line. `eprintln` would panic where it cannot, here in the middle of the runtime.
+pub(crate) fn report(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "goby: {line}");
 }
 
 /// The message of a panic, where it has one.

@@ -148,7 +148,7 @@ impl<F: FnOnce() -> T, T> Body<'_, F, T> {
         tsan::release(&raw const packet.0.scope);
         // A result that nobody will join is dropped here, while the scope still waits for us.
         if panic::catch_unwind(AssertUnwindSafe(|| drop(packet))).is_err() {
-            eprintln!("goby: the result of a goroutine in a scope panicked when dropped");
+            crate::goroutine::report(format_args!("the result of a goroutine in a scope panicked when dropped"));
             std::process::abort();
         }
         drop(running);
