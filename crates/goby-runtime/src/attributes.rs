@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::worker::{self, Worker};
 
 /// Rounds of destructors at a goroutine's end that make new locals, before those are leaked. POSIX's number for threads.
-const DESTRUCTOR_ROUNDS: usize = 4;
+pub(crate) const DESTRUCTOR_ROUNDS: usize = 4;
 
 /// Names a local: the address of its static, and its type, so that no two can be taken for each other.
 type Key = (usize, TypeId);
@@ -116,7 +116,11 @@ impl Attributes {
             drop(own);
         }
         drop(self.set_inherited(None));
-        std::mem::forget(self.take_own());
+    }
+
+    /// Leaks what destructors have made anew: whoever frees the record may be another thread, or the scheduler.
+    pub(crate) fn leak(&self) {
+        std::mem::forget((self.take_own(), self.set_inherited(None)));
     }
 }
 

@@ -141,6 +141,11 @@ impl<T: ?Sized> BiasedLock<T> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn enter_by_bias(&self, me: usize) -> bool {
+        // Relaxed: only this thread writes it, so it is exact. Without the look, the owner would be let in a second time,
+        // to a second `&mut`; who is inside an ordinary short lock waits for itself.
+        if self.inside.load(Ordering::Relaxed) {
+            entered_twice();
+        }
         // Enter, light fence, Check. Relaxed: ordered against a revoker by its heavy fence.
         self.inside.store(true, Ordering::Relaxed);
         light_fence();
@@ -237,6 +242,16 @@ impl<T: ?Sized> BiasedLock<T> {
     }
 }
 
+/// The thread that is inside enters again, or has parked inside and somebody else on it enters.
+#[cold]
+#[inline(never)]
+fn entered_twice() -> ! {
+    crate::goroutine::report(format_args!(
+        "a short lock is taken by the thread that holds it: user code, or a park, under a lock"
+    ));
+    std::process::abort();
+}
+
 impl<T: ?Sized> fmt::Debug for BiasedLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BiasedLock").finish_non_exhaustive()
@@ -319,7 +334,7 @@ mod fences {
     pub(super) fn heavy_fence() {
         if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
             // It has worked before, so this is no state to go on from.
-            eprintln!("goby: membarrier failed: {}", std::io::Error::last_os_error());
+            crate::goroutine::report(format_args!("membarrier failed: {}", std::io::Error::last_os_error()));
             std::process::abort();
         }
     }

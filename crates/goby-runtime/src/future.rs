@@ -12,7 +12,7 @@ use std::{ptr, thread};
 
 use async_task::Runnable;
 
-use crate::goroutine::payload_text;
+use crate::goroutine::{payload_text, report};
 use crate::park::{Wait, WaitReason};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
@@ -158,7 +158,7 @@ pub(crate) fn run(runnable: Runnable) {
     // What a poll panics with is kept for the task's owner. This is for the destructors of a future, and of an output
     // that nobody takes.
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| runnable.run())) {
-        eprintln!("goby: a spawned future panicked when it was dropped: {}", payload_text(&*payload));
+        report(format_args!("a spawned future panicked when it was dropped: {}", payload_text(&*payload)));
         std::mem::forget(payload);
     }
 }

@@ -28,6 +28,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::io::{self, Write};
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
@@ -37,7 +38,7 @@ use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
-use crate::attributes::{Attributes, Inherited};
+use crate::attributes::{Attributes, DESTRUCTOR_ROUNDS, Inherited};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
 use crate::park::{EXITING, Wait, WaitReason};
@@ -326,10 +327,17 @@ fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
 #[cold]
 fn clear_attributes(g: &Goroutine) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
-        report_panic(g, &*payload);
-        mem::forget(payload);
+    for _ in 0..DESTRUCTOR_ROUNDS {
+        match panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
+            Ok(()) => break,
+            // It has left the rest, and what it had made.
+            Err(payload) => {
+                report_panic(g, &*payload);
+                mem::forget(payload);
+            }
+        }
     }
+    g.attributes.leak();
 }
 
 /// Gives an unstarted goroutine the result "never ran" and ends it.
@@ -412,10 +420,15 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
 /// Tells of a panic that nobody will see.
 fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     let message = payload_text(payload);
-    eprintln!("goby: goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at);
+    report(format_args!("goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at));
     if g.runtime.panic_policy == PanicPolicy::Abort {
         std::process::abort();
     }
+}
+
+/// Prints a line. `eprintln` would panic where it cannot, here in the middle of the runtime.
+pub(crate) fn report(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "goby: {line}");
 }
 
 /// The message of a panic, where it has one.

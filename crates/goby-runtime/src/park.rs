@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::goroutine::{Goroutine, payload_text};
+use crate::goroutine::{Goroutine, payload_text, report};
 use crate::lock::Lock;
 use crate::primitive::{AtomicUsize, Ordering};
 use crate::timer::SleepTimer;
@@ -366,7 +366,7 @@ impl Who {
 #[cold]
 fn unparked_without_claim() -> usize {
     // Waiters lie on this stack: a panic here would leave them queued.
-    eprintln!("goby: unparked without a claim; this is a bug in goby, or in a primitive built on it");
+    report(format_args!("unparked without a claim; this is a bug in goby, or in a primitive built on it"));
     std::process::abort()
 }
 
@@ -425,7 +425,7 @@ impl fmt::Debug for Unparker {
 /// Wakes a future. A waker is the executor's code: if it panics, those who are woken after it must be woken all the same.
 fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        eprintln!("goby: a waker panicked: {}", payload_text(&*payload));
+        report(format_args!("a waker panicked: {}", payload_text(&*payload)));
         std::mem::forget(payload);
     }
 }

@@ -93,8 +93,11 @@ impl Poller {
             place.readiness = Some(readiness);
             Key(u64::from(place.generation) << 32 | u64::from(index))
         };
-        let interest =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let interest = epoll::EventFlags::IN
+            | epoll::EventFlags::PRI
+            | epoll::EventFlags::OUT
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::ET;
         match epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(key.0), interest) {
             Ok(()) => {
                 self.n_sources.fetch_add(1, Ordering::Relaxed);
@@ -165,9 +168,11 @@ impl Poller {
             // An error or a hang-up shows in the next system call, of either direction.
             let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
             let ended = broken || flags.intersects(epoll::EventFlags::RDHUP);
-            let read = ended || flags.intersects(epoll::EventFlags::IN);
+            // A read stops at urgent data, short of what there is.
+            let urgent = flags.intersects(epoll::EventFlags::PRI);
+            let read = ended || urgent || flags.intersects(epoll::EventFlags::IN);
             let write = broken || flags.intersects(epoll::EventFlags::OUT);
-            readiness.ready(read, write, ended);
+            readiness.ready(read, write, ended || urgent);
         }
         Ok(())
     }

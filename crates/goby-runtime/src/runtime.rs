@@ -335,7 +335,7 @@ fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<thre
         let _own = deadlock::OwnThread::enter();
         overflow::use_signal_stack();
         if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
-            eprintln!("goby: a panic inside the runtime; this is a bug in goby");
+            crate::goroutine::report(format_args!("a panic inside the runtime; this is a bug in goby"));
             std::process::abort();
         }
     })

@@ -94,7 +94,11 @@ impl<T> Drop for Packet<'_, T> {
         if let Err(payload) = unjoined
             && !is_goexit(&*payload)
         {
-            self.scope.panicked.lock().get_or_insert(payload);
+            let mut panicked = self.scope.panicked.lock();
+            let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
+            drop(panicked);
+            // The user's, and it may park: outside the lock.
+            drop(unwanted);
         }
     }
 }
@@ -144,7 +148,7 @@ impl<F: FnOnce() -> T, T> Body<'_, F, T> {
         tsan::release(&raw const packet.0.scope);
         // A result that nobody will join is dropped here, while the scope still waits for us.
         if panic::catch_unwind(AssertUnwindSafe(|| drop(packet))).is_err() {
-            eprintln!("goby: the result of a goroutine in a scope panicked when dropped");
+            crate::goroutine::report(format_args!("the result of a goroutine in a scope panicked when dropped"));
             std::process::abort();
         }
         drop(running);

@@ -32,7 +32,7 @@ pub enum Direction {
 pub(crate) struct Readiness {
     read: Gate<Half>,
     write: Gate<Half>,
-    /// Edges of the read half so far; `FOR_EVER` once it has been shut down or broken. Written by the poller's thread only.
+    /// Edges of the read half so far; `FOR_EVER` once it has been shut down or broken, or had urgent data. Written by the poller's thread only.
     read_edges: AtomicU64,
     /// An edge of the write half is remembered, and nobody waits: another one says nothing new. The poller reports "may be
     /// written" beside every "may be read", so this saves it the lock and the cache line. Set and cleared under the lock; it
@@ -40,7 +40,7 @@ pub(crate) struct Readiness {
     write_told: AtomicBool,
 }
 
-/// `read_edges`: operations no longer block, so there is no edge to wait for.
+/// `read_edges`: what a read took says nothing of what is left: the stream has ended, or has had urgent data.
 const FOR_EVER: u64 = u64::MAX;
 
 #[derive(Default)]
@@ -58,13 +58,13 @@ const EDGE: usize = 0;
 const INTERRUPTED: usize = 1;
 
 impl Readiness {
-    /// Tells the waiters of the directions that became ready; `ended`: reading is so for good.
-    pub(crate) fn ready(&self, read: bool, write: bool, ended: bool) {
+    /// Tells the waiters of the directions that became ready; `uncounted`: edges of reading say nothing from now on.
+    pub(crate) fn ready(&self, read: bool, write: bool, uncounted: bool) {
         if read {
             let edges = self.read_edges.load(Ordering::Relaxed);
             // Release pairs with the Acquire of `read_edges` below. Before the waiters are told, and their lock is taken:
             // who has been told, or finds the edge there, knows that the count is a new one.
-            self.read_edges.store(if ended || edges == FOR_EVER { FOR_EVER } else { edges + 1 }, Ordering::Release);
+            self.read_edges.store(if uncounted || edges == FOR_EVER { FOR_EVER } else { edges + 1 }, Ordering::Release);
             self.edge(Direction::Read);
         }
         if write && !self.write_told.load(Ordering::SeqCst) {
@@ -210,7 +210,8 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Counts the edges of the read half; `None` once it has been shut down, by either side, or is broken.
+    /// Counts the edges of the read half; `None` once it has been shut down, by either side, is broken, or has had urgent
+    /// data, at which a read stops though there is more.
     ///
     /// A read that took less than there was room for has emptied the socket: if the count is still what it was before
     /// that read, another one would block, and what arrives from then on gives an edge. So a reader may wait at once, and

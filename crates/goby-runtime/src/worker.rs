@@ -712,6 +712,7 @@ impl Worker {
                 && self.may_rob(victim, now)
                 && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
             {
+                self.watched.set(self.watched.get().map(|watched| Watched { robbed: true, ..watched }));
                 return Some(item);
             }
             // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
@@ -724,11 +725,11 @@ impl Worker {
     }
 
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
-    /// has none left.
+    /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
     fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let mut watched = match self.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            Some(watched) if !watched.robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
             _ => Watched::new(victim, now),
         };
         let may = watched.may_be_robbed(victim, now);
@@ -793,11 +794,14 @@ struct Watched {
     /// Since when it has had some, and since when the same ones, as far as we have seen.
     backlog_since: Instant,
     quiet_since: Instant,
+    /// We have taken from it.
+    robbed: bool,
 }
 
 impl Watched {
     fn new(victim: &Remote, now: Instant) -> Watched {
-        Watched { index: victim.index, sight: victim.fresh.sight(), backlog_since: now, quiet_since: now }
+        let sight = victim.fresh.sight();
+        Watched { index: victim.index, sight, backlog_since: now, quiet_since: now, robbed: false }
     }
 
     /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end

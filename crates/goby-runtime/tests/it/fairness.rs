@@ -165,3 +165,54 @@ fn a_pair_that_wakes_each_other_starves_nobody() {
         pair.into_iter().for_each(|goroutine| goroutine.join().unwrap());
     });
 }
+
+/// A thief that always finds something with one worker sees the others' all the same.
+#[test]
+fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
+    use std::sync::atomic::AtomicUsize;
+    const STUCK: Duration = Duration::from_secs(20);
+    fn spin(time: Duration) {
+        let start = std::time::Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+    let runtime = crate::support::runtime(3);
+    let waited = runtime.run(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let n = Arc::new(AtomicUsize::new(0));
+        let (stopped, counted) = (stop.clone(), n.clone());
+        let producer = go(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                while counted.load(Ordering::Relaxed) < 20_000 {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let counted = counted.clone();
+                    go(move || {
+                        spin(Duration::from_micros(20));
+                        counted.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                yield_now();
+            }
+        });
+        pause(Duration::from_millis(100));
+        let stuck = go(move || {
+            let start = std::time::Instant::now();
+            let (tx, rx) = mpsc::channel();
+            go(move || tx.send(start.elapsed()));
+            // Computes, and comes to no call of goby's.
+            while start.elapsed() < STUCK {
+                if let Ok(waited) = rx.try_recv() {
+                    return waited;
+                }
+                std::hint::spin_loop();
+            }
+            STUCK
+        });
+        let waited = stuck.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        producer.join().unwrap();
+        waited
+    });
+    assert!(waited < STUCK, "no thief came");
+}

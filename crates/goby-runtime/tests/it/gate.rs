@@ -1,5 +1,6 @@
 //! Gates: waits that are ready, unparked or timed out, each exactly one of these.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use goby_runtime::{Gate, WaitReason, Waited, blocking, go, now};
 
-use crate::support::{wait_until, with_workers};
+use crate::support::{in_child, runtime, stderr, wait_until, with_workers};
 
 /// A gate whose state counts those who have come to wait: they are in the queue when they are counted.
 type Counting = Gate<usize>;
@@ -196,4 +197,25 @@ fn a_gate_makes_a_semaphore() {
         assert_eq!((inside.load(Ordering::SeqCst), gate.with(|free, _| *free)), (0, PLACES));
         assert!((1..=PLACES).contains(&most.load(Ordering::SeqCst)));
     });
+}
+
+/// It would have the state twice, mutably.
+#[test]
+fn a_gate_entered_again_by_who_is_inside_aborts() {
+    let output = in_child("gate::a_gate_entered_again_by_who_is_inside_aborts", || {
+        runtime(1).run(|| {
+            let gate = Gate::new(0u32);
+            // So that its lock is biased to this worker.
+            for _ in 0..1000 {
+                gate.with(|n, _| *n += 1);
+            }
+            gate.with(|outer, _| {
+                gate.with(|inner, _| *inner += 1);
+                *outer += 1;
+            });
+        });
+    });
+    let text = stderr(&output);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}: {text}", output.status);
+    assert!(text.contains("a short lock is taken by the thread that holds it"), "{text}");
 }

@@ -309,3 +309,31 @@ fn c327_long_turns_do_not_starve_short_ones() {
         assert!(long < 20 * short && short < 20 * long, "{long} steps in long turns, {short} in short ones");
     });
 }
+
+/// A local made by a destructor that then panics is not left for whoever frees the record, on whatever thread.
+#[test]
+fn no_local_is_dropped_on_another_thread() {
+    use goby_runtime::Local;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::{self, ThreadId};
+
+    static WENT_ABROAD: AtomicBool = AtomicBool::new(false);
+    static HOMEBOUND: Local<Homebound> = Local::new(|| Homebound(thread::current().id(), std::marker::PhantomData));
+    static BREAKS: Local<Breaks> = Local::new(|| Breaks);
+    struct Homebound(ThreadId, std::marker::PhantomData<*const ()>);
+    impl Drop for Homebound {
+        fn drop(&mut self) {
+            WENT_ABROAD.fetch_or(thread::current().id() != self.0, Ordering::SeqCst);
+        }
+    }
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            HOMEBOUND.with(|_| ());
+            panic!("a destructor that breaks");
+        }
+    }
+    let runtime = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+    runtime.go(|| BREAKS.with(|_| ())).join().unwrap();
+    assert!(!WENT_ABROAD.load(Ordering::SeqCst), "a value that is not Send was dropped on another thread");
+}

@@ -269,3 +269,23 @@ fn destructors_of_unwanted_results_may_panic() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("still alive"));
 }
+
+/// A full disk or a pipe that nobody reads must not make a goroutine's panic the process's end.
+#[test]
+fn a_report_that_cannot_be_written_is_lost() {
+    const CHILD: &str = "GOBY_TEST_FULL";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        drop(runtime.go(|| panic!("nobody joins it")));
+        assert_eq!(runtime.run(|| 7), 7);
+        return;
+    }
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "panics::a_report_that_cannot_be_written_is_lost", "--nocapture"])
+        .env(CHILD, "")
+        .stderr(std::fs::File::create("/dev/full").unwrap())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}

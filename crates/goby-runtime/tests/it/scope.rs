@@ -183,3 +183,24 @@ fn goroutines_without_borrows_outlive_the_scope() {
         outside.join().unwrap();
     });
 }
+
+/// A payload that nobody wants is dropped outside of all locks: its destructor may park.
+#[test]
+fn payloads_beyond_the_first_may_park_when_dropped() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            goby_runtime::sleep_until(goby_runtime::now() + std::time::Duration::from_millis(5));
+        }
+    }
+    crate::support::on_workers(1, || {
+        let result = std::panic::catch_unwind(|| {
+            goby_runtime::scope(|s| {
+                for _ in 0..4 {
+                    s.go(|| std::panic::resume_unwind(Box::new(Payload)));
+                }
+            });
+        });
+        assert!(result.unwrap_err().is::<Payload>());
+    });
+}

@@ -295,3 +295,29 @@ fn sockets_are_send_and_sync() {
     check::<TcpListener>();
     check::<Address>();
 }
+
+/// A read stops at urgent data, short of what there is: it has not emptied the socket.
+#[test]
+fn urgent_data_does_not_hide_what_follows() {
+    with_workers(|| {
+        let (listener, addr) = listen();
+        let peer = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        peer.connect(&addr.into()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        // Registers the socket.
+        peer.send(b"0").unwrap();
+        let mut buf = [0; 100];
+        assert_eq!(stream.read(&mut buf).unwrap(), 1);
+        peer.send(b"ab").unwrap();
+        peer.send_out_of_band(b"!").unwrap();
+        peer.send(b"cd").unwrap();
+        pause(MOMENT);
+        let mut got = Vec::new();
+        stream.set_read_deadline(Some(now() + PATIENCE));
+        while got.len() < 4 {
+            let n = stream.read(&mut buf).unwrap();
+            got.extend_from_slice(&buf[..n]);
+        }
+        assert_eq!(got, b"abcd");
+    });
+}
