@@ -487,13 +487,15 @@ fn t209_timers_that_nobody_refers_to_keep_no_memory() {
     ];
     with_workers(|| {
         for make in makers {
-            make();
-            let before = live_bytes();
-            for _ in 0..N {
-                make();
-            }
-            // Less than the smallest allocation there is for each.
-            assert!(live_bytes() - before < N, "{} bytes", live_bytes() - before);
+            let grown_by = || {
+                let before = live_bytes();
+                (0..N).for_each(|_| make());
+                live_bytes() - before
+            };
+            // Less than the smallest allocation there is for each. What a worker allocates once, as it starts or when its
+            // heap of timers grows, may fall into one round; what is kept of each timer is seen in every round.
+            let grown: Vec<_> = (0..5).map(|_| grown_by()).take_while(|bytes| *bytes >= N).collect();
+            assert!(grown.len() < 5, "{grown:?} bytes for {N} each");
         }
     });
 }
