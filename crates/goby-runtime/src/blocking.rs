@@ -156,11 +156,23 @@ impl Helpers {
                 {
                     state.queue.remove(place);
                     self.in_progress.fetch_sub(1, Ordering::SeqCst);
+                    // Others whose helper could not be started either counted on the one that we now are not.
+                    let left = std::mem::take(&mut state.queue);
+                    drop(state);
+                    left.into_iter().for_each(|job| self.finish(job, shared));
                     return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    fn finish(&self, job: Job, shared: &'static Shared) {
+        if let Some(unparker) = job.run(shared) {
+            unparker.unpark();
+        }
+        // After the unpark: before it, the goroutine would seem to wait for nothing.
+        self.in_progress.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// A helper thread's life.
@@ -169,12 +181,7 @@ impl Helpers {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                let unparker = job.run(shared);
-                if let Some(unparker) = unparker {
-                    unparker.unpark();
-                }
-                // After the unpark: before it, the goroutine would seem to wait for nothing.
-                self.in_progress.fetch_sub(1, Ordering::SeqCst);
+                self.finish(job, shared);
                 state = self.state.lock();
                 continue;
             }

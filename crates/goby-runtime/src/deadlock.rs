@@ -5,6 +5,7 @@
 //! goroutine. The last is known by counting: every thread of the process is goby's own, or is itself parked in goby
 //! without a deadline.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ptr;
@@ -24,14 +25,24 @@ static THREAD_CHANGES: AtomicUsize = AtomicUsize::new(0);
 /// Threads of goby's runtimes.
 static OWN_THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts an OS thread that parks without a deadline. It may be the last one that could have done something.
-pub(crate) fn thread_parks() {
+thread_local! {
+    /// The thread is a runtime's own, and counted as such.
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Counts an OS thread that parks without a deadline, unless it is goby's own, and so counted already; says whether it did.
+/// It may be the last one that could have done something.
+pub(crate) fn thread_parks() -> bool {
+    if IS_OWN.get() {
+        return false;
+    }
     PARKED_THREADS.fetch_add(1, Ordering::SeqCst);
     THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);
     let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {
         runtime.monitor.look_again();
     }
+    true
 }
 
 /// Undoes [`thread_parks`].
@@ -46,12 +57,14 @@ pub(crate) struct OwnThread;
 impl OwnThread {
     pub(crate) fn enter() -> OwnThread {
         OWN_THREADS.fetch_add(1, Ordering::SeqCst);
+        IS_OWN.set(true);
         OwnThread
     }
 }
 
 impl Drop for OwnThread {
     fn drop(&mut self) {
+        IS_OWN.set(false);
         OWN_THREADS.fetch_sub(1, Ordering::SeqCst);
     }
 }

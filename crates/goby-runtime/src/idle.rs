@@ -117,7 +117,8 @@ impl Idle {
     }
 
     /// Takes a worker off the list. If it is off already, it was woken to search: the right to do so is given back,
-    /// because the worker is about to look everywhere anyway, and takes it again if it is still free.
+    /// because the worker is about to look everywhere anyway, and takes it again if it is still free; unless it has
+    /// something to run first: then it Looks for somebody else.
     pub(crate) fn retract(&self, remote: &'static Remote) {
         let woken_to_search = {
             let mut sleepers = self.sleepers.lock();
@@ -130,6 +131,9 @@ impl Idle {
         };
         if woken_to_search {
             self.searching.store(0, Ordering::SeqCst);
+            if !remote.inbox.is_empty() {
+                self.wake_searcher();
+            }
         }
     }
 }

@@ -423,7 +423,7 @@ impl fmt::Debug for Unparker {
 }
 
 /// Wakes a future. A waker is the executor's code: if it panics, those who are woken after it must be woken all the same.
-fn wake(waker: Waker) {
+pub(crate) fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         report(format_args!("a waker panicked: {}", payload_text(&*payload)));
         std::mem::forget(payload);
@@ -458,9 +458,17 @@ impl WakeList {
     /// Unparks all, in the order in which they were added.
     #[inline]
     pub fn unpark_all(self) {
-        if let Some(first) = self.first {
+        drop(self);
+    }
+}
+
+/// Whoever has claimed waiters and then panics must unpark them all the same.
+impl Drop for WakeList {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(first) = self.first.take() {
             first.unpark();
-            for unparker in self.rest {
+            for unparker in std::mem::take(&mut self.rest) {
                 unparker.unpark();
             }
         }
@@ -506,8 +514,7 @@ impl Parker {
         let ignore = tsan::ignore();
         let mut token = self.token.lock();
         if !token.given {
-            token.counted = true;
-            deadlock::thread_parks();
+            token.counted = deadlock::thread_parks();
             while !token.given {
                 tsan::sleep(&self.changed, &mut token);
             }

@@ -811,7 +811,15 @@ fn never_run(item: Fresh) {
     match item {
         // SAFETY: it came out of a queue, so it is unstarted and in none.
         Fresh::Goroutine(g) => unsafe { goroutine::never_run(g) },
-        // Dropping it cancels the future.
-        Fresh::Future(runnable) => drop(runnable),
+        // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
+        Fresh::Future(runnable) => {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(runnable))) {
+                goroutine::report(format_args!(
+                    "a future panicked when its runtime was shut down: {}",
+                    goroutine::payload_text(&*payload)
+                ));
+                std::mem::forget(payload);
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::gate::{Gate, Waited};
 use crate::lock::Lock;
-use crate::park::WaitReason;
+use crate::park::{self, WaitReason};
 use crate::poller::Key;
 use crate::worker::{Remote, Worker};
 use crate::{runtime, tsan};
@@ -82,7 +82,7 @@ impl Readiness {
             waker
         });
         if let Some(waker) = waker {
-            waker.wake();
+            park::wake(waker);
         }
     }
 
@@ -231,7 +231,7 @@ impl<T: AsFd> Source<T> {
                 half.waker.take()
             });
             if let Some(waker) = waker {
-                waker.wake();
+                park::wake(waker);
             }
         }
     }
