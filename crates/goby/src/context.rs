@@ -39,6 +39,9 @@
 //! | [`net::look_up`](crate::net::look_up) | [`look_up_ctx`](crate::net::look_up_ctx); the system's look-up goes on beside it |
 //! | HTTP (`goby-http`) | each request takes one; a handler has the request's, which ends when the response was sent or the client has gone |
 //! | [`pattern`](crate::pattern) | each function takes one |
+//! | [`group`](crate::group) | its first error cancels the context that it gives its goroutines; waiting for them ends with them |
+//! | [`singleflight`](crate::singleflight) | `run_ctx`; the call goes on for the others |
+//! | [`signal`](crate::signal) | `notify` gives a channel, `notify_context` a context |
 //! | `join` of a [`JoinHandle`](crate::JoinHandle) | none: let the goroutine send its result through a channel, or count it in a [`WaitGroup`] |
 //! | `join` of a [`Task`](crate::Task) | `block_on_ctx(&ctx, &mut task)` |
 //! | [`scope`](crate::scope) | none, for its goroutines borrow: give the context to them |
