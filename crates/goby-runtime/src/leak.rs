@@ -64,7 +64,7 @@ const MAX_DELAY: Duration = Duration::from_millis(100);
 
 /// How long a goroutine that is about to run may keep the verdict, after the retries: on a busy machine it may not have
 /// had its turn. It will park, or end, or it is no leak.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used up: goroutines may be on their way out. Those left
 /// then are leaked if [`leaked`] says so, or all of them, if live ones count too. Source: goleak's `Find`.
