@@ -59,6 +59,13 @@ impl Conn {
         self.driver.is_some() && self.sender.is_ready()
     }
 
+    /// Whether the server has left an idle connection as it was: open, and with nothing to read. It asks the system, since
+    /// the news may not have come through the poller yet.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        self.link.tcp.poll_peek(&mut cx, &mut [0]).is_pending()
+    }
+
     fn drive(&mut self, cx: &mut TaskContext<'_>) {
         // Its error comes out of the response or of the body as well.
         if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {

@@ -104,7 +104,7 @@ impl Pool {
                 dead.extend(host.idle.drain(..).map(|(conn, _)| conn));
             }
             while let Some((conn, since)) = host.idle.pop() {
-                if now.duration_since(since) < self.limits.idle_timeout {
+                if now.duration_since(since) < self.limits.idle_timeout && conn.is_quiet() {
                     drop(state);
                     drop(dead);
                     return Ok(Acquired::Conn(conn));
