@@ -58,7 +58,8 @@ pub enum PanicPolicy {
 #[non_exhaustive]
 pub enum DeadlockPolicy {
     /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!" and a list of the
-    /// goroutines. Go's behaviour.
+    /// goroutines. Go's behaviour. A thread that waits alone, `main` say, is no goroutine, and brings no verdict:
+    /// [`run`] makes `main` the first goroutine.
     #[default]
     Exit,
     /// Nothing; whoever waits goes on waiting.
@@ -144,7 +145,7 @@ impl Builder {
     }
 
     /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
-    /// standard error: see [`leaked`](crate::leaked). It gives them half a second to end. Default: no.
+    /// standard error: as `goby::diag::leaks` does. It gives them half a second to end. Default: no.
     pub fn report_leaks(mut self, yes: bool) -> Builder {
         self.report_leaks = yes;
         self

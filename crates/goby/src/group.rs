@@ -11,7 +11,8 @@
 //!
 //! The type of error is the group's own, so that `?` works in its goroutines: anything that can become a boxed error,
 //! such as `io::Error`, `Box<dyn Error + Send + Sync>` or `&str`. What comes out is a [`Cause`]: the same shared error
-//! that the group's context has as its cause. (`let group: Group = …` is a group without results whose goroutines may
+//! that the group's context has as its cause. (`let (group, ctx): (Group<u64>, _) = …` says so for a group with results that uses `?`;
+//! `let group: Group = …` is a group without results whose goroutines may
 //! fail with any error, boxed.)
 //!
 //! # Inside
