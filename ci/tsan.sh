@@ -21,6 +21,7 @@ skip_runtime=(
     blocking::there_are_as_many_helpers_as_calls
     # There is no bias: TSan knows nothing of membarrier.
     biased::
+    gate::a_gate_entered_again_by_who_is_inside_aborts
     # Interrupt threads, and TSan keeps signals back.
     stalls::
     inspect::a_deep_goroutine
