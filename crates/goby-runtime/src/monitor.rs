@@ -42,8 +42,8 @@ pub(crate) struct Monitor {
 struct Seen {
     slices: usize,
     since: Instant,
-    /// It has been reported as stalled.
-    reported: bool,
+    /// When it is reported as stalled: `None` if never again.
+    report_at: Option<Duration>,
 }
 
 impl Monitor {
@@ -166,19 +166,19 @@ impl Monitor {
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
             if i == seen.len() {
-                seen.push(Seen { slices, since: now, reported: false });
+                seen.push(Seen { slices, since: now, report_at: shared.stall_limit });
             }
             if seen[i].slices != slices || remote.inbox.sleeps() {
-                seen[i] = Seen { slices, since: now, reported: false };
+                seen[i] = Seen { slices, since: now, report_at: shared.stall_limit };
                 continue;
             }
             if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
             let lasts = now.duration_since(seen[i].since);
-            if !seen[i].reported && shared.stall_limit.is_some_and(|limit| lasts >= limit) {
-                seen[i].reported = true;
-                shared.stalls.report(remote, lasts);
+            if seen[i].report_at.is_some_and(|limit| lasts >= limit) {
+                // A thread that has lost its processor cannot tell what it runs: it is asked again, ever more rarely.
+                seen[i].report_at = (!shared.stalls.report(remote, lasts)).then(|| lasts.saturating_mul(2));
             }
             if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);

@@ -36,7 +36,8 @@ impl Stall {
         self.lasted
     }
 
-    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the thread could not tell.
+    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the thread could not tell: then
+    /// another report follows when the stall has lasted twice as long.
     pub fn goroutine(&self) -> Option<&GoroutineInfo> {
         self.goroutine.as_ref()
     }
@@ -65,9 +66,10 @@ pub(crate) struct Stalls {
 }
 
 impl Stalls {
-    /// Looks at what the worker runs, notes it and tells it. Called by the monitor.
-    pub(crate) fn report(&self, remote: &Remote, lasted: Duration) {
+    /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called by the monitor.
+    pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
         let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote) };
+        let is_known = stall.goroutine.is_some();
         {
             let mut latest = self.latest.lock();
             if latest.len() == KEPT {
@@ -82,6 +84,7 @@ impl Stalls {
                 tracing::warn!("goby: worker {} stalls, and no thread to tell more: {error}", remote.index);
             }
         }
+        is_known
     }
 
     pub(crate) fn latest(&self) -> Vec<Stall> {

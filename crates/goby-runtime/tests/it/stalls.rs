@@ -1,6 +1,6 @@
 //! Goroutines that keep their worker are reported, with the right place; others are not.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,16 +25,18 @@ fn hogs(until: impl Fn() -> bool) {
 #[test]
 fn computing_and_blocking_are_stalls() {
     let runtime = runtime();
+    let stall_of = |id| runtime.stalls().into_iter().find(|stall| stall.goroutine().is_some_and(|g| g.id() == id));
+    let enough = Arc::new(AtomicBool::new(false));
     let here = line!() + 1;
     let computes = runtime.go({
-        let start = now();
-        move || hogs(|| start.elapsed() > 10 * LIMIT)
+        let enough = enough.clone();
+        move || hogs(|| enough.load(Ordering::Relaxed))
     });
     let id = computes.id();
+    wait_until("the stall", || stall_of(id).is_some());
+    enough.store(true, Ordering::Relaxed);
     computes.join().unwrap();
-    let stalls = runtime.stalls();
-    // Only a thread that had lost its processor for so long could make it two.
-    let stall = stalls.iter().find(|stall| stall.goroutine().is_some_and(|g| g.id() == id)).expect("a stall");
+    let stall = stall_of(id).unwrap();
     assert!(stall.lasted() >= LIMIT && stall.worker() == 0);
     let g = stall.goroutine().unwrap();
     assert_eq!(g.started_at().line(), here);
@@ -49,8 +51,7 @@ fn computing_and_blocking_are_stalls() {
         move || drop(lock.lock().unwrap())
     });
     let id = blocks.id();
-    let is_reported = || runtime.stalls().iter().any(|stall| stall.goroutine().is_some_and(|g| g.id() == id));
-    wait_until("the stall", is_reported);
+    wait_until("the second stall", || stall_of(id).is_some());
     drop(held);
     blocks.join().unwrap();
 }
