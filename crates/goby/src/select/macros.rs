@@ -131,7 +131,17 @@ macro_rules! select {
             mut case => $crate::select!(@build [$($case)* case] $default $($rest)*),
         }
     };
-    // All are made: run, and give the results. The arms come after the cases are gone.
+    // All are made: run, and give the results. The arms come after the cases are gone. With a `default` that does not wait,
+    // a look comes first whether it is taken.
+    (@build [$($case:ident)*] [(() $body:expr)]) => {{
+        if !$crate::select::none_ready(&mut $crate::select!(@tuple $($case)*)) {
+            $crate::select::run(
+                &mut [$(&mut $case as &mut dyn $crate::select::Case),*],
+                $crate::select::Until::Now,
+            );
+        }
+        $crate::select!(@results $($case)*)
+    }};
     (@build [$($case:ident)*] $default:tt) => {{
         $crate::select::run(
             &mut [$(&mut $case as &mut dyn $crate::select::Case),*],
@@ -140,8 +150,9 @@ macro_rules! select {
         $crate::select!(@results $($case)*)
     }};
     (@until []) => { $crate::select::Until::Forever };
-    (@until [(() $body:expr)]) => { $crate::select::Until::Now };
     (@until [(($t:expr) $body:expr)]) => { $crate::select::until($t) };
+    (@tuple) => { () };
+    (@tuple $case:ident $($rest:ident)*) => { (&mut $case, $crate::select!(@tuple $($rest)*)) };
     (@results) => { () };
     (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::select!(@results $($rest)*)) };
 

@@ -40,9 +40,12 @@ pub unsafe trait Case {
     /// Enters the channel's lock.
     fn lock(&self);
 
+    /// Enters the channel's lock if that is possible at once, and the case not disabled.
+    fn try_lock(&self) -> bool;
+
     /// # Safety
     ///
-    /// This thread has entered the lock by `lock`.
+    /// This thread has entered the lock by `lock` or `try_lock`.
     unsafe fn unlock(&self);
 
     /// # Safety
@@ -110,6 +113,49 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline));
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
+}
+
+/// Whether a select with a `default` takes it: none of its cases, a nested tuple, is ready. It says no where a lock is not
+/// to be had at once; then [`run`] finds out.
+#[doc(hidden)]
+#[inline]
+pub fn none_ready(cases: &mut impl Cases) -> bool {
+    goby_runtime::checkpoint();
+    cases.none_ready()
+}
+
+/// Cases of types that are known, so that the most common answer of a poll costs no dynamic call.
+#[doc(hidden)]
+pub trait Cases {
+    /// See [`none_ready`].
+    fn none_ready(&mut self) -> bool;
+}
+
+impl Cases for () {
+    #[inline]
+    fn none_ready(&mut self) -> bool {
+        true
+    }
+}
+
+impl<C: Case, R: Cases> Cases for (&mut C, R) {
+    #[inline]
+    fn none_ready(&mut self) -> bool {
+        let (case, rest) = self;
+        if case.address().is_none() {
+            return rest.none_ready();
+        }
+        // Nobody waits for a lock here, so the order of locks does not matter.
+        if !case.try_lock() {
+            return false;
+        }
+        // SAFETY: locked here. All locks are held until the last case has been asked: that is the one instant.
+        unsafe {
+            let none = !case.is_ready() && rest.none_ready();
+            case.unlock();
+            none
+        }
+    }
 }
 
 /// Pass 1, and if that finds nothing ready, pass 2 for `wait`.
@@ -262,6 +308,7 @@ pub struct RecvCase<'a, T> {
 
 impl<'a, T> RecvCase<'a, T> {
     /// Receives from `receiver`, if `enabled`.
+    #[inline]
     pub fn new(receiver: &'a Receiver<T>, enabled: bool) -> RecvCase<'a, T> {
         RecvCase {
             chan: if enabled { receiver.chan() } else { None },
@@ -272,6 +319,7 @@ impl<'a, T> RecvCase<'a, T> {
     }
 
     /// The result, if this is the case that happened.
+    #[inline]
     pub fn take(&mut self) -> Option<Result<T, RecvError>> {
         if let (Some(Err(RecvError)), Some(chan)) = (&self.result, self.chan) {
             chan.report_drained();
@@ -288,6 +336,7 @@ unsafe impl<T: Send> Send for SendCase<'_, T> {}
 
 // SAFETY: see the methods.
 unsafe impl<T> Case for RecvCase<'_, T> {
+    #[inline]
     fn address(&self) -> Option<usize> {
         self.chan.map(Chan::address)
     }
@@ -306,6 +355,12 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         }
     }
 
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.chan.is_some_and(Chan::try_lock)
+    }
+
+    #[inline]
     unsafe fn unlock(&self) {
         if let Some(chan) = self.chan {
             // SAFETY: by contract.
@@ -313,6 +368,7 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         }
     }
 
+    #[inline]
     unsafe fn is_ready(&mut self) -> bool {
         // SAFETY: locked by contract; the view ends here.
         self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_recv())
@@ -381,6 +437,7 @@ pub struct SendCase<'a, T> {
 
 impl<'a, T> SendCase<'a, T> {
     /// Sends `value`, if there is one.
+    #[inline]
     pub fn new(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
         let full = value.is_some();
         SendCase {
@@ -402,6 +459,7 @@ impl<'a, T> SendCase<'a, T> {
     }
 
     /// The result, if this is the case that happened.
+    #[inline]
     pub fn take(&mut self) -> Option<Result<(), SendError<T>>> {
         self.result.take()
     }
@@ -422,6 +480,7 @@ impl<T> Drop for SendCase<'_, T> {
 
 // SAFETY: see the methods.
 unsafe impl<T> Case for SendCase<'_, T> {
+    #[inline]
     fn address(&self) -> Option<usize> {
         self.chan.map(Chan::address)
     }
@@ -440,6 +499,12 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.chan.is_some_and(Chan::try_lock)
+    }
+
+    #[inline]
     unsafe fn unlock(&self) {
         if let Some(chan) = self.chan {
             // SAFETY: by contract.
@@ -447,6 +512,7 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
+    #[inline]
     unsafe fn is_ready(&mut self) -> bool {
         // SAFETY: locked by contract; the view ends here.
         self.full && self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_send())
