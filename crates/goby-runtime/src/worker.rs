@@ -12,7 +12,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
@@ -78,7 +78,7 @@ pub(crate) struct Remote {
     /// The monitor's wish: let others run. Set by it, cleared by the worker.
     pub(crate) slice_over: AtomicBool,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
-    pub(crate) slices: AtomicUsize,
+    pub(crate) slices: AtomicU64,
     /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
     started: AtomicU64,
@@ -99,7 +99,7 @@ impl Remote {
             timers: Timers::new(),
             poller: Poller::new()?,
             slice_over: AtomicBool::new(false),
-            slices: AtomicUsize::new(0),
+            slices: AtomicU64::new(0),
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -512,13 +512,13 @@ impl Worker {
         if (slice_is_over || round.is_multiple_of(FAIRNESS))
             && let Some(oldest) = self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest())
         {
+            bump(&self.remote.slices);
             return Some(Work::Fresh(oldest));
         }
         if let Some(g) = self.run_next.take() {
             return Some(Work::Pinned(g));
         }
-        // A slice begins. Relaxed, and no read-modify-write: one writer.
-        self.remote.slices.store(self.remote.slices.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        bump(&self.remote.slices);
         if let Some(g) = self.local.pop_front() {
             return Some(Work::Pinned(g));
         }
