@@ -13,14 +13,17 @@
 //!
 //! # The end of a goroutine
 //!
-//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). The
-//! *result* belongs to whoever comes second of "stored" and "handle dropped" (`state`); the *record* is freed by
-//! whoever comes second of "ended" and "handle released" (`joiner`). All changes of both words are in this file.
+//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). If the
+//! handle is dropped before the result is stored (`state`), it has no further part in the record: the goroutine drops
+//! its result itself, on its own stack, and the scheduler frees the record. Otherwise the result is the handle's, and the
+//! record is freed by whoever comes second of "ended" and "handle released" (`joiner`). All changes of both words are in
+//! this file.
 //!
 //! ```text
-//! state:   0 ──store_result──► STORED            then the handle owns the result
-//!          0 ──drop_handle───► DETACHED          then the goroutine drops its result itself, on its own stack
-//! joiner:  null ──join──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
+//! state:   0 ──store───► STORED                  the result is the handle's
+//!          0 ──detach──► DETACHED                no handle: goroutine and scheduler do the rest
+//! joiner, when the result is the handle's:
+//!          null ──join──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
 //!          null ──end───► ENDED ──join or release──► freed by the handle
 //!          null ──release──► RELEASED ──end──► freed by the scheduler
 //! ```
@@ -44,9 +47,10 @@ use crate::inbox::Linked;
 use crate::park::{EXITING, Wait, WaitReason};
 use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
+use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::tsan;
-use crate::worker::{self, Remote};
+use crate::worker::{self, Remote, Worker};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -88,10 +92,10 @@ impl fmt::Debug for GoroutineId {
     }
 }
 
-/// `state`: the result has been stored. Set by the goroutine, once.
+/// `state`: the result has been stored, before any detach. Set by the goroutine.
 const STORED: u8 = 1;
-/// `state`: nobody will take the result. Set by the handle, once.
-const DETACHED: u8 = 2;
+/// `state`: the handle is gone, and was before the result was stored. Set by the handle, or at birth.
+pub(crate) const DETACHED: u8 = 2;
 
 /// `joiner`: the goroutine has ended. Set by the scheduler, once.
 const ENDED: *mut Wait = ptr::without_provenance_mut(1);
@@ -173,27 +177,29 @@ pub(crate) struct Birth {
     pub(crate) runtime: &'static Shared,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) tag: FiberTag,
+    /// [`DETACHED`] if there will be no handle, else zero.
+    pub(crate) state: u8,
     pub(crate) parent: u64,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// Allocates the record of a goroutine that runs `f`.
+/// Allocates the record of a goroutine that runs `f`, from the spawning worker's slab if it is one.
 ///
 /// # Safety
 ///
 /// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
 #[inline]
-pub(crate) unsafe fn create<F, T>(f: F, birth: Birth) -> NonNull<Goroutine>
+pub(crate) unsafe fn create<F, T>(f: F, birth: Birth, slab: Option<&Slab>) -> NonNull<Goroutine>
 where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let mut record = Box::<Record<F, T>>::new_uninit();
-    let place = record.as_mut_ptr();
+    let record = Slab::allocate::<Record<F, T>>(slab);
+    let place = record.as_ptr();
     // Written where it stays, part by part: built first and moved then, it would be copied.
     // SAFETY: the memory is the record's, and both of its parts are written here.
-    let record = unsafe {
+    unsafe {
         (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
         (&raw mut (*place).header).write(Goroutine {
             id: GoroutineId(birth.id),
@@ -210,7 +216,7 @@ where
             },
             home: AtomicPtr::new(ptr::null_mut()),
             reason: AtomicU8::new(WaitReason::Yield as u8),
-            state: AtomicU8::new(0),
+            state: AtomicU8::new(birth.state),
             flags: Cell::new(0),
             place: Cell::new(0),
             since: Cell::new(0),
@@ -224,9 +230,8 @@ where
             slot: Cell::new(None),
             tag: birth.tag,
         });
-        record.assume_init()
-    };
-    NonNull::from(Box::leak(record)).cast()
+    }
+    record.cast()
 }
 
 impl Goroutine {
@@ -308,11 +313,19 @@ where
     // SAFETY: as above.
     unsafe { *record.stage.get() = Stage::Ended(result) };
     tsan::release(record.header.edge());
-    // AcqRel: the release publishes the result to a handle that finds STORED; the acquire orders what the handle did.
-    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+    if !is_for_handle(&record.header) {
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
     }
+}
+
+/// Leaves the result that has just been stored to the handle; false if that has gone before.
+#[inline]
+fn is_for_handle(g: &Goroutine) -> bool {
+    // Acquire: orders what the handle did before its detach. Only a handle that is still there is worth an update.
+    g.state.load(Ordering::Acquire) != DETACHED
+        // AcqRel: the release publishes the result to a handle that finds STORED; the acquire as above.
+        && g.state.compare_exchange(0, STORED, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 /// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
@@ -357,8 +370,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
-    // AcqRel: as in `run`.
-    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+    if !is_for_handle(&record.header) {
         // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
         unsafe { *record.stage.get() = Stage::Taken };
     }
@@ -413,8 +425,12 @@ unsafe fn take_result<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
 }
 
 unsafe fn free<F, T>(g: NonNull<Goroutine>) {
-    // SAFETY: the caller is the second of the two holders, by the rule of `joiner`.
-    drop(unsafe { Box::from_raw(g.cast::<Record<F, T>>().as_ptr()) });
+    let record = g.cast::<Record<F, T>>();
+    // SAFETY: the caller is the last of the two holders, and `create` has allocated it so.
+    unsafe {
+        record.drop_in_place();
+        Slab::free(Worker::current().map(|worker| &worker.slab), record);
+    }
 }
 
 /// Tells of a panic that nobody will see.
@@ -452,10 +468,15 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     let header = unsafe { g.as_ref() };
     let vtable = header.vtable;
     tsan::retire(header.tag);
+    // Acquire: orders what the handle did before its detach. It is DETACHED or STORED for good since the result was stored.
+    if header.state.load(Ordering::Acquire) == DETACHED {
+        // SAFETY: the handle went before the result was stored, so the scheduler is the last.
+        return unsafe { (vtable.free)(g) };
+    }
     // AcqRel: the release publishes all that the goroutine did to who joins; the acquire pairs with `release`.
     match header.joiner.swap(ENDED, Ordering::AcqRel) {
         p if p.is_null() => {}
-        // SAFETY: the handle is gone, so the scheduler is the second.
+        // SAFETY: the handle has released it, so the scheduler is the last.
         RELEASED => unsafe { (vtable.free)(g) },
         waiter => {
             // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
@@ -532,17 +553,18 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
     // dropped would come before all that its starter does later, other goroutines included.
     let ignore = tsan::ignore();
-    // AcqRel: pairs with `run`, both ways.
-    let is_stored = header.state.fetch_or(DETACHED, Ordering::AcqRel) & STORED != 0;
+    // AcqRel: pairs with `is_for_handle`, both ways.
+    let went_first = header.state.compare_exchange(0, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_ok();
     drop(ignore);
-    if is_stored {
-        // SAFETY: the goroutine went first, so the result is the handle's.
-        unsafe { (vtable.drop_result)(g) };
+    if went_first {
+        return;
     }
+    // SAFETY: the goroutine went first, so the result is the handle's.
+    unsafe { (vtable.drop_result)(g) };
     let _ignore = tsan::ignore();
     // AcqRel: pairs with the swap in `end`.
     if header.joiner.swap(RELEASED, Ordering::AcqRel) == ENDED {
-        // SAFETY: the scheduler went first, so the handle is the second.
+        // SAFETY: the scheduler went first, so the handle is the last.
         unsafe { (vtable.free)(g) };
     }
 }

@@ -43,6 +43,7 @@ mod run_queue;
 mod runtime;
 mod sample;
 mod scope;
+mod slab;
 mod source;
 mod stack;
 mod stack_trace;
@@ -61,7 +62,7 @@ pub use family::Family;
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};
 #[doc(hidden)]
-pub use go::go_at;
+pub use go::go_detached_at;
 pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
 pub use goexit::{Goexit, goexit, is_goexit};
 pub use goroutine::GoroutineId;

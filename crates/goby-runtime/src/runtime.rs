@@ -20,7 +20,7 @@ use crate::deadlock::Verdict;
 use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
-use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
+use crate::goroutine::{self, Birth, DETACHED, Goroutine, GoroutineId};
 use crate::idle::Idle;
 use crate::inspect::{self, GoroutineInfo, Want};
 use crate::lock::Lock;
@@ -569,7 +569,21 @@ impl Shared {
         unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
     }
 
-    /// The same, saying what it inherits from the goroutine that starts it, and its name.
+    /// Starts a goroutine that nobody joins.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_detached<F>(&'static self, f: F, at: &'static Location<'static>)
+    where
+        F: FnOnce() + Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.launch(f, at, DETACHED, attributes::to_inherit, None) };
+    }
+
+    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
     ///
     /// # Safety
     ///
@@ -586,6 +600,29 @@ impl Shared {
         F: FnOnce() -> T + Send,
         T: Send,
     {
+        // SAFETY: by contract.
+        JoinHandle::new(unsafe { self.launch(f, at, 0, inherit, name) })
+    }
+
+    /// Starts a goroutine; gives its record to make a handle of, unless its `state` is to be [`DETACHED`]: then it may
+    /// be gone already.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    unsafe fn launch<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        state: u8,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> NonNull<Goroutine>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
         // The spawn edge is made with the spawner's accesses counted.
         let tag = FiberTag::create();
         let _ignore = tsan::ignore();
@@ -595,21 +632,20 @@ impl Shared {
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
         let inherited = inherit(worker);
-        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, parent, inherited, name };
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, state, parent, inherited, name };
         match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(worker.next_id())) };
+                let g = unsafe { goroutine::create(f, birth(worker.next_id()), Some(&worker.slab)) };
                 worker.spawn(g);
-                JoinHandle::new(g)
+                g
             }
             _ => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1))) };
+                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1)), None) };
                 self.spawned_outside.fetch_add(1, Ordering::SeqCst);
-                let handle = JoinHandle::new(g);
                 self.inject(Fresh::Goroutine(g));
-                handle
+                g
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::poller::Poller;
 use crate::registry::Registry;
 use crate::run_queue::{Fresh, FreshQueue, LocalQueue, Sight};
 use crate::runtime::Shared;
+use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
 use crate::timer::{NEVER, Timers};
@@ -147,6 +148,7 @@ pub(crate) struct Worker {
     wakes: Cell<(usize, usize)>,
     watched: Cell<Option<Watched>>,
     registry: Registry,
+    pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
     captured: Cell<Option<StackTrace>>,
 }
@@ -314,6 +316,7 @@ impl Worker {
             wakes: Cell::new((0, 0)),
             watched: Cell::new(None),
             registry: Registry::new(),
+            slab: Slab::new(),
             captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
@@ -332,6 +335,7 @@ impl Worker {
         }
         worker.give_stacks_back();
         CURRENT.set(None);
+        worker.slab.clear();
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
         // are never unwound: if there are any, neither does the thread end.
@@ -467,7 +471,7 @@ impl Worker {
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
         unsafe { goroutine::end(g) };
-        if tsan::POOL_STACKS {
+        if tsan::POOL_MEMORY {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
             stacks.push(slot);
