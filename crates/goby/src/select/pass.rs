@@ -115,45 +115,92 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     unsafe { take_out(cases, token) }
 }
 
-/// Whether a select with a `default` takes it: none of its cases, a nested tuple, is ready. It says no where a lock is not
-/// to be had at once; then [`run`] finds out.
+/// What the first look at a select's cases came to.
 #[doc(hidden)]
-#[inline]
-pub fn none_ready(cases: &mut impl Cases) -> bool {
-    goby_runtime::checkpoint();
-    cases.none_ready()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// One of them happened.
+    Happened,
+    /// None is ready.
+    NoneReady,
+    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds out.
+    Unclear,
 }
 
-/// Cases of types that are known, so that the most common answer of a poll costs no dynamic call.
+/// Pass 1 for `select!`, whose cases' types are known where it stands: no dynamic call, no sorting, and no more if the
+/// answer is clear, as it nearly always is.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn look(cases: &mut impl Cases) -> Look {
+    goby_runtime::checkpoint();
+    let (mut choice, mut wake) = (Choice::new(), None);
+    let look = cases.look(0, &mut choice, &mut wake);
+    unpark(wake);
+    look
+}
+
+/// A nested tuple of cases.
 #[doc(hidden)]
 pub trait Cases {
-    /// See [`none_ready`].
-    fn none_ready(&mut self) -> bool;
+    /// Locks the channels of these cases, the first of which has the number `index`, on top of those that are locked
+    /// already; when all are, carries out the choice; and unlocks them.
+    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look;
+}
+
+/// One of the cases that are ready, each with the same probability.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Choice {
+    n_ready: u64,
+    index: usize,
+}
+
+impl Choice {
+    #[inline]
+    fn new() -> Choice {
+        Choice { n_ready: 0, index: usize::MAX }
+    }
+
+    #[inline]
+    fn add(&mut self, index: usize) {
+        self.n_ready += 1;
+        // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
+        if self.n_ready == 1 || goby_runtime::random().is_multiple_of(self.n_ready) {
+            self.index = index;
+        }
+    }
 }
 
 impl Cases for () {
-    #[inline]
-    fn none_ready(&mut self) -> bool {
-        true
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn look(&mut self, _: usize, choice: &mut Choice, _: &mut Option<Unparker>) -> Look {
+        // All are locked: this is the one instant.
+        if choice.n_ready == 0 { Look::NoneReady } else { Look::Happened }
     }
 }
 
 impl<C: Case, R: Cases> Cases for (&mut C, R) {
-    #[inline]
-    fn none_ready(&mut self) -> bool {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look {
         let (case, rest) = self;
         if case.address().is_none() {
-            return rest.none_ready();
+            return rest.look(index + 1, choice, wake);
         }
         // Nobody waits for a lock here, so the order of locks does not matter.
         if !case.try_lock() {
-            return false;
+            return Look::Unclear;
         }
-        // SAFETY: locked here. All locks are held until the last case has been asked: that is the one instant.
+        // SAFETY: locked here.
         unsafe {
-            let none = !case.is_ready() && rest.none_ready();
+            if case.is_ready() {
+                choice.add(index);
+            }
+            let mut look = rest.look(index + 1, choice, wake);
+            if look == Look::Happened && choice.index == index && !case.attempt(wake) {
+                look = Look::Unclear;
+            }
             case.unlock();
-            none
+            look
         }
     }
 }
@@ -197,18 +244,17 @@ pub(super) unsafe fn look_or_queue(
 /// The channels of all cases are locked.
 unsafe fn choose(cases: &mut [&mut (dyn Case + '_)], wake: &mut Option<Unparker>) -> Option<usize> {
     loop {
-        let (mut n_ready, mut chosen) = (0, None);
+        let mut choice = Choice::new();
         for (index, case) in cases.iter_mut().enumerate() {
             // SAFETY: locked by contract.
             if unsafe { case.is_ready() } {
-                n_ready += 1;
-                // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
-                if n_ready == 1 || goby_runtime::random().is_multiple_of(n_ready) {
-                    chosen = Some(index);
-                }
+                choice.add(index);
             }
         }
-        let index = chosen?;
+        if choice.n_ready == 0 {
+            return None;
+        }
+        let index = choice.index;
         // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
         // SAFETY: locked by contract.
         if unsafe { cases[index].attempt(wake) } {
