@@ -7,26 +7,9 @@
 //! |---|---|
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
-//! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
+//! | `stage` | the goroutine while it runs; then whom `ending` names |
 //! | `place`, `since`, `flags`, `joins`, `attributes` | who starts it; from the first run on the home worker's thread |
-//! | `joiner` | one word, see below |
-//!
-//! # The end of a goroutine
-//!
-//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). If the
-//! handle is dropped before the result is stored (`state`), it has no further part in the record: the goroutine drops
-//! its result itself, on its own stack, and the scheduler frees the record. Otherwise the result is the handle's, and the
-//! record is freed by whoever comes second of "ended" and "handle released" (`joiner`). All changes of both words are in
-//! this file.
-//!
-//! ```text
-//! state:   0 ──store───► STORED                  the result is the handle's
-//!          0 ──detach──► DETACHED                no handle: goroutine and scheduler do the rest
-//! joiner, when the result is the handle's:
-//!          null ──join──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
-//!          null ──end───► ENDED ──join or release──► freed by the handle
-//!          null ──release──► RELEASED ──end──► freed by the scheduler
-//! ```
+//! | `ending` | its own protocol, see `ending` |
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -42,6 +25,7 @@ use std::thread;
 use goby_switch::{Fiber, FiberTag, Suspender};
 
 use crate::attributes::{Attributes, DESTRUCTOR_ROUNDS, Inherited};
+use crate::ending::{Duty, Ending};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
 use crate::park::{EXITING, Wait, WaitReason};
@@ -92,16 +76,6 @@ impl fmt::Debug for GoroutineId {
     }
 }
 
-/// `state`: the result has been stored, before any detach. Set by the goroutine.
-const STORED: u8 = 1;
-/// `state`: the handle is gone, and was before the result was stored. Set by the handle, or at birth.
-pub(crate) const DETACHED: u8 = 2;
-
-/// `joiner`: the goroutine has ended. Set by the scheduler, once.
-const ENDED: *mut Wait = ptr::without_provenance_mut(1);
-/// `joiner`: the handle is gone and touches nothing any more. Set by the handle, once.
-const RELEASED: *mut Wait = ptr::without_provenance_mut(2);
-
 /// The part of the record whose type does not depend on the closure. Always the beginning of a [`Record`].
 pub(crate) struct Goroutine {
     pub(crate) id: GoroutineId,
@@ -112,7 +86,6 @@ pub(crate) struct Goroutine {
     home: AtomicPtr<Remote>,
     /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
-    state: AtomicU8,
     /// What else is known of its wait: see `park`.
     pub(crate) flags: Cell<u8>,
     /// Its place in its worker's registry.
@@ -124,7 +97,7 @@ pub(crate) struct Goroutine {
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
-    joiner: AtomicPtr<Wait>,
+    ending: Ending<Wait>,
     /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
     link: AtomicPtr<Goroutine>,
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
@@ -177,8 +150,7 @@ pub(crate) struct Birth {
     pub(crate) runtime: &'static Shared,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) tag: FiberTag,
-    /// [`DETACHED`] if there will be no handle, else zero.
-    pub(crate) state: u8,
+    pub(crate) ending: Ending<Wait>,
     pub(crate) parent: u64,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) name: Option<Arc<str>>,
@@ -216,14 +188,13 @@ where
             },
             home: AtomicPtr::new(ptr::null_mut()),
             reason: AtomicU8::new(WaitReason::Yield as u8),
-            state: AtomicU8::new(birth.state),
             flags: Cell::new(0),
             place: Cell::new(0),
             since: Cell::new(0),
             joins: Cell::new(0),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
-            joiner: AtomicPtr::new(ptr::null_mut()),
+            ending: birth.ending,
             link: AtomicPtr::new(ptr::null_mut()),
             fiber: UnsafeCell::new(MaybeUninit::uninit()),
             suspender: Cell::new(MaybeUninit::uninit()),
@@ -313,19 +284,10 @@ where
     // SAFETY: as above.
     unsafe { *record.stage.get() = Stage::Ended(result) };
     tsan::release(record.header.edge());
-    if !is_for_handle(&record.header) {
+    if record.header.ending.store() {
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
     }
-}
-
-/// Leaves the result that has just been stored to the handle; false if that has gone before.
-#[inline]
-fn is_for_handle(g: &Goroutine) -> bool {
-    // Acquire: orders what the handle did before its detach. Only a handle that is still there is worth an update.
-    g.state.load(Ordering::Acquire) != DETACHED
-        // AcqRel: the release publishes the result to a handle that finds STORED; the acquire as above.
-        && g.state.compare_exchange(0, STORED, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 /// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
@@ -370,7 +332,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
-    if !is_for_handle(&record.header) {
+    if record.header.ending.store() {
         // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
         unsafe { *record.stage.get() = Stage::Taken };
     }
@@ -380,7 +342,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
 ///
 /// # Safety
 ///
-/// The result is stored, and the caller's by the rule of `state`.
+/// The result is stored, and the caller's by the rule of `ending`.
 unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
@@ -468,17 +430,11 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     let header = unsafe { g.as_ref() };
     let vtable = header.vtable;
     tsan::retire(header.tag);
-    // Acquire: orders what the handle did before its detach. It is DETACHED or STORED for good since the result was stored.
-    if header.state.load(Ordering::Acquire) == DETACHED {
-        // SAFETY: the handle went before the result was stored, so the scheduler is the last.
-        return unsafe { (vtable.free)(g) };
-    }
-    // AcqRel: the release publishes all that the goroutine did to who joins; the acquire pairs with `release`.
-    match header.joiner.swap(ENDED, Ordering::AcqRel) {
-        p if p.is_null() => {}
-        // SAFETY: the handle has released it, so the scheduler is the last.
-        RELEASED => unsafe { (vtable.free)(g) },
-        waiter => {
+    match header.ending.end() {
+        Duty::None => {}
+        // SAFETY: the handle is gone, so the scheduler is the last.
+        Duty::Free => unsafe { (vtable.free)(g) },
+        Duty::Unpark(waiter) => {
             // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
             if let Some(unparker) = unsafe { &*waiter }.claim(0) {
                 unparker.unpark();
@@ -511,11 +467,9 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     if !has_ended(header) {
         // SAFETY: parked on if it is shown, to `end`, which unparks.
         let wait = unsafe { Wait::current() };
-        let waiter = ptr::from_ref(&wait).cast_mut();
         let is_shown = {
             let _ignore = tsan::ignore();
-            // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `end`.
-            header.joiner.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            header.ending.show(&wait)
         };
         if is_shown {
             if let Some(joiner) = worker::current_goroutine() {
@@ -537,8 +491,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
 
 pub(crate) fn has_ended(g: &Goroutine) -> bool {
     let _ignore = tsan::ignore();
-    // Acquire pairs with the swap in `end`.
-    g.joiner.load(Ordering::Acquire) == ENDED
+    g.ending.has_ended()
 }
 
 /// Drops a handle without joining.
@@ -553,8 +506,7 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
     // dropped would come before all that its starter does later, other goroutines included.
     let ignore = tsan::ignore();
-    // AcqRel: pairs with `is_for_handle`, both ways.
-    let went_first = header.state.compare_exchange(0, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    let went_first = header.ending.detach();
     drop(ignore);
     if went_first {
         return;
@@ -562,8 +514,7 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // SAFETY: the goroutine went first, so the result is the handle's.
     unsafe { (vtable.drop_result)(g) };
     let _ignore = tsan::ignore();
-    // AcqRel: pairs with the swap in `end`.
-    if header.joiner.swap(RELEASED, Ordering::AcqRel) == ENDED {
+    if header.ending.release() {
         // SAFETY: the scheduler went first, so the handle is the last.
         unsafe { (vtable.free)(g) };
     }

@@ -21,6 +21,7 @@ mod biased;
 mod blocking;
 mod deadlock;
 mod dump;
+mod ending;
 mod family;
 mod future;
 mod gate;

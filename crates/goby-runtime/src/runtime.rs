@@ -17,14 +17,16 @@ use parking_lot::{Condvar, Mutex};
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
+use crate::ending::Ending;
 use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
-use crate::goroutine::{self, Birth, DETACHED, Goroutine, GoroutineId};
+use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
 use crate::inspect::{self, GoroutineInfo, Want};
 use crate::lock::Lock;
 use crate::monitor::Monitor;
+use crate::park::Wait;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
 use crate::stall::{self, Stall, Stalls};
@@ -580,7 +582,7 @@ impl Shared {
         F: FnOnce() + Send,
     {
         // SAFETY: by contract.
-        unsafe { self.launch(f, at, DETACHED, attributes::to_inherit, None) };
+        unsafe { self.launch(f, at, Ending::detached(), attributes::to_inherit, None) };
     }
 
     /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
@@ -601,11 +603,11 @@ impl Shared {
         T: Send,
     {
         // SAFETY: by contract.
-        JoinHandle::new(unsafe { self.launch(f, at, 0, inherit, name) })
+        JoinHandle::new(unsafe { self.launch(f, at, Ending::joined(), inherit, name) })
     }
 
-    /// Starts a goroutine; gives its record to make a handle of, unless its `state` is to be [`DETACHED`]: then it may
-    /// be gone already.
+    /// Starts a goroutine; gives its record to make a handle of, unless it is [`Ending::detached`]: then it
+    /// may be gone already.
     ///
     /// # Safety
     ///
@@ -615,7 +617,7 @@ impl Shared {
         &'static self,
         f: F,
         at: &'static Location<'static>,
-        state: u8,
+        ending: Ending<Wait>,
         inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
         name: Option<Arc<str>>,
     ) -> NonNull<Goroutine>
@@ -632,7 +634,7 @@ impl Shared {
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
         let inherited = inherit(worker);
-        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, state, parent, inherited, name };
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, ending, parent, inherited, name };
         match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
                 // SAFETY: by contract.
