@@ -11,6 +11,7 @@
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
 
 use std::cell::{Cell, UnsafeCell};
+use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -72,6 +73,10 @@ thread_local! {
     /// The address of the thread's worker, by which a `BiasedLock` knows it; zero where there is none.
     static ADDRESS: Cell<usize> = const { Cell::new(0) };
 }
+
+/// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is longer than many a timer
+/// runs.
+const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
 /// What other threads may touch of a worker. It lives for ever.
 pub(crate) struct Remote {
@@ -309,6 +314,8 @@ impl Worker {
         // What std sets up in this thread's locals comes before whatever its goroutines do with them.
         tsan::release(&raw const remote.index);
         let ignore = tsan::ignore();
+        // Where that is refused, timers are as late as everybody's.
+        let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
         remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         let worker: &'static Worker = Box::leak(Box::new(Worker {
             remote,
