@@ -130,6 +130,22 @@ impl<T: ?Sized> BiasedLock<T> {
         self.lock_as(worker::current_address());
     }
 
+    /// Enters if that is possible at once: not if somebody is inside, be it this thread, nor if it means to revoke a bias.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn try_lock_raw(&self) -> bool {
+        let me = worker::current_address();
+        // Relaxed: as in `lock_as`, and `enter_by_bias`.
+        if self.word.load(Ordering::Relaxed) == me && me != FREE {
+            return !self.inside.load(Ordering::Relaxed) && self.enter_by_bias(me);
+        }
+        // Acquire pairs with the Release store in `unlock`.
+        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        self.note_entry(me);
+        true
+    }
+
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn lock_as(&self, me: usize) {
         // Relaxed: that it is ours says all that we need, since we are the ones who made it so.
@@ -204,6 +220,12 @@ impl<T: ?Sized> BiasedLock<T> {
         if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.wait_or_revoke();
         }
+        self.note_entry(me);
+    }
+
+    /// What who has entered by an atomic update notes.
+    #[inline]
+    fn note_entry(&self, me: usize) {
         self.by_bias.set(false);
         if self.last.replace(me) != me || me == FREE {
             self.streak.set(0);

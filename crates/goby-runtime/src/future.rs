@@ -106,11 +106,7 @@ where
 {
     let shared = current_shared();
     shared.n_tasks.fetch_add(1, Ordering::Relaxed);
-    let live = Live { shared };
-    let body = async move {
-        let _live = live;
-        CatchUnwind { future }.await
-    };
+    let body = Body { future, _live: Live { shared } };
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
     let runnable = publish(runnable);
     {
@@ -163,12 +159,14 @@ pub(crate) fn run(runnable: Runnable) {
     }
 }
 
-/// A future that keeps its panic as its result.
-struct CatchUnwind<F> {
+/// What runs: the future, its panic kept as its result. Not an `async` block, in which the future would lie twice: once
+/// captured, once awaited.
+struct Body<F> {
     future: F,
+    _live: Live,
 }
 
-impl<F: Future> Future for CatchUnwind<F> {
+impl<F: Future> Future for Body<F> {
     type Output = thread::Result<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

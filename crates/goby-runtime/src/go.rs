@@ -33,18 +33,18 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    go_at(Location::caller(), f)
+    // SAFETY: `F` and `T` borrow nothing.
+    unsafe { current_shared().spawn(f, Location::caller()) }
 }
 
-/// Starts a goroutine as [`go`] does, on behalf of the place that reports should name.
+/// Starts a goroutine that nobody joins, on behalf of the place that reports should name.
 #[doc(hidden)]
-pub fn go_at<F, T>(started_at: &'static Location<'static>, f: F) -> JoinHandle<T>
+pub fn go_detached_at<F>(started_at: &'static Location<'static>, f: F)
 where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
+    F: FnOnce() + Send + 'static,
 {
-    // SAFETY: `F` and `T` borrow nothing.
-    unsafe { current_shared().spawn(f, started_at) }
+    // SAFETY: `F` borrows nothing.
+    unsafe { current_shared().spawn_detached(f, started_at) }
 }
 
 /// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.

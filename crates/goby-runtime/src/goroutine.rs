@@ -7,23 +7,9 @@
 //! |---|---|
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
-//! | `stage` | the goroutine while it runs; then whom the bits in `state` name |
+//! | `stage` | the goroutine while it runs; then whom `ending` names |
 //! | `place`, `since`, `flags`, `joins`, `attributes` | who starts it; from the first run on the home worker's thread |
-//! | `joiner` | one word, see below |
-//!
-//! # The end of a goroutine
-//!
-//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). The
-//! *result* belongs to whoever comes second of "stored" and "handle dropped" (`state`); the *record* is freed by
-//! whoever comes second of "ended" and "handle released" (`joiner`). All changes of both words are in this file.
-//!
-//! ```text
-//! state:   0 ──store_result──► STORED            then the handle owns the result
-//!          0 ──drop_handle───► DETACHED          then the goroutine drops its result itself, on its own stack
-//! joiner:  null ──join──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
-//!          null ──end───► ENDED ──join or release──► freed by the handle
-//!          null ──release──► RELEASED ──end──► freed by the scheduler
-//! ```
+//! | `ending` | its own protocol, see `ending` |
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -39,14 +25,16 @@ use std::thread;
 use goby_switch::{Fiber, FiberTag, Suspender};
 
 use crate::attributes::{Attributes, DESTRUCTOR_ROUNDS, Inherited};
+use crate::ending::{Duty, Ending};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
 use crate::park::{EXITING, Wait, WaitReason};
 use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
+use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::tsan;
-use crate::worker::{self, Remote};
+use crate::worker::{self, Remote, Worker};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -88,16 +76,6 @@ impl fmt::Debug for GoroutineId {
     }
 }
 
-/// `state`: the result has been stored. Set by the goroutine, once.
-const STORED: u8 = 1;
-/// `state`: nobody will take the result. Set by the handle, once.
-const DETACHED: u8 = 2;
-
-/// `joiner`: the goroutine has ended. Set by the scheduler, once.
-const ENDED: *mut Wait = ptr::without_provenance_mut(1);
-/// `joiner`: the handle is gone and touches nothing any more. Set by the handle, once.
-const RELEASED: *mut Wait = ptr::without_provenance_mut(2);
-
 /// The part of the record whose type does not depend on the closure. Always the beginning of a [`Record`].
 pub(crate) struct Goroutine {
     pub(crate) id: GoroutineId,
@@ -108,7 +86,6 @@ pub(crate) struct Goroutine {
     home: AtomicPtr<Remote>,
     /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
-    state: AtomicU8,
     /// What else is known of its wait: see `park`.
     pub(crate) flags: Cell<u8>,
     /// Its place in its worker's registry.
@@ -120,7 +97,7 @@ pub(crate) struct Goroutine {
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
-    joiner: AtomicPtr<Wait>,
+    ending: Ending<Wait>,
     /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
     link: AtomicPtr<Goroutine>,
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
@@ -173,27 +150,28 @@ pub(crate) struct Birth {
     pub(crate) runtime: &'static Shared,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) tag: FiberTag,
+    pub(crate) ending: Ending<Wait>,
     pub(crate) parent: u64,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// Allocates the record of a goroutine that runs `f`.
+/// Allocates the record of a goroutine that runs `f`, from the spawning worker's slab if it is one.
 ///
 /// # Safety
 ///
 /// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
 #[inline]
-pub(crate) unsafe fn create<F, T>(f: F, birth: Birth) -> NonNull<Goroutine>
+pub(crate) unsafe fn create<F, T>(f: F, birth: Birth, slab: Option<&Slab>) -> NonNull<Goroutine>
 where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let mut record = Box::<Record<F, T>>::new_uninit();
-    let place = record.as_mut_ptr();
+    let record = Slab::allocate::<Record<F, T>>(slab);
+    let place = record.as_ptr();
     // Written where it stays, part by part: built first and moved then, it would be copied.
     // SAFETY: the memory is the record's, and both of its parts are written here.
-    let record = unsafe {
+    unsafe {
         (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
         (&raw mut (*place).header).write(Goroutine {
             id: GoroutineId(birth.id),
@@ -210,23 +188,21 @@ where
             },
             home: AtomicPtr::new(ptr::null_mut()),
             reason: AtomicU8::new(WaitReason::Yield as u8),
-            state: AtomicU8::new(0),
             flags: Cell::new(0),
             place: Cell::new(0),
             since: Cell::new(0),
             joins: Cell::new(0),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
-            joiner: AtomicPtr::new(ptr::null_mut()),
+            ending: birth.ending,
             link: AtomicPtr::new(ptr::null_mut()),
             fiber: UnsafeCell::new(MaybeUninit::uninit()),
             suspender: Cell::new(MaybeUninit::uninit()),
             slot: Cell::new(None),
             tag: birth.tag,
         });
-        record.assume_init()
-    };
-    NonNull::from(Box::leak(record)).cast()
+    }
+    record.cast()
 }
 
 impl Goroutine {
@@ -308,8 +284,7 @@ where
     // SAFETY: as above.
     unsafe { *record.stage.get() = Stage::Ended(result) };
     tsan::release(record.header.edge());
-    // AcqRel: the release publishes the result to a handle that finds STORED; the acquire orders what the handle did.
-    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+    if record.header.ending.store() {
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
     }
@@ -357,8 +332,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
-    // AcqRel: as in `run`.
-    if record.header.state.fetch_or(STORED, Ordering::AcqRel) & DETACHED != 0 {
+    if record.header.ending.store() {
         // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
         unsafe { *record.stage.get() = Stage::Taken };
     }
@@ -368,7 +342,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
 ///
 /// # Safety
 ///
-/// The result is stored, and the caller's by the rule of `state`.
+/// The result is stored, and the caller's by the rule of `ending`.
 unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
@@ -413,8 +387,12 @@ unsafe fn take_result<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
 }
 
 unsafe fn free<F, T>(g: NonNull<Goroutine>) {
-    // SAFETY: the caller is the second of the two holders, by the rule of `joiner`.
-    drop(unsafe { Box::from_raw(g.cast::<Record<F, T>>().as_ptr()) });
+    let record = g.cast::<Record<F, T>>();
+    // SAFETY: the caller is the last of the two holders, and `create` has allocated it so.
+    unsafe {
+        record.drop_in_place();
+        Slab::free(Worker::current().map(|worker| &worker.slab), record);
+    }
 }
 
 /// Tells of a panic that nobody will see.
@@ -452,12 +430,11 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     let header = unsafe { g.as_ref() };
     let vtable = header.vtable;
     tsan::retire(header.tag);
-    // AcqRel: the release publishes all that the goroutine did to who joins; the acquire pairs with `release`.
-    match header.joiner.swap(ENDED, Ordering::AcqRel) {
-        p if p.is_null() => {}
-        // SAFETY: the handle is gone, so the scheduler is the second.
-        RELEASED => unsafe { (vtable.free)(g) },
-        waiter => {
+    match header.ending.end() {
+        Duty::None => {}
+        // SAFETY: the handle is gone, so the scheduler is the last.
+        Duty::Free => unsafe { (vtable.free)(g) },
+        Duty::Unpark(waiter) => {
             // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
             if let Some(unparker) = unsafe { &*waiter }.claim(0) {
                 unparker.unpark();
@@ -490,11 +467,9 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     if !has_ended(header) {
         // SAFETY: parked on if it is shown, to `end`, which unparks.
         let wait = unsafe { Wait::current() };
-        let waiter = ptr::from_ref(&wait).cast_mut();
         let is_shown = {
             let _ignore = tsan::ignore();
-            // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `end`.
-            header.joiner.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            header.ending.show(&wait)
         };
         if is_shown {
             if let Some(joiner) = worker::current_goroutine() {
@@ -516,8 +491,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
 
 pub(crate) fn has_ended(g: &Goroutine) -> bool {
     let _ignore = tsan::ignore();
-    // Acquire pairs with the swap in `end`.
-    g.joiner.load(Ordering::Acquire) == ENDED
+    g.ending.has_ended()
 }
 
 /// Drops a handle without joining.
@@ -532,17 +506,16 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
     // dropped would come before all that its starter does later, other goroutines included.
     let ignore = tsan::ignore();
-    // AcqRel: pairs with `run`, both ways.
-    let is_stored = header.state.fetch_or(DETACHED, Ordering::AcqRel) & STORED != 0;
+    let went_first = header.ending.detach();
     drop(ignore);
-    if is_stored {
-        // SAFETY: the goroutine went first, so the result is the handle's.
-        unsafe { (vtable.drop_result)(g) };
+    if went_first {
+        return;
     }
+    // SAFETY: the goroutine went first, so the result is the handle's.
+    unsafe { (vtable.drop_result)(g) };
     let _ignore = tsan::ignore();
-    // AcqRel: pairs with the swap in `end`.
-    if header.joiner.swap(RELEASED, Ordering::AcqRel) == ENDED {
-        // SAFETY: the scheduler went first, so the handle is the second.
+    if header.ending.release() {
+        // SAFETY: the scheduler went first, so the handle is the last.
         unsafe { (vtable.free)(g) };
     }
 }

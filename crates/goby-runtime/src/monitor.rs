@@ -40,7 +40,7 @@ pub(crate) struct Monitor {
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy)]
 struct Seen {
-    slices: usize,
+    slices: u64,
     since: Instant,
     /// When it is reported as stalled: `None` if never again.
     report_at: Option<Duration>,

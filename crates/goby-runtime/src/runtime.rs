@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
+use crate::ending::Ending;
 use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
@@ -25,6 +26,7 @@ use crate::idle::Idle;
 use crate::inspect::{self, GoroutineInfo, Want};
 use crate::lock::Lock;
 use crate::monitor::Monitor;
+use crate::park::Wait;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
 use crate::stall::{self, Stall, Stalls};
@@ -582,7 +584,21 @@ impl Shared {
         unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
     }
 
-    /// The same, saying what it inherits from the goroutine that starts it, and its name.
+    /// Starts a goroutine that nobody joins.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_detached<F>(&'static self, f: F, at: &'static Location<'static>)
+    where
+        F: FnOnce() + Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.launch(f, at, Ending::detached(), attributes::to_inherit, None) };
+    }
+
+    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
     ///
     /// # Safety
     ///
@@ -599,6 +615,29 @@ impl Shared {
         F: FnOnce() -> T + Send,
         T: Send,
     {
+        // SAFETY: by contract.
+        JoinHandle::new(unsafe { self.launch(f, at, Ending::joined(), inherit, name) })
+    }
+
+    /// Starts a goroutine; gives its record to make a handle of, unless it is [`Ending::detached`]: then it
+    /// may be gone already.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    unsafe fn launch<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        ending: Ending<Wait>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> NonNull<Goroutine>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
         // The spawn edge is made with the spawner's accesses counted.
         let tag = FiberTag::create();
         let _ignore = tsan::ignore();
@@ -608,21 +647,20 @@ impl Shared {
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
         let inherited = inherit(worker);
-        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, parent, inherited, name };
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, ending, parent, inherited, name };
         match worker {
             Some(worker) if ptr::eq(worker.shared, self) => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(worker.next_id())) };
+                let g = unsafe { goroutine::create(f, birth(worker.next_id()), Some(&worker.slab)) };
                 worker.spawn(g);
-                JoinHandle::new(g)
+                g
             }
             _ => {
                 // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1))) };
+                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1)), None) };
                 self.spawned_outside.fetch_add(1, Ordering::SeqCst);
-                let handle = JoinHandle::new(g);
                 self.inject(Fresh::Goroutine(g));
-                handle
+                g
             }
         }
     }

@@ -67,8 +67,8 @@ mod imp {
         fn drop(&mut self) {}
     }
 
-    /// Whether stacks may be used again without telling anybody.
-    pub(crate) const POOL_STACKS: bool = true;
+    /// Whether memory, stacks above all, may be used again without telling anybody.
+    pub(crate) const POOL_MEMORY: bool = true;
 
     /// Whether two threads may be ordered by the kernel's `membarrier`.
     pub(crate) const KNOWS_MEMBARRIER: bool = true;
@@ -224,7 +224,7 @@ mod imp {
     }
 
     /// TSan remembers what was on a stack: a used one must be mapped afresh.
-    pub(crate) const POOL_STACKS: bool = false;
+    pub(crate) const POOL_MEMORY: bool = false;
 
     /// TSan cannot see an order that the kernel makes.
     pub(crate) const KNOWS_MEMBARRIER: bool = false;

@@ -369,7 +369,7 @@ impl Context {
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
         let caller = Location::caller();
         AfterFunc::new(self.on_done(move || {
-            goby_runtime::go_at(caller, f);
+            goby_runtime::go_detached_at(caller, f);
         }))
     }
 

@@ -27,7 +27,7 @@
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
 use goby_runtime::{Gate, Scope, WaitReason};
@@ -191,7 +191,7 @@ where
         T: 'static,
     {
         let member = self.member(self.acquire());
-        goby_runtime::go(move || member.run(f));
+        goby_runtime::go_detached_at(Location::caller(), move || member.run(f));
     }
 
     /// Runs `f` in a new goroutine of the group, unless as many run as the limit allows. Go: `TryGo`.
@@ -222,7 +222,7 @@ where
             },
         };
         let member = self.member(permit);
-        goby_runtime::go(move || member.run(f));
+        goby_runtime::go_detached_at(Location::caller(), move || member.run(f));
         Ok(())
     }
 

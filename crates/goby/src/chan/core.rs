@@ -476,9 +476,15 @@ impl<T> Chan<T> {
         self.state.lock_raw();
     }
 
+    /// Enters the lock if that is possible at once.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.state.try_lock_raw()
+    }
+
     /// # Safety
     ///
-    /// The caller has entered by [`lock`](Chan::lock).
+    /// The caller has entered by [`lock`](Chan::lock) or [`try_lock`](Chan::try_lock).
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
         // SAFETY: by contract.

@@ -135,7 +135,7 @@ where
     F: FnMut(J) -> R,
 {
     fn start_leader(self: Arc<Self>) {
-        goby_runtime::go_at(self.started_at, move || self.results.guard(|| self.run()));
+        goby_runtime::go_detached_at(self.started_at, move || self.results.guard(|| self.run()));
     }
 
     /// A goroutine of the pool. It leads to begin with.

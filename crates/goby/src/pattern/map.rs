@@ -153,7 +153,7 @@ where
     let (output, receiver) = Group::new(ctx).output(n);
     let map = Arc::new(Map { f, output, order: Order::new(n), ending: AtomicBool::new(false) });
     let started_at = std::panic::Location::caller();
-    goby_runtime::go_at(started_at, move || {
+    goby_runtime::go_detached_at(started_at, move || {
         map.output.guard(|| {
             while let Ok(ticket) = map.order.enter(map.output.ctx()) {
                 let Some(value) = map.output.next(&input) else { return };
@@ -161,7 +161,7 @@ where
                     return;
                 }
                 let map = map.clone();
-                goby_runtime::go_at(started_at, move || map.apply(value, ticket));
+                goby_runtime::go_detached_at(started_at, move || map.apply(value, ticket));
             }
         });
     });

@@ -108,7 +108,7 @@ where
     P: Fn(&Producer<R>, V) -> bool + Send + Sync + 'static,
 {
     fn start_worker(self: Arc<Self>) {
-        goby_runtime::go_at(self.started_at, move || {
+        goby_runtime::go_detached_at(self.started_at, move || {
             self.results.guard(|| {
                 if self.work() == Then::GoOnFresh {
                     self.clone().start_worker();

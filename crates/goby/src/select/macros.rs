@@ -132,16 +132,30 @@ macro_rules! select {
         }
     };
     // All are made: run, and give the results. The arms come after the cases are gone.
-    (@build [$($case:ident)*] $default:tt) => {{
-        $crate::select::run(
-            &mut [$(&mut $case as &mut dyn $crate::select::Case),*],
-            $crate::select!(@until $default),
-        );
+    (@build [$($case:ident)*] []) => {{
+        if $crate::select::look(&mut $crate::select!(@tuple $($case)*)) != $crate::select::Look::Happened {
+            $crate::select!(@run [$($case)*] $crate::select::Until::Forever);
+        }
         $crate::select!(@results $($case)*)
     }};
-    (@until []) => { $crate::select::Until::Forever };
-    (@until [(() $body:expr)]) => { $crate::select::Until::Now };
-    (@until [(($t:expr) $body:expr)]) => { $crate::select::until($t) };
+    (@build [$($case:ident)*] [(() $body:expr)]) => {{
+        if $crate::select::look(&mut $crate::select!(@tuple $($case)*)) == $crate::select::Look::Unclear {
+            $crate::select!(@run [$($case)*] $crate::select::Until::Now);
+        }
+        $crate::select!(@results $($case)*)
+    }};
+    (@build [$($case:ident)*] [(($timeout:expr) $body:expr)]) => {{
+        let timeout = $timeout;
+        if $crate::select::look(&mut $crate::select!(@tuple $($case)*)) != $crate::select::Look::Happened {
+            $crate::select!(@run [$($case)*] $crate::select::until(timeout));
+        }
+        $crate::select!(@results $($case)*)
+    }};
+    (@run [$($case:ident)*] $until:expr) => {
+        $crate::select::run(&mut [$(&mut $case as &mut dyn $crate::select::Case),*], $until)
+    };
+    (@tuple) => { () };
+    (@tuple $case:ident $($rest:ident)*) => { (&mut $case, $crate::select!(@tuple $($rest)*)) };
     (@results) => { () };
     (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::select!(@results $($rest)*)) };
 

@@ -40,9 +40,12 @@ pub unsafe trait Case {
     /// Enters the channel's lock.
     fn lock(&self);
 
+    /// Enters the channel's lock if that is possible at once, and the case not disabled.
+    fn try_lock(&self) -> bool;
+
     /// # Safety
     ///
-    /// This thread has entered the lock by `lock`.
+    /// This thread has entered the lock by `lock` or `try_lock`.
     unsafe fn unlock(&self);
 
     /// # Safety
@@ -112,6 +115,96 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     unsafe { take_out(cases, token) }
 }
 
+/// What the first look at a select's cases came to.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// One of them happened.
+    Happened,
+    /// None is ready.
+    NoneReady,
+    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds out.
+    Unclear,
+}
+
+/// Pass 1 for `select!`, whose cases' types are known where it stands: no dynamic call, no sorting, and no more if the
+/// answer is clear, as it nearly always is.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn look(cases: &mut impl Cases) -> Look {
+    goby_runtime::checkpoint();
+    let (mut choice, mut wake) = (Choice::new(), None);
+    let look = cases.look(0, &mut choice, &mut wake);
+    unpark(wake);
+    look
+}
+
+/// A nested tuple of cases.
+#[doc(hidden)]
+pub trait Cases {
+    /// Locks the channels of these cases, the first of which has the number `index`, on top of those that are locked
+    /// already; when all are, carries out the choice; and unlocks them.
+    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look;
+}
+
+/// One of the cases that are ready, each with the same probability.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Choice {
+    n_ready: u64,
+    index: usize,
+}
+
+impl Choice {
+    #[inline]
+    fn new() -> Choice {
+        Choice { n_ready: 0, index: usize::MAX }
+    }
+
+    #[inline]
+    fn add(&mut self, index: usize) {
+        self.n_ready += 1;
+        // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
+        if self.n_ready == 1 || goby_runtime::random().is_multiple_of(self.n_ready) {
+            self.index = index;
+        }
+    }
+}
+
+impl Cases for () {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn look(&mut self, _: usize, choice: &mut Choice, _: &mut Option<Unparker>) -> Look {
+        // All are locked: this is the one instant.
+        if choice.n_ready == 0 { Look::NoneReady } else { Look::Happened }
+    }
+}
+
+impl<C: Case, R: Cases> Cases for (&mut C, R) {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look {
+        let (case, rest) = self;
+        if case.address().is_none() {
+            return rest.look(index + 1, choice, wake);
+        }
+        // Nobody waits for a lock here, so the order of locks does not matter.
+        if !case.try_lock() {
+            return Look::Unclear;
+        }
+        // SAFETY: locked here.
+        unsafe {
+            if case.is_ready() {
+                choice.add(index);
+            }
+            let mut look = rest.look(index + 1, choice, wake);
+            if look == Look::Happened && choice.index == index && !case.attempt(wake) {
+                look = Look::Unclear;
+            }
+            case.unlock();
+            look
+        }
+    }
+}
+
 /// Pass 1, and if that finds nothing ready, pass 2 for `wait`.
 ///
 /// # Safety
@@ -151,18 +244,17 @@ pub(super) unsafe fn look_or_queue(
 /// The channels of all cases are locked.
 unsafe fn choose(cases: &mut [&mut (dyn Case + '_)], wake: &mut Option<Unparker>) -> Option<usize> {
     loop {
-        let (mut n_ready, mut chosen) = (0, None);
+        let mut choice = Choice::new();
         for (index, case) in cases.iter_mut().enumerate() {
             // SAFETY: locked by contract.
             if unsafe { case.is_ready() } {
-                n_ready += 1;
-                // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
-                if n_ready == 1 || goby_runtime::random().is_multiple_of(n_ready) {
-                    chosen = Some(index);
-                }
+                choice.add(index);
             }
         }
-        let index = chosen?;
+        if choice.n_ready == 0 {
+            return None;
+        }
+        let index = choice.index;
         // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
         // SAFETY: locked by contract.
         if unsafe { cases[index].attempt(wake) } {
@@ -262,6 +354,7 @@ pub struct RecvCase<'a, T> {
 
 impl<'a, T> RecvCase<'a, T> {
     /// Receives from `receiver`, if `enabled`.
+    #[inline]
     pub fn new(receiver: &'a Receiver<T>, enabled: bool) -> RecvCase<'a, T> {
         RecvCase {
             chan: if enabled { receiver.chan() } else { None },
@@ -272,6 +365,7 @@ impl<'a, T> RecvCase<'a, T> {
     }
 
     /// The result, if this is the case that happened.
+    #[inline]
     pub fn take(&mut self) -> Option<Result<T, RecvError>> {
         if let (Some(Err(RecvError)), Some(chan)) = (&self.result, self.chan) {
             chan.report_drained();
@@ -288,6 +382,7 @@ unsafe impl<T: Send> Send for SendCase<'_, T> {}
 
 // SAFETY: see the methods.
 unsafe impl<T> Case for RecvCase<'_, T> {
+    #[inline]
     fn address(&self) -> Option<usize> {
         self.chan.map(Chan::address)
     }
@@ -306,6 +401,12 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         }
     }
 
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.chan.is_some_and(Chan::try_lock)
+    }
+
+    #[inline]
     unsafe fn unlock(&self) {
         if let Some(chan) = self.chan {
             // SAFETY: by contract.
@@ -313,6 +414,7 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         }
     }
 
+    #[inline]
     unsafe fn is_ready(&mut self) -> bool {
         // SAFETY: locked by contract; the view ends here.
         self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_recv())
@@ -381,6 +483,7 @@ pub struct SendCase<'a, T> {
 
 impl<'a, T> SendCase<'a, T> {
     /// Sends `value`, if there is one.
+    #[inline]
     pub fn new(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
         let full = value.is_some();
         SendCase {
@@ -402,6 +505,7 @@ impl<'a, T> SendCase<'a, T> {
     }
 
     /// The result, if this is the case that happened.
+    #[inline]
     pub fn take(&mut self) -> Option<Result<(), SendError<T>>> {
         self.result.take()
     }
@@ -422,6 +526,7 @@ impl<T> Drop for SendCase<'_, T> {
 
 // SAFETY: see the methods.
 unsafe impl<T> Case for SendCase<'_, T> {
+    #[inline]
     fn address(&self) -> Option<usize> {
         self.chan.map(Chan::address)
     }
@@ -440,6 +545,12 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.chan.is_some_and(Chan::try_lock)
+    }
+
+    #[inline]
     unsafe fn unlock(&self) {
         if let Some(chan) = self.chan {
             // SAFETY: by contract.
@@ -447,6 +558,7 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
+    #[inline]
     unsafe fn is_ready(&mut self) -> bool {
         // SAFETY: locked by contract; the view ends here.
         self.full && self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_send())

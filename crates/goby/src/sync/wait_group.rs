@@ -11,7 +11,7 @@
 //! A panic of a goroutine is kept before its `done`; whoever sees the zero sees the panic.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -142,7 +142,7 @@ impl WaitGroup {
     {
         self.add(1);
         let wg = self.clone();
-        goby_runtime::go(move || {
+        goby_runtime::go_detached_at(Location::caller(), move || {
             // Unwind safe: what f owned is gone after a panic, and what it shared the others see at their own risk, as
             // with every panic of a goroutine.
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {

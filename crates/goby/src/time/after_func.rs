@@ -69,7 +69,7 @@ impl<F: ?Sized> Shared<F> {
             if armed.as_ref().is_some_and(|(from, _)| due >= *from) { armed.take() } else { None }
         };
         if let Some((_, handle)) = armed {
-            goby_runtime::go_at(self.caller, move || (handle.shared.f)());
+            goby_runtime::go_detached_at(self.caller, move || (handle.shared.f)());
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Memory for goroutines' records: a worker keeps what its goroutines leave, for those it starts next.
+//!
+//! A wave of goroutines is too many for the allocator's own cache, whose slow path took more instructions than all the
+//! rest of starting and ending a goroutine. Blocks come from the global allocator and go back to it, wherever they are
+//! freed; a slab only lies in between. DESIGN D1.
+
+use std::alloc::{self, Layout};
+use std::cell::Cell;
+use std::mem;
+use std::ptr::{self, NonNull};
+
+use crate::tsan;
+
+/// Blocks are multiples of this: a cache line.
+const STEP: usize = 64;
+/// What blocks are aligned to: what the allocator gives without being asked.
+const ALIGN: usize = 16;
+/// Larger records are not kept: one more line for each class.
+const CLASSES: usize = 8;
+/// What is kept of one class, in bytes: a wave of a thousand goroutines with small closures.
+const KEPT: usize = 256 << 10;
+
+/// `!Sync`: only its worker uses it.
+pub(crate) struct Slab {
+    classes: [Class; CLASSES],
+}
+
+struct Class {
+    /// The first free block; each begins with the address of the next.
+    first: Cell<*mut u8>,
+    len: Cell<usize>,
+}
+
+/// The class of a record's type, and the layout of its blocks.
+struct Shape {
+    class: usize,
+    layout: Layout,
+}
+
+impl Shape {
+    /// None if such records are not kept.
+    const fn of<R>() -> Option<Shape> {
+        let class = mem::size_of::<R>().div_ceil(STEP) - 1;
+        if class >= CLASSES || mem::align_of::<R>() > ALIGN || !tsan::POOL_MEMORY {
+            return None;
+        }
+        match Layout::from_size_align((class + 1) * STEP, ALIGN) {
+            Ok(layout) => Some(Shape { class, layout }),
+            Err(_) => None,
+        }
+    }
+}
+
+impl Slab {
+    pub(crate) fn new() -> Slab {
+        Slab { classes: [const { Class { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES] }
+    }
+
+    /// Gives memory for an `R`, from the caller's slab if it is a worker and has some.
+    #[inline]
+    pub(crate) fn allocate<R>(slab: Option<&Slab>) -> NonNull<R> {
+        let shape = const { Shape::of::<R>() };
+        if let (Some(shape), Some(slab)) = (&shape, slab) {
+            let class = &slab.classes[shape.class];
+            if let Some(block) = NonNull::new(class.first.get()) {
+                class.len.set(class.len.get() - 1);
+                // SAFETY: a kept block is ours alone, and begins with a link that `free` has written.
+                class.first.set(unsafe { block.cast::<*mut u8>().read() });
+                return block.cast();
+            }
+        }
+        let layout = shape.map_or(Layout::new::<R>(), |shape| shape.layout);
+        // SAFETY: a record has a header, so the size is not zero.
+        let block = unsafe { alloc::alloc(layout) };
+        NonNull::new(block).unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast()
+    }
+
+    /// Takes memory back.
+    ///
+    /// # Safety
+    ///
+    /// It was given by [`allocate`](Slab::allocate) for the same `R`, by whatever slab, and nobody uses it any more.
+    #[inline]
+    pub(crate) unsafe fn free<R>(slab: Option<&Slab>, memory: NonNull<R>) {
+        let shape = const { Shape::of::<R>() };
+        let block = memory.cast::<u8>();
+        if let (Some(shape), Some(slab)) = (&shape, slab) {
+            let class = &slab.classes[shape.class];
+            if class.len.get() < KEPT / shape.layout.size() {
+                class.len.set(class.len.get() + 1);
+                // SAFETY: by contract the block is ours, and it is larger than a pointer, and aligned.
+                unsafe { block.cast::<*mut u8>().write(class.first.get()) };
+                return class.first.set(block.as_ptr());
+            }
+        }
+        let layout = shape.map_or(Layout::new::<R>(), |shape| shape.layout);
+        // SAFETY: allocated with this layout, since it depends on `R` alone.
+        unsafe { alloc::dealloc(block.as_ptr(), layout) };
+    }
+
+    /// Gives everything back to the allocator.
+    pub(crate) fn clear(&self) {
+        for (i, class) in self.classes.iter().enumerate() {
+            let layout =
+                Layout::from_size_align((i + 1) * STEP, ALIGN).expect("a layout that `Shape::of` has made before");
+            let mut next = class.first.replace(ptr::null_mut());
+            class.len.set(0);
+            while let Some(block) = NonNull::new(next) {
+                // SAFETY: a kept block is ours alone, begins with its link, and has its class's layout.
+                unsafe {
+                    next = block.cast::<*mut u8>().read();
+                    alloc::dealloc(block.as_ptr(), layout);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_used_again_by_records_of_their_class() {
+        let slab = Slab::new();
+        let a: NonNull<[u64; 9]> = Slab::allocate(Some(&slab));
+        let b: NonNull<[u8; 128]> = Slab::allocate(Some(&slab));
+        let c: NonNull<[u8; 64]> = Slab::allocate(Some(&slab));
+        // SAFETY: given above, and not used.
+        unsafe {
+            Slab::free(Some(&slab), a);
+            Slab::free(Some(&slab), b);
+            Slab::free(Some(&slab), c);
+        }
+        let d: NonNull<[u8; 100]> = Slab::allocate(Some(&slab));
+        let e: NonNull<[u8; 70]> = Slab::allocate(Some(&slab));
+        let f: NonNull<u8> = Slab::allocate(Some(&slab));
+        assert_eq!([d.addr(), e.addr(), f.addr()], [b.addr(), a.addr(), c.addr()]);
+        // SAFETY: given above, and not used. Without a slab, it goes to the allocator.
+        unsafe {
+            Slab::free(None, d);
+            Slab::free(None, e);
+            Slab::free(Some(&slab), f);
+        }
+    }
+
+    #[test]
+    fn it_keeps_no_more_than_its_bound() {
+        let slab = Slab::new();
+        let all: Vec<NonNull<[u64; 8]>> = (0..2 * KEPT / 64).map(|_| Slab::allocate(Some(&slab))).collect();
+        // SAFETY: given above, and not used.
+        all.into_iter().for_each(|block| unsafe { Slab::free(Some(&slab), block) });
+        assert_eq!(slab.classes[0].len.get(), KEPT / 64);
+        slab.clear();
+        assert_eq!(slab.classes[0].len.get(), 0);
+    }
+
+    #[test]
+    fn large_records_are_the_allocators() {
+        let slab = Slab::new();
+        let large: NonNull<[u64; 1000]> = Slab::allocate(Some(&slab));
+        // SAFETY: given above, and not used.
+        unsafe { Slab::free(Some(&slab), large) };
+        assert!(slab.classes.iter().all(|class| class.first.get().is_null()));
+    }
+}
