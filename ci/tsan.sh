@@ -29,15 +29,6 @@ skip_runtime=(
     inspect::a_worker_that_does_not_answer
 )
 
-skip_goby=(
-    # Signals reach a thread that is blocked in the kernel late or never under TSan.
-    signal::
-    # The golden text has the stable toolchain's names of closures.
-    diag::golden
-    # Their racers are threads of `std::thread::scope`, whose end is not followed.
-    stress::races
-)
-
 skip_cli=(
     # Tested in the stage `test`, with TSan inside.
     race::

@@ -293,7 +293,7 @@ fn a_deadlock_can_come_back_as_an_error() {
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(runtime.try_run(|| go(|| 8).join().unwrap()).unwrap(), 8);
         // From inside a goroutine of another runtime.
-        let inner = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        let inner = leaky_runtime(1);
         let seen = runtime.run(|| inner.try_run(|| Door::new().pass()).is_err());
         assert!(seen);
     }));
