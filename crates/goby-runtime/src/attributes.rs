@@ -13,6 +13,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::tsan;
 use crate::worker::{self, Worker};
 
 /// Rounds of destructors at a goroutine's end that make new locals, before those are leaked. POSIX's number for threads.
@@ -144,6 +145,19 @@ fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
     }
 }
 
+/// Tells ThreadSanitizer that what the caller has made of names and labels comes before [`can_be_read`]: whoever
+/// looks at goroutines gets them, by a way of which it is told nothing.
+pub(crate) fn can_be_shown() {
+    tsan::release(&raw const SHOWN);
+}
+
+/// The other end.
+pub(crate) fn can_be_read() {
+    tsan::acquire(&raw const SHOWN);
+}
+
+static SHOWN: u8 = 0;
+
 /// What a goroutine that the caller starts inherits; `worker` is the caller's.
 #[inline]
 pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
@@ -186,6 +200,7 @@ fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
     let mut new = from.as_deref().cloned().unwrap_or_default();
     change(&mut new);
     let new = (!new.is_empty()).then(|| Arc::new(new));
+    can_be_shown();
     // The old one is dropped outside: its locals' destructors are user code.
     drop(with_current(|attributes| attributes.set_inherited(new)));
 }

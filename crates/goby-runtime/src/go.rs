@@ -147,6 +147,7 @@ impl GoBuilder {
         T: Send + 'static,
     {
         let GoBuilder { name, labels } = self;
+        attributes::can_be_shown();
         let inherit = |worker: Option<&Worker>| {
             let inherited = attributes::to_inherit(worker);
             if labels.is_empty() {

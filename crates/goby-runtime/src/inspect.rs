@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::attributes::Inherited;
+use crate::attributes::{self, Inherited};
 use crate::gate::{Gate, Waited};
 use crate::goroutine::{Goroutine, GoroutineId};
 use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason};
@@ -263,6 +263,8 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
         seen_last = Some(seen);
         let is_agreed = want.family.is_none() || agreeing >= AGREEING_LOOKS;
         if is_complete && is_agreed || tries == TRIES + AGREEING_LOOKS {
+            let _heed = tsan::heed();
+            attributes::can_be_read();
             return found;
         }
     }
