@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # goby under ThreadSanitizer, by `goby race`: programs that race on purpose and correct ones, then goby's own tests.
 #
-#     ci/tsan.sh            all of it
+#     ci/tsan.sh            all of it but for the stress programs
 #     ci/tsan.sh programs   only the racy and the clean programs
-#     ci/tsan.sh tests      only the tests
-#     ci/tsan.sh users      the tests of what is built on goby: goby-http, goby-cli, the examples, and all doc tests
+#     ci/tsan.sh tests      only the tests of goby-runtime and goby
+#     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-cli, the examples, and all doc tests
+#     ci/tsan.sh stress     goby's stress programs
 set -euo pipefail
 . ci/lib.sh
 
@@ -27,15 +28,6 @@ skip_runtime=(
     stalls::
     inspect::a_deep_goroutine
     inspect::a_worker_that_does_not_answer
-)
-
-skip_goby=(
-    # Signals reach a thread that is blocked in the kernel late or never under TSan.
-    signal::
-    # The golden text has the stable toolchain's names of closures.
-    diag::golden
-    # Their racers are threads of `std::thread::scope`, whose end is not followed.
-    stress::races
 )
 
 skip_cli=(
@@ -95,25 +87,31 @@ it() {
 tests() {
     it 100 goby-runtime "${skip_runtime[@]/#/--skip=}"
     GOBY_TSAN=threads run_tests 4 "$goby" race test --locked -p goby-runtime --test it -- pinning::
-    it 150 goby conformance:: chan select pattern "${skip_goby[@]/#/--skip=}"
+    it 350 goby --skip=stress::
 }
 
-# Not of every run of CI: they take as long again, and add little that the others do not meet.
+# Not of every run of CI, for the time they take.
+stress() {
+    it 60 goby stress::
+}
+
 users() {
     it 90 goby-http
     it 100 goby-cli "${skip_cli[@]/#/--skip=}"
     it 10 goby-examples
-    run_tests 100 "$goby" race test --locked --workspace --doc
+    run_tests 350 "$goby" race test --locked --workspace --doc
 }
 
 case $part in
 all)
     programs
     tests
+    users
     ;;
 programs) programs ;;
 tests) tests ;;
 users) users ;;
+stress) stress ;;
 *)
     echo "ci/tsan.sh: no such part: $part" >&2
     exit 2

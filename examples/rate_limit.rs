@@ -20,14 +20,14 @@
 use std::error::Error;
 use std::time::Instant;
 
-use goby::net::TcpListener;
 use goby::{Context, go, rate};
-use goby_http::{Client, Request};
+use goby_http::{Client, Request, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let site = format!("http://{}", listener.local_addr()?);
-    go(move || goby_http::serve(listener, |request: Request| format!("this is {}", request.path())));
+    let server = Server::bind("127.0.0.1:0")?;
+    let site = format!("http://{}", server.local_addr());
+    let (serving, _stop) = Context::background().with_cancel();
+    go(move || server.serve_ctx(&serving, |request: Request| format!("this is {}", request.path())));
 
     let ctx = Context::background();
     let client = Client::new();

@@ -22,9 +22,8 @@
 use std::io;
 use std::time::Duration;
 
-use goby::net::TcpListener;
 use goby::{Context, go, time};
-use goby_http::{Error, Request};
+use goby_http::{Error, Request, Server};
 
 fn fetch(url: &str, timeout: Duration) -> Result<String, Error> {
     let (ctx, _cancel) = Context::background().with_timeout(timeout);
@@ -40,9 +39,10 @@ fn page(request: Request) -> &'static str {
 }
 
 fn main() -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let site = format!("http://{}", listener.local_addr()?);
-    go(move || goby_http::serve(listener, page));
+    let server = Server::bind("127.0.0.1:0")?;
+    let site = format!("http://{}", server.local_addr());
+    let (serving, _stop) = Context::background().with_cancel();
+    go(move || server.serve_ctx(&serving, page));
 
     for (path, timeout) in [("/quick", Duration::from_secs(30)), ("/slow", Duration::from_millis(100))] {
         match fetch(&format!("{site}{path}"), timeout) {

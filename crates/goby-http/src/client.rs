@@ -37,12 +37,13 @@ const SMALL_BODY: u64 = 2 << 10;
 /// Any status is a response: `404` is no error.
 ///
 /// ```
-/// use goby::{Context, net::TcpListener};
-/// use goby_http::{Request, get, serve};
+/// use goby::Context;
+/// use goby_http::{Request, Server, get};
 ///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let url = format!("http://{}/greeting", listener.local_addr()?);
-/// goby::go(move || serve(listener, |request: Request| format!("hello from {}", request.path())));
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let url = format!("http://{}/greeting", server.local_addr());
+/// let (serving, _stop) = Context::background().with_cancel();
+/// goby::go(move || server.serve_ctx(&serving, |request: Request| format!("hello from {}", request.path())));
 ///
 /// let body = get(&Context::background(), url)?.text()?;
 /// assert_eq!(body, "hello from /greeting");
@@ -75,13 +76,14 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 /// leaves compressed bodies compressed (it asks for none).
 ///
 /// ```
-/// use goby::{Context, net::TcpListener};
-/// use goby_http::{Client, Request, serve};
+/// use goby::Context;
+/// use goby_http::{Client, Request, Server};
 /// use std::time::Duration;
 ///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let url = format!("http://{}/", listener.local_addr()?);
-/// goby::go(move || serve(listener, |request: Request| format!("{:?}", request.headers()["user-agent"])));
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let url = format!("http://{}/", server.local_addr());
+/// let (serving, _stop) = Context::background().with_cancel();
+/// goby::go(move || server.serve_ctx(&serving, |request: Request| format!("{:?}", request.headers()["user-agent"])));
 ///
 /// let client = Client::builder().user_agent("tester/1").timeout(Duration::from_secs(10)).build()?;
 /// assert_eq!(client.get(&Context::background(), url)?.text()?, "\"tester/1\"");
@@ -143,11 +145,12 @@ impl Client {
     /// Fetches `url`.
     ///
     /// ```
-    /// # use goby::{Context, net::TcpListener};
-    /// # use goby_http::{Client, Request, serve};
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let url = format!("http://{}/", listener.local_addr()?);
-    /// # goby::go(move || serve(listener, |_: Request| "hello"));
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |_: Request| "hello"));
     /// let response = Client::new().get(&Context::background(), &url)?;
     /// assert_eq!(response.status(), 200);
     /// assert_eq!(response.url(), url);
@@ -172,11 +175,12 @@ impl Client {
     /// Sends `body` to `url` with the method `POST`.
     ///
     /// ```
-    /// # use goby::{Context, net::TcpListener};
-    /// # use goby_http::{Client, Request, Response, serve};
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let url = format!("http://{}/", listener.local_addr()?);
-    /// # goby::go(move || serve(listener, |request: Request| Response::new(request.into_body())));
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Response, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| Response::new(request.into_body())));
     /// let echo = Client::new().post(&Context::background(), url, "some text")?;
     /// assert_eq!(echo.text()?, "some text");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -207,11 +211,12 @@ impl Client {
     /// sent, or if no byte of a response came and its method is `GET`, `HEAD`, `OPTIONS` or `TRACE` and its body not streamed.
     ///
     /// ```
-    /// # use goby::{Context, net::TcpListener};
-    /// # use goby_http::{Body, Client, Request, serve};
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let url = format!("http://{}/", listener.local_addr()?);
-    /// # goby::go(move || serve(listener, |request: Request| format!("{} {:?}", request.method(), request.headers()["x-color"])));
+    /// # use goby::Context;
+    /// # use goby_http::{Body, Client, Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| format!("{} {:?}", request.method(), request.headers()["x-color"])));
     /// let request = http::Request::delete(url).header("x-color", "blue").body(Body::empty())?;
     /// let response = Client::new().request(&Context::background(), request)?;
     /// assert_eq!(response.text()?, "DELETE \"blue\"");
@@ -238,11 +243,12 @@ impl Client {
     /// Closes the connections that wait for a request.
     ///
     /// ```
-    /// # use goby::{Context, net::TcpListener};
-    /// # use goby_http::{Client, Request, serve};
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let url = format!("http://{}/", listener.local_addr()?);
-    /// # goby::go(move || serve(listener, |request: Request| request.remote_addr().to_string()));
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| request.remote_addr().to_string()));
     /// let (client, ctx) = (Client::new(), Context::background());
     /// let port = client.get(&ctx, &url)?.text()?;
     /// client.close_idle();

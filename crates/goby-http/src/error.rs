@@ -268,11 +268,12 @@ impl Error {
     /// Tells whether a redirect led nowhere: too many of them, or to something that is no URL.
     ///
     /// ```
-    /// use goby::{Context, net::TcpListener};
-    /// use goby_http::{Request, Response, serve};
-    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    /// let url = format!("http://{}/", listener.local_addr().unwrap());
-    /// goby::go(move || serve(listener, |_: Request| Response::redirect("/")));
+    /// use goby::Context;
+    /// use goby_http::{Request, Response, Server};
+    /// let server = Server::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", server.local_addr());
+    /// let (serving, _stop) = Context::background().with_cancel();
+    /// goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("/")));
     /// let error = goby_http::get(&Context::background(), url).unwrap_err();
     /// assert!(error.is_redirect());
     /// assert_eq!(error.to_string(), "stopped after 10 redirects");
@@ -284,11 +285,12 @@ impl Error {
     /// Tells whether there were more redirects than the client follows.
     ///
     /// ```
-    /// use goby::{Context, net::TcpListener};
-    /// use goby_http::{Client, Request, Response, serve};
-    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    /// let url = format!("http://{}/", listener.local_addr().unwrap());
-    /// goby::go(move || serve(listener, |_: Request| Response::redirect("/")));
+    /// use goby::Context;
+    /// use goby_http::{Client, Request, Response, Server};
+    /// let server = Server::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", server.local_addr());
+    /// let (serving, _stop) = Context::background().with_cancel();
+    /// goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("/")));
     /// let client = Client::builder().redirects(1).build()?;
     /// assert!(client.get(&Context::background(), url).unwrap_err().is_too_many_redirects());
     /// # Ok::<(), goby_http::Error>(())

@@ -11,7 +11,8 @@
 //!
 //! let server = Server::bind("127.0.0.1:0")?;
 //! let url = format!("http://{}/", server.local_addr());
-//! goby::go(move || server.serve(|request: Request| format!("you asked for {}", request.path())));
+//! let (serving, _stop) = Context::background().with_cancel();
+//! goby::go(move || server.serve_ctx(&serving, |request: Request| format!("you asked for {}", request.path())));
 //!
 //! let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(5));
 //! let body = get(&ctx, &url)?.bytes()?;

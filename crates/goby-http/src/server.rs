@@ -44,6 +44,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// use goby::{Context, net::TcpListener};
 /// use goby_http::{Request, StatusCode, get, serve};
 ///
+/// # // It serves to the end of the process.
+/// # let runtime = goby::Runtime::builder().report_leaks(false).build()?;
+/// # runtime.run(|| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let addr = listener.local_addr()?;
 /// goby::go(move || {
@@ -55,7 +58,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// let ctx = Context::background();
 /// assert_eq!(get(&ctx, format!("http://{addr}/hello?you"))?.text()?, "hello, you");
 /// assert_eq!(get(&ctx, format!("http://{addr}/other"))?.status(), 404);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 ///
 /// # Blocking

@@ -45,6 +45,11 @@ pub(crate) fn thread_parks() -> bool {
     true
 }
 
+/// Whether the calling thread is one of a runtime's.
+pub(crate) fn is_own_thread() -> bool {
+    IS_OWN.get()
+}
+
 /// Undoes [`thread_parks`].
 pub(crate) fn thread_is_unparked() {
     THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);

@@ -32,6 +32,7 @@ mod idle;
 mod inbox;
 mod inspect;
 mod leak;
+mod leak_check;
 mod lock;
 mod monitor;
 mod overflow;

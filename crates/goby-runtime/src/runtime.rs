@@ -32,7 +32,7 @@ use crate::stack::{self, Exhausted, Pool};
 use crate::stall::{self, Stall, Stalls};
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{biased, deadlock, leak, overflow, tsan};
+use crate::{biased, deadlock, leak, leak_check, overflow, tsan};
 
 /// Address space of a stack, guard page included.
 const DEFAULT_STACK: usize = 256 * 1024;
@@ -94,7 +94,7 @@ pub struct Builder {
     thread_name: String,
     panic_policy: PanicPolicy,
     deadlock_policy: DeadlockPolicy,
-    report_leaks: bool,
+    report_leaks: Option<bool>,
     stall_limit: Option<Duration>,
 }
 
@@ -148,8 +148,11 @@ impl Builder {
 
     /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
     /// standard error: as `goby::diag::leaks` does. It gives them half a second to end. Default: no.
+    ///
+    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but those for which this says
+    /// no: dropping one with goroutines leaked then panics.
     pub fn report_leaks(mut self, yes: bool) -> Builder {
-        self.report_leaks = yes;
+        self.report_leaks = Some(yes);
         self
     }
 
@@ -207,7 +210,7 @@ impl Runtime {
             thread_name: "goby-worker".into(),
             panic_policy: PanicPolicy::default(),
             deadlock_policy: DeadlockPolicy::default(),
-            report_leaks: false,
+            report_leaks: None,
             stall_limit: Some(stall::LIMIT),
         }
     }
@@ -284,7 +287,14 @@ impl fmt::Debug for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        // By one of its own goroutines, that one would count as well.
+        let by_itself = Worker::current().is_some_and(|worker| ptr::eq(worker.shared, self.shared));
+        let is_checked = self.shared.leaks_are_fatal && !by_itself && !thread::panicking();
+        let checked = if is_checked { leak_check::check(&[self.shared]) } else { Ok(()) };
         self.shared.shut_down();
+        if let Err(leaks) = checked {
+            panic!("{leaks}");
+        }
     }
 }
 
@@ -433,6 +443,7 @@ pub(crate) struct Shared {
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) deadlock_policy: DeadlockPolicy,
     report_leaks: bool,
+    leaks_are_fatal: bool,
     pub(crate) stall_limit: Option<Duration>,
     pub(crate) stalls: Stalls,
 }
@@ -458,6 +469,7 @@ impl Shared {
             None => default_workers()?,
         };
         let stack_size = builder.stack_size.next_multiple_of(stack::PAGE);
+        let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
         biased::fences_are_there();
@@ -486,7 +498,8 @@ impl Shared {
             thread_name: builder.thread_name,
             panic_policy: builder.panic_policy,
             deadlock_policy: builder.deadlock_policy,
-            report_leaks: builder.report_leaks,
+            report_leaks: builder.report_leaks == Some(true),
+            leaks_are_fatal,
             stall_limit: builder.stall_limit,
             stalls: Stalls::default(),
         }));
@@ -830,6 +843,10 @@ impl Shared {
         for item in queues.flatten().collect::<Vec<_>>() {
             never_run(item);
         }
+    }
+
+    pub(crate) fn leaks_are_fatal(&self) -> bool {
+        self.leaks_are_fatal
     }
 
     pub(crate) fn note_main_exit(&self) {

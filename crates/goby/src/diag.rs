@@ -35,6 +35,18 @@
 //! // Here the guard is dropped, and panics: "1 goroutine leaked …".
 //! ```
 //!
+//! A whole test suite is looked at without a change to it:
+//!
+//! ```text
+//! GOBY_LEAKS=fatal cargo test
+//! ```
+//!
+//! Then every [`Runtime`](crate::Runtime) is looked at when it is dropped, which panics if goroutines are leaked, and every
+//! other one, the default one above all, when the process ends, which prints them and makes the exit status 23. A server
+//! that nobody has stopped is such a leak, too. What leaks on purpose says so, by
+//! [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
+//! [`exit`](std::process::exit)) is not looked at.
+//!
 //! # What is a stall
 //!
 //! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the

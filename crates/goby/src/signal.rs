@@ -26,10 +26,11 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::thread;
 
+use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use signal_hook::consts;
 use signal_hook::flag;
@@ -202,7 +203,7 @@ struct Hub {
     waiting: Option<Handle>,
 }
 
-static HUB: LazyLock<Mutex<Hub>> = LazyLock::new(Mutex::default);
+static HUB: Lazy<Mutex<Hub>> = Lazy::new(Mutex::default);
 
 struct Subscriber {
     id: u64,

@@ -1,7 +1,8 @@
 //! `--demo`: a site that goby serves itself on loopback, and its pages.
 
-use goby::net::TcpListener;
-use goby_http::{Request, Response, StatusCode};
+use goby::Context;
+use goby::context::CancelGuard;
+use goby_http::{Request, Response, Server, StatusCode};
 
 use crate::exit::Usage;
 use crate::text;
@@ -11,9 +12,12 @@ const SMALL: usize = 400;
 const MEDIUM: usize = 40_000;
 const LARGE: usize = 1_000_000;
 
-/// The demo's site.
+/// The demo's site, which is served until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Site;
+pub(crate) struct Site {
+    base: String,
+    _serving: CancelGuard,
+}
 
 /// The pages of the demo's site.
 #[derive(Debug)]
@@ -23,21 +27,23 @@ pub(crate) struct Pages {
 }
 
 impl Site {
-    /// Starts to serve, to the end of the process, and returns the first `count` pages.
+    /// Starts to serve.
     ///
     /// # Errors
     /// If loopback gives no port.
-    pub(crate) fn start(count: u64) -> Result<Pages, Usage> {
-        let listen = || {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, address) = listen().map_err(|error: std::io::Error| {
+    pub(crate) fn start() -> Result<Site, Usage> {
+        let server = Server::bind("127.0.0.1:0").map_err(|error| {
             Usage::new(format!("cannot serve the demo's site on 127.0.0.1: {}", text::reason(&error)))
         })?;
-        goby::go(move || goby_http::serve(listener, answer));
-        Ok(Pages { base: format!("http://{address}"), count })
+        let base = format!("http://{}", server.local_addr());
+        let (ctx, serving) = Context::background().with_cancel();
+        goby::go(move || server.serve_ctx(&ctx, answer));
+        Ok(Site { base, _serving: serving })
+    }
+
+    /// Gives the first `count` pages.
+    pub(crate) fn pages(&self, count: u64) -> Pages {
+        Pages { base: self.base.clone(), count }
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     args: FetchArgs,
     /// The output file to go on from.
     resumed: Option<PathBuf>,
+    /// The demo's site, once it serves.
+    site: Option<Site>,
 }
 
 impl Plan {
@@ -45,7 +47,7 @@ impl Plan {
             return Err(Usage::new("cannot resume standard output; name the output file with -o FILE"));
         }
         let resumed = file.filter(|_| args.resume);
-        Ok(Plan { args, resumed })
+        Ok(Plan { args, resumed, site: None })
     }
 
     /// Opens the file of URLs, if there is one.
@@ -67,10 +69,10 @@ impl Plan {
         }
     }
 
-    /// The URLs that need no reading. The demo's site is started for it, and serves to the end of the process.
+    /// The URLs that need no reading. The demo's site is started for it, and serves as long as the plan lives.
     pub(crate) fn given(&mut self) -> Result<Given, Usage> {
         match self.args.demo {
-            Some(count) => Ok(Given::Demo(Site::start(count)?)),
+            Some(count) => Ok(Given::Demo(self.site.insert(Site::start()?).pages(count))),
             None => Ok(Given::Arguments(std::mem::take(&mut self.args.urls))),
         }
     }

@@ -173,11 +173,12 @@ impl ClientBuilder {
     ///
     /// ```
     /// use std::net::{IpAddr, Ipv4Addr};
-    /// use goby::{Context, net::TcpListener};
-    /// # use goby_http::{Request, serve};
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let port = listener.local_addr()?.port();
-    /// # goby::go(move || serve(listener, |request: Request| format!("{:?}", request.headers()["host"])));
+    /// use goby::Context;
+    /// # use goby_http::{Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let port = server.local_addr().port();
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| format!("{:?}", request.headers()["host"])));
     /// let client = goby_http::Client::builder()
     ///     .resolver(|_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
     ///     .build()?;

@@ -34,13 +34,14 @@ use crate::stream::Link;
 /// ([`bytes`](Request::bytes), [`text`](Request::text)).
 ///
 /// ```
-/// use goby::{Context, net::TcpListener};
-/// use goby_http::{Client, Method, Request, Response, StatusCode, serve};
+/// use goby::Context;
+/// use goby_http::{Client, Method, Request, Response, Server, StatusCode};
 ///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let url = format!("http://{}/sum", listener.local_addr()?);
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let url = format!("http://{}/sum", server.local_addr());
+/// let (serving, _stop) = Context::background().with_cancel();
 /// goby::go(move || {
-///     serve(listener, |request: Request| match (request.method(), request.path()) {
+///     server.serve_ctx(&serving, |request: Request| match (request.method(), request.path()) {
 ///         (&Method::POST, "/sum") => {
 ///             let sum: u64 = request.text().unwrap().split('+').map(|n| n.parse::<u64>().unwrap()).sum();
 ///             Response::from(sum.to_string())

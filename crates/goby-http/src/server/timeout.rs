@@ -18,19 +18,20 @@ use crate::response::Response;
 /// on for nothing. If the client goes away, the answer is an empty one.
 ///
 /// ```
-/// use goby::{Context, net::TcpListener, time};
-/// use goby_http::{Request, get, serve, with_timeout};
+/// use goby::{Context, time};
+/// use goby_http::{Request, Server, get, with_timeout};
 /// use std::time::Duration;
 ///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let url = format!("http://{}/", listener.local_addr()?);
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let url = format!("http://{}/", server.local_addr());
 /// let slow = with_timeout(Duration::from_millis(5), |request: Request| {
 ///     match time::sleep_ctx(request.context(), Duration::from_secs(60)) {
 ///         Ok(()) => "slept well",
 ///         Err(_) => "too late",
 ///     }
 /// });
-/// goby::go(move || serve(listener, slow));
+/// let (serving, _stop) = Context::background().with_cancel();
+/// goby::go(move || server.serve_ctx(&serving, slow));
 /// assert_eq!(get(&Context::background(), url)?.status(), 503);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -8,7 +8,7 @@ use std::thread;
 
 use goby_runtime::{Builder, Runtime, go, num_goroutines, try_go, yield_now};
 
-use crate::support::{Door, in_child_with, runtime, stderr, wait_until, with_workers};
+use crate::support::{Door, in_child_with, leaky_runtime, runtime, stderr, wait_until, with_workers};
 
 #[test]
 fn values_out_of_range_are_errors_that_name_them() {
@@ -209,7 +209,7 @@ fn dropping_a_runtime_leaves_parked_goroutines_alone() {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let runtime = runtime(workers);
+        let runtime = leaky_runtime(workers);
         let door = Arc::new(Door::new());
         let parked = runtime.go({
             let (notices, door) = (Notices(dropped.clone()), door.clone());

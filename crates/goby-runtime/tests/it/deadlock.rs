@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use goby_runtime::{DeadlockPolicy, Direction, Runtime, Source, Timer, block_on, blocking, go, now, spawn};
 
-use crate::support::{Door, in_child, pause, runtime, stderr};
+use crate::support::{Door, in_child, leaky_runtime, pause, runtime, stderr};
 
 /// Long enough for the runtime to fall idle and to look for deadlocks, many times over.
 const LONG: Duration = Duration::from_millis(300);
@@ -175,7 +175,7 @@ fn another_runtime_at_work_is_no_deadlock() {
 #[test]
 fn goroutines_left_behind_are_no_deadlock() {
     check_no_verdict(&in_child("deadlock::goroutines_left_behind_are_no_deadlock", || {
-        let runtime = runtime(2);
+        let runtime = leaky_runtime(2);
         for _ in 0..100 {
             runtime.run(|| {
                 go(|| Door::new().pass());
@@ -271,7 +271,7 @@ fn s39_main_ends_by_goexit_and_another_is_stuck() {
 #[test]
 fn a_deadlock_can_come_back_as_an_error() {
     check_no_verdict(&in_child("deadlock::a_deadlock_can_come_back_as_an_error", || {
-        let runtime = runtime(2);
+        let runtime = leaky_runtime(2);
         assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
         let (door, ended) = (Arc::new(Door::new()), Arc::new(Door::new()));
         for _ in 0..3 {
@@ -293,7 +293,7 @@ fn a_deadlock_can_come_back_as_an_error() {
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(runtime.try_run(|| go(|| 8).join().unwrap()).unwrap(), 8);
         // From inside a goroutine of another runtime.
-        let inner = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        let inner = leaky_runtime(1);
         let seen = runtime.run(|| inner.try_run(|| Door::new().pass()).is_err());
         assert!(seen);
     }));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use goby_runtime::{Direction, Source, Timer, go, now, spawn};
 
-use crate::support::{pause, runtime};
+use crate::support::{leaky_runtime, pause, runtime};
 
 #[test]
 fn a_timer() {
@@ -103,7 +103,7 @@ fn a_future_and_its_waker() {
 /// A goroutine that was parked in a runtime that is gone can still be unparked, by a waker and by a gate.
 #[test]
 fn a_parked_goroutine() {
-    let runtime = runtime(2);
+    let runtime = leaky_runtime(2);
     let (give, wakers) = mpsc::channel::<Waker>();
     let waiting = runtime.go(move || {
         goby_runtime::block_on(std::future::poll_fn(move |cx| {

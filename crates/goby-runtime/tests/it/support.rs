@@ -28,6 +28,11 @@ pub(crate) fn on_workers(workers: usize, test: impl Fn() + Send + Sync) {
     });
 }
 
+/// A runtime that may end with goroutines parked for ever.
+pub(crate) fn leaky_runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).report_leaks(false).build().expect("a runtime")
+}
+
 pub(crate) fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().expect("a runtime")
 }

@@ -13,7 +13,7 @@ use goby_runtime::{GoroutineId, GoroutineInfo, LEAK_RETRIES, Leaks, leaked};
 /// ```
 /// use goby::{Runtime, diag};
 ///
-/// let runtime = Runtime::builder().workers(1).build()?;
+/// let runtime = Runtime::builder().workers(1).report_leaks(false).build()?;
 /// runtime.run(|| {
 ///     goby::go(|| goby::chan::never::<u32>().recv());
 ///     // Until it has begun to wait.
@@ -38,7 +38,7 @@ pub fn leaks() -> Vec<GoroutineInfo> {
 /// ```
 /// use goby::{Runtime, diag};
 ///
-/// let runtime = Runtime::builder().workers(1).build()?;
+/// let runtime = Runtime::builder().workers(1).report_leaks(false).build()?;
 /// runtime.run(|| {
 ///     let stuck = goby::go(|| goby::chan::never::<u32>().recv());
 ///     let joiner = goby::go(move || stuck.join());
@@ -67,7 +67,7 @@ fn others() -> Vec<GoroutineInfo> {
 /// ```
 /// use goby::{Runtime, diag::LeakFinder};
 ///
-/// let runtime = Runtime::builder().workers(1).build()?;
+/// let runtime = Runtime::builder().workers(1).report_leaks(false).build()?;
 /// runtime.run(|| {
 ///     goby::go(|| goby::chan::never::<u32>().recv());
 ///     // What is there already does not count.

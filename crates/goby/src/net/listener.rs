@@ -27,9 +27,11 @@ const BACKLOG: i32 = 65_535;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let addr = listener.local_addr()?;
+/// let (ctx, _stop) = goby::Context::background().with_cancel();
+/// listener.set_context(Some(&ctx));
 /// goby::go(move || {
-///     for stream in listener.incoming() {
-///         let mut stream = stream.unwrap();
+///     // Until that fails: here, when the context is done.
+///     for mut stream in listener.incoming().map_while(Result::ok) {
 ///         goby::go(move || stream.write_all(b"hello"));
 ///     }
 /// });

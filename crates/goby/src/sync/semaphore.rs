@@ -107,7 +107,9 @@ impl Semaphore {
         if outcome == Outcome::GaveUp {
             return Err(done_error(ctx));
         }
-        Ok(self.permit(n))
+        let permit = self.permit(n);
+        // Who holds the permits may hear of the end sooner, and give them back for it: a grant that came too late.
+        ctx.err().map_or(Ok(permit), Err)
     }
 
     /// Takes `n` permits if they are free and nobody waits. Go: `TryAcquire`.
@@ -250,5 +252,32 @@ impl Drop for Permit {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit").field("count", &self.n).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The holder hears of the end first, and gives its permit back for it, before the waiter hears.
+    #[test]
+    fn a_grant_after_the_end_goes_back() {
+        let runtime = goby_runtime::Runtime::builder().workers(2).build().unwrap();
+        runtime.run(|| {
+            let semaphore = Semaphore::new(1);
+            let held = semaphore.try_acquire(1);
+            let (ctx, cancel) = Context::background().with_cancel();
+            let _hook = ctx.on_done(move || drop(held));
+            let waiter = goby_runtime::go({
+                let semaphore = semaphore.clone();
+                move || semaphore.acquire(&ctx, 1).map(drop)
+            });
+            while !goby_runtime::goroutines().iter().any(|info| info.waited().is_some()) {
+                goby_runtime::yield_now();
+            }
+            cancel.cancel();
+            assert_eq!(waiter.join().unwrap(), Err(ContextError::Canceled));
+            assert_eq!(semaphore.available(), 1);
+        });
     }
 }

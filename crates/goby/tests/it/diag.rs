@@ -1,6 +1,7 @@
 //! `goby::diag`: dumps, the leak guard, and each of the common mistakes of this model's users.
 
 mod child;
+mod fatal;
 mod golden;
 mod mistakes;
 
@@ -124,7 +125,7 @@ fn guards_do_not_see_each_others_goroutines() {
 #[test]
 fn a_guard_of_a_thread() {
     let guard = LeakGuard::new();
-    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let runtime = Runtime::builder().workers(2).report_leaks(false).build().unwrap();
     runtime.run(|| {
         go(|| chan::never::<u32>().recv());
     });

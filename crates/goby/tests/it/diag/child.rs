@@ -8,7 +8,7 @@ use std::time::Duration;
 use goby::sync::WaitGroup;
 use goby::{PanicPolicy, Runtime, chan, diag, go, time};
 
-use crate::child::{in_child, stderr};
+use crate::child::{in_child, in_child_with, stderr};
 
 const FIRST_LINE: &str = "fatal error: all goroutines are asleep - deadlock!\n\n";
 
@@ -183,7 +183,8 @@ fn sigquit_does_not_hide_deadlocks() {
 
 #[test]
 fn run_reports_what_it_leaves_behind() {
-    let output = in_child("diag::child::run_reports_what_it_leaves_behind", || {
+    let only_reported = [("GOBY_LEAKS", "")];
+    let output = in_child_with("diag::child::run_reports_what_it_leaves_behind", &only_reported, || {
         let runtime = Runtime::builder().workers(2).report_leaks(true).build().unwrap();
         runtime.run(|| drop(go(|| ())));
         runtime.run(|| {
