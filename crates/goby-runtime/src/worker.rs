@@ -6,31 +6,35 @@
 //!
 //! That order is by cost and by kindness: whom we woke last is warm; then those that have waited here, then those that
 //! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or every
-//! [`MAINTENANCE`] rounds, or when the monitor says that a time slice is over; other workers are troubled last.
+//! [`MAINTENANCE`] rounds, or when the monitor says that a time slice is over; other workers are troubled last
+//! (`worker/search.rs`).
 //!
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
+
+mod search;
 
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goby_switch::Fiber;
 
+use self::search::{EAGER, Watched};
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
 use crate::inspect::{self, Requests};
 use crate::park::WaitReason;
 use crate::poller::Poller;
 use crate::registry::Registry;
-use crate::run_queue::{Fresh, FreshQueue, LocalQueue, Sight};
+use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
 use crate::runtime::Shared;
 use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
-use crate::timer::{NEVER, Timers};
-use crate::{biased, future, policy, tsan};
+use crate::timer::Timers;
+use crate::{biased, future, tsan};
 
 /// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
 /// round from 10 ns on.
@@ -39,28 +43,6 @@ const MAINTENANCE: u32 = 256;
 /// waits for ever behind pinned ones that are always runnable, or hand each other the time slice. Go's number, for its
 /// global queue.
 const FAIRNESS: u32 = 61;
-/// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
-const SPIN: Duration = Duration::from_micros(40);
-/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`, each longer one takes two, down
-/// to `WEARY`; above zero the worker spins. Traffic with pauses of 100 µs took 79 % of a processor before, for nothing.
-const EAGER: i32 = 4;
-const WEARY: i32 = -8;
-/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
-/// writes to it with every goroutine it starts, for up to half a microsecond.
-const SPINS_PER_LOOK: u32 = 200;
-/// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
-/// round trips between two workers.
-const ANSWER_SPINS: u32 = 64;
-/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
-/// whoever talks to them, itself.
-///
-/// Longer than a page fault or two, and no longer than waking a thread takes.
-const QUIET: Duration = Duration::from_micros(20);
-/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
-/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
-const BACKLOG: Duration = Duration::from_micros(200);
-/// The most that is stolen at once.
-const STEAL_MAX: usize = 256;
 /// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
@@ -631,221 +613,10 @@ impl Worker {
             panic!("waiting for events failed: {error}");
         }
     }
-
-    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
-    #[cold]
-    fn find_elsewhere(&self) -> Option<Work> {
-        if !self.remote.poller.has_sources() && self.await_answer() {
-            return None;
-        }
-        self.maintain();
-        if !self.local.is_empty() {
-            return None;
-        }
-        if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
-        {
-            self.share();
-            return Some(Work::Fresh(item));
-        }
-        let searching = self.shared.idle.start_search();
-        let found = self.look_around(searching);
-        if !matches!(found, Look::Nothing) {
-            self.note_wait(Duration::ZERO);
-        }
-        if searching {
-            self.shared.idle.finish_search();
-            self.share();
-        }
-        match found {
-            Look::Found(item) => Some(Work::Fresh(item)),
-            Look::Local => None,
-            Look::Nothing => {
-                self.sleep();
-                None
-            }
-        }
-    }
-
-    /// Spins for a moment, because whoever we have just woken on another worker may answer; true if somebody has.
-    fn await_answer(&self) -> bool {
-        for _ in 0..ANSWER_SPINS {
-            if !self.remote.inbox.is_empty() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        false
-    }
-
-    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
-    /// might have been woken for says so: the one who was woken first may be busy with it from now on.
-    fn share(&self) {
-        if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
-            self.shared.idle.wake_searcher();
-        }
-    }
-
-    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
-    fn look_around(&self, searching: bool) -> Look {
-        let start = policy::now();
-        let is_patient = self.spin_pays.get() > 0;
-        loop {
-            for _ in 0..if is_patient { SPINS_PER_LOOK } else { 1 } {
-                if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
-                    return Look::Local;
-                }
-                std::hint::spin_loop();
-            }
-            if self.remote.poller.has_sources() {
-                std::thread::yield_now();
-                self.poll(Some(Duration::ZERO));
-            }
-            let now = policy::now();
-            if searching && let Some(item) = self.steal(now) {
-                return Look::Found(item);
-            }
-            // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
-            let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
-            if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
-                return Look::Local;
-            }
-            if !is_patient || now.duration_since(start) >= SPIN {
-                return Look::Nothing;
-            }
-        }
-    }
-
-    /// Takes from the injected goroutines, or half of another worker's.
-    fn steal(&self, now: Instant) -> Option<Fresh> {
-        if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
-        {
-            return Some(item);
-        }
-        // At least one: while the runtime starts, we may run before we are counted.
-        let n = self.shared.n_workers().max(1);
-        let first = policy::random() as usize % n;
-        for i in 0..n {
-            let victim = self.shared.remote((first + i) % n);
-            if ptr::eq(victim, self.remote) {
-                continue;
-            }
-            if victim.fresh.len() > 0
-                && self.may_rob(victim, now)
-                && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
-            {
-                self.watched.set(self.watched.get().map(|watched| Watched { robbed: true, ..watched }));
-                return Some(item);
-            }
-            // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
-            // or, for callbacks, runs at once.
-            if victim.timers.next_due() <= policy::nanos(now) {
-                victim.timers.run_due();
-            }
-        }
-        None
-    }
-
-    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
-    /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
-    fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
-        let mut watched = match self.watched.get() {
-            Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if !watched.robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
-            _ => Watched::new(victim, now),
-        };
-        let may = watched.may_be_robbed(victim, now);
-        self.watched.set(Some(watched));
-        may
-    }
-
-    /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
-    fn sleep(&self) {
-        debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
-        self.give_stacks_back();
-        if !self.remote.inbox.start_sleep() {
-            return;
-        }
-        self.shared.idle.announce(self.remote);
-        let start = policy::now();
-        let timeout = if self.shared.has_shareable_work(self.remote) {
-            Some(Duration::ZERO)
-        } else {
-            match self.remote.timers.next_due() {
-                NEVER => None,
-                due => Some(Duration::from_nanos(due.saturating_sub(policy::nanos(start)))),
-            }
-        };
-        self.poll(timeout);
-        self.remote.inbox.finish_sleep();
-        self.shared.idle.retract(self.remote);
-        let now = policy::now();
-        self.note_wait(now.duration_since(start));
-        self.shared.monitor.set_clock(now);
-        self.shared.monitor.ensure_awake();
-    }
-
-    fn note_wait(&self, wait: Duration) {
-        let change = if wait < SPIN { 1 } else { -2 };
-        self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
-    }
-
-    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.
-    fn give_stacks_back(&self) {
-        // SAFETY: only this thread touches the cache.
-        let stacks = unsafe { &mut *self.stacks.get() };
-        if !stacks.is_empty() {
-            self.shared.pool.give(stacks.drain(..));
-        }
-        if self.shared.has_starved() && self.shared.pool.has_free() {
-            self.shared.feed_starved(self.remote);
-        }
-    }
 }
 
 /// What to run.
 enum Work {
     Pinned(NonNull<Goroutine>),
     Fresh(Fresh),
-}
-
-/// What looking around came to.
-enum Look {
-    Found(Fresh),
-    Local,
-    Nothing,
-}
-
-/// The worker whose fresh goroutines a searcher has its eye on.
-#[derive(Clone, Copy)]
-struct Watched {
-    index: usize,
-    sight: Sight,
-    /// Since when it has had some, and since when the same ones, as far as we have seen.
-    backlog_since: Instant,
-    quiet_since: Instant,
-    /// We have taken from it.
-    robbed: bool,
-}
-
-impl Watched {
-    fn new(victim: &Remote, now: Instant) -> Watched {
-        let sight = victim.fresh.sight();
-        Watched { index: victim.index, sight, backlog_since: now, quiet_since: now, robbed: false }
-    }
-
-    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
-    /// for [`BACKLOG`].
-    fn may_be_robbed(&mut self, victim: &Remote, now: Instant) -> bool {
-        let sight = victim.fresh.sight();
-        if sight.emptied != self.sight.emptied {
-            self.backlog_since = now;
-        }
-        if sight != self.sight {
-            self.sight = sight;
-            self.quiet_since = now;
-        }
-        now.duration_since(self.quiet_since) >= QUIET || now.duration_since(self.backlog_since) >= BACKLOG
-    }
 }

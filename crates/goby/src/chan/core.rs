@@ -80,6 +80,8 @@ struct State<T> {
     abandoned: bool,
 }
 
+type StateGuard<'a, T> = BiasedGuard<'a, State<T>>;
+
 /// Why a value was not sent. It comes back.
 pub(crate) enum Refused<T> {
     Full(T),
@@ -222,18 +224,43 @@ impl<T> Chan<T> {
 
     // Waiting operations. Those without a deadline are inlined whole into the user's code, see `Wait::park`.
 
+    /// The first half of a send: what there is to do at once. If that is to wait, value and lock come back.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn send(&self, value: T) -> Result<(), T> {
+    fn send_now(&self, value: T) -> Result<Result<(), T>, (T, StateGuard<'_, T>)> {
         goby_runtime::checkpoint();
         let mut state = self.state.lock();
-        let value = match state.try_send(value, self.capacity) {
+        match state.try_send(value, self.capacity) {
             Ok(wake) => {
                 drop(state);
                 unpark(wake);
-                return Ok(());
+                Ok(Ok(()))
             }
-            Err(Refused::Full(value)) => value,
-            Err(Refused::Closed(value)) => return Err(value),
+            Err(Refused::Closed(value)) => Ok(Err(value)),
+            Err(Refused::Full(value)) => Err((value, state)),
+        }
+    }
+
+    /// The same of a receive.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn recv_now(&self) -> Result<Result<T, Nothing>, StateGuard<'_, T>> {
+        goby_runtime::checkpoint();
+        let mut state = self.state.lock();
+        match state.try_recv(self.capacity) {
+            Ok((value, wake)) => {
+                drop(state);
+                unpark(wake);
+                Ok(Ok(value))
+            }
+            Err(Nothing::Closed) => Ok(self.leave_drained(state)),
+            Err(Nothing::Empty) => Err(state),
+        }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn send(&self, value: T) -> Result<(), T> {
+        let (value, mut state) = match self.send_now(value) {
+            Ok(sent) => return sent,
+            Err(wait) => wait,
         };
         // SAFETY: parked on below, without a deadline; shown to this channel, whose operations claim it under its lock
         // and unpark.
@@ -252,17 +279,10 @@ impl<T> Chan<T> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn recv(&self, reason: WaitReason) -> Result<T, Nothing> {
-        goby_runtime::checkpoint();
-        let mut state = self.state.lock();
-        match state.try_recv(self.capacity) {
-            Ok((value, wake)) => {
-                drop(state);
-                unpark(wake);
-                return Ok(value);
-            }
-            Err(Nothing::Closed) => return self.leave_drained(state),
-            Err(Nothing::Empty) => {}
-        }
+        let mut state = match self.recv_now() {
+            Ok(received) => return received,
+            Err(wait) => wait,
+        };
         // SAFETY: as in `send`.
         let (wait, slot) = (unsafe { Wait::in_one_queue() }, Slot::empty());
         let waiter = Waiter::new(0, slot.as_ptr());
@@ -283,7 +303,7 @@ impl<T> Chan<T> {
     }
 
     #[cold]
-    fn leave_drained(&self, state: BiasedGuard<'_, State<T>>) -> Result<T, Nothing> {
+    fn leave_drained(&self, state: StateGuard<'_, T>) -> Result<T, Nothing> {
         drop(state);
         self.report_drained();
         Err(Nothing::Closed)
@@ -291,16 +311,9 @@ impl<T> Chan<T> {
 
     pub(crate) fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), Refused<T>> {
         let Some(deadline) = deadline else { return self.send(value).map_err(Refused::Closed) };
-        goby_runtime::checkpoint();
-        let mut state = self.state.lock();
-        let value = match state.try_send(value, self.capacity) {
-            Ok(wake) => {
-                drop(state);
-                unpark(wake);
-                return Ok(());
-            }
-            Err(Refused::Full(value)) => value,
-            Err(closed) => return Err(closed),
+        let (value, mut state) = match self.send_now(value) {
+            Ok(sent) => return sent.map_err(Refused::Closed),
+            Err(wait) => wait,
         };
         // SAFETY: parked on below; shown to this channel, whose operations unpark.
         let (wait, slot) = (unsafe { Wait::current() }, Slot::full(value));
@@ -322,17 +335,10 @@ impl<T> Chan<T> {
 
     pub(crate) fn recv_until(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
         let Some(deadline) = deadline else { return self.recv(reason) };
-        goby_runtime::checkpoint();
-        let mut state = self.state.lock();
-        match state.try_recv(self.capacity) {
-            Ok((value, wake)) => {
-                drop(state);
-                unpark(wake);
-                return Ok(value);
-            }
-            Err(Nothing::Closed) => return self.leave_drained(state),
-            Err(Nothing::Empty) => {}
-        }
+        let mut state = match self.recv_now() {
+            Ok(received) => return received,
+            Err(wait) => wait,
+        };
         // SAFETY: as in `send_until`.
         let (wait, slot) = (unsafe { Wait::current() }, Slot::empty());
         let waiter = Waiter::new(0, slot.as_ptr());

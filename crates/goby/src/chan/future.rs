@@ -6,7 +6,7 @@ use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use goby_runtime::{Wait, Waiter};
+use goby_runtime::{Unparker, Wait, Waiter};
 
 use super::core::{Chan, Nothing, Refused, Slot, unpark};
 use super::{RecvError, SendError};
@@ -44,6 +44,37 @@ impl<'a, T> SendFuture<'a, T> {
             _pinned: PhantomPinned,
         }
     }
+
+    /// Sends, if it can be done now; else queues, if it may and has not.
+    fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<Option<Unparker>, SendError<T>>> {
+        chan.lock();
+        // SAFETY: locked; this is the only view.
+        let mut locked = unsafe { chan.locked() };
+        let result = match self.stage {
+            // SAFETY: the slot has been full since `new`.
+            Stage::Unpolled => match locked.try_send(unsafe { self.slot.take() }) {
+                Ok(wake) => Poll::Ready(Ok(wake)),
+                Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
+                Err(Refused::Full(value)) => {
+                    self.slot.put(value);
+                    if may_queue {
+                        self.waiter.set(0, self.slot.as_ptr());
+                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
+                        unsafe { locked.enqueue_send(&self.waiter, &self.wait) };
+                        self.stage = Stage::Queued;
+                    }
+                    Poll::Pending
+                }
+            },
+            _ if self.wait.token().is_none() => Poll::Pending,
+            _ if self.waiter.is_done() => Poll::Ready(Ok(None)),
+            // SAFETY: ended without being done, so the value is still there.
+            _ => Poll::Ready(Err(SendError(unsafe { self.slot.take() }))),
+        };
+        // SAFETY: locked above.
+        unsafe { chan.unlock() };
+        result
+    }
 }
 
 impl<T> Future for SendFuture<'_, T> {
@@ -54,33 +85,13 @@ impl<T> Future for SendFuture<'_, T> {
         let this = unsafe { self.get_unchecked_mut() };
         let Some(chan) = this.chan else { return Poll::Pending };
         assert!(this.stage != Stage::Ended, "polled after it was ready");
-        this.wait.set_waker(cx.waker());
-        chan.lock();
-        // SAFETY: locked; this is the only view.
-        let mut locked = unsafe { chan.locked() };
-        let result = match this.stage {
-            Stage::Unpolled => {
-                // SAFETY: the slot has been full since `new`.
-                match locked.try_send(unsafe { this.slot.take() }) {
-                    Ok(wake) => Poll::Ready(Ok(wake)),
-                    Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
-                    Err(Refused::Full(value)) => {
-                        this.slot.put(value);
-                        this.waiter.set(0, this.slot.as_ptr());
-                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
-                        unsafe { locked.enqueue_send(&this.waiter, &this.wait) };
-                        this.stage = Stage::Queued;
-                        Poll::Pending
-                    }
-                }
-            }
-            _ if this.wait.token().is_none() => Poll::Pending,
-            _ if this.waiter.is_done() => Poll::Ready(Ok(None)),
-            // SAFETY: ended without being done, so the value is still there.
-            _ => Poll::Ready(Err(SendError(unsafe { this.slot.take() }))),
-        };
-        // SAFETY: locked above.
-        unsafe { chan.unlock() };
+        // Whom to wake is the executor's code, and so told outside the lock; and only if it comes to waiting.
+        let may_be_ready = this.stage == Stage::Unpolled || this.wait.token().is_some();
+        let mut result = if may_be_ready { this.step(chan, false) } else { Poll::Pending };
+        if result.is_pending() {
+            this.wait.set_waker(cx.waker());
+            result = this.step(chan, true);
+        }
         if result.is_ready() {
             this.stage = Stage::Ended;
         }
@@ -142,6 +153,35 @@ impl<'a, T> RecvFuture<'a, T> {
             _pinned: PhantomPinned,
         }
     }
+
+    /// Receives, if it can be done now; else queues, if it may and has not.
+    fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<(T, Option<Unparker>), RecvError>> {
+        chan.lock();
+        // SAFETY: locked; this is the only view.
+        let mut locked = unsafe { chan.locked() };
+        let result = match self.stage {
+            Stage::Unpolled => match locked.try_recv() {
+                Ok(received) => Poll::Ready(Ok(received)),
+                Err(Nothing::Closed) => Poll::Ready(Err(RecvError)),
+                Err(Nothing::Empty) => {
+                    if may_queue {
+                        self.waiter.set(0, self.slot.as_ptr());
+                        // SAFETY: as for `SendFuture`.
+                        unsafe { locked.enqueue_recv(&self.waiter, &self.wait) };
+                        self.stage = Stage::Queued;
+                    }
+                    Poll::Pending
+                }
+            },
+            _ if self.wait.token().is_none() => Poll::Pending,
+            // SAFETY: done, so a sender has filled the slot.
+            _ if self.waiter.is_done() => Poll::Ready(Ok((unsafe { self.slot.take() }, None))),
+            _ => Poll::Ready(Err(RecvError)),
+        };
+        // SAFETY: locked above.
+        unsafe { chan.unlock() };
+        result
+    }
 }
 
 impl<T> Future for RecvFuture<'_, T> {
@@ -152,29 +192,13 @@ impl<T> Future for RecvFuture<'_, T> {
         let this = unsafe { self.get_unchecked_mut() };
         let Some(chan) = this.chan else { return Poll::Pending };
         assert!(this.stage != Stage::Ended, "polled after it was ready");
-        this.wait.set_waker(cx.waker());
-        chan.lock();
-        // SAFETY: locked; this is the only view.
-        let mut locked = unsafe { chan.locked() };
-        let result = match this.stage {
-            Stage::Unpolled => match locked.try_recv() {
-                Ok(received) => Poll::Ready(Ok(received)),
-                Err(Nothing::Closed) => Poll::Ready(Err(RecvError)),
-                Err(Nothing::Empty) => {
-                    this.waiter.set(0, this.slot.as_ptr());
-                    // SAFETY: as for `SendFuture`.
-                    unsafe { locked.enqueue_recv(&this.waiter, &this.wait) };
-                    this.stage = Stage::Queued;
-                    Poll::Pending
-                }
-            },
-            _ if this.wait.token().is_none() => Poll::Pending,
-            // SAFETY: done, so a sender has filled the slot.
-            _ if this.waiter.is_done() => Poll::Ready(Ok((unsafe { this.slot.take() }, None))),
-            _ => Poll::Ready(Err(RecvError)),
-        };
-        // SAFETY: locked above.
-        unsafe { chan.unlock() };
+        // As for `SendFuture`.
+        let may_be_ready = this.stage == Stage::Unpolled || this.wait.token().is_some();
+        let mut result = if may_be_ready { this.step(chan, false) } else { Poll::Pending };
+        if result.is_pending() {
+            this.wait.set_waker(cx.waker());
+            result = this.step(chan, true);
+        }
         if result.is_ready() {
             this.stage = Stage::Ended;
         }
