@@ -80,20 +80,21 @@ fn redirects_are_followed_and_those_that_lead_nowhere_are_fetched() {
 #[test]
 fn time_outs_hold_for_the_response_and_for_the_last_byte() {
     let server = Server::start(|request| if request.path == "/drip" { Reply::Drip } else { Reply::Hang });
-    let ended = fetch(["-t", "300ms", "--retries", "0", &server.url("/hang"), &server.url("/drip")]);
+    // Enough for the headers of the second one to come, also on a busy machine.
+    let ended = fetch(["-t", "3s", "--retries", "0", &server.url("/hang"), &server.url("/drip")]);
     check(ended.code, Some(1));
     let results = by_url(&ended.stdout);
     let hang = &results[&server.url("/hang")];
     check(hang.outcome(), ("timeout", 1));
     check(
         hang.text("message"),
-        "no complete response within 300 ms: deadline exceeded while awaiting response headers",
+        "no complete response within 3.00 s: deadline exceeded while awaiting response headers",
     );
     let drip = &results[&server.url("/drip")];
     check(drip.outcome(), ("timeout", 1));
     check(
         drip.text("message"),
-        "no complete response within 300 ms: deadline exceeded while reading the response body",
+        "no complete response within 3.00 s: deadline exceeded while reading the response body",
     );
     // Their sockets are closed.
     server.await_abandoned(1);
