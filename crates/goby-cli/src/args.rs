@@ -9,7 +9,7 @@ use crate::race::args::RaceArgs;
 
 /// Go's concurrency model for Rust, put to work.
 #[derive(Debug, Parser)]
-#[command(name = "goby", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "goby", version, max_term_width = 100)]
 pub(crate) struct Args {
     /// Which subcommand, with its options.
     #[command(subcommand)]

@@ -188,7 +188,8 @@ impl Stuck {
     pub(crate) fn exit(self) -> ! {
         let mut text = format!("fatal error: {}\n", self.message());
         if self.goroutines > 0 {
-            let _ = write!(text, "\n{} goroutines are parked for ever\n\n{}", self.goroutines, dump::dump());
+            let who = if self.goroutines == 1 { "goroutine is" } else { "goroutines are" };
+            let _ = write!(text, "\n{} {who} parked for ever\n\n{}", self.goroutines, dump::dump());
         }
         // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());

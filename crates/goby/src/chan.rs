@@ -247,7 +247,8 @@ impl<T> Sender<T> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has not sent; the value is dropped with it.
+    /// Dropped before it is ready, the future may have sent all the same: a receiver may have taken the value since the last
+    /// poll. Otherwise the value is dropped with it.
     pub fn send_async(&self, value: T) -> SendFuture<'_, T> {
         SendFuture::new(self.chan(), value)
     }

@@ -87,6 +87,9 @@ impl Job {
         }
         let mut url = match Url::parse(&self.text) {
             Ok(url) => url,
+            Err(_) if self.text == "-" => {
+                return Err("no URL; to read URLs from standard input, write -i -".to_string());
+            }
             Err(url::ParseError::RelativeUrlWithoutBase) => {
                 return Err("no scheme; a URL begins with http:// or https://".to_string());
             }
@@ -327,6 +330,8 @@ mod tests {
         assert_eq!(message(b"http://h/a b"), odd);
         assert_eq!(message(b"http://h/\0"), odd);
         assert_eq!(message(b"http://h/\xff"), "line 1: not UTF-8 text");
+        let dash = Job::argument(1, "-").url().unwrap_err();
+        assert_eq!(dash.message, "argument 1: no URL; to read URLs from standard input, write -i -");
         let argument = Job::argument(2, "nonsense").url().unwrap_err();
         assert_eq!(argument.message, "argument 2: no scheme; a URL begins with http:// or https://");
         assert_eq!(argument.kind, Kind::InvalidUrl);

@@ -104,12 +104,12 @@ fn fetch_all(
     let target = plan.progress(&output, io::stderr().is_terminal());
     let progress = target.map(|target| Progress::start(target, live.clone()));
 
-    let mut tally = Tally::new();
+    let mut tally = if output.is_somewhere() { Tally::new() } else { Tally::with_examples() };
     let written = write_results(&results, &mut output, &mut tally, &live);
     if written.is_err() {
-        // Nobody takes results any more: stop, and wait until the workers have cleaned up.
+        // Nobody takes results any more: stop, wait until the workers have cleaned up, and count what they had done.
         cancel.cancel();
-        results.iter().for_each(drop);
+        results.iter().for_each(|outcome| tally.count_outcome(&outcome));
     }
     let elapsed = started.elapsed();
     if let Some(progress) = progress {
@@ -154,15 +154,12 @@ fn write_results(results: &Receiver<Outcome>, output: &mut Output, tally: &mut T
         lines.clear();
         let mut next = Some(first);
         while let Some(outcome) = next {
-            match outcome {
-                Outcome::Ended(record) => {
-                    tally.count(&record);
-                    live.ended(record.has_failed());
-                    if output.is_somewhere() {
-                        record.write_line(&mut lines);
-                    }
+            tally.count_outcome(&outcome);
+            if let Outcome::Ended(record) = &outcome {
+                live.ended(record.has_failed());
+                if output.is_somewhere() {
+                    record.write_line(&mut lines);
                 }
-                Outcome::NotStarted => tally.count_not_started(),
             }
             next = if lines.len() < BATCH { results.try_recv().ok() } else { None };
         }

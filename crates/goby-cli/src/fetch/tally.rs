@@ -7,12 +7,16 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::feed::Fed;
+use super::fetcher::Outcome;
 use super::record::{Failure, Fetched, Kind, Record};
 use crate::exit::Exit;
 use crate::text::{bytes, count, counted, duration, figure};
 
 /// Of failures with a status, the summary names at most this many different ones.
 const SHOWN_STATUSES: usize = 5;
+
+/// Where nobody sees the results, the summary shows this many failures.
+const SHOWN_FAILURES: usize = 5;
 
 /// Ten years in microseconds, which a histogram can hold on any machine.
 const LONGEST_LATENCY: u64 = 10 * 365 * 24 * 3600 * 1_000_000;
@@ -34,6 +38,8 @@ pub(crate) struct Tally {
     abandoned: u64,
     /// Taken from the queue after the run was stopped.
     not_started: u64,
+    /// The first failures in words, where they are wanted.
+    examples: Option<Vec<String>>,
 }
 
 /// What the end of a run adds to the tally.
@@ -73,12 +79,31 @@ impl Tally {
             statuses: BTreeMap::new(),
             abandoned: 0,
             not_started: 0,
+            examples: None,
         }
     }
 
-    /// Counts a result.
-    pub(crate) fn count(&mut self, record: &Record) {
+    /// Nothing yet; keeps the first failures, because the results are written nowhere.
+    pub(crate) fn with_examples() -> Tally {
+        Tally { examples: Some(Vec::new()), ..Tally::new() }
+    }
+
+    /// Counts what came out of the pool.
+    pub(crate) fn count_outcome(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Ended(record) => self.count(record),
+            Outcome::NotStarted => self.not_started += 1,
+        }
+    }
+
+    fn count(&mut self, record: &Record) {
         self.requests += u64::from(record.attempts);
+        if let (Some(examples), Err(failure)) = (&mut self.examples, &record.result)
+            && failure.kind != Kind::Canceled
+            && examples.len() < SHOWN_FAILURES
+        {
+            examples.push(format!("{}: {}", record.url, failure.message));
+        }
         match &record.result {
             Ok(fetched) => self.count_fetched(fetched),
             Err(failure) => self.count_failure(failure),
@@ -101,11 +126,6 @@ impl Tally {
         if let Some(status) = failure.status {
             *self.statuses.entry(status).or_default() += 1;
         }
-    }
-
-    /// Counts a URL that was not requested, because the run was stopped.
-    pub(crate) fn count_not_started(&mut self) {
-        self.not_started += 1;
     }
 
     /// Whether URLs were left over: in flight, in the queue, or in the input.
@@ -135,6 +155,13 @@ impl Tally {
         };
         row("fetched", format!("{}, {}", count(self.fetched), bytes(self.bytes)));
         row("failed", self.failed_row());
+        for example in self.examples.iter().flatten() {
+            row("", example.clone());
+        }
+        let shown = self.examples.as_ref().map_or(0, |examples| examples.len() as u64);
+        if shown > 0 && self.failed() > shown {
+            row("", format!("and {} more: -o FILE, or -o -, has them all", count(self.failed() - shown)));
+        }
         if end.fed.skipped > 0 {
             row("skipped", format!("{}, fetched by an earlier run", count(end.fed.skipped)));
         }
@@ -185,7 +212,7 @@ impl Tally {
         let why = match stopped {
             Stopped::Interrupted => "interrupted".to_string(),
             Stopped::TotalUp(total) => format!("no time left of --total {}", duration(total)),
-            Stopped::OutputGone => "the output takes no more".to_string(),
+            Stopped::OutputGone => "the output takes no more, and lacks the last of these".to_string(),
         };
         let at_least = if end.fed.rest_unread { "at least " } else { "" };
         let (abandoned, not_started) = (count(self.abandoned), count(self.not_started + end.fed.not_fed));
@@ -252,10 +279,21 @@ goby: 10 URLs in 1.00 s
     }
 
     #[test]
+    fn where_results_go_nowhere_the_first_failures_are_shown() {
+        let mut tally = Tally::with_examples();
+        for status in 500..507 {
+            tally.count(&record(Err(Failure::status(status, None)), 1));
+        }
+        let text = tally.summary(&end(1));
+        assert_eq!(text.matches("\n            http://h/: ").count(), 5, "{text}");
+        assert!(text.contains("\n            and 2 more: -o FILE, or -o -, has them all\n"), "{text}");
+    }
+
+    #[test]
     fn a_stopped_run_says_what_it_left() {
         let mut tally = Tally::new();
         tally.count(&failed(Kind::Canceled, 1));
-        tally.count_not_started();
+        tally.count_outcome(&Outcome::NotStarted);
         let fed = Fed { not_fed: 3399, skipped: 7, ..Fed::default() };
         let mut end = End { stopped: Some(Stopped::Interrupted), fed, ..end(1) };
         let expected = "\

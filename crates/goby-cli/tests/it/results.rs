@@ -192,11 +192,22 @@ fn results_go_to_the_file_that_is_named() {
 #[test]
 fn an_output_that_fills_up_ends_the_run() {
     let server = Server::start(|_| Reply::ok("fine"));
-    let ended = fetch(["-o", "/dev/full", &server.url("/")]);
+    let urls: Vec<String> = (0..300).map(|i| server.url(&format!("/{i}"))).collect();
+    let ended = fetch(["-o", "/dev/full"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(1));
     let first = ended.stderr.lines().next().unwrap().to_string();
     check(first, "goby: cannot write /dev/full: No space left on device".to_string());
-    assert!(ended.stderr.contains("  stopped   the output takes no more: "), "{}", ended.stderr);
+    // Every URL is in one of the counts. They are the only numbers before "abandoned" and "not started", and at "URLs".
+    let number = |after: &str, before: &str| -> u64 {
+        let (_, rest) = ended.stderr.split_once(after).unwrap_or_else(|| panic!("{}", ended.stderr));
+        rest.split_once(before)
+            .and_then(|(number, _)| number.parse().ok())
+            .unwrap_or_else(|| panic!("{}", ended.stderr))
+    };
+    let stopped = "  stopped   the output takes no more, and lacks the last of these: ";
+    let not_started = number("abandoned in flight, ", " not started");
+    assert!(ended.stderr.contains(stopped), "{}", ended.stderr);
+    assert_eq!(number("goby: ", " URL") + not_started, 300, "{}", ended.stderr);
 }
 
 #[test]

@@ -364,3 +364,31 @@ fn wakes_from_many_threads_are_not_lost() {
         goby_runtime::blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()));
     });
 }
+
+/// Its destructor runs when it has ended, not in the executor's hands, where a panic would end the process.
+#[test]
+fn a_destructor_that_panics_takes_no_output_away() {
+    struct Breaks;
+    impl Future for Breaks {
+        type Output = u32;
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u32> {
+            Poll::Ready(7)
+        }
+    }
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a destructor that breaks");
+        }
+    }
+    with_workers(|| {
+        assert_eq!(spawn(Breaks).join().unwrap(), 7);
+        let done = Arc::new(AtomicBool::new(false));
+        spawn(Breaks).detach();
+        spawn({
+            let done = done.clone();
+            async move { done.store(true, Ordering::SeqCst) }
+        })
+        .detach();
+        wait_until("the next one", || done.load(Ordering::SeqCst));
+    });
+}

@@ -19,7 +19,8 @@ enum Stage {
     Ended,
 }
 
-/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it has not sent.
+/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it has not sent, unless a
+/// receiver has taken the value since the last poll.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct SendFuture<'a, T> {
     chan: Option<&'a Chan<T>>,

@@ -389,3 +389,31 @@ fn a_busy_channel_starves_nobody() {
         });
     });
 }
+
+/// A pair that hands the time slice to and fro, and starts goroutines on the way, is still one slice: others get theirs.
+#[test]
+fn a_pair_that_starts_goroutines_does_not_starve_others() {
+    on_workers(1, 0, || {
+        let enough = Arc::new(AtomicBool::new(false));
+        let ((there, pings), (pongs, back)) = (bounded(0), bounded(0));
+        go(move || pings.iter().try_for_each(|ping: usize| pongs.send(ping)));
+        let pair = go({
+            let enough = enough.clone();
+            move || {
+                let mut rounds = 0;
+                while !enough.load(Ordering::Relaxed) {
+                    there.send(rounds).unwrap();
+                    assert_eq!(back.recv(), Ok(rounds));
+                    if rounds % 5 == 0 {
+                        go(|| ());
+                    }
+                    rounds += 1;
+                }
+            }
+        });
+        // Each turn is a slice of the pair's away from the next.
+        (0..20).for_each(|_| goby::yield_now());
+        enough.store(true, Ordering::Relaxed);
+        pair.join().unwrap();
+    });
+}
