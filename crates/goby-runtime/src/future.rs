@@ -106,7 +106,7 @@ where
 {
     let shared = current_shared();
     shared.n_tasks.fetch_add(1, Ordering::Relaxed);
-    let body = Body { future, _live: Live { shared } };
+    let body = Body { future: Some(future), _live: Live { shared } };
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
     let runnable = publish(runnable);
     {
@@ -154,15 +154,20 @@ pub(crate) fn run(runnable: Runnable) {
     // What a poll panics with is kept for the task's owner. This is for the destructors of a future, and of an output
     // that nobody takes.
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| runnable.run())) {
-        report(format_args!("a spawned future panicked when it was dropped: {}", payload_text(&*payload)));
-        std::mem::forget(payload);
+        report_drop(payload);
     }
+}
+
+fn report_drop(payload: Box<dyn Any + Send>) {
+    report(format_args!("a spawned future panicked when it was dropped: {}", payload_text(&*payload)));
+    std::mem::forget(payload);
 }
 
 /// What runs: the future, its panic kept as its result. Not an `async` block, in which the future would lie twice: once
 /// captured, once awaited.
 struct Body<F> {
-    future: F,
+    /// None once it has ended: dropped here, since async-task aborts the process for a destructor that panics.
+    future: Option<F>,
     _live: Live,
 }
 
@@ -171,11 +176,17 @@ impl<F: Future> Future for Body<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: the field is pinned with the whole, which has no `Drop` and is not `Unpin` unless the field is.
-        let future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
-        match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
+        let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
+        let poll = || future.as_mut().as_pin_mut().expect("polled until it has ended").poll(cx);
+        let result = match panic::catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            report_drop(payload);
         }
+        Poll::Ready(result)
     }
 }
 

@@ -513,7 +513,11 @@ impl Worker {
         if (slice_is_over || round.is_multiple_of(FAIRNESS))
             && let Some(oldest) = self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest())
         {
-            bump(&self.remote.slices);
+            // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
+            // each time, and the monitor never a reason to end it.
+            if slice_is_over {
+                bump(&self.remote.slices);
+            }
             return Some(Work::Fresh(oldest));
         }
         if let Some(g) = self.run_next.take() {

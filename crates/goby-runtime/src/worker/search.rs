@@ -91,8 +91,9 @@ impl Worker {
     fn look_around(&self, searching: bool) -> Look {
         let start = policy::now();
         let is_patient = self.spin_pays.get() > 0;
+        let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
         loop {
-            for _ in 0..if is_patient { SPINS_PER_LOOK } else { 1 } {
+            for _ in 0..std::mem::replace(&mut spins, SPINS_PER_LOOK) {
                 if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
                     return Look::Local;
                 }
@@ -111,7 +112,10 @@ impl Worker {
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Look::Local;
             }
-            if !is_patient || now.duration_since(start) >= SPIN {
+            // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
+            let watches =
+                || searching && self.watched.get().is_some_and(|w| self.shared.remote(w.index).fresh.len() > 0);
+            if now.duration_since(start) >= SPIN || !(is_patient || watches()) {
                 return Look::Nothing;
             }
         }
