@@ -156,7 +156,8 @@ Stopping:
   and --resume goes on from there. A second Ctrl-C ends at once.
 
 Exit status:
-  0    every URL was fetched: 2xx, or 3xx that leads nowhere; or whoever reads the results has closed the pipe
+  0    every URL was fetched: 2xx, or 3xx that leads nowhere; or whoever reads the results
+       has closed the pipe
   1    some were not, or --total was up, or reading or writing failed on the way
   2    usage: an option, input, output or directory cannot be used; nothing was requested
   130  interrupted by Ctrl-C or SIGTERM

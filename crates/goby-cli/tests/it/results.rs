@@ -207,7 +207,7 @@ fn an_output_that_fills_up_ends_the_run() {
     let stopped = "  stopped   the output takes no more, and lacks the last of these: ";
     let not_started = number("abandoned in flight, ", " not started");
     assert!(ended.stderr.contains(stopped), "{}", ended.stderr);
-    assert_eq!(number("goby: ", " URL") + not_started, 300, "{}", ended.stderr);
+    assert_eq!(number("\ngoby: ", " URL") + not_started, 300, "{}", ended.stderr);
 }
 
 #[test]
