@@ -133,7 +133,11 @@ impl<T: ?Sized> BiasedLock<T> {
     /// Enters if that is possible at once: not if somebody is inside, be it this thread, nor if it means to revoke a bias.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn try_lock_raw(&self) -> bool {
-        let me = worker::current_address();
+        self.try_lock_as(worker::current_address())
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn try_lock_as(&self, me: usize) -> bool {
         // Relaxed: as in `lock_as`, and `enter_by_bias`.
         if self.word.load(Ordering::Relaxed) == me && me != FREE {
             return !self.inside.load(Ordering::Relaxed) && self.enter_by_bias(me);
@@ -451,8 +455,8 @@ mod loom_tests {
     use loom::cell::UnsafeCell as Tracked;
     use loom::sync::Arc;
 
-    /// The owner enters twice by its bias while somebody revokes it: loom's cell reports any two accesses that are not
-    /// ordered. Only the first steps, as in the model of `lock.rs`: the slow paths repeat them.
+    /// The owner enters by its bias, and then tries to enter, while somebody revokes it: loom's cell reports any two
+    /// accesses that are not ordered. Only the first steps, as in the model of `lock.rs`: the slow paths repeat them.
     #[test]
     fn loom_revoke() {
         const OWNER: usize = 16;
@@ -472,8 +476,8 @@ mod loom_tests {
                 }
             });
             let mut entered = 0;
-            for _ in 0..2 {
-                if lock.enter_by_bias(OWNER) {
+            for again in [false, true] {
+                if if again { lock.try_lock_as(OWNER) } else { lock.enter_by_bias(OWNER) } {
                     entered += 1;
                     // SAFETY: inside.
                     unsafe {
