@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::Location;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -160,6 +161,6 @@ pub(crate) fn now() -> Instant {
 
 pub(crate) fn checkpoint() {}
 
-pub(crate) fn go(f: impl FnOnce() + 'static) {
+pub(crate) fn go_detached_at(_: &Location<'static>, f: impl FnOnce() + 'static) {
     loom::thread::spawn(f);
 }

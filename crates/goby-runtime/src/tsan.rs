@@ -71,6 +71,7 @@ mod imp {
     pub(crate) const POOL_MEMORY: bool = true;
 
     /// Whether two threads may be ordered by the kernel's `membarrier`.
+    #[cfg_attr(loom, expect(dead_code, reason = "the model has fences of its own"))]
     pub(crate) const KNOWS_MEMBARRIER: bool = true;
 
     /// Whether a signal interrupts a thread that makes no system call.
