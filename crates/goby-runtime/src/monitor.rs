@@ -44,6 +44,8 @@ struct Seen {
     since: Instant,
     /// When it is reported as stalled: `None` if never again.
     report_at: Option<Duration>,
+    /// How often its fresh goroutines had come to their end.
+    emptied: usize,
 }
 
 impl Monitor {
@@ -165,15 +167,19 @@ impl Monitor {
         let mut stuck = 0;
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
+            let emptied = remote.fresh.sight().emptied;
+            let anew = Seen { slices, since: now, report_at: shared.stall_limit, emptied };
             if i == seen.len() {
-                seen.push(Seen { slices, since: now, report_at: shared.stall_limit });
+                seen.push(anew);
             }
-            if seen[i].slices != slices || remote.inbox.sleeps() {
-                seen[i] = Seen { slices, since: now, report_at: shared.stall_limit };
-                continue;
-            }
-            if remote.fresh.len() > 0 {
+            // For a tick it has had some that it has not begun: a wake-up may have been missed.
+            if remote.fresh.len() > 0 && seen[i].emptied == emptied {
                 shared.idle.wake_searcher();
+            }
+            seen[i].emptied = emptied;
+            if seen[i].slices != slices || remote.inbox.sleeps() {
+                seen[i] = anew;
+                continue;
             }
             let lasts = now.duration_since(seen[i].since);
             if seen[i].report_at.is_some_and(|limit| lasts >= limit) {
