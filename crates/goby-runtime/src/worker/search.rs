@@ -1,4 +1,4 @@
-//! A worker without work of its own: it looks at timers and sockets, spins for a moment, takes from others, and sleeps.
+//! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes from others, and sleeps.
 //! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5).
 
 use std::ptr;
@@ -191,6 +191,7 @@ impl Worker {
         self.shared.monitor.ensure_awake();
     }
 
+    /// Counts a wait for spinning, or against it.
     fn note_wait(&self, wait: Duration) {
         let change = if wait < SPIN { 1 } else { -2 };
         self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
