@@ -24,6 +24,7 @@ pub const PROGRAMS: &[Program] = &[
     ("buffered_is_no_rendezvous", buffered_is_no_rendezvous),
     ("write_after_cancel", write_after_cancel),
     ("two_mutexes", two_mutexes),
+    ("sleep_to_synchronize", sleep_to_synchronize),
     ("done_too_early", done_too_early),
     ("destructor", destructor),
     ("blocking_closure", blocking_closure),
@@ -209,6 +210,18 @@ fn two_mutexes() {
             turn.give();
         });
     });
+}
+
+/// Long enough is no order.
+fn sleep_to_synchronize() {
+    let n = Arc::new(Unprotected::new());
+    let other = go({
+        let n = n.clone();
+        move || n.add()
+    });
+    time::sleep(Duration::from_millis(50));
+    n.add();
+    other.join().unwrap();
 }
 
 /// `done` before the last write: the wait orders what came before it only.
