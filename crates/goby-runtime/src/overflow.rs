@@ -89,14 +89,32 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
                 // Back to what it was: returning repeats the fault, this time without us.
                 libc::sigaction(signal, previous, ptr::null_mut());
             }
-            f if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-                let f: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = std::mem::transmute(f);
-                f(signal, info, context);
-            }
-            f => {
-                let f: extern "C" fn(libc::c_int) = std::mem::transmute(f);
-                f(signal);
-            }
+            _ => call(previous, signal, info, context),
+        }
+    }
+}
+
+/// Calls a signal handler as the kernel would.
+///
+/// # Safety
+///
+/// `action` is what the kernel gave as a signal's action, neither the default nor to ignore it; the other arguments are
+/// those that a handler of the same signal was called with.
+pub(crate) unsafe fn call(
+    action: &libc::sigaction,
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: by contract the address is a handler's, whose form the flag tells.
+    unsafe {
+        if action.sa_flags & libc::SA_SIGINFO != 0 {
+            let f: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                std::mem::transmute(action.sa_sigaction);
+            f(signal, info, context);
+        } else {
+            let f: extern "C" fn(libc::c_int) = std::mem::transmute(action.sa_sigaction);
+            f(signal);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::park::WaitReason;
 use crate::runtime::Runtime;
 use crate::stack_trace::{self, MAX_FRAMES, StackTrace};
 use crate::worker::{Remote, Worker};
-use crate::{policy, tsan};
+use crate::{overflow, policy, tsan};
 
 const SIGNAL: libc::c_int = libc::SIGURG;
 /// How long the thread may take to run the handler: it may have lost its processor to others.
@@ -202,14 +202,7 @@ fn forward(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         match previous.sa_sigaction {
             // SIGURG is ignored by default.
             libc::SIG_DFL | libc::SIG_IGN => {}
-            f if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-                let f: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = std::mem::transmute(f);
-                f(signal, info, context);
-            }
-            f => {
-                let f: extern "C" fn(libc::c_int) = std::mem::transmute(f);
-                f(signal);
-            }
+            _ => overflow::call(previous, signal, info, context),
         }
     }
 }
