@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use crate::primitive::{AtomicBool, Ordering};
 
-/// Spins before the processor is given up: about a microsecond, some tens of critical sections.
-const SPINS: u32 = 100;
+/// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3 µs, some 6 in all. So long
+/// because the line of a contended lock is worth more where it is: the other goes through ten sections while we
+/// leave it alone, at a tenth of what they cost if the line travels after each (chan_mpmc apart: 240 ns, now 55).
+const FIRST_SPINS: u32 = 8;
+const DOUBLINGS: u32 = 5;
 /// Times the processor is given up before sleeping.
 const YIELDS: u32 = 20;
 /// How long to sleep then: the holder has lost its processor, for a time slice of the system's perhaps.
@@ -112,7 +115,7 @@ fn looks_free(_: &AtomicBool) -> bool {
     true
 }
 
-/// Waiting for a running thread: spin, then give up the processor, then sleep.
+/// Waiting for a running thread: spin ever longer, then give up the processor, then sleep.
 pub(crate) struct Backoff {
     rounds: u32,
 }
@@ -125,20 +128,22 @@ impl Backoff {
     /// One step.
     #[cfg(not(loom))]
     pub(crate) fn step(&mut self) {
-        self.rounds += 1;
-        if self.rounds < SPINS {
-            hint::spin_loop();
-        } else if self.rounds < SPINS + YIELDS {
+        if self.rounds < DOUBLINGS {
+            for _ in 0..FIRST_SPINS << self.rounds {
+                hint::spin_loop();
+            }
+        } else if self.rounds < DOUBLINGS + YIELDS {
             std::thread::yield_now();
         } else {
             std::thread::sleep(NAP);
         }
+        self.rounds += 1;
     }
 
     /// One step.
     #[cfg(loom)]
     pub(crate) fn step(&mut self) {
-        let _ = (SPINS, YIELDS, NAP, self.rounds, hint::spin_loop);
+        let _ = (FIRST_SPINS, DOUBLINGS, YIELDS, NAP, self.rounds, hint::spin_loop);
         loom::thread::yield_now();
     }
 }
