@@ -39,6 +39,7 @@ mod overflow;
 mod park;
 mod policy;
 mod poller;
+mod prefetch;
 mod primitive;
 mod registry;
 mod run_queue;

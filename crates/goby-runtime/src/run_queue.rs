@@ -25,6 +25,10 @@ pub(crate) enum Fresh {
 // SAFETY: a goroutine's closure is Send, and until its first run nothing else of it exists.
 unsafe impl Send for Fresh {}
 
+/// How far behind the first one are those whose stack, and whose record, is prefetched.
+const SOON: usize = 2;
+const LATER: usize = 4;
+
 /// A worker's own queue. `!Sync`: only its worker uses it.
 pub(crate) struct LocalQueue {
     queue: UnsafeCell<VecDeque<NonNull<Goroutine>>>,
@@ -44,7 +48,14 @@ impl LocalQueue {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn pop_front(&self) -> Option<NonNull<Goroutine>> {
         // SAFETY: as above.
-        unsafe { &mut *self.queue.get() }.pop_front()
+        let queue = unsafe { &mut *self.queue.get() };
+        let first = queue.pop_front();
+        if let (Some(soon), Some(later)) = (queue.get(SOON), queue.get(LATER)) {
+            // SAFETY: what is queued is alive.
+            unsafe { soon.as_ref() }.prefetch_stack();
+            Goroutine::prefetch(*later);
+        }
+        first
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

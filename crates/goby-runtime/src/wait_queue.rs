@@ -14,6 +14,7 @@ use std::marker::PhantomPinned;
 use std::ptr::{self, NonNull};
 
 use crate::park::{Unparker, Wait};
+use crate::prefetch::prefetch;
 use crate::tsan;
 
 /// One waiter's entry in one queue. It must not move while it is queued.
@@ -183,6 +184,7 @@ impl WaitQueue {
             // SAFETY: a queued entry, and its wait, are alive.
             let claimed = unsafe {
                 self.remove(waiter.as_ptr());
+                prefetch(self.head);
                 let entry = waiter.as_ref();
                 (*entry.wait.get()).claim(entry.token.get())
             };

@@ -120,6 +120,12 @@ impl Fiber {
 pub struct Suspender(NonNull<Yielder<(), ()>>);
 
 impl Suspender {
+    /// An address at the bottom of the fiber's stack.
+    #[inline]
+    pub fn address(self) -> *const () {
+        self.0.as_ptr().cast()
+    }
+
     /// Suspends the fiber until it is resumed again.
     ///
     /// # Safety
