@@ -16,6 +16,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
+mod answer;
 mod attributes;
 mod biased;
 mod blocking;

@@ -23,8 +23,10 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::answer::Answer;
 use crate::goroutine::{Goroutine, payload_text, report};
 use crate::lock::Lock;
+use crate::prefetch::prefetch;
 use crate::primitive::{AtomicUsize, Ordering};
 use crate::timer::SleepTimer;
 use crate::worker::{self, Worker};
@@ -178,6 +180,7 @@ pub struct Wait {
     state: AtomicUsize,
     /// It is shown to one queue only, whose lock orders the claims.
     in_one_queue: bool,
+    answer: Answer,
     who: Who,
 }
 
@@ -202,7 +205,7 @@ impl Wait {
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::current() }
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, answer: Answer::new(), who: Who::current() }
     }
 
     /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic
@@ -214,12 +217,17 @@ impl Wait {
     /// deadline.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, who: Who::current() }
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, answer: Answer::new(), who: Who::current() }
     }
 
     /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
     pub fn task() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, who: Who::Task(Lock::new(None)) }
+        Wait {
+            state: AtomicUsize::new(WAITING),
+            in_one_queue: false,
+            answer: Answer::new(),
+            who: Who::Task(Lock::new(None)),
+        }
     }
 
     /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.
@@ -242,10 +250,11 @@ impl Wait {
         if !self.try_claim(token) {
             return None;
         }
-        Some(match &self.who {
-            Who::Goroutine(g) => Unparker(Target::Goroutine(*g)),
-            other => other.rare_unparker(),
-        })
+        Some(Unparker(match &self.who {
+            Who::Goroutine(g) => Target::Goroutine(*g, NonNull::from(&self.answer)),
+            Who::Thread(parker) => thread_target(parker),
+            Who::Task(slot) => task_target(slot),
+        }))
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -283,7 +292,9 @@ impl Wait {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
-            worker::park(reason);
+            if !worker::is_answered(&self.answer) {
+                worker::park(reason);
+            }
             // SAFETY: this goroutine is running, so its record is alive.
             tsan::acquire(unsafe { g.as_ref() }.edge());
         } else {
@@ -351,16 +362,16 @@ impl Who {
     fn this_thread() -> Who {
         Who::Thread(Parker::current())
     }
+}
 
-    /// Whom to unpark, if it is no goroutine.
-    #[cold]
-    fn rare_unparker(&self) -> Unparker {
-        Unparker(match self {
-            Who::Goroutine(g) => Target::Goroutine(*g),
-            Who::Thread(parker) => Target::Thread(parker.clone()),
-            Who::Task(slot) => slot.lock().take().map_or(Target::Nobody, Target::Task),
-        })
-    }
+#[cold]
+fn thread_target(parker: &Arc<Parker>) -> Target {
+    Target::Thread(parker.clone())
+}
+
+#[cold]
+fn task_target(slot: &Lock<Option<Waker>>) -> Target {
+    slot.lock().take().map_or(Target::Nobody, Target::Task)
 }
 
 #[cold]
@@ -381,7 +392,8 @@ impl fmt::Debug for Wait {
 pub struct Unparker(Target);
 
 enum Target {
-    Goroutine(NonNull<Goroutine>),
+    /// The second lies in its wait.
+    Goroutine(NonNull<Goroutine>, NonNull<Answer>),
     Thread(Arc<Parker>),
     Task(Waker),
     /// A future that has not been polled yet, or that has been told already.
@@ -397,19 +409,30 @@ impl Unparker {
     /// Makes the waiter runnable. Not under a lock that the waiter may take.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn unpark(self) {
-        if let Target::Goroutine(g) = self.0 {
+        if let Target::Goroutine(g, answer) = self.0 {
             // SAFETY: claimed and not yet unparked, so the record is alive.
             tsan::release(unsafe { g.as_ref() }.edge());
-            worker::unpark(g);
+            // SAFETY: claimed by `self`, and not unparked before.
+            unsafe { worker::unpark(g, answer) };
         } else {
             self.unpark_rare();
+        }
+    }
+
+    /// Asks for the memory that an unpark will use.
+    #[inline]
+    fn prefetch(&self) {
+        match &self.0 {
+            Target::Goroutine(g, _) => Goroutine::prefetch(*g),
+            Target::Task(waker) => prefetch(waker.data()),
+            Target::Thread(_) | Target::Nobody => {}
         }
     }
 
     #[cold]
     fn unpark_rare(self) {
         match self.0 {
-            Target::Goroutine(_) | Target::Nobody => {}
+            Target::Goroutine(..) | Target::Nobody => {}
             Target::Thread(parker) => parker.unpark(),
             Target::Task(waker) => wake(waker),
         }
@@ -468,7 +491,11 @@ impl Drop for WakeList {
     fn drop(&mut self) {
         if let Some(first) = self.first.take() {
             first.unpark();
-            for unparker in std::mem::take(&mut self.rest) {
+            let mut rest = std::mem::take(&mut self.rest).into_iter();
+            while let Some(unparker) = rest.next() {
+                if let Some(later) = rest.as_slice().get(4) {
+                    later.prefetch();
+                }
                 unparker.unpark();
             }
         }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use goby_switch::Fiber;
 
 use self::search::{EAGER, Watched};
+use crate::answer::Answer;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
 use crate::inspect::{self, Requests};
@@ -250,14 +251,29 @@ pub fn panicking() -> bool {
     std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
 }
 
-/// Makes a parked goroutine runnable, from any thread.
+/// Whether the running goroutine, which is about to park, is unparked within the moment that a worker with nothing else to
+/// run can spare it.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn unpark(g: NonNull<Goroutine>) {
+pub(crate) fn is_answered(answer: &Answer) -> bool {
+    let worker = Worker::current().expect("only a goroutine parks");
+    // It has mostly woken somebody here, who is to run next.
+    worker.run_next.get().is_none() && worker.await_answer(answer)
+}
+
+/// Makes a parked goroutine runnable, from any thread.
+///
+/// # Safety
+///
+/// It parks, or has parked, on the wait with this answer, which the caller has claimed and has not unparked before.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
     let _ignore = tsan::ignore();
     // SAFETY: parked and claimed by the caller, so its record is alive.
     let home = unsafe { g.as_ref() }.home();
     match Worker::current() {
         Some(worker) if ptr::eq(worker.remote, home) => worker.ready(g),
+        // SAFETY: the wait is alive until the unpark, which is this.
+        _ if unsafe { answer.as_ref() }.give() => {}
         _ => {
             // SAFETY: a parked goroutine is in no queue, and from here on it belongs to its home.
             if unsafe { home.inbox.push(g.as_ptr()) } {

@@ -4,7 +4,8 @@
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use super::{Remote, Work, Worker};
+use super::{MAINTENANCE, Remote, Work, Worker, bump};
+use crate::answer::Answer;
 use crate::policy;
 use crate::run_queue::{Fresh, Sight};
 use crate::timer::NEVER;
@@ -18,9 +19,9 @@ const WEARY: i32 = -8;
 /// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
 /// writes to it with every goroutine it starts, for up to half a microsecond.
 const SPINS_PER_LOOK: u32 = 200;
-/// Looks around in a row, at a spin each, for somebody's answer before anything else is looked at: about 1.5 µs, some
-/// round trips between two workers.
-const ANSWER_SPINS: u32 = 64;
+/// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some round trips between two
+/// workers.
+const ANSWER_LOOKS: u32 = 64;
 /// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
 /// whoever talks to them, itself.
 ///
@@ -33,12 +34,39 @@ const BACKLOG: Duration = Duration::from_micros(200);
 const STEAL_MAX: usize = 256;
 
 impl Worker {
+    /// Lets the running goroutine, which is about to park, look for its unpark for a moment; true if it has come. Not where
+    /// anything else is to be run, or looked at.
+    #[cold]
+    pub(super) fn await_answer(&self, answer: &Answer) -> bool {
+        let round = self.rounds.get().wrapping_add(1);
+        let is_idle = self.local.is_empty()
+            && self.remote.fresh.len() == 0
+            && !self.remote.poller.has_sources()
+            && !round.is_multiple_of(MAINTENANCE);
+        if !is_idle {
+            return false;
+        }
+        answer.look();
+        let mut looks = ANSWER_LOOKS;
+        while looks != 0 && self.remote.inbox.is_empty() && !self.slice_is_over() {
+            if answer.is_given() {
+                break;
+            }
+            looks -= 1;
+            std::hint::spin_loop();
+        }
+        if !answer.is_given() && !answer.give_up() {
+            return false;
+        }
+        // As if it had parked and been resumed.
+        self.rounds.set(round);
+        bump(&self.remote.slices);
+        true
+    }
+
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
     #[cold]
     pub(super) fn find_elsewhere(&self) -> Option<Work> {
-        if !self.remote.poller.has_sources() && self.await_answer() {
-            return None;
-        }
         self.maintain();
         if !self.local.is_empty() {
             return None;
@@ -66,17 +94,6 @@ impl Worker {
                 None
             }
         }
-    }
-
-    /// Spins for a moment, because whoever we have just woken on another worker may answer; true if somebody has.
-    fn await_answer(&self) -> bool {
-        for _ in 0..ANSWER_SPINS {
-            if !self.remote.inbox.is_empty() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        false
     }
 
     /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
