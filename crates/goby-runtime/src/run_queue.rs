@@ -60,8 +60,13 @@ impl LocalQueue {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn len(&self) -> usize {
         // SAFETY: as above.
-        unsafe { &*self.queue.get() }.is_empty()
+        unsafe { &*self.queue.get() }.len()
     }
 
     /// What is in it now, for inspection.

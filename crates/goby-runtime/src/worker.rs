@@ -16,8 +16,8 @@ mod search;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
@@ -41,8 +41,8 @@ use crate::{biased, future, tsan};
 /// round from 10 ns on.
 const MAINTENANCE: u32 = 256;
 /// Every so many rounds, and after a slice that the monitor ended, the oldest fresh goroutine runs first, so that none
-/// waits for ever behind pinned ones that are always runnable, or hand each other the time slice. Go's number, for its
-/// global queue.
+/// waits for ever behind pinned ones that are always runnable, or hand each other the time slice; unless another worker
+/// has less to run (`fair_share`). Go's number, for its global queue.
 const FAIRNESS: u32 = 61;
 /// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
@@ -71,6 +71,8 @@ pub(crate) struct Remote {
     pub(crate) poller: Poller,
     /// The monitor's wish: let others run. Set by it, cleared by the worker.
     pub(crate) slice_over: AtomicBool,
+    /// How many of its own goroutines were runnable when it last looked.
+    load: AtomicUsize,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicU64,
     /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
@@ -93,6 +95,7 @@ impl Remote {
             timers: Timers::new(),
             poller: Poller::new()?,
             slice_over: AtomicBool::new(false),
+            load: AtomicUsize::new(0),
             slices: AtomicU64::new(0),
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -140,6 +143,8 @@ pub(crate) struct Worker {
     /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
     wakes: Cell<(usize, usize)>,
     watched: Cell<Option<Watched>>,
+    /// Since when, and how often, we have left our fresh goroutines to others.
+    left: Cell<Option<(Instant, u32)>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
     registry: Registry,
@@ -327,6 +332,7 @@ impl Worker {
             ids: Cell::new((0, 0)),
             wakes: Cell::new((0, 0)),
             watched: Cell::new(None),
+            left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
             registry: Registry::new(),
             slab: Slab::new(),
@@ -391,6 +397,7 @@ impl Worker {
         if self.shared.idle.wants_searcher() {
             self.offer_fresh(len);
         }
+        self.shared.monitor.hurry();
     }
 
     /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
@@ -527,7 +534,7 @@ impl Worker {
             self.maintain();
         }
         if (slice_is_over || round.is_multiple_of(FAIRNESS))
-            && let Some(oldest) = self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest())
+            && let Some(oldest) = self.fair_share(slice_is_over)
         {
             // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
             // each time, and the monitor never a reason to end it.

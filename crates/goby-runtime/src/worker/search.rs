@@ -2,9 +2,10 @@
 //! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5).
 
 use std::ptr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{MAINTENANCE, Remote, Work, Worker, bump};
+use super::{FAIRNESS, MAINTENANCE, Remote, Work, Worker, bump};
 use crate::answer::Answer;
 use crate::policy;
 use crate::run_queue::{Fresh, Sight};
@@ -30,6 +31,10 @@ const QUIET: Duration = Duration::from_micros(20);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
+/// How often in a row a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
+const LEAVE_MAX: u32 = 8;
+/// How long [`FAIRNESS`] rounds take where it does that.
+const LONG_ROUNDS: Duration = Duration::from_micros(100);
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
 
@@ -64,6 +69,49 @@ impl Worker {
         true
     }
 
+    /// What a worker that has goroutines of its own to run begins all the same, once in a while: the oldest of its fresh ones, or
+    /// one of another's. From then on it is pinned, so where goroutines run long they go to whom has less to run. `now`: not to
+    /// be left to others.
+    pub(super) fn fair_share(&self, now: bool) -> Option<Fresh> {
+        let load = self.local.len() + usize::from(self.run_next.get().is_some());
+        // Relaxed, here and below: a hint.
+        self.remote.load.store(load, Ordering::Relaxed);
+        // One other a time, each in its turn.
+        let n = self.shared.n_workers().max(1);
+        let turn = (self.rounds.get() / FAIRNESS) as usize;
+        let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
+        let others_load = other.load.load(Ordering::Relaxed);
+        if self.remote.fresh.len() > 0 || self.shared.inject.len() > 0 {
+            if !now && others_load < load && self.leave_to_others() {
+                return None;
+            }
+            self.left.set(None);
+            return self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest());
+        }
+        self.left.set(None);
+        let waiting = other.fresh.len();
+        if waiting > 0 && load < others_load + waiting && n > 1 && self.may_rob(other, policy::now()) {
+            return other.fresh.pop_oldest();
+        }
+        None
+    }
+
+    /// Whether the fresh ones are not begun this time: not if the rounds have been short, since they may talk to those who
+    /// run here; nor if they have been left before for too long.
+    fn leave_to_others(&self) -> bool {
+        let now = policy::now();
+        let Some((since, times)) = self.left.get() else {
+            self.left.set(Some((now, 1)));
+            return true;
+        };
+        if times == LEAVE_MAX || now.duration_since(since) < LONG_ROUNDS * times {
+            return false;
+        }
+        self.left.set(Some((since, times + 1)));
+        self.shared.idle.wake_searcher();
+        true
+    }
+
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
     #[cold]
     pub(super) fn find_elsewhere(&self) -> Option<Work> {
@@ -77,6 +125,7 @@ impl Worker {
             self.share();
             return Some(Work::Fresh(item));
         }
+        self.remote.load.store(0, Ordering::Relaxed);
         let searching = self.shared.idle.start_search();
         let found = self.look_around(searching);
         if !matches!(found, Look::Nothing) {
