@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -215,4 +215,40 @@ fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
         waited
     });
     assert!(waited < STUCK, "no thief came");
+}
+
+/// Both workers have goroutines that compute and yield, one of which starts six more. These stay where they begin: so not all of
+/// them may begin where they were started. Another machine's load may keep the second worker away: once in ten is enough.
+#[test]
+fn busy_workers_share_new_goroutines() {
+    fn compute_until(done: impl Fn() -> bool) -> thread::ThreadId {
+        while !done() {
+            let from = now();
+            while now() - from < Duration::from_micros(20) {}
+            yield_now();
+        }
+        thread::current().id()
+    }
+
+    on_workers(2, || {
+        let is_shared = (0..10).any(|_| {
+            let begun = Arc::new(AtomicUsize::new(0));
+            let start = || {
+                let begun = begun.clone();
+                go(move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    compute_until(|| begun.load(Ordering::SeqCst) == 7)
+                })
+            };
+            let neighbor = start();
+            while begun.load(Ordering::SeqCst) == 0 {
+                thread::yield_now(); // The processor, not the worker: the other one takes it.
+            }
+            let others: Vec<_> = (0..6).map(|_| start()).collect();
+            let here = compute_until(|| begun.load(Ordering::SeqCst) == 7);
+            assert_ne!(neighbor.join().unwrap(), here);
+            others.into_iter().map(|g| g.join().unwrap()).filter(|&id| id != here).count() >= 2
+        });
+        assert!(is_shared, "all of them began on one worker");
+    });
 }
