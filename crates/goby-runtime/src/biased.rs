@@ -44,6 +44,8 @@ const STREAK: u32 = 256;
 const OWNERS_STREAK: u32 = 4;
 /// A lock that has been revoked asks for twice the streak, up to this.
 const LONGEST_STREAK: u32 = 1 << 20;
+/// The same for a worker's own: what its atomic updates cost is then what a revocation costs.
+const OWNERS_LONGEST_STREAK: u32 = STREAK - 1;
 
 /// A value behind a short lock that is nearly free for the one worker that uses it.
 pub struct BiasedLock<T: ?Sized> {
@@ -262,9 +264,9 @@ impl<T: ?Sized> BiasedLock<T> {
         while self.inside.load(Ordering::Acquire) {
             backoff.step();
         }
-        if self.needed.get() >= STREAK {
-            self.needed.set((self.needed.get() * 2).min(LONGEST_STREAK));
-        }
+        let is_owners = self.needed.get() <= OWNERS_LONGEST_STREAK;
+        let longest = if is_owners { OWNERS_LONGEST_STREAK } else { LONGEST_STREAK };
+        self.needed.set((self.needed.get() * 2).min(longest));
     }
 }
 
