@@ -106,6 +106,9 @@ where
 {
     let shared = current_shared();
     shared.n_tasks.fetch_add(1, Ordering::Relaxed);
+    if let Some(worker) = Worker::current() {
+        worker.slab.note_allocation();
+    }
     let body = Body { future: Some(future), _live: Live { shared } };
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
     let runnable = publish(runnable);
