@@ -29,6 +29,7 @@ mod gate;
 mod go;
 mod goexit;
 mod goroutine;
+mod heap;
 mod idle;
 mod inbox;
 mod inspect;

@@ -12,6 +12,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::deadlock::Verdict;
+use crate::heap;
 use crate::policy;
 use crate::run_queue::Sight;
 use crate::runtime::{DeadlockPolicy, Shared};
@@ -30,6 +31,11 @@ const SLICE: Duration = Duration::from_millis(10);
 const LINGER: Duration = Duration::from_millis(50);
 /// When to look again for a deadlock that only another thread can break; then twice as long, and so on.
 const FIRST_NAP: Duration = Duration::from_millis(100);
+/// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand goroutines or futures.
+const WORTH_TIDYING: usize = 16;
+/// How long they must not have grown then: who needs the memory every second shall keep it. To take it back takes malloc 0.13 ms a
+/// MB, during which whoever allocates may wait.
+const SETTLED: Duration = Duration::from_secs(3);
 /// How often stacks that nobody wants are trimmed.
 const TRIM: Duration = Duration::from_secs(1);
 
@@ -134,6 +140,7 @@ impl Monitor {
         let mut idle_since: Option<Instant> = None;
         let mut trimmed = policy::now();
         let mut calm = 0;
+        let mut order = Order { grown: 0, since: trimmed, tidied: 0, is_asked: false };
         while !shared.is_shut_down() {
             let now = policy::now();
             self.set_clock(now);
@@ -141,7 +148,10 @@ impl Monitor {
                 if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
                     // Twice: what was given back only now counts as unwanted the second time.
                     let _ = shared.pool.trim() || shared.pool.trim();
-                    self.rest(shared);
+                    let asks_in = order.keep(shared, now);
+                    if asks_in != Some(Duration::ZERO) {
+                        self.rest(shared, asks_in.map(|time| now + time));
+                    }
                     idle_since = None;
                     continue;
                 }
@@ -158,8 +168,8 @@ impl Monitor {
         }
     }
 
-    /// Sleeps until a worker wakes; before that, looks whether any ever can.
-    fn rest(&self, shared: &'static Shared) {
+    /// Sleeps until a worker wakes, or until `end`; before that, looks whether any ever can.
+    fn rest(&self, shared: &'static Shared, end: Option<Instant>) {
         self.asleep.store(true, Ordering::SeqCst);
         let mut nap = FIRST_NAP;
         // SeqCst: either this sees the worker that has woken since, or that worker sees `asleep`.
@@ -167,6 +177,10 @@ impl Monitor {
             && self.asleep.load(Ordering::SeqCst)
             && !shared.is_shut_down()
         {
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(policy::now()));
+            if left.is_zero() {
+                break;
+            }
             match shared.is_stuck() {
                 Verdict::Stuck(stuck) => {
                     if !stuck.tell_watchers() && (stuck.is_fatal() || shared.deadlock_policy == DeadlockPolicy::Exit) {
@@ -177,10 +191,10 @@ impl Monitor {
                 }
                 // A few further looks, ever more rarely: an idle program has no wake-ups to speak of.
                 Verdict::OtherThreads | Verdict::Changing => {
-                    thread::park_timeout(nap);
+                    thread::park_timeout(nap.min(left));
                     nap = nap.saturating_mul(2);
                 }
-                Verdict::Alive => thread::park(),
+                Verdict::Alive => thread::park_timeout(left),
             }
         }
         self.asleep.store(false, Ordering::SeqCst);
@@ -236,6 +250,43 @@ impl Monitor {
             tracing::warn!("goby: {stuck} workers are blocked in the kernel, and no spare one: {error}");
         }
         is_eventful
+    }
+}
+
+/// Giving back what a crowd of goroutines or futures has needed, in an idle program.
+struct Order {
+    /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when, and when it was last tidied up.
+    grown: usize,
+    since: Instant,
+    tidied: usize,
+    /// The workers have been asked to give back what they keep.
+    is_asked: bool,
+}
+
+impl Order {
+    /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call again, zero if as soon as
+    /// they do.
+    fn keep(&mut self, shared: &Shared, now: Instant) -> Option<Duration> {
+        if std::mem::take(&mut self.is_asked) {
+            shared.pool.shrink();
+            heap::trim();
+        }
+        // Relaxed: it decides when memory goes back, and nothing else.
+        let grown =
+            shared.remotes().fold(0, |sum: usize, remote| sum.wrapping_add(remote.grown.load(Ordering::Relaxed)));
+        if grown != self.grown {
+            (self.grown, self.since) = (grown, now);
+        }
+        if grown.wrapping_sub(self.tidied) < WORTH_TIDYING {
+            return None;
+        }
+        let left = SETTLED.saturating_sub(now.duration_since(self.since));
+        if left.is_zero() {
+            self.tidied = grown;
+            self.is_asked = true;
+            shared.remotes().for_each(Remote::ask_to_tidy);
+        }
+        Some(left)
     }
 }
 

@@ -46,6 +46,23 @@ impl Registry {
         places[place as usize] = ptr::without_provenance_mut(next << 1 | 1);
     }
 
+    /// Gives memory back that a crowd has needed.
+    pub(crate) fn shrink(&self) {
+        // SAFETY: as above.
+        let places = unsafe { &mut *self.places.get() };
+        let is_free = |place: &*mut Goroutine| place.addr() & 1 == 1;
+        let len = places.iter().rposition(|place| !is_free(place)).map_or(0, |last| last + 1);
+        places.truncate(len);
+        places.shrink_to_fit();
+        // The list of free places has lost some: made anew, the first one first.
+        let mut next = len;
+        for place in (0..len).rev().filter(|&place| is_free(&places[place])).collect::<Vec<_>>() {
+            places[place] = ptr::without_provenance_mut(next << 1 | 1);
+            next = place;
+        }
+        self.free.set(next);
+    }
+
     /// The goroutines that are in it now.
     pub(crate) fn all(&self) -> Vec<NonNull<Goroutine>> {
         // SAFETY: as above.
@@ -69,6 +86,12 @@ mod tests {
         assert_eq!(registry.all(), [g(1), g(3), g(5)]);
         assert_eq!([registry.enter(g(6)), registry.enter(g(7)), registry.enter(g(8))], [1, 3, 5]);
         assert_eq!(registry.all(), [g(1), g(6), g(3), g(7), g(5), g(8)]);
+        registry.leave(1);
+        registry.leave(3);
+        registry.leave(5);
+        registry.shrink();
+        assert_eq!(registry.all(), [g(1), g(3), g(5)]);
+        assert_eq!([registry.enter(g(6)), registry.enter(g(7)), registry.enter(g(8))], [1, 3, 5]);
         (0..6).for_each(|place| registry.leave(place));
         assert!(registry.all().is_empty());
         assert_eq!(registry.enter(g(9)), 5);

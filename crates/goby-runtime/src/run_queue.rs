@@ -29,6 +29,9 @@ unsafe impl Send for Fresh {}
 const SOON: usize = 2;
 const LATER: usize = 4;
 
+/// Room that a local queue always has.
+const LOCAL_CAPACITY: usize = 256;
+
 /// A worker's own queue. `!Sync`: only its worker uses it.
 pub(crate) struct LocalQueue {
     queue: UnsafeCell<VecDeque<NonNull<Goroutine>>>,
@@ -36,7 +39,7 @@ pub(crate) struct LocalQueue {
 
 impl LocalQueue {
     pub(crate) fn new() -> LocalQueue {
-        LocalQueue { queue: UnsafeCell::new(VecDeque::with_capacity(256)) }
+        LocalQueue { queue: UnsafeCell::new(VecDeque::with_capacity(LOCAL_CAPACITY)) }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -67,6 +70,12 @@ impl LocalQueue {
     pub(crate) fn len(&self) -> usize {
         // SAFETY: as above.
         unsafe { &*self.queue.get() }.len()
+    }
+
+    /// Gives memory back that a crowd has needed.
+    pub(crate) fn shrink(&self) {
+        // SAFETY: as above.
+        unsafe { &mut *self.queue.get() }.shrink_to(LOCAL_CAPACITY);
     }
 
     /// What is in it now, for inspection.
@@ -167,6 +176,11 @@ impl FreshQueue {
     /// Calls `f` with every item, under the lock: no user code.
     pub(crate) fn for_each(&self, f: impl FnMut(&Fresh)) {
         self.queue.lock().iter().for_each(f);
+    }
+
+    /// Gives memory back that a crowd has needed.
+    pub(crate) fn shrink(&self) {
+        self.queue.lock().shrink_to_fit();
     }
 
     /// Takes everything.

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::hint;
 use std::mem;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::tsan;
 
@@ -35,6 +36,8 @@ pub(crate) struct Slab {
     classes: [Class; CLASSES],
     /// Allocations since there was made room for more.
     allocated: Cell<u32>,
+    /// How often there was.
+    grown: &'static AtomicUsize,
 }
 
 struct Class {
@@ -64,10 +67,12 @@ impl Shape {
 }
 
 impl Slab {
-    pub(crate) fn new() -> Slab {
+    /// `grown` counts how often so many more have been allocated as there is headroom for; nobody else writes it.
+    pub(crate) fn new(grown: &'static AtomicUsize) -> Slab {
         Slab {
             classes: [const { Class { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES],
             allocated: Cell::new(0),
+            grown,
         }
     }
 
@@ -98,6 +103,8 @@ impl Slab {
         self.allocated.set(allocated);
         if allocated == PER_HEADROOM {
             self.allocated.set(0);
+            // Relaxed: a count, with one writer.
+            self.grown.store(self.grown.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             drop(hint::black_box(Vec::<u8>::with_capacity(HEADROOM)));
         }
     }
@@ -131,13 +138,17 @@ impl Slab {
             let layout =
                 Layout::from_size_align((i + 1) * STEP, ALIGN).expect("a layout that `Shape::of` has made before");
             let mut next = class.first.replace(ptr::null_mut());
-            class.len.set(0);
+            let mut blocks = Vec::with_capacity(class.len.replace(0));
             while let Some(block) = NonNull::new(next) {
-                // SAFETY: a kept block is ours alone, begins with its link, and has its class's layout.
-                unsafe {
-                    next = block.cast::<*mut u8>().read();
-                    alloc::dealloc(block.as_ptr(), layout);
-                }
+                blocks.push(block);
+                // SAFETY: a kept block is ours alone, and begins with its link.
+                next = unsafe { block.cast::<*mut u8>().read() };
+            }
+            // By address: the allocator keeps the first few for itself, which then lie on one page.
+            blocks.sort_unstable();
+            for block in blocks {
+                // SAFETY: ours alone, with its class's layout.
+                unsafe { alloc::dealloc(block.as_ptr(), layout) };
             }
         }
     }
@@ -153,10 +164,14 @@ impl Drop for Slab {
 mod tests {
     use super::*;
 
+    fn slab() -> Slab {
+        Slab::new(Box::leak(Box::default()))
+    }
+
     #[test]
     #[cfg_attr(goby_tsan, ignore = "ThreadSanitizer remembers what was in a block: none is kept")]
     fn blocks_are_used_again_by_records_of_their_class() {
-        let slab = Slab::new();
+        let slab = slab();
         let a: NonNull<[u64; 9]> = Slab::allocate(Some(&slab));
         let b: NonNull<[u8; 128]> = Slab::allocate(Some(&slab));
         let c: NonNull<[u8; 64]> = Slab::allocate(Some(&slab));
@@ -181,7 +196,7 @@ mod tests {
     #[test]
     #[cfg_attr(goby_tsan, ignore = "ThreadSanitizer remembers what was in a block: none is kept")]
     fn it_keeps_no_more_than_its_bound() {
-        let slab = Slab::new();
+        let slab = slab();
         let all: Vec<NonNull<[u64; 8]>> = (0..2 * KEPT / 64).map(|_| Slab::allocate(Some(&slab))).collect();
         // SAFETY: given above, and not used.
         all.into_iter().for_each(|block| unsafe { Slab::free(Some(&slab), block) });
@@ -192,7 +207,7 @@ mod tests {
 
     #[test]
     fn large_records_are_the_allocators() {
-        let slab = Slab::new();
+        let slab = slab();
         let large: NonNull<[u64; 1000]> = Slab::allocate(Some(&slab));
         // SAFETY: given above, and not used.
         unsafe { Slab::free(Some(&slab), large) };

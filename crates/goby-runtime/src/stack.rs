@@ -167,6 +167,13 @@ impl Pool {
         inner.warm.is_empty()
     }
 
+    /// Gives memory back that a crowd has needed, besides its stacks.
+    pub(crate) fn shrink(&self) {
+        let mut inner = self.inner.lock();
+        inner.warm.shrink_to_fit();
+        inner.cold.shrink_to_fit();
+    }
+
     /// Carves up to a batch of fresh slots out of a slab, mapping a new one where needed.
     fn carve(&self, inner: &mut Inner, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {
         let allowed = self.limit - inner.carved;

@@ -81,6 +81,10 @@ pub(crate) struct Remote {
     pub(crate) ended: AtomicU64,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
+    /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by it, cleared by the worker.
+    tidy: AtomicBool,
+    /// See `slab`.
+    pub(crate) grown: AtomicUsize,
     /// Who wants to know about this worker's goroutines.
     pub(crate) requests: Requests,
 }
@@ -101,6 +105,8 @@ impl Remote {
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
+            tidy: AtomicBool::new(false),
+            grown: AtomicUsize::new(0),
             requests: Requests::new(),
         })
     }
@@ -109,6 +115,13 @@ impl Remote {
     pub(crate) fn n_started(&self) -> usize {
         // Relaxed: exact for the worker, a number to show for others.
         self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
+    }
+
+    /// Has a worker that sleeps give back what it does not need.
+    pub(crate) fn ask_to_tidy(&self) {
+        // Release pairs with the Acquire in `sleep`. One that is awake does it when it wakes the next time.
+        self.tidy.store(true, Ordering::Release);
+        self.notify();
     }
 
     /// Wakes the worker's thread if it sleeps.
@@ -335,7 +348,7 @@ impl Worker {
             left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
             registry: Registry::new(),
-            slab: Slab::new(),
+            slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));

@@ -253,6 +253,10 @@ impl Worker {
         self.shared.idle.retract(self.remote);
         let now = policy::now();
         self.note_wait(now.duration_since(start));
+        // Acquire pairs with the Release in `ask_to_tidy`.
+        if self.remote.tidy.swap(false, Ordering::Acquire) {
+            self.tidy();
+        }
         self.shared.monitor.set_clock(now);
         self.shared.monitor.ensure_awake();
     }
@@ -261,6 +265,15 @@ impl Worker {
     fn note_wait(&self, wait: Duration) {
         let change = if wait < SPIN { 1 } else { -2 };
         self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
+    }
+
+    /// Gives back what a crowd of goroutines has needed. The stacks are with the pool already.
+    #[cold]
+    fn tidy(&self) {
+        self.slab.clear();
+        self.registry.shrink();
+        self.local.shrink();
+        self.remote.fresh.shrink();
     }
 
     /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.

@@ -1,14 +1,16 @@
 //! Stacks: overflow, running out of them, and giving memory back. What ends a process happens in a child process.
 
+use std::future::poll_fn;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Runtime, force_mprotect_guards, go, num_goroutines, yield_now};
+use goby_runtime::{Runtime, force_mprotect_guards, go, num_goroutines, spawn, yield_now};
 
 use crate::support::{Door, in_child, pause, runtime, stderr, wait_until};
 
@@ -322,6 +324,43 @@ fn stacks_are_trimmed_after_deep_calls() {
             // And the stacks are still good.
             let handles: Vec<_> = (0..300).map(|_| go(|| recurse::<10_000>(15))).collect();
             handles.into_iter().for_each(|handle| assert!(handle.join().unwrap() > 0));
+        });
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+}
+
+/// A crowd of futures, whose memory is malloc's, leaves nothing behind in a program that is idle afterwards.
+#[test]
+#[cfg(target_env = "gnu")]
+fn an_idle_program_gives_the_memory_of_ended_futures_back() {
+    let output = in_child("stacks::an_idle_program_gives_the_memory_of_ended_futures_back", || {
+        runtime(2).run(|| {
+            const N: usize = 100_000;
+            let start = resident();
+            let (wakers, n_waiting) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..N {
+                let (wakers, n_waiting) = (wakers.clone(), n_waiting.clone());
+                let mut is_woken = false;
+                spawn(poll_fn(move |cx| {
+                    if std::mem::replace(&mut is_woken, true) {
+                        n_waiting.fetch_sub(1, Ordering::SeqCst);
+                        return Poll::Ready([0u8; 200]);
+                    }
+                    wakers.lock().unwrap().push(cx.waker().clone());
+                    n_waiting.fetch_add(1, Ordering::SeqCst);
+                    Poll::Pending
+                }))
+                .detach();
+            }
+            wait_until("all to wait", || n_waiting.load(Ordering::SeqCst) == N);
+            let peak = resident();
+            assert!(peak > start + N * 200);
+            std::mem::take(&mut *wakers.lock().unwrap()).into_iter().for_each(Waker::wake);
+            wait_until("all to end", || n_waiting.load(Ordering::SeqCst) == 0);
+            wait_until("the memory to be given back", || {
+                pause(Duration::from_millis(200));
+                resident() < start + (peak - start) / 10
+            });
         });
     });
     assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
