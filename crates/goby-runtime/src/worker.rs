@@ -273,6 +273,7 @@ pub fn panicking() -> bool {
 /// run can spare it.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn is_answered(answer: &Answer) -> bool {
+    let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
     // It has mostly woken somebody here, who is to run next.
     worker.run_next.get().is_none() && worker.await_answer(answer)
