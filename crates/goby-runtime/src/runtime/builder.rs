@@ -1,0 +1,183 @@
+//! The configuration of a runtime: what can be set, what comes from the environment, and the defaults.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use super::{Runtime, Shared};
+use crate::stall;
+
+/// Address space of a stack, guard page included.
+const DEFAULT_STACK: usize = 256 * 1024;
+/// A stack has to hold a signal frame, a panic and `println!`.
+const MIN_STACK: usize = 16 * 1024;
+const MAX_STACK: usize = 1 << 30;
+/// Workers beyond this would not be told apart by anybody's workload.
+const MAX_WORKERS: usize = 1024;
+
+/// What happens when a goroutine panics and nobody joins it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// Its id, where it was started and its message are printed; the others go on.
+    #[default]
+    Print,
+    /// The same, and the process aborts.
+    Abort,
+}
+
+/// What happens when no goroutine can ever run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeadlockPolicy {
+    /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!" and a list of the
+    /// goroutines. Go's behaviour. A thread that waits alone, `main` say, is no goroutine, and brings no verdict:
+    /// [`run`](crate::run) makes `main` the first goroutine.
+    #[default]
+    Exit,
+    /// Nothing; whoever waits goes on waiting.
+    Ignore,
+}
+
+/// Configures a [`Runtime`]. Everything is checked by [`build`](Builder::build).
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    pub(super) workers: Option<usize>,
+    pub(super) stack_size: usize,
+    pub(super) max_stacks: usize,
+    pub(super) max_goroutines: Option<usize>,
+    pub(super) thread_name: String,
+    pub(super) panic_policy: PanicPolicy,
+    pub(super) deadlock_policy: DeadlockPolicy,
+    pub(super) report_leaks: Option<bool>,
+    pub(super) stall_limit: Option<Duration>,
+}
+
+impl Builder {
+    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, else the processors that this
+    /// process may use (its affinity and the tightest CPU limit of its cgroups).
+    pub fn workers(mut self, n: usize) -> Builder {
+        self.workers = Some(n);
+        self
+    }
+
+    /// Sets the size of a goroutine's stack in bytes of address space, rounded up to whole pages; one page is the
+    /// guard. Memory is used as it is touched. Default: 256 KiB.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// Sets how many stacks there may be; goroutines beyond that start when another has ended. Default: as many as the
+    /// system gives.
+    #[doc(hidden)]
+    pub fn max_stacks(mut self, n: usize) -> Builder {
+        self.max_stacks = n;
+        self
+    }
+
+    /// Sets how many goroutines there may be before [`try_go`](crate::try_go) refuses. `go` is not limited.
+    /// Default: no limit.
+    pub fn max_goroutines(mut self, n: usize) -> Builder {
+        self.max_goroutines = Some(n);
+        self
+    }
+
+    /// Sets the name of the workers' threads; a number is appended. Default: "goby-worker".
+    pub fn thread_name(mut self, name: impl Into<String>) -> Builder {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Sets what happens when a goroutine panics and nobody joins it. Default: [`PanicPolicy::Print`].
+    pub fn on_panic(mut self, policy: PanicPolicy) -> Builder {
+        self.panic_policy = policy;
+        self
+    }
+
+    /// Sets what happens when no goroutine can ever run again. Default: [`DeadlockPolicy::Exit`].
+    pub fn on_deadlock(mut self, policy: DeadlockPolicy) -> Builder {
+        self.deadlock_policy = policy;
+        self
+    }
+
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
+    /// standard error: as `goby::diag::leaks` does. It gives them half a second to end. Default: no.
+    ///
+    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but those for which this says
+    /// no: dropping one with goroutines leaked then panics.
+    pub fn report_leaks(mut self, yes: bool) -> Builder {
+        self.report_leaks = Some(yes);
+        self
+    }
+
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, as a warning
+    /// of `tracing` and by [`Runtime::stalls`]; none for never. The stack is taken by a signal (SIGURG) to the worker's
+    /// thread, once a stall. Default: 100 ms.
+    pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
+        self.stall_limit = limit.into();
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a value out of range, naming it; otherwise what the system says when threads or pollers
+    /// cannot be had.
+    pub fn build(self) -> io::Result<Runtime> {
+        Ok(Runtime { shared: Shared::start(self)? })
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(n) = self.workers
+            && !(1..=MAX_WORKERS).contains(&n)
+        {
+            return Err(format!("workers: {n} is not between 1 and {MAX_WORKERS}"));
+        }
+        if !(MIN_STACK..=MAX_STACK).contains(&self.stack_size) {
+            return Err(format!("stack_size: {} is not between {MIN_STACK} and {MAX_STACK} bytes", self.stack_size));
+        }
+        if self.max_stacks == 0 {
+            return Err("max_stacks: without a stack no goroutine can run".into());
+        }
+        if self.thread_name.contains('\0') {
+            return Err(format!("thread_name: {:?} contains a zero byte", self.thread_name));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            workers: None,
+            stack_size: DEFAULT_STACK,
+            max_stacks: usize::MAX,
+            max_goroutines: None,
+            thread_name: "goby-worker".into(),
+            panic_policy: PanicPolicy::default(),
+            deadlock_policy: DeadlockPolicy::default(),
+            report_leaks: None,
+            stall_limit: Some(stall::LIMIT),
+        }
+    }
+}
+
+/// The number of workers where nobody says it.
+pub(super) fn default_workers() -> io::Result<usize> {
+    match std::env::var("GOBY_MAXPROCS") {
+        Ok(text) => match text.parse() {
+            Ok(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
+            _ => Err(invalid(format!(
+                "GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it"
+            ))),
+        },
+        Err(_) => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
+    }
+}
+
+pub(super) fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}

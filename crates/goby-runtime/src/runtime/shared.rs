@@ -1,0 +1,507 @@
+//! What the workers of a runtime share: starting them, spawning, goroutines that get no stack, shutting down.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use goby_switch::FiberTag;
+use parking_lot::{Condvar, Mutex};
+
+use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_workers, invalid};
+use super::spawn_own;
+use crate::attributes::{self, Inherited};
+use crate::blocking::Helpers;
+use crate::deadlock::Verdict;
+use crate::ending::Ending;
+use crate::go::JoinHandle;
+use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
+use crate::idle::Idle;
+use crate::lock::Lock;
+use crate::monitor::Monitor;
+use crate::park::Wait;
+use crate::run_queue::{Fresh, FreshQueue};
+use crate::stack::{self, Exhausted, Pool};
+use crate::stall::Stalls;
+use crate::try_run::Watchers;
+use crate::worker::{Remote, Worker};
+use crate::{biased, deadlock, leak_check, overflow, tsan};
+
+/// Workers added for threads that are stuck in the kernel, at the most.
+const MAX_SPARES: usize = 64;
+
+/// What the workers of a runtime share. It lives for ever: parked goroutines, timers and sockets point to it.
+pub(crate) struct Shared {
+    remotes: Box<[OnceLock<&'static Remote>]>,
+    n_workers: AtomicUsize,
+    /// Workers that were asked for; those beyond are spares.
+    pub(crate) n_wanted: usize,
+    pub(crate) idle: Idle,
+    /// Goroutines and futures from outside the workers.
+    pub(crate) inject: FreshQueue,
+    pub(crate) pool: Pool,
+    starved: Lock<Starved>,
+    n_starved: AtomicUsize,
+    pub(crate) helpers: Helpers,
+    pub(crate) monitor: Monitor,
+    spawned_outside: AtomicU64,
+    /// Futures that have not ended.
+    pub(crate) n_tasks: AtomicUsize,
+    max_goroutines: Option<usize>,
+    /// A main goroutine has ended by `goexit`.
+    main_exited: AtomicBool,
+    /// Who wants to be told of a deadlock.
+    pub(crate) watchers: Watchers,
+    /// Goroutines in existence; counted only where there is a limit.
+    limited: AtomicUsize,
+    shut_down: AtomicBool,
+    next_remote: AtomicUsize,
+    monitor_thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Workers that have stopped.
+    exited: Mutex<usize>,
+    exit: Condvar,
+    pub(crate) thread_name: String,
+    pub(crate) panic_policy: PanicPolicy,
+    pub(crate) deadlock_policy: DeadlockPolicy,
+    pub(super) report_leaks: bool,
+    pub(super) leaks_are_fatal: bool,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) stalls: Stalls,
+}
+
+/// Goroutines that wait for a stack, and why there is none.
+#[derive(Default)]
+struct Starved {
+    queue: VecDeque<Fresh>,
+    why: Option<Exhausted>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("thread_name", &self.thread_name).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn start(builder: Builder) -> io::Result<&'static Shared> {
+        builder.check().map_err(invalid)?;
+        let n = match builder.workers {
+            Some(n) => n,
+            None => default_workers()?,
+        };
+        let stack_size = builder.stack_size.next_multiple_of(stack::PAGE);
+        let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
+        overflow::install_handler();
+        // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
+        biased::fences_are_there();
+        let shared: &'static Shared = Box::leak(Box::new(Shared {
+            remotes: (0..n + MAX_SPARES).map(|_| OnceLock::new()).collect(),
+            n_workers: AtomicUsize::new(0),
+            n_wanted: n,
+            idle: Idle::new(),
+            inject: FreshQueue::new(),
+            pool: Pool::new(stack_size, builder.max_stacks),
+            starved: Lock::new(Starved::default()),
+            n_starved: AtomicUsize::new(0),
+            helpers: Helpers::new(),
+            monitor: Monitor::new(),
+            spawned_outside: AtomicU64::new(0),
+            n_tasks: AtomicUsize::new(0),
+            max_goroutines: builder.max_goroutines,
+            main_exited: AtomicBool::new(false),
+            watchers: Watchers::default(),
+            limited: AtomicUsize::new(0),
+            shut_down: AtomicBool::new(false),
+            next_remote: AtomicUsize::new(0),
+            monitor_thread: Mutex::new(None),
+            exited: Mutex::new(0),
+            exit: Condvar::new(),
+            thread_name: builder.thread_name,
+            panic_policy: builder.panic_policy,
+            deadlock_policy: builder.deadlock_policy,
+            report_leaks: builder.report_leaks == Some(true),
+            leaks_are_fatal,
+            stall_limit: builder.stall_limit,
+            stalls: Stalls::default(),
+        }));
+        deadlock::register(shared);
+        let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
+            let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
+            *shared.monitor_thread.lock() = Some(monitor);
+            Ok(())
+        });
+        if let Err(error) = started {
+            shared.shut_down();
+            return Err(error);
+        }
+        Ok(shared)
+    }
+
+    /// Starts one more worker.
+    pub(crate) fn add_worker(&'static self) -> io::Result<()> {
+        let index = self.n_workers.load(Ordering::Acquire);
+        let Some(place) = self.remotes.get(index) else {
+            return Err(io::Error::other("no room for a further spare worker"));
+        };
+        // One thread at a time adds workers. A place that is filled already is left from a thread that did not start.
+        let remote = match place.get() {
+            Some(remote) => *remote,
+            None => {
+                let remote: &'static Remote = Box::leak(Box::new(Remote::new(index, self)?));
+                place.get_or_init(|| remote)
+            }
+        };
+        let name = format!("{}-{index}", self.thread_name);
+        // Not joined: see `note_exit`.
+        drop(self.spawn_thread(name, move || Worker::run(remote))?);
+        // Release pairs with the Acquire in `n_workers`: the place is filled.
+        self.n_workers.store(index + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Starts a thread of the runtime's own. A panic in it is a bug of goby's.
+    pub(crate) fn spawn_thread(
+        &self,
+        name: String,
+        f: impl FnOnce() + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        spawn_own(name, f)
+    }
+
+    #[inline]
+    pub(crate) fn n_workers(&self) -> usize {
+        // Acquire pairs with the Release in `add_worker`.
+        self.n_workers.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn remote(&self, index: usize) -> &'static Remote {
+        self.remotes[index].get().expect("workers below the count are there")
+    }
+
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &'static Remote> + '_ {
+        (0..self.n_workers()).map(|i| self.remote(i))
+    }
+
+    /// Some worker, each in turn, for what belongs to none.
+    pub(crate) fn any_remote(&self) -> &'static Remote {
+        self.remote(self.next_remote.fetch_add(1, Ordering::Relaxed) % self.n_workers())
+    }
+
+    // Spawning.
+
+    /// Starts a goroutine.
+    ///
+    /// # Safety
+    ///
+    /// What `f` and its result borrow lives until the goroutine has ended and its result is gone.
+    #[inline]
+    pub(crate) unsafe fn spawn<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
+    }
+
+    /// Starts a goroutine that nobody joins.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_detached<F>(&'static self, f: F, at: &'static Location<'static>)
+    where
+        F: FnOnce() + Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.launch(f, at, Ending::detached(), attributes::to_inherit, None) };
+    }
+
+    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_with<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: by contract.
+        JoinHandle::new(unsafe { self.launch(f, at, Ending::joined(), inherit, name) })
+    }
+
+    /// Starts a goroutine; gives its record to make a handle of, unless it is [`Ending::detached`]: then it
+    /// may be gone already.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    unsafe fn launch<F, T>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        ending: Ending<Wait>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+        name: Option<Arc<str>>,
+    ) -> NonNull<Goroutine>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // The spawn edge is made with the spawner's accesses counted.
+        let tag = FiberTag::create();
+        let _ignore = tsan::ignore();
+        if self.max_goroutines.is_some() {
+            self.limited.fetch_add(1, Ordering::Relaxed);
+        }
+        let worker = Worker::current();
+        let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
+        let inherited = inherit(worker);
+        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, ending, parent, inherited, name };
+        match worker {
+            Some(worker) if ptr::eq(worker.shared, self) => {
+                // SAFETY: by contract.
+                let g = unsafe { goroutine::create(f, birth(worker.next_id()), Some(&worker.slab)) };
+                worker.spawn(g);
+                g
+            }
+            _ => {
+                // SAFETY: by contract.
+                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1)), None) };
+                self.spawned_outside.fetch_add(1, Ordering::SeqCst);
+                self.inject(Fresh::Goroutine(g));
+                g
+            }
+        }
+    }
+
+    /// Whether `try_go` may start a goroutine. It may be wrong by as many as ask at the same time.
+    pub(crate) fn has_room(&self) -> bool {
+        self.max_goroutines.is_none_or(|max| self.limited.load(Ordering::Relaxed) < max)
+    }
+
+    pub(crate) fn max_goroutines(&self) -> Option<usize> {
+        self.max_goroutines
+    }
+
+    #[inline]
+    pub(crate) fn note_end(&self) {
+        if self.max_goroutines.is_some() {
+            self.limited.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Queues something that any worker may begin, from outside the workers.
+    pub(crate) fn inject(&'static self, item: Fresh) {
+        if self.is_shut_down() {
+            return never_run(item);
+        }
+        self.inject.push(item);
+        self.idle.post();
+        if self.is_shut_down() {
+            // Nobody may be left to take it; whoever drains last finds the queue empty.
+            self.drain();
+        }
+    }
+
+    pub(crate) fn num_goroutines(&self) -> usize {
+        // Ends first: a goroutine that is counted as ended has been counted as started.
+        let ended = self.n_ended();
+        usize::try_from(self.n_spawned().saturating_sub(ended)).unwrap_or(0)
+    }
+
+    pub(crate) fn n_spawned(&self) -> u64 {
+        let inside: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
+        inside + self.spawned_outside.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn n_ended(&self) -> u64 {
+        self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum()
+    }
+
+    // Stacks that cannot be had.
+
+    /// Keeps a goroutine that got no stack until one is free.
+    #[cold]
+    pub(crate) fn starve(&self, g: NonNull<Goroutine>, why: Exhausted) {
+        let mut starved = self.starved.lock();
+        starved.queue.push_back(Fresh::Goroutine(g));
+        starved.why = Some(why);
+        self.n_starved.store(starved.queue.len(), Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn has_starved(&self) -> bool {
+        self.n_starved.load(Ordering::Relaxed) != 0
+    }
+
+    /// Queues one starved goroutine again: a stack has just become free.
+    #[cold]
+    pub(crate) fn feed_starved(&self, remote: &Remote) {
+        let item = {
+            let mut starved = self.starved.lock();
+            let item = starved.queue.pop_front();
+            self.n_starved.store(starved.queue.len(), Ordering::SeqCst);
+            item
+        };
+        if let Some(item) = item {
+            remote.fresh.push(item);
+        }
+    }
+
+    /// Calls `f` with every unstarted goroutine that is in no worker's queue.
+    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
+        self.inject.for_each(&mut f);
+        self.starved.lock().queue.iter().for_each(f);
+    }
+
+    /// How many goroutines wait for a stack, and why they get none.
+    pub(crate) fn starvation(&self) -> Option<(usize, String)> {
+        let starved = self.starved.lock();
+        let n = starved.queue.len();
+        if n == 0 {
+            return None;
+        }
+        let why = match &starved.why {
+            Some(Exhausted::Limit(limit)) => {
+                format!("the limit of {limit} stacks is reached: raise max_stacks of the builder")
+            }
+            Some(Exhausted::System(error)) if stack::guards_cost_mappings() => format!(
+                "no further stack can be mapped ({error}): each costs two mappings on this kernel, so raise the limit \
+                 with 'sysctl vm.max_map_count=N' (twice the number of goroutines and some)"
+            ),
+            Some(Exhausted::System(error)) => format!(
+                "no further stack can be mapped ({error}): raise the limit on address space ('ulimit -v') or memory, \
+                 or use a smaller stack_size of the builder (now {} KiB)",
+                self.pool.stack_size() / 1024
+            ),
+            None => "unknown".into(),
+        };
+        Some((n, why))
+    }
+
+    // Sleeping and ending.
+
+    /// The recheck before a worker sleeps: is there anything that it could take?
+    pub(crate) fn has_shareable_work(&self, own: &Remote) -> bool {
+        self.is_shut_down()
+            || self.inject.len() > 0
+            || own.fresh.len() > 0
+            || own.requests.are_pending()
+            || self.remotes().any(|r| r.fresh.len() > 1)
+            || (self.has_starved() && self.pool.has_free())
+    }
+
+    #[inline]
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shut_down(&'static self) {
+        deadlock::forget(self);
+        // SeqCst: `inject` and the workers' rechecks are ordered against it.
+        self.shut_down.store(true, Ordering::SeqCst);
+        for remote in self.remotes() {
+            remote.notify();
+        }
+        self.monitor.wake();
+        self.helpers.shut_down();
+        if Worker::current().is_some_and(|worker| ptr::eq(worker.shared, self)) {
+            // Dropped by one of its own goroutines: the rest has to wait until that has ended.
+            let name = format!("{}-shutdown", self.thread_name);
+            if let Err(error) = self.spawn_thread(name, || self.finish_shut_down()) {
+                tracing::warn!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
+            }
+        } else {
+            self.finish_shut_down();
+        }
+    }
+
+    /// Waits until the workers have stopped, and cleans up behind them.
+    fn finish_shut_down(&self) {
+        // The monitor first: it may be adding a worker.
+        let monitor = self.monitor_thread.lock().take();
+        if let Some(monitor) = monitor {
+            let _ = monitor.join();
+        }
+        {
+            let n = self.n_workers();
+            let mut exited = self.exited.lock();
+            while *exited < n {
+                self.exit.wait(&mut exited);
+            }
+        }
+        for remote in self.remotes() {
+            // SAFETY: its worker has stopped, so nobody waits.
+            unsafe { remote.poller.close() };
+        }
+        self.drain();
+        // The memory of free stacks goes back now. Twice: what was given back last counts as unwanted the second time.
+        let _ = self.pool.trim() || self.pool.trim();
+    }
+
+    /// Says that a worker has stopped. Its thread may stay, see `Worker::run`.
+    pub(crate) fn note_exit(&self) {
+        *self.exited.lock() += 1;
+        self.exit.notify_all();
+    }
+
+    /// Ends what never ran.
+    fn drain(&self) {
+        let starved = std::mem::take(&mut self.starved.lock().queue);
+        let queues = self.remotes().map(|r| r.fresh.drain()).chain([self.inject.drain(), starved]);
+        for item in queues.flatten().collect::<Vec<_>>() {
+            never_run(item);
+        }
+    }
+
+    pub(crate) fn leaks_are_fatal(&self) -> bool {
+        self.leaks_are_fatal
+    }
+
+    pub(crate) fn note_main_exit(&self) {
+        self.main_exited.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn main_exited(&self) -> bool {
+        self.main_exited.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing inside the runtime can ever make a goroutine runnable again.
+    pub(crate) fn is_stuck(&self) -> Verdict {
+        deadlock::check(self)
+    }
+}
+
+fn never_run(item: Fresh) {
+    match item {
+        // SAFETY: it came out of a queue, so it is unstarted and in none.
+        Fresh::Goroutine(g) => unsafe { goroutine::never_run(g) },
+        // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
+        Fresh::Future(runnable) => {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(runnable))) {
+                goroutine::report(format_args!(
+                    "a future panicked when its runtime was shut down: {}",
+                    goroutine::payload_text(&*payload)
+                ));
+                std::mem::forget(payload);
+            }
+        }
+    }
+}
