@@ -1,0 +1,29 @@
+//! Starting and joining in the forms that the table does not have; timers.
+
+use std::time::Duration;
+
+use criterion::Criterion;
+use goby::time::{Timer, after_func};
+use goby::{block_on, blocking, checkpoint, go, scope, spawn};
+
+pub fn all(c: &mut Criterion) {
+    let mut group = c.benchmark_group("goroutine");
+    group.bench_function("go_join", |b| b.iter(|| go(|| 7).join().expect("it does not panic")));
+    group.bench_function("scope_of_8", |b| {
+        b.iter(|| {
+            scope(|s| {
+                (0..8).for_each(|_| drop(s.go(|| ())));
+            });
+        });
+    });
+    group.bench_function("spawn_join", |b| b.iter(|| spawn(async { 7 }).join().expect("it does not panic")));
+    group.bench_function("block_on_ready", |b| b.iter(|| block_on(async { 7 })));
+    group.bench_function("blocking", |b| b.iter(|| blocking(|| 7)));
+    group.bench_function("checkpoint", |b| b.iter(checkpoint));
+    group.finish();
+
+    let mut group = c.benchmark_group("timer");
+    let timer = Timer::new(Duration::from_secs(3600));
+    group.bench_function("reset", |b| b.iter(|| timer.reset(Duration::from_secs(3600))));
+    group.bench_function("after_func_stop", |b| b.iter(|| after_func(Duration::from_secs(3600), || ()).stop()));
+}

@@ -1,0 +1,34 @@
+//! `select!` and its dynamic form, over more cases than the table has.
+
+use criterion::{BenchmarkId, Criterion};
+use goby::{chan, select};
+
+pub fn all(c: &mut Criterion) {
+    let mut group = c.benchmark_group("select");
+    let (tx, rx) = chan::bounded(1);
+    let (_other_tx, other) = chan::bounded::<u64>(1);
+    group.bench_function("ready_of_2", |b| {
+        b.iter(|| {
+            tx.send(1).expect("there is room");
+            select! {
+                recv(rx) -> value => value.expect("it is there"),
+                recv(other) -> value => value.expect("nothing is sent"),
+            }
+        });
+    });
+    for n in [8, 64] {
+        let channels: Vec<_> = (0..n).map(|_| chan::bounded::<u64>(1)).collect();
+        group.bench_function(BenchmarkId::new("ready_of", n), |b| {
+            b.iter(|| {
+                channels[n / 2].0.send(1).expect("there is room");
+                let mut select = goby::select::Select::new();
+                for (_, rx) in &channels {
+                    select.recv(rx);
+                }
+                let mut chosen = select.select();
+                let index = chosen.index();
+                chosen.recv(&channels[index].1).expect("it is there")
+            });
+        });
+    }
+}
