@@ -28,6 +28,7 @@ pub const PROGRAMS: &[Program] = &[
     ("last_drop", last_drop),
     ("blocking_closure_waited_for", blocking_closure_waited_for),
     ("future_joined", future_joined),
+    ("futures_started_by_many", futures_started_by_many),
     ("os_thread_and_channel", os_thread_and_channel),
 ];
 
@@ -364,6 +365,23 @@ fn future_joined() {
         task.join().unwrap();
         assert_eq!(n.read(), 2 * (round + 1));
     }
+}
+
+/// More than a worker allocates before it asks for room.
+fn futures_started_by_many() {
+    let wg = WaitGroup::new();
+    for _ in 0..8 {
+        wg.go(|| {
+            for _ in 0..ROUNDS {
+                let n = Arc::new(Unprotected::new());
+                n.add();
+                let theirs = n.clone();
+                spawn(async move { theirs.add() }).detach();
+                yield_now();
+            }
+        });
+    }
+    wg.wait();
 }
 
 fn os_thread_and_channel() {

@@ -107,6 +107,7 @@ where
     let shared = current_shared();
     shared.n_tasks.fetch_add(1, Ordering::Relaxed);
     if let Some(worker) = Worker::current() {
+        let _ignore = tsan::ignore();
         worker.slab.note_allocation();
     }
     let body = Body { future: Some(future), _live: Live { shared } };

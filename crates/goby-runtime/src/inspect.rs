@@ -112,8 +112,8 @@ impl GoroutineInfo {
         self.status
     }
 
-    /// How long it has been parked, if it is: to a millisecond, or as much more as the machine keeps the monitor from
-    /// running.
+    /// How long it has been parked, if it is: to the tick of the monitor, 1 to 5 ms, or as much more as the machine
+    /// keeps that from running.
     pub fn waited(&self) -> Option<Duration> {
         matches!(self.status, Status::Waiting(_)).then_some(self.age)
     }

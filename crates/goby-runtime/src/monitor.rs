@@ -19,10 +19,11 @@ use crate::runtime::{DeadlockPolicy, Shared};
 use crate::tsan;
 use crate::worker::Remote;
 
-/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief.
+/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should it have been missed.
 const TICK: Duration = Duration::from_millis(1);
 /// After so many ticks with nothing to do it looks less often, until somebody starts something: a tick takes 30 µs here,
-/// 1.5 % of what two workers that compute could do.
+/// 1.5 % of what two workers that compute could do. A slice then ends up to as much later as it takes to see its begin and its
+/// end.
 const CALM: u32 = 16;
 const CALM_TICK: Duration = Duration::from_millis(5);
 /// A goroutine's time slice. Go's.
@@ -34,7 +35,7 @@ const FIRST_NAP: Duration = Duration::from_millis(100);
 /// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand goroutines or futures.
 const WORTH_TIDYING: usize = 16;
 /// How long they must not have grown then: who needs the memory every second shall keep it. To take it back takes malloc 0.13 ms a
-/// MB, during which whoever allocates may wait.
+/// MB, and several times that where little has been freed between what is in use; whoever allocates meanwhile may wait.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How often stacks that nobody wants are trimmed.
 const TRIM: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ const TRIM: Duration = Duration::from_secs(1);
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
     /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
-    /// the clock costs 20 to 40 ns. It is at most a tick old (more on a machine that is busy with others) whenever a
+    /// the clock costs 20 to 40 ns. It is at most a tick, be it a calm one, old (more on a machine that is busy with others) whenever a
     /// goroutine runs.
     clock: AtomicU64,
     asleep: AtomicBool,
@@ -153,6 +154,7 @@ impl Monitor {
                         self.rest(shared, asks_in.map(|time| now + time));
                     }
                     idle_since = None;
+                    calm = 0;
                     continue;
                 }
             } else {

@@ -31,8 +31,8 @@ const QUIET: Duration = Duration::from_micros(20);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
-/// How often in a row a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
-const LEAVE_MAX: u32 = 8;
+/// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
+const LONGEST_LEAVE: Duration = Duration::from_millis(10);
 /// How long [`FAIRNESS`] rounds take where it does that.
 const LONG_ROUNDS: Duration = Duration::from_micros(100);
 /// The most that is stolen at once.
@@ -46,14 +46,15 @@ impl Worker {
         let round = self.rounds.get().wrapping_add(1);
         let is_idle = self.local.is_empty()
             && self.remote.fresh.len() == 0
-            && !self.remote.poller.has_sources()
-            && !round.is_multiple_of(MAINTENANCE);
-        if !is_idle {
+            && self.shared.inject.len() == 0
+            && !self.remote.poller.has_sources();
+        let is_due = round.is_multiple_of(MAINTENANCE) || round.is_multiple_of(FAIRNESS);
+        if !is_idle || is_due || self.is_wanted() {
             return false;
         }
         answer.look();
         let mut looks = ANSWER_LOOKS;
-        while looks != 0 && self.remote.inbox.is_empty() && !self.slice_is_over() {
+        while looks != 0 && !self.is_wanted() {
             if answer.is_given() {
                 break;
             }
@@ -67,6 +68,11 @@ impl Worker {
         self.rounds.set(round);
         bump(&self.remote.slices);
         true
+    }
+
+    /// Whether the scheduler has something to do, by somebody else's wish.
+    fn is_wanted(&self) -> bool {
+        !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
     }
 
     /// What a worker that has goroutines of its own to run begins all the same, once in a while: the oldest of its fresh ones, or
@@ -91,6 +97,7 @@ impl Worker {
         self.left.set(None);
         let waiting = other.fresh.len();
         if waiting > 0 && load < others_load + waiting && n > 1 && self.may_rob(other, policy::now()) {
+            self.note_robbery();
             return other.fresh.pop_oldest();
         }
         None
@@ -104,7 +111,8 @@ impl Worker {
             self.left.set(Some((now, 1)));
             return true;
         };
-        if times == LEAVE_MAX || now.duration_since(since) < LONG_ROUNDS * times {
+        let time = now.duration_since(since);
+        if time < LONG_ROUNDS * times || time > LONGEST_LEAVE {
             return false;
         }
         self.left.set(Some((since, times + 1)));
@@ -206,7 +214,7 @@ impl Worker {
                 && self.may_rob(victim, now)
                 && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
             {
-                self.watched.set(self.watched.get().map(|watched| Watched { robbed: true, ..watched }));
+                self.note_robbery();
                 return Some(item);
             }
             // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
@@ -229,6 +237,11 @@ impl Worker {
         let may = watched.may_be_robbed(victim, now);
         self.watched.set(Some(watched));
         may
+    }
+
+    /// The watched one has been robbed.
+    fn note_robbery(&self) {
+        self.watched.set(self.watched.get().map(|watched| Watched { robbed: true, ..watched }));
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
