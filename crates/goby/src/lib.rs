@@ -55,6 +55,9 @@
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.
 //!
+//! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a goroutine, which then waits without
+//! putting a thread to sleep. Linux only, so far.
+//!
 //! # What blocks what
 //!
 //! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock or a channel of *std*
