@@ -1,9 +1,10 @@
 //! The monitor: a thread that notices workers that do not come back (DESIGN D2).
 //!
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
-//! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine
-//! yields at its next goby call. If its thread is asleep in the kernel, a spare worker is started for whatever is not
-//! pinned. Goroutines that nobody has begun to run get a searcher.
+//! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
+//! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
+//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
+//! begun to run get a searcher.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
