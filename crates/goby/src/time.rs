@@ -82,9 +82,10 @@ pub fn sleep_until(deadline: Instant) {
 /// ```
 /// use goby::{Context, context::ContextError, time};
 /// use std::time::Duration;
-/// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+/// let (ctx, cancel) = Context::background().with_cancel();
 /// assert_eq!(time::sleep_ctx(&ctx, Duration::from_millis(1)), Ok(()));
-/// assert_eq!(time::sleep_ctx(&ctx, Duration::from_secs(60)), Err(ContextError::DeadlineExceeded));
+/// cancel.cancel();
+/// assert_eq!(time::sleep_ctx(&ctx, Duration::from_secs(60)), Err(ContextError::Canceled));
 /// ```
 ///
 /// # Blocking
