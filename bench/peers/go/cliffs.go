@@ -162,10 +162,10 @@ func hog(name string, n int) {
 	report(name+"_max", percentileUs(delays, 1), "us")
 }
 
-// n goroutines that are all parked, then woken; the ns from the close to the end of the last.
-func wave(n int) float64 {
-	stop := make(chan struct{})
-	var ready, ended sync.WaitGroup
+// Starts n goroutines and waits until all are parked; they go on when stop is closed.
+func parked(n int) (stop chan struct{}, ended *sync.WaitGroup) {
+	stop, ended = make(chan struct{}), new(sync.WaitGroup)
+	var ready sync.WaitGroup
 	ready.Add(n)
 	ended.Add(n)
 	for i := 0; i < n; i++ {
@@ -176,6 +176,12 @@ func wave(n int) float64 {
 		}()
 	}
 	ready.Wait()
+	return stop, ended
+}
+
+// n goroutines that are all parked, then woken; the ns from the close to the end of the last.
+func wave(n int) float64 {
+	stop, ended := parked(n)
 	start := time.Now()
 	close(stop)
 	ended.Wait()
@@ -207,18 +213,7 @@ func life() {
 func release() {
 	const n = 1000000
 	before := rss()
-	stop := make(chan struct{})
-	var ready, ended sync.WaitGroup
-	ready.Add(n)
-	ended.Add(n)
-	for i := 0; i < n; i++ {
-		go func() {
-			ready.Done()
-			<-stop
-			ended.Done()
-		}()
-	}
-	ready.Wait()
+	stop, ended := parked(n)
 	peak := rss()
 	close(stop)
 	ended.Wait()

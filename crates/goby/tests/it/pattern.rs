@@ -39,6 +39,17 @@ fn sorted(results: &Receiver<usize>) -> Vec<usize> {
     all
 }
 
+/// A function that gives how many calls of it are active. None returns unless `n` are.
+fn counts_active(n: usize) -> impl Fn(usize) -> usize + Send + Sync {
+    let (active, barrier) = (AtomicUsize::new(0), Barrier::new(n));
+    move |_| {
+        let n_active = active.fetch_add(1, Ordering::Relaxed) + 1;
+        barrier.wait(); // Nobody gets past this unless n are active.
+        active.fetch_sub(1, Ordering::Relaxed);
+        n_active
+    }
+}
+
 /// The text of the panic that `f` ends with.
 #[track_caller]
 fn panic_text(f: impl FnOnce()) -> String {
@@ -75,13 +86,7 @@ fn pool_of_closed_jobs_closes_at_once() {
 fn s243_pool_has_n_workers() {
     with_workers(|| {
         for n in [1, 10] {
-            let (active, barrier) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(n)));
-            let results = worker_pool(&Context::background(), numbers(10 * n), n, move |_| {
-                let n_active = active.fetch_add(1, Ordering::Relaxed) + 1;
-                barrier.wait(); // Nobody gets past this unless n are active.
-                active.fetch_sub(1, Ordering::Relaxed);
-                n_active
-            });
+            let results = worker_pool(&Context::background(), numbers(10 * n), n, counts_active(n));
             assert!(results.iter().all(|n_active| n_active <= n));
         }
     });

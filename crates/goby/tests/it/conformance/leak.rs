@@ -35,6 +35,32 @@ pub(crate) fn stuck<T: Send + 'static>(kept: T, wait: impl FnOnce(&T) + Send + '
     go(move || wait(&kept));
 }
 
+/// Leaves a goroutine that locks its mutex twice.
+pub(crate) fn lock_twice() {
+    stuck(Mutex::new(()), |mutex| {
+        let _first = mutex.lock();
+        drop(mutex.lock());
+    });
+}
+
+/// Leaves `n` goroutines that each wait for the next one, and one behind them that sleeps for an hour.
+pub(crate) fn chain_to_a_sleeper(n: usize) {
+    let (mut next, rx) = chan::bounded::<()>(0);
+    stuck(rx, |rx| _ = rx.recv());
+    for _ in 1..n {
+        let (tx, rx) = chan::bounded::<()>(0);
+        let to = std::mem::replace(&mut next, tx);
+        go(move || {
+            rx.recv().unwrap();
+            to.send(())
+        });
+    }
+    go(move || {
+        goby::time::sleep(Duration::from_secs(3600));
+        next.send(())
+    });
+}
+
 #[test]
 fn c293_a_dump_shows_users_goroutines_only() {
     let runtime = Runtime::builder().workers(2).build().unwrap();
@@ -89,14 +115,7 @@ fn c299_dropped_ends_leak_nothing() {
 fn c301_self_deadlocked_mutexes() {
     let n = 1000;
     with_workers_leaving(n, || {
-        let found = leaks_of(|| {
-            for _ in 0..n {
-                stuck(Mutex::new(()), |mutex| {
-                    let _first = mutex.lock();
-                    drop(mutex.lock());
-                });
-            }
-        });
+        let found = leaks_of(|| (0..n).for_each(|_| lock_twice()));
         assert_eq!(found, vec!["sync.Mutex.Lock"; n]);
     });
 }
@@ -126,22 +145,7 @@ fn c303_a_parent_waits_for_a_child_that_is_stuck() {
 #[test]
 fn c305_a_chain_that_a_timer_frees() {
     with_workers_leaving(1001, || {
-        let found = leaks_of(|| {
-            let (mut next, rx) = chan::bounded::<()>(0);
-            stuck(rx, |rx| _ = rx.recv());
-            for _ in 1..1000 {
-                let (tx, rx) = chan::bounded::<()>(0);
-                let to = std::mem::replace(&mut next, tx);
-                go(move || {
-                    rx.recv().unwrap();
-                    to.send(())
-                });
-            }
-            go(move || {
-                goby::time::sleep(Duration::from_secs(3600));
-                next.send(())
-            });
-        });
+        let found = leaks_of(|| chain_to_a_sleeper(1000));
         assert!(found.is_empty(), "{found:?}");
     });
 }

@@ -9,4 +9,4 @@ pub(crate) mod leak;
 mod rate;
 mod singleflight;
 mod sync;
-mod time;
+pub(crate) mod time;

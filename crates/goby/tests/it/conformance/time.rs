@@ -252,29 +252,34 @@ fn t193_a_timer_moved_earlier_fires() {
     });
 }
 
+/// Lets two timers race, many times in each of many goroutines, and calls `check` with a number, which varies, and the loser.
+pub(crate) fn race_timers(racers: usize, check: fn(usize, &Timer)) {
+    let racers: Vec<_> = (0..racers)
+        .map(|racer| {
+            go(move || {
+                for round in 0..size(20, 100) {
+                    let (first, second) = (Timer::new(MOMENT), Timer::new(MOMENT));
+                    let loser = select! {
+                        recv(first.receiver()) -> _ => &second,
+                        recv(second.receiver()) -> _ => &first,
+                    };
+                    check(racer + round, loser);
+                }
+            })
+        })
+        .collect();
+    racers.into_iter().for_each(|racer| racer.join().unwrap());
+}
+
 #[test]
 fn t195_stop_withdraws_what_the_loser_of_a_race_has_fired() {
     with_workers(|| {
-        let racers: Vec<_> = (0..size(50, 1000))
-            .map(|racer| {
-                go(move || {
-                    for round in 0..size(20, 100) {
-                        let (first, second) = (Timer::new(MOMENT), Timer::new(MOMENT));
-                        let loser = select! {
-                            recv(first.receiver()) -> _ => &second,
-                            recv(second.receiver()) -> _ => &first,
-                        };
-                        // Whether it has fired, is firing now, or is still to fire: nobody has received it.
-                        let pending = if (racer + round) % 2 == 0 { loser.stop() } else { loser.reset(HOUR) };
-                        assert!(pending);
-                        assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
-                    }
-                })
-            })
-            .collect();
-        for racer in racers {
-            racer.join().unwrap();
-        }
+        race_timers(size(50, 1000), |number, loser| {
+            // Whether it has fired, is firing now, or is still to fire: nobody has received it.
+            let pending = if number % 2 == 0 { loser.stop() } else { loser.reset(HOUR) };
+            assert!(pending);
+            assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
+        });
     });
 }
 

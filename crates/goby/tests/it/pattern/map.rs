@@ -9,7 +9,7 @@ use goby::pattern::{par_map, source, try_par_map};
 use goby::sync::Barrier;
 use goby::{Context, random};
 
-use super::{numbers, panic_text, silence};
+use super::{counts_active, numbers, panic_text, silence};
 use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 
 #[test]
@@ -41,13 +41,7 @@ fn map_of_an_iterator() {
 fn map_works_on_n_values_at_a_time() {
     with_workers(|| {
         for n in [1, 10] {
-            let (active, barrier) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(n)));
-            let results = par_map(&Context::background(), numbers(10 * n), n, move |_| {
-                let n_active = active.fetch_add(1, Ordering::Relaxed) + 1;
-                barrier.wait(); // Nobody gets past this unless n are active.
-                active.fetch_sub(1, Ordering::Relaxed);
-                n_active
-            });
+            let results = par_map(&Context::background(), numbers(10 * n), n, counts_active(n));
             assert!(results.iter().all(|n_active| n_active <= n));
         }
     });

@@ -1,12 +1,9 @@
 //! S36: programs that leak, with exact counts.
 
-use std::time::Duration;
-
 use goby::chan::{self, Receiver, Sender};
-use goby::sync::Mutex;
 use goby::{Context, go, select};
 
-use crate::conformance::leak::{leaks_of, stuck};
+use crate::conformance::leak::{chain_to_a_sleeper, leaks_of, lock_twice};
 use crate::support::{on_workers, with_workers_leaving};
 
 /// A tree of goroutines, each of which starts one that receives for ever on a channel of its own.
@@ -50,33 +47,11 @@ fn s36_a_tree_of_leaking_goroutines() {
 #[test]
 fn s36_mutexes_and_a_chain() {
     on_workers(2, 1000, || {
-        let found = leaks_of(|| {
-            for _ in 0..1000 {
-                stuck(Box::new(Mutex::new(0)), |mutex| {
-                    let _first = mutex.lock();
-                    *mutex.lock() += 1;
-                });
-            }
-        });
+        let found = leaks_of(|| (0..1000).for_each(|_| lock_twice()));
         assert_eq!(found, ["sync.Mutex.Lock"; 1000]);
     });
     on_workers(2, 1001, || {
-        let found = leaks_of(|| {
-            let (mut next, rx) = chan::bounded::<()>(0);
-            stuck(rx, |rx| _ = rx.recv());
-            for _ in 1..1000 {
-                let (tx, rx) = chan::bounded::<()>(0);
-                let to = std::mem::replace(&mut next, tx);
-                go(move || {
-                    rx.recv().unwrap();
-                    to.send(())
-                });
-            }
-            go(move || {
-                goby::time::sleep(Duration::from_secs(3600));
-                next.send(())
-            });
-        });
+        let found = leaks_of(|| chain_to_a_sleeper(1000));
         assert!(found.is_empty(), "{found:?}");
     });
 }

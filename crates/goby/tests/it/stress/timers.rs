@@ -8,10 +8,11 @@ use std::time::Duration;
 use goby::chan::{self, Receiver, Sender, TryRecvError};
 use goby::sync::Mutex;
 use goby::time::{self, Ticker, Timer};
-use goby::{go, select, yield_now};
+use goby::{go, yield_now};
 use goby_runtime::now;
 
-use crate::support::{MOMENT, PATIENCE, debug_or_release, size, wait_until, with_workers};
+use crate::conformance::time::race_timers;
+use crate::support::{PATIENCE, debug_or_release, size, wait_until, with_workers};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -72,31 +73,19 @@ fn s33_thirteen_slots() {
 #[test]
 fn s33_two_timers_race() {
     with_workers(|| {
-        let racers: Vec<_> = (0..size(100, 1000))
-            .map(|racer| {
-                go(move || {
-                    for round in 0..size(20, 100) {
-                        let (first, second) = (Timer::new(MOMENT), Timer::new(MOMENT));
-                        let loser = select! {
-                            recv(first.receiver()) -> _ => &second,
-                            recv(second.receiver()) -> _ => &first,
-                        };
-                        // Go: a false stop means that a value can be received. Here: nobody has received one, so
-                        // the stop is true, has withdrawn it, and the next firing is the only one to be seen.
-                        assert!(loser.stop());
-                        assert!(!loser.reset(HOUR));
-                        assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
-                        if (racer + round) % 8 == 0 {
-                            let moved = now();
-                            assert!(loser.reset(Duration::from_micros(50)));
-                            assert!(loser.receiver().recv().unwrap() > moved);
-                        }
-                        assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
-                    }
-                })
-            })
-            .collect();
-        racers.into_iter().for_each(|racer| racer.join().unwrap());
+        race_timers(size(100, 1000), |number, loser| {
+            // Go: a false stop means that a value can be received. Here: nobody has received one, so
+            // the stop is true, has withdrawn it, and the next firing is the only one to be seen.
+            assert!(loser.stop());
+            assert!(!loser.reset(HOUR));
+            assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
+            if number % 8 == 0 {
+                let moved = now();
+                assert!(loser.reset(Duration::from_micros(50)));
+                assert!(loser.receiver().recv().unwrap() > moved);
+            }
+            assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
+        });
     });
 }
 
