@@ -55,6 +55,10 @@
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.
 //!
+//! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker for each processor, or
+//! `GOBY_MAXPROCS` of them. When `main` returns the process ends, as in Go, and with it the goroutines that still run: join
+//! what has to be finished, or wait for it with [`scope`] or a [`WaitGroup`](sync::WaitGroup).
+//!
 //! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a goroutine, which then waits without
 //! putting a thread to sleep. Linux only, so far.
 //!

@@ -108,6 +108,8 @@ pub(crate) struct FetchArgs {
     pub(crate) progress: When,
 
     /// Fetch N pages of a site that goby serves itself on loopback.
+    ///
+    /// In place of URLs and --input, and not with --resume.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) demo: Option<u64>,
 }
@@ -152,12 +154,12 @@ const LONG_NOTES: &str = r#"Results:
     canceled            in flight when the run was stopped
 
 Stopping:
-  Ctrl-C starts no new requests and abandons those in flight; everything finished is in the output,
-  and --resume goes on from there. A second Ctrl-C ends at once.
+  After Ctrl-C or SIGTERM no new requests start and those in flight are abandoned; everything
+  finished is in the output, and --resume goes on from there. A second one ends at once.
 
 Exit status:
-  0    every URL was fetched: 2xx, or 3xx that leads nowhere; or whoever reads the results
-       has closed the pipe
+  0    every URL was fetched: 2xx, or 3xx without a redirect to follow; or whoever reads the
+       results has closed the pipe
   1    some were not, or --total was up, or reading or writing failed on the way
   2    usage: an option, input, output or directory cannot be used; nothing was requested
   130  interrupted by Ctrl-C or SIGTERM

@@ -166,7 +166,7 @@ impl LineSource {
         opened.and_then(|file| LineSource::new(file, name.clone())).map_err(|error| {
             let reason = text::reason(&error);
             Usage::new(format!(
-                "cannot read {name}: {reason}; name a file of URLs with -i FILE, or - for standard input"
+                "cannot read {name}: {reason}; name a file of URLs with -i FILE (-i - is standard input)"
             ))
         })
     }

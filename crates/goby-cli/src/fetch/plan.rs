@@ -38,7 +38,7 @@ impl Plan {
     pub(crate) fn new(args: FetchArgs) -> Result<Plan, Usage> {
         if args.urls.is_empty() && args.input.is_none() && args.demo.is_none() {
             return Err(Usage::new(
-                "no URLs to fetch; name some, or a file of them with -i FILE, or - for standard input \
+                "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) \
                  (see goby fetch -h)",
             ));
         }
@@ -152,7 +152,7 @@ mod tests {
         let message = |line: &str| plan(line).expect_err(line);
         assert_eq!(
             message(""),
-            "no URLs to fetch; name some, or a file of them with -i FILE, or - for standard input (see goby fetch -h)"
+            "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) (see goby fetch -h)"
         );
         assert_eq!(message("-i f -o - --resume"), "cannot resume standard output; name the output file with -o FILE");
         assert_eq!(message("--demo 5 http://h/"), "error: the argument '--demo <N>' cannot be used with '[URL]...'");

@@ -65,7 +65,7 @@ fn mistakes_in_options_are_told_by_name() {
 fn a_run_needs_urls() {
     check_refused(
         [],
-        "no URLs to fetch; name some, or a file of them with -i FILE, or - for standard input (see goby fetch -h)",
+        "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) (see goby fetch -h)",
     );
 }
 
@@ -74,7 +74,7 @@ fn an_unreadable_input_is_told_before_any_request() {
     let scratch = Scratch::new();
     let server = Server::start(|_| Reply::ok("fine"));
     let (missing, url, out) = (scratch.path("missing.txt"), server.url("/"), scratch.path("out"));
-    let advice = "name a file of URLs with -i FILE, or - for standard input";
+    let advice = "name a file of URLs with -i FILE (-i - is standard input)";
     let message = format!("cannot read {missing}: No such file or directory; {advice}");
     check_refused(["-i", &missing, "-o", &out, &url], &message);
     // Nor is an old output emptied by the mistake.
