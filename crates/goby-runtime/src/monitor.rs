@@ -33,7 +33,7 @@ const LINGER: Duration = Duration::from_millis(50);
 /// When to look again for a deadlock that only another thread can break; then twice as long, and so on.
 const FIRST_NAP: Duration = Duration::from_millis(100);
 /// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand goroutines or futures.
-const WORTH_TIDYING: usize = 16;
+const WORTH_TIDYING: u64 = 16;
 /// How long they must not have grown then: who needs the memory every second shall keep it. To take it back takes malloc 0.13 ms a
 /// MB, and several times that where little has been freed between what is in use; whoever allocates meanwhile may wait.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -43,8 +43,8 @@ const TRIM: Duration = Duration::from_secs(1);
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
     /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
-    /// the clock costs 20 to 40 ns. It is at most a tick, be it a calm one, old (more on a machine that is busy with others) whenever a
-    /// goroutine runs.
+    /// the clock costs 20 to 40 ns. It is at most a tick old, be it a calm one (more on a machine that is busy with
+    /// others), whenever a goroutine runs.
     clock: AtomicU64,
     asleep: AtomicBool,
     /// It is in a long tick, which should be cut short if there is something to do.
@@ -258,9 +258,9 @@ impl Monitor {
 /// Giving back what a crowd of goroutines or futures has needed, in an idle program.
 struct Order {
     /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when, and when it was last tidied up.
-    grown: usize,
+    grown: u64,
     since: Instant,
-    tidied: usize,
+    tidied: u64,
     /// The workers have been asked to give back what they keep.
     is_asked: bool,
 }
@@ -274,12 +274,11 @@ impl Order {
             heap::trim();
         }
         // Relaxed: it decides when memory goes back, and nothing else.
-        let grown =
-            shared.remotes().fold(0, |sum: usize, remote| sum.wrapping_add(remote.grown.load(Ordering::Relaxed)));
+        let grown = shared.remotes().map(|remote| remote.grown.load(Ordering::Relaxed)).sum();
         if grown != self.grown {
             (self.grown, self.since) = (grown, now);
         }
-        if grown.wrapping_sub(self.tidied) < WORTH_TIDYING {
+        if grown - self.tidied < WORTH_TIDYING {
             return None;
         }
         let left = SETTLED.saturating_sub(now.duration_since(self.since));

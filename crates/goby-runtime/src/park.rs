@@ -205,7 +205,7 @@ impl Wait {
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue: false, answer: Answer::new(), who: Who::current() }
+        Wait::of(Who::current(), false)
     }
 
     /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic
@@ -217,17 +217,17 @@ impl Wait {
     /// deadline.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue: true, answer: Answer::new(), who: Who::current() }
+        Wait::of(Who::current(), true)
     }
 
     /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
     pub fn task() -> Wait {
-        Wait {
-            state: AtomicUsize::new(WAITING),
-            in_one_queue: false,
-            answer: Answer::new(),
-            who: Who::Task(Lock::new(None)),
-        }
+        Wait::of(Who::Task(Lock::new(None)), false)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of(who: Who, in_one_queue: bool) -> Wait {
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue, answer: Answer::new(), who }
     }
 
     /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.

@@ -9,9 +9,10 @@ use std::cell::Cell;
 use std::hint;
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use crate::tsan;
+use crate::worker::bump;
 
 /// Blocks are multiples of this: a cache line.
 const STEP: usize = 64;
@@ -37,7 +38,7 @@ pub(crate) struct Slab {
     /// Allocations since there was made room for more.
     allocated: Cell<u32>,
     /// How often there was.
-    grown: &'static AtomicUsize,
+    grown: &'static AtomicU64,
 }
 
 struct Class {
@@ -68,7 +69,7 @@ impl Shape {
 
 impl Slab {
     /// `grown` counts how often so many more have been allocated as there is headroom for; nobody else writes it.
-    pub(crate) fn new(grown: &'static AtomicUsize) -> Slab {
+    pub(crate) fn new(grown: &'static AtomicU64) -> Slab {
         Slab {
             classes: [const { Class { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES],
             allocated: Cell::new(0),
@@ -103,8 +104,7 @@ impl Slab {
         self.allocated.set(allocated);
         if allocated == PER_HEADROOM {
             self.allocated.set(0);
-            // Relaxed: a count, with one writer.
-            self.grown.store(self.grown.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            bump(self.grown);
             drop(hint::black_box(Vec::<u8>::with_capacity(HEADROOM)));
         }
     }
@@ -138,17 +138,13 @@ impl Slab {
             let layout =
                 Layout::from_size_align((i + 1) * STEP, ALIGN).expect("a layout that `Shape::of` has made before");
             let mut next = class.first.replace(ptr::null_mut());
-            let mut blocks = Vec::with_capacity(class.len.replace(0));
+            class.len.set(0);
             while let Some(block) = NonNull::new(next) {
-                blocks.push(block);
-                // SAFETY: a kept block is ours alone, and begins with its link.
-                next = unsafe { block.cast::<*mut u8>().read() };
-            }
-            // By address: the allocator keeps the first few for itself, which then lie on one page.
-            blocks.sort_unstable();
-            for block in blocks {
-                // SAFETY: ours alone, with its class's layout.
-                unsafe { alloc::dealloc(block.as_ptr(), layout) };
+                // SAFETY: a kept block is ours alone, begins with its link, and has its class's layout.
+                unsafe {
+                    next = block.cast::<*mut u8>().read();
+                    alloc::dealloc(block.as_ptr(), layout);
+                }
             }
         }
     }

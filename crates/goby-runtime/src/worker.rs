@@ -84,7 +84,7 @@ pub(crate) struct Remote {
     /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by it, cleared by the worker.
     tidy: AtomicBool,
     /// See `slab`.
-    pub(crate) grown: AtomicUsize,
+    pub(crate) grown: AtomicU64,
     /// Who wants to know about this worker's goroutines.
     pub(crate) requests: Requests,
 }
@@ -106,7 +106,7 @@ impl Remote {
             ended: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
             tidy: AtomicBool::new(false),
-            grown: AtomicUsize::new(0),
+            grown: AtomicU64::new(0),
             requests: Requests::new(),
         })
     }
@@ -134,7 +134,7 @@ impl Remote {
 
 /// Adds one to a counter that only this thread writes.
 #[inline]
-fn bump(counter: &AtomicU64) {
+pub(crate) fn bump(counter: &AtomicU64) {
     // Relaxed, and no read-modify-write: one writer.
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
@@ -276,7 +276,7 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
     // It has mostly woken somebody here, who is to run next.
-    worker.run_next.get().is_none() && worker.await_answer(answer)
+    worker.run_next.get().is_none() && worker.local.is_empty() && worker.await_answer(answer)
 }
 
 /// Makes a parked goroutine runnable, from any thread.

@@ -39,30 +39,28 @@ const LONG_ROUNDS: Duration = Duration::from_micros(100);
 const STEAL_MAX: usize = 256;
 
 impl Worker {
-    /// Lets the running goroutine, which is about to park, look for its unpark for a moment; true if it has come. Not where
-    /// anything else is to be run, or looked at.
+    /// Lets the running goroutine, which is about to park and leaves no other to run, look for its unpark for a moment; true
+    /// if it has come. Not where anything may be begun, or is to be looked at.
     #[cold]
     pub(super) fn await_answer(&self, answer: &Answer) -> bool {
         let round = self.rounds.get().wrapping_add(1);
-        let is_idle = self.local.is_empty()
-            && self.remote.fresh.len() == 0
-            && self.shared.inject.len() == 0
-            && !self.remote.poller.has_sources();
+        let is_idle =
+            self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.remote.poller.has_sources();
         let is_due = round.is_multiple_of(MAINTENANCE) || round.is_multiple_of(FAIRNESS);
         if !is_idle || is_due || self.is_wanted() {
             return false;
         }
         answer.look();
         let mut looks = ANSWER_LOOKS;
-        while looks != 0 && !self.is_wanted() {
-            if answer.is_given() {
-                break;
+        while !answer.is_given() {
+            if looks == 0 || self.is_wanted() {
+                if answer.give_up() {
+                    break;
+                }
+                return false;
             }
             looks -= 1;
             std::hint::spin_loop();
-        }
-        if !answer.is_given() && !answer.give_up() {
-            return false;
         }
         // As if it had parked and been resumed.
         self.rounds.set(round);
@@ -96,7 +94,7 @@ impl Worker {
         }
         self.left.set(None);
         let waiting = other.fresh.len();
-        if waiting > 0 && load < others_load + waiting && n > 1 && self.may_rob(other, policy::now()) {
+        if waiting > 0 && load < others_load + waiting && self.may_rob(other, policy::now()) {
             self.note_robbery();
             return other.fresh.pop_oldest();
         }

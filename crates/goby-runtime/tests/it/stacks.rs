@@ -358,6 +358,7 @@ fn an_idle_program_gives_the_memory_of_ended_futures_back() {
             std::mem::take(&mut *wakers.lock().unwrap()).into_iter().for_each(Waker::wake);
             wait_until("all to end", || n_waiting.load(Ordering::SeqCst) == 0);
             wait_until("the memory to be given back", || {
+                // Only while all sleep.
                 pause(Duration::from_millis(200));
                 resident() < start + (peak - start) / 10
             });
