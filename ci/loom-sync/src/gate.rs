@@ -8,6 +8,7 @@ use std::panic::Location;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Condvar, Mutex};
 
 #[derive(Clone, Copy, Debug)]
@@ -163,4 +164,30 @@ pub(crate) fn checkpoint() {}
 
 pub(crate) fn go_detached_at(_: &Location<'static>, f: impl FnOnce() + 'static) {
     loom::thread::spawn(f);
+}
+
+/// The runtime's fences, as its own models have them.
+pub(crate) fn light_fence() {
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+pub(crate) fn heavy_fence() {
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+pub(crate) fn fences_work() -> bool {
+    true
+}
+
+/// A spin changes nothing that a model sees.
+pub(crate) struct Backoff;
+
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff
+    }
+
+    pub(crate) fn spin(&mut self) -> bool {
+        false
+    }
 }

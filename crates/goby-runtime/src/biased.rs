@@ -15,8 +15,9 @@
 //! (`word` := LOCKED), heavy fence, *Look* (`inside`?). The heavy fence is a full fence on every running thread of the
 //! process, and a thread that does not run had one when it stopped; so it falls before or after the owner's light
 //! fence. Before: Check comes after Revoke, and the owner stays out. After: Look comes after Enter, and the revoker
-//! waits. `inside` is written by one thread, since a lock is biased to one worker only in all its life: the first that
-//! had a streak (with several, one that is about to find out that it has lost the lock would clear the flag of its
+//! waits. Where the fences do not work, no worker ever gets an address to be biased to (`worker::current_address`).
+//! `inside` is written by one thread, since a lock is biased to one worker only in all its life: the first that had a
+//! streak (with several, one that is about to find out that it has lost the lock would clear the flag of its
 //! successor). And only the owner gives the bias back to itself, at an unlock of its own, so Check cannot be fooled by
 //! a bias that came back. `loom_revoke` below checks this, with both fences as sequentially consistent ones.
 //!
@@ -27,11 +28,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use crate::fence::{heavy_fence, light_fence};
 use crate::lock::Backoff;
 use crate::primitive::{AtomicBool, AtomicUsize, Ordering};
 use crate::worker;
-
-use fences::{heavy_fence, light_fence};
 
 /// `word`: nobody is inside, and it is nobody's.
 const FREE: usize = 0;
@@ -328,79 +328,15 @@ impl<T: ?Sized> fmt::Debug for BiasedGuard<'_, T> {
     }
 }
 
-/// The two fences. Where the kernel has no `membarrier`, or under ThreadSanitizer, which does not know it, no worker
-/// ever gets an address to be biased to (`worker::current_address`).
-#[cfg(not(loom))]
-mod fences {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{Ordering, compiler_fence};
-
-    use crate::tsan;
-
-    /// The owner's half: the compiler keeps the order, and the heavy fence makes the processor do.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn light_fence() {
-        compiler_fence(Ordering::SeqCst);
-    }
-
-    fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: the call touches no memory of ours.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
-    }
-
-    /// Makes the heavy fence work; false where it does not. Before any worker starts.
-    pub(crate) fn are_there() -> bool {
-        static REGISTERED: OnceLock<bool> = OnceLock::new();
-        // ThreadSanitizer cannot see the edge inside std's cell.
-        let _ignore = tsan::ignore();
-        *REGISTERED.get_or_init(|| {
-            tsan::KNOWS_MEMBARRIER
-                && membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
-                && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
-        })
-    }
-
-    /// A full fence on every running thread of the process.
-    pub(super) fn heavy_fence() {
-        if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
-            // It has worked before, so this is no state to go on from.
-            crate::goroutine::report(format_args!("membarrier failed: {}", std::io::Error::last_os_error()));
-            std::process::abort();
-        }
-    }
-}
-
-#[cfg(not(loom))]
-pub(crate) use fences::are_there as fences_are_there;
-
-#[cfg(loom)]
-mod fences {
-    use loom::sync::atomic::fence;
-
-    use crate::primitive::Ordering;
-
-    pub(super) fn light_fence() {
-        fence(Ordering::SeqCst);
-    }
-
-    pub(super) fn heavy_fence() {
-        fence(Ordering::SeqCst);
-    }
-}
-
-#[cfg(loom)]
-pub(crate) fn fences_are_there() -> bool {
-    true
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::fence::fences_work;
 
     /// Each thread poses as a worker of its own, and uses the lock in bursts that are longer than the streak it asks for.
     #[test]
     fn excludes_through_biases_and_revocations() {
-        assert!(fences_are_there());
+        assert!(fences_work());
         let counter = BiasedLock::new(0u64);
         std::thread::scope(|s| {
             for me in 1..=4 {
@@ -424,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_streak_makes_it_biased_and_a_stranger_ends_that() {
-        assert!(fences_are_there());
+        assert!(fences_work());
         let lock = BiasedLock::new(());
         let section = |me| {
             lock.lock_as(me);

@@ -14,6 +14,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::primitive::{AtomicBool, Ordering};
+#[cfg(not(loom))]
+use crate::worker;
 
 /// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3 µs, some 6 in all. So long
 /// because the line of a contended lock is worth more where it is: the other goes through ten sections while we
@@ -116,13 +118,25 @@ fn looks_free(_: &AtomicBool) -> bool {
 }
 
 /// Waiting for a running thread: spin ever longer, then give up the processor, then sleep.
-pub(crate) struct Backoff {
+#[derive(Debug, Default)]
+pub struct Backoff {
     rounds: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new() -> Backoff {
+    /// Begins with the shortest pause.
+    pub fn new() -> Backoff {
         Backoff { rounds: 0 }
+    }
+
+    /// Spins, twice as long each time; false, without, if that was often enough, or if the worker has other goroutines to run.
+    #[cfg(not(loom))]
+    pub fn spin(&mut self) -> bool {
+        let may_spin = self.rounds < DOUBLINGS && worker::may_spin();
+        if may_spin {
+            self.step();
+        }
+        may_spin
     }
 
     /// One step.

@@ -35,7 +35,7 @@ use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
 use crate::timer::Timers;
-use crate::{biased, future, tsan};
+use crate::{fence, future, tsan};
 
 /// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
 /// round from 10 ns on.
@@ -279,6 +279,15 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
     worker.run_next.get().is_none() && worker.local.is_empty() && worker.await_answer(answer)
 }
 
+/// Whether the caller may spin for what another thread is about to do: no goroutine of its worker waits to be run.
+pub(crate) fn may_spin() -> bool {
+    let _ignore = tsan::ignore();
+    Worker::current().is_none_or(|worker| {
+        let has_others = worker.run_next.get().is_some() || !worker.local.is_empty() || !worker.remote.inbox.is_empty();
+        !has_others && worker.shared.n_workers() > 1
+    })
+}
+
 /// Makes a parked goroutine runnable, from any thread.
 ///
 /// # Safety
@@ -353,7 +362,7 @@ impl Worker {
             captured: Cell::new(None),
         }));
         CURRENT.set(Some(worker));
-        if biased::fences_are_there() {
+        if fence::fences_work() {
             ADDRESS.set(ptr::from_ref(worker).addr());
         }
         while let Some(work) = worker.next_work() {

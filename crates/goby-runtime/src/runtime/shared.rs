@@ -30,7 +30,7 @@ use crate::stack::{self, Exhausted, Pool};
 use crate::stall::Stalls;
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{biased, deadlock, leak_check, overflow, tsan};
+use crate::{deadlock, fence, leak_check, overflow, tsan};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
@@ -98,7 +98,7 @@ impl Shared {
         let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
-        biased::fences_are_there();
+        fence::fences_work();
         let shared: &'static Shared = Box::leak(Box::new(Shared {
             remotes: (0..n + MAX_SPARES).map(|_| OnceLock::new()).collect(),
             n_workers: AtomicUsize::new(0),

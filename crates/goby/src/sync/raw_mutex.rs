@@ -3,28 +3,43 @@
 //! ```text
 //! bit       set by                                         cleared by
 //! LOCKED    whoever takes the lock                         the holder's unlock (not when it hands the lock over)
-//! QUEUED    a waiter that joins the queue                  an unlock that finds the queue empty
-//! WOKEN     an unlock that unparks a waiter to try again   that waiter, when it takes the lock or queues again
+//! QUEUED    a waiter that joins the queue, or `recover`    an unlock that finds the queue empty
+//! WOKEN     who unparks a waiter to try again              that waiter, when it takes the lock or queues again
 //! STARVING  a waiter that queues again after 1 ms          the one the lock was handed to, if it waited less,
 //!                                                          or an unlock that finds the queue empty
 //! ```
 //!
-//! Uncontended, lock and unlock change 0 to LOCKED and back: one read-modify-write each. QUEUED and STARVING are set, and
-//! WOKEN is both set and cleared by a queueing waiter, only under the queue's lock. While LOCKED is set and the queue's
-//! lock is held, nobody but the holder may change the word: the short way in needs 0, the long way needs LOCKED clear.
-//! `unlock_slow` relies on that.
+//! Uncontended, lock sets LOCKED, by a read-modify-write, and unlock clears it: by another one, or by a plain store if
+//! it is quick (below). QUEUED and STARVING are set, and WOKEN is both set and cleared by a queueing waiter, only under
+//! the queue's lock. While LOCKED is set and the queue's lock is held, nobody but the holder changes the word: the short
+//! way in sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
 //!
 //! As in Go there are two modes. In normal mode an unlock frees the lock and lets the first waiter try: newcomers, who
 //! are running already, may barge in, which is what makes a contended mutex fast. A waiter that has been at it for more
 //! than 1 ms makes the mutex starving: from then on each unlock hands the lock, still locked, to the first waiter, until
 //! one is served that waited less or the queue is empty. So one waits a bounded number of turns.
 //!
-//! Nobody spins: the holder may be a goroutine queued behind the one that would spin.
+//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where other goroutines
+//! wait for the worker, since the holder may be one of them.
+//!
+//! # Quick unlocks
+//!
+//! Once nobody has waited for a while `quick` is set, and unlock is a plain store. It changes under the queue's lock only:
+//! an unlock that finds nobody waiting sets it, a waiter clears it before it queues. So while it is set nobody is queued.
+//!
+//! An unlock that finds it set: *Store* (`word` := 0), light fence, *Check* (is it still set?). A waiter that finds it set:
+//! *Clear* it, heavy fence, *Look* at the word. The heavy fence falls before or after the light one
+//! (`goby_runtime::heavy_fence`). After: Look comes after Store, so the waiter, and each that queues after it, knows of
+//! this unlock. Before: Check comes after Clear, so the unlock knows that its store may have come after waiters queued,
+//! and have wiped out what they had put into the word. It unparks one of them, if there is one, to try again, and marks the
+//! word for the others (`recover`): to be unparked too early costs a waiter one more turn. Should Check find it set
+//! once more, then by somebody who found the queue empty, so none of those waiters is left. The models in
+//! `ci/loom-sync` check this.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{Backoff, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
 
 use super::queue::{Outcome, Queue, Until};
 
@@ -36,6 +51,11 @@ const STARVING: u32 = 8;
 /// How long one may lose to newcomers: Go's figure (`starvationThresholdNs`).
 const STARVES_AFTER: Duration = Duration::from_millis(1);
 
+/// After so many unlocks in a row that found nobody waiting they are quick. Twice as many each time that somebody came to
+/// wait after all, up to the longest streak: a heavy fence costs as much as some hundred locks.
+const STREAK: u32 = if cfg!(loom) { 1 } else { 64 };
+const LONGEST_STREAK: u32 = 1 << 20;
+
 /// Tells an unparked waiter that the lock is free and it may try for it.
 const TRY_AGAIN: usize = 0;
 /// Tells an unparked waiter that the lock is its own.
@@ -45,56 +65,86 @@ const HANDED_OVER: usize = 1;
 #[derive(Debug)]
 pub(super) struct RawMutex {
     word: AtomicU32,
-    queue: Queue<()>,
+    quick: AtomicBool,
+    /// How many more unlocks until they are quick. Of the holder; a waiter writes it too, and one of the two may be lost.
+    left: AtomicU32,
+    /// The state is how many it takes.
+    queue: Queue<u32>,
 }
 
 impl RawMutex {
     pub(super) const fn new() -> RawMutex {
-        RawMutex { word: AtomicU32::new(0), queue: Queue::new(()) }
+        RawMutex {
+            word: AtomicU32::new(0),
+            quick: AtomicBool::new(false),
+            left: AtomicU32::new(STREAK),
+            queue: Queue::new(STREAK),
+        }
     }
 
     /// Takes the lock. The caller of every form becomes the holder and calls `unlock` once.
     #[inline]
     pub(super) fn lock(&self) {
-        // Before, not after: a goroutine that gives its worker up here holds nothing that others want.
-        checkpoint();
-        if !self.try_lock_free() {
+        if !self.try_lock() {
             self.lock_slow(Until::Forever);
         }
     }
 
     /// Takes the lock unless `until` comes first; tells whether it did.
     pub(super) fn lock_until(&self, until: Until<'_>) -> bool {
-        checkpoint();
-        self.try_lock_free() || self.lock_slow(until)
+        self.try_lock() || self.lock_slow(until)
     }
 
     /// Takes the lock if nobody holds it, waiters or not.
+    #[inline]
     pub(super) fn try_lock(&self) -> bool {
+        // Before, not after: a goroutine that gives its worker up here holds nothing that others want.
         checkpoint();
-        self.try_barge(0)
+        // Acquire pairs with the Release in `unlock`, `try_free` and `unlock_in_line`.
+        self.word.fetch_or(LOCKED, Ordering::Acquire) & LOCKED == 0
     }
 
     /// Gives the lock up. Only its holder calls this.
     #[inline]
     pub(super) fn unlock(&self) {
-        // Release pairs with the Acquire of whoever takes the lock next: it sees all that was done under it.
-        if self.word.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_err() {
-            self.unlock_slow();
+        // Relaxed, here and at Check: the fences order it (see the header).
+        if self.quick.load(Ordering::Relaxed) {
+            // Release pairs with the Acquire of whoever takes the lock next: it sees all that was done under it.
+            self.word.store(0, Ordering::Release);
+            light_fence();
+            if !self.quick.load(Ordering::Relaxed) {
+                self.recover();
+            }
+            return;
+        }
+        // Relaxed, here and where it is set, and no read-modify-write: a count that may be wrong.
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 || !self.try_free() {
+            self.unlock_in_line();
         }
     }
 
+    /// Frees the lock if there is nobody to unpark, or somebody is on the way already.
     #[inline]
-    fn try_lock_free(&self) -> bool {
-        // Acquire pairs with the Release in `unlock` and `unlock_slow`.
-        self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    fn try_free(&self) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        debug_assert!(word & LOCKED != 0, "unlock of unlocked mutex");
+        while word & QUEUED == 0 || word & (WOKEN | STARVING) == WOKEN {
+            // Release: as in `unlock`.
+            match self.word.compare_exchange_weak(word, word & !LOCKED, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => word = current,
+            }
+        }
+        false
     }
 
-    /// Takes the lock if it is free, however many wait for it, and takes `clear` out of the word with that.
-    fn try_barge(&self, clear: u32) -> bool {
+    /// Takes the lock if it is free, and takes `clear` out of the word with that.
+    fn try_take(&self, clear: u32) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & LOCKED == 0 {
-            // Acquire pairs with the Release in `unlock` and `unlock_slow`.
+            // Acquire: as in `try_lock`.
             let next = word & !clear | LOCKED;
             match self.word.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
@@ -110,15 +160,22 @@ impl RawMutex {
         let mut since: Option<Instant> = None;
         // What this waiter must take out of the word with its next change of it: WOKEN, if an unlock put it in for us.
         let mut woken = 0;
-        while !self.try_barge(woken) {
+        loop {
+            let mut backoff = Backoff::new();
+            while backoff.spin() {
+                if self.try_take(woken) {
+                    return true;
+                }
+            }
             let now = goby_runtime::now();
             let starving = if now - *since.get_or_insert(now) > STARVES_AFTER { STARVING } else { 0 };
-            let outcome = self.queue.wait_until(WaitReason::MutexLock, until, |(), _| {
+            let outcome = self.queue.wait_until(WaitReason::MutexLock, until, |streak, _| {
+                self.end_quick(streak);
                 let mut word = self.word.load(Ordering::Relaxed);
                 loop {
                     let free = word & LOCKED == 0;
                     let next = if free { word & !woken | LOCKED } else { word & !woken | QUEUED | starving };
-                    // Acquire, for the case that the lock was free: pairs with the Release in `unlock` and `unlock_slow`.
+                    // Acquire, for the case that the lock was free: as in `try_lock`.
                     match self.word.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
                         Ok(_) => return if free { Err(()) } else { Ok(()) },
                         Err(current) => word = current,
@@ -139,23 +196,23 @@ impl RawMutex {
                 Outcome::Unparked(_) => woken = WOKEN,
             }
         }
-        true
     }
 
-    /// Unlocks a mutex that has, or had, waiters.
-    #[cold]
-    fn unlock_slow(&self) {
-        let mut word = self.word.load(Ordering::Relaxed);
-        debug_assert!(word & LOCKED != 0, "unlock of unlocked mutex");
-        // Nobody to unpark, or somebody is on the way already: just free it.
-        while word & QUEUED == 0 || word & (WOKEN | STARVING) == WOKEN {
-            // Release pairs with the Acquire of whoever takes the lock next.
-            match self.word.compare_exchange_weak(word, word & !LOCKED, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(current) => word = current,
-            }
+    /// Has those who unlock look for waiters from now on. Under the queue's lock, by who is about to queue.
+    fn end_quick(&self, streak: &mut u32) {
+        // Relaxed: written under this lock only; the fences order it against an unlock's Check.
+        if self.quick.load(Ordering::Relaxed) {
+            self.quick.store(false, Ordering::Relaxed);
+            heavy_fence();
+            *streak = (*streak * 2).min(LONGEST_STREAK);
+            self.left.store(*streak, Ordering::Relaxed);
         }
-        self.queue.with(|(), line| {
+    }
+
+    /// Unlocks a mutex that has, or had, waiters, or that nobody has waited for of late.
+    #[cold]
+    fn unlock_in_line(&self) {
+        self.queue.with(|streak, line| {
             // Ours alone to change until the store (see the header). What a waiter put in, it put in under this lock.
             let word = self.word.load(Ordering::Relaxed);
             let woken = word & WOKEN;
@@ -167,9 +224,70 @@ impl RawMutex {
                 (0, woken)
             };
             let queued = if line.is_empty() { 0 } else { QUEUED | word & STARVING };
+            let next = held | on_the_way | queued;
+            // Relaxed: as in `end_quick`.
+            if next != 0 {
+                self.left.store(*streak, Ordering::Relaxed);
+            } else if self.left.load(Ordering::Relaxed) == 0 {
+                self.left.store(*streak, Ordering::Relaxed);
+                self.quick.store(fences_work(), Ordering::Relaxed);
+            }
             // Release pairs with the Acquire of whoever takes the lock next; a waiter that it is handed to is ordered
             // by being unparked.
-            self.word.store(held | on_the_way | queued, Ordering::Release);
+            self.word.store(next, Ordering::Release);
+        });
+    }
+
+    /// Unparks a waiter, if there is one, after a quick unlock during which somebody has come to wait.
+    #[cold]
+    fn recover(&self) {
+        self.queue.with(|_, line| {
+            if line.unpark_one(TRY_AGAIN) {
+                // Relaxed: bits that guard no data. If nobody is behind it, an unlock takes QUEUED out again.
+                self.word.fetch_or(QUEUED | WOKEN, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streak_makes_unlocks_quick_and_a_waiter_ends_that_for_twice_as_long() {
+        if !fences_work() {
+            return; // Nothing is quick.
+        }
+        let runtime = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        runtime.run(|| {
+            let mutex: &'static RawMutex = Box::leak(Box::new(RawMutex::new()));
+            let is_quick = || mutex.quick.load(Ordering::Relaxed);
+            let pass = || {
+                mutex.lock();
+                mutex.unlock();
+            };
+            let passes_until_quick = || {
+                let passes = (1..).find(|_| {
+                    pass();
+                    is_quick()
+                });
+                (0..100).for_each(|_| pass());
+                assert!(is_quick(), "it stays so");
+                passes
+            };
+            assert_eq!(passes_until_quick(), Some(STREAK));
+            for streak in [2 * STREAK, 4 * STREAK] {
+                mutex.lock();
+                let waiter = goby_runtime::go(pass);
+                while mutex.word.load(Ordering::Relaxed) & QUEUED == 0 {
+                    goby_runtime::yield_now();
+                }
+                assert!(!is_quick());
+                mutex.unlock();
+                waiter.join().unwrap();
+                assert_eq!(passes_until_quick(), Some(streak - 1), "and the waiter's own unlock");
+            }
         });
     }
 }

@@ -60,6 +60,35 @@ fn s29_mutex_between_threads_and_goroutines() {
     });
 }
 
+/// Streaks that make unlocks quick, cut short by waiters: each goroutine has the mutex to itself for a burst, and now and
+/// then gives its worker up while it holds it.
+#[test]
+fn s29_mutex_in_bursts() {
+    with_workers(|| {
+        let mutex = Mutex::new(0);
+        let (bursts, n_goroutines) = (size(200, 2000), 4);
+        scope(|s| {
+            for id in 0..n_goroutines {
+                let mutex = &mutex;
+                s.go(move || {
+                    for burst in 0..bursts {
+                        for _ in 0..100 {
+                            *mutex.lock() += 1;
+                        }
+                        let mut guard = mutex.lock();
+                        let before = *guard;
+                        if (burst + id) % 3 == 0 {
+                            yield_now();
+                        }
+                        *guard = before + 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(mutex.into_inner(), n_goroutines * bursts * 101);
+    });
+}
+
 /// The ten pairs of workers and readers; every third lock is tried, until it is had.
 #[test]
 fn s29_rwlock_hammer() {
