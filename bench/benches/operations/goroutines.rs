@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use criterion::Criterion;
-use goby::time::{Timer, after_func};
+use goby::time::{Ticker, Timer, after_func};
 use goby::{block_on, blocking, checkpoint, go, scope, spawn};
 
 pub fn all(c: &mut Criterion) {
@@ -26,4 +26,8 @@ pub fn all(c: &mut Criterion) {
     let timer = Timer::new(Duration::from_secs(3600));
     group.bench_function("reset", |b| b.iter(|| timer.reset(Duration::from_secs(3600))));
     group.bench_function("after_func_stop", |b| b.iter(|| after_func(Duration::from_secs(3600), || ()).stop()));
+    group.bench_function("ticker_start_stop", |b| b.iter(|| Ticker::new(Duration::from_secs(3600)).stop()));
+    // Due always, so each tick is a timer that fires, a send and a receive.
+    let ticker = Ticker::new(Duration::from_nanos(1));
+    group.bench_function("ticker_tick", |b| b.iter(|| ticker.receiver().recv().expect("it ticks on")));
 }

@@ -2,7 +2,7 @@
 
 use criterion::Criterion;
 use goby::rate::Limiter;
-use goby::{Context, singleflight};
+use goby::{Context, scope, singleflight, yield_now};
 
 pub fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("limit");
@@ -15,4 +15,16 @@ pub fn all(c: &mut Criterion) {
     group.bench_function("limiter_refuse", |b| b.iter(|| assert!(!strict.allow())));
     let flights = singleflight::Group::new();
     group.bench_function("singleflight_alone", |b| b.iter(|| flights.run("key", || 7)));
+    // One runs the call, the others come while it does.
+    let call = || {
+        yield_now();
+        7
+    };
+    group.bench_function("singleflight_of_8", |b| {
+        b.iter(|| {
+            scope(|s| {
+                (0..8).for_each(|_| drop(s.go(|| flights.run("key", call))));
+            });
+        });
+    });
 }

@@ -1,7 +1,7 @@
 //! `select!` and its dynamic form, over more cases than the table has.
 
 use criterion::{BenchmarkId, Criterion};
-use goby::{chan, select};
+use goby::{chan, go, select};
 
 pub fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("select");
@@ -30,5 +30,23 @@ pub fn all(c: &mut Criterion) {
                 chosen.recv(&channels[index].1).expect("it is there")
             });
         });
+        // A round trip: the value comes only after the select was asked for.
+        let (ask, asked) = chan::bounded::<()>(0);
+        let answer = channels[n / 2].0.clone();
+        let partner = go(move || asked.iter().for_each(|()| answer.send(1).expect("the receiver is there")));
+        group.bench_function(BenchmarkId::new("blocking_of", n), |b| {
+            b.iter(|| {
+                ask.send(()).expect("the partner receives");
+                let mut select = goby::select::Select::new();
+                for (_, rx) in &channels {
+                    select.recv(rx);
+                }
+                let mut chosen = select.select();
+                let index = chosen.index();
+                chosen.recv(&channels[index].1).expect("it is there")
+            });
+        });
+        drop(ask);
+        partner.join().expect("it only answers");
     }
 }
