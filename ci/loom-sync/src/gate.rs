@@ -179,15 +179,15 @@ pub(crate) fn fences_work() -> bool {
     true
 }
 
-/// A spin changes nothing that a model sees.
-pub(crate) struct Backoff;
+/// Spins once.
+pub(crate) struct Backoff(bool);
 
 impl Backoff {
     pub(crate) fn new() -> Backoff {
-        Backoff
+        Backoff(true)
     }
 
     pub(crate) fn spin(&mut self) -> bool {
-        false
+        std::mem::replace(&mut self.0, false)
     }
 }

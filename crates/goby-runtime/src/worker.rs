@@ -276,16 +276,13 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
     // It has mostly woken somebody here, who is to run next.
-    worker.run_next.get().is_none() && worker.local.is_empty() && worker.await_answer(answer)
+    !worker.has_runnable() && worker.await_answer(answer)
 }
 
-/// Whether the caller may spin for what another thread is about to do: no goroutine of its worker waits to be run.
+/// Whether the caller may spin for what another thread is about to do: its worker has nothing else to run or to begin.
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
-    Worker::current().is_none_or(|worker| {
-        let has_others = worker.run_next.get().is_some() || !worker.local.is_empty() || !worker.remote.inbox.is_empty();
-        !has_others && worker.shared.n_workers() > 1
-    })
+    Worker::current().is_none_or(|worker| worker.shared.n_workers() > 1 && !worker.has_runnable() && worker.is_free())
 }
 
 /// Makes a parked goroutine runnable, from any thread.
@@ -328,6 +325,12 @@ impl Worker {
     pub(crate) fn running(&self) -> Option<&Goroutine> {
         // SAFETY: the running goroutine's record is alive.
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
+    }
+
+    /// Whether one of its goroutines waits to be run.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn has_runnable(&self) -> bool {
+        self.run_next.get().is_some() || !self.local.is_empty()
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

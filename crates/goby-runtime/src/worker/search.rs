@@ -44,16 +44,14 @@ impl Worker {
     #[cold]
     pub(super) fn await_answer(&self, answer: &Answer) -> bool {
         let round = self.rounds.get().wrapping_add(1);
-        let is_idle =
-            self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.remote.poller.has_sources();
         let is_due = round.is_multiple_of(MAINTENANCE) || round.is_multiple_of(FAIRNESS);
-        if !is_idle || is_due || self.is_wanted() {
+        if is_due || self.remote.poller.has_sources() || !self.is_free() {
             return false;
         }
         answer.look();
         let mut looks = ANSWER_LOOKS;
         while !answer.is_given() {
-            if looks == 0 || self.is_wanted() {
+            if looks == 0 || self.is_interrupted() {
                 if answer.give_up() {
                     break;
                 }
@@ -68,8 +66,13 @@ impl Worker {
         true
     }
 
-    /// Whether the scheduler has something to do, by somebody else's wish.
-    fn is_wanted(&self) -> bool {
+    /// Whether there is nothing that it could begin, and nobody else wants anything of its scheduler.
+    pub(super) fn is_free(&self) -> bool {
+        self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
+    }
+
+    /// Whether somebody else wants something of the scheduler.
+    fn is_interrupted(&self) -> bool {
         !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
     }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Direction, Source, Timer, checkpoint, go, now, yield_now};
+use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn, yield_now};
 
 use crate::support::{Door, on_workers, pause};
 
@@ -250,5 +250,35 @@ fn busy_workers_share_new_goroutines() {
             others.into_iter().map(|g| g.join().unwrap()).filter(|&id| id != here).count() >= 2
         });
         assert!(is_shared, "all of them began on one worker");
+    });
+}
+
+/// Where a goroutine or a future could be begun nobody spins, since it may be what is waited for. The other worker is kept from
+/// taking it.
+#[test]
+fn nobody_spins_where_others_could_run() {
+    on_workers(2, || {
+        let (begun, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let hog = go({
+            let (begun, stop) = (begun.clone(), stop.clone());
+            move || {
+                begun.store(true, Ordering::SeqCst);
+                while !stop.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+        let goroutine = go(|| ());
+        let beside_a_goroutine = Backoff::new().spin();
+        goroutine.join().unwrap();
+        let future = spawn(async {});
+        let beside_a_future = Backoff::new().spin();
+        future.join().unwrap();
+        stop.store(true, Ordering::SeqCst);
+        hog.join().unwrap();
+        assert!(!beside_a_goroutine && !beside_a_future, "{beside_a_goroutine} {beside_a_future}");
     });
 }

@@ -7,20 +7,24 @@
 //! WOKEN     who unparks a waiter to try again              that waiter, when it takes the lock or queues again
 //! STARVING  a waiter that queues again after 1 ms          the one the lock was handed to, if it waited less,
 //!                                                          or an unlock that finds the queue empty
+//! all                                                      a quick unlock that did not see a waiter come (below)
 //! ```
+//!
+//! While WOKEN is set somebody is on the way. After `recover` it may be two; then the first clears it, and one more may be
+//! unparked.
 //!
 //! Uncontended, lock sets LOCKED, by a read-modify-write, and unlock clears it: by another one, or by a plain store if
 //! it is quick (below). QUEUED and STARVING are set, and WOKEN is both set and cleared by a queueing waiter, only under
-//! the queue's lock. While LOCKED is set and the queue's lock is held, nobody but the holder changes the word: the short
-//! way in sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
+//! the queue's lock. While LOCKED is set and the queue's lock is held, nobody but the holder, or who holds that lock, changes
+//! the word: the short way in sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
 //!
 //! As in Go there are two modes. In normal mode an unlock frees the lock and lets the first waiter try: newcomers, who
 //! are running already, may barge in, which is what makes a contended mutex fast. A waiter that has been at it for more
 //! than 1 ms makes the mutex starving: from then on each unlock hands the lock, still locked, to the first waiter, until
 //! one is served that waited less or the queue is empty. So one waits a bounded number of turns.
 //!
-//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where other goroutines
-//! wait for the worker, since the holder may be one of them.
+//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where the worker has others to
+//! run, since the holder may be one of them, nor in starving mode.
 //!
 //! # Quick unlocks
 //!
@@ -162,7 +166,8 @@ impl RawMutex {
         let mut woken = 0;
         loop {
             let mut backoff = Backoff::new();
-            while backoff.spin() {
+            // Relaxed: a hint. A starving mutex is handed over, not freed.
+            while self.word.load(Ordering::Relaxed) & STARVING == 0 && backoff.spin() {
                 if self.try_take(woken) {
                     return true;
                 }
@@ -212,6 +217,8 @@ impl RawMutex {
     /// Unlocks a mutex that has, or had, waiters, or that nobody has waited for of late.
     #[cold]
     fn unlock_in_line(&self) {
+        // Outside the queue's lock: the first answer may take the system 10 ms.
+        let may_be_quick = self.left.load(Ordering::Relaxed) == 0 && fences_work();
         self.queue.with(|streak, line| {
             // Ours alone to change until the store (see the header). What a waiter put in, it put in under this lock.
             let word = self.word.load(Ordering::Relaxed);
@@ -226,11 +233,10 @@ impl RawMutex {
             let queued = if line.is_empty() { 0 } else { QUEUED | word & STARVING };
             let next = held | on_the_way | queued;
             // Relaxed: as in `end_quick`.
-            if next != 0 {
+            if next == 0 && may_be_quick {
+                self.quick.store(true, Ordering::Relaxed);
+            } else {
                 self.left.store(*streak, Ordering::Relaxed);
-            } else if self.left.load(Ordering::Relaxed) == 0 {
-                self.left.store(*streak, Ordering::Relaxed);
-                self.quick.store(fences_work(), Ordering::Relaxed);
             }
             // Release pairs with the Acquire of whoever takes the lock next; a waiter that it is handed to is ordered
             // by being unparked.
