@@ -24,8 +24,10 @@ use crate::lock::Lock;
 pub(crate) const PAGE: usize = 4096;
 /// Slots of the largest slab: 1 GiB of address space at the default size, so a million goroutines make 244 mappings.
 const SLAB_SLOTS: usize = 4096;
-/// Fresh slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns one by one.
+/// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns one by one.
 const BATCH: usize = 32;
+/// Fresh slots at a time while there are few: a worker that is kept for longer than 20 µs loses what it was about to begin.
+const SMALL_BATCH: usize = 8;
 /// `MADV_GUARD_INSTALL`, Linux 6.13; not in libc's bindings yet.
 const MADV_GUARD_INSTALL: i32 = 102;
 
@@ -184,7 +186,8 @@ impl Pool {
             inner.fresh = self.map_slab(allowed).map_err(Exhausted::System)?;
         }
         let available = inner.fresh.len() / self.size;
-        let wanted = available.min(BATCH).min(allowed);
+        let batch = (inner.carved / SMALL_BATCH).clamp(SMALL_BATCH, BATCH);
+        let wanted = available.min(batch).min(allowed);
         let guarded = install_guards(inner.fresh.start, self.size, wanted).map_err(Exhausted::System)?;
         for i in 0..guarded {
             cache.push(Slot { top: inner.fresh.start + (i + 1) * self.size });

@@ -73,6 +73,8 @@ pub(crate) struct Remote {
     pub(crate) slice_over: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
+    /// Counts its looks at what is fresh, see `fair_share`. Written by the worker only.
+    turns: AtomicU64,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicU64,
     /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
@@ -100,6 +102,7 @@ impl Remote {
             poller: Poller::new()?,
             slice_over: AtomicBool::new(false),
             load: AtomicUsize::new(0),
+            turns: AtomicU64::new(0),
             slices: AtomicU64::new(0),
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),

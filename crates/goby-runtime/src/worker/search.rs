@@ -31,6 +31,10 @@ const QUIET: Duration = Duration::from_micros(20);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
+/// The same where [`FAIRNESS`] rounds take less than `SHORT_TURN`: a hundred that wait for each other have all begun by then,
+/// and stay together. Half of them on another worker made each message between them 3 to 10 times as dear.
+const BACKLOG_OF_SHORT: Duration = Duration::from_millis(2);
+const SHORT_TURN: Duration = Duration::from_micros(20);
 /// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
 const LONGEST_LEAVE: Duration = Duration::from_millis(10);
 /// How long [`FAIRNESS`] rounds take where it does that.
@@ -80,6 +84,7 @@ impl Worker {
     /// one of another's. From then on it is pinned, so where goroutines run long they go to whom has less to run. `now`: not to
     /// be left to others.
     pub(super) fn fair_share(&self, now: bool) -> Option<Fresh> {
+        bump(&self.remote.turns);
         let load = self.local.len() + usize::from(self.run_next.get().is_some());
         // Relaxed, here and below: a hint.
         self.remote.load.store(load, Ordering::Relaxed);
@@ -230,12 +235,14 @@ impl Worker {
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
     /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
     fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
+        // Relaxed: a hint.
+        let (sight, turns) = (victim.fresh.sight(), victim.turns.load(Ordering::Relaxed));
         let mut watched = match self.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
             Some(watched) if !watched.robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
-            _ => Watched::new(victim, now),
+            _ => Watched::new(victim.index, sight, turns, now),
         };
-        let may = watched.may_be_robbed(victim, now);
+        let may = watched.may_be_robbed(sight, turns, now);
         self.watched.set(Some(watched));
         may
     }
@@ -317,28 +324,68 @@ pub(super) struct Watched {
     sight: Sight,
     /// Since when it has had some, and since when the same ones, as far as we have seen.
     backlog_since: Instant,
+    /// The victim's turns by then.
+    turns: u64,
     quiet_since: Instant,
     /// We have taken from it.
     robbed: bool,
 }
 
 impl Watched {
-    fn new(victim: &Remote, now: Instant) -> Watched {
-        let sight = victim.fresh.sight();
-        Watched { index: victim.index, sight, backlog_since: now, quiet_since: now, robbed: false }
+    fn new(index: usize, sight: Sight, turns: u64, now: Instant) -> Watched {
+        Watched { index, sight, backlog_since: now, turns, quiet_since: now, robbed: false }
     }
 
     /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
-    /// for [`BACKLOG`].
-    fn may_be_robbed(&mut self, victim: &Remote, now: Instant) -> bool {
-        let sight = victim.fresh.sight();
+    /// for [`BACKLOG`], or [`BACKLOG_OF_SHORT`].
+    fn may_be_robbed(&mut self, sight: Sight, turns: u64, now: Instant) -> bool {
         if sight.emptied != self.sight.emptied {
             self.backlog_since = now;
+            self.turns = turns;
         }
         if sight != self.sight {
             self.sight = sight;
             self.quiet_since = now;
         }
-        now.duration_since(self.quiet_since) >= QUIET || now.duration_since(self.backlog_since) >= BACKLOG
+        let backlog = now.duration_since(self.backlog_since);
+        let has_short_rounds = u128::from(turns - self.turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
+        let patience = if has_short_rounds { BACKLOG_OF_SHORT } else { BACKLOG };
+        now.duration_since(self.quiet_since) >= QUIET || backlog >= patience
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and has a turn each `turn`, in
+    /// microseconds.
+    fn patience(change: u64, turn: u64) -> u64 {
+        let start = Instant::now();
+        let sight = |micros| Sight { changes: (micros / change) as usize, emptied: 0 };
+        let mut watched = Watched::new(0, sight(0), 0, start);
+        (1..1_000_000)
+            .find(|&micros| watched.may_be_robbed(sight(micros), micros / turn, start + Duration::from_micros(micros)))
+            .expect("no patience is endless")
+    }
+
+    #[test]
+    fn thieves_leave_those_with_short_rounds_alone_for_longer() {
+        let never = u64::MAX;
+        assert_eq!(patience(never, never), 20, "it computes");
+        assert_eq!(patience(1, never), 200, "it begins one after the other");
+        assert_eq!(patience(10, 30), 200, "a round takes half a microsecond");
+        assert_eq!(patience(10, 10), 2000, "a round takes a sixth of one");
+        assert_eq!(patience(30, 10), 20, "short rounds, but none of these");
+    }
+
+    #[test]
+    fn who_comes_to_the_end_of_its_own_is_not_robbed() {
+        let start = Instant::now();
+        let mut watched = Watched::new(0, Sight { changes: 0, emptied: 0 }, 0, start);
+        for micros in 1..10_000 {
+            let sight = Sight { changes: micros, emptied: micros / 100 };
+            assert!(!watched.may_be_robbed(sight, 0, start + Duration::from_micros(micros as u64)));
+        }
     }
 }
