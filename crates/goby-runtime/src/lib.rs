@@ -90,4 +90,4 @@ pub use stall::{Stall, stalls};
 pub use timer::Timer;
 pub use try_run::Deadlock;
 pub use wait_queue::{WaitQueue, Waiter};
-pub use worker::{current_id, panicking};
+pub use worker::{current_id, panicking, spread_next};

@@ -57,6 +57,9 @@ thread_local! {
     static ADDRESS: Cell<usize> = const { Cell::new(0) };
 }
 
+/// How many more goroutines a worker has than another before it gives one away: those that live for a moment are better off
+/// where they are started.
+const CROWD_SLACK: usize = 4;
 /// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is longer than many a timer
 /// runs.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
@@ -77,6 +80,8 @@ pub(crate) struct Remote {
     turns: AtomicU64,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicU64,
+    /// `slices` when it was last given a goroutine by another worker: while they are the same it has not come to that yet.
+    given: AtomicU64,
     /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
     started: AtomicU64,
@@ -104,6 +109,7 @@ impl Remote {
             load: AtomicUsize::new(0),
             turns: AtomicU64::new(0),
             slices: AtomicU64::new(0),
+            given: AtomicU64::new(u64::MAX),
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -118,6 +124,11 @@ impl Remote {
     pub(crate) fn n_started(&self) -> usize {
         // Relaxed: exact for the worker, a number to show for others.
         self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
+    }
+
+    /// Those, and those that will most likely begin here.
+    fn crowd(&self) -> usize {
+        self.n_started() + self.fresh.len()
     }
 
     /// Has a worker that sleeps give back what it does not need.
@@ -163,6 +174,8 @@ pub(crate) struct Worker {
     left: Cell<Option<(Instant, u32)>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
+    /// Who has said that the next goroutine it starts may live far from it.
+    spreader: Cell<Option<NonNull<Goroutine>>>,
     registry: Registry,
     pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
@@ -282,6 +295,20 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
     !worker.has_runnable() && worker.await_answer(answer)
 }
 
+/// Says that the next goroutine that the calling one starts has little to do with those that it starts beside, but will be there
+/// for a while: it goes to the worker with the fewest goroutines. Others stay with who starts them, unless that is busy.
+///
+/// ```
+/// goby_runtime::spread_next();
+/// assert_eq!(goby_runtime::go(|| 7).join().unwrap(), 7);
+/// ```
+pub fn spread_next() {
+    let _ignore = tsan::ignore();
+    if let Some(worker) = Worker::current() {
+        worker.spreader.set(worker.current.get());
+    }
+}
+
 /// Whether the caller may spin for what another thread is about to do: its worker has nothing else to run or to begin.
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
@@ -363,6 +390,7 @@ impl Worker {
             watched: Cell::new(None),
             left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
+            spreader: Cell::new(None),
             registry: Registry::new(),
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
@@ -416,7 +444,30 @@ impl Worker {
     #[inline]
     pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
         bump(&self.remote.spawned);
+        if self.spreader.get().is_some() {
+            return self.spread(g);
+        }
         self.push_fresh(Fresh::Goroutine(g));
+    }
+
+    /// Queues it where the crowd is smallest, if that is worth it and the running goroutine has asked for it.
+    #[cold]
+    fn spread(&self, g: NonNull<Goroutine>) {
+        let item = Fresh::Goroutine(g);
+        if self.spreader.get() != self.current.get() {
+            return self.push_fresh(item);
+        }
+        self.spreader.set(None);
+        let loneliest = self.shared.remotes().min_by_key(|remote| remote.crowd());
+        let Some(other) = loneliest.filter(|other| other.crowd() + CROWD_SLACK < self.remote.crowd()) else {
+            return self.push_fresh(item);
+        };
+        other.given.store(other.slices.load(Ordering::Relaxed), Ordering::Relaxed);
+        other.fresh.push(item);
+        // Pairs with the fence of `announce`: it is seen there, or the sleeper here.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        other.notify();
+        self.shared.monitor.hurry();
     }
 
     /// Queues something that any worker may begin, and wakes one if it should.

@@ -8,9 +8,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn, yield_now};
+use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn, spread_next, yield_now};
 
-use crate::support::{Door, on_workers, pause};
+use crate::support::{Door, on_workers, pause, wait_until};
 
 /// On one worker: starts `event`, then loops until that has set the flag; once in a loop that yields, and once in one that
 /// only passes checkpoints, as operations do that need not park.
@@ -280,5 +280,33 @@ fn nobody_spins_where_others_could_run() {
         stop.store(true, Ordering::SeqCst);
         hog.join().unwrap();
         assert!(!beside_a_goroutine && !beside_a_future, "{beside_a_goroutine} {beside_a_future}");
+    });
+}
+
+/// Forty that come one after the other, and stay, though who starts them is idle each time: without the word they all begin, and
+/// so live, where they are started.
+#[test]
+fn those_that_are_to_be_spread_live_on_all_workers() {
+    on_workers(2, || {
+        let (door, begun) = (Arc::new(Door::new()), Arc::new(AtomicUsize::new(0)));
+        let goroutines: Vec<_> = (1..=40)
+            .map(|i| {
+                spread_next();
+                let goroutine = go({
+                    let (door, begun) = (door.clone(), begun.clone());
+                    move || {
+                        begun.fetch_add(1, Ordering::SeqCst);
+                        door.pass();
+                        thread::current().id()
+                    }
+                });
+                wait_until("it to begin", || begun.load(Ordering::SeqCst) == i);
+                goroutine
+            })
+            .collect();
+        door.open();
+        let here = goroutines.into_iter().map(|goroutine| goroutine.join().unwrap());
+        let n_here = here.filter(|&thread| thread == thread::current().id()).count();
+        assert!((10..=30).contains(&n_here), "{n_here} of 40 are here");
     });
 }

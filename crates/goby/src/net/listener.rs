@@ -6,7 +6,7 @@ use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use goby_runtime::Direction;
+use goby_runtime::{Direction, spread_next};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, ipproto, socket_with, sockopt};
 
@@ -152,6 +152,8 @@ impl TcpListener {
             Some(from) => from,
             None => stream.peer_addr()?,
         };
+        // Who is started now is mostly the connection's.
+        spread_next();
         Ok((TcpStream::from_nonblocking(stream), from))
     }
 

@@ -10,9 +10,9 @@ use std::thread;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::net::{Address, TcpListener, TcpStream, look_up};
-use goby::{Context, block_on, go, now, scope, spawn};
+use goby::{Context, block_on, chan, go, now, scope, spawn};
 
-use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
+use crate::support::{MOMENT, PATIENCE, on_workers, pause, size, with_workers};
 
 const LOCAL: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -28,6 +28,32 @@ fn pair() -> (TcpStream, TcpStream) {
     let (listener, addr) = listen();
     let client = TcpStream::connect(addr).unwrap();
     (client, listener.accept().unwrap().0)
+}
+
+/// Forty connections that come one after the other, and stay: their goroutines live on both workers.
+#[test]
+fn connections_are_spread_over_the_workers() {
+    on_workers(2, 0, || {
+        let (listener, addr) = listen();
+        let (begun, threads) = chan::bounded(0);
+        let mut clients = Vec::new();
+        let n_here = scope(|s| {
+            let threads = (0..40).map(|_| {
+                clients.push(std::net::TcpStream::connect(addr).unwrap());
+                let (mut stream, _) = listener.accept().unwrap();
+                let begun = begun.clone();
+                s.go(move || {
+                    begun.send(thread::current().id()).unwrap();
+                    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the client ends it");
+                });
+                threads.recv().unwrap()
+            });
+            let n_here = threads.filter(|&thread| thread == thread::current().id()).count();
+            clients.clear();
+            n_here
+        });
+        assert!((10..=30).contains(&n_here), "{n_here} of 40 are here");
+    });
 }
 
 #[test]
