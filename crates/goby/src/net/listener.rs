@@ -113,7 +113,8 @@ impl TcpListener {
 
     /// Waits for the next connection; gives it and where it comes from.
     ///
-    /// Several goroutines may accept from one listener.
+    /// Several goroutines may accept from one listener. The next goroutine that the accepting one starts is taken to be the
+    /// connection's, and begins on the OS thread on which the fewest live.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
