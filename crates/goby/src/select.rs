@@ -20,7 +20,7 @@ use crate::chan::{Receiver, RecvError, SendError, Sender};
 pub use crate::select;
 
 #[doc(hidden)]
-pub use self::pass::{Case, Cases, Choice, Look, RecvCase, SendCase, Until, look, run};
+pub use self::pass::{Case, Cases, Choice, Look, RecvCase, SendCase, Until, look, run, wait};
 
 /// Cases that a [`Select`] may have. Source: Go's `reflect.Select`.
 pub const MAX_CASES: usize = 65_536;

@@ -133,7 +133,7 @@ macro_rules! select {
     };
     // All are made: run, and give the results. The arms come after the cases are gone.
     (@build [$($case:ident)*] []) => {{
-        if $crate::select::look(&mut $crate::select!(@tuple $($case)*)) != $crate::select::Look::Happened {
+        if !$crate::select::wait(&mut $crate::select!(@tuple $($case)*), || $crate::select::Until::Forever) {
             $crate::select!(@run [$($case)*] $crate::select::Until::Forever);
         }
         $crate::select!(@results $($case)*)
@@ -146,7 +146,7 @@ macro_rules! select {
     }};
     (@build [$($case:ident)*] [(($timeout:expr) $body:expr)]) => {{
         let timeout = $timeout;
-        if $crate::select::look(&mut $crate::select!(@tuple $($case)*)) != $crate::select::Look::Happened {
+        if !$crate::select::wait(&mut $crate::select!(@tuple $($case)*), || $crate::select::until(timeout)) {
             $crate::select!(@run [$($case)*] $crate::select::until(timeout));
         }
         $crate::select!(@results $($case)*)

@@ -6,8 +6,12 @@
 //!    wait, and with it the select.
 //! 3. Lock each channel once more, one at a time, and take the waiters out.
 //!
+//! `select!` knows its cases' types, and goes through the passes by static calls ([`look`], [`wait`]), which try each lock once:
+//! nobody waits for a lock, so no order is needed. Where a lock is taken, or two cases are of one channel, [`run`] does it.
+//!
 //! Source: Go's `selectgo`.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::ptr;
 use std::time::Instant;
@@ -127,24 +131,66 @@ pub enum Look {
     Unclear,
 }
 
-/// Pass 1 for `select!`, whose cases' types are known where it stands: no dynamic call, no sorting, and no more if the
-/// answer is clear, as it nearly always is.
+/// Pass 1 for `select!` with a default, whose cases' types are known where it stands: no dynamic call, no sorting, and no
+/// more if the answer is clear, as it nearly always is.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn look(cases: &mut impl Cases) -> Look {
     goby_runtime::checkpoint();
     let (mut choice, mut wake) = (Choice::new(), None);
-    let look = cases.look(0, &mut choice, &mut wake);
+    // SAFETY: it does not queue.
+    let look = unsafe { cases.look::<false>(0, &mut choice, &mut wake, &OnceCell::new()) };
     unpark(wake);
     look
 }
 
-/// A nested tuple of cases.
+/// All three passes for a `select!` that waits, the second in the same go as the first; false if the answer is not clear:
+/// then it is for [`run`] to find out.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn wait(cases: &mut impl Cases, until: impl FnOnce() -> Until) -> bool {
+    goby_runtime::checkpoint();
+    let (mut choice, mut wake, wait) = (Choice::new(), None, OnceCell::new());
+    // SAFETY: if they are queued, the cases and the wait stay where they are until `take_out`, or until this goroutine is leaked.
+    let look = unsafe { cases.look::<true>(0, &mut choice, &mut wake, &wait) };
+    unpark(wake);
+    // By reference: it is queued.
+    if let Some(wait) = wait.get() {
+        let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
+        let (context, timer) = cases.reach();
+        let token = goby_runtime::with_reach(context, timer, || wait.park_until(WaitReason::Select, deadline));
+        // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
+        unsafe { cases.take_out(0, token) };
+    }
+    look != Look::Unclear
+}
+
+/// A nested tuple of cases, the first of which has the number `index`.
 #[doc(hidden)]
 pub trait Cases {
-    /// Locks the channels of these cases, the first of which has the number `index`, on top of those that are locked
-    /// already; when all are, carries out the choice; and unlocks them.
-    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look;
+    /// Locks the channels of these cases, on top of those that are locked already; when all are, carries out the choice, or, if
+    /// there is none and it is to `QUEUE`, makes a wait and queues it in every channel; and unlocks them.
+    ///
+    /// # Safety
+    ///
+    /// If a wait was made, neither it nor the cases move or die before [`take_out`](Cases::take_out), and the caller parks on it.
+    unsafe fn look<const QUEUE: bool>(
+        &mut self,
+        index: usize,
+        choice: &mut Choice,
+        wake: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look;
+
+    /// [`Case::reach`] of any.
+    fn reach(&self) -> (bool, bool);
+
+    /// Pass 3.
+    ///
+    /// # Safety
+    ///
+    /// The cases were queued by `look`, and the wait was claimed with this token.
+    unsafe fn take_out(&mut self, index: usize, token: usize);
 }
 
 /// One of the cases that are ready, each with the same probability.
@@ -173,34 +219,79 @@ impl Choice {
 
 impl Cases for () {
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn look(&mut self, _: usize, choice: &mut Choice, _: &mut Option<Unparker>) -> Look {
+    unsafe fn look<const QUEUE: bool>(
+        &mut self,
+        _: usize,
+        choice: &mut Choice,
+        _: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look {
         // All are locked: this is the one instant.
-        if choice.n_ready == 0 { Look::NoneReady } else { Look::Happened }
+        if choice.n_ready > 0 {
+            return Look::Happened;
+        }
+        if QUEUE {
+            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations unpark.
+            wait.get_or_init(|| unsafe { Wait::current() });
+        }
+        Look::NoneReady
     }
+
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    unsafe fn take_out(&mut self, _: usize, _: usize) {}
 }
 
 impl<C: Case, R: Cases> Cases for (&mut C, R) {
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn look(&mut self, index: usize, choice: &mut Choice, wake: &mut Option<Unparker>) -> Look {
+    unsafe fn look<const QUEUE: bool>(
+        &mut self,
+        index: usize,
+        choice: &mut Choice,
+        wake: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look {
         let (case, rest) = self;
         if case.address().is_none() {
-            return rest.look(index + 1, choice, wake);
+            // SAFETY: by contract.
+            return unsafe { rest.look::<QUEUE>(index + 1, choice, wake, wait) };
         }
-        // Nobody waits for a lock here, so the order of locks does not matter.
+        // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one channel are unclear, too.
         if !case.try_lock() {
             return Look::Unclear;
         }
-        // SAFETY: locked here.
+        // SAFETY: locked here; the rest by contract.
         unsafe {
             if case.is_ready() {
                 choice.add(index);
             }
-            let mut look = rest.look(index + 1, choice, wake);
+            let mut look = rest.look::<QUEUE>(index + 1, choice, wake, wait);
             if look == Look::Happened && choice.index == index && !case.attempt(wake) {
                 look = Look::Unclear;
             }
+            if QUEUE && let Some(wait) = wait.get() {
+                case.enqueue(wait, index);
+            }
             case.unlock();
             look
+        }
+    }
+
+    #[inline]
+    fn reach(&self) -> (bool, bool) {
+        let ((context, timer), (c, t)) = (self.0.reach(), self.1.reach());
+        (context | c, timer | t)
+    }
+
+    #[inline]
+    unsafe fn take_out(&mut self, index: usize, token: usize) {
+        let (case, rest) = self;
+        // SAFETY: by contract.
+        unsafe {
+            take_out_one(*case, index == token);
+            rest.take_out(index + 1, token);
         }
     }
 }
@@ -270,16 +361,25 @@ unsafe fn choose(cases: &mut [&mut (dyn Case + '_)], wake: &mut Option<Unparker>
 /// The cases were queued by [`look_or_queue`], and the wait was claimed with this token.
 pub(super) unsafe fn take_out(cases: &mut [&mut (dyn Case + '_)], token: usize) -> Option<usize> {
     for (index, case) in cases.iter_mut().enumerate() {
-        if case.address().is_some() {
-            case.lock();
-            // SAFETY: locked; claimed, so nobody claims it again.
-            unsafe {
-                case.dequeue(index == token);
-                case.unlock();
-            }
-        }
+        // SAFETY: by contract.
+        unsafe { take_out_one(*case, index == token) };
     }
     (token < cases.len()).then_some(token)
+}
+
+/// # Safety
+///
+/// It is queued for a wait that was claimed, by this case if it has `won`.
+#[inline]
+unsafe fn take_out_one(case: &mut (impl Case + ?Sized), won: bool) {
+    if case.address().is_some() {
+        case.lock();
+        // SAFETY: locked; claimed, so nobody claims it again.
+        unsafe {
+            case.dequeue(won);
+            case.unlock();
+        }
+    }
 }
 
 /// The order in which channels are locked: by address, each once.
