@@ -234,6 +234,13 @@ impl Goroutine {
         unsafe { &*self.home.load(Ordering::Relaxed) }
     }
 
+    /// Whether it has begun to run. For whom it belongs to.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        // Relaxed: set by this thread, or before it was left in this thread's inbox.
+        !self.home.load(Ordering::Relaxed).is_null()
+    }
+
     /// The address that stands for this goroutine's edges (unpark to park, end to join) in ThreadSanitizer: one that no
     /// atomic has, whose own edges would count too.
     #[inline]

@@ -93,6 +93,15 @@ impl Idle {
         }
     }
 
+    /// The sleeper of which `count` is least.
+    pub(crate) fn sleeper_by(&self, count: impl Fn(&Remote) -> usize) -> Option<&'static Remote> {
+        // Relaxed: a hint.
+        if self.n_sleeping.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.sleepers.lock().iter().copied().min_by_key(|remote| count(remote))
+    }
+
     /// Takes the right to search; false if somebody has it.
     pub(crate) fn start_search(&self) -> bool {
         self.searching.load(Ordering::Relaxed) == 0

@@ -7,6 +7,8 @@
 //!        ASLEEP      nothing is there, and the owner is in its poller, or about to be
 //! ```
 //!
+//! What is left is a goroutine that the owner has unparked, or an unstarted one that was given to a sleeping owner.
+//!
 //! *Push* replaces `head` by the new item; whoever replaces `ASLEEP` wakes the owner. *Announce* replaces null, and
 //! nothing else, by `ASLEEP`. Because both are atomic changes of the same word, one comes first: Push, and Announce
 //! fails; or Announce, and the pusher learns of it. `loom_post_or_sleep` below checks this.
@@ -51,6 +53,20 @@ impl<T: Linked> Inbox<T> {
                 Err(found) => head = found,
             }
         }
+    }
+
+    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake; false, and nothing is left, if it is
+    /// awake, and may not come for long.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Inbox::push), where it is left.
+    #[must_use]
+    pub(crate) unsafe fn push_to_sleeper(&self, item: *mut T) -> bool {
+        // SAFETY: the item is ours until the exchange below.
+        unsafe { (*item).link() }.store(ptr::null_mut(), Ordering::Relaxed);
+        // Push: as above.
+        self.head.compare_exchange(Self::ASLEEP, item, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// Takes the duty of waking the owner, if it sleeps and nobody else has it.
@@ -193,6 +209,33 @@ mod loom_tests {
             got.extend(numbers(inbox.take()));
             got.sort_unstable();
             assert_eq!(got, [0, 1]);
+        });
+    }
+
+    /// One who gives to a sleeper only, and one who notifies, against an owner that takes, then sleeps: what was given has a waker,
+    /// and what was not is still the giver's.
+    #[test]
+    fn loom_give_or_keep() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::new());
+            let item = Item::boxed(7) as usize;
+            let giver = {
+                let inbox = inbox.clone();
+                // SAFETY: the item is fresh.
+                loom::thread::spawn(move || unsafe { inbox.push_to_sleeper(item as *mut Item) })
+            };
+            let notifier = {
+                let inbox = inbox.clone();
+                loom::thread::spawn(move || inbox.notify())
+            };
+            let asleep = inbox.start_sleep();
+            let (given, notified) = (giver.join().unwrap(), notifier.join().unwrap());
+            assert!(asleep && !(given && notified), "one duty");
+            assert_eq!(given, !inbox.is_empty());
+            inbox.finish_sleep();
+            let kept = if given { ptr::null_mut() } else { item as *mut Item };
+            assert_eq!(numbers(inbox.take()).len(), usize::from(given));
+            drop(numbers(kept));
         });
     }
 }

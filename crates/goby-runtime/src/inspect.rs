@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::attributes::{self, Inherited};
 use crate::gate::{Gate, Waited};
 use crate::goroutine::{Goroutine, GoroutineId};
-use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason};
+use crate::park::{HAS_CONTEXT, HAS_DEADLINE, REPORTED, WaitReason};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
 use crate::stack_trace::{self, StackTrace};
@@ -166,7 +166,7 @@ impl GoroutineInfo {
             id: header.id,
             status,
             // They are of a wait.
-            flags: if matches!(status, Status::Waiting(_)) { header.flags.get() } else { 0 },
+            flags: if matches!(status, Status::Waiting(_)) { header.flags.get() & REPORTED } else { 0 },
             parent: header.parent,
             joins: header.joins.get(),
             age: Duration::from_nanos(now.saturating_sub(header.since.get())),

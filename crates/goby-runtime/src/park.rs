@@ -152,6 +152,14 @@ pub(crate) const HAS_CONTEXT: u8 = 2;
 /// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
 pub(crate) const EXITING: u8 = 4;
 
+/// Those that say something of a wait.
+pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
+/// `flags` of a goroutine: the next one that it starts is to be spread. Set by [`spread_next`](worker::spread_next), cleared by
+/// that start.
+pub(crate) const SPREADS: u8 = 8;
+/// `flags` of a goroutine: it is one of those. Never cleared.
+pub(crate) const SPREAD: u8 = 16;
+
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
 /// or a timer (`timer`). On a thread it only runs `f`.
 #[inline]

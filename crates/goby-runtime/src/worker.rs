@@ -26,7 +26,7 @@ use crate::answer::Answer;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
 use crate::inspect::{self, Requests};
-use crate::park::WaitReason;
+use crate::park::{SPREAD, SPREADS, WaitReason};
 use crate::poller::Poller;
 use crate::registry::Registry;
 use crate::run_queue::{Fresh, FreshQueue, LocalQueue};
@@ -57,9 +57,9 @@ thread_local! {
     static ADDRESS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many more goroutines a worker has than another before it gives one away: those that live for a moment are better off
-/// where they are started.
-const CROWD_SLACK: usize = 4;
+/// How many more of those that are to be spread live on a worker before it gives one away: who lives for a moment only is
+/// better off where it is started.
+const SPREAD_SLACK: usize = 4;
 /// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is longer than many a timer
 /// runs.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
@@ -80,8 +80,8 @@ pub(crate) struct Remote {
     turns: AtomicU64,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicU64,
-    /// `slices` when it was last given a goroutine by another worker: while they are the same it has not come to that yet.
-    given: AtomicU64,
+    /// Goroutines that were to be spread, and live here. Written by the worker only.
+    spread: AtomicUsize,
     /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
     pub(crate) spawned: AtomicU64,
     started: AtomicU64,
@@ -109,7 +109,7 @@ impl Remote {
             load: AtomicUsize::new(0),
             turns: AtomicU64::new(0),
             slices: AtomicU64::new(0),
-            given: AtomicU64::new(u64::MAX),
+            spread: AtomicUsize::new(0),
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -126,9 +126,9 @@ impl Remote {
         self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
     }
 
-    /// Those, and those that will most likely begin here.
-    fn crowd(&self) -> usize {
-        self.n_started() + self.fresh.len()
+    /// Those of them that were to be spread.
+    pub(crate) fn n_spread(&self) -> usize {
+        self.spread.load(Ordering::Relaxed)
     }
 
     /// Has a worker that sleeps give back what it does not need.
@@ -174,8 +174,6 @@ pub(crate) struct Worker {
     left: Cell<Option<(Instant, u32)>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
-    /// Who has said that the next goroutine it starts may live far from it.
-    spreader: Cell<Option<NonNull<Goroutine>>>,
     registry: Registry,
     pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
@@ -295,8 +293,8 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
     !worker.has_runnable() && worker.await_answer(answer)
 }
 
-/// Says that the next goroutine that the calling one starts has little to do with those that it starts beside, but will be there
-/// for a while: it goes to the worker with the fewest goroutines. Others stay with who starts them, unless that is busy.
+/// Says that the next goroutine that the calling one starts will live for a while, and has little to do with its neighbors: it
+/// may begin on a worker that sleeps, if fewer such live there.
 ///
 /// ```
 /// goby_runtime::spread_next();
@@ -304,8 +302,10 @@ pub(crate) fn is_answered(answer: &Answer) -> bool {
 /// ```
 pub fn spread_next() {
     let _ignore = tsan::ignore();
-    if let Some(worker) = Worker::current() {
-        worker.spreader.set(worker.current.get());
+    if let Some(g) = current_goroutine() {
+        // SAFETY: it is running, here, so its record is alive.
+        let flags = unsafe { &g.as_ref().flags };
+        flags.set(flags.get() | SPREADS);
     }
 }
 
@@ -390,7 +390,6 @@ impl Worker {
             watched: Cell::new(None),
             left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
-            spreader: Cell::new(None),
             registry: Registry::new(),
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
@@ -409,6 +408,8 @@ impl Worker {
                 }
             }
         }
+        // What was given to us unstarted is dropped with all that is fresh.
+        worker.open_inbox();
         worker.give_stacks_back();
         CURRENT.set(None);
         worker.slab.clear();
@@ -444,30 +445,31 @@ impl Worker {
     #[inline]
     pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
         bump(&self.remote.spawned);
-        if self.spreader.get().is_some() {
+        // SAFETY: it is running, so its record is alive.
+        if let Some(flags) = self.current.get().map(|parent| unsafe { &(*parent.as_ptr()).flags })
+            && flags.get() & SPREADS != 0
+        {
+            flags.set(flags.get() & !SPREADS);
             return self.spread(g);
         }
         self.push_fresh(Fresh::Goroutine(g));
     }
 
-    /// Queues it where the crowd is smallest, if that is worth it and the running goroutine has asked for it.
+    /// Gives it to a worker that sleeps, and so comes to it at once, if fewer such goroutines live there.
     #[cold]
     fn spread(&self, g: NonNull<Goroutine>) {
-        let item = Fresh::Goroutine(g);
-        if self.spreader.get() != self.current.get() {
-            return self.push_fresh(item);
+        // SAFETY: unstarted, and in no queue: nobody else knows it.
+        let flags = unsafe { &g.as_ref().flags };
+        flags.set(flags.get() | SPREAD);
+        let sleeper = self.shared.idle.sleeper_by(Remote::n_spread);
+        if let Some(sleeper) = sleeper.filter(|sleeper| sleeper.n_spread() + SPREAD_SLACK < self.remote.n_spread())
+            // SAFETY: as above.
+            && unsafe { sleeper.inbox.push_to_sleeper(g.as_ptr()) }
+        {
+            sleeper.poller.wake();
+            return self.shared.monitor.hurry();
         }
-        self.spreader.set(None);
-        let loneliest = self.shared.remotes().min_by_key(|remote| remote.crowd());
-        let Some(other) = loneliest.filter(|other| other.crowd() + CROWD_SLACK < self.remote.crowd()) else {
-            return self.push_fresh(item);
-        };
-        other.given.store(other.slices.load(Ordering::Relaxed), Ordering::Relaxed);
-        other.fresh.push(item);
-        // Pairs with the fence of `announce`: it is seen there, or the sleeper here.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        other.notify();
-        self.shared.monitor.hurry();
+        self.push_fresh(Fresh::Goroutine(g));
     }
 
     /// Queues something that any worker may begin, and wakes one if it should.
@@ -548,6 +550,7 @@ impl Worker {
         }
         let slot = stacks.pop().expect("a pool gives at least one stack");
         bump(&self.remote.started);
+        self.count_spread(g, 1);
         // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
         // does not unwind, and is given the goroutine that it is for.
         unsafe {
@@ -561,6 +564,16 @@ impl Worker {
         self.resume(g);
     }
 
+    /// Counts it, if it was to be spread.
+    #[inline]
+    fn count_spread(&self, g: NonNull<Goroutine>, change: isize) {
+        // SAFETY: about to begin, or ended and not yet forgotten, here, so its record is alive and nobody else touches its flags.
+        if unsafe { g.as_ref() }.flags.get() & SPREAD != 0 {
+            // Relaxed, and no read-modify-write: one writer, and a hint for others.
+            self.remote.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
+        }
+    }
+
     /// Takes a goroutine that has ended off its stack.
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
@@ -568,6 +581,7 @@ impl Worker {
         let slot = header.slot.take().expect("it ran on a stack");
         self.registry.leave(header.place.get());
         bump(&self.remote.ended);
+        self.count_spread(g, -1);
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
         unsafe { goroutine::end(g) };
@@ -630,8 +644,10 @@ impl Worker {
         if let Some(g) = self.local.pop_front() {
             return Some(Work::Pinned(g));
         }
-        if self.open_inbox() {
-            return self.local.pop_front().map(Work::Pinned);
+        if self.open_inbox()
+            && let Some(g) = self.local.pop_front()
+        {
+            return Some(Work::Pinned(g));
         }
         self.remote.fresh.pop_newest().map(Work::Fresh)
     }
@@ -708,9 +724,14 @@ impl Worker {
         }
         let mut chain = self.remote.inbox.take();
         while let Some(g) = NonNull::new(chain) {
-            // SAFETY: what is in the inbox is parked, so alive, and ours.
-            chain = unsafe { g.as_ref() }.link().load(Ordering::Relaxed);
-            self.local.push_back(g);
+            // SAFETY: what is in the inbox is parked, or unstarted, so alive, and ours.
+            let header = unsafe { g.as_ref() };
+            chain = header.link().load(Ordering::Relaxed);
+            if header.is_pinned() {
+                self.local.push_back(g);
+            } else {
+                self.remote.fresh.push(Fresh::Goroutine(g));
+            }
         }
         true
     }

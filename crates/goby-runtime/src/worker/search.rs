@@ -28,8 +28,6 @@ const ANSWER_LOOKS: u32 = 64;
 ///
 /// Longer than a page fault or two, and no longer than waking a thread takes.
 const QUIET: Duration = Duration::from_micros(20);
-/// The same if it has just been given one, and may be on its way to it.
-const QUIET_WHEN_GIVEN: Duration = Duration::from_millis(1);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
@@ -246,8 +244,7 @@ impl Worker {
         };
         let may = watched.may_be_robbed(sight, turns, now);
         self.watched.set(Some(watched));
-        let is_coming = victim.given.load(Ordering::Relaxed) == victim.slices.load(Ordering::Relaxed);
-        may && !(is_coming && now.duration_since(watched.quiet_since) < QUIET_WHEN_GIVEN)
+        may
     }
 
     /// The watched one has been robbed.
