@@ -99,7 +99,10 @@ impl Idle {
         if self.n_sleeping.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.sleepers.lock().iter().copied().min_by_key(|remote| count(remote))
+        let sleepers = self.sleepers.lock();
+        // Not a spare: what begins there would keep its thread in use.
+        let wanted = sleepers.iter().copied().filter(|remote| remote.index < remote.shared.n_wanted);
+        wanted.min_by_key(|remote| count(remote))
     }
 
     /// Takes the right to search; false if somebody has it.

@@ -55,8 +55,8 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake; false, and nothing is left, if it is
-    /// awake, and may not come for long.
+    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake, and which takes it before anything else;
+    /// false, and nothing is left, if it is awake, and may not come for long.
     ///
     /// # Safety
     ///

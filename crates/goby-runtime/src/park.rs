@@ -155,7 +155,7 @@ pub(crate) const EXITING: u8 = 4;
 /// Those that say something of a wait.
 pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
 /// `flags` of a goroutine: the next one that it starts is to be spread. Set by [`spread_next`](worker::spread_next), cleared by
-/// that start.
+/// that start, if it is one of the same runtime.
 pub(crate) const SPREADS: u8 = 8;
 /// `flags` of a goroutine: it is one of those. Never cleared.
 pub(crate) const SPREAD: u8 = 16;
@@ -214,6 +214,16 @@ impl Wait {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
         Wait::of(Who::current(), false)
+    }
+
+    /// Starts a wait of the calling goroutine; none if the caller is none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`current`](Wait::current).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub unsafe fn of_goroutine() -> Option<Wait> {
+        worker::current_goroutine().map(|g| Wait::of(Who::Goroutine(g), false))
     }
 
     /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic

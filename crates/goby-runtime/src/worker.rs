@@ -408,8 +408,6 @@ impl Worker {
                 }
             }
         }
-        // What was given to us unstarted is dropped with all that is fresh.
-        worker.open_inbox();
         worker.give_stacks_back();
         CURRENT.set(None);
         worker.slab.clear();
@@ -644,10 +642,8 @@ impl Worker {
         if let Some(g) = self.local.pop_front() {
             return Some(Work::Pinned(g));
         }
-        if self.open_inbox()
-            && let Some(g) = self.local.pop_front()
-        {
-            return Some(Work::Pinned(g));
+        if self.open_inbox() {
+            return self.local.pop_front().map(Work::Pinned);
         }
         self.remote.fresh.pop_newest().map(Work::Fresh)
     }
@@ -716,7 +712,8 @@ impl Worker {
         }
     }
 
-    /// Moves what other threads unparked into the local queue; true if there was anything.
+    /// Moves what other threads unparked into the local queue, and what they gave to a sleeper to what is fresh; true if there was
+    /// anything.
     #[inline]
     fn open_inbox(&self) -> bool {
         if self.remote.inbox.is_empty() {

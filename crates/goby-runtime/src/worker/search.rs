@@ -272,6 +272,11 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
+        // At once, for nobody else can take what was given to us (`spread`) out of there, and it is given to sleepers only. Who was
+        // woken beside it may run for long: then others may have it.
+        if self.open_inbox() && self.remote.fresh.len() > 0 && !self.local.is_empty() {
+            self.shared.idle.wake_searcher();
+        }
         let now = policy::now();
         self.note_wait(now.duration_since(start));
         // Acquire pairs with the Release in `ask_to_tidy`.

@@ -111,12 +111,15 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     }
     // By reference: it is queued.
     let wait = wait.as_ref()?;
-    let reason = if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
     let reach = cases.iter().map(|case| case.reach());
     let (context, timer) = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
-    let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline));
+    let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason(cases.is_empty()), deadline));
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
+}
+
+fn reason(no_cases: bool) -> WaitReason {
+    if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select }
 }
 
 /// What the first look at a select's cases came to.
@@ -158,7 +161,7 @@ pub fn wait(cases: &mut impl Cases, until: impl FnOnce() -> Until) -> bool {
     if let Some(wait) = wait.get() {
         let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
         let (context, timer) = cases.reach();
-        let token = goby_runtime::with_reach(context, timer, || wait.park_until(WaitReason::Select, deadline));
+        let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason(cases.is_empty()), deadline));
         // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
         unsafe { cases.take_out(0, token) };
     }
@@ -181,6 +184,9 @@ pub trait Cases {
         wake: &mut Option<Unparker>,
         wait: &OnceCell<Wait>,
     ) -> Look;
+
+    /// Whether they are none.
+    fn is_empty(&self) -> bool;
 
     /// [`Case::reach`] of any.
     fn reach(&self) -> (bool, bool);
@@ -231,10 +237,16 @@ impl Cases for () {
             return Look::Happened;
         }
         if QUEUE {
+            // A thread's wait allocates, which is not for here: it is `run` that makes it.
             // SAFETY: parked on by the caller; shown to the cases' channels, whose operations unpark.
-            wait.get_or_init(|| unsafe { Wait::current() });
+            let Some(made) = (unsafe { Wait::of_goroutine() }) else { return Look::Unclear };
+            wait.get_or_init(|| made);
         }
         Look::NoneReady
+    }
+
+    fn is_empty(&self) -> bool {
+        true
     }
 
     fn reach(&self) -> (bool, bool) {
@@ -277,6 +289,10 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
             case.unlock();
             look
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
     }
 
     #[inline]
