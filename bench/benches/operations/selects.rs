@@ -3,6 +3,18 @@
 use criterion::{BenchmarkId, Criterion};
 use goby::{chan, go, select};
 
+type Channel = (chan::Sender<u64>, chan::Receiver<u64>);
+
+fn receive_any(channels: &[Channel]) -> u64 {
+    let mut select = goby::select::Select::new();
+    for (_, rx) in channels {
+        select.recv(rx);
+    }
+    let mut chosen = select.select();
+    let index = chosen.index();
+    chosen.recv(&channels[index].1).expect("it is there")
+}
+
 pub fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("select");
     let (tx, rx) = chan::bounded(1);
@@ -21,13 +33,7 @@ pub fn all(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ready_of", n), |b| {
             b.iter(|| {
                 channels[n / 2].0.send(1).expect("there is room");
-                let mut select = goby::select::Select::new();
-                for (_, rx) in &channels {
-                    select.recv(rx);
-                }
-                let mut chosen = select.select();
-                let index = chosen.index();
-                chosen.recv(&channels[index].1).expect("it is there")
+                receive_any(&channels)
             });
         });
         // A round trip: the value comes only after the select was asked for.
@@ -37,13 +43,7 @@ pub fn all(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("blocking_of", n), |b| {
             b.iter(|| {
                 ask.send(()).expect("the partner receives");
-                let mut select = goby::select::Select::new();
-                for (_, rx) in &channels {
-                    select.recv(rx);
-                }
-                let mut chosen = select.select();
-                let index = chosen.index();
-                chosen.recv(&channels[index].1).expect("it is there")
+                receive_any(&channels)
             });
         });
         drop(ask);

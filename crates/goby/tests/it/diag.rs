@@ -204,7 +204,7 @@ fn alike_waits_are_one_paragraph() {
 /// What waits for nothing, and who joins it, is proved stuck though others go on; who waits for a channel is not.
 #[test]
 fn partial_deadlocks_that_are_proved() {
-    with_workers_leaving(6, || {
+    with_workers_leaving(7, || {
         let guard = LeakGuard::new();
         let (tx, rx) = chan::bounded::<u32>(0);
         let unproved = go(move || rx.recv());
@@ -214,7 +214,8 @@ fn partial_deadlocks_that_are_proved() {
         });
         let stuck = go(|| chan::never::<u32>().recv());
         let stuck_too = go(goby::select::forever);
-        let mut expected = vec![stuck.id(), stuck_too.id()];
+        let waits_for_ever = go(|| select! { default(Duration::MAX) => () });
+        let mut expected = vec![stuck.id(), stuck_too.id(), waits_for_ever.id()];
         let joins = go(move || stuck.join());
         expected.push(joins.id());
         let joins_too = go(move || joins.join());
@@ -226,6 +227,6 @@ fn partial_deadlocks_that_are_proved() {
         // Those are leaked, whoever sleeps.
         let leaked: Vec<_> = guard.check().unwrap_err().goroutines().iter().map(GoroutineInfo::id).collect();
         assert_eq!(leaked, expected);
-        drop((unproved, stuck_too, joins_too));
+        drop((unproved, stuck_too, waits_for_ever, joins_too));
     });
 }
