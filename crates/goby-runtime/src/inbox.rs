@@ -7,7 +7,7 @@
 //!        ASLEEP      nothing is there, and the owner is in its poller, or about to be
 //! ```
 //!
-//! What is left is a goroutine that the owner has unparked, or an unstarted one that was given to a sleeping owner.
+//! What is left is a goroutine of the owner that has been unparked, or an unstarted one that was given to a sleeping owner.
 //!
 //! *Push* replaces `head` by the new item; whoever replaces `ASLEEP` wakes the owner. *Announce* replaces null, and
 //! nothing else, by `ASLEEP`. Because both are atomic changes of the same word, one comes first: Push, and Announce
