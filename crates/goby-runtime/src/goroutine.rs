@@ -237,7 +237,7 @@ impl Goroutine {
     /// Whether it has begun to run. For whom it belongs to.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
-        // Relaxed: set by this thread, or before it was left in this thread's inbox.
+        // Relaxed: written by this thread only, after it was null when it was left in this thread's inbox.
         !self.home.load(Ordering::Relaxed).is_null()
     }
 

@@ -112,14 +112,17 @@ pub fn run(cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     // By reference: it is queued.
     let wait = wait.as_ref()?;
     let reach = cases.iter().map(|case| case.reach());
-    let (context, timer) = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
-    let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason(cases.is_empty()), deadline));
+    let reach = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
+    let token = park(wait, cases.is_empty(), reach, deadline);
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
 }
 
-fn reason(no_cases: bool) -> WaitReason {
-    if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select }
+/// Parks on a wait that is queued; gives the token of what ended it.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn park(wait: &Wait, no_cases: bool, (context, timer): (bool, bool), deadline: Option<Instant>) -> usize {
+    let reason = if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select };
+    goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline))
 }
 
 /// What the first look at a select's cases came to.
@@ -160,8 +163,7 @@ pub fn wait(cases: &mut impl Cases, until: impl FnOnce() -> Until) -> bool {
     // By reference: it is queued.
     if let Some(wait) = wait.get() {
         let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
-        let (context, timer) = cases.reach();
-        let token = goby_runtime::with_reach(context, timer, || wait.park_until(reason(cases.is_empty()), deadline));
+        let token = park(wait, cases.is_empty(), cases.reach(), deadline);
         // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
         unsafe { cases.take_out(0, token) };
     }
