@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{FAIRNESS, MAINTENANCE, Remote, Work, Worker, bump};
 use crate::answer::Answer;
+use crate::heap;
 use crate::policy;
 use crate::run_queue::{Fresh, Sight};
 use crate::timer::NEVER;
@@ -300,6 +301,7 @@ impl Worker {
         self.registry.shrink();
         self.local.shrink();
         self.remote.fresh.shrink();
+        heap::trim_top();
     }
 
     /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.
