@@ -3,8 +3,8 @@
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
 //! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
 //! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
-//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
-//! begun to run get a searcher.
+//! If its thread sleeps in the kernel for most of a tick, a spare worker is started for whatever is not pinned. Goroutines that
+//! nobody has begun to run get a searcher.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -61,6 +61,8 @@ struct Seen {
     report_at: Option<Duration>,
     /// The state of its queue of fresh goroutines.
     fresh: Sight,
+    /// How long its thread had not slept in all, and when that was: looked at once its slice is over.
+    busy: Option<(Duration, Instant)>,
 }
 
 impl Monitor {
@@ -221,7 +223,7 @@ impl Monitor {
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
             let fresh = remote.fresh.sight();
-            let anew = Seen { slices, since: now, report_at: shared.stall_limit, fresh };
+            let anew = Seen { slices, since: now, report_at: shared.stall_limit, fresh, busy: None };
             if i == seen.len() {
                 seen.push(anew);
             }
@@ -242,7 +244,7 @@ impl Monitor {
             }
             if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);
-                stuck += usize::from(is_in_kernel(remote));
+                stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
             }
         }
         let has_work = shared.inject.len() > 0 || shared.remotes().any(|r| r.fresh.len() > 0);
@@ -291,10 +293,78 @@ impl Order {
     }
 }
 
-/// Whether the worker's thread is asleep in the kernel, as far as `/proc` says.
-fn is_in_kernel(remote: &Remote) -> bool {
-    let id = remote.thread_id.load(Ordering::Relaxed);
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")) else { return false };
+impl Seen {
+    /// Whether the worker's thread sleeps in the kernel, and has done so for most of the time since the last look. One that starts
+    /// goroutines without end also sleeps there, a moment at a time, for page faults and `mprotect`; a spare worker is one thread
+    /// more than there are processors, and a million futures that slept took 1.8 seconds instead of 1.6.
+    fn is_blocked(&mut self, thread_id: i32, now: Instant) -> bool {
+        let thread = format!("/proc/self/task/{thread_id}");
+        let busy = busy_time(&thread);
+        let before = std::mem::replace(&mut self.busy, busy.map(|busy| (busy, now)));
+        let has_slept = match (busy, before) {
+            (Some(busy), Some((before, then))) => busy.saturating_sub(before) < now.duration_since(then) / 2,
+            (Some(_), None) => false,
+            // A kernel that does not count it.
+            (None, _) => true,
+        };
+        has_slept && sleeps(&thread)
+    }
+}
+
+/// How long a thread has run, or waited for a processor.
+fn busy_time(thread: &str) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("{thread}/schedstat")).ok()?;
+    let mut nanos = stat.split_whitespace().map(str::parse);
+    Some(Duration::from_nanos(nanos.next()?.ok()?) + Duration::from_nanos(nanos.next()?.ok()?))
+}
+
+/// Whether a thread is asleep in the kernel at this moment, as far as `/proc` says.
+fn sleeps(thread: &str) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("{thread}/stat")) else { return false };
     // The state follows the name, which is in parentheses and may contain some itself.
     stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|c| c == 'S' || c == 'D')
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_is_blocked_that_has_slept_for_most_of_a_tick() {
+        let tick = Duration::from_millis(1);
+        let (tell, told) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let worker = thread::spawn(move || {
+            let id = rustix::thread::gettid().as_raw_nonzero().get();
+            let busy = || busy_time(&format!("/proc/self/task/{id}")).expect("Linux counts it");
+            tell.send(id).unwrap();
+            may_go_on.recv().unwrap();
+            let start = busy();
+            while busy() < start + tick {}
+            tell.send(id).unwrap();
+            // Until the end.
+            let _ = may_go_on.recv();
+        });
+        let id = told.recv().unwrap();
+        let wait_until_it_sleeps = || {
+            while !sleeps(&format!("/proc/self/task/{id}")) {
+                thread::yield_now();
+            }
+        };
+        let now = policy::now();
+        let sight = Sight { changes: 0, emptied: 0 };
+        let mut seen = Seen { slices: 0, since: now, report_at: None, fresh: sight, busy: None };
+        wait_until_it_sleeps();
+        assert!(!seen.is_blocked(id, now), "a moment's sleep says nothing");
+        go_on.send(()).unwrap();
+        told.recv().unwrap();
+        wait_until_it_sleeps();
+        assert!(!seen.is_blocked(id, now + tick), "it sleeps, but has run for a whole tick");
+        wait_until_it_sleeps();
+        assert!(seen.is_blocked(id, now + 2 * tick));
+        drop(go_on);
+        worker.join().unwrap();
+    }
 }
