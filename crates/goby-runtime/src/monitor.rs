@@ -3,7 +3,7 @@
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
 //! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
 //! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
-//! If its thread sleeps in the kernel for most of a tick, a spare worker is started for whatever is not pinned. Goroutines that
+//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that
 //! nobody has begun to run get a searcher.
 
 use std::sync::OnceLock;
@@ -61,7 +61,7 @@ struct Seen {
     report_at: Option<Duration>,
     /// The state of its queue of fresh goroutines.
     fresh: Sight,
-    /// How long its thread had not slept in all, and when that was: looked at once its slice is over.
+    /// How long its thread had run or waited for a processor, and when that was read; `None` until its slice is over.
     busy: Option<(Duration, Instant)>,
 }
 
@@ -219,6 +219,9 @@ impl Monitor {
         if is_eventful {
             shared.idle.wake_searcher();
         }
+        let has_work = shared.inject.len() > 0 || shared.remotes().any(|remote| remote.fresh.len() > 0);
+        // Nobody else can begin it. To look at a thread takes some 50 us.
+        let may_want_spare = has_work && shared.idle.n_sleeping() == 0;
         let mut stuck = 0;
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
@@ -244,12 +247,14 @@ impl Monitor {
             }
             if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);
-                stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
+                if may_want_spare {
+                    stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
+                } else {
+                    seen[i].busy = None;
+                }
             }
         }
-        let has_work = shared.inject.len() > 0 || shared.remotes().any(|r| r.fresh.len() > 0);
-        let wants_spare =
-            stuck > 0 && has_work && shared.idle.n_sleeping() == 0 && shared.n_workers() < shared.n_wanted + stuck;
+        let wants_spare = stuck > 0 && shared.n_workers() < shared.n_wanted + stuck;
         if wants_spare && let Err(error) = shared.add_worker() {
             tracing::warn!("goby: {stuck} workers are blocked in the kernel, and no spare one: {error}");
         }
@@ -294,20 +299,25 @@ impl Order {
 }
 
 impl Seen {
-    /// Whether the worker's thread sleeps in the kernel, and has done so for most of the time since the last look. One that starts
-    /// goroutines without end also sleeps there, a moment at a time, for page faults and `mprotect`; a spare worker is one thread
-    /// more than there are processors, and a million futures that slept took 1.8 seconds instead of 1.6.
+    /// Whether the worker's thread sleeps in the kernel, and not just for a moment: it has slept for half of the time since the
+    /// last look. A loop that spawns a million futures sleeps there, too, now and then, for page faults and `mprotect`; a spare worker
+    /// is then one thread more than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
     fn is_blocked(&mut self, thread_id: i32, now: Instant) -> bool {
         let thread = format!("/proc/self/task/{thread_id}");
-        let busy = busy_time(&thread);
-        let before = std::mem::replace(&mut self.busy, busy.map(|busy| (busy, now)));
-        let has_slept = match (busy, before) {
-            (Some(busy), Some((before, then))) => busy.saturating_sub(before) < now.duration_since(then) / 2,
-            (Some(_), None) => false,
-            // A kernel that does not count it.
-            (None, _) => true,
+        // Before its time is read, which is exact only for a thread that sleeps.
+        let sleeps = sleeps(&thread);
+        // Some kernels do not count it.
+        let Some(busy) = busy_time(&thread) else { return sleeps };
+        let Some((before, then)) = self.busy else {
+            self.busy = Some((busy, now));
+            return false;
         };
-        has_slept && sleeps(&thread)
+        let time = now.duration_since(then);
+        if time < TICK / 2 {
+            return false;
+        }
+        self.busy = Some((busy, now));
+        sleeps && time.saturating_sub(busy.saturating_sub(before)) >= time / 2
     }
 }
 
@@ -331,39 +341,47 @@ mod tests {
 
     use super::*;
 
+    fn busy_of(id: i32) -> Duration {
+        busy_time(&format!("/proc/self/task/{id}")).expect("Linux counts it")
+    }
+
     #[test]
-    fn a_thread_is_blocked_that_has_slept_for_most_of_a_tick() {
-        let tick = Duration::from_millis(1);
+    fn a_thread_is_blocked_that_sleeps_and_has_slept_for_long_enough() {
+        static COMPUTES: AtomicBool = AtomicBool::new(true);
         let (tell, told) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let worker = thread::spawn(move || {
             let id = rustix::thread::gettid().as_raw_nonzero().get();
-            let busy = || busy_time(&format!("/proc/self/task/{id}")).expect("Linux counts it");
             tell.send(id).unwrap();
             may_go_on.recv().unwrap();
-            let start = busy();
-            while busy() < start + tick {}
-            tell.send(id).unwrap();
+            while COMPUTES.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
             // Until the end.
             let _ = may_go_on.recv();
         });
         let id = told.recv().unwrap();
-        let wait_until_it_sleeps = || {
-            while !sleeps(&format!("/proc/self/task/{id}")) {
+        let wait_until_it = |is_asleep| {
+            while sleeps(&format!("/proc/self/task/{id}")) != is_asleep {
                 thread::yield_now();
             }
         };
-        let now = policy::now();
+        let start = policy::now();
         let sight = Sight { changes: 0, emptied: 0 };
-        let mut seen = Seen { slices: 0, since: now, report_at: None, fresh: sight, busy: None };
-        wait_until_it_sleeps();
-        assert!(!seen.is_blocked(id, now), "a moment's sleep says nothing");
+        let mut seen = Seen { slices: 0, since: start, report_at: None, fresh: sight, busy: None };
+        wait_until_it(true);
+        assert!(!seen.is_blocked(id, start), "a moment's sleep says nothing");
+        assert!(!seen.is_blocked(id, start + TICK / 4), "nor does one between two looks that are close to each other");
+        let before = busy_of(id);
         go_on.send(()).unwrap();
-        told.recv().unwrap();
-        wait_until_it_sleeps();
-        assert!(!seen.is_blocked(id, now + tick), "it sleeps, but has run for a whole tick");
-        wait_until_it_sleeps();
-        assert!(seen.is_blocked(id, now + 2 * tick));
+        wait_until_it(false);
+        assert!(!seen.is_blocked(id, start + 1000 * TICK), "it runs");
+        seen.busy = Some((before, start));
+        while busy_of(id) < before + 10 * TICK {}
+        COMPUTES.store(false, Ordering::Relaxed);
+        wait_until_it(true);
+        assert!(!seen.is_blocked(id, start + 10 * TICK), "it sleeps, but has run all the time");
+        assert!(seen.is_blocked(id, start + 1000 * TICK));
         drop(go_on);
         worker.join().unwrap();
     }

@@ -257,6 +257,10 @@ impl Worker {
     fn sleep(&self) {
         debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
         self.give_stacks_back();
+        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us; not before there is nothing to do.
+        if self.remote.tidy.swap(false, Ordering::Acquire) {
+            self.tidy();
+        }
         if !self.remote.inbox.start_sleep() {
             return;
         }
@@ -280,10 +284,6 @@ impl Worker {
         }
         let now = policy::now();
         self.note_wait(now.duration_since(start));
-        // Acquire pairs with the Release in `ask_to_tidy`.
-        if self.remote.tidy.swap(false, Ordering::Acquire) {
-            self.tidy();
-        }
         self.shared.monitor.set_clock(now);
         self.shared.monitor.ensure_awake();
     }
