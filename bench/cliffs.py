@@ -4,8 +4,9 @@
     python3 bench/cliffs.py                        all parts
     python3 bench/cliffs.py --only talk scale      these parts: talk burst idle balance memory scale
 
-Prints a table a part, and with all parts writes bench/CLIFFS.md, bench/cliffs.json and bench/scale.svg. What each
-figure is, and what is wanted of it: bench/README.md. Build first by compare.py, or with --build.
+Prints a table a part, and with all parts writes bench/CLIFFS.md, bench/cliffs.json and bench/scale.svg over the old
+ones. In CLIFFS.md, what stands below the line `<!-- by hand -->` is kept. What each figure is, and what is wanted of it:
+bench/README.md. Build first by compare.py, or with --build.
 """
 
 import argparse
@@ -68,17 +69,17 @@ def talk(args, figures):
 
 
 def talk_table(figures):
-    lines = [["figure", "unit", "workers", "goby", "goby, forced apart", "go", "worst of goby's to go"]]
+    lines = [["figure", "unit", "workers", "goby", "goby, forced apart", "go", "worst of goby's to go", "met"]]
     for workload in TALK:
         for procs in PROCS:
             labels = [f"goby {procs}", f"goby apart {procs}", f"go {procs}"]
             cells = [figures.summary(workload, label) for label in labels]
-            ratio = ""
+            ratio = met = ""
             if cells[2] and (cells[0] or cells[1]):
-                worst = max(c["median"] for c in cells[:2] if c)
-                ratio = f"{worst / cells[2]['median']:.2f}"
-                ratio = f"**{ratio}**" if float(ratio.strip("*")) > 1 else ratio
-            lines.append([workload, "ns/op", str(procs), *[figures.cell(workload, label).split(" x")[0] for label in labels], ratio])
+                worst = max(c["median"] for c in cells[:2] if c) / cells[2]["median"]
+                ratio, met = f"{worst:.2f}", "yes" if worst <= 1 else "**no**"
+            values = [figures.cell(workload, label).split(" x")[0] for label in labels]
+            lines.append([workload, "ns/op", str(procs), *values, ratio, met])
     return lines
 
 
@@ -95,18 +96,21 @@ def each(workloads):
 
 def idle(args, figures):
     """A program with a thousand parked goroutines, watched for five seconds from outside."""
-    for label, path in [("goby", compare.GOBY), ("go", GO)]:
-        log(f"idle_program {label}")
-        with subprocess.Popen([str(path), "idle_program"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            time.sleep(2)
-            before = watched(process.pid)
-            time.sleep(5)
-            after = watched(process.pid)
-            process.stdin.close()
-            process.wait()
-        figures.add("idle_wakeups", label, after[0] - before[0], "in 5 s")
-        figures.add("idle_cpu", label, (after[1] - before[1]) / 1e3, "us in 5 s")
+    for _ in range(args.reps):
+        for label, path in [("goby", compare.GOBY), ("go", GO)]:
+            if not path.exists():
+                continue
+            log(f"idle_program {label}")
+            with subprocess.Popen([str(path), "idle_program"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                process.stdout.readline()
+                time.sleep(2)
+                before = watched(process.pid)
+                time.sleep(5)
+                after = watched(process.pid)
+                process.stdin.close()
+                process.wait()
+            figures.add("idle_wakeups", label, after[0] - before[0], "in 5 s")
+            figures.add("idle_cpu", label, (after[1] - before[1]) / 1e3, "us in 5 s")
 
 
 def watched(pid):
@@ -160,7 +164,7 @@ PARTS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--reps", type=int, default=3, help="repetitions of each run (3)")
+    parser.add_argument("--reps", type=int, default=5, help="repetitions of each run (5)")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="of one run (120)")
     parser.add_argument("--under", type=shlex.split, default=[], metavar="COMMAND", help="what each run is started by")
     parser.add_argument("--build", action="store_true", help="build first")
@@ -168,26 +172,32 @@ def main():
     args.once_over = args.timeout
     if args.build:
         compare.build()
-    for path in (compare.GOBY, GO):
-        if not path.exists():
-            log(f"{path.name} is not built (--build; Go is at https://go.dev/dl): left out")
+    if not compare.GOBY.exists():
+        sys.exit(f"{compare.GOBY.name} is not built: add --build")
+    if not GO.exists():
+        log(f"{GO.name} is not built (--build; Go is at https://go.dev/dl): left out")
 
-    about, text, document = run.machine(), [compare.costs_line(compare.machine_costs(args)), ""], {}
+    about, document = run.machine(), {}
+    text = [f"{run.where(about)}; `python3 bench/cliffs.py --reps {args.reps}`. Median (least - greatest).",
+            "What each figure is, and what is wanted: [README.md](README.md).",
+            compare.costs_line(compare.machine_costs(args)), ""]
+    print("\n".join(text), flush=True)
     for name in args.only or PARTS:
         part, table, title = PARTS[name]
         figures = run.Figures()
         part(args, figures)
-        text += [f"## {title}", "", compare.markdown(table(figures)), ""]
+        section = [f"## {title}", "", compare.markdown(table(figures)), ""]
+        print("\n".join(section), flush=True)
+        text += section
         document[name] = figures.json(sorted({label for values in figures.values.values() for label in values}))
-        print("\n".join(text[-4:]), flush=True)
-        if name == "scale":
+        if name == "scale" and not args.only:
             scale_picture(figures)
             text += ["![cost against number](scale.svg)", ""]
     if not args.only:
-        head = ["# No cliff", "", f"{about['date'][:10]}, {about['cores']} cores of {about['cpu']}, Linux {about['kernel']}; "
-                f"{about['go']}; `python3 bench/cliffs.py --reps {args.reps}`. What each figure is: [README.md](README.md).", ""]
-        (HERE / "CLIFFS.md").write_text("\n".join(head + text))
+        path = HERE / "CLIFFS.md"
+        path.write_text("\n".join(["# No cliff", "", *text]) + "\n" + compare.by_hand(path))
         (HERE / "cliffs.json").write_text(json.dumps({"machine": about, "reps": args.reps, "parts": document}, indent=1) + "\n")
+        log("written: CLIFFS.md, cliffs.json, scale.svg")
 
 
 if __name__ == "__main__":

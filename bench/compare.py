@@ -7,8 +7,8 @@
     python3 bench/compare.py --quick           one repetition, for a first look
 
 It builds everything, runs it, prints one table, and writes bench/results.json, bench/results.svg and
-bench/RESULTS.md (with --only: prints only). In RESULTS.md, what stands below the line
-`<!-- by hand -->` is kept.
+bench/RESULTS.md over the old ones; with --only or --quick, or interrupted, it prints only. In RESULTS.md, what
+stands below the line `<!-- by hand -->` is kept.
 
 Needs cargo. Without Go its column is left out, and the echo rows, whose load it makes; without wrk the
 HTTP rows are left out.
@@ -179,6 +179,7 @@ def picture(path, rows, about):
 
 def machine_costs(args):
     """What the machine itself costs now: it differs from hour to hour on a shared one, and bounds in ns with it."""
+    log("what the machine itself costs")
     figures = run.Figures()
     for _ in range(args.reps):
         run.run_workload(args, figures, "goby", GOBY, "machine")
@@ -194,20 +195,25 @@ def costs_line(costs):
 
 def about_lines(about, args):
     crates = ", ".join(f"{name} {about['crates'][name]}" for name in ("tokio", "may", "hyper") if name in about["crates"])
-    return (f"{about['date'][:10]}, {about['cores']} cores of {about['cpu']}, Linux {about['kernel']}; "
-            f"{about['go'] or 'no Go'}; {about['rustc']}; {crates}. Default workers.\n"
+    return (f"{run.where(about)}; {about['rustc']}; {crates}. Default workers.\n"
             f"`{COMMAND}{' --net' if args.net else ''} --reps {args.reps}`, interleaved. "
-            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better. A bound was set on "
-            "another machine; beside it, the share of the best peer's cost that it was there.\n"
+            "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.\n"
+            "The bounds were set on another machine, before goby was written. `≤ 65, 0.30`: at most 65 ns or, since machines differ, at "
+            "most 0.30 of the best peer's cost here, which is the share that 65 ns was there. Above 1 a peer was let be cheaper: a "
+            "stack costs more than a future. What each figure is: [README.md](README.md).\n"
             + costs_line(about["costs"]))
+
+
+def by_hand(path):
+    """What was written by hand at the end of a file that is about to be written anew."""
+    old = path.read_text() if path.exists() else ""
+    return old[old.index(BY_HAND):] if BY_HAND in old else BY_HAND + "\n"
 
 
 def write_results(args, about, figures, labels):
     main, variants = split(rows(figures, labels))
     picture(HERE / "results.svg", main, about)
     path = HERE / "RESULTS.md"
-    old = path.read_text() if path.exists() else ""
-    kept = old[old.index(BY_HAND):] if BY_HAND in old else BY_HAND + "\n"
     met = [row["met"] for row in main if row["met"] is not None]
     text = ["# Results", "", about_lines(about, args), "",
             f"{len(met) - met.count(False)} of {len(met)} bounds met: {met.count(True)} as they are (yes), "
@@ -215,7 +221,7 @@ def write_results(args, about, figures, labels):
             "![goby's cost over the best peer's](results.svg)", "", table(main, labels), ""]
     if variants:
         text += ["Variants that only a peer has:", "", table(variants, labels), ""]
-    path.write_text("\n".join(text) + "\n" + kept)
+    path.write_text("\n".join(text) + "\n" + by_hand(path))
     log(f"written: {path.name}, results.svg")
 
 
@@ -280,13 +286,13 @@ def main():
     finally:
         arrange(figures)
         main_rows, variants = split(rows(figures, labels))
-        print(table(main_rows + variants, labels))
-        whole = len(workloads) == len(WORKLOADS)
-        file = args.json or (HERE / "results.json" if whole else None)
-        if file:
-            file.write_text(json.dumps(json_document(args, about, figures, labels), indent=1) + "\n")
-        if whole:
-            write_results(args, about, figures, labels)
+        print(f"{about_lines(about, args)}\n\n{table(main_rows + variants, labels)}")
+    whole = len(workloads) == len(WORKLOADS) and not args.quick
+    file = args.json or (HERE / "results.json" if whole else None)
+    if file:
+        file.write_text(json.dumps(json_document(args, about, figures, labels), indent=1) + "\n")
+    if whole:
+        write_results(args, about, figures, labels)
 
 
 if __name__ == "__main__":
