@@ -133,7 +133,7 @@ impl Remote {
 
     /// Has a worker that sleeps give back what it does not need.
     pub(crate) fn ask_to_tidy(&self) {
-        // Release pairs with the Acquire in `sleep`. One that is awake does it when it wakes the next time.
+        // Release pairs with the Acquire in `sleep`. One that is awake does it before it sleeps the next time.
         self.tidy.store(true, Ordering::Release);
         self.notify();
     }
