@@ -287,11 +287,12 @@ def main():
         arrange(figures)
         main_rows, variants = split(rows(figures, labels))
         print(f"{about_lines(about, args)}\n\n{table(main_rows + variants, labels)}")
-    whole = len(workloads) == len(WORKLOADS) and not args.quick
-    file = args.json or (HERE / "results.json" if whole else None)
-    if file:
-        file.write_text(json.dumps(json_document(args, about, figures, labels), indent=1) + "\n")
-    if whole:
+        document = json.dumps(json_document(args, about, figures, labels), indent=1) + "\n"
+        if args.json:
+            args.json.write_text(document)
+    if len(workloads) == len(WORKLOADS) and not args.quick:
+        if not args.json:
+            (HERE / "results.json").write_text(document)
         write_results(args, about, figures, labels)
 
 

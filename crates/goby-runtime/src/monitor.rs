@@ -3,8 +3,8 @@
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
 //! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
 //! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
-//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that
-//! nobody has begun to run get a searcher.
+//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
+//! begun to run get a searcher.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -219,9 +219,7 @@ impl Monitor {
         if is_eventful {
             shared.idle.wake_searcher();
         }
-        let has_work = shared.inject.len() > 0 || shared.remotes().any(|remote| remote.fresh.len() > 0);
-        // Nobody else can begin it. To look at a thread takes some 50 us.
-        let may_want_spare = has_work && shared.idle.n_sleeping() == 0;
+        let has_work = || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.fresh.len() > 0);
         let mut stuck = 0;
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
@@ -247,7 +245,8 @@ impl Monitor {
             }
             if lasts >= SLICE {
                 remote.slice_over.store(true, Ordering::Relaxed);
-                if may_want_spare {
+                // To look at a thread takes some 50 us: only if there is work, and nobody else to begin it.
+                if shared.idle.n_sleeping() == 0 && has_work() {
                     stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
                 } else {
                     seen[i].busy = None;
