@@ -12,6 +12,7 @@
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
 
 mod search;
+mod theft;
 
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
-use self::search::{EAGER, Watched};
+use self::search::EAGER;
+use self::theft::{Truce, Watched};
 use crate::answer::Answer;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
@@ -78,6 +80,8 @@ pub(crate) struct Remote {
     load: AtomicUsize,
     /// Counts its looks at what is fresh, see `fair_share`. Written by the worker only.
     turns: AtomicU64,
+    /// See `theft`.
+    truce: Truce,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
     pub(crate) slices: AtomicU64,
     /// Goroutines that were to be spread, and live here. Written by the worker only.
@@ -108,6 +112,7 @@ impl Remote {
             slice_over: AtomicBool::new(false),
             load: AtomicUsize::new(0),
             turns: AtomicU64::new(0),
+            truce: Truce::new(),
             slices: AtomicU64::new(0),
             spread: AtomicUsize::new(0),
             spawned: AtomicU64::new(0),
@@ -486,6 +491,9 @@ impl Worker {
     #[cold]
     fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
+        if self.remote.truce.holds(tick) {
+            return;
+        }
         let used = match self.wakes.get() {
             (t, used) if t == tick => used,
             _ => 0,

@@ -5,11 +5,12 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::theft::{Look, Watched};
 use super::{FAIRNESS, MAINTENANCE, Remote, Work, Worker, bump};
 use crate::answer::Answer;
 use crate::heap;
 use crate::policy;
-use crate::run_queue::{Fresh, Sight};
+use crate::run_queue::Fresh;
 use crate::timer::NEVER;
 
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
@@ -24,18 +25,6 @@ const SPINS_PER_LOOK: u32 = 200;
 /// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some round trips between two
 /// workers.
 const ANSWER_LOOKS: u32 = 64;
-/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
-/// whoever talks to them, itself.
-///
-/// Longer than a page fault or two, and no longer than waking a thread takes.
-const QUIET: Duration = Duration::from_micros(20);
-/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
-/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
-const BACKLOG: Duration = Duration::from_micros(200);
-/// The same where [`FAIRNESS`] rounds take less than `SHORT_TURN`: a hundred that wait for each other have all begun by then,
-/// and stay together. Half of them on another worker made each message between them 3 to 10 times as dear.
-const BACKLOG_OF_SHORT: Duration = Duration::from_millis(2);
-const SHORT_TURN: Duration = Duration::from_micros(20);
 /// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
 const LONGEST_LEAVE: Duration = Duration::from_millis(10);
 /// How long [`FAIRNESS`] rounds take where it does that.
@@ -143,7 +132,7 @@ impl Worker {
         self.remote.load.store(0, Ordering::Relaxed);
         let searching = self.shared.idle.start_search();
         let found = self.look_around(searching);
-        if !matches!(found, Look::Nothing) {
+        if !matches!(found, Finding::Nothing) {
             self.note_wait(Duration::ZERO);
         }
         if searching {
@@ -151,9 +140,9 @@ impl Worker {
             self.share();
         }
         match found {
-            Look::Found(item) => Some(Work::Fresh(item)),
-            Look::Local => None,
-            Look::Nothing => {
+            Finding::Found(item) => Some(Work::Fresh(item)),
+            Finding::Local => None,
+            Finding::Nothing => {
                 self.sleep();
                 None
             }
@@ -169,14 +158,14 @@ impl Worker {
     }
 
     /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
-    fn look_around(&self, searching: bool) -> Look {
+    fn look_around(&self, searching: bool) -> Finding {
         let start = policy::now();
         let is_patient = self.spin_pays.get() > 0;
         let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
         loop {
             for _ in 0..std::mem::replace(&mut spins, SPINS_PER_LOOK) {
                 if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
-                    return Look::Local;
+                    return Finding::Local;
                 }
                 std::hint::spin_loop();
             }
@@ -186,18 +175,18 @@ impl Worker {
             }
             let now = policy::now();
             if searching && let Some(item) = self.steal(now) {
-                return Look::Found(item);
+                return Finding::Found(item);
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
             let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
-                return Look::Local;
+                return Finding::Local;
             }
             // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
             let watches =
                 || searching && self.watched.get().is_some_and(|w| self.shared.remote(w.index).fresh.len() > 0);
             if now.duration_since(start) >= SPIN || !(is_patient || watches()) {
-                return Look::Nothing;
+                return Finding::Nothing;
             }
         }
     }
@@ -236,21 +225,27 @@ impl Worker {
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
     /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
     fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
-        // Relaxed: a hint.
-        let (sight, turns) = (victim.fresh.sight(), victim.turns.load(Ordering::Relaxed));
+        let look = Look {
+            sight: victim.fresh.sight(),
+            // Relaxed: a hint.
+            turns: victim.turns.load(Ordering::Relaxed),
+            own: self.remote.fresh.sight().changes,
+            now,
+            tick: self.shared.monitor.tick(),
+        };
         let mut watched = match self.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if !watched.robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
-            _ => Watched::new(victim.index, sight, turns, now),
+            Some(watched) if !watched.is_robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            _ => Watched::new(victim.index, &look),
         };
-        let may = watched.may_be_robbed(sight, turns, now);
+        let may = watched.may_be_robbed(&look, &victim.truce);
         self.watched.set(Some(watched));
         may
     }
 
     /// The watched one has been robbed.
     fn note_robbery(&self) {
-        self.watched.set(self.watched.get().map(|watched| Watched { robbed: true, ..watched }));
+        self.watched.set(self.watched.get().map(Watched::robbed));
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
@@ -318,81 +313,8 @@ impl Worker {
 }
 
 /// What looking around came to.
-enum Look {
+enum Finding {
     Found(Fresh),
     Local,
     Nothing,
-}
-
-/// The worker whose fresh goroutines a searcher has its eye on.
-#[derive(Clone, Copy)]
-pub(super) struct Watched {
-    index: usize,
-    sight: Sight,
-    /// Since when it has had some, and since when the same ones, as far as we have seen.
-    backlog_since: Instant,
-    /// The victim's turns by then.
-    turns: u64,
-    quiet_since: Instant,
-    /// We have taken from it.
-    robbed: bool,
-}
-
-impl Watched {
-    fn new(index: usize, sight: Sight, turns: u64, now: Instant) -> Watched {
-        Watched { index, sight, backlog_since: now, turns, quiet_since: now, robbed: false }
-    }
-
-    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
-    /// for [`BACKLOG`], or [`BACKLOG_OF_SHORT`].
-    fn may_be_robbed(&mut self, sight: Sight, turns: u64, now: Instant) -> bool {
-        if sight.emptied != self.sight.emptied {
-            self.backlog_since = now;
-            self.turns = turns;
-        }
-        if sight != self.sight {
-            self.sight = sight;
-            self.quiet_since = now;
-        }
-        let backlog = now.duration_since(self.backlog_since);
-        let has_short_rounds = u128::from(turns - self.turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
-        let patience = if has_short_rounds { BACKLOG_OF_SHORT } else { BACKLOG };
-        now.duration_since(self.quiet_since) >= QUIET || backlog >= patience
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and has a turn each `turn`, in
-    /// microseconds.
-    fn patience(change: u64, turn: u64) -> u64 {
-        let start = Instant::now();
-        let sight = |micros| Sight { changes: (micros / change) as usize, emptied: 0 };
-        let mut watched = Watched::new(0, sight(0), 0, start);
-        (1..1_000_000)
-            .find(|&micros| watched.may_be_robbed(sight(micros), micros / turn, start + Duration::from_micros(micros)))
-            .expect("no patience is endless")
-    }
-
-    #[test]
-    fn thieves_leave_those_with_short_rounds_alone_for_longer() {
-        let never = u64::MAX;
-        assert_eq!(patience(never, never), 20, "it computes");
-        assert_eq!(patience(1, never), 200, "it begins one after the other");
-        assert_eq!(patience(10, 30), 200, "a round takes half a microsecond");
-        assert_eq!(patience(10, 10), 2000, "a round takes a sixth of one");
-        assert_eq!(patience(30, 10), 20, "short rounds, but none of these");
-    }
-
-    #[test]
-    fn who_comes_to_the_end_of_its_own_is_not_robbed() {
-        let start = Instant::now();
-        let mut watched = Watched::new(0, Sight { changes: 0, emptied: 0 }, 0, start);
-        for micros in 1..10_000 {
-            let sight = Sight { changes: micros, emptied: micros / 100 };
-            assert!(!watched.may_be_robbed(sight, 0, start + Duration::from_micros(micros as u64)));
-        }
-    }
 }

@@ -1,0 +1,290 @@
+//! When a worker takes fresh goroutines and futures from another: how long it watches the other first, and whether taking pays.
+//!
+//! Two workers that begin the same goroutines pass each other the cache lines of the queue and of all that those share. Where each
+//! does next to nothing, both together are slower than one: then the thief leaves the victim alone, for ever longer ([`Truce`]).
+//! It cannot know beforehand, so it compares how fast they come and go with it and without it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::run_queue::Sight;
+
+/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
+/// whoever talks to them, itself.
+///
+/// Longer than a page fault or two, and no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(20);
+/// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
+const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
+/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
+/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
+const BACKLOG: Duration = Duration::from_micros(200);
+/// The same where `FAIRNESS` rounds take less than `SHORT_TURN`: a hundred that wait for each other have all begun by then,
+/// and stay together. Half of them on another worker made each message between them 3 to 10 times as dear.
+const BACKLOG_OF_SHORT: Duration = Duration::from_millis(2);
+const SHORT_TURN: Duration = Duration::from_micros(20);
+/// For how long the comings and goings are counted at least, without us and with us.
+const SPAN_ALONE: Duration = Duration::from_micros(100);
+const SPAN_SHARED: Duration = Duration::from_micros(500);
+/// How long that is true of what a worker does alone: it may do something else by then.
+const UP_TO_DATE: Duration = Duration::from_millis(50);
+/// So many in a millisecond are few: then two workers get more done than one.
+const FEW: u64 = 500;
+/// How many ticks of the monitor (1 ms) the first truce lasts, and the longest: each is twice as long as the one before.
+const FIRST_TRUCE: usize = 4;
+const LONGEST_TRUCE: usize = 64;
+
+/// What a thief sees when it looks.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// The victim's queue, and its turns.
+    pub(super) sight: Sight,
+    pub(super) turns: u64,
+    /// What has come to the thief's own queue, and left it.
+    pub(super) own: usize,
+    pub(super) now: Instant,
+    /// The monitor's.
+    pub(super) tick: usize,
+}
+
+/// The worker whose fresh goroutines a thief has its eye on.
+#[derive(Clone, Copy)]
+pub(super) struct Watched {
+    pub(super) index: usize,
+    /// The last look.
+    sight: Sight,
+    /// Since when it has had some, and since when the same ones, as far as we have seen.
+    backlog_since: Instant,
+    /// The victim's turns by then.
+    turns: u64,
+    quiet_since: Instant,
+    /// We have taken from it.
+    pub(super) is_robbed: bool,
+    pace: Pace,
+}
+
+impl Watched {
+    pub(super) fn new(index: usize, look: &Look) -> Watched {
+        Watched {
+            index,
+            sight: look.sight,
+            backlog_since: look.now,
+            turns: look.turns,
+            quiet_since: look.now,
+            is_robbed: false,
+            pace: Pace::new(look),
+        }
+    }
+
+    /// The same, when we have taken from it.
+    pub(super) fn robbed(self) -> Watched {
+        Watched { is_robbed: true, ..self }
+    }
+
+    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
+    /// for [`BACKLOG`], or [`BACKLOG_OF_SHORT`], and there is no truce.
+    pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
+        if look.sight.emptied != self.sight.emptied {
+            self.backlog_since = look.now;
+            self.turns = look.turns;
+            self.pace = Pace::new(look);
+        }
+        if look.sight != self.sight {
+            self.sight = look.sight;
+            self.quiet_since = look.now;
+        }
+        match self.pace.measure(look) {
+            Some(true) => truce.end(),
+            Some(false) => truce.extend(look.tick),
+            None => {}
+        }
+        let backlog = look.now.duration_since(self.backlog_since);
+        let has_short_rounds = u128::from(look.turns - self.turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
+        let patience = if has_short_rounds { BACKLOG_OF_SHORT } else { BACKLOG };
+        let quiet = if truce.holds(look.tick) { QUIET_IN_TRUCE } else { QUIET };
+        let is_quiet = look.now.duration_since(self.quiet_since) >= quiet;
+        let may = is_quiet || backlog >= patience && self.pace.is_known(look) && !truce.holds(look.tick);
+        if may {
+            self.pace.begin_sharing(look);
+        }
+        may
+    }
+}
+
+/// How fast a victim's fresh ones come and go.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// When the count began, and what had come and gone by then: there, and here.
+    since: Instant,
+    theirs: usize,
+    ours: usize,
+    /// How many in a millisecond when it was last left alone, and when that was.
+    alone: Option<(u64, Instant)>,
+    /// We have taken from it since the count began.
+    is_shared: bool,
+}
+
+impl Pace {
+    fn new(look: &Look) -> Pace {
+        Pace { since: look.now, theirs: look.sight.changes, ours: look.own, alone: None, is_shared: false }
+    }
+
+    /// Whether it pays to take from the victim, as soon as that is known.
+    fn measure(&mut self, look: &Look) -> Option<bool> {
+        let time = look.now.duration_since(self.since);
+        if time < if self.is_shared { SPAN_SHARED } else { SPAN_ALONE } {
+            return None;
+        }
+        let a_millisecond = |changes: usize| changes as u64 * 1_000_000 / time.as_nanos() as u64;
+        let theirs = a_millisecond(look.sight.changes.wrapping_sub(self.theirs));
+        let ours = a_millisecond(look.own.wrapping_sub(self.ours));
+        let Pace { alone, is_shared, .. } = *self;
+        *self = Pace::new(look);
+        if !is_shared {
+            self.alone = Some((theirs, look.now));
+            return (theirs < FEW).then_some(true);
+        }
+        let (alone, counted) = alone?;
+        let are_few = theirs < FEW || ours < FEW;
+        let is_out_of_date = alone < FEW || look.now.duration_since(counted) > UP_TO_DATE;
+        if !are_few && is_out_of_date {
+            return None;
+        }
+        let pays = are_few || theirs + ours > alone + alone / 8;
+        self.alone = Some((alone, counted));
+        self.is_shared = pays;
+        Some(pays)
+    }
+
+    /// Whether it is known how fast they come and go without us; if not, that is counted from now on.
+    fn is_known(&mut self, look: &Look) -> bool {
+        if self.alone.is_none() && self.is_shared {
+            *self = Pace::new(look);
+        }
+        self.alone.is_some()
+    }
+
+    /// We are about to take from it.
+    fn begin_sharing(&mut self, look: &Look) {
+        if !self.is_shared {
+            *self = Pace { alone: self.alone, is_shared: true, ..Pace::new(look) };
+        }
+    }
+}
+
+/// Thieves leave a worker's fresh goroutines to it while it has many that do next to nothing.
+pub(super) struct Truce {
+    /// The tick at which it ends.
+    end: AtomicUsize,
+    /// How many ticks the last one was to last; zero if taking has paid since.
+    length: AtomicUsize,
+}
+
+impl Truce {
+    pub(super) fn new() -> Truce {
+        Truce { end: AtomicUsize::new(0), length: AtomicUsize::new(0) }
+    }
+
+    // Relaxed, everywhere: hints, and two thieves that write at once have found nearly the same.
+
+    pub(super) fn holds(&self, tick: usize) -> bool {
+        tick < self.end.load(Ordering::Relaxed)
+    }
+
+    fn extend(&self, tick: usize) {
+        let length = (self.length.load(Ordering::Relaxed) * 2).clamp(FIRST_TRUCE, LONGEST_TRUCE);
+        self.length.store(length, Ordering::Relaxed);
+        self.end.store(tick + length, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.end.store(0, Ordering::Relaxed);
+        self.length.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A look after so many microseconds, a tick a millisecond: what has come and gone there and here.
+    fn look(start: Instant, micros: u64, changes: usize, turns: u64, own: usize) -> Look {
+        let sight = Sight { changes, emptied: 0 };
+        Look { sight, turns, own, now: start + Duration::from_micros(micros), tick: micros as usize / 1000 }
+    }
+
+    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and has a turn each `turn`, in
+    /// microseconds.
+    fn patience(change: u64, turn: u64) -> u64 {
+        let start = Instant::now();
+        let truce = Truce::new();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        (1..1_000_000)
+            .find(|&micros| {
+                let look = look(start, micros, (micros / change) as usize, micros / turn, 0);
+                watched.may_be_robbed(&look, &truce)
+            })
+            .expect("no patience is endless")
+    }
+
+    #[test]
+    fn thieves_leave_those_with_short_rounds_alone_for_longer() {
+        let never = u64::MAX;
+        assert_eq!(patience(never, never), 20, "it computes");
+        assert_eq!(patience(1, never), 200, "it begins one after the other");
+        assert_eq!(patience(10, 30), 200, "a round takes half a microsecond");
+        assert_eq!(patience(10, 10), 2000, "a round takes a sixth of one");
+        assert_eq!(patience(30, 10), 20, "short rounds, but none of these");
+    }
+
+    #[test]
+    fn who_comes_to_the_end_of_its_own_is_not_robbed() {
+        let start = Instant::now();
+        let truce = Truce::new();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        for micros in 1..10_000 {
+            let mut look = look(start, micros, micros as usize, 0, 0);
+            look.sight.emptied = micros as usize / 100;
+            assert!(!watched.may_be_robbed(&look, &truce));
+        }
+    }
+
+    /// Looks each 10 us for 20 ms at one that has `alone` changes in a millisecond until it is robbed for the first time, `theirs`
+    /// afterwards, and we `ours`. How many of the looks after that were robberies.
+    fn robberies(alone: u64, theirs: u64, ours: u64) -> usize {
+        let start = Instant::now();
+        let truce = Truce::new();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        // In thousandths.
+        let (mut there, mut here, mut robbed) = (0, 0, 0);
+        for micros in (10..20_000).step_by(10) {
+            let is_shared = robbed > 0 && !truce.holds(micros as usize / 1000);
+            there += 10 * if is_shared { theirs } else { alone };
+            here += 10 * if is_shared { ours } else { 0 };
+            let look = look(start, micros, there as usize / 1000, 0, here as usize / 1000);
+            robbed += usize::from(watched.may_be_robbed(&look, &truce));
+        }
+        robbed
+    }
+
+    #[test]
+    fn there_is_a_truce_where_two_do_no_more_than_one() {
+        assert!(robberies(10_000, 8_000, 8_000) > 1900, "it pays");
+        assert!(robberies(10_000, 4_000, 4_000) < 300, "it does not");
+        assert!(robberies(10_000, 5_000, 300) > 1900, "what we take takes us long");
+        assert!(robberies(400, 200, 100) > 1900, "they are few");
+    }
+
+    #[test]
+    fn each_truce_is_twice_as_long_as_the_one_before() {
+        let truce = Truce::new();
+        for (tick, length) in [(100, 4), (200, 8), (300, 16), (400, 32), (500, 64), (600, 64)] {
+            truce.extend(tick);
+            assert!(truce.holds(tick + length - 1) && !truce.holds(tick + length));
+        }
+        truce.end();
+        assert!(!truce.holds(600));
+        truce.extend(700);
+        assert!(!truce.holds(704), "taking has paid since");
+    }
+}
