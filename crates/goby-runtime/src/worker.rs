@@ -486,7 +486,7 @@ impl Worker {
     }
 
     /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
-    /// as we park; but if we compute instead, somebody else should take it. No fence: should the sleeper be missed, we
+    /// as we park; but if we compute instead, somebody else should take it. Nobody in a truce (`theft`). No fence: should the sleeper be missed, we
     /// are awake, and the monitor looks too.
     #[cold]
     fn offer_fresh(&self, len: usize) {

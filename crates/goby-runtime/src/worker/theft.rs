@@ -35,7 +35,6 @@ const FIRST_TRUCE: usize = 4;
 const LONGEST_TRUCE: usize = 64;
 
 /// What a thief sees when it looks.
-#[derive(Clone, Copy)]
 pub(super) struct Look {
     /// The victim's queue, and its turns.
     pub(super) sight: Sight,
@@ -81,7 +80,7 @@ impl Watched {
         Watched { is_robbed: true, ..self }
     }
 
-    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`], or has not come to their end
+    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not come to their end
     /// for [`BACKLOG`], or [`BACKLOG_OF_SHORT`], and there is no truce.
     pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
         if look.sight.emptied != self.sight.emptied {
@@ -101,9 +100,10 @@ impl Watched {
         let backlog = look.now.duration_since(self.backlog_since);
         let has_short_rounds = u128::from(look.turns - self.turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
         let patience = if has_short_rounds { BACKLOG_OF_SHORT } else { BACKLOG };
-        let quiet = if truce.holds(look.tick) { QUIET_IN_TRUCE } else { QUIET };
+        let is_truce = truce.holds(look.tick);
+        let quiet = if is_truce { QUIET_IN_TRUCE } else { QUIET };
         let is_quiet = look.now.duration_since(self.quiet_since) >= quiet;
-        let may = is_quiet || backlog >= patience && self.pace.is_known(look) && !truce.holds(look.tick);
+        let may = is_quiet || backlog >= patience && self.pace.is_known(look) && !is_truce;
         if may {
             self.pace.begin_sharing(look);
         }
