@@ -198,9 +198,9 @@ impl<'a> Selected<'a> {
     ///
     /// When the case is another one, or the result has been taken.
     pub fn recv<T>(&mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
-        let address = receiver.chan().map(crate::chan::core::Chan::address);
-        assert!(self.case.is_recv() && self.case.address() == address, "case {} is another one", self.index);
-        // SAFETY: a receive from the channel at that address, which carries values of one type; the channel is alive
+        let chan = receiver.chan().map(pass::any);
+        assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
+        // SAFETY: a receive from that channel, which carries values of one type; the channel is alive
         // because the case borrows it.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<RecvCase<'_, T>>() };
         case.take().expect("the result has been taken")
@@ -216,8 +216,8 @@ impl<'a> Selected<'a> {
     ///
     /// When the case is another one, or the result has been taken.
     pub fn send<T>(&mut self, sender: &Sender<T>) -> Result<(), SendError<T>> {
-        let address = sender.chan().map(crate::chan::core::Chan::address);
-        assert!(!self.case.is_recv() && self.case.address() == address, "case {} is another one", self.index);
+        let chan = sender.chan().map(pass::any);
+        assert!(!self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
         // SAFETY: as in `recv`.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<SendCase<'_, T>>() };
         case.take().expect("the result has been taken")

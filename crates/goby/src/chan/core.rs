@@ -472,10 +472,6 @@ impl<T> Chan<T> {
 
     // For futures and select. Under the lock, where it says so.
 
-    pub(crate) fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
     /// Enters the lock; [`unlock`](Chan::unlock) leaves it.
     #[inline]
     pub(crate) fn lock(&self) {

@@ -13,7 +13,8 @@
 
 use std::cell::OnceCell;
 use std::fmt;
-use std::ptr;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use goby_runtime::{Unparker, Wait, WaitReason, Waiter};
@@ -24,16 +25,19 @@ use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel};
 /// Cases up to this many are ordered without allocation.
 const INLINE: usize = 8;
 
+/// A channel whose type of values is forgotten.
+pub(super) type AnyChan = NonNull<()>;
+
 /// One alternative of a select. Sealed: the two kinds are below.
 ///
 /// # Safety
 ///
-/// The methods do what they say under the lock that `lock` takes, which is the lock at `address`; equal addresses mean
-/// the same channel, and the same type of value.
+/// The methods do what they say under the lock that `lock` takes, which is the lock of the channel; equal channels mean the same
+/// type of value.
 #[doc(hidden)]
 pub unsafe trait Case {
-    /// The channel, as a number; none for a case that is disabled.
-    fn address(&self) -> Option<usize>;
+    /// The channel; none for a case that is disabled.
+    fn chan(&self) -> Option<AnyChan>;
 
     /// Whether it receives.
     fn is_recv(&self) -> bool;
@@ -41,40 +45,50 @@ pub unsafe trait Case {
     /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
     fn reach(&self) -> (bool, bool);
 
+    // What follows is given what `chan` gave, so that who calls several of them asks once.
+
     /// Enters the channel's lock.
-    fn lock(&self);
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's.
+    unsafe fn lock(&self, chan: AnyChan);
 
-    /// Enters the channel's lock if that is possible at once, and the case not disabled.
-    fn try_lock(&self) -> bool;
+    /// Enters the channel's lock if that is possible at once.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's.
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool;
 
     /// # Safety
     ///
-    /// This thread has entered the lock by `lock` or `try_lock`.
-    unsafe fn unlock(&self);
+    /// `chan` is this case's, and this thread has entered its lock by `lock` or `try_lock`.
+    unsafe fn unlock(&self, chan: AnyChan);
 
     /// # Safety
     ///
-    /// The channel is locked.
-    unsafe fn is_ready(&mut self) -> bool;
+    /// `chan` is this case's, and locked.
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool;
 
     /// Carries the operation out and keeps its result; false if it was not ready after all.
     ///
     /// # Safety
     ///
-    /// The channel is locked.
-    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool;
+    /// `chan` is this case's, and locked.
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
 
     /// # Safety
     ///
-    /// The channel is locked; neither the case nor the wait moves or dies before `dequeue`.
-    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize);
+    /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before `dequeue`.
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize);
 
     /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
     ///
     /// # Safety
     ///
-    /// The channel is locked, and the wait claimed or given up: nobody claims this case afterwards.
-    unsafe fn dequeue(&mut self, won: bool);
+    /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up: nobody claims this case afterwards.
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool);
 
     /// After [`dequeue`](Case::dequeue) of a select that nobody will look at: undoes a receive.
     fn undo(&mut self);
@@ -268,27 +282,27 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
         wait: &OnceCell<Wait>,
     ) -> Look {
         let (case, rest) = self;
-        if case.address().is_none() {
+        let Some(chan) = case.chan() else {
             // SAFETY: by contract.
             return unsafe { rest.look::<QUEUE>(index + 1, choice, wake, wait) };
-        }
-        // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one channel are unclear, too.
-        if !case.try_lock() {
-            return Look::Unclear;
-        }
-        // SAFETY: locked here; the rest by contract.
+        };
+        // SAFETY: its own channel, locked here; the rest by contract.
         unsafe {
-            if case.is_ready() {
+            // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one channel are unclear, too.
+            if !case.try_lock(chan) {
+                return Look::Unclear;
+            }
+            if case.is_ready(chan) {
                 choice.add(index);
             }
             let mut look = rest.look::<QUEUE>(index + 1, choice, wake, wait);
-            if look == Look::Happened && choice.index == index && !case.attempt(wake) {
+            if look == Look::Happened && choice.index == index && !case.attempt(chan, wake) {
                 look = Look::Unclear;
             }
             if QUEUE && let Some(wait) = wait.get() {
-                case.enqueue(wait, index);
+                case.enqueue(chan, wait, index);
             }
-            case.unlock();
+            case.unlock(chan);
             look
         }
     }
@@ -336,7 +350,9 @@ pub(super) unsafe fn look_or_queue(
             let first = if order.indices().len() < n { goby_runtime::random() as usize % n } else { 0 };
             for i in 0..n {
                 let token = (first + i) % n;
-                cases[token].enqueue(wait, token);
+                if let Some(chan) = cases[token].chan() {
+                    cases[token].enqueue(chan, wait, token);
+                }
             }
         }
         order.unlock_all(cases);
@@ -355,19 +371,19 @@ unsafe fn choose(cases: &mut [&mut (dyn Case + '_)], wake: &mut Option<Unparker>
     loop {
         let mut choice = Choice::new();
         for (index, case) in cases.iter_mut().enumerate() {
-            // SAFETY: locked by contract.
-            if unsafe { case.is_ready() } {
+            // SAFETY: its own channel, locked by contract.
+            if case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) }) {
                 choice.add(index);
             }
         }
         if choice.n_ready == 0 {
             return None;
         }
-        let index = choice.index;
+        let case = &mut cases[choice.index];
         // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
-        // SAFETY: locked by contract.
-        if unsafe { cases[index].attempt(wake) } {
-            return Some(index);
+        // SAFETY: its own channel, locked by contract.
+        if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
+            return Some(choice.index);
         }
     }
 }
@@ -390,12 +406,12 @@ pub(super) unsafe fn take_out(cases: &mut [&mut (dyn Case + '_)], token: usize) 
 /// It is queued for a wait that was claimed, by this case if it has `won`.
 #[inline]
 unsafe fn take_out_one(case: &mut (impl Case + ?Sized), won: bool) {
-    if case.address().is_some() {
-        case.lock();
-        // SAFETY: locked; claimed, so nobody claims it again.
+    if let Some(chan) = case.chan() {
+        // SAFETY: its own channel, locked here; queued; claimed, so nobody claims it again.
         unsafe {
-            case.dequeue(won);
-            case.unlock();
+            case.lock(chan);
+            case.dequeue(chan, won);
+            case.unlock(chan);
         }
     }
 }
@@ -410,17 +426,17 @@ pub(super) struct Order {
 impl Order {
     pub(super) fn new(cases: &[&mut (dyn Case + '_)]) -> Order {
         let mut order = Order { inline: [0; INLINE], len: 0, heap: Vec::new() };
-        let enabled = cases.iter().enumerate().filter(|(_, case)| case.address().is_some());
+        let enabled = cases.iter().enumerate().filter(|(_, case)| case.chan().is_some());
         if cases.len() > INLINE {
             order.heap = enabled.map(|(index, _)| index as u32).collect();
-            order.heap.sort_unstable_by_key(|&index| cases[index as usize].address());
-            order.heap.dedup_by_key(|index| cases[*index as usize].address());
+            order.heap.sort_unstable_by_key(|&index| cases[index as usize].chan());
+            order.heap.dedup_by_key(|index| cases[*index as usize].chan());
             return order;
         }
         // Insertion sort: most selects have two or three cases.
         for (index, case) in enabled {
             let mut place = order.len;
-            while place > 0 && cases[order.inline[place - 1] as usize].address() > case.address() {
+            while place > 0 && cases[order.inline[place - 1] as usize].chan() > case.chan() {
                 order.inline[place] = order.inline[place - 1];
                 place -= 1;
             }
@@ -430,7 +446,7 @@ impl Order {
         let mut kept = 0;
         for i in 0..order.len {
             let index = order.inline[i];
-            if i == 0 || cases[order.inline[kept - 1] as usize].address() != cases[index as usize].address() {
+            if i == 0 || cases[order.inline[kept - 1] as usize].chan() != cases[index as usize].chan() {
                 order.inline[kept] = index;
                 kept += 1;
             }
@@ -445,7 +461,11 @@ impl Order {
 
     fn lock_all(&self, cases: &[&mut (dyn Case + '_)]) {
         for &index in self.indices() {
-            cases[index as usize].lock();
+            let case = &cases[index as usize];
+            if let Some(chan) = case.chan() {
+                // SAFETY: its own channel.
+                unsafe { case.lock(chan) };
+            }
         }
     }
 
@@ -454,10 +474,30 @@ impl Order {
     /// Locked by `lock_all`, with the same cases.
     unsafe fn unlock_all(&self, cases: &[&mut (dyn Case + '_)]) {
         for &index in self.indices() {
-            // SAFETY: by contract.
-            unsafe { cases[index as usize].unlock() };
+            let case = &cases[index as usize];
+            if let Some(chan) = case.chan() {
+                // SAFETY: its own channel, locked by contract.
+                unsafe { case.unlock(chan) };
+            }
         }
     }
+}
+
+/// The channel of a case, its type forgotten.
+#[inline]
+pub(super) fn any<T>(chan: &Chan<T>) -> AnyChan {
+    NonNull::from(chan).cast()
+}
+
+/// And remembered.
+///
+/// # Safety
+///
+/// It was forgotten by [`any`] for the same `T`, and the channel outlives the use of the reference.
+#[inline]
+unsafe fn of<'a, T>(chan: AnyChan) -> &'a Chan<T> {
+    // SAFETY: by contract.
+    unsafe { chan.cast().as_ref() }
 }
 
 /// A case that receives.
@@ -466,7 +506,8 @@ pub struct RecvCase<'a, T> {
     /// None: disabled.
     chan: Option<&'a Chan<T>>,
     slot: Slot<T>,
-    waiter: Waiter,
+    /// Made when the case is queued.
+    waiter: MaybeUninit<Waiter>,
     result: Option<Result<T, RecvError>>,
 }
 
@@ -477,7 +518,7 @@ impl<'a, T> RecvCase<'a, T> {
         RecvCase {
             chan: if enabled { receiver.chan() } else { None },
             slot: Slot::empty(),
-            waiter: Waiter::new(0, ptr::null_mut()),
+            waiter: MaybeUninit::uninit(),
             result: None,
         }
     }
@@ -485,7 +526,9 @@ impl<'a, T> RecvCase<'a, T> {
     /// The result, if this is the case that happened.
     #[inline]
     pub fn take(&mut self) -> Option<Result<T, RecvError>> {
-        if let (Some(Err(RecvError)), Some(chan)) = (&self.result, self.chan) {
+        if let Some(Err(RecvError)) = self.result
+            && let Some(chan) = self.chan
+        {
             chan.report_drained();
         }
         self.result.take()
@@ -501,8 +544,8 @@ unsafe impl<T: Send> Send for SendCase<'_, T> {}
 // SAFETY: see the methods.
 unsafe impl<T> Case for RecvCase<'_, T> {
     #[inline]
-    fn address(&self) -> Option<usize> {
-        self.chan.map(Chan::address)
+    fn chan(&self) -> Option<AnyChan> {
+        self.chan.map(any)
     }
 
     fn is_recv(&self) -> bool {
@@ -513,35 +556,32 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
     }
 
-    fn lock(&self) {
-        if let Some(chan) = self.chan {
-            chan.lock();
-        }
+    unsafe fn lock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.lock();
     }
 
     #[inline]
-    fn try_lock(&self) -> bool {
-        self.chan.is_some_and(Chan::try_lock)
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.try_lock()
     }
 
     #[inline]
-    unsafe fn unlock(&self) {
-        if let Some(chan) = self.chan {
-            // SAFETY: by contract.
-            unsafe { chan.unlock() };
-        }
+    unsafe fn unlock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan).unlock() };
     }
 
     #[inline]
-    unsafe fn is_ready(&mut self) -> bool {
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
         // SAFETY: locked by contract; the view ends here.
-        self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_recv())
+        unsafe { of::<T>(chan).locked() }.can_recv()
     }
 
-    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool {
-        let Some(chan) = self.chan else { return false };
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
         // SAFETY: locked by contract; the view ends here.
-        self.result = match unsafe { chan.locked() }.try_recv() {
+        self.result = match unsafe { of::<T>(chan).locked() }.try_recv() {
             Ok((value, unparker)) => {
                 *wake = unparker;
                 Some(Ok(value))
@@ -552,20 +592,19 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         self.result.is_some()
     }
 
-    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize) {
-        let Some(chan) = self.chan else { return };
-        self.waiter.set(token, self.slot.as_ptr());
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
+        let waiter = self.waiter.write(Waiter::new(token, self.slot.as_ptr()));
         // SAFETY: by contract; the slot is empty.
-        unsafe { chan.locked().enqueue_recv(&self.waiter, wait) };
+        unsafe { of::<T>(chan).locked().enqueue_recv(waiter, wait) };
     }
 
-    unsafe fn dequeue(&mut self, won: bool) {
-        let Some(chan) = self.chan else { return };
-        // SAFETY: locked by contract; if done, a sender has filled the slot.
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
+        // SAFETY: queued, so the waiter is there; locked, both by contract; if done, a sender has filled the slot.
         unsafe {
-            chan.locked().dequeue_recv(&self.waiter);
+            let waiter = self.waiter.assume_init_ref();
+            of::<T>(chan).locked().dequeue_recv(waiter);
             if won {
-                self.result = Some(if self.waiter.is_done() { Ok(self.slot.take()) } else { Err(RecvError) });
+                self.result = Some(if waiter.is_done() { Ok(self.slot.take()) } else { Err(RecvError) });
             }
         }
     }
@@ -645,8 +684,8 @@ impl<T> Drop for SendCase<'_, T> {
 // SAFETY: see the methods.
 unsafe impl<T> Case for SendCase<'_, T> {
     #[inline]
-    fn address(&self) -> Option<usize> {
-        self.chan.map(Chan::address)
+    fn chan(&self) -> Option<AnyChan> {
+        self.chan.map(any)
     }
 
     fn is_recv(&self) -> bool {
@@ -657,35 +696,35 @@ unsafe impl<T> Case for SendCase<'_, T> {
         (false, false)
     }
 
-    fn lock(&self) {
-        if let Some(chan) = self.chan {
-            chan.lock();
-        }
+    unsafe fn lock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.lock();
     }
 
     #[inline]
-    fn try_lock(&self) -> bool {
-        self.chan.is_some_and(Chan::try_lock)
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.try_lock()
     }
 
     #[inline]
-    unsafe fn unlock(&self) {
-        if let Some(chan) = self.chan {
-            // SAFETY: by contract.
-            unsafe { chan.unlock() };
-        }
+    unsafe fn unlock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan).unlock() };
     }
 
     #[inline]
-    unsafe fn is_ready(&mut self) -> bool {
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
         // SAFETY: locked by contract; the view ends here.
-        self.full && self.chan.is_some_and(|chan| unsafe { chan.locked() }.can_send())
+        self.full && unsafe { of::<T>(chan).locked() }.can_send()
     }
 
-    unsafe fn attempt(&mut self, wake: &mut Option<Unparker>) -> bool {
-        let Some(chan) = self.chan.filter(|_| self.full) else { return false };
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        if !self.full {
+            return false;
+        }
         // SAFETY: `full` says that the value is there. Locked by contract; the view ends here.
-        match unsafe { chan.locked().try_send(self.slot.take()) } {
+        match unsafe { of::<T>(chan).locked().try_send(self.slot.take()) } {
             Ok(unparker) => {
                 *wake = unparker;
                 self.full = false;
@@ -704,19 +743,19 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
-    unsafe fn enqueue(&mut self, wait: *const Wait, token: usize) {
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
         // A case that has sent its value has nothing more to wait for.
-        let Some(chan) = self.chan.filter(|_| self.full) else { return };
-        self.waiter.set(token, self.slot.as_ptr());
-        // SAFETY: by contract; the slot is full.
-        unsafe { chan.locked().enqueue_send(&self.waiter, wait) };
+        if self.full {
+            self.waiter.set(token, self.slot.as_ptr());
+            // SAFETY: by contract; the slot is full.
+            unsafe { of::<T>(chan).locked().enqueue_send(&self.waiter, wait) };
+        }
     }
 
-    unsafe fn dequeue(&mut self, won: bool) {
-        let Some(chan) = self.chan else { return };
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
         // SAFETY: locked by contract; if not done, the value is still there.
         unsafe {
-            chan.locked().dequeue_send(&self.waiter);
+            of::<T>(chan).locked().dequeue_send(&self.waiter);
             if won {
                 self.full = false;
                 self.result = Some(if self.waiter.is_done() { Ok(()) } else { Err(SendError(self.slot.take())) });
