@@ -15,7 +15,7 @@
 //! (`word` := LOCKED), heavy fence, *Look* (`inside`?). The heavy fence is a full fence on every running thread of the
 //! process, and a thread that does not run had one when it stopped; so it falls before or after the owner's light
 //! fence. Before: Check comes after Revoke, and the owner stays out. After: Look comes after Enter, and the revoker
-//! waits. Where the fences do not work, no worker ever gets an address to be biased to (`worker::current_address`).
+//! waits. Where the fences do not work, every worker is [`NOBODY`] (`worker::current_address`).
 //! `inside` is written by one thread, since a lock is biased to one worker only in all its life: the first that had a
 //! streak (with several, one that is about to find out that it has lost the lock would clear the flag of its
 //! successor). And only the owner gives the bias back to itself, at an unlock of its own, so Check cannot be fooled by
@@ -37,6 +37,8 @@ use crate::worker;
 const FREE: usize = 0;
 /// `word`: somebody is inside, or about to be once the owner has left.
 const LOCKED: usize = 1;
+/// What a thread is known by that no lock is ever biased to: never in `word`.
+pub(crate) const NOBODY: usize = usize::MAX;
 /// Sections in a row after which a worker that has used a lock alone may keep it. Giving it up costs 0.4 to 11 µs, by
 /// whether the owner's thread runs: a lock that is shared after all loses less than that once in so many sections.
 const STREAK: u32 = 256;
@@ -58,7 +60,7 @@ pub struct BiasedLock<T: ?Sized> {
     /// Sections in a row of `last`, and how many bias the lock to it.
     streak: Cell<u32>,
     needed: Cell<u32>,
-    /// The worker that was inside last; [`FREE`] for a thread that is none.
+    /// The worker that was inside last; [`NOBODY`] for a thread that is none.
     last: Cell<usize>,
     value: UnsafeCell<T>,
 }
@@ -141,7 +143,7 @@ impl<T: ?Sized> BiasedLock<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_lock_as(&self, me: usize) -> bool {
         // Relaxed: as in `lock_as`, and `enter_by_bias`.
-        if self.word.load(Ordering::Relaxed) == me && me != FREE {
+        if self.word.load(Ordering::Relaxed) == me {
             return !self.inside.load(Ordering::Relaxed) && self.enter_by_bias(me);
         }
         // Acquire pairs with the Release store in `unlock`.
@@ -155,19 +157,22 @@ impl<T: ?Sized> BiasedLock<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn lock_as(&self, me: usize) {
         // Relaxed: that it is ours says all that we need, since we are the ones who made it so.
-        if self.word.load(Ordering::Relaxed) == me && me != FREE && self.enter_by_bias(me) {
-            return;
+        if self.word.load(Ordering::Relaxed) == me {
+            // Relaxed: only this thread writes it, so it is exact. Without the look, the owner would be let in a second time,
+            // to a second `&mut`; who is inside an ordinary short lock waits for itself.
+            if self.inside.load(Ordering::Relaxed) {
+                entered_twice();
+            }
+            if self.enter_by_bias(me) {
+                return;
+            }
         }
         self.lock_slow(me);
     }
 
+    /// For the owner that is outside.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn enter_by_bias(&self, me: usize) -> bool {
-        // Relaxed: only this thread writes it, so it is exact. Without the look, the owner would be let in a second time,
-        // to a second `&mut`; who is inside an ordinary short lock waits for itself.
-        if self.inside.load(Ordering::Relaxed) {
-            entered_twice();
-        }
         // Enter, light fence, Check. Relaxed: ordered against a revoker by its heavy fence.
         self.inside.store(true, Ordering::Relaxed);
         light_fence();
@@ -233,7 +238,7 @@ impl<T: ?Sized> BiasedLock<T> {
     #[inline]
     fn note_entry(&self, me: usize) {
         self.by_bias.set(false);
-        if self.last.replace(me) != me || me == FREE {
+        if self.last.replace(me) != me || me == NOBODY {
             self.streak.set(0);
         } else {
             self.streak.set(self.streak.get().saturating_add(1));

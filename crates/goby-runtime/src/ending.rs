@@ -9,15 +9,16 @@
 //! state:   0 ──store───► STORED                  the result is the handle's
 //!          0 ──detach──► DETACHED                no handle: goroutine and scheduler do the rest
 //! joiner, when the result is the handle's:
-//!          null ──show──► waiter ──end──► ENDED  the waiter is unparked, takes the result, frees
+//!          null ──show──► waiter                 `end` unparks it; it takes the result, frees
 //!          null ──end───► ENDED ──join or release──► freed by the handle
 //!          null ──release──► RELEASED ──end──► freed by the scheduler
 //! ```
 //!
-//! Proof sketch. `state` leaves 0 once, by an atomic update of whoever is first; the other learns of it by its own. If it
-//! was the handle, the handle is done and the scheduler alone is left. If it was the goroutine, both go on to `joiner`,
-//! which each of them changes at most once more, by a swap (or the exchange of a joiner, which then waits to be unparked
-//! and touches the record only after `end`'s swap): the second swap finds the first, and frees. `loom_*` below checks it.
+//! Proof sketch. A handle that has shown a waiter does nothing more until it is unparked: whoever finds one there, in `store`
+//! or `end`, is alone with the record, and needs no atomic update. Else: `state` leaves 0 once, by an atomic update of whoever
+//! is first; the other learns of it by its own. If it was the handle, the handle is done and the scheduler alone is left. If it
+//! was the goroutine, both go on to `joiner`, which each of them changes at most once more, by a swap (or the exchange of a
+//! joiner): the second swap finds the first, and frees, or unparks. `loom_*` below checks it.
 
 use std::ptr;
 
@@ -66,6 +67,10 @@ impl<W> Ending<W> {
     /// Says that the result has been stored; true if it is the caller's own, because the handle has gone before.
     #[inline]
     pub(crate) fn store(&self) -> bool {
+        // Relaxed: a joiner neither detaches nor looks at the result before `end`.
+        if !self.joiner.load(Ordering::Relaxed).is_null() {
+            return false;
+        }
         // Acquire, twice: what the handle did before its detach has happened. Only a handle that is still there is worth
         // an update. Release: publishes the result to a handle that finds it stored.
         self.state.load(Ordering::Acquire) == DETACHED
@@ -79,8 +84,13 @@ impl<W> Ending<W> {
         if self.state.load(Ordering::Relaxed) == DETACHED {
             return Duty::Free;
         }
-        // AcqRel: the release publishes all that the goroutine did to who joins; the acquire pairs with `show` and `release`.
-        match self.joiner.swap(Self::ENDED, Ordering::AcqRel) {
+        // Acquire pairs with `show` and `release`. Who has shown a waiter gets to know all that the goroutine did by the unpark.
+        let mut found = self.joiner.load(Ordering::Acquire);
+        if found.is_null() {
+            // AcqRel: the release publishes that to who finds that it has ended; the acquire is as above.
+            found = self.joiner.swap(Self::ENDED, Ordering::AcqRel);
+        }
+        match found {
             found if found.is_null() => Duty::None,
             found if found == Self::RELEASED => Duty::Free,
             waiter => Duty::Unpark(waiter),
@@ -97,7 +107,7 @@ impl<W> Ending<W> {
 
     /// Shows a waiter, to be unparked by whoever ends the goroutine; false if it has ended.
     pub(crate) fn show(&self, waiter: *const W) -> bool {
-        // AcqRel: the release publishes the waiter; the acquire pairs with the swap in `end`.
+        // AcqRel: the release publishes the waiter to `end`; the acquire pairs with the swap there.
         let found =
             self.joiner.compare_exchange(ptr::null_mut(), waiter.cast_mut(), Ordering::AcqRel, Ordering::Acquire);
         found.is_ok()

@@ -35,7 +35,7 @@ use crate::runtime::{PanicPolicy, Shared};
 use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::tsan;
-use crate::worker::{self, Remote, Worker};
+use crate::worker::{Remote, Worker};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -136,7 +136,7 @@ impl Linked for Goroutine {
 struct VTable {
     run: unsafe fn(NonNull<Goroutine>),
     cancel: unsafe fn(NonNull<Goroutine>),
-    take_result: unsafe fn(NonNull<Goroutine>, *mut ()),
+    take: unsafe fn(NonNull<Goroutine>, *mut ()),
     drop_result: unsafe fn(NonNull<Goroutine>),
     free: unsafe fn(NonNull<Goroutine>),
 }
@@ -170,7 +170,8 @@ pub(crate) struct Birth {
     pub(crate) runtime: &'static Shared,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) tag: FiberTag,
-    pub(crate) ending: Ending<Wait>,
+    /// Whether there will be a handle.
+    pub(crate) is_joined: bool,
     pub(crate) parent: u64,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) name: Option<Arc<str>>,
@@ -201,7 +202,7 @@ where
                 VTable {
                     run: run::<F, T>,
                     cancel: cancel::<F, T>,
-                    take_result: take_result::<F, T>,
+                    take: take::<F, T>,
                     drop_result: drop_result::<F, T>,
                     free: free::<F, T>,
                 }
@@ -214,7 +215,7 @@ where
             joins: Cell::new(0),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
-            ending: birth.ending,
+            ending: if birth.is_joined { Ending::joined() } else { Ending::detached() },
             link: AtomicPtr::new(ptr::null_mut()),
             fiber: UnsafeCell::new(MaybeUninit::uninit()),
             suspender: Cell::new(MaybeUninit::uninit()),
@@ -300,16 +301,21 @@ where
 {
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
-    // SAFETY: before the result is stored, only the goroutine touches its stage.
-    let Stage::Unstarted(f) = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Running) else {
-        unreachable!("a goroutine runs once");
+    let stage = record.stage.get();
+    // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is moved out of it, and what is left
+    // written over, not dropped.
+    let f = unsafe {
+        let Stage::Unstarted(f) = &*stage else { unreachable!("a goroutine runs once") };
+        let f = ptr::read(f);
+        stage.write(Stage::Running);
+        f
     };
     let mut result = panic::catch_unwind(AssertUnwindSafe(f));
     if record.header.flags.get() & EXITING != 0 {
         result = never_success(result);
     }
-    // SAFETY: as above.
-    unsafe { *record.stage.get() = Stage::Ended(result) };
+    // SAFETY: as above; `Running` need not be dropped.
+    unsafe { stage.write(Stage::Ended(result)) };
     tsan::release(record.header.edge());
     if record.header.ending.store() {
         // SAFETY: the handle went first, so the result is the goroutine's.
@@ -402,23 +408,35 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
     }
 }
 
-unsafe fn take_result<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
-    // SAFETY: the caller is `JoinHandle::<T>`, which knows that the goroutine has ended and that the result is its own.
+/// Moves the result to `to`, and frees the record.
+///
+/// # Safety
+///
+/// The goroutine has ended, the scheduler has let go of the record, and the caller is its `JoinHandle<T>`, with room for a
+/// `thread::Result<T>` at `to`.
+unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
+    let record = g.cast::<Record<F, T>>().as_ptr();
+    // SAFETY: by contract nobody else touches the record, whose result is moved out of it here.
     unsafe {
-        let record = g.cast::<Record<F, T>>().as_ref();
-        let Stage::Ended(result) = mem::replace(&mut *record.stage.get(), Stage::Taken) else {
+        let Stage::Ended(result) = (*record).stage.get().read() else {
             unreachable!("a result is taken once");
         };
         to.cast::<thread::Result<T>>().write(result);
+        free::<F, T>(g);
     }
 }
 
+/// Frees a record whose result is gone. That is all that it held: its attributes went at the end of the goroutine.
+///
+/// # Safety
+///
+/// The caller is the last of the two holders.
+#[inline]
 unsafe fn free<F, T>(g: NonNull<Goroutine>) {
-    let record = g.cast::<Record<F, T>>();
-    // SAFETY: the caller is the last of the two holders, and `create` has allocated it so.
+    // SAFETY: by contract nobody else touches the record; `create` has allocated it so.
     unsafe {
-        record.drop_in_place();
-        Slab::free(Worker::current().map(|worker| &worker.slab), record);
+        debug_assert!(g.as_ref().attributes.is_empty());
+        Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
     }
 }
 
@@ -492,14 +510,14 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
     if !has_ended(header) {
-        // SAFETY: parked on if it is shown, to `end`, which unparks.
-        let wait = unsafe { Wait::current() };
+        // SAFETY: parked on if it is shown, to `end`, which alone claims it, and unparks.
+        let wait = unsafe { Wait::in_one_queue() };
         let is_shown = {
             let _ignore = tsan::ignore();
             header.ending.show(&wait)
         };
         if is_shown {
-            if let Some(joiner) = worker::current_goroutine() {
+            if let Some(joiner) = wait.goroutine() {
                 // SAFETY: it is running, here, so its record is alive.
                 unsafe { joiner.as_ref() }.joins.set(header.id.0);
             }
@@ -510,8 +528,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     let mut result = MaybeUninit::<thread::Result<T>>::uninit();
     // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of the record.
     unsafe {
-        (header.vtable.take_result)(g, result.as_mut_ptr().cast());
-        (header.vtable.free)(g);
+        (header.vtable.take)(g, result.as_mut_ptr().cast());
         result.assume_init()
     }
 }

@@ -45,6 +45,7 @@ mod poller;
 mod prefetch;
 mod primitive;
 mod registry;
+mod ring;
 mod run_queue;
 mod runtime;
 mod sample;

@@ -186,7 +186,7 @@ pub const TIMED_OUT: usize = usize::MAX - 1;
 /// One wait of one waiter.
 pub struct Wait {
     state: AtomicUsize,
-    /// It is shown to one queue only, whose lock orders the claims.
+    /// It is shown to one queue only, whose lock orders the claims, or to one claimer.
     in_one_queue: bool,
     answer: Answer,
     who: Who,
@@ -213,7 +213,7 @@ impl Wait {
     /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
-        Wait::of(Who::current(), false)
+        Wait::of_current(false)
     }
 
     /// Starts a wait of the calling goroutine; none if the caller is none.
@@ -231,16 +231,31 @@ impl Wait {
     ///
     /// # Safety
     ///
-    /// As for `current`; and it is claimed under one lock only, the same for all who may, and not parked on with a
-    /// deadline.
+    /// As for `current`; and it is claimed under one lock only, the same for all who may, or by one who alone may; and not
+    /// parked on with a deadline.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
-        Wait::of(Who::current(), true)
+        Wait::of_current(true)
     }
 
     /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
     pub fn task() -> Wait {
         Wait::of(Who::Task(Lock::new(None)), false)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of_current(in_one_queue: bool) -> Wait {
+        // Made in each branch: `Who` alone, made first and moved then, would be copied, the unused part of it too.
+        match worker::current_goroutine() {
+            Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
+            None => Wait::of(Who::this_thread(), in_one_queue),
+        }
+    }
+
+    /// The goroutine that waits, if it is one.
+    #[inline]
+    pub(crate) fn goroutine(&self) -> Option<NonNull<Goroutine>> {
+        if let Who::Goroutine(g) = &self.who { Some(*g) } else { None }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -310,11 +325,11 @@ impl Wait {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
-            if !worker::is_answered(&self.answer) {
-                worker::park(reason);
+            // SAFETY: this goroutine is running, by the contract of `current`, so its record is alive.
+            unsafe {
+                worker::park(*g, reason, &self.answer);
+                tsan::acquire(g.as_ref().edge());
             }
-            // SAFETY: this goroutine is running, so its record is alive.
-            tsan::acquire(unsafe { g.as_ref() }.edge());
         } else {
             self.park_thread();
         }
@@ -368,14 +383,6 @@ impl Wait {
 }
 
 impl Who {
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn current() -> Who {
-        match worker::current_goroutine() {
-            Some(g) => Who::Goroutine(g),
-            None => Who::this_thread(),
-        }
-    }
-
     #[cold]
     fn this_thread() -> Who {
         Who::Thread(Parker::current())

@@ -6,7 +6,6 @@
 //!   lives on few warm stacks; thieves take the oldest, and half of them. With the bias the owner needs no atomic update
 //!   and no fence, which a lock-free deque would.
 
-use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +14,7 @@ use async_task::Runnable;
 
 use crate::biased::BiasedLock;
 use crate::goroutine::Goroutine;
+use crate::ring::Ring;
 
 /// Something that any worker may begin: a goroutine that has not run, or a `Send` future.
 pub(crate) enum Fresh {
@@ -34,31 +34,30 @@ const LOCAL_CAPACITY: usize = 256;
 
 /// A worker's own queue. `!Sync`: only its worker uses it.
 pub(crate) struct LocalQueue {
-    queue: UnsafeCell<VecDeque<NonNull<Goroutine>>>,
+    ring: Ring<NonNull<Goroutine>>,
 }
 
 impl LocalQueue {
     pub(crate) fn new() -> LocalQueue {
-        LocalQueue { queue: UnsafeCell::new(VecDeque::with_capacity(LOCAL_CAPACITY)) }
+        LocalQueue { ring: Ring::with_capacity(LOCAL_CAPACITY) }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn push_back(&self, g: NonNull<Goroutine>) {
-        // SAFETY: the queue belongs to one thread, and no reference into it leaves these methods.
-        unsafe { &mut *self.queue.get() }.push_back(g);
+        self.ring.push_back(g);
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn pop_front(&self) -> Option<NonNull<Goroutine>> {
-        // SAFETY: as above.
-        let queue = unsafe { &mut *self.queue.get() };
-        let first = queue.pop_front();
-        if let (Some(soon), Some(later)) = (queue.get(SOON), queue.get(LATER)) {
+        let first = self.ring.pop_front()?;
+        if let Some(later) = self.ring.get(LATER)
+            && let Some(soon) = self.ring.get(SOON)
+        {
             // SAFETY: what is queued is alive.
             unsafe { soon.as_ref() }.prefetch_stack();
-            Goroutine::prefetch(*later);
+            Goroutine::prefetch(later);
         }
-        first
+        Some(first)
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -68,20 +67,17 @@ impl LocalQueue {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn len(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { &*self.queue.get() }.len()
+        self.ring.len()
     }
 
     /// Gives memory back that a crowd has needed.
     pub(crate) fn shrink(&self) {
-        // SAFETY: as above.
-        unsafe { &mut *self.queue.get() }.shrink_to(LOCAL_CAPACITY);
+        self.ring.shrink_to(LOCAL_CAPACITY);
     }
 
     /// What is in it now, for inspection.
     pub(crate) fn all(&self) -> Vec<NonNull<Goroutine>> {
-        // SAFETY: as above.
-        unsafe { &*self.queue.get() }.iter().copied().collect()
+        self.ring.to_vec()
     }
 }
 

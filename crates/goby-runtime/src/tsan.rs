@@ -31,10 +31,10 @@ mod imp {
 
     /// Before a goroutine's switch away from its thread, after its switch back, and at its end.
     #[inline]
-    pub(crate) fn leave_thread(_: &usize) {}
+    pub(crate) fn leave_thread(_: impl FnOnce() -> &'static usize) {}
 
     #[inline]
-    pub(crate) fn enter_thread(_: &usize) {}
+    pub(crate) fn enter_thread(_: impl FnOnce() -> &'static usize) {}
 
     #[inline]
     pub(crate) fn end_on_thread(_: &usize) {}
@@ -153,7 +153,8 @@ mod imp {
     }
 
     /// Before a goroutine's switch away from its thread, inside one `ignore`.
-    pub(crate) fn leave_thread(thread: &usize) {
+    pub(crate) fn leave_thread(thread: impl FnOnce() -> &'static usize) {
+        let thread = thread();
         if threads_only() {
             let _heed = heed();
             release(thread);
@@ -161,7 +162,8 @@ mod imp {
     }
 
     /// After its switch back, inside one `ignore`.
-    pub(crate) fn enter_thread(thread: &usize) {
+    pub(crate) fn enter_thread(thread: impl FnOnce() -> &'static usize) {
+        let thread = thread();
         if threads_only() {
             let _heed = heed();
             acquire(thread);

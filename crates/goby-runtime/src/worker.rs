@@ -1,12 +1,12 @@
 //! A worker: an OS thread that runs goroutines, and is home to those it has started.
 //!
 //! ```text
-//! find_work:  run_next, local queue, inbox, own fresh goroutines, timers, poller, steal, sleep
+//! a round:  run_next, local queue, inbox, own fresh goroutines, timers, poller, steal, sleep
 //! ```
 //!
 //! That order is by cost and by kindness: whom we woke last is warm; then those that have waited here, then those that
 //! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or every
-//! [`MAINTENANCE`] rounds, or when the monitor says that a time slice is over; other workers are troubled last
+//! so many rounds, or when the monitor says that a time slice is over; other workers are troubled last
 //! (`worker/search.rs`).
 //!
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
@@ -25,6 +25,7 @@ use goby_switch::Fiber;
 use self::search::EAGER;
 use self::theft::{Truce, Watched};
 use crate::answer::Answer;
+use crate::biased::NOBODY;
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
 use crate::inspect::{self, Requests};
@@ -39,13 +40,13 @@ use crate::stack_trace::StackTrace;
 use crate::timer::Timers;
 use crate::{fence, future, tsan};
 
-/// Rounds between looks at the inbox, the clock and the system while there is other work: a look costs up to 300 ns, a
-/// round from 10 ns on.
-const MAINTENANCE: u32 = 256;
 /// Every so many rounds, and after a slice that the monitor ended, the oldest fresh goroutine runs first, so that none
 /// waits for ever behind pinned ones that are always runnable, or hand each other the time slice; unless another worker
 /// has less to run (`fair_share`). Go's number, for its global queue.
 const FAIRNESS: u32 = 61;
+/// How often that happens between looks at the inbox, the clock and the system while there is other work: a look costs up
+/// to 300 ns, a round from 10 ns on.
+const MAINTENANCE: u64 = 4;
 /// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
@@ -55,8 +56,8 @@ const ID_BATCH: u64 = 256;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
-    /// The address of the thread's worker, by which a `BiasedLock` knows it; zero where there is none.
-    static ADDRESS: Cell<usize> = const { Cell::new(0) };
+    /// The address of the thread's worker, by which a `BiasedLock` knows it.
+    static ADDRESS: Cell<usize> = const { Cell::new(NOBODY) };
 }
 
 /// How many more of those that are to be spread live on a worker before it gives one away: who lives for a moment only is
@@ -168,7 +169,8 @@ pub(crate) struct Worker {
     run_next: Cell<Option<NonNull<Goroutine>>>,
     local: LocalQueue,
     stacks: UnsafeCell<Vec<Slot>>,
-    rounds: Cell<u32>,
+    /// Rounds until a pause: see [`FAIRNESS`].
+    rounds_left: Cell<u32>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
     ids: Cell<(u64, u64)>,
@@ -185,7 +187,7 @@ pub(crate) struct Worker {
     captured: Cell<Option<StackTrace>>,
 }
 
-/// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker; else zero.
+/// What a [`BiasedLock`](crate::BiasedLock) knows the calling thread by, if it is a worker.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn current_address() -> usize {
     ADDRESS.get()
@@ -209,18 +211,28 @@ pub fn current_id() -> Option<GoroutineId> {
     current_goroutine().map(|g| unsafe { g.as_ref() }.id)
 }
 
-/// Parks the running goroutine; returns when it has been unparked.
+/// Parks the running goroutine until it is unparked; unless that comes within the moment that a worker with nothing else to
+/// run can spare it.
+///
+/// # Safety
+///
+/// `g` is the running goroutine, and waits on the wait with this answer.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn park(reason: WaitReason) {
+pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &Answer) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
-    let g = worker.current.get().expect("only a goroutine parks");
-    // SAFETY: it is running, so its record is alive.
-    let header = unsafe { g.as_ref() };
-    header.since.set(worker.shared.monitor.clock());
-    header.reason.store(reason as u8, Ordering::Relaxed);
-    // SAFETY: `g` is the running goroutine.
-    unsafe { suspend(g) };
+    debug_assert_eq!(worker.current.get(), Some(g), "a wait is parked on by who has made it");
+    // It has mostly woken somebody here, who is to run next, or started somebody.
+    if !worker.has_runnable() && worker.remote.fresh.len() == 0 && worker.await_answer(answer) {
+        return;
+    }
+    // SAFETY: it is running, by contract, so its record is alive.
+    unsafe {
+        let header = g.as_ref();
+        header.since.set(worker.shared.monitor.clock());
+        header.reason.store(reason as u8, Ordering::Relaxed);
+        suspend(g);
+    }
 }
 
 /// Switches from the running goroutine to the scheduler.
@@ -262,7 +274,7 @@ unsafe fn suspend_unwinding(header: &Goroutine) {
 /// As for [`suspend`], with the goroutine's record.
 #[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn switch(header: &Goroutine) {
-    tsan::leave_thread(&header.home().index);
+    tsan::leave_thread(|| &header.home().index);
     loop {
         // SAFETY: by contract.
         unsafe { header.suspender.get().assume_init().suspend() };
@@ -272,7 +284,7 @@ unsafe fn switch(header: &Goroutine) {
         inspect::capture_self(header);
     }
     header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
-    tsan::enter_thread(&header.home().index);
+    tsan::enter_thread(|| &header.home().index);
 }
 
 /// Whether this goroutine unwinds because of a panic. On an OS thread it is `std::thread::panicking`.
@@ -286,16 +298,6 @@ unsafe fn switch(header: &Goroutine) {
 /// ```
 pub fn panicking() -> bool {
     std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
-}
-
-/// Whether the running goroutine, which is about to park, is unparked within the moment that a worker with nothing else to
-/// run can spare it.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn is_answered(answer: &Answer) -> bool {
-    let _ignore = tsan::ignore();
-    let worker = Worker::current().expect("only a goroutine parks");
-    // It has mostly woken somebody here, who is to run next.
-    !worker.has_runnable() && worker.await_answer(answer)
 }
 
 /// Says that the next goroutine that the calling one starts will live for a while, and has little to do with its neighbors: it
@@ -388,7 +390,7 @@ impl Worker {
             run_next: Cell::new(None),
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
-            rounds: Cell::new(0),
+            rounds_left: Cell::new(FAIRNESS),
             neighbor_unwinds: Cell::new(false),
             ids: Cell::new((0, 0)),
             wakes: Cell::new((0, 0)),
@@ -403,16 +405,7 @@ impl Worker {
         if fence::fences_work() {
             ADDRESS.set(ptr::from_ref(worker).addr());
         }
-        while let Some(work) = worker.next_work() {
-            match work {
-                Work::Pinned(g) => worker.resume(g),
-                Work::Fresh(Fresh::Goroutine(g)) => worker.start(g),
-                Work::Fresh(Fresh::Future(runnable)) => {
-                    let _heed = tsan::heed();
-                    future::run(runnable);
-                }
-            }
-        }
+        while worker.round() {}
         worker.give_stacks_back();
         CURRENT.set(None);
         worker.slab.clear();
@@ -609,51 +602,76 @@ impl Worker {
 
     // Finding work.
 
-    fn next_work(&self) -> Option<Work> {
-        loop {
+    /// One round: runs whoever is next, on this worker if possible; false if the runtime is shut down.
+    #[inline]
+    fn round(&self) -> bool {
+        let fresh = 'next: {
+            let rounds_left = self.rounds_left.get() - 1;
+            self.rounds_left.set(rounds_left);
+            if rounds_left == 0 || self.slice_is_over() {
+                if self.shared.is_shut_down() {
+                    return false;
+                }
+                if let Some(oldest) = self.pause() {
+                    break 'next oldest;
+                }
+            }
+            if let Some(g) = self.next_pinned() {
+                self.resume(g);
+                return true;
+            }
+            if let Some(newest) = self.remote.fresh.pop_newest() {
+                break 'next newest;
+            }
             if self.shared.is_shut_down() {
-                return None;
+                return false;
             }
-            if let Some(work) = self.find_local() {
-                return Some(work);
+            match self.find_elsewhere() {
+                Some(other) => other,
+                None => return true,
             }
-            if let Some(work) = self.find_elsewhere() {
-                return Some(work);
+        };
+        match fresh {
+            Fresh::Goroutine(g) => self.start(g),
+            Fresh::Future(runnable) => {
+                let _heed = tsan::heed();
+                future::run(runnable);
             }
         }
+        true
     }
 
+    /// The next of its own goroutines that can go on.
     #[inline]
-    fn find_local(&self) -> Option<Work> {
-        let round = self.rounds.get().wrapping_add(1);
-        self.rounds.set(round);
+    fn next_pinned(&self) -> Option<NonNull<Goroutine>> {
+        if let Some(g) = self.run_next.get() {
+            self.run_next.set(None);
+            return Some(g);
+        }
+        bump(&self.remote.slices);
+        self.local.pop_front().or_else(|| if self.open_inbox() { self.local.pop_front() } else { None })
+    }
+
+    /// What comes between rounds once in a while: the world is looked at, and something fresh may be begun.
+    #[cold]
+    fn pause(&self) -> Option<Fresh> {
         let slice_is_over = self.slice_is_over();
         if slice_is_over {
             self.end_slice();
-        } else if round.is_multiple_of(MAINTENANCE) {
-            self.maintain();
         }
-        if (slice_is_over || round.is_multiple_of(FAIRNESS))
-            && let Some(oldest) = self.fair_share(slice_is_over)
-        {
-            // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
-            // each time, and the monitor never a reason to end it.
-            if slice_is_over {
-                bump(&self.remote.slices);
+        if self.rounds_left.get() == 0 {
+            self.rounds_left.set(FAIRNESS);
+            if self.remote.turns.load(Ordering::Relaxed).is_multiple_of(MAINTENANCE) {
+                self.maintain();
             }
-            return Some(Work::Fresh(oldest));
         }
-        if let Some(g) = self.run_next.take() {
-            return Some(Work::Pinned(g));
+        let oldest = self.fair_share(slice_is_over)?;
+        // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
+        // each time, and the monitor never a reason to end it.
+        if slice_is_over {
+            bump(&self.remote.slices);
         }
-        bump(&self.remote.slices);
-        if let Some(g) = self.local.pop_front() {
-            return Some(Work::Pinned(g));
-        }
-        if self.open_inbox() {
-            return self.local.pop_front().map(Work::Pinned);
-        }
-        self.remote.fresh.pop_newest().map(Work::Fresh)
+        Some(oldest)
     }
 
     // Inspection: what only this thread may look at. The rest is in `inspect`.
@@ -724,9 +742,15 @@ impl Worker {
     /// anything.
     #[inline]
     fn open_inbox(&self) -> bool {
-        if self.remote.inbox.is_empty() {
-            return false;
+        let is_empty = self.remote.inbox.is_empty();
+        if !is_empty {
+            self.take_inbox();
         }
+        !is_empty
+    }
+
+    #[inline(never)]
+    fn take_inbox(&self) {
         let mut chain = self.remote.inbox.take();
         while let Some(g) = NonNull::new(chain) {
             // SAFETY: what is in the inbox is parked, or unstarted, so alive, and ours.
@@ -738,7 +762,6 @@ impl Worker {
                 self.remote.fresh.push(Fresh::Goroutine(g));
             }
         }
-        true
     }
 
     fn poll(&self, timeout: Option<Duration>) {
@@ -746,10 +769,4 @@ impl Worker {
             panic!("waiting for events failed: {error}");
         }
     }
-}
-
-/// What to run.
-enum Work {
-    Pinned(NonNull<Goroutine>),
-    Fresh(Fresh),
 }

@@ -18,13 +18,11 @@ use super::spawn_own;
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::deadlock::Verdict;
-use crate::ending::Ending;
 use crate::go::JoinHandle;
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
 use crate::lock::Lock;
 use crate::monitor::Monitor;
-use crate::park::Wait;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, Pool};
 use crate::stall::Stalls;
@@ -221,7 +219,7 @@ impl Shared {
         F: FnOnce() + Send,
     {
         // SAFETY: by contract.
-        unsafe { self.launch(f, at, Ending::detached(), attributes::to_inherit, None) };
+        unsafe { self.launch(f, at, false, attributes::to_inherit, None) };
     }
 
     /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
@@ -242,10 +240,10 @@ impl Shared {
         T: Send,
     {
         // SAFETY: by contract.
-        JoinHandle::new(unsafe { self.launch(f, at, Ending::joined(), inherit, name) })
+        JoinHandle::new(unsafe { self.launch(f, at, true, inherit, name) })
     }
 
-    /// Starts a goroutine; gives its record to make a handle of, unless it is [`Ending::detached`]: then it
+    /// Starts a goroutine; gives its record to make a handle of, unless it is not joined: then it
     /// may be gone already.
     ///
     /// # Safety
@@ -256,7 +254,7 @@ impl Shared {
         &'static self,
         f: F,
         at: &'static Location<'static>,
-        ending: Ending<Wait>,
+        is_joined: bool,
         inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
         name: Option<Arc<str>>,
     ) -> NonNull<Goroutine>
@@ -273,22 +271,22 @@ impl Shared {
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
         let inherited = inherit(worker);
-        let birth = |id| Birth { id, runtime: self, spawned_at: at, tag, ending, parent, inherited, name };
-        match worker {
-            Some(worker) if ptr::eq(worker.shared, self) => {
-                // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(worker.next_id()), Some(&worker.slab)) };
-                worker.spawn(g);
-                g
-            }
-            _ => {
-                // SAFETY: by contract.
-                let g = unsafe { goroutine::create(f, birth(GoroutineId::reserve(1)), None) };
+        let own = worker.filter(|worker| ptr::eq(worker.shared, self));
+        let (id, slab) = match own {
+            Some(worker) => (worker.next_id(), Some(&worker.slab)),
+            None => (GoroutineId::reserve(1), None),
+        };
+        let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name };
+        // SAFETY: by contract.
+        let g = unsafe { goroutine::create(f, birth, slab) };
+        match own {
+            Some(worker) => worker.spawn(g),
+            None => {
                 self.spawned_outside.fetch_add(1, Ordering::SeqCst);
                 self.inject(Fresh::Goroutine(g));
-                g
             }
         }
+        g
     }
 
     /// Whether `try_go` may start a goroutine. It may be wrong by as many as ask at the same time.
@@ -418,6 +416,9 @@ impl Shared {
         // SeqCst: `inject` and the workers' rechecks are ordered against it.
         self.shut_down.store(true, Ordering::SeqCst);
         for remote in self.remotes() {
+            // Between two goroutines a worker looks at this only. Relaxed: one that takes it for the monitor's, and does not know yet,
+            // looks again some rounds later.
+            remote.slice_over.store(true, Ordering::Relaxed);
             remote.notify();
         }
         self.monitor.wake();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::theft::{Look, Watched};
-use super::{FAIRNESS, MAINTENANCE, Remote, Work, Worker, bump};
+use super::{Remote, Worker, bump};
 use crate::answer::Answer;
 use crate::heap;
 use crate::policy;
@@ -27,7 +27,7 @@ const SPINS_PER_LOOK: u32 = 200;
 const ANSWER_LOOKS: u32 = 64;
 /// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
 const LONGEST_LEAVE: Duration = Duration::from_millis(10);
-/// How long [`FAIRNESS`] rounds take where it does that.
+/// How long [`FAIRNESS`](super::FAIRNESS) rounds take where it does that.
 const LONG_ROUNDS: Duration = Duration::from_micros(100);
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
@@ -37,9 +37,8 @@ impl Worker {
     /// if it has come. Not where anything may be begun, or is to be looked at.
     #[cold]
     pub(super) fn await_answer(&self, answer: &Answer) -> bool {
-        let round = self.rounds.get().wrapping_add(1);
-        let is_due = round.is_multiple_of(MAINTENANCE) || round.is_multiple_of(FAIRNESS);
-        if is_due || self.remote.poller.has_sources() || !self.is_free() {
+        let rounds_left = self.rounds_left.get() - 1;
+        if rounds_left == 0 || self.remote.poller.has_sources() || !self.is_free() {
             return false;
         }
         answer.look();
@@ -55,7 +54,7 @@ impl Worker {
             std::hint::spin_loop();
         }
         // As if it had parked and been resumed.
-        self.rounds.set(round);
+        self.rounds_left.set(rounds_left);
         bump(&self.remote.slices);
         true
     }
@@ -80,7 +79,7 @@ impl Worker {
         self.remote.load.store(load, Ordering::Relaxed);
         // One other a time, each in its turn.
         let n = self.shared.n_workers().max(1);
-        let turn = (self.rounds.get() / FAIRNESS) as usize;
+        let turn = self.remote.turns.load(Ordering::Relaxed) as usize;
         let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
         let others_load = other.load.load(Ordering::Relaxed);
         if self.remote.fresh.len() > 0 || self.shared.inject.len() > 0 {
@@ -118,7 +117,7 @@ impl Worker {
 
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
     #[cold]
-    pub(super) fn find_elsewhere(&self) -> Option<Work> {
+    pub(super) fn find_elsewhere(&self) -> Option<Fresh> {
         self.maintain();
         if !self.local.is_empty() {
             return None;
@@ -127,7 +126,7 @@ impl Worker {
             && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
         {
             self.share();
-            return Some(Work::Fresh(item));
+            return Some(item);
         }
         self.remote.load.store(0, Ordering::Relaxed);
         let searching = self.shared.idle.start_search();
@@ -140,7 +139,7 @@ impl Worker {
             self.share();
         }
         match found {
-            Finding::Found(item) => Some(Work::Fresh(item)),
+            Finding::Found(item) => Some(item),
             Finding::Local => None,
             Finding::Nothing => {
                 self.sleep();
