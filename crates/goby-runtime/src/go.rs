@@ -192,6 +192,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// The payload of its panic, as for threads.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
         let g = mem::ManuallyDrop::new(self).g;
         // SAFETY: the handle of a goroutine with this result type, used up.

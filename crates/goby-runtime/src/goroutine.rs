@@ -501,11 +501,13 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     }
 }
 
-/// Parks until `g` has ended, and takes its result.
+/// Parks until `g` has ended, and takes its result. Inlined into its caller as [`Wait::park`] is: spawning and joining took a
+/// fifth longer else.
 ///
 /// # Safety
 ///
 /// `g` is a goroutine with result type `T`, and the caller its handle, which is used up.
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
