@@ -141,7 +141,7 @@ fn is_quiet(runtime: &Shared) -> bool {
     runtime.idle.n_sleeping() == runtime.n_workers()
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0
-        && runtime.n_tasks.load(Ordering::SeqCst) == 0
+        && runtime.n_tasks() == 0
         && runtime.remotes().all(|r| {
             r.timers.next_due() == NEVER && !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0
         })

@@ -105,7 +105,7 @@ where
     F::Output: Send + 'static,
 {
     let shared = current_shared();
-    shared.n_tasks.fetch_add(1, Ordering::Relaxed);
+    count(shared, 1);
     if let Some(worker) = Worker::current() {
         let _ignore = tsan::ignore();
         worker.slab.note_allocation();
@@ -128,7 +128,16 @@ struct Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.shared.n_tasks.fetch_sub(1, Ordering::Relaxed);
+        count(self.shared, -1);
+    }
+}
+
+/// Counts one future more or less, each worker for itself: a counter that all write to would travel between them.
+fn count(shared: &Shared, change: isize) {
+    match Worker::current() {
+        Some(worker) if ptr::eq(worker.shared, shared) => worker.count_task(change),
+        // SeqCst: in one order with the deadlock detector's looks.
+        _ => _ = shared.tasks_outside.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
     }
 }
 

@@ -91,6 +91,8 @@ pub(crate) struct Remote {
     pub(crate) spawned: AtomicU64,
     started: AtomicU64,
     pub(crate) ended: AtomicU64,
+    /// Futures started here, less those that have ended here. Written by the worker only.
+    pub(crate) tasks: AtomicUsize,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
     /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by it, cleared by the worker.
@@ -119,6 +121,7 @@ impl Remote {
             spawned: AtomicU64::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            tasks: AtomicUsize::new(0),
             thread_id: AtomicI32::new(0),
             tidy: AtomicBool::new(false),
             grown: AtomicU64::new(0),
@@ -435,6 +438,14 @@ impl Worker {
         let first = GoroutineId::reserve(ID_BATCH);
         self.ids.set((first + 1, first + ID_BATCH));
         first
+    }
+
+    /// Counts a future that has been started, or has ended.
+    #[inline]
+    pub(crate) fn count_task(&self, change: isize) {
+        let tasks = &self.remote.tasks;
+        // Relaxed, and no read-modify-write: one writer.
+        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
     }
 
     /// Queues a goroutine that the running one spawned.

@@ -48,8 +48,8 @@ pub(crate) struct Shared {
     pub(crate) helpers: Helpers,
     pub(crate) monitor: Monitor,
     spawned_outside: AtomicU64,
-    /// Futures that have not ended.
-    pub(crate) n_tasks: AtomicUsize,
+    /// Futures that threads which are no workers have started, less those that have ended there.
+    pub(crate) tasks_outside: AtomicUsize,
     max_goroutines: Option<usize>,
     /// A main goroutine has ended by `goexit`.
     main_exited: AtomicBool,
@@ -109,7 +109,7 @@ impl Shared {
             helpers: Helpers::new(),
             monitor: Monitor::new(),
             spawned_outside: AtomicU64::new(0),
-            n_tasks: AtomicUsize::new(0),
+            tasks_outside: AtomicUsize::new(0),
             max_goroutines: builder.max_goroutines,
             main_exited: AtomicBool::new(false),
             watchers: Watchers::default(),
@@ -327,6 +327,13 @@ impl Shared {
     pub(crate) fn n_spawned(&self) -> u64 {
         let inside: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
         inside + self.spawned_outside.load(Ordering::SeqCst)
+    }
+
+    /// Futures that have not ended. Exact while no worker is awake.
+    pub(crate) fn n_tasks(&self) -> usize {
+        // Relaxed: written before its worker announced its sleep, which the deadlock detector has seen.
+        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Relaxed));
+        inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
 
     pub(crate) fn n_ended(&self) -> u64 {
