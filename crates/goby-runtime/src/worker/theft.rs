@@ -205,7 +205,11 @@ impl Truce {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::Runtime;
+    use crate::worker::Worker;
 
     /// A look after so many microseconds, a tick a millisecond: what has come and gone there and here.
     fn look(start: Instant, micros: u64, changes: usize, turns: u64, own: usize) -> Look {
@@ -246,6 +250,81 @@ mod tests {
             let mut look = look(start, micros, micros as usize, 0, 0);
             look.sight.emptied = micros as usize / 100;
             assert!(!watched.may_be_robbed(&look, &truce));
+        }
+    }
+
+    /// It stops in the middle of a span: that it has few is known 50 µs later.
+    #[test]
+    fn who_leaves_its_own_alone_is_robbed_in_a_truce() {
+        let start = Instant::now();
+        let truce = Truce::endless();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        let robbed = (10..20_000).step_by(10).find(|&micros| {
+            let changes = 10 * micros.min(5_050) as usize;
+            watched.may_be_robbed(&look(start, micros, changes, 0, 0), &truce)
+        });
+        assert_eq!(robbed, Some(5_150));
+    }
+
+    /// It has begun one each 50 µs since: never quiet for long enough.
+    #[test]
+    fn a_truce_ends_when_few_come_and_go() {
+        let start = Instant::now();
+        let truce = Truce::endless();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        let robbed = (10..20_000_u64).step_by(10).find(|&micros| {
+            let changes = 10 * micros.min(5_000) as usize + (micros.saturating_sub(5_000) / 50) as usize;
+            watched.may_be_robbed(&look(start, micros, changes, 0, 0), &truce)
+        });
+        assert_eq!(robbed, Some(5_100));
+    }
+
+    impl Truce {
+        /// One that does not end by itself.
+        fn endless() -> Truce {
+            Truce { end: AtomicUsize::new(usize::MAX), length: AtomicUsize::new(LONGEST_TRUCE) }
+        }
+    }
+
+    /// The calling goroutine's worker, from now on in a truce that does not end by itself.
+    fn begin_truce() {
+        let remote = Worker::current().expect("a goroutine calls").remote;
+        remote.truce.end.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    fn on_workers(workers: usize, test: impl FnOnce() + Send) {
+        Runtime::builder().workers(workers).build().expect("a runtime").run(test);
+    }
+
+    /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may have watched the worker before, while
+    /// it had dust.
+    #[test]
+    fn a_computation_in_a_truce_does_not_keep_what_has_not_begun() {
+        for (workers, goroutines, futures) in [(2, 1, 0), (2, 0, 1), (2, 50, 50), (4, 1, 0), (4, 50, 50)] {
+            on_workers(workers, || {
+                let begun = Arc::new(AtomicUsize::new(0));
+                let dust: Vec<_> = (0..1000).map(|_| crate::go(|| ())).collect();
+                dust.into_iter().for_each(|goroutine| goroutine.join().expect("it ends"));
+                begin_truce();
+                let begin = || {
+                    let begun = begun.clone();
+                    move || {
+                        begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                for _ in 0..goroutines {
+                    drop(crate::go(begin()));
+                }
+                for _ in 0..futures {
+                    let begin = begin();
+                    crate::spawn(async move { begin() }).detach();
+                }
+                let start = Instant::now();
+                while begun.load(Ordering::SeqCst) < goroutines + futures {
+                    std::thread::yield_now(); // The processor, not the worker.
+                    assert!(start.elapsed() < Duration::from_secs(60), "nobody took them, of {workers} workers");
+                }
+            });
         }
     }
 
