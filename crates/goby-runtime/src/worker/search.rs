@@ -223,7 +223,8 @@ impl Worker {
     }
 
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
-    /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
+    /// has none left, or until another has some and we have robbed this one, or find it busy in a truce: one that always has some
+    /// would hide the others.
     fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
             sight: victim.fresh.sight(),
@@ -235,12 +236,18 @@ impl Worker {
         };
         let mut watched = match self.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if !watched.is_robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            Some(watched) if self.goes_on_watching(&watched, look.tick) => return false,
             _ => Watched::new(victim.index, &look),
         };
         let may = watched.may_be_robbed(&look, &victim.truce);
         self.watched.set(Some(watched));
         may
+    }
+
+    /// Whether the watched one, which is not the one we look at, comes first.
+    fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
+        let victim = self.shared.remote(watched.index);
+        victim.fresh.len() > 0 && watched.comes_first(victim.fresh.sight(), victim.truce.holds(tick))
     }
 
     /// The watched one has been robbed.

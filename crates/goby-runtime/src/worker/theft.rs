@@ -58,7 +58,7 @@ pub(super) struct Watched {
     turns: u64,
     quiet_since: Instant,
     /// We have taken from it.
-    pub(super) is_robbed: bool,
+    is_robbed: bool,
     pace: Pace,
 }
 
@@ -73,6 +73,12 @@ impl Watched {
             is_robbed: false,
             pace: Pace::new(look),
         }
+    }
+
+    /// Whether another that has some must wait until this one, now in this state, has none left or has been robbed. Not when it has
+    /// been, nor in a truce while it is busy with its own: it will not be robbed for long.
+    pub(super) fn comes_first(&self, sight: Sight, is_truce: bool) -> bool {
+        !(self.is_robbed || is_truce && sight != self.sight)
     }
 
     /// The same, when we have taken from it.
@@ -277,6 +283,20 @@ mod tests {
             watched.may_be_robbed(&look(start, micros, changes, 0, 0), &truce)
         });
         assert_eq!(robbed, Some(5_100));
+    }
+
+    #[test]
+    fn who_is_busy_in_a_truce_does_not_hide_others() {
+        let now = Instant::now();
+        let (before, later) = (look(now, 0, 7, 0, 0), look(now, 5, 8, 0, 0));
+        let watched = Watched::new(0, &before);
+        assert!(
+            watched.comes_first(before.sight, false) && watched.comes_first(later.sight, false),
+            "it will be robbed"
+        );
+        assert!(watched.comes_first(before.sight, true), "it may be about to be");
+        assert!(!watched.comes_first(later.sight, true), "it will not be");
+        assert!(!watched.robbed().comes_first(before.sight, false), "it has been");
     }
 
     impl Truce {
