@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::theft::{Look, Watched};
+use super::theft::{LOOK_IN_TRUCE, Look, Watched};
 use super::{FAIRNESS, MAINTENANCE, Remote, Work, Worker, bump};
 use crate::answer::Answer;
 use crate::heap;
@@ -183,12 +183,18 @@ impl Worker {
                 return Finding::Local;
             }
             // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
-            let watches =
-                || searching && self.watched.get().is_some_and(|w| self.shared.remote(w.index).fresh.len() > 0);
-            if now.duration_since(start) >= SPIN || !(is_patient || watches()) {
+            let spin = if searching { self.time_to_watch() } else { None };
+            if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
                 return Finding::Nothing;
             }
         }
+    }
+
+    /// How long we look around for the sake of the one we watch, if it still has something.
+    fn time_to_watch(&self) -> Option<Duration> {
+        let victim = self.shared.remote(self.watched.get()?.index);
+        let is_truce = victim.truce.holds(self.shared.monitor.tick());
+        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { SPIN })
     }
 
     /// Takes from the injected goroutines, or half of another worker's.

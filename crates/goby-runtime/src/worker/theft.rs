@@ -16,6 +16,8 @@ use crate::run_queue::Sight;
 const QUIET: Duration = Duration::from_micros(20);
 /// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
+/// How long we look at a victim in a truce, once a tick: until we know whether it is quiet, or has few now ([`SPAN_ALONE`]).
+pub(super) const LOOK_IN_TRUCE: Duration = Duration::from_micros(120);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
@@ -178,7 +180,8 @@ impl Pace {
     }
 }
 
-/// Thieves leave a worker's fresh goroutines to it while it has many that do next to nothing.
+/// For so long thieves leave a worker's fresh goroutines to it, which are many and do next to nothing. Nobody stays awake for them, nor
+/// is woken when they come: one looks at each tick of the monitor, whether the worker is quiet or has few now.
 pub(super) struct Truce {
     /// The tick at which it ends.
     end: AtomicUsize,
@@ -314,6 +317,18 @@ mod tests {
 
     fn on_workers(workers: usize, test: impl FnOnce() + Send) {
         Runtime::builder().workers(workers).build().expect("a runtime").run(test);
+    }
+
+    #[test]
+    fn nobody_stays_awake_for_who_is_in_a_truce() {
+        on_workers(1, || {
+            let goroutines = [(); 2].map(|()| crate::go(|| ()));
+            let remote = Worker::current().expect("a goroutine calls").remote;
+            assert!(remote.has_for_others(0));
+            begin_truce();
+            assert!(!remote.has_for_others(0));
+            goroutines.into_iter().for_each(|goroutine| goroutine.join().expect("it ends"));
+        });
     }
 
     /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may have watched the worker before, while
