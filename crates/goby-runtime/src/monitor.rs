@@ -19,7 +19,8 @@ use crate::runtime::{DeadlockPolicy, Shared};
 use crate::tsan;
 use crate::worker::Remote;
 
-/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should it have been missed.
+/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should it have been missed, or in a truce
+/// (`worker/theft.rs`).
 const TICK: Duration = Duration::from_millis(1);
 /// After so many ticks with nothing to do it looks less often, until somebody starts something: a tick takes 30 µs here,
 /// 1.5 % of what two workers that compute could do. A slice then ends up to as much later as it takes to see its begin and its
@@ -228,8 +229,8 @@ impl Monitor {
             if i == seen.len() {
                 seen.push(anew);
             }
-            // For a tick it has had some that it has not begun: a wake-up may have been missed.
-            if remote.fresh.len() > 0 && seen[i].fresh.emptied == fresh.emptied {
+            // For a tick it has had some that it has not begun: a wake-up may have been missed. In a truce there is none but this.
+            if remote.fresh.len() > 0 && (seen[i].fresh.emptied == fresh.emptied || remote.is_in_truce(self.tick())) {
                 shared.idle.wake_searcher();
             }
             is_eventful |= remote.fresh.len() > 0 || seen[i].fresh != fresh;

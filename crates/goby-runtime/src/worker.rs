@@ -140,6 +140,17 @@ impl Remote {
         self.spread.load(Ordering::Relaxed)
     }
 
+    /// Whether it has fresh goroutines or futures for whose sake another should stay awake: not a lone one, nor in a truce (`theft`),
+    /// in which the monitor has somebody look each tick.
+    pub(crate) fn has_for_others(&self, tick: usize) -> bool {
+        self.fresh.len() > 1 && !self.is_in_truce(tick)
+    }
+
+    /// See `theft`.
+    pub(crate) fn is_in_truce(&self, tick: usize) -> bool {
+        self.truce.holds(tick)
+    }
+
     /// Has a worker that sleeps give back what it does not need.
     pub(crate) fn ask_to_tidy(&self) {
         // Release pairs with the Acquire in `sleep`. One that is awake does it before it sleeps the next time.
@@ -490,8 +501,8 @@ impl Worker {
     }
 
     /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
-    /// as we park; but if we compute instead, somebody else should take it. Nobody in a truce (`theft`). No fence: should the sleeper be missed, we
-    /// are awake, and the monitor looks too.
+    /// as we park; but if we compute instead, somebody else should take it. In a truce (`theft`) that is left to the monitor. No fence:
+    /// should the sleeper be missed, we are awake, and the monitor looks too.
     #[cold]
     fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();

@@ -409,7 +409,7 @@ impl Shared {
             || self.inject.len() > 0
             || own.fresh.len() > 0
             || own.requests.are_pending()
-            || self.remotes().any(|r| r.fresh.len() > 1)
+            || self.remotes().any(|r| r.has_for_others(self.monitor.tick()))
             || (self.has_starved() && self.pool.has_free())
     }
 

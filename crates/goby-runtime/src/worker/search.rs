@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::theft::{Look, Watched};
+use super::theft::{LOOK_IN_TRUCE, Look, Watched};
 use super::{Remote, Worker, bump};
 use crate::answer::Answer;
 use crate::heap;
@@ -182,12 +182,18 @@ impl Worker {
                 return Finding::Local;
             }
             // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
-            let watches =
-                || searching && self.watched.get().is_some_and(|w| self.shared.remote(w.index).fresh.len() > 0);
-            if now.duration_since(start) >= SPIN || !(is_patient || watches()) {
+            let spin = if searching { self.time_to_watch() } else { None };
+            if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
                 return Finding::Nothing;
             }
         }
+    }
+
+    /// How long we look around for the sake of the one we watch, if it still has something.
+    fn time_to_watch(&self) -> Option<Duration> {
+        let victim = self.shared.remote(self.watched.get()?.index);
+        let is_truce = victim.truce.holds(self.shared.monitor.tick());
+        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { SPIN })
     }
 
     /// Takes from the injected goroutines, or half of another worker's.
@@ -222,7 +228,8 @@ impl Worker {
     }
 
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
-    /// has none left, or until we have robbed it and another has some: one that always has some would hide the others.
+    /// has none left, or until another has some and we have robbed this one, or find it busy in a truce: one that always has some
+    /// would hide the others.
     fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
             sight: victim.fresh.sight(),
@@ -234,12 +241,18 @@ impl Worker {
         };
         let mut watched = match self.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if !watched.is_robbed && self.shared.remote(watched.index).fresh.len() > 0 => return false,
+            Some(watched) if self.goes_on_watching(&watched, look.tick) => return false,
             _ => Watched::new(victim.index, &look),
         };
         let may = watched.may_be_robbed(&look, &victim.truce);
         self.watched.set(Some(watched));
         may
+    }
+
+    /// Whether the watched one, which is not the one we look at, comes first.
+    fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
+        let victim = self.shared.remote(watched.index);
+        victim.fresh.len() > 0 && watched.comes_first(victim.fresh.sight(), victim.truce.holds(tick))
     }
 
     /// The watched one has been robbed.

@@ -16,6 +16,8 @@ use crate::run_queue::Sight;
 const QUIET: Duration = Duration::from_micros(20);
 /// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
+/// How long we look at a victim in a truce, once a tick: until we know whether it is quiet, or has few now ([`SPAN_ALONE`]).
+pub(super) const LOOK_IN_TRUCE: Duration = Duration::from_micros(120);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
@@ -58,7 +60,7 @@ pub(super) struct Watched {
     turns: u64,
     quiet_since: Instant,
     /// We have taken from it.
-    pub(super) is_robbed: bool,
+    is_robbed: bool,
     pace: Pace,
 }
 
@@ -73,6 +75,12 @@ impl Watched {
             is_robbed: false,
             pace: Pace::new(look),
         }
+    }
+
+    /// Whether another that has some must wait until this one, now in this state, has none left or has been robbed. Not when it has
+    /// been, nor in a truce while it is busy with its own: it will not be robbed for long.
+    pub(super) fn comes_first(&self, sight: Sight, is_truce: bool) -> bool {
+        !(self.is_robbed || is_truce && sight != self.sight)
     }
 
     /// The same, when we have taken from it.
@@ -172,7 +180,8 @@ impl Pace {
     }
 }
 
-/// Thieves leave a worker's fresh goroutines to it while it has many that do next to nothing.
+/// For so long thieves leave a worker's fresh goroutines to it, which are many and do next to nothing. Nobody stays awake for them, nor
+/// is woken when they come: one looks at each tick of the monitor, whether the worker is quiet or has few now.
 pub(super) struct Truce {
     /// The tick at which it ends.
     end: AtomicUsize,
@@ -205,7 +214,11 @@ impl Truce {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::Runtime;
+    use crate::worker::Worker;
 
     /// A look after so many microseconds, a tick a millisecond: what has come and gone there and here.
     fn look(start: Instant, micros: u64, changes: usize, turns: u64, own: usize) -> Look {
@@ -246,6 +259,107 @@ mod tests {
             let mut look = look(start, micros, micros as usize, 0, 0);
             look.sight.emptied = micros as usize / 100;
             assert!(!watched.may_be_robbed(&look, &truce));
+        }
+    }
+
+    /// It stops in the middle of a span: that it has few is known 50 µs later.
+    #[test]
+    fn who_leaves_its_own_alone_is_robbed_in_a_truce() {
+        let start = Instant::now();
+        let truce = Truce::endless();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        let robbed = (10..20_000).step_by(10).find(|&micros| {
+            let changes = 10 * micros.min(5_050) as usize;
+            watched.may_be_robbed(&look(start, micros, changes, 0, 0), &truce)
+        });
+        assert_eq!(robbed, Some(5_150));
+    }
+
+    /// It has begun one each 50 µs since: never quiet for long enough.
+    #[test]
+    fn a_truce_ends_when_few_come_and_go() {
+        let start = Instant::now();
+        let truce = Truce::endless();
+        let mut watched = Watched::new(0, &look(start, 0, 0, 0, 0));
+        let robbed = (10..20_000_u64).step_by(10).find(|&micros| {
+            let changes = 10 * micros.min(5_000) as usize + (micros.saturating_sub(5_000) / 50) as usize;
+            watched.may_be_robbed(&look(start, micros, changes, 0, 0), &truce)
+        });
+        assert_eq!(robbed, Some(5_100));
+    }
+
+    #[test]
+    fn who_is_busy_in_a_truce_does_not_hide_others() {
+        let now = Instant::now();
+        let (before, later) = (look(now, 0, 7, 0, 0), look(now, 5, 8, 0, 0));
+        let watched = Watched::new(0, &before);
+        assert!(
+            watched.comes_first(before.sight, false) && watched.comes_first(later.sight, false),
+            "it will be robbed"
+        );
+        assert!(watched.comes_first(before.sight, true), "it may be about to be");
+        assert!(!watched.comes_first(later.sight, true), "it will not be");
+        assert!(!watched.robbed().comes_first(before.sight, false), "it has been");
+    }
+
+    impl Truce {
+        /// One that does not end by itself.
+        fn endless() -> Truce {
+            Truce { end: AtomicUsize::new(usize::MAX), length: AtomicUsize::new(LONGEST_TRUCE) }
+        }
+    }
+
+    /// The calling goroutine's worker, from now on in a truce that does not end by itself.
+    fn begin_truce() {
+        let remote = Worker::current().expect("a goroutine calls").remote;
+        remote.truce.end.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    fn on_workers(workers: usize, test: impl FnOnce() + Send) {
+        Runtime::builder().workers(workers).build().expect("a runtime").run(test);
+    }
+
+    #[test]
+    fn nobody_stays_awake_for_who_is_in_a_truce() {
+        on_workers(1, || {
+            let goroutines = [(); 2].map(|()| crate::go(|| ()));
+            let remote = Worker::current().expect("a goroutine calls").remote;
+            assert!(remote.has_for_others(0));
+            begin_truce();
+            assert!(!remote.has_for_others(0));
+            goroutines.into_iter().for_each(|goroutine| goroutine.join().expect("it ends"));
+        });
+    }
+
+    /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may have watched the worker before, while
+    /// it had dust.
+    #[test]
+    fn a_computation_in_a_truce_does_not_keep_what_has_not_begun() {
+        for (workers, goroutines, futures) in [(2, 1, 0), (2, 0, 1), (2, 50, 50), (4, 1, 0), (4, 50, 50)] {
+            on_workers(workers, || {
+                let begun = Arc::new(AtomicUsize::new(0));
+                let dust: Vec<_> = (0..1000).map(|_| crate::go(|| ())).collect();
+                dust.into_iter().for_each(|goroutine| goroutine.join().expect("it ends"));
+                begin_truce();
+                let begin = || {
+                    let begun = begun.clone();
+                    move || {
+                        begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                for _ in 0..goroutines {
+                    drop(crate::go(begin()));
+                }
+                for _ in 0..futures {
+                    let begin = begin();
+                    crate::spawn(async move { begin() }).detach();
+                }
+                let start = Instant::now();
+                while begun.load(Ordering::SeqCst) < goroutines + futures {
+                    std::thread::yield_now(); // The processor, not the worker.
+                    assert!(start.elapsed() < Duration::from_secs(60), "nobody took them, of {workers} workers");
+                }
+            });
         }
     }
 
