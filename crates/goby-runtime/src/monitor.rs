@@ -229,8 +229,9 @@ impl Monitor {
             if i == seen.len() {
                 seen.push(anew);
             }
-            // For a tick it has had some that it has not begun: a wake-up may have been missed. In a truce there is none but this.
-            if remote.fresh.len() > 0 && (seen[i].fresh.emptied == fresh.emptied || remote.is_in_truce(self.tick())) {
+            // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in a truce none does. Whoever is woken finds
+            // out whether they are left alone.
+            if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
             is_eventful |= remote.fresh.len() > 0 || seen[i].fresh != fresh;
@@ -276,7 +277,12 @@ impl Order {
     /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call again, zero if as soon as
     /// they do.
     fn keep(&mut self, shared: &Shared, now: Instant) -> Option<Duration> {
-        if std::mem::take(&mut self.is_asked) {
+        if self.is_asked {
+            // A thread that has not got a processor for so long. Whoever has done it sleeps again, or is awake.
+            if shared.remotes().any(Remote::is_to_tidy) {
+                return Some(LINGER);
+            }
+            self.is_asked = false;
             shared.pool.shrink();
             heap::trim();
         }

@@ -158,6 +158,12 @@ impl Remote {
         self.notify();
     }
 
+    /// Whether it has not done so yet.
+    pub(crate) fn is_to_tidy(&self) -> bool {
+        // Relaxed: the memory itself is handed over by the allocator.
+        self.tidy.load(Ordering::Relaxed)
+    }
+
     /// Wakes the worker's thread if it sleeps.
     pub(crate) fn notify(&self) {
         if self.inbox.notify() {
