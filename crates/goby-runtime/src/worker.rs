@@ -449,8 +449,8 @@ impl Worker {
     #[inline]
     pub(crate) fn count_task(&self, change: isize) {
         let tasks = &self.remote.tasks;
-        // Relaxed, and no read-modify-write: one writer.
-        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: who sees the change sees that we were awake.
+        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
     }
 
     /// Queues a goroutine that the running one spawned.

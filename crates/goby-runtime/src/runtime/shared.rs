@@ -331,8 +331,9 @@ impl Shared {
 
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
-        // Relaxed: written before its worker announced its sleep, which the deadlock detector has seen.
-        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Relaxed));
+        // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it meanwhile is not missed by who asks
+        // for `idle.changes` afterwards.
+        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Acquire));
         inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
 
