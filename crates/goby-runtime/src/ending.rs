@@ -47,7 +47,7 @@ pub(crate) enum Duty<W> {
 }
 
 impl<W> Ending<W> {
-    /// `joiner`: the goroutine has ended. Set by the scheduler, once.
+    /// `joiner`: the goroutine has ended, and no waiter had been shown. Set by the scheduler, once.
     const ENDED: *mut W = ptr::without_provenance_mut(1);
     /// `joiner`: the handle is gone and touches nothing any more. Set by the handle, once.
     const RELEASED: *mut W = ptr::without_provenance_mut(2);
@@ -99,7 +99,7 @@ impl<W> Ending<W> {
 
     // The handle's: either `show`, or `detach` and, if that was late, `release`.
 
-    /// Whether the goroutine has ended.
+    /// Whether the goroutine has ended. Not for who has shown a waiter, and is told by that.
     pub(crate) fn has_ended(&self) -> bool {
         // Acquire pairs with the swap in `end`.
         self.joiner.load(Ordering::Acquire) == Self::ENDED
@@ -134,14 +134,43 @@ mod loom_tests {
     use super::*;
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
-    use loom::sync::atomic::AtomicUsize;
+    use loom::sync::atomic::{AtomicBool, AtomicUsize};
 
     /// A record whose result and whose freeing are tracked: loom reports any two accesses that are not ordered.
     struct Record {
-        ending: Ending<UnsafeCell<bool>>,
+        ending: Ending<Waiter>,
         result: UnsafeCell<Option<u32>>,
         freed: UnsafeCell<bool>,
         dropped: AtomicUsize,
+    }
+
+    /// A joiner's wait: made by it, read by who unparks, which is all that the joiner learns of.
+    struct Waiter {
+        is_made: UnsafeCell<bool>,
+        unparked: AtomicBool,
+    }
+
+    impl Waiter {
+        fn make() -> Waiter {
+            let waiter = Waiter { is_made: UnsafeCell::new(false), unparked: AtomicBool::new(false) };
+            // SAFETY: not shown yet.
+            waiter.is_made.with_mut(|is_made| unsafe { *is_made = true });
+            waiter
+        }
+
+        fn park(&self) {
+            // Acquire pairs with `unpark`, as the claim's does in a real wait.
+            while !self.unparked.load(Ordering::Acquire) {
+                loom::thread::yield_now();
+            }
+        }
+
+        fn unpark(&self) {
+            // SAFETY: nobody writes it once the waiter has been shown.
+            assert!(self.is_made.with(|is_made| unsafe { *is_made }));
+            assert!(!self.unparked.load(Ordering::Relaxed), "unparked twice");
+            self.unparked.store(true, Ordering::Release);
+        }
     }
 
     impl Record {
@@ -159,25 +188,32 @@ mod loom_tests {
             });
         }
 
-        /// What the goroutine and its scheduler do; the waiter to unpark, if there is one.
-        fn goroutine(&self) -> Option<*const UnsafeCell<bool>> {
+        /// What the goroutine and its scheduler do; whether they have unparked a joiner.
+        fn goroutine(&self) -> bool {
             // SAFETY: before `store`, the result is the goroutine's.
             self.result.with_mut(|result| unsafe { *result = Some(7) });
             if self.ending.store() {
                 self.drop_result();
             }
+            // The last that the scheduler reads of it.
+            // SAFETY: it holds the record until `end`.
+            assert!(!self.freed.with(|freed| unsafe { *freed }));
             match self.ending.end() {
-                Duty::None => None,
+                Duty::None => false,
                 Duty::Free => {
                     self.free();
-                    None
+                    false
                 }
-                Duty::Unpark(waiter) => Some(waiter),
+                Duty::Unpark(waiter) => {
+                    // SAFETY: it lives until it is unparked.
+                    unsafe { &*waiter }.unpark();
+                    true
+                }
             }
         }
     }
 
-    fn record(ending: Ending<UnsafeCell<bool>>) -> Arc<Record> {
+    fn record(ending: Ending<Waiter>) -> Arc<Record> {
         Arc::new(Record {
             ending,
             result: UnsafeCell::new(None),
@@ -197,7 +233,7 @@ mod loom_tests {
         loom::model(|| {
             let record = record(Ending::joined());
             let theirs = record.clone();
-            let goroutine = loom::thread::spawn(move || assert!(theirs.goroutine().is_none()));
+            let goroutine = loom::thread::spawn(move || assert!(!theirs.goroutine()));
             if !record.ending.detach() {
                 record.drop_result();
                 if record.ending.release() {
@@ -214,19 +250,15 @@ mod loom_tests {
         loom::model(|| {
             let record = record(Ending::joined());
             let theirs = record.clone();
-            let goroutine = loom::thread::spawn(move || theirs.goroutine().is_some());
-            let waiter = UnsafeCell::new(false);
+            let goroutine = loom::thread::spawn(move || theirs.goroutine());
+            let waiter = Waiter::make();
             let is_shown = !record.ending.has_ended() && record.ending.show(&raw const waiter);
             if is_shown {
-                // In place of a park: the goroutine must then unpark.
-                assert!(goroutine.join().unwrap());
-                record.drop_result();
-                record.free();
-            } else {
-                record.drop_result();
-                record.free();
-                assert!(!goroutine.join().unwrap());
+                waiter.park();
             }
+            record.drop_result();
+            record.free();
+            assert_eq!(goroutine.join().unwrap(), is_shown);
             check(&record);
         });
     }
@@ -235,7 +267,7 @@ mod loom_tests {
     fn loom_without_a_handle() {
         loom::model(|| {
             let record = record(Ending::detached());
-            assert!(record.goroutine().is_none());
+            assert!(!record.goroutine());
             check(&record);
         });
     }

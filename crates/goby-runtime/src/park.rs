@@ -656,13 +656,6 @@ pub fn checkpoint() {
     if let Some(worker) = Worker::current()
         && worker.slice_is_over()
     {
-        checkpoint_slow(worker);
-    }
-}
-
-#[cold]
-fn checkpoint_slow(worker: &Worker) {
-    if worker.in_goroutine() {
-        worker.yield_current();
+        worker.end_slice_of_current();
     }
 }

@@ -26,8 +26,9 @@ pub(crate) use shared::Shared;
 /// The workers and what they share: a value for tests and for embedding. Programs rarely need one, because the default
 /// runtime starts when it is first used.
 ///
-/// Dropping it ends its workers once their running goroutines park or yield. Goroutines that have not ended then never
-/// do: what they own is leaked.
+/// Dropping it ends its workers once their running goroutines park or yield, as any of goby's operations may. Goroutines that have
+/// not ended then never do: what they own is leaked. One that drops its own runtime goes on until it parks, or calls
+/// [`yield_now`](crate::yield_now).
 ///
 /// ```
 /// let runtime = goby_runtime::Runtime::builder().workers(2).build()?;

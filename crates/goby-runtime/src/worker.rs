@@ -75,7 +75,8 @@ pub(crate) struct Remote {
     pub(crate) fresh: FreshQueue,
     pub(crate) timers: Timers,
     pub(crate) poller: Poller,
-    /// The monitor's wish: let others run. Set by it, cleared by the worker.
+    /// The monitor's wish: let others run. Set by it, and by who wants something else of the scheduler (`inspect`, `shut_down`);
+    /// cleared by the worker.
     pub(crate) slice_over: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
@@ -193,6 +194,9 @@ pub(crate) struct Worker {
     rounds_left: Cell<u32>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
+    /// The running goroutine has shut down its runtime, so it is the last that runs here. Who is asked to yield goes on later; it would
+    /// not.
+    runs_last: Cell<bool>,
     ids: Cell<(u64, u64)>,
     /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
     wakes: Cell<(usize, usize)>,
@@ -337,6 +341,7 @@ pub fn spread_next() {
 }
 
 /// Whether the caller may spin for what another thread is about to do: its worker has nothing else to run or to begin.
+#[cfg(not(loom))]
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
     Worker::current().is_none_or(|worker| worker.shared.n_workers() > 1 && !worker.has_runnable() && worker.is_free())
@@ -412,6 +417,7 @@ impl Worker {
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
             rounds_left: Cell::new(FAIRNESS),
             neighbor_unwinds: Cell::new(false),
+            runs_last: Cell::new(false),
             ids: Cell::new((0, 0)),
             wakes: Cell::new((0, 0)),
             watched: Cell::new(None),
@@ -461,8 +467,8 @@ impl Worker {
     #[inline]
     pub(crate) fn count_task(&self, change: isize) {
         let tasks = &self.remote.tasks;
-        // Relaxed, and no read-modify-write: one writer.
-        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: who sees the change sees that we were awake.
+        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
     }
 
     /// Queues a goroutine that the running one spawned.
@@ -527,6 +533,11 @@ impl Worker {
 
     // Running.
 
+    /// Notes that the running goroutine, if there is one, has shut down its runtime.
+    pub(crate) fn note_shut_down(&self) {
+        self.runs_last.set(self.in_goroutine());
+    }
+
     /// Makes one of our own goroutines runnable.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn ready(&self, g: NonNull<Goroutine>) {
@@ -536,6 +547,14 @@ impl Worker {
         }
         if let Some(displaced) = self.run_next.replace(Some(g)) {
             self.local.push_back(displaced);
+        }
+    }
+
+    /// Sends the running goroutine, whose slice is over, to the back of the queue.
+    #[cold]
+    pub(crate) fn end_slice_of_current(&self) {
+        if self.in_goroutine() && !self.runs_last.get() {
+            self.yield_current();
         }
     }
 
@@ -637,10 +656,12 @@ impl Worker {
             let rounds_left = self.rounds_left.get() - 1;
             self.rounds_left.set(rounds_left);
             if rounds_left == 0 || self.slice_is_over() {
+                // In this order: whoever shuts down sets the flag last, and may have set it instead of the monitor.
+                let slice_is_over = self.take_slice_over();
                 if self.shared.is_shut_down() {
                     return false;
                 }
-                if let Some(oldest) = self.pause() {
+                if let Some(oldest) = self.pause(slice_is_over) {
                     break 'next oldest;
                 }
             }
@@ -680,10 +701,16 @@ impl Worker {
         self.local.pop_front().or_else(|| if self.open_inbox() { self.local.pop_front() } else { None })
     }
 
+    /// Whether the slice is over; it is not asked for twice.
+    fn take_slice_over(&self) -> bool {
+        // SeqCst: in one order with who sets it after something else: has posted a request (`inspect::ask`), or has said that the
+        // runtime is shut down. That is seen after this, or the flag is set after this.
+        self.slice_is_over() && self.remote.slice_over.swap(false, Ordering::SeqCst)
+    }
+
     /// What comes between rounds once in a while: the world is looked at, and something fresh may be begun.
     #[cold]
-    fn pause(&self) -> Option<Fresh> {
-        let slice_is_over = self.slice_is_over();
+    fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
         if slice_is_over {
             self.end_slice();
         }
@@ -745,9 +772,6 @@ impl Worker {
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
     #[cold]
     fn end_slice(&self) {
-        // SeqCst: in one order with who has posted a request and sets it then (`inspect::ask`): the request is seen here, or
-        // the flag is set after this.
-        self.remote.slice_over.swap(false, Ordering::SeqCst);
         if self.remote.requests.are_pending() {
             self.answer_requests();
         }

@@ -331,8 +331,9 @@ impl Shared {
 
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
-        // Relaxed: written before its worker announced its sleep, which the deadlock detector has seen.
-        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Relaxed));
+        // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it meanwhile is not missed by who asks
+        // for `idle.changes` afterwards.
+        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Acquire));
         inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
 
@@ -415,39 +416,49 @@ impl Shared {
 
     #[inline]
     pub(crate) fn is_shut_down(&self) -> bool {
-        self.shut_down.load(Ordering::Relaxed)
+        // SeqCst: see `Worker::take_slice_over`.
+        self.shut_down.load(Ordering::SeqCst)
     }
 
     pub(super) fn shut_down(&'static self) {
         deadlock::forget(self);
         // SeqCst: `inject` and the workers' rechecks are ordered against it.
         self.shut_down.store(true, Ordering::SeqCst);
-        for remote in self.remotes() {
-            // Between two goroutines a worker looks at this only. Relaxed: one that takes it for the monitor's, and does not know yet,
-            // looks again some rounds later.
-            remote.slice_over.store(true, Ordering::Relaxed);
-            remote.notify();
+        let own = Worker::current().filter(|worker| ptr::eq(worker.shared, self));
+        if let Some(worker) = own {
+            worker.note_shut_down();
         }
+        let n_told = self.n_workers();
+        self.remotes().take(n_told).for_each(Self::tell_to_stop);
         self.monitor.wake();
         self.helpers.shut_down();
-        if Worker::current().is_some_and(|worker| ptr::eq(worker.shared, self)) {
+        if own.is_some() {
             // Dropped by one of its own goroutines: the rest has to wait until that has ended.
             let name = format!("{}-shutdown", self.thread_name);
-            if let Err(error) = self.spawn_thread(name, || self.finish_shut_down()) {
+            if let Err(error) = self.spawn_thread(name, move || self.finish_shut_down(n_told)) {
                 tracing::warn!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
             }
         } else {
-            self.finish_shut_down();
+            self.finish_shut_down(n_told);
         }
     }
 
-    /// Waits until the workers have stopped, and cleans up behind them.
-    fn finish_shut_down(&self) {
-        // The monitor first: it may be adding a worker.
+    /// Has a worker look whether the runtime is shut down: it sleeps, or looks at this flag only, between two goroutines and where
+    /// the running one could yield.
+    fn tell_to_stop(remote: &Remote) {
+        // SeqCst: after `shut_down` in one order, see `Worker::take_slice_over`.
+        remote.slice_over.store(true, Ordering::SeqCst);
+        remote.notify();
+    }
+
+    /// Waits until the workers have stopped, and cleans up behind them. The first `n_told` know that they are to stop.
+    fn finish_shut_down(&self, n_told: usize) {
+        // The monitor first: it may be adding a worker, which may have begun to run something before it could know.
         let monitor = self.monitor_thread.lock().take();
         if let Some(monitor) = monitor {
             let _ = monitor.join();
         }
+        self.remotes().skip(n_told).for_each(Self::tell_to_stop);
         {
             let n = self.n_workers();
             let mut exited = self.exited.lock();

@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-use goby_runtime::{Builder, Runtime, go, num_goroutines, try_go, yield_now};
+use goby_runtime::{Builder, Gate, Runtime, WaitReason, checkpoint, go, num_goroutines, try_go, yield_now};
 
-use crate::support::{Door, in_child_with, leaky_runtime, runtime, stderr, wait_until, with_workers};
+use crate::support::{Door, PATIENCE, in_child_with, leaky_runtime, runtime, stderr, wait_until, with_workers};
 
 #[test]
 fn values_out_of_range_are_errors_that_name_them() {
@@ -247,6 +249,79 @@ fn a_goroutine_may_drop_its_own_runtime() {
     }
 }
 
+/// It may do so in the middle of its work, which goes on until it parks or yields.
+#[test]
+fn a_goroutine_that_drops_its_own_runtime_goes_on() {
+    for workers in [1, 2] {
+        let runtime = Arc::new(leaky_runtime(workers));
+        let own = runtime.clone();
+        let door = Arc::new(Door::new());
+        let entered = door.clone();
+        let (tell, told) = mpsc::channel();
+        drop(runtime.go(move || {
+            entered.pass();
+            drop(own);
+            // As operations that need not park do.
+            (0..1000).for_each(|_| checkpoint());
+            tell.send("went on").unwrap();
+            yield_now();
+            tell.send("went on after a yield").unwrap();
+        }));
+        drop(runtime);
+        door.open();
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("went on"));
+        // Its stack is never used again, so what is on it is never dropped.
+        assert_eq!(told.recv_timeout(Duration::from_millis(20)), Err(mpsc::RecvTimeoutError::Timeout));
+    }
+}
+
+/// Goroutines that leave the scheduler no moment without work, each in its way, do not keep their runtime: not those that
+/// yield, nor those that only pass checkpoints, nor those that hand each other the time slice.
+#[test]
+fn a_runtime_ends_though_its_goroutines_are_always_runnable() {
+    let hand_to_and_fro = || {
+        let turn = Arc::new(Gate::new(0));
+        for me in 0..2 {
+            let turn = turn.clone();
+            go(move || {
+                loop {
+                    turn.wait(WaitReason::CondWait, None, |turn, _| if *turn == me { Err(()) } else { Ok(0) });
+                    turn.with(|turn, waiters| {
+                        *turn = 1 - me;
+                        waiters.unpark_all(0);
+                    });
+                }
+            });
+        }
+    };
+    let repeat = |busy: fn()| {
+        go(move || {
+            loop {
+                busy();
+            }
+        });
+    };
+    for workers in [1, 2, 4] {
+        for time in [0, 1, 15] {
+            let starters: [&(dyn Fn() + Sync); 4] =
+                [&hand_to_and_fro, &|| repeat(yield_now), &|| repeat(checkpoint), &|| {
+                    (0..8).for_each(|i| if i % 2 == 0 { repeat(checkpoint) } else { hand_to_and_fro() })
+                }];
+            for start in starters {
+                let runtime = leaky_runtime(workers);
+                runtime.run(start);
+                thread::sleep(Duration::from_millis(time));
+                let (ended, end) = mpsc::channel();
+                thread::spawn(move || {
+                    drop(runtime);
+                    ended.send(()).unwrap();
+                });
+                end.recv_timeout(PATIENCE).expect("the runtime to end");
+            }
+        }
+    }
+}
+
 #[test]
 fn goby_maxprocs_sets_the_default_runtimes_workers() {
     let test = "builder::goby_maxprocs_sets_the_default_runtimes_workers";
@@ -255,7 +330,7 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
         let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
         // Each names itself when it begins to run. No more than three ever do.
         wait_until("three workers to have their names", || count() >= 3);
-        crate::support::pause(std::time::Duration::from_millis(5));
+        crate::support::pause(Duration::from_millis(5));
         let workers = count();
         println!("{workers} workers");
     };
@@ -280,7 +355,7 @@ fn an_idle_runtime_uses_no_processor() {
         // It may look around for a while first.
         wait_until("an idle tenth of a second", || {
             let before = processor_time();
-            thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
             processor_time() - before < 500
         });
     });

@@ -337,3 +337,146 @@ fn no_local_is_dropped_on_another_thread() {
     runtime.go(|| BREAKS.with(|_| ())).join().unwrap();
     assert!(!WENT_ABROAD.load(Ordering::SeqCst), "a value that is not Send was dropped on another thread");
 }
+
+/// What a goroutine of the tests below carries: a name, a label, an inherited local, and a local whose destructor makes another
+/// one. Each holds the token.
+mod carried {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use goby_runtime::{GoBuilder, InheritedLocal, JoinHandle, Local, yield_now};
+
+    static INHERITED: InheritedLocal<Arc<()>> = InheritedLocal::new();
+    static OWN: Local<RefCell<Option<Own>>> = Local::new(Default::default);
+    static LATE: Local<RefCell<Option<Arc<()>>>> = Local::new(Default::default);
+
+    struct Own(Arc<()>);
+
+    impl Drop for Own {
+        fn drop(&mut self) {
+            LATE.with(|late| *late.borrow_mut() = Some(self.0.clone()));
+            yield_now();
+        }
+    }
+
+    /// Starts a goroutine that carries it all, and then runs `f`. Called by a goroutine.
+    pub(super) fn go<T: Send + 'static>(
+        token: &Arc<()>,
+        f: impl FnOnce(Arc<()>) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        INHERITED.set(token.clone());
+        let own = token.clone();
+        let handle = GoBuilder::new().name("carrier").label("carries", "much").go(move || {
+            assert!(INHERITED.get().is_some());
+            OWN.with(|place| *place.borrow_mut() = Some(Own(own.clone())));
+            f(own)
+        });
+        INHERITED.clear();
+        handle
+    }
+}
+
+/// Whatever way a goroutine ends, and whoever holds its record last: what it carried is gone, and its result is the handle's.
+#[test]
+fn what_a_goroutine_carries_goes_with_it() {
+    use goby_runtime::{JoinHandle, goexit};
+    use std::panic::resume_unwind;
+
+    type Token = Arc<()>;
+    let ends: [fn(Token) -> Token; 3] = [|token| token, |token| resume_unwind(Box::new(token)), |_| goexit()];
+    let joins: [fn(JoinHandle<Token>) -> Option<Token>; 2] =
+        [|handle| handle.join().ok(), |handle| blocking(|| handle.join().ok())];
+    with_workers(|| {
+        for (i, end) in ends.into_iter().enumerate() {
+            let token = Arc::new(());
+            // Not at once, where another test looks at all goroutines of the process: it has what they inherit for a moment.
+            let check_all_gone = || wait_until("all to be dropped", || Arc::strong_count(&token) == 1);
+            for round in 0..20 {
+                let start = || {
+                    let (door, opens) = (Arc::new(Door::new()), Arc::new(Door::new()));
+                    let (passes, opened) = (opens.clone(), door.clone());
+                    let handle = carried::go(&token, move |token| {
+                        opened.open();
+                        passes.pass();
+                        end(token)
+                    });
+                    // It has begun.
+                    door.pass();
+                    (handle, opens)
+                };
+                // Joined by a goroutine, and by a thread, that wait already; most often.
+                for join in joins {
+                    let (handle, opens) = start();
+                    let joiner = go(move || join(handle));
+                    if round % 2 == 0 {
+                        yield_now()
+                    } else {
+                        crate::support::pause(std::time::Duration::from_millis(1))
+                    }
+                    opens.open();
+                    let value = joiner.join().unwrap();
+                    assert_eq!(value.is_some(), i == 0);
+                    drop(value);
+                    check_all_gone();
+                }
+                // Joined once it has ended.
+                let (handle, opens) = start();
+                opens.open();
+                wait_until("it to end", || handle.is_finished());
+                drop(handle.join());
+                check_all_gone();
+                // The handle goes first.
+                let (handle, opens) = start();
+                drop(handle);
+                opens.open();
+                check_all_gone();
+                // The handle goes last.
+                let (handle, opens) = start();
+                opens.open();
+                wait_until("it to end", || handle.is_finished());
+                drop(handle);
+                check_all_gone();
+            }
+        }
+    });
+}
+
+/// The same of goroutines that never run: some were never begun, some had no stack; some handles are gone before, some are
+/// joined, some dropped afterwards.
+#[test]
+fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
+    use goby_runtime::Runtime;
+    use std::sync::mpsc;
+
+    for has_stacks in [true, false] {
+        let token = Arc::new(());
+        let runtime = Runtime::builder().workers(1).max_stacks(if has_stacks { 100 } else { 1 }).build().unwrap();
+        let runtime = Arc::new(runtime);
+        let (own, theirs, door) = (runtime.clone(), token.clone(), Arc::new(Door::new()));
+        let (give, handles) = mpsc::channel();
+        let entered = door.clone();
+        drop(runtime.go(move || {
+            entered.pass();
+            let all: Vec<_> = (0..30).map(|_| carried::go(&theirs, |token| token)).collect();
+            if !has_stacks {
+                // Their turn, and they do not get far.
+                (0..100).for_each(|_| yield_now());
+            }
+            drop((own, theirs));
+            give.send(all).unwrap();
+        }));
+        drop(runtime);
+        door.open();
+        for (i, handle) in handles.recv().unwrap().into_iter().enumerate() {
+            match i % 3 {
+                0 => drop(handle),
+                1 => drop(handle.join().expect_err("the runtime was gone before it could run")),
+                _ => {
+                    wait_until("it to be ended", || handle.is_finished());
+                    drop(handle);
+                }
+            }
+        }
+        wait_until("all to be dropped", || Arc::strong_count(&token) == 1);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use goby::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded};
-use goby::select::Select;
+use goby::select::{Select, SelectFuture};
 use goby::{block_on, go, select, spawn};
 
 use crate::support::{Kind, actor, size, with_workers};
@@ -163,6 +163,78 @@ fn a_value_handed_to_a_dropped_select_is_not_lost() {
             assert!(poll(future.as_mut()).is_pending());
         }
         assert_eq!(tx.try_send(1), Err(TrySendError::Full(1)));
+    }
+}
+
+/// A select future may go at any moment: before it was polled, while its cases wait, when one of them was told of the end, when its
+/// result is there, and when its executor's wakers panic. Its channels are as if it had not been, and work.
+#[test]
+fn a_select_future_may_be_dropped_at_every_stage() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::{RawWaker, RawWakerVTable};
+
+    /// Panics whenever it is cloned.
+    static UNFIT: RawWakerVTable =
+        RawWakerVTable::new(|_| panic!("a waker that cannot be cloned"), |_| (), |_| (), |_| ());
+    // SAFETY: it has no data, and panics where it could be used wrongly.
+    let unfit = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &UNFIT)) };
+    let poll_unfit = |future: Pin<&mut SelectFuture<'_>>| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&unfit)).is_ready()));
+        assert!(polled.is_err());
+    };
+    let nothing = never::<String>();
+    for stage in 0..8 {
+        let ((tx, rx), (other_tx, other_rx)) = (bounded::<i32>(0), bounded::<String>(0));
+        {
+            let mut select = Select::new();
+            select.recv(&other_rx);
+            select.recv(&nothing);
+            select.recv(&rx);
+            select.recv(&rx);
+            select.send(&other_tx, "offered".to_string());
+            let mut future = Box::pin(select.select_async());
+            match stage {
+                0 => {}
+                1 => poll_unfit(future.as_mut()),
+                2 => assert!(poll(future.as_mut()).is_pending()),
+                3 => {
+                    assert!(poll(future.as_mut()).is_pending());
+                    poll_unfit(future.as_mut());
+                    assert!(poll(future.as_mut()).is_pending());
+                }
+                4 => {
+                    assert!(poll(future.as_mut()).is_pending());
+                    tx.try_send(1).unwrap();
+                    poll_unfit(future.as_mut());
+                }
+                5 => {
+                    assert!(poll(future.as_mut()).is_pending());
+                    tx.close();
+                }
+                6 => {
+                    assert!(poll(future.as_mut()).is_pending());
+                    tx.try_send(1).unwrap();
+                    let Poll::Ready(selected) = poll(future.as_mut()) else { panic!("a case has happened") };
+                    drop(future);
+                    assert!([2, 3].contains(&selected.index()));
+                }
+                _ => {
+                    assert!(poll(future.as_mut()).is_pending());
+                    assert_eq!(other_rx.try_recv(), Ok("offered".to_string()));
+                }
+            }
+        }
+        // A value that it was handed, and has not given, goes to the next.
+        match stage {
+            4 => assert_eq!(rx.try_recv(), Ok(1)),
+            5 => assert_eq!(rx.try_recv(), Err(TryRecvError::Closed)),
+            _ => assert_eq!(rx.try_recv(), Err(TryRecvError::Empty)),
+        }
+        if stage != 5 {
+            assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)), "stage {stage}");
+        }
+        assert_eq!(other_rx.try_recv(), Err(TryRecvError::Empty));
+        assert!(matches!(other_tx.try_send(String::new()), Err(TrySendError::Full(_))));
     }
 }
 
