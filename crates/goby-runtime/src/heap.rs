@@ -10,8 +10,12 @@ mod gnu {
 
     /// Below the 128 KiB from which on malloc mostly maps a block of its own.
     const PIECE: usize = 120 << 10;
-    /// 3.75 MiB in all: malloc first gives what lies free between blocks. The end is 128 KiB, more if large blocks have been freed.
-    const PIECES: usize = 32;
+    /// So many pieces in a row that give nothing back lie behind all that was ever used, or where little was.
+    const IN_VAIN: usize = 8;
+    /// As many as fit one of malloc's heaps, 64 MiB.
+    const MOST: usize = 512;
+    /// The smallest pages there are.
+    const SMALLEST_PAGE: usize = 4096;
 
     /// Gives whole free pages back to the system.
     pub(crate) fn trim() {
@@ -19,11 +23,14 @@ mod gnu {
         unsafe { libc::malloc_trim(0) };
     }
 
-    /// Gives the end of the calling thread's heap back, which [`trim`] leaves alone in all heaps but the first.
+    /// Gives what is free in the calling thread's heap back, in large pieces: above all its end, which [`trim`] leaves alone in all
+    /// heaps but the first, and malloc itself while it is less than twice the largest block that has been freed.
     pub(crate) fn trim_top() {
         let page = rustix::param::page_size();
-        let mut pieces: [Vec<MaybeUninit<u8>>; PIECES] = [const { Vec::new() }; PIECES];
-        for piece in &mut pieces {
+        let mut pieces = Vec::with_capacity(MOST);
+        let mut in_vain = 0;
+        while in_vain < IN_VAIN && pieces.len() < MOST {
+            let mut piece: Vec<MaybeUninit<u8>> = Vec::new();
             // There is less memory than that: it is not needed.
             if piece.try_reserve_exact(PIECE).is_err() {
                 break;
@@ -31,9 +38,18 @@ mod gnu {
             let range = piece.spare_capacity_mut().as_mut_ptr_range();
             let start = range.start.map_addr(|addr| addr.next_multiple_of(page));
             let len = range.end.addr().saturating_sub(start.addr()) / page * page;
-            // SAFETY: the pages lie within a block that is ours and holds nothing; whether they keep what is in them makes no
-            // difference, nor whether the call fails.
-            unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
+            let mut states = [0u8; PIECE / SMALLEST_PAGE];
+            // SAFETY: there is room for a byte a page. The pages lie within a block that is ours and holds nothing; whether they keep
+            // what is in them makes no difference, nor whether a call fails.
+            let is_known = unsafe { libc::mincore(start.cast(), len, states.as_mut_ptr()) == 0 };
+            if is_known && states.iter().all(|state| state & 1 == 0) {
+                in_vain += 1;
+            } else {
+                in_vain = 0;
+                // SAFETY: as above.
+                unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
+            }
+            pieces.push(piece);
         }
     }
 }
@@ -55,27 +71,38 @@ mod tests {
         (0..pages).filter(is_resident).count()
     }
 
-    #[test]
-    #[cfg_attr(goby_tsan, ignore = "ThreadSanitizer has an allocator of its own")]
-    fn the_end_of_a_threads_heap_goes_back() {
+    /// What stays in memory of the blocks that a thread has freed around one that it keeps.
+    fn left_of(blocks: usize) -> usize {
         const BLOCK: usize = 100 << 10;
         // Not the main thread's heap, whose end malloc_trim knows.
-        thread::spawn(|| {
-            // Nothing is allocated after them: it might lie behind them. And they are written to: malloc knows zeros from others.
-            let blocks: [Vec<u8>; 8] = std::array::from_fn(|i| vec![i as u8 + 1; BLOCK]);
-            let starts =
-                std::array::from_fn::<_, 8, _>(|i| blocks[i].as_ptr().map_addr(|addr| addr.next_multiple_of(PAGE)));
+        let left = thread::spawn(move || {
+            // From now on malloc keeps an end of up to 32 MiB.
+            drop(std::hint::black_box(vec![1u8; 16 << 20]));
+            // Nothing is allocated after the blocks: it might lie behind them. They are written to: malloc knows zeros from others.
+            let mut starts: Vec<*const u8> = Vec::with_capacity(blocks);
+            let mut all: Vec<Vec<u8>> = (0..blocks).map(|i| vec![i as u8 | 1; BLOCK]).collect();
+            starts.extend(all.iter().map(|block| block.as_ptr().map_addr(|addr| addr.next_multiple_of(PAGE))));
             let in_memory = || starts.iter().map(|start| resident(*start, BLOCK / PAGE - 1)).sum::<usize>();
-            assert_eq!(in_memory(), 8 * (BLOCK / PAGE - 1));
-            drop(blocks);
-            super::trim();
-            let before = in_memory();
+            let kept = all.swap_remove(blocks / 2);
+            assert_eq!(in_memory(), blocks * (BLOCK / PAGE - 1));
+            drop(all);
             super::trim_top();
-            let after = in_memory();
-            assert!(before > 16 && after < 8, "{before} pages, then {after}");
-        })
-        .join()
-        .unwrap();
+            super::trim();
+            let left = in_memory() - (BLOCK / PAGE - 1);
+            drop(kept);
+            left
+        });
+        left.join().unwrap()
+    }
+
+    #[test]
+    #[cfg_attr(goby_tsan, ignore = "ThreadSanitizer has an allocator of its own")]
+    fn what_is_free_in_a_threads_heap_goes_back() {
+        for blocks in [8, 300] {
+            let left = left_of(blocks);
+            // A page of each piece is malloc's own.
+            assert!(left < 24 + blocks / 2, "{left} pages of {blocks} blocks");
+        }
     }
 }
 
