@@ -168,13 +168,13 @@ impl Default for Builder {
 /// The number of workers where nobody says it.
 pub(super) fn default_workers() -> io::Result<usize> {
     match std::env::var("GOBY_MAXPROCS") {
-        Ok(text) => match text.parse() {
+        Ok(text) if !text.is_empty() => match text.parse() {
             Ok(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
             _ => Err(invalid(format!(
                 "GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it"
             ))),
         },
-        Err(_) => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
+        _ => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
     }
 }
 

@@ -328,14 +328,17 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     let count_workers = || {
         go(|| ()).join().unwrap();
         let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
-        // Each names itself when it begins to run. No more than three ever do.
-        wait_until("three workers to have their names", || count() >= 3);
+        // Each names itself when it begins to run. No more than are asked for ever do.
+        let asked_for = std::env::var("GOBY_MAXPROCS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+        wait_until("the workers to have their names", || count() >= asked_for);
         crate::support::pause(Duration::from_millis(5));
         let workers = count();
         println!("{workers} workers");
     };
     let output = in_child_with(test, &[("GOBY_MAXPROCS", "3")], count_workers);
     assert!(String::from_utf8_lossy(&output.stdout).contains("3 workers"), "{output:?}");
+    // As if it were not there.
+    assert!(in_child_with(test, &[("GOBY_MAXPROCS", "")], count_workers).status.success());
     let output = in_child_with(test, &[("GOBY_MAXPROCS", "many")], count_workers);
     assert!(!output.status.success());
     assert!(stderr(&output).contains("GOBY_MAXPROCS=\"many\" is no number between 1 and 1024"), "{}", stderr(&output));

@@ -86,6 +86,7 @@ impl WaitGroup {
     /// goby::go(move || handle.done());
     /// wg.wait();
     /// ```
+    #[track_caller]
     pub fn add(&self, n: usize) {
         let added = (n as u64).checked_mul(ONE).filter(|added| *added <= u64::MAX / 4);
         // Relaxed: what has not been started is ordered with nothing. A wait that must see it is ordered by the caller.
@@ -114,6 +115,7 @@ impl WaitGroup {
     /// wg.done();
     /// wg.wait();
     /// ```
+    #[track_caller]
     pub fn done(&self) {
         if panicking() {
             self.inner.panic.keep_message("a goroutine of the WaitGroup panicked before it was done".into(), None);
@@ -222,6 +224,7 @@ impl WaitGroup {
     }
 
     /// Takes one from the count and unparks those who wait for zero.
+    #[track_caller]
     fn finish(&self) {
         let word = &self.inner.word;
         let mut current = word.load(Ordering::Relaxed);
