@@ -98,7 +98,8 @@ def rows(figures, labels):
     out = []
     for name in sorted(figures.values, key=lambda n: list(BOUNDS).index(n) if n in BOUNDS else len(BOUNDS)):
         unit = figures.unit.get(name, "")
-        more_is_better = unit == "req/s"
+        # Where all have failed there is no unit.
+        more_is_better = unit == "req/s" or name in run.NET
         cells = {label: figures.summary(name if label == "goby" else twin(name), label)
                  for label in labels if (name if label == "goby" else twin(name)) in figures.values}
         cells = {label: cell for label, cell in cells.items() if cell}
@@ -143,7 +144,7 @@ def table(rows, labels):
     head = ["figure", "unit", "bound", "goby", "met", "to best peer"] + [label for label in labels if label != "goby"]
     lines = [head]
     for row in rows:
-        bound = "" if row["bound"] is None else ("≥ " if row["unit"] == "req/s" else "≤ ") + f"{row['bound']:g}"
+        bound = "" if row["bound"] is None else ("≥ " if row["figure"] in run.NET else "≤ ") + f"{row['bound']:g}"
         bound += f", {row['asked']:.2f}" if row["asked"] else ""
         met = {True: "yes", "share": "share", False: "**no**", None: ""}[row["met"]]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} of {row['best']}"
@@ -247,6 +248,13 @@ def choose(args, parser):
     return WORKLOADS, [name for name, row in run.NET.items() if row[2]] if args.net else []
 
 
+def check_peers(args, parser):
+    known = ["goby", *(label for label, _ in run.PEERS + args.peer)]
+    unknown = [label for label in args.skip if label not in known]
+    if unknown:
+        parser.error(f"no such peer: {', '.join(unknown)} (there are {', '.join(known)})")
+
+
 def without(net, has_go):
     """Leaves out the rows that this machine cannot run, with words."""
     if not has_go:
@@ -266,12 +274,15 @@ def main():
     if not shutil.which("cargo"):
         sys.exit("cargo is not here: install Rust with rustup (https://rustup.rs)")
     workloads, net = choose(args, parser)
+    check_peers(args, parser)
     has_go = shutil.which("go") is not None
     net = without(net, has_go)
     if not has_go:
         args.skip.append("go")
     if not args.no_build:
         build()
+    elif missing := [path.name for _, path in [("goby", GOBY), *run.PEERS] if not path.exists()]:
+        sys.exit(f"not built: {', '.join(missing)}; leave --no-build out")
 
     def beside(peers):
         return [p for p in [("goby", GOBY), *peers, *args.peer] if p[0] not in args.skip + ["threads"]]
