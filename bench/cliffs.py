@@ -12,7 +12,6 @@ bench/README.md. Build first by compare.py, or with --build.
 import argparse
 import copy
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -164,9 +163,9 @@ PARTS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--reps", type=int, default=5, help="repetitions of each run (5)")
+    parser.add_argument("--reps", type=run.at_least_one, default=5, help="repetitions of each run (5)")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="of one run (120)")
-    parser.add_argument("--under", type=shlex.split, default=[], metavar="COMMAND", help="what each run is started by")
+    parser.add_argument("--under", type=run.command, default=[], metavar="COMMAND", help="what each run is started by")
     parser.add_argument("--build", action="store_true", help="build first")
     args = parser.parse_args()
     args.once_over = args.timeout
