@@ -8,7 +8,8 @@ use std::io::{self, Write as _};
 use std::sync::Once;
 use std::thread;
 
-use crate::inspect::{self, Want};
+use crate::goroutine::report;
+use crate::inspect::{self, Status, Want};
 use crate::leak::{LEAK_RETRIES, Leaks, find_leaks};
 use crate::runtime::Shared;
 use crate::{deadlock, tsan};
@@ -57,7 +58,19 @@ pub(crate) fn check(runtimes: &[&'static Shared]) -> Result<(), Leaks> {
     if runtimes.iter().all(|shared| shared.num_goroutines() == 0) {
         return Ok(());
     }
-    find_leaks(|stacks| inspect::collect(runtimes, Want { stacks, ..Want::ALL }).goroutines, LEAK_RETRIES, false)
+    let left = |stacks| inspect::collect(runtimes, Want { stacks, ..Want::ALL }).goroutines;
+    find_leaks(left, LEAK_RETRIES, false)?;
+    // It was waited for, and may free all others.
+    let left = left(false);
+    if let Some(running) = left.iter().find(|info| !matches!(info.status(), Status::Waiting(_))) {
+        report(format_args!(
+            "goroutine {}, started at {}, still runs, so whether the {} that are left are leaked was not judged",
+            running.id(),
+            running.started_at(),
+            left.len(),
+        ));
+    }
+    Ok(())
 }
 
 /// Runs when `main` has returned, or something has called `exit`.

@@ -43,7 +43,8 @@
 //!
 //! Then every [`Runtime`](crate::Runtime) is looked at when it is dropped, which panics if goroutines are leaked, and every
 //! other one, the default one above all, when the process ends, which prints them and makes the exit status 23. A server
-//! that nobody has stopped is such a leak, too. What leaks on purpose says so, by
+//! that nobody has stopped is such a leak, too. A goroutine that still runs is waited for for 10 s, and then named; while it runs,
+//! or sleeps, those beside it may be freed by it, and are not counted. What leaks on purpose says so, by
 //! [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
 //! [`exit`](std::process::exit)) is not looked at.
 //!

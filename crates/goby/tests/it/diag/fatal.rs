@@ -47,6 +47,29 @@ fn a_process_that_ends_with_a_leak_fails() {
     check(&output, LEAKED, &["goby: when the process ended, 1 goroutine leaked\n\n", "stuck\n\t"]);
 }
 
+/// What it could not judge it says.
+#[test]
+fn a_goroutine_that_still_runs_is_named() {
+    let output = run("a_goroutine_that_still_runs_is_named", || {
+        goby::run(|| {
+            drop(go(stuck));
+            drop(go(|| {
+                loop {
+                    goby::yield_now();
+                }
+            }));
+        });
+    });
+    check(
+        &output,
+        0,
+        &[
+            "started at crates/goby/tests/it/diag/fatal.rs:",
+            ", still runs, so whether the 2 that are left are leaked was not",
+        ],
+    );
+}
+
 /// Also one that no `run` has started, and one of a runtime that is never dropped.
 #[test]
 fn whoever_started_it() {
