@@ -548,10 +548,11 @@ pub(crate) fn has_ended(g: &Goroutine) -> bool {
 pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
-    let vtable = header.vtable;
     // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
     // dropped would come before all that its starter does later, other goroutines included.
     let ignore = tsan::ignore();
+    // Nor is this read: a runtime that ends may free the record on a thread that ignores nothing.
+    let vtable = header.vtable;
     let went_first = header.ending.detach();
     drop(ignore);
     if went_first {
