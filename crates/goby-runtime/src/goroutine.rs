@@ -365,6 +365,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
+    tsan::release(record.header.edge());
     if record.header.ending.store() {
         // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
         unsafe { *record.stage.get() = Stage::Taken };
@@ -497,6 +498,8 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     unsafe {
         (g.as_ref().vtable.cancel)(g);
+        // As by a scheduler.
+        let _ignore = tsan::ignore();
         end(g);
     }
 }
@@ -548,11 +551,10 @@ pub(crate) fn has_ended(g: &Goroutine) -> bool {
 pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
+    let vtable = header.vtable;
     // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
     // dropped would come before all that its starter does later, other goroutines included.
     let ignore = tsan::ignore();
-    // Nor is this read: a runtime that ends may free the record on a thread that ignores nothing.
-    let vtable = header.vtable;
     let went_first = header.ending.detach();
     drop(ignore);
     if went_first {
