@@ -498,7 +498,8 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     unsafe {
         (g.as_ref().vtable.cancel)(g);
-        // As by a scheduler.
+        // As in `entry`: whoever acquires this frees the record. And from here on as by a scheduler.
+        tsan::release(g.as_ref().edge());
         let _ignore = tsan::ignore();
         end(g);
     }
