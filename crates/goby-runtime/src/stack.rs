@@ -5,6 +5,9 @@
 //! slot   | guard | … unused … | … in use, top page first |      grows down; `top` names the slot
 //! ```
 //!
+//! A slot is an odd number of pages. With a power of two the top pages of all stacks would share a few sets of the
+//! processor's TLB: sieve_1000, a chain of a thousand goroutines, took 63 ms, and takes 51.
+//!
 //! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again, last in first out so
 //! that the warm ones are used first. The pool gives the memory of slots that nobody has wanted for a while back to the
 //! system ([`Pool::trim`]), which also undoes what a deep call once touched. Address space is never returned:
@@ -48,7 +51,7 @@ pub(crate) struct Slot {
 
 /// The stacks of one runtime.
 pub(crate) struct Pool {
-    /// Bytes of a slot, guard included.
+    /// Bytes of a slot, guard included; an odd number of pages.
     size: usize,
     /// Slots that may be in existence.
     limit: usize,
@@ -71,17 +74,19 @@ struct Inner {
 }
 
 impl Pool {
-    pub(crate) fn new(size: usize, limit: usize) -> Pool {
+    /// Makes one for at most `limit` stacks of at least `stack_size` bytes.
+    pub(crate) fn new(stack_size: usize, limit: usize) -> Pool {
         Pool {
-            size,
+            size: stack_size.next_multiple_of(2 * PAGE) + PAGE,
             limit,
             inner: Lock::new(Inner { warm: Vec::new(), unwanted: 0, cold: Vec::new(), fresh: 0..0, carved: 0 }),
             warm_hint: AtomicUsize::new(0),
         }
     }
 
+    /// Bytes that a goroutine may use.
     pub(crate) fn stack_size(&self) -> usize {
-        self.size
+        self.size - PAGE
     }
 
     /// The stack in a slot.
@@ -324,7 +329,19 @@ mod tests {
         tops.dedup();
         assert_eq!(tops.len(), 40);
         assert!(matches!(pool.take(&mut cache), Err(Exhausted::Limit(40))));
-        assert!(guard_hit(tops[0] - 64 * 1024) && !guard_hit(tops[0] - 1));
+        let usable = pool.usable(slots[0]);
+        assert_eq!((usable.len(), usable.end), (64 * 1024, slots[0].top));
+        assert!(guard_hit(usable.start - 1) && !guard_hit(usable.start) && !guard_hit(usable.end - 1));
+    }
+
+    #[test]
+    fn slots_lie_an_odd_number_of_pages_apart() {
+        for (stack_size, pages) in [(64 * 1024, 17), (64 * 1024 + 1, 19), (17 * PAGE, 19)] {
+            let pool = Pool::new(stack_size, 2);
+            let mut cache = Vec::new();
+            pool.take(&mut cache).unwrap();
+            assert_eq!(cache[0].top - cache[1].top, pages * PAGE, "{stack_size}");
+        }
     }
 
     #[test]

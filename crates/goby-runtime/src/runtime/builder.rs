@@ -62,8 +62,8 @@ impl Builder {
         self
     }
 
-    /// Sets the size of a goroutine's stack in bytes of address space, rounded up to whole pages; one page is the
-    /// guard. Memory is used as it is touched. Default: 256 KiB.
+    /// Sets the size of a goroutine's stack in bytes of address space, rounded up to an even number of pages; a guard
+    /// page comes on top. Memory is used as it is touched. Default: 256 KiB.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = bytes;
         self

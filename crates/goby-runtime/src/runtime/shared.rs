@@ -92,7 +92,6 @@ impl Shared {
             Some(n) => n,
             None => default_workers()?,
         };
-        let stack_size = builder.stack_size.next_multiple_of(stack::PAGE);
         let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
@@ -103,7 +102,7 @@ impl Shared {
             n_wanted: n,
             idle: Idle::new(),
             inject: FreshQueue::new(),
-            pool: Pool::new(stack_size, builder.max_stacks),
+            pool: Pool::new(builder.stack_size, builder.max_stacks),
             starved: Lock::new(Starved::default()),
             n_starved: AtomicUsize::new(0),
             helpers: Helpers::new(),

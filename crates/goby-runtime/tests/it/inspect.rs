@@ -164,7 +164,7 @@ fn a_deep_goroutine_is_not_overflown() {
     fn fill(door: &Door, bottom: usize) {
         let room = [0u8; 256];
         let here = std::hint::black_box(&room).as_ptr().addr();
-        if bottom - here < 53 * 1024 {
+        if bottom - here < 57 * 1024 {
             fill(door, bottom)
         } else {
             door.pass()
