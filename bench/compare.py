@@ -121,7 +121,7 @@ def rows(figures, labels):
             if not met and asked and ratio(goby["median"]) and ratio(goby["median"]) <= asked:
                 met = "share"
         out.append({
-            "figure": name, "unit": unit, "bound": bound, "best": best, "met": met, "asked": asked,
+            "figure": name, "unit": unit, "more_is_better": more_is_better, "bound": bound, "best": best, "met": met, "asked": asked,
             "ratio": ratio(goby["median"]) if goby else None, "bound_ratio": ratio(bound) if bound else None,
             "cells": cells, "notes": {label: figures.note[n, label] for label in labels
                                       for n in {name if label == "goby" else twin(name)} if (n, label) in figures.note},
@@ -144,7 +144,7 @@ def table(rows, labels):
     head = ["figure", "unit", "bound", "goby", "met", "to best peer"] + [label for label in labels if label != "goby"]
     lines = [head]
     for row in rows:
-        bound = "" if row["bound"] is None else ("≥ " if row["figure"] in run.NET else "≤ ") + f"{row['bound']:g}"
+        bound = "" if row["bound"] is None else ("≥ " if row["more_is_better"] else "≤ ") + f"{row['bound']:g}"
         bound += f", {row['asked']:.2f}" if row["asked"] else ""
         met = {True: "yes", "share": "share", False: "**no**", None: ""}[row["met"]]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} of {row['best']}"

@@ -11,6 +11,7 @@
 //!
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
 
+mod capture;
 mod search;
 mod theft;
 
@@ -711,14 +712,14 @@ impl Worker {
     /// What comes between rounds once in a while: the world is looked at, and something fresh may be begun.
     #[cold]
     fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
+        let is_due = self.rounds_left.get() == 0;
+        if is_due {
+            self.rounds_left.set(FAIRNESS);
+        }
         if slice_is_over {
             self.end_slice();
-        }
-        if self.rounds_left.get() == 0 {
-            self.rounds_left.set(FAIRNESS);
-            if self.remote.turns.load(Ordering::Relaxed).is_multiple_of(MAINTENANCE) {
-                self.maintain();
-            }
+        } else if is_due && self.remote.turns.load(Ordering::Relaxed).is_multiple_of(MAINTENANCE) {
+            self.maintain();
         }
         let oldest = self.fair_share(slice_is_over)?;
         // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
@@ -727,46 +728,6 @@ impl Worker {
             bump(&self.remote.slices);
         }
         Some(oldest)
-    }
-
-    // Inspection: what only this thread may look at. The rest is in `inspect`.
-
-    /// The goroutines that have started here and have not ended.
-    pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
-        self.registry.all()
-    }
-
-    /// Those of them that are queued to run. Called by the scheduler.
-    pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
-        self.open_inbox();
-        self.run_next.get().into_iter().chain(self.local.all()).collect()
-    }
-
-    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
-    /// scheduler.
-    ///
-    /// # Safety
-    ///
-    /// `g` has started here, has not ended and is not running.
-    pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
-        debug_assert!(!self.in_goroutine());
-        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
-        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
-        unsafe {
-            let header = g.as_ref();
-            let reason = header.reason.swap(inspect::CAPTURE, Ordering::Relaxed);
-            self.current.set(Some(g));
-            let alive = (*header.fiber.get()).assume_init_mut().resume();
-            self.current.set(None);
-            debug_assert!(alive);
-            header.reason.store(reason, Ordering::Relaxed);
-        }
-        self.captured.take()
-    }
-
-    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
-    pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
-        self.captured.set(stack);
     }
 
     /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
