@@ -29,7 +29,7 @@ pub(crate) const PAGE: usize = 4096;
 const SLAB_SLOTS: usize = 4096;
 /// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns one by one.
 const BATCH: usize = 32;
-/// Fresh slots at a time while there are few: a worker that is kept for longer than 20 µs loses what it was about to begin.
+/// Fresh slots at a time while there are few: a worker that is kept for longer than a thief's patience loses what it was about to begin.
 const SMALL_BATCH: usize = 8;
 /// `MADV_GUARD_INSTALL`, Linux 6.13; not in libc's bindings yet.
 const MADV_GUARD_INSTALL: i32 = 102;

@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::theft::{LOOK_IN_TRUCE, Look, Watched};
+use super::theft::{LOOK, LOOK_IN_TRUCE, Look, Watched};
 use super::{Remote, Worker, bump};
 use crate::answer::Answer;
 use crate::heap;
@@ -193,7 +193,7 @@ impl Worker {
     fn time_to_watch(&self) -> Option<Duration> {
         let victim = self.shared.remote(self.watched.get()?.index);
         let is_truce = victim.truce.holds(self.shared.monitor.tick());
-        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { SPIN })
+        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { LOOK })
     }
 
     /// Takes from the injected goroutines, or half of another worker's.

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::run_queue::Sight;
 
-/// How long a worker must have left its fresh goroutines alone before they are stolen: it may be about to run them, and
-/// whoever talks to them, itself.
+/// How long a worker must have left its fresh goroutines alone, and had no turn, before they are stolen: it may be about to run
+/// them, and whoever talks to them, itself. One that has turns, `FAIRNESS` short rounds each, begins them by and by.
 ///
-/// Longer than a page fault or two, and no longer than waking a thread takes.
-const QUIET: Duration = Duration::from_micros(20);
+/// Longer than a few page faults, or a stack's guards, take; no longer than waking a thread takes.
+const QUIET: Duration = Duration::from_micros(32);
 /// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
-/// How long we look at a victim in a truce, once a tick: until we know whether it is quiet, or has few now ([`SPAN_ALONE`]).
+/// How long we look at a victim: until we know whether it is quiet.
+pub(super) const LOOK: Duration = Duration::from_micros(60);
+/// The same in a truce, once a tick; and whether it has few now ([`SPAN_ALONE`]).
 pub(super) const LOOK_IN_TRUCE: Duration = Duration::from_micros(120);
 /// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
 /// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
@@ -54,10 +56,11 @@ pub(super) struct Watched {
     pub(super) index: usize,
     /// The last look.
     sight: Sight,
-    /// Since when it has had some, and since when the same ones, as far as we have seen.
-    backlog_since: Instant,
-    /// The victim's turns by then.
     turns: u64,
+    /// Since when it has had some, as far as we have seen, and its turns by then.
+    backlog_since: Instant,
+    backlog_turns: u64,
+    /// Since when it has had the same ones, and no turn.
     quiet_since: Instant,
     /// We have taken from it.
     is_robbed: bool,
@@ -69,8 +72,9 @@ impl Watched {
         Watched {
             index,
             sight: look.sight,
-            backlog_since: look.now,
             turns: look.turns,
+            backlog_since: look.now,
+            backlog_turns: look.turns,
             quiet_since: look.now,
             is_robbed: false,
             pace: Pace::new(look),
@@ -93,11 +97,11 @@ impl Watched {
     pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
         if look.sight.emptied != self.sight.emptied {
             self.backlog_since = look.now;
-            self.turns = look.turns;
+            self.backlog_turns = look.turns;
             self.pace = Pace::new(look);
         }
-        if look.sight != self.sight {
-            self.sight = look.sight;
+        if (look.sight, look.turns) != (self.sight, self.turns) {
+            (self.sight, self.turns) = (look.sight, look.turns);
             self.quiet_since = look.now;
         }
         match self.pace.measure(look) {
@@ -106,7 +110,7 @@ impl Watched {
             None => {}
         }
         let backlog = look.now.duration_since(self.backlog_since);
-        let has_short_rounds = u128::from(look.turns - self.turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
+        let has_short_rounds = u128::from(look.turns - self.backlog_turns) > backlog.as_nanos() / SHORT_TURN.as_nanos();
         let patience = if has_short_rounds { BACKLOG_OF_SHORT } else { BACKLOG };
         let is_truce = truce.holds(look.tick);
         let quiet = if is_truce { QUIET_IN_TRUCE } else { QUIET };
@@ -243,11 +247,13 @@ mod tests {
     #[test]
     fn thieves_leave_those_with_short_rounds_alone_for_longer() {
         let never = u64::MAX;
-        assert_eq!(patience(never, never), 20, "it computes");
+        assert_eq!(patience(never, never), 32, "it computes");
+        assert_eq!(patience(never, 31), 200, "a round takes half a microsecond, and it may be about to begin one");
         assert_eq!(patience(1, never), 200, "it begins one after the other");
         assert_eq!(patience(10, 30), 200, "a round takes half a microsecond");
         assert_eq!(patience(10, 10), 2000, "a round takes a sixth of one");
-        assert_eq!(patience(30, 10), 20, "short rounds, but none of these");
+        assert_eq!(patience(40, 40), 32, "a round takes two thirds of one");
+        assert_eq!(patience(40, 10), 2000, "short rounds, and now and then one of these");
     }
 
     #[test]
