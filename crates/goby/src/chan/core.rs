@@ -34,6 +34,8 @@ use super::is_done_channel;
 
 /// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
+/// How many receivers `close` takes out before it wakes them: while it takes out the next, they run on other workers.
+const WOKEN_AT_ONCE: usize = 512;
 
 /// What both ends share.
 pub(crate) struct Chan<T> {
@@ -187,10 +189,12 @@ impl<T> State<T> {
         Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
     }
 
-    /// Ends the waits of all who are parked, without their operations done.
-    fn end_all_waits(&mut self) -> WakeList {
+    /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers, without their operations
+    /// done. No receiver parks after it, so those who are left wait for the next call, and for nothing else.
+    fn end_waits(&mut self) -> WakeList {
         let mut wake = WakeList::new();
-        while let Some((_, unparker)) = self.recv_queue.pop() {
+        for _ in 0..WOKEN_AT_ONCE {
+            let Some((_, unparker)) = self.recv_queue.pop() else { break };
             wake.push(unparker);
         }
         while let Some((_, unparker)) = self.send_queue.pop() {
@@ -401,15 +405,20 @@ impl<T> Chan<T> {
 
     /// Ends sends; false if that had happened already.
     pub(crate) fn close(&self) -> bool {
-        let wake = {
-            let mut state = self.state.lock();
-            if std::mem::replace(&mut state.closed, true) {
-                return false;
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.closed, true) {
+            return false;
+        }
+        loop {
+            let wake = state.end_waits();
+            let is_all = state.recv_queue.is_empty();
+            drop(state);
+            wake.unpark_all();
+            if is_all {
+                return true;
             }
-            state.end_all_waits()
-        };
-        wake.unpark_all();
-        true
+            state = self.state.lock();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -459,7 +468,7 @@ impl<T> Chan<T> {
             let (wake, unread) = {
                 let mut state = self.state.lock();
                 state.abandoned = true;
-                (state.end_all_waits(), std::mem::take(&mut state.buffer))
+                (state.end_waits(), std::mem::take(&mut state.buffer))
             };
             wake.unpark_all();
             // The user's destructors: last, outside the lock.

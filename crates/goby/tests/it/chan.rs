@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -12,9 +14,9 @@ use goby::chan::{
     Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded,
     never, unbounded,
 };
-use goby::{go, scope};
+use goby::{block_on, go, scope, select};
 
-use crate::support::{Actor, KINDS, Kind, MOMENT, actor, on_workers, pause, wait_until, with_workers};
+use crate::support::{Actor, KINDS, Kind, MOMENT, actor, on_workers, pause, size, wait_until, with_workers};
 
 #[test]
 fn the_last_sender_closes_by_being_dropped() {
@@ -89,6 +91,71 @@ fn senders_that_wait_get_their_values_back_when_the_channel_is_closed() {
             assert_eq!(back, [10, 11, 12, 13]);
             // What was accepted before is still received, and no more.
             assert_eq!(rx.iter().collect::<Vec<_>>(), vec![1; capacity]);
+        }
+    });
+}
+
+/// More than `close` takes out of the queue before it wakes them.
+#[test]
+fn closing_ends_the_waits_of_crowds_of_all_kinds() {
+    with_workers(|| {
+        let (tx, rx) = bounded::<i32>(0);
+        let ended = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
+        let handles: Vec<_> = (0..1500)
+            .map(|i| {
+                let (rx, started, ended) = (rx.clone(), started.clone(), ended.clone());
+                go(move || {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    let other = never::<i32>();
+                    let end = match i % 4 {
+                        0 => rx.recv().is_err(),
+                        1 => select! { recv(rx) -> value => value.is_err(), recv(other) -> _ => false },
+                        2 => block_on(rx.recv_async()).is_err(),
+                        _ => rx.recv_timeout(Duration::MAX) == Err(RecvTimeoutError::Closed),
+                    };
+                    ended.fetch_add(usize::from(end), Ordering::SeqCst);
+                })
+            })
+            .collect();
+        wait_until("all to start", || started.load(Ordering::SeqCst) == handles.len());
+        assert_eq!(rx.len(), 0);
+        assert!(tx.close() && !tx.close());
+        let n = handles.len();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        assert_eq!(ended.load(Ordering::SeqCst), n);
+        assert_eq!(rx.recv(), Err(RecvError));
+    });
+}
+
+/// It goes to one of those whose waits the close has not ended yet, or into the buffer.
+#[test]
+fn a_value_given_back_during_a_close_is_not_lost() {
+    with_workers(|| {
+        for round in 0..size(30, 3000) {
+            let (tx, rx) = bounded::<usize>(0);
+            let mut handed = Box::pin(rx.recv_async());
+            assert!(handed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let started = Arc::new(AtomicUsize::new(0));
+            let crowd: Vec<_> = (0..600)
+                .map(|_| {
+                    let (rx, started) = (rx.clone(), started.clone());
+                    go(move || {
+                        started.fetch_add(1, Ordering::SeqCst);
+                        rx.recv().ok()
+                    })
+                })
+                .collect();
+            wait_until("all to start", || started.load(Ordering::SeqCst) == 600);
+            tx.send(round).unwrap();
+            let closing = go(move || tx.close());
+            if round % 2 == 0 {
+                goby::yield_now();
+            }
+            drop(handed);
+            let received: Vec<_> = crowd.into_iter().filter_map(|handle| handle.join().unwrap()).collect();
+            assert!(closing.join().unwrap());
+            assert_eq!([received, rx.iter().collect()].concat(), [round]);
         }
     });
 }
