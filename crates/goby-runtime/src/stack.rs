@@ -162,7 +162,7 @@ impl Pool {
             self.warm_hint.store(inner.warm.len(), Ordering::Relaxed);
             trimmed
         };
-        // Outside the lock: a system call for each run of slots that lie next to each other.
+        // Outside the lock: a system call each, in the order of their addresses.
         unwanted.sort_unstable_by_key(|slot| slot.top);
         for slot in &unwanted {
             let low = slot.top - self.size + PAGE;

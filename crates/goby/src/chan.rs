@@ -255,7 +255,9 @@ impl<T> Sender<T> {
 
     /// Closes the channel for all senders; true if this call did it, false if it was closed before.
     ///
-    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back.
+    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back. When it returns nobody waits any
+    /// more; but a crowd of receivers is woken in pieces, in the order in which they came, and until then the last ones may still
+    /// time out, or take another case of their `select!`.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);

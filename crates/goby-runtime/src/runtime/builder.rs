@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Runtime, Shared};
 use crate::stall;
 
-/// Address space of a stack, guard page included.
+/// Address space of a stack, without the guard page.
 const DEFAULT_STACK: usize = 256 * 1024;
 /// A stack has to hold a signal frame, a panic and `println!`.
 const MIN_STACK: usize = 16 * 1024;

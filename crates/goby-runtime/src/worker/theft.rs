@@ -12,7 +12,7 @@ use crate::run_queue::Sight;
 /// How long a worker must have left its fresh goroutines alone, and had no turn, before they are stolen: it may be about to run
 /// them, and whoever talks to them, itself. One that has turns, `FAIRNESS` short rounds each, begins them by and by.
 ///
-/// Longer than a few page faults, or a stack's guards, take; no longer than waking a thread takes.
+/// Longer than a few page faults take, or the guards of new stacks.
 const QUIET: Duration = Duration::from_micros(32);
 /// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
@@ -82,9 +82,10 @@ impl Watched {
     }
 
     /// Whether another that has some must wait until this one, now in this state, has none left or has been robbed. Not when it has
-    /// been, nor in a truce while it is busy with its own: it will not be robbed for long.
+    /// been, nor when it has come to the end of its own since we looked, or in a truce is busy with them: it will not be robbed for
+    /// long.
     pub(super) fn comes_first(&self, sight: Sight, is_truce: bool) -> bool {
-        !(self.is_robbed || is_truce && sight != self.sight)
+        !(self.is_robbed || sight.emptied != self.sight.emptied || is_truce && sight != self.sight)
     }
 
     /// The same, when we have taken from it.
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_busy_in_a_truce_does_not_hide_others() {
+    fn who_is_busy_with_its_own_does_not_hide_others() {
         let now = Instant::now();
         let (before, later) = (look(now, 0, 7, 0, 0), look(now, 5, 8, 0, 0));
         let watched = Watched::new(0, &before);
@@ -304,6 +305,10 @@ mod tests {
             "it will be robbed"
         );
         assert!(watched.comes_first(before.sight, true), "it may be about to be");
+        assert!(
+            !watched.comes_first(Sight { emptied: 1, ..later.sight }, false),
+            "it began them all, and has new ones"
+        );
         assert!(!watched.comes_first(later.sight, true), "it will not be");
         assert!(!watched.robbed().comes_first(before.sight, false), "it has been");
     }

@@ -190,7 +190,8 @@ impl<T> State<T> {
     }
 
     /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers, without their operations
-    /// done. No receiver parks after it, so those who are left wait for the next call, and for nothing else.
+    /// done. None parks after it, but more receivers may be left: `close` comes again. Where the last receiver has gone there are
+    /// none, since who waits has one, except for leaked futures.
     fn end_waits(&mut self) -> WakeList {
         let mut wake = WakeList::new();
         for _ in 0..WOKEN_AT_ONCE {
@@ -403,19 +404,17 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Ends sends; false if that had happened already.
+    /// Ends sends; false if that had happened already. When it returns no wait is left, whoever has ended the last ones.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.state.lock();
-        if std::mem::replace(&mut state.closed, true) {
-            return false;
-        }
+        let is_first = !std::mem::replace(&mut state.closed, true);
         loop {
             let wake = state.end_waits();
             let is_all = state.recv_queue.is_empty();
             drop(state);
             wake.unpark_all();
             if is_all {
-                return true;
+                return is_first;
             }
             state = self.state.lock();
         }

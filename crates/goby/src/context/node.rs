@@ -13,8 +13,9 @@
 //!    slab; a decided node takes no more entries, and a child that wants to be added is born done instead.
 //! 2. *Close* the done channel, with no lock of the tree held, which wakes who waits for it.
 //! 3. *Publish*: set CLOSED. `err` shows nothing before that, so that an error implies a closed channel; the other way
-//!    round, who finds a node decided but not CLOSED (woken by the channel between 2 and 3) closes it himself, which is
-//!    idempotent, and need not wait for the first. That is also what a second canceler does before it returns.
+//!    round, who finds a node decided but not CLOSED (woken by the channel in or after 2) closes it himself, which is
+//!    idempotent: it wakes those whom the first has not come to yet, and need not wait for it. That is also what a second
+//!    canceler does before it returns.
 //! 4. Children, one level after the other, by the canceler: no recursion, so depth costs no stack.
 //!
 //! The lock is never held while anybody is woken, a callback runs, or a value of the user's is dropped. Locks of two

@@ -14,7 +14,7 @@ use goby::chan::{
     Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded,
     never, unbounded,
 };
-use goby::{block_on, go, scope, select};
+use goby::{go, scope, select};
 
 use crate::support::{Actor, KINDS, Kind, MOMENT, actor, on_workers, pause, size, wait_until, with_workers};
 
@@ -95,35 +95,37 @@ fn senders_that_wait_get_their_values_back_when_the_channel_is_closed() {
     });
 }
 
-/// More than `close` takes out of the queue before it wakes them.
+/// More than `close` takes out of the queue before it wakes them; some leave it by themselves meanwhile, and two close at once.
 #[test]
 fn closing_ends_the_waits_of_crowds_of_all_kinds() {
     with_workers(|| {
         let (tx, rx) = bounded::<i32>(0);
-        let ended = Arc::new(AtomicUsize::new(0));
+        let (live_tx, live) = bounded::<i32>(1);
         let started = Arc::new(AtomicUsize::new(0));
-        let handles: Vec<_> = (0..1500)
+        let waiters: Vec<_> = (0..1500)
             .map(|i| {
-                let (rx, started, ended) = (rx.clone(), started.clone(), ended.clone());
-                go(move || {
+                let kind =
+                    if i % 500 == 100 { Kind::Thread } else { [Kind::Goroutine, Kind::Task, Kind::BlockOn][i % 3] };
+                let (rx, live, started) = (rx.clone(), live.clone(), started.clone());
+                actor(kind, move |kind| async move {
                     started.fetch_add(1, Ordering::SeqCst);
-                    let other = never::<i32>();
-                    let end = match i % 4 {
-                        0 => rx.recv().is_err(),
-                        1 => select! { recv(rx) -> value => value.is_err(), recv(other) -> _ => false },
-                        2 => block_on(rx.recv_async()).is_err(),
-                        _ => rx.recv_timeout(Duration::MAX) == Err(RecvTimeoutError::Closed),
-                    };
-                    ended.fetch_add(usize::from(end), Ordering::SeqCst);
+                    match kind {
+                        Kind::Goroutine => match i % 4 {
+                            0 => kind.recv(&rx).await.is_err(),
+                            1 => select! { recv(rx) -> value => value.is_err(), recv(live) -> value => value == Ok(1) },
+                            2 => rx.recv_timeout(Duration::from_secs(3600)) == Err(RecvTimeoutError::Closed),
+                            _ => rx.recv_timeout(Duration::from_millis(1)).is_err(),
+                        },
+                        _ => kind.recv(&rx).await.is_err(),
+                    }
                 })
             })
             .collect();
-        wait_until("all to start", || started.load(Ordering::SeqCst) == handles.len());
-        assert_eq!(rx.len(), 0);
-        assert!(tx.close() && !tx.close());
-        let n = handles.len();
-        handles.into_iter().for_each(|handle| handle.join().unwrap());
-        assert_eq!(ended.load(Ordering::SeqCst), n);
+        wait_until("all to start", || started.load(Ordering::SeqCst) == waiters.len());
+        let closers = [tx.clone(), tx].map(|tx| actor(Kind::Goroutine, move |_| async move { tx.close() }));
+        live_tx.send(1).unwrap();
+        assert_eq!(closers.map(Actor::join).into_iter().filter(|is_first| *is_first).count(), 1);
+        assert!(waiters.into_iter().all(Actor::join));
         assert_eq!(rx.recv(), Err(RecvError));
     });
 }
