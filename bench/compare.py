@@ -121,7 +121,8 @@ def rows(figures, labels):
             if not met and asked and ratio(goby["median"]) and ratio(goby["median"]) <= asked:
                 met = "share"
         out.append({
-            "figure": name, "unit": unit, "more_is_better": more_is_better, "bound": bound, "best": best, "met": met, "asked": asked,
+            "figure": name, "unit": unit, "more_is_better": more_is_better, "bound": bound, "best": best, "met": met,
+            "asked": asked,
             "ratio": ratio(goby["median"]) if goby else None, "bound_ratio": ratio(bound) if bound else None,
             "cells": cells, "notes": {label: figures.note[n, label] for label in labels
                                       for n in {name if label == "goby" else twin(name)} if (n, label) in figures.note},
