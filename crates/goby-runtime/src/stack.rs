@@ -165,9 +165,9 @@ impl Pool {
         // Outside the lock: a system call each, in the order of their addresses.
         unwanted.sort_unstable_by_key(|slot| slot.top);
         for slot in &unwanted {
-            let low = slot.top - self.size + PAGE;
+            let usable = self.usable(*slot);
             // SAFETY: the slot is free and ours alone, so nobody reads what is dropped.
-            unsafe { libc::madvise(low as *mut libc::c_void, self.size - PAGE, libc::MADV_DONTNEED) };
+            unsafe { libc::madvise(usable.start as *mut libc::c_void, usable.len(), libc::MADV_DONTNEED) };
         }
         let mut inner = self.inner.lock();
         inner.cold.extend(unwanted);

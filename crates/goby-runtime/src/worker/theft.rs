@@ -93,8 +93,8 @@ impl Watched {
         Watched { is_robbed: true, ..self }
     }
 
-    /// Looks again. Whether the victim, which has some, has left them alone for [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not come to their end
-    /// for [`BACKLOG`], or [`BACKLOG_OF_SHORT`], and there is no truce.
+    /// Looks again. Whether the victim, which has some, has left them alone and had no turn for [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not
+    /// come to their end for [`BACKLOG`], or [`BACKLOG_OF_SHORT`], and there is no truce.
     pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
         if look.sight.emptied != self.sight.emptied {
             self.backlog_since = look.now;

@@ -109,13 +109,14 @@ fn closing_ends_the_waits_of_crowds_of_all_kinds() {
                 let (rx, live, started) = (rx.clone(), live.clone(), started.clone());
                 actor(kind, move |kind| async move {
                     started.fetch_add(1, Ordering::SeqCst);
-                    match kind {
-                        Kind::Goroutine => match i % 4 {
-                            0 => kind.recv(&rx).await.is_err(),
-                            1 => select! { recv(rx) -> value => value.is_err(), recv(live) -> value => value == Ok(1) },
-                            2 => rx.recv_timeout(Duration::from_secs(3600)) == Err(RecvTimeoutError::Closed),
-                            _ => rx.recv_timeout(Duration::from_millis(1)).is_err(),
-                        },
+                    match (kind, i % 4) {
+                        (Kind::Goroutine, 1) => {
+                            select! { recv(rx) -> value => value.is_err(), recv(live) -> value => value == Ok(1) }
+                        }
+                        (Kind::Goroutine, 2) => {
+                            rx.recv_timeout(Duration::from_secs(3600)) == Err(RecvTimeoutError::Closed)
+                        }
+                        (Kind::Goroutine, 3) => rx.recv_timeout(Duration::from_millis(1)).is_err(),
                         _ => kind.recv(&rx).await.is_err(),
                     }
                 })
