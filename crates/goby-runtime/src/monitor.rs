@@ -284,6 +284,7 @@ impl Order {
             }
             self.is_asked = false;
             shared.pool.shrink();
+            heap::trim_top();
             heap::trim();
         }
         // Relaxed: it decides when memory goes back, and nothing else.

@@ -503,20 +503,12 @@ impl WakeList {
         }
     }
 
-    /// Unparks all, in the order in which they were added.
+    /// Unparks all, in the order in which they were added. The list is empty then, and keeps its memory.
     #[inline]
-    pub fn unpark_all(self) {
-        drop(self);
-    }
-}
-
-/// Whoever has claimed waiters and then panics must unpark them all the same.
-impl Drop for WakeList {
-    #[inline]
-    fn drop(&mut self) {
+    pub fn unpark_all(&mut self) {
         if let Some(first) = self.first.take() {
             first.unpark();
-            let mut rest = std::mem::take(&mut self.rest).into_iter();
+            let mut rest = self.rest.drain(..);
             while let Some(unparker) = rest.next() {
                 if let Some(later) = rest.as_slice().get(4) {
                     later.prefetch();
@@ -524,6 +516,14 @@ impl Drop for WakeList {
                 unparker.unpark();
             }
         }
+    }
+}
+
+/// Whoever has claimed waiters and then panics must unpark them all the same.
+impl Drop for WakeList {
+    #[inline]
+    fn drop(&mut self) {
+        self.unpark_all();
     }
 }
 

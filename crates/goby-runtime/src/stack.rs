@@ -17,6 +17,7 @@
 //! the kernel does not know it with `mprotect`, which splits the mapping: `vm.max_map_count` then caps the slots.
 
 use std::io;
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
@@ -170,7 +171,10 @@ impl Pool {
             unsafe { libc::madvise(usable.start as *mut libc::c_void, usable.len(), libc::MADV_DONTNEED) };
         }
         let mut inner = self.inner.lock();
-        inner.cold.extend(unwanted);
+        if inner.cold.len() < unwanted.len() {
+            mem::swap(&mut inner.cold, &mut unwanted);
+        }
+        inner.cold.append(&mut unwanted);
         inner.warm.is_empty()
     }
 

@@ -192,8 +192,7 @@ impl<T> State<T> {
     /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers, without their operations
     /// done. None parks after it, but more receivers may be left: `close` comes again. Where the last receiver has gone there are
     /// none, since who waits has one, except for leaked futures.
-    fn end_waits(&mut self) -> WakeList {
-        let mut wake = WakeList::new();
+    fn end_waits(&mut self, wake: &mut WakeList) {
         for _ in 0..WOKEN_AT_ONCE {
             let Some((_, unparker)) = self.recv_queue.pop() else { break };
             wake.push(unparker);
@@ -201,7 +200,6 @@ impl<T> State<T> {
         while let Some((_, unparker)) = self.send_queue.pop() {
             wake.push(unparker);
         }
-        wake
     }
 }
 
@@ -406,10 +404,11 @@ impl<T> Chan<T> {
 
     /// Ends sends; false if that had happened already. When it returns no wait is left, whoever has ended the last ones.
     pub(crate) fn close(&self) -> bool {
+        let mut wake = WakeList::new();
         let mut state = self.state.lock();
         let is_first = !std::mem::replace(&mut state.closed, true);
         loop {
-            let wake = state.end_waits();
+            state.end_waits(&mut wake);
             let is_all = state.recv_queue.is_empty();
             drop(state);
             wake.unpark_all();
@@ -464,10 +463,12 @@ impl<T> Chan<T> {
     pub(crate) fn drop_receiver(&self) {
         // AcqRel: see the field.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let (wake, unread) = {
+            let mut wake = WakeList::new();
+            let unread = {
                 let mut state = self.state.lock();
                 state.abandoned = true;
-                (state.end_waits(), std::mem::take(&mut state.buffer))
+                state.end_waits(&mut wake);
+                std::mem::take(&mut state.buffer)
             };
             wake.unpark_all();
             // The user's destructors: last, outside the lock.
