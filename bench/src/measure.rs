@@ -37,11 +37,19 @@ impl Clock {
 
 /// The resident size of this process, in bytes.
 pub fn rss() -> f64 {
+    status_bytes("VmRSS:")
+}
+
+/// How much of it are pages of files: the text of the program and its libraries, as far as it has been used.
+pub fn rss_of_files() -> f64 {
+    status_bytes("RssFile:")
+}
+
+fn status_bytes(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: f64 =
-        line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse().ok()).expect("VmRSS in kB");
-    kib * 1024.0
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
+    kib.expect("the field is there, in kB") * 1024.0
 }
 
 /// The time that all threads of this process have been on a processor, in ns.

@@ -6,7 +6,7 @@ use goby::chan::{self, Receiver};
 use goby::sync::WaitGroup;
 use goby::{go, time};
 
-use crate::measure::{Clock, report, rss};
+use crate::measure::{Clock, report, rss, rss_of_files};
 
 /// How long memory may take to go back to the system.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub fn life() {
     const WIDTH: usize = 10_000;
     go(|| {}).join().unwrap();
     time::sleep(Duration::from_secs(1));
-    let before = rss();
+    let (before, files) = (rss(), rss_of_files());
     wave(WIDTH);
     time::sleep(SETTLE);
     let warm = rss();
@@ -42,12 +42,13 @@ pub fn life() {
     }
     let peak = rss();
     time::sleep(SETTLE);
-    let after = rss();
+    let (after, more_files) = (rss(), rss_of_files() - files);
     report("life_10m_before", before / 1e6, "MB");
     report("life_10m_first_wave", warm / 1e6, "MB");
     report("life_10m_peak", peak / 1e6, "MB");
     report("life_10m_after", after / 1e6, "MB");
     report("life_10m_growth", (after / before - 1.0) * 100.0, "%");
+    report("life_10m_growth_text", more_files / before * 100.0, "%");
     report("life_10m_growth_warm", (after / warm - 1.0) * 100.0, "%");
 }
 
