@@ -142,6 +142,7 @@ fn is_quiet(runtime: &Shared) -> bool {
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0
         && runtime.n_tasks() == 0
+        && !runtime.can_feed_starved()
         && runtime.remotes().all(|r| {
             r.timers.next_due() == NEVER && !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0
         })

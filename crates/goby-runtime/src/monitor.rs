@@ -284,6 +284,7 @@ impl Order {
             }
             self.is_asked = false;
             shared.pool.shrink();
+            // Our own heap, too: lists of stacks lie there.
             heap::trim_top();
             heap::trim();
         }

@@ -356,6 +356,11 @@ impl Shared {
         self.n_starved.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether there is a stack for one of them.
+    pub(crate) fn can_feed_starved(&self) -> bool {
+        self.has_starved() && self.pool.has_free()
+    }
+
     /// Queues one starved goroutine again: a stack has just become free.
     #[cold]
     pub(crate) fn feed_starved(&self, remote: &Remote) {
@@ -410,7 +415,7 @@ impl Shared {
             || own.fresh.len() > 0
             || own.requests.are_pending()
             || self.remotes().any(|r| r.has_for_others(self.monitor.tick()))
-            || (self.has_starved() && self.pool.has_free())
+            || self.can_feed_starved()
     }
 
     #[inline]

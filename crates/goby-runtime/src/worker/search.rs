@@ -318,7 +318,7 @@ impl Worker {
         if !stacks.is_empty() {
             self.shared.pool.give(stacks.drain(..));
         }
-        if self.shared.has_starved() && self.shared.pool.has_free() {
+        if self.shared.can_feed_starved() {
             self.shared.feed_starved(self.remote);
         }
     }

@@ -302,7 +302,17 @@ fn resident() -> usize {
 /// What deep calls have touched goes back to the system when nobody has wanted the stacks for a while.
 #[test]
 fn stacks_are_trimmed_after_deep_calls() {
-    let output = in_child("stacks::stacks_are_trimmed_after_deep_calls", || {
+    check_trimming("stacks::stacks_are_trimmed_after_deep_calls", || ());
+}
+
+#[test]
+fn stacks_with_guards_by_mprotect_are_trimmed() {
+    check_trimming("stacks::stacks_with_guards_by_mprotect_are_trimmed", force_mprotect_guards);
+}
+
+fn check_trimming(test: &str, set_up: fn()) {
+    let output = in_child(test, || {
+        set_up();
         // A debug build needs a multiple of what the frames hold.
         let runtime = Runtime::builder().workers(2).stack_size(1 << 20).build().unwrap();
         runtime.run(|| {
@@ -324,9 +334,11 @@ fn stacks_are_trimmed_after_deep_calls() {
             // And the stacks are still good.
             let handles: Vec<_> = (0..300).map(|_| go(|| recurse::<10_000>(15))).collect();
             handles.into_iter().for_each(|handle| assert!(handle.join().unwrap() > 0));
+            // And their guards.
+            overflow::<100>();
         });
     });
-    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    check_overflow(&output, 1024);
 }
 
 /// A crowd of futures, whose memory is malloc's, leaves nothing behind in a program that is idle afterwards.

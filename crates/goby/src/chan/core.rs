@@ -463,14 +463,16 @@ impl<T> Chan<T> {
     pub(crate) fn drop_receiver(&self) {
         // AcqRel: see the field.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let mut wake = WakeList::new();
             let unread = {
+                let mut wake = WakeList::new();
                 let mut state = self.state.lock();
                 state.abandoned = true;
                 state.end_waits(&mut wake);
-                std::mem::take(&mut state.buffer)
+                let unread = std::mem::take(&mut state.buffer);
+                drop(state);
+                wake.unpark_all();
+                unread
             };
-            wake.unpark_all();
             // The user's destructors: last, outside the lock.
             drop(unread);
             if let Some(keeper) = &self.keeper {
