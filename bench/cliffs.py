@@ -6,7 +6,7 @@
 
 Prints a table a part, and with all parts writes bench/CLIFFS.md, bench/cliffs.json and bench/scale.svg over the old
 ones. In CLIFFS.md, what stands below the line `<!-- by hand -->` is kept. What each figure is, and what is wanted of it:
-bench/README.md. Build first by compare.py, or with --build.
+bench/README.md. It builds first, as compare.py does.
 """
 
 import argparse
@@ -166,15 +166,15 @@ def main():
     parser.add_argument("--reps", type=run.at_least_one, default=5, help="repetitions of each run (5)")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="of one run (120)")
     parser.add_argument("--under", type=run.command, default=[], metavar="COMMAND", help="what each run is started by")
-    parser.add_argument("--build", action="store_true", help="build first")
+    parser.add_argument("--no-build", action="store_true", help="take what is built already")
     args = parser.parse_args()
     args.once_over = args.timeout
-    if args.build:
+    if not args.no_build:
         compare.build()
     if not compare.GOBY.exists():
-        sys.exit(f"{compare.GOBY.name} is not built: add --build")
+        sys.exit(f"{compare.GOBY.name} is not built: leave --no-build out")
     if not GO.exists():
-        log(f"{GO.name} is not built (--build; Go is at https://go.dev/dl): left out")
+        log(f"{GO.name} is not built (Go is at https://go.dev/dl): left out")
 
     about, document = run.machine(), {}
     text = [f"{run.where(about)}; `python3 bench/cliffs.py --reps {args.reps}`. Median (least - greatest).",
