@@ -35,19 +35,22 @@ impl Clock {
     }
 }
 
-/// The resident size of this process, in bytes.
+/// The resident size of this process, in bytes, as the kernel counts it: some 100 KB more or less.
 pub fn rss() -> f64 {
-    status_bytes("VmRSS:")
+    field_of("/proc/self/status", "VmRSS:")
 }
 
-/// How much of it are pages of files: the text of the program and its libraries, as far as it has been used.
-pub fn rss_of_files() -> f64 {
-    status_bytes("RssFile:")
+/// The same to the page, and what of it is files: the text of the program and its libraries, as far as it has been used. It takes
+/// a walk through all that is mapped.
+pub fn exact_rss() -> (f64, f64) {
+    let rss = field_of("/proc/self/smaps_rollup", "Rss:");
+    (rss, rss - field_of("/proc/self/smaps_rollup", "Anonymous:"))
 }
 
-fn status_bytes(field: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
+/// A size in bytes out of a file of `/proc` that gives kB.
+fn field_of(file: &str, field: &str) -> f64 {
+    let text = std::fs::read_to_string(file).expect("/proc is mounted");
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
     kib.expect("the field is there, in kB") * 1024.0
 }

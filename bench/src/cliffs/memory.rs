@@ -6,7 +6,7 @@ use goby::chan::{self, Receiver};
 use goby::sync::WaitGroup;
 use goby::{go, time};
 
-use crate::measure::{Clock, report, rss, rss_of_files};
+use crate::measure::{Clock, exact_rss, report, rss};
 
 /// How long memory may take to go back to the system.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -33,22 +33,22 @@ pub fn life() {
     const WIDTH: usize = 10_000;
     go(|| {}).join().unwrap();
     time::sleep(Duration::from_secs(1));
-    let (before, files) = (rss(), rss_of_files());
+    let (before, files_before) = exact_rss();
     wave(WIDTH);
     time::sleep(SETTLE);
-    let warm = rss();
+    let (warm, _) = exact_rss();
     for _ in 0..1000 {
         wave(WIDTH);
     }
     let peak = rss();
     time::sleep(SETTLE);
-    let (after, more_files) = (rss(), rss_of_files() - files);
+    let (after, files) = exact_rss();
     report("life_10m_before", before / 1e6, "MB");
     report("life_10m_first_wave", warm / 1e6, "MB");
     report("life_10m_peak", peak / 1e6, "MB");
     report("life_10m_after", after / 1e6, "MB");
     report("life_10m_growth", (after / before - 1.0) * 100.0, "%");
-    report("life_10m_growth_text", more_files / before * 100.0, "%");
+    report("life_10m_growth_text", (files - files_before) / before * 100.0, "%");
     report("life_10m_growth_warm", (after / warm - 1.0) * 100.0, "%");
 }
 
