@@ -216,6 +216,10 @@ impl Monitor {
 
     /// Looks at every worker; whether there was anything to see.
     fn watch(&self, shared: &'static Shared, seen: &mut Vec<Seen>, now: Instant) -> bool {
+        // Whoever was refused a stack while others were just being trimmed may be on a worker that is busy now.
+        if shared.can_feed_starved() {
+            shared.feed_starved(&shared.inject);
+        }
         let mut is_eventful = shared.inject.len() > 0;
         if is_eventful {
             shared.idle.wake_searcher();

@@ -644,7 +644,7 @@ impl Worker {
             self.shared.pool.give_afresh(slot);
         }
         if self.shared.has_starved() {
-            self.shared.feed_starved(self.remote);
+            self.shared.feed_starved(&self.remote.fresh);
         }
     }
 

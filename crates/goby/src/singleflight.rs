@@ -140,12 +140,15 @@ where
     ///
     /// ```
     /// use goby::{Context, context::ContextError, singleflight::Group};
-    /// use std::time::Duration;
     ///
     /// let (group, (tx, answer)) = (Group::new(), goby::chan::bounded(0));
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
-    /// let impatient = group.run_ctx(&ctx, "key", move || answer.recv());
-    /// assert_eq!(impatient, Err(ContextError::DeadlineExceeded));
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let impatient = group.run_ctx(&ctx, "key", move || {
+    ///     // The caller gives up, but the call goes on.
+    ///     cancel.cancel();
+    ///     answer.recv()
+    /// });
+    /// assert_eq!(impatient, Err(ContextError::Canceled));
     ///
     /// let patient = group.run_chan("key", || unreachable!("the first call still runs"));
     /// tx.send("done").unwrap();

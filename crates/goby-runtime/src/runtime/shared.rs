@@ -363,7 +363,7 @@ impl Shared {
 
     /// Queues one starved goroutine again: a stack has just become free.
     #[cold]
-    pub(crate) fn feed_starved(&self, remote: &Remote) {
+    pub(crate) fn feed_starved(&self, queue: &FreshQueue) {
         let item = {
             let mut starved = self.starved.lock();
             let item = starved.queue.pop_front();
@@ -371,7 +371,7 @@ impl Shared {
             item
         };
         if let Some(item) = item {
-            remote.fresh.push(item);
+            queue.push(item);
         }
     }
 

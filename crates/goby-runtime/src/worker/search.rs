@@ -74,6 +74,9 @@ impl Worker {
     /// be left to others.
     pub(super) fn fair_share(&self, now: bool) -> Option<Fresh> {
         bump(&self.remote.turns);
+        if self.shared.has_starved() {
+            self.feed_starved();
+        }
         let load = self.local.len() + usize::from(self.run_next.get().is_some());
         // Relaxed, here and below: a hint.
         self.remote.load.store(load, Ordering::Relaxed);
@@ -318,8 +321,18 @@ impl Worker {
         if !stacks.is_empty() {
             self.shared.pool.give(stacks.drain(..));
         }
-        if self.shared.can_feed_starved() {
-            self.shared.feed_starved(self.remote);
+        if self.shared.has_starved() {
+            self.feed_starved();
+        }
+    }
+
+    /// Has a goroutine that was refused a stack try again, if there is one by now.
+    #[cold]
+    fn feed_starved(&self) {
+        // SAFETY: only this thread touches the cache.
+        let has_own = unsafe { !(*self.stacks.get()).is_empty() };
+        if has_own || self.shared.pool.has_free() {
+            self.shared.feed_starved(&self.remote.fresh);
         }
     }
 }

@@ -4,15 +4,15 @@ use std::future::poll_fn;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Runtime, force_mprotect_guards, go, num_goroutines, spawn, yield_now};
+use goby_runtime::{Runtime, force_mprotect_guards, go, now, num_goroutines, spawn, yield_now};
 
-use crate::support::{Door, in_child, pause, runtime, stderr, wait_until};
+use crate::support::{Door, PATIENCE, in_child, pause, runtime, stderr, wait_until};
 
 /// Uses at least `depth` times `FRAME` bytes of stack.
 #[inline(never)]
@@ -198,6 +198,30 @@ fn one_free_stack_is_enough_to_go_on() {
             parked.into_iter().for_each(|handle| handle.join().unwrap());
         });
     }
+}
+
+/// A busy worker keeps the stacks of those that have ended on it. Who is refused one on another worker gets one of them all the same.
+#[test]
+fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
+    let runtime = Runtime::builder().workers(2).max_stacks(3).build().unwrap();
+    runtime.run(|| {
+        for _ in 0..100 {
+            let both = [(); 2].map(|()| go(yield_now));
+            both.into_iter().for_each(|handle| handle.join().unwrap());
+            let has_run = Arc::new(AtomicBool::new(false));
+            let runs = has_run.clone();
+            drop(go(move || runs.store(true, Ordering::Relaxed)));
+            // Until the other worker has taken it, most likely.
+            let start = now();
+            while start.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            while !has_run.load(Ordering::Relaxed) {
+                assert!(start.elapsed() < PATIENCE, "it never ran");
+                yield_now();
+            }
+        }
+    });
 }
 
 /// All that have started wait for those that cannot: a fatal error that names the limit and how to raise it.
