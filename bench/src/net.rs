@@ -149,7 +149,7 @@ fn get(client: &Client, url: &str) -> Result<()> {
 fn fetch(addr: &str, n: usize, concurrency: usize) -> Result<()> {
     let slash = if addr.contains('/') { "" } else { "/" };
     let url: Arc<str> = format!("http://{addr}{slash}").into();
-    let client = Client::builder().max_idle_per_host(concurrency).build()?;
+    let client = Client::builder().max_idle(concurrency).max_idle_per_host(concurrency).build()?;
     let next = Arc::new(AtomicUsize::new(0));
     let clock = Clock::start();
     let wg = WaitGroup::new();

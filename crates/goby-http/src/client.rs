@@ -21,8 +21,8 @@ use url::{Position, Url};
 
 pub use builder::ClientBuilder;
 use connect::Connector;
-use exchange::{Exchange, Failed, Incoming, Retry};
-use pool::{Acquired, Place, Pool};
+use exchange::{Conn, Exchange, Failed, Incoming, Retry};
+use pool::{Acquired, Permit, Place, Pool};
 use redirect::Redirect;
 
 use crate::body::{Body, Feeder, Outgoing};
@@ -342,7 +342,7 @@ impl Client {
         loop {
             let conn = match inner.pool.acquire(place.clone(), reuse, ctx)? {
                 Acquired::Conn(conn) => conn,
-                Acquired::Place(place, permit) => inner.connector.connect(place, permit, ctx)?,
+                Acquired::Place(place, permit) => inner.connect(place, permit, ctx)?,
             };
             let reused = conn.reused;
             let (request, feeder) = match unsent.take() {
@@ -365,6 +365,18 @@ impl Client {
                 Retry::Unsent(request) if reused => unsent = Some((request, feeder)),
                 Retry::Stale if outline.method.is_safe() && matches!(content, Content::Whole(_)) => reuse = false,
                 _ => return Err(error),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Makes a connection. When there is no descriptor for it, idle ones are given up, the oldest first.
+    fn connect(&self, place: Arc<Place>, mut permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
+        loop {
+            match self.connector.connect(place.clone(), &mut permit, ctx) {
+                Err(error) if error.is_out_of_descriptors() && self.pool.close_oldest() => {}
+                result => return result,
             }
         }
     }

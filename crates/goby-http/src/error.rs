@@ -3,9 +3,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::iter;
 
 use goby::Context;
 use goby::context::ContextError;
+use rustix::io::Errno;
 
 pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 
@@ -228,6 +230,19 @@ impl Error {
         matches!(self.inner.phase, Phase::Connect(_) | Phase::Queue(_))
     }
 
+    /// Tells whether the process, or the whole system, had no descriptor left for a connection (`EMFILE`, `ENFILE`).
+    ///
+    /// That says nothing about the host. The client has given up its idle connections by then.
+    ///
+    /// ```
+    /// let error = goby_http::get(&goby::Context::background(), "http://127.0.0.1:9/").unwrap_err();
+    /// assert!(!error.is_out_of_descriptors());
+    /// ```
+    pub fn is_out_of_descriptors(&self) -> bool {
+        let mut causes = causes(self).filter_map(|cause| cause.downcast_ref::<io::Error>());
+        causes.any(is_out_of_descriptors)
+    }
+
     /// Tells whether TLS was being negotiated: a certificate that does not hold, for one.
     ///
     /// ```
@@ -375,12 +390,16 @@ impl StdError for ClientTimeout {}
 
 /// Whether a deadline of a socket is somewhere among the causes.
 fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether the process or the system has too many files open.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
+}
+
+/// The error, what caused it, and so on.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
 }

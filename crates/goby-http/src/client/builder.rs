@@ -49,7 +49,12 @@ impl ClientBuilder {
             header_timeout: None,
             redirects: 10,
             max_body: u64::MAX,
-            limits: Limits { max_idle_per_host: 64, max_per_host: None, idle_timeout: Duration::from_secs(90) },
+            limits: Limits {
+                max_idle: 100,
+                max_idle_per_host: 64,
+                max_per_host: None,
+                idle_timeout: Duration::from_secs(90),
+            },
             roots: Vec::new(),
             resolver: None,
         }
@@ -121,6 +126,20 @@ impl ClientBuilder {
     /// ```
     pub fn max_body(mut self, bytes: u64) -> ClientBuilder {
         self.max_body = bytes;
+        self
+    }
+
+    /// Sets how many connections are kept for later requests, to all hosts together; 0 keeps none. Beyond that, the one that has
+    /// not been used for the longest time is closed. Default: 100.
+    ///
+    /// When the process runs out of descriptors, a request that needs a new connection closes kept ones to make room.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().max_idle(1000).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn max_idle(mut self, n: usize) -> ClientBuilder {
+        self.limits.max_idle = n;
         self
     }
 

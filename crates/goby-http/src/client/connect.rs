@@ -1,5 +1,6 @@
 //! Making a connection: looking up the name, connecting, TLS.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use goby::{Context, block_on, blocking, chan, go, select};
 
 use super::exchange::Conn;
 use super::pool::{Permit, Place};
-use crate::error::{Error, Phase};
+use crate::error::{Error, Phase, is_out_of_descriptors};
 use crate::stream::{Link, Stream};
 use crate::tls::Tls;
 
@@ -26,7 +27,13 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn connect(&self, place: Arc<Place>, permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
+    /// Makes a connection, which takes the permit. After an error the permit is still there, for another attempt.
+    pub(super) fn connect(
+        &self,
+        place: Arc<Place>,
+        permit: &mut Option<Permit>,
+        ctx: &Context,
+    ) -> Result<Box<Conn>, Error> {
         let limited = self.timeout.map(|timeout| ctx.with_timeout(timeout));
         let limit = limited.as_ref().map_or(ctx, |(limit, _)| limit);
         // Whose end it was decides what is said: the caller's context, or the time-out for connecting.
@@ -35,7 +42,9 @@ impl Connector {
             None if limit.err().is_some() => Error::timeout(phase, error),
             None => Error::of_io(phase, error),
         };
-        let addrs = self.resolve(&place, limit).map_err(|error| explain(Phase::Resolve(place.host.clone()), error))?;
+        let addrs = self
+            .resolve(&place, limit)
+            .map_err(|error| explain(Phase::Resolve(place.host.clone()), why_not_resolved(error)))?;
         let tcp =
             TcpStream::connect_ctx(limit, addrs).map_err(|error| explain(Phase::Connect(place.to_string()), error))?;
         let link = Link::new(tcp);
@@ -50,7 +59,7 @@ impl Connector {
             link.tcp.set_context(None);
         }
         let stream = Stream::new(link.clone(), tls);
-        Conn::new(link, stream, place, permit).map_err(|error| Error::during(Phase::Headers, ctx, error))
+        Conn::new(link, stream, place, permit.take()).map_err(|error| Error::during(Phase::Headers, ctx, error))
     }
 
     fn resolve(&self, place: &Place, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
@@ -76,5 +85,15 @@ impl Connector {
             return Err(io::Error::other("the resolver gave no address"));
         }
         Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}
+
+/// The reason why a name was not resolved. A resolver that cannot open its files and sockets says that the name is not known,
+/// so this tries whether the process has a descriptor left.
+#[cold]
+fn why_not_resolved(error: io::Error) -> io::Error {
+    match File::open("/dev/null") {
+        Err(reason) if is_out_of_descriptors(&reason) => reason,
+        _ => error,
     }
 }

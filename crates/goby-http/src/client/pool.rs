@@ -1,13 +1,19 @@
-//! Connections that wait for their next request, and the limit to how many there are.
+//! Connections that wait for their next request, and the limits to how many there are.
 //!
-//! Per place (scheme, host, port): the idle connections, the one used last on top; how many connections there are, if that
-//! is limited; and who waits for one, in order. `state` is a short lock: no channel is used, no connection dropped and nothing
-//! parked under it, so what is to be sent or dropped is taken out first.
+//! Per place (scheme, host, port): the idle connections, the newest of which is used first; how many connections there are,
+//! if that is limited; and who waits for one, in order. A place with none of these is forgotten, so a client that visits any
+//! number of hosts remembers those that it has connections to.
+//!
+//! Over all places: in which order connections became idle. The oldest is closed when its time is over, when there are more
+//! than the limit, and when the process has no descriptor left for a new one.
+//!
+//! `state` is a short lock: no channel is used, no connection dropped and nothing parked under it, so what is to be sent or
+//! dropped is taken out first.
 //!
 //! Who waits is handed a connection that becomes idle, or the right to make one. Leaving the queue takes being found in it;
 //! who is no longer there is about to be handed something, and passes that on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::mem;
 use std::sync::{Arc, Weak};
@@ -33,6 +39,7 @@ pub(crate) struct Place {
 /// The limits of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
+    pub(super) max_idle: usize,
     pub(super) max_idle_per_host: usize,
     pub(super) max_per_host: Option<usize>,
     pub(super) idle_timeout: Duration,
@@ -47,7 +54,11 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
+    /// Those with connections or waiters, and no others.
     hosts: HashMap<Arc<Place>, Host>,
+    /// Where the idle connections are, and since when, by the numbers that they got when they became idle.
+    idle: BTreeMap<u64, (Instant, Arc<Place>)>,
+    last_idle: u64,
     /// Drops connections that have been idle for too long; there while there are idle ones.
     sweeper: Option<AfterFunc>,
     last_waiter: u64,
@@ -55,7 +66,8 @@ struct State {
 
 #[derive(Default)]
 struct Host {
-    idle: Vec<(Box<Conn>, Instant)>,
+    /// With their numbers; the oldest in front.
+    idle: VecDeque<(u64, Box<Conn>)>,
     /// Connections and rights to make one; counted only if there is a limit.
     live: usize,
     waiting: VecDeque<(u64, Sender<Handover>)>,
@@ -90,20 +102,15 @@ impl Pool {
     pub(super) fn acquire(&self, wanted: Place, reuse: bool, ctx: &Context) -> Result<Acquired, Error> {
         let now = goby::now();
         let mut dead = Vec::new();
-        let (place, id, handover);
+        let (id, handover);
+        let place;
         {
             let mut state = self.state.lock();
-            place = match state.hosts.get_key_value(&wanted) {
-                Some((place, _)) => place.clone(),
-                None if self.limits.max_per_host.is_none() => return Ok(Acquired::Place(Arc::new(wanted), None)),
-                None => Arc::new(wanted),
-            };
-            let host = state.hosts.entry(place.clone()).or_default();
             if !reuse {
                 // Those that are idle are not trusted: make room for a new one.
-                dead.extend(host.idle.drain(..).map(|(conn, _)| conn));
+                dead.extend(std::iter::from_fn(|| state.pop_newest(&wanted)).map(|(conn, _)| conn));
             }
-            while let Some((conn, since)) = host.idle.pop() {
+            while let Some((conn, since)) = state.pop_newest(&wanted) {
                 if now.duration_since(since) < self.limits.idle_timeout && conn.is_quiet() {
                     drop(state);
                     drop(dead);
@@ -111,26 +118,24 @@ impl Pool {
                 }
                 dead.push(conn);
             }
-            match self.limits.max_per_host {
-                None => {
-                    drop(state);
-                    return Ok(Acquired::Place(place, None));
-                }
-                Some(max) if host.live < max => {
-                    host.live += 1;
-                    drop(state);
-                    let permit = Permit { pool: self.this.clone(), place: place.clone() };
-                    return Ok(Acquired::Place(place, Some(permit)));
-                }
-                Some(_) => {
-                    let sender;
-                    (sender, handover) = chan::bounded(1);
-                    state.last_waiter += 1;
-                    id = state.last_waiter;
-                    let host = state.hosts.get_mut(&place).expect("just used");
-                    host.waiting.push_back((id, sender));
-                }
+            place = state.hosts.get_key_value(&wanted).map_or_else(|| Arc::new(wanted), |(place, _)| place.clone());
+            let Some(max) = self.limits.max_per_host else {
+                drop(state);
+                return Ok(Acquired::Place(place, None));
+            };
+            let host = state.hosts.entry(place.clone()).or_default();
+            if host.live < max {
+                host.live += 1;
+                drop(state);
+                let permit = Permit { pool: self.this.clone(), place: place.clone() };
+                return Ok(Acquired::Place(place, Some(permit)));
             }
+            let sender;
+            (sender, handover) = chan::bounded(1);
+            state.last_waiter += 1;
+            id = state.last_waiter;
+            let host = state.hosts.get_mut(&place).expect("just used");
+            host.waiting.push_back((id, sender));
         }
         // Their permits go to those who wait, perhaps to this one.
         drop(dead);
@@ -161,6 +166,7 @@ impl Pool {
         let Some(host) = state.hosts.get_mut(place) else { return false };
         let index = host.waiting.iter().position(|(waiter, _)| *waiter == id);
         let waiter = index.and_then(|index| host.waiting.remove(index));
+        state.forget_if_empty(place);
         drop(state);
         waiter.is_some()
     }
@@ -177,15 +183,14 @@ impl Pool {
             let host = state.hosts.entry(conn.place.clone()).or_default();
             waiter = host.waiting.pop_front();
             if waiter.is_some() {
-                surplus = Some(conn);
-                sweep = false;
+                (surplus, sweep) = (Some(conn), false);
             } else if host.idle.len() < self.limits.max_idle_per_host {
-                host.idle.push((conn, goby::now()));
-                surplus = None;
-                sweep = state.sweeper.is_none();
+                state.push(conn);
+                surplus = if state.idle.len() > self.limits.max_idle { state.pop_oldest() } else { None };
+                sweep = state.sweeper.is_none() && !state.idle.is_empty();
             } else {
-                surplus = Some(conn);
-                sweep = false;
+                state.forget_if_empty(&conn.place);
+                (surplus, sweep) = (Some(conn), false);
             }
         }
         match (waiter, surplus) {
@@ -200,16 +205,19 @@ impl Pool {
 
     /// Closes the connections that wait for a request.
     pub(super) fn close_idle(&self) {
-        let mut dead = Vec::new();
-        let sweeper;
+        let (dead, sweeper): (Vec<_>, _);
         {
             let mut state = self.state.lock();
-            for host in state.hosts.values_mut() {
-                dead.append(&mut host.idle);
-            }
+            dead = std::iter::from_fn(|| state.pop_oldest()).collect();
             sweeper = state.sweeper.take();
         }
         drop((dead, sweeper));
+    }
+
+    /// Closes the connection that has waited for a request for the longest time, and returns whether there was one.
+    pub(super) fn close_oldest(&self) -> bool {
+        let oldest = self.state.lock().pop_oldest();
+        oldest.is_some()
     }
 
     /// Has the connections that are idle now looked at when their time is over.
@@ -235,19 +243,59 @@ impl Pool {
         {
             let mut state = self.state.lock();
             old = state.sweeper.take();
-            for host in state.hosts.values_mut() {
-                // The first have been idle for longest.
-                let fresh =
-                    host.idle.partition_point(|(_, since)| now.duration_since(*since) >= self.limits.idle_timeout);
-                dead.extend(host.idle.drain(..fresh));
+            while state
+                .idle
+                .first_key_value()
+                .is_some_and(|(_, (since, _))| now.duration_since(*since) >= self.limits.idle_timeout)
+            {
+                dead.extend(state.pop_oldest());
             }
-            state.hosts.retain(|_, host| !host.idle.is_empty() || host.live > 0 || !host.waiting.is_empty());
-            again = state.hosts.values().any(|host| !host.idle.is_empty());
+            again = !state.idle.is_empty();
         }
         drop((dead, old));
         if again {
             self.start_sweeper();
         }
+    }
+}
+
+impl State {
+    /// Adds a connection that has become idle.
+    fn push(&mut self, conn: Box<Conn>) {
+        self.last_idle += 1;
+        self.idle.insert(self.last_idle, (goby::now(), conn.place.clone()));
+        let host = self.hosts.entry(conn.place.clone()).or_default();
+        host.idle.push_back((self.last_idle, conn));
+    }
+
+    /// Takes the connection to `place` that became idle last, and since when it has been.
+    fn pop_newest(&mut self, place: &Place) -> Option<(Box<Conn>, Instant)> {
+        let (number, conn) = self.hosts.get_mut(place)?.idle.pop_back()?;
+        let (since, _) = self.idle.remove(&number).expect("an idle connection has its number there");
+        self.forget_if_empty(place);
+        Some((conn, since))
+    }
+
+    /// Takes the connection that has been idle for the longest time.
+    fn pop_oldest(&mut self) -> Option<Box<Conn>> {
+        let (_, (_, place)) = self.idle.pop_first()?;
+        // Numbers grow with time: the oldest of all is the oldest of its place.
+        let host = self.hosts.get_mut(&place).expect("a host with an idle connection is there");
+        let (_, conn) = host.idle.pop_front().expect("its oldest is the oldest of all");
+        self.forget_if_empty(&place);
+        Some(conn)
+    }
+
+    fn forget_if_empty(&mut self, place: &Place) {
+        if self.hosts.get(place).is_some_and(Host::is_empty) {
+            self.hosts.remove(place);
+        }
+    }
+}
+
+impl Host {
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.live == 0 && self.waiting.is_empty()
     }
 }
 
@@ -260,6 +308,7 @@ impl Drop for Permit {
             let waiter = host.waiting.pop_front();
             if waiter.is_none() {
                 host.live -= 1;
+                state.forget_if_empty(&self.place);
             }
             waiter
         };
@@ -279,7 +328,8 @@ impl fmt::Display for Place {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
-        let idle: usize = state.hosts.values().map(|host| host.idle.len()).sum();
-        f.debug_struct("Pool").field("limits", &self.limits).field("idle", &idle).finish_non_exhaustive()
+        let mut pool = f.debug_struct("Pool");
+        pool.field("limits", &self.limits).field("hosts", &state.hosts.len()).field("idle", &state.idle.len());
+        pool.finish_non_exhaustive()
     }
 }

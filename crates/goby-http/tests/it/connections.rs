@@ -1,12 +1,16 @@
 //! Which requests share a connection, and what happens when it turns out to be closed.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use goby::{chan, num_goroutines, scope};
-use goby_http::{Body, Client, Request, Response};
+use goby_http::{Body, Client, ClientBuilder, Request, Response};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::support::{PATIENCE, Script, Site, answer, background, read_head, read_to_close, wait_until, with_workers};
+use crate::support::{
+    PATIENCE, Script, Site, answer, background, read_head, read_to_close, rerun_alone, wait_until, with_workers,
+};
 
 #[test]
 fn requests_one_after_the_other_share_a_connection() {
@@ -205,6 +209,91 @@ fn at_most_so_many_connections_are_kept() {
         assert_eq!(site.connections(), 2);
         two_at_once();
         assert_eq!(site.connections(), 3);
+    });
+}
+
+/// A client for which every name is this machine's.
+fn client_of_all_hosts(set_up: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
+    set_up(Client::builder()).resolver(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()])).build().unwrap()
+}
+
+/// Fetches from the host with this number, as which the site is known, and returns how many connections the site has had.
+fn fetch_from(client: &Client, site: &Site, host: usize) -> usize {
+    let url = format!("http://host{host}.example:{}/", site.addr().port());
+    assert_eq!(client.get(&background(), url).unwrap().text().unwrap(), "hello");
+    site.connections()
+}
+
+#[test]
+fn at_most_so_many_connections_are_kept_over_all_hosts_and_the_oldest_is_closed_first() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let client = client_of_all_hosts(|builder| builder.max_idle(2));
+        assert_eq!(fetch_from(&client, &site, 1), 1);
+        assert_eq!(fetch_from(&client, &site, 2), 2);
+        // It was used after the other one, now.
+        assert_eq!(fetch_from(&client, &site, 1), 2);
+        assert_eq!(fetch_from(&client, &site, 3), 3);
+        assert_eq!(fetch_from(&client, &site, 1), 3);
+        assert_eq!(fetch_from(&client, &site, 2), 4);
+        let none = client_of_all_hosts(|builder| builder.max_idle(0));
+        assert_eq!(fetch_from(&none, &site, 1), 5);
+        assert_eq!(fetch_from(&none, &site, 1), 6);
+    });
+}
+
+#[test]
+fn a_client_remembers_no_more_hosts_than_it_has_connections_to() {
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let check = |client: Client| {
+            for host in 0..110 {
+                fetch_from(&client, &site, host);
+            }
+            let state = format!("{client:?}");
+            assert!(state.contains("hosts: 100, idle: 100"), "{state}");
+            client.close_idle();
+            let state = format!("{client:?}");
+            assert!(state.contains("hosts: 0, idle: 0"), "{state}");
+        };
+        check(client_of_all_hosts(|builder| builder));
+        check(client_of_all_hosts(|builder| builder.max_connections_per_host(1)));
+    });
+}
+
+/// Connections that nobody uses are no reason to have none for somebody who needs one.
+#[test]
+fn running_out_of_descriptors_closes_idle_connections() {
+    if rerun_alone("connections::running_out_of_descriptors_closes_idle_connections").is_some() {
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: Some(100) }).unwrap();
+    with_workers(|| {
+        let site = Site::start(|_: Request| "hello");
+        let client = client_of_all_hosts(|builder| builder);
+        for host in 0..5 {
+            fetch_from(&client, &site, host);
+        }
+        let mut hogs = Vec::new();
+        while let Ok(hog) = std::fs::File::open("/dev/null") {
+            hogs.push(hog);
+        }
+        // The server, which is in this process too, has the other end of what is closed for the new one.
+        for host in 5..15 {
+            assert_eq!(fetch_from(&client, &site, host), host + 1);
+        }
+        // Without idle ones it is an error, which says so, also where a name is looked up.
+        client.close_idle();
+        for host in ["127.0.0.1", "localhost"] {
+            let url = format!("http://{host}:{}/", site.addr().port());
+            wait_until("the last descriptor to be gone", || {
+                while let Ok(hog) = std::fs::File::open("/dev/null") {
+                    hogs.push(hog);
+                }
+                Client::new().get(&background(), &url).is_err_and(|error| error.is_out_of_descriptors())
+            });
+        }
+        drop(hogs);
     });
 }
 
