@@ -173,6 +173,7 @@ impl Helpers {
         }
         // After the unpark: before it, the goroutine would seem to wait for nothing.
         self.in_progress.fetch_sub(1, Ordering::SeqCst);
+        shared.forget_if_over();
     }
 
     /// A helper thread's life.

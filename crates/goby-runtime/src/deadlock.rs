@@ -81,8 +81,9 @@ pub(crate) struct Stuck {
     starved: Option<(usize, String)>,
 }
 
-/// The runtimes of the process that have not been shut down: one may unpark the other's goroutines. Always locked under
-/// `tsan::ignore`: a lock that only some ignore is handed over from those to the others without an edge.
+/// The runtimes of the process in which anything may run: one may unpark the other's goroutines. One that was shut down stays until
+/// its workers have stopped, what never ran is gone, and its blocking calls have returned. Always locked under `tsan::ignore`: a lock
+/// that only some ignore is handed over from those to the others without an edge.
 static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 
 /// Makes a runtime known.
@@ -91,16 +92,16 @@ pub(crate) fn register(shared: &'static Shared) {
     RUNTIMES.lock().push(shared);
 }
 
-/// Forgets a runtime that was shut down.
+/// Forgets a runtime that was shut down, and in which nothing will run any more.
 pub(crate) fn forget(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
 }
 
-/// The runtimes that there are.
+/// The runtimes that have not been shut down.
 pub(crate) fn runtimes() -> Vec<&'static Shared> {
     let _ignore = tsan::ignore();
-    RUNTIMES.lock().clone()
+    RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
 /// What a look for a deadlock has found.
@@ -109,7 +110,7 @@ pub(crate) enum Verdict {
     Alive,
     /// Something moved while we looked.
     Changing,
-    /// Only a thread outside goby can. It does not tell when it ends.
+    /// Only a thread outside goby can, or one of a runtime that was shut down. It does not tell when it ends.
     OtherThreads,
     Stuck(Stuck),
 }
@@ -119,17 +120,19 @@ pub(crate) fn check(shared: &Shared) -> Verdict {
     let _ignore = tsan::ignore();
     let goroutines = shared.num_goroutines();
     let runtimes = RUNTIMES.lock();
-    let all_quiet = || runtimes.iter().all(|runtime| is_quiet(runtime));
+    let (ending, running): (Vec<&Shared>, Vec<&Shared>) =
+        runtimes.iter().copied().partition(|runtime| runtime.is_shut_down());
+    let all_quiet = || running.iter().all(|runtime| is_quiet(runtime));
     // The parts are looked at one after the other. They are true at once if nothing has changed in between.
     let changes = || {
-        let idle: usize = runtimes.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
+        let idle: usize = running.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
         idle.wrapping_add(THREAD_CHANGES.load(Ordering::SeqCst))
     };
     let before = changes();
     if (goroutines == 0 && !shared.main_exited()) || !all_quiet() {
         return Verdict::Alive;
     }
-    let alone = no_other_thread_runs();
+    let alone = ending.is_empty() && no_other_thread_runs();
     if !all_quiet() || changes() != before {
         return Verdict::Changing;
     }

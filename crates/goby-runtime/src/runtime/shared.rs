@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
+    /// The workers have stopped, and what never ran is gone.
+    is_over: AtomicBool,
     next_remote: AtomicUsize,
     monitor_thread: Mutex<Option<thread::JoinHandle<()>>>,
     /// Workers that have stopped.
@@ -114,6 +116,7 @@ impl Shared {
             watchers: Watchers::default(),
             limited: AtomicUsize::new(0),
             shut_down: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             next_remote: AtomicUsize::new(0),
             monitor_thread: Mutex::new(None),
             exited: Mutex::new(0),
@@ -425,7 +428,6 @@ impl Shared {
     }
 
     pub(super) fn shut_down(&'static self) {
-        deadlock::forget(self);
         // SeqCst: `inject` and the workers' rechecks are ordered against it.
         self.shut_down.store(true, Ordering::SeqCst);
         let own = Worker::current().filter(|worker| ptr::eq(worker.shared, self));
@@ -456,7 +458,7 @@ impl Shared {
     }
 
     /// Waits until the workers have stopped, and cleans up behind them. The first `n_told` know that they are to stop.
-    fn finish_shut_down(&self, n_told: usize) {
+    fn finish_shut_down(&'static self, n_told: usize) {
         // The monitor first: it may be adding a worker, which may have begun to run something before it could know.
         let monitor = self.monitor_thread.lock().take();
         if let Some(monitor) = monitor {
@@ -477,6 +479,18 @@ impl Shared {
         self.drain();
         // The memory of free stacks goes back now. Twice: what was given back last counts as unwanted the second time.
         let _ = self.pool.trim() || self.pool.trim();
+        // SeqCst: see `forget_if_over`.
+        self.is_over.store(true, Ordering::SeqCst);
+        self.forget_if_over();
+    }
+
+    /// Has the deadlock detector forget a runtime that was shut down, once nothing of it runs: neither a worker, nor a destructor of
+    /// what never ran, nor a blocking call.
+    pub(crate) fn forget_if_over(&'static self) {
+        // SeqCst, both: whoever comes second, the end of the last worker or of the last call, sees the other.
+        if self.is_over.load(Ordering::SeqCst) && self.helpers.in_progress() == 0 {
+            deadlock::forget(self);
+        }
     }
 
     /// Says that a worker has stopped. Its thread may stay, see `Worker::run`.

@@ -16,6 +16,7 @@ mod outlive;
 mod panics;
 mod pinning;
 mod scope;
+mod shut_down;
 mod source;
 mod stacks;
 mod stalls;
