@@ -1,43 +1,48 @@
-//! Whether any goroutine can ever run again.
+//! Whether any goroutine, or thread that waits in goby, can ever run again.
 //!
-//! Asked by the monitor when every worker has slept for a while. A verdict needs proof: no timer is pending, no socket
-//! registered, no `blocking` call or future in progress, and no OS thread outside goby is running that could unpark a
-//! goroutine. The last is known by counting: every thread of the process is goby's own, or is itself parked in goby
-//! without a deadline.
+//! Asked by the monitors when every worker has slept for a while, and, where there is no runtime, by the threads that wait. A
+//! verdict needs proof: no timer is pending, no socket registered, no `blocking` call or future in progress, no OS thread outside goby
+//! is running that could unpark somebody, and no signal has a handler. The threads are known by name: every
+//! thread of the process is goby's own, or itself waits in goby without a deadline (see `threads`).
+//!
+//! What is asked about is a [`Part`] of the process, mostly all of it.
 
-use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::runtime::Shared;
+use crate::dump::Dump;
+use crate::inspect::{self, Want};
+use crate::park::WaitReason;
+use crate::parker::Parker;
+use crate::runtime::{DeadlockPolicy, Shared};
+use crate::threads::{self, Outside, ThreadId, ThreadWait, WaitingThread};
 use crate::timer::NEVER;
 use crate::try_run::Deadlock;
-use crate::{dump, tsan};
+use crate::tsan;
 
-/// OS threads that are parked in goby without a deadline, and that nobody has unparked.
-static PARKED_THREADS: AtomicUsize = AtomicUsize::new(0);
-/// Counts changes of `PARKED_THREADS`.
-static THREAD_CHANGES: AtomicUsize = AtomicUsize::new(0);
-/// Threads of goby's runtimes.
-static OWN_THREADS: AtomicUsize = AtomicUsize::new(0);
+/// The process ends with a report. Taken for good.
+static REPORT: Mutex<()> = Mutex::new(());
+static IS_REPORTED: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    /// The thread is a runtime's own, and counted as such.
-    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+/// Whether the process ends because of a deadlock.
+pub(crate) fn is_reported() -> bool {
+    // Relaxed: asked by the thread that has set it, when it exits.
+    IS_REPORTED.load(Ordering::Relaxed)
 }
 
 /// Counts an OS thread that parks without a deadline, unless it is goby's own, and so counted already; says whether it did.
 /// It may be the last one that could have done something.
-pub(crate) fn thread_parks() -> bool {
-    if IS_OWN.get() {
+pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason) -> bool {
+    if threads::is_own() {
         return false;
     }
-    PARKED_THREADS.fetch_add(1, Ordering::SeqCst);
-    THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);
+    wait.begin(reason);
     let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {
         runtime.monitor.look_again();
@@ -45,39 +50,35 @@ pub(crate) fn thread_parks() -> bool {
     true
 }
 
-/// Whether the calling thread is one of a runtime's.
-pub(crate) fn is_own_thread() -> bool {
-    IS_OWN.get()
+/// Whether there are monitors, which look for deadlocks.
+pub(crate) fn has_monitors() -> bool {
+    RUNTIMES.lock().iter().any(|runtime| !runtime.is_shut_down())
 }
 
-/// Undoes [`thread_parks`].
-pub(crate) fn thread_is_unparked() {
-    THREAD_CHANGES.fetch_add(1, Ordering::SeqCst);
-    PARKED_THREADS.fetch_sub(1, Ordering::SeqCst);
-}
-
-/// Counts a thread of a runtime.
-pub(crate) struct OwnThread;
-
-impl OwnThread {
-    pub(crate) fn enter() -> OwnThread {
-        OWN_THREADS.fetch_add(1, Ordering::SeqCst);
-        IS_OWN.set(true);
-        OwnThread
+/// Looks for a deadlock on behalf of a thread that waits, where there is no monitor.
+pub(crate) fn look_without_monitors() {
+    let part = Part::process();
+    if !has_monitors()
+        && let Verdict::Stuck(stuck) = part.look()
+    {
+        stuck.exit();
     }
 }
 
-impl Drop for OwnThread {
-    fn drop(&mut self) {
-        IS_OWN.set(false);
-        OWN_THREADS.fetch_sub(1, Ordering::SeqCst);
-    }
+/// Whose deadlock is asked for. Nobody else can help them, nor counts.
+pub(crate) struct Part {
+    /// Their goroutines.
+    runtimes: Vec<&'static Shared>,
+    /// Threads that do not belong to it: all others do, but for goby's own.
+    bystanders: HashSet<ThreadId>,
 }
 
-/// A proof that no goroutine of a runtime can run again.
+/// A proof that nobody in a part of the process can run again.
 pub(crate) struct Stuck {
+    runtimes: Vec<&'static Shared>,
     goroutines: usize,
-    /// How many of them wait for a stack, and why they get none.
+    threads: Vec<Arc<Parker>>,
+    /// How many goroutines wait for a stack, and why they get none.
     starved: Option<(usize, String)>,
 }
 
@@ -96,6 +97,10 @@ pub(crate) fn register(shared: &'static Shared) {
 pub(crate) fn forget(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
+    if !has_monitors() {
+        // They relied on one.
+        threads::waiting().iter().for_each(|parker| parker.look_again());
+    }
 }
 
 /// The runtimes that have not been shut down.
@@ -104,39 +109,72 @@ pub(crate) fn runtimes() -> Vec<&'static Shared> {
     RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
+/// Whether something may still run in a runtime that was shut down.
+fn any_is_ending() -> bool {
+    RUNTIMES.lock().iter().any(|runtime| runtime.is_shut_down())
+}
+
 /// What a look for a deadlock has found.
 pub(crate) enum Verdict {
-    /// Something will make a goroutine runnable, or there is none.
+    /// Something will make a goroutine runnable, or nobody waits.
     Alive,
     /// Something moved while we looked.
     Changing,
-    /// Only a thread outside goby can, or one of a runtime that was shut down. It does not tell when it ends.
-    OtherThreads,
+    /// Only a thread outside goby can, one of a runtime that was shut down, or a signal. They do not tell when they will not.
+    Outside,
     Stuck(Stuck),
 }
 
-/// Looks for a deadlock. Every worker of `shared` sleeps.
-pub(crate) fn check(shared: &Shared) -> Verdict {
-    let _ignore = tsan::ignore();
-    let goroutines = shared.num_goroutines();
-    let runtimes = RUNTIMES.lock();
-    let (ending, running): (Vec<&Shared>, Vec<&Shared>) =
-        runtimes.iter().copied().partition(|runtime| runtime.is_shut_down());
-    let all_quiet = || running.iter().all(|runtime| is_quiet(runtime));
-    // The parts are looked at one after the other. They are true at once if nothing has changed in between.
-    let changes = || {
-        let idle: usize = running.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
-        idle.wrapping_add(THREAD_CHANGES.load(Ordering::SeqCst))
-    };
-    let before = changes();
-    if (goroutines == 0 && !shared.main_exited()) || !all_quiet() {
-        return Verdict::Alive;
+impl Part {
+    /// All of the process.
+    pub(crate) fn process() -> Part {
+        Part { runtimes: runtimes(), bystanders: HashSet::new() }
     }
-    let alone = ending.is_empty() && no_other_thread_runs();
-    if !all_quiet() || changes() != before {
-        return Verdict::Changing;
+
+    /// Looks for a deadlock.
+    pub(crate) fn look(&self) -> Verdict {
+        let _ignore = tsan::ignore();
+        // The parts are looked at one after the other. They are true at once if nothing has changed in between: who begins to run
+        // leaves its worker's list of sleepers, or its wait, or is a stranger.
+        let changes = || {
+            let idle = self.runtimes.iter().map(|runtime| runtime.idle.changes());
+            idle.fold(threads::changes(), usize::wrapping_add)
+        };
+        let before = changes();
+        let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
+        let threads = self.waiting();
+        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
+            return Verdict::Alive;
+        }
+        let Some(outside) = Outside::look() else { return Verdict::Changing };
+        let is_alone = !any_is_ending() && !outside.has_handlers && outside.strangers.is_subset(&self.bystanders);
+        if !self.is_quiet() || changes() != before {
+            return Verdict::Changing;
+        }
+        if !is_alone {
+            return Verdict::Outside;
+        }
+        let starved = self.runtimes.iter().find_map(|runtime| runtime.starvation());
+        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
-    if alone { Verdict::Stuck(Stuck { goroutines, starved: shared.starvation() }) } else { Verdict::OtherThreads }
+
+    /// Its threads that wait for ever, but for those whose goroutine stands for them.
+    fn waiting(&self) -> Vec<Arc<Parker>> {
+        let mut waiting = threads::waiting();
+        waiting.retain(|parker| {
+            let wait = parker.wait();
+            !wait.is_host() && wait.thread().is_some_and(|thread| !self.bystanders.contains(&thread))
+        });
+        waiting
+    }
+
+    fn main_exited(&self) -> bool {
+        self.runtimes.iter().any(|runtime| runtime.main_exited())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.runtimes.iter().all(|runtime| is_quiet(runtime))
+    }
 }
 
 /// Whether nothing in a runtime runs, or will by itself.
@@ -151,17 +189,15 @@ fn is_quiet(runtime: &Shared) -> bool {
         })
 }
 
-/// Whether every thread of the process is goby's own, or parked in goby.
-fn no_other_thread_runs() -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
-    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<usize>().ok());
-    threads.is_some_and(|n| n <= OWN_THREADS.load(Ordering::SeqCst) + PARKED_THREADS.load(Ordering::SeqCst))
-}
-
 impl Stuck {
-    /// Whether no policy may ignore it.
-    pub(crate) fn is_fatal(&self) -> bool {
+    /// Whether nobody has asked to go on waiting. Goroutines that cannot start at all are no matter of policy; and who waits as a
+    /// thread may wait for any runtime's.
+    fn is_fatal(&self) -> bool {
+        let exits = |runtime: &Shared| runtime.deadlock_policy == DeadlockPolicy::Exit;
+        let has_stuck = |runtime: &Shared| runtime.num_goroutines() > 0 || runtime.main_exited();
         self.starved.is_some()
+            || self.runtimes.iter().any(|runtime| exits(runtime) && has_stuck(runtime))
+            || !self.threads.is_empty() && self.runtimes.iter().all(|runtime| exits(runtime))
     }
 
     /// The report's first line.
@@ -171,29 +207,49 @@ impl Stuck {
                 "{n} goroutines cannot start, and the {} that have started all wait: {why}",
                 self.goroutines.saturating_sub(*n)
             ),
-            None if self.goroutines == 0 => "no goroutines (main called runtime.Goexit) - deadlock!".into(),
+            None if self.goroutines == 0 && self.threads.is_empty() => {
+                "no goroutines (main called runtime.Goexit) - deadlock!".into()
+            }
             None => "all goroutines are asleep - deadlock!".into(),
         }
     }
 
-    /// Tells those who have asked to be told, in any runtime; false if nobody has.
+    /// How many wait, if any do.
+    fn count(&self) -> Option<String> {
+        let some = |n: usize, what| (n > 0).then(|| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
+        let (goroutines, threads) = (some(self.goroutines, "goroutine"), some(self.threads.len(), "thread"));
+        let are = if self.goroutines + self.threads.len() == 1 { "is" } else { "are" };
+        let who: Vec<String> = goroutines.into_iter().chain(threads).collect();
+        (!who.is_empty()).then(|| format!("{} {are} parked for ever", who.join(" and ")))
+    }
+
+    fn dump(&self) -> Dump {
+        let threads = self.threads.iter().filter_map(|parker| WaitingThread::of(parker)).collect();
+        Dump::of(inspect::collect(&self.runtimes, Want::ALL)).with_threads(threads)
+    }
+
+    /// Tells those who have asked to be told, in any of the runtimes; false if nobody has.
     pub(crate) fn tell_watchers(&self) -> bool {
         let _ignore = tsan::ignore();
-        let runtimes = runtimes();
-        if runtimes.iter().all(|runtime| runtime.watchers.is_empty()) {
+        if self.runtimes.iter().all(|runtime| runtime.watchers.is_empty()) {
             return false;
         }
-        let deadlock = Deadlock::new(self.message(), dump::dump());
-        runtimes.iter().for_each(|runtime| runtime.watchers.tell(&deadlock));
+        let deadlock = Deadlock::new(self.message(), self.dump());
+        self.runtimes.iter().for_each(|runtime| runtime.watchers.tell(&deadlock));
         true
     }
 
-    /// Reports it, with all goroutines, and ends the process.
-    pub(crate) fn exit(self) -> ! {
+    /// Reports it, with all who wait, and ends the process; unless that is not wanted.
+    pub(crate) fn exit(self) {
+        if !self.is_fatal() {
+            return;
+        }
+        // Others may find it, too. They go back to their waits: their stacks are asked for.
+        let Some(_for_good) = REPORT.try_lock() else { return };
+        IS_REPORTED.store(true, Ordering::Relaxed);
         let mut text = format!("fatal error: {}\n", self.message());
-        if self.goroutines > 0 {
-            let who = if self.goroutines == 1 { "goroutine is" } else { "goroutines are" };
-            let _ = write!(text, "\n{} {who} parked for ever\n\n{}", self.goroutines, dump::dump());
+        if let Some(count) = self.count() {
+            let _ = write!(text, "\n{count}\n\n{}", self.dump());
         }
         // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::deadlock;
 use crate::inspect::{self, Found, GoroutineInfo, Silent, Status, Want};
 use crate::stack_trace::{Names, StackTrace};
+use crate::threads::WaitingThread;
 
 /// Members of a group that are named; further ones are counted.
 const NAMED: usize = 10;
@@ -28,6 +29,7 @@ const LONG_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Dump {
     found: Found,
+    threads: Vec<WaitingThread>,
 }
 
 /// Looks at the goroutines of all runtimes of the process.
@@ -49,12 +51,22 @@ pub fn dump() -> Dump {
 
 impl Dump {
     pub(crate) fn of(found: Found) -> Dump {
-        Dump { found }
+        Dump { found, threads: Vec::new() }
+    }
+
+    pub(crate) fn with_threads(self, threads: Vec<WaitingThread>) -> Dump {
+        Dump { threads, ..self }
     }
 
     /// The goroutines, by their ids.
     pub fn goroutines(&self) -> &[GoroutineInfo] {
         &self.found.goroutines
+    }
+
+    /// The OS threads that wait in goby without a deadline, in the report of a deadlock; other dumps show none. A thread that waits
+    /// in [`run`](crate::run) is none of them: its goroutine stands for it.
+    pub fn threads(&self) -> &[WaitingThread] {
+        &self.threads
     }
 
     /// The workers that have not answered.
@@ -71,6 +83,12 @@ impl fmt::Display for Dump {
                 writeln!(f)?;
             }
             write_group(group, &mut names, f)?;
+        }
+        for (i, thread) in self.threads.iter().enumerate() {
+            if i > 0 || !self.found.goroutines.is_empty() {
+                writeln!(f)?;
+            }
+            thread.write(&mut names, f)?;
         }
         for silent in &self.found.silent {
             writeln!(

@@ -6,7 +6,7 @@ use std::panic;
 
 use crate::gate::Gate;
 use crate::park::{EXITING, WaitReason};
-use crate::worker;
+use crate::{threads, worker};
 
 /// The payload that [`join`](crate::JoinHandle::join) gives for a goroutine that ended by [`goexit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,6 @@ pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
 
 /// What `run` does when its main goroutine has ended so: it waits for what will not come.
 pub(crate) fn wait_for_ever() -> ! {
-    Gate::new(()).wait::<()>(WaitReason::Join, None, |(), _| Ok(0));
+    threads::as_host(|| Gate::new(()).wait::<()>(WaitReason::Join, None, |(), _| Ok(0)));
     unreachable!("nobody knows of the wait")
 }

@@ -12,7 +12,7 @@ use crate::goroutine::report;
 use crate::inspect::{self, Status, Want};
 use crate::leak::{LEAK_RETRIES, Leaks, find_leaks};
 use crate::runtime::Shared;
-use crate::{deadlock, tsan};
+use crate::{deadlock, threads, tsan};
 
 /// Asks for it, by the one value [`FATAL`].
 const VARIABLE: &str = "GOBY_LEAKS";
@@ -75,8 +75,8 @@ pub(crate) fn check(runtimes: &[&'static Shared]) -> Result<(), Leaks> {
 
 /// Runs when `main` has returned, or something has called `exit`.
 extern "C" fn at_exit() {
-    // By a goroutine: the worker that runs it could not answer. By the monitor: it has reported a deadlock.
-    if deadlock::is_own_thread() {
+    // By a goroutine: the worker that runs it could not answer.
+    if threads::is_own() || deadlock::is_reported() {
         return;
     }
     let watched: Vec<_> = deadlock::runtimes().into_iter().filter(|shared| shared.leaks_are_fatal()).collect();

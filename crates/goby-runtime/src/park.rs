@@ -21,16 +21,15 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::answer::Answer;
 use crate::goroutine::{Goroutine, payload_text, report};
 use crate::lock::Lock;
+use crate::parker::Parker;
 use crate::prefetch::prefetch;
 use crate::primitive::{AtomicUsize, Ordering};
 use crate::timer::SleepTimer;
 use crate::worker::{self, Worker};
-use crate::{deadlock, policy, tsan};
+use crate::{policy, tsan};
 
 /// Why a goroutine is parked. Dumps show the text; do not use one reason for two things, add one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -331,15 +330,15 @@ impl Wait {
                 tsan::acquire(g.as_ref().edge());
             }
         } else {
-            self.park_thread();
+            self.park_thread(reason);
         }
         self.claimed_token()
     }
 
     #[cold]
-    fn park_thread(&self) {
+    fn park_thread(&self, reason: WaitReason) {
         let Who::Thread(parker) = &self.who else { unreachable!("a future does not park") };
-        parker.park();
+        parker.park(reason);
     }
 
     /// The token of a wait that has been unparked.
@@ -373,7 +372,7 @@ impl Wait {
                 }
                 // Unparked in time, or claimed by somebody whose unpark is under way.
                 if !parker.take_token() {
-                    parker.park();
+                    parker.park(reason);
                 }
                 self.claimed_token()
             }
@@ -530,84 +529,6 @@ impl Drop for WakeList {
 impl fmt::Debug for WakeList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WakeList").field("len", &(usize::from(self.first.is_some()) + self.rest.len())).finish()
-    }
-}
-
-/// Puts one OS thread to sleep. A token, because the unpark may come first.
-///
-/// For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its queues parking_lot leads
-/// from one sleeping thread to another, workers included.
-#[derive(Debug, Default)]
-pub(crate) struct Parker {
-    token: Mutex<Token>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Token {
-    /// The thread may go on.
-    given: bool,
-    /// The thread waits without a deadline, and the deadlock detector counts it: until it is unparked, not until it
-    /// runs again, which may be much later.
-    counted: bool,
-}
-
-impl Parker {
-    /// The calling thread's.
-    pub(crate) fn current() -> Arc<Parker> {
-        thread_local! {
-            static PARKER: Arc<Parker> = Arc::default();
-        }
-        // While a thread ends, its own may be gone; a new one serves as well.
-        PARKER.try_with(Arc::clone).unwrap_or_default()
-    }
-
-    pub(crate) fn park(&self) {
-        let ignore = tsan::ignore();
-        let mut token = self.token.lock();
-        if !token.given {
-            token.counted = deadlock::thread_parks();
-            while !token.given {
-                tsan::sleep(&self.changed, &mut token);
-            }
-        }
-        token.given = false;
-        drop(token);
-        drop(ignore);
-        tsan::acquire(self);
-    }
-
-    /// False if the deadline came first; the token, if any, is left.
-    fn park_until(&self, deadline: Instant) -> bool {
-        let _ignore = tsan::ignore();
-        let mut token = self.token.lock();
-        while !token.given {
-            if self.changed.wait_until(&mut token, deadline).timed_out() && policy::now() >= deadline {
-                return token.given;
-            }
-        }
-        true
-    }
-
-    fn take_token(&self) -> bool {
-        let is_given = {
-            let _ignore = tsan::ignore();
-            std::mem::take(&mut self.token.lock().given)
-        };
-        tsan::acquire(self);
-        is_given
-    }
-
-    pub(crate) fn unpark(&self) {
-        tsan::release(self);
-        let _ignore = tsan::ignore();
-        let mut token = self.token.lock();
-        token.given = true;
-        if std::mem::take(&mut token.counted) {
-            deadlock::thread_is_unparked();
-        }
-        drop(token);
-        self.changed.notify_one();
     }
 }
 

@@ -18,7 +18,7 @@ use crate::goexit::{self, is_goexit};
 use crate::inspect::{self, GoroutineInfo, Want};
 use crate::stall::Stall;
 use crate::worker::Worker;
-use crate::{deadlock, leak, leak_check, overflow, tsan};
+use crate::{leak, leak_check, overflow, threads, tsan};
 
 pub use builder::{Builder, DeadlockPolicy, PanicPolicy};
 pub(crate) use shared::Shared;
@@ -151,7 +151,7 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
 fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at: &'static Location<'static>) -> T {
     // SAFETY: we wait for its end here, whatever happens, and take the result.
     let handle = unsafe { shared.spawn(main, at) };
-    match handle.join() {
+    match threads::as_host(|| handle.join()) {
         Ok(value) => value,
         Err(payload) if is_goexit(&*payload) => {
             shared.note_main_exit();
@@ -175,7 +175,7 @@ pub fn num_goroutines() -> usize {
 
 fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(move || {
-        let _own = deadlock::OwnThread::enter();
+        let _own = threads::OwnThread::enter();
         overflow::use_signal_stack();
         if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
             crate::goroutine::report(format_args!("a panic inside the runtime; this is a bug in goby"));

@@ -25,7 +25,7 @@ use crate::park::WaitReason;
 use crate::runtime::Runtime;
 use crate::stack_trace::{self, MAX_FRAMES, StackTrace};
 use crate::worker::{Remote, Worker};
-use crate::{overflow, policy, tsan};
+use crate::{overflow, policy, threads, tsan};
 
 const SIGNAL: libc::c_int = libc::SIGURG;
 /// How long the thread may take to run the handler: it may have lost its processor to others.
@@ -149,6 +149,10 @@ fn install_handler() {
             libc::sigemptyset(&mut action.sa_mask);
             libc::sigaction(SIGNAL, &action, ptr::null_mut());
         }
+        let previous = PREVIOUS.load(Ordering::Relaxed);
+        // SAFETY: null, or what was stored above, which stays.
+        let previous = unsafe { previous.as_ref() }.map(|action| action.sa_sigaction);
+        threads::set_handler_idle(SIGNAL, matches!(previous, Some(libc::SIG_DFL | libc::SIG_IGN)));
     });
 }
 

@@ -48,6 +48,17 @@ pub struct Frame {
 }
 
 impl StackTrace {
+    /// That of the calling thread, which is no goroutine.
+    #[inline(never)]
+    pub(crate) fn of_thread() -> StackTrace {
+        let mut addresses = Vec::with_capacity(32);
+        walk(&(0..usize::MAX), |address| {
+            addresses.push(address);
+            addresses.len() < MAX_FRAMES
+        });
+        StackTrace::new(&addresses)
+    }
+
     pub(crate) fn new(addresses: &[usize]) -> StackTrace {
         StackTrace { addresses: addresses.into() }
     }
@@ -81,7 +92,14 @@ impl fmt::Display for StackTrace {
 /// Looks names up, each address once.
 #[derive(Default)]
 pub(crate) struct Names {
-    known: HashMap<usize, Vec<Frame>>,
+    known: HashMap<usize, Calls>,
+}
+
+/// The calls at an address, the innermost first, without goby's inside.
+struct Calls {
+    frames: Vec<Frame>,
+    /// What lies below is how std runs a thread.
+    is_last: bool,
 }
 
 impl Names {
@@ -90,7 +108,14 @@ impl Names {
             // The call, not where it returns to, which may be another line or function.
             self.known.entry(address).or_insert_with(|| look_up(address.wrapping_sub(1)));
         }
-        stack.addresses.iter().flat_map(|address| &self.known[address]).collect()
+        let mut frames = Vec::new();
+        for calls in stack.addresses.iter().map(|address| &self.known[address]) {
+            frames.extend(&calls.frames);
+            if calls.is_last {
+                break;
+            }
+        }
+        frames
     }
 
     pub(crate) fn write(&mut self, stack: &StackTrace, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,18 +130,23 @@ impl Names {
     }
 }
 
-/// The functions inlined at an address, the innermost first, without goby's inside.
-fn look_up(address: usize) -> Vec<Frame> {
-    let mut frames = Vec::new();
+fn look_up(address: usize) -> Calls {
+    /// std's mark on the stacks of threads, for its own backtraces.
+    const MARK: &str = "__rust_begin_short_backtrace";
+    let (mut frames, mut is_last) = (Vec::new(), false);
     backtrace::resolve(address as *mut c_void, |symbol| {
         let function = symbol.name().map_or_else(|| format!("{address:#x}"), |name| format!("{name:#}"));
+        if function.contains(MARK) {
+            is_last = true;
+            return;
+        }
         let file = symbol.filename();
         if !is_inside(&function, file.and_then(Path::to_str).unwrap_or_default()) {
             let place = file.zip(symbol.lineno());
             frames.push(Frame { function, place: place.map(|(file, line)| (file.to_path_buf(), line)) });
         }
     });
-    frames
+    Calls { frames, is_last }
 }
 
 /// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its name, or, where debug

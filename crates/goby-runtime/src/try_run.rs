@@ -16,7 +16,7 @@ use crate::gate::{Gate, Waited};
 use crate::goexit::{self, is_goexit};
 use crate::park::WaitReason;
 use crate::runtime::Runtime;
-use crate::tsan;
+use crate::{threads, tsan};
 
 /// All goroutines were asleep, and nothing was left that could wake one: what [`Runtime::try_run`] gives.
 #[derive(Clone)]
@@ -159,7 +159,9 @@ impl Runtime {
             tsan::release(Arc::as_ptr(&settles));
             settles.settle(Ok(end));
         }));
-        let waited = outcome.end.wait(WaitReason::Join, None, |end, _| if end.is_some() { Err(()) } else { Ok(0) });
+        let waited = threads::as_host(|| {
+            outcome.end.wait(WaitReason::Join, None, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
+        });
         debug_assert_ne!(waited, Waited::TimedOut);
         self.shared().watchers.remove(&watcher);
         tsan::acquire(Arc::as_ptr(&outcome));

@@ -11,16 +11,21 @@ pub(crate) use imp::*;
 mod imp {
     //! Production: every call is empty, every type has no size.
 
+    use std::time::Duration;
+
     use goby_switch::FiberTag;
     use parking_lot::{Condvar, MutexGuard};
 
     #[inline]
     pub(crate) fn retire(_: FiberTag) {}
 
-    /// Puts the thread to sleep until it is notified.
+    /// Puts the thread to sleep until it is notified, at most for `nap`.
     #[inline]
-    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>) {
-        changed.wait(guard);
+    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, nap: Option<Duration>) {
+        match nap {
+            None => changed.wait(guard),
+            Some(nap) => drop(changed.wait_for(guard, nap)),
+        }
     }
 
     #[inline]
@@ -121,8 +126,8 @@ mod imp {
 
     /// May return without having been notified. TSan puts a signal off until its thread next comes by, which one that
     /// sleeps in a system call does not: a program whose main thread waits for its goroutines would not hear Ctrl-C.
-    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>) {
-        changed.wait_for(guard, SIGNAL_DELAY);
+    pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, nap: Option<Duration>) {
+        changed.wait_for(guard, nap.map_or(SIGNAL_DELAY, |nap| nap.min(SIGNAL_DELAY)));
     }
 
     pub(crate) fn release<T: ?Sized>(address: *const T) {

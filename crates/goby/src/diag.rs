@@ -54,7 +54,7 @@
 //! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is a
 //! warning of `tracing` with its stack, and an entry in [`stalls`].
 //!
-//! A deadlock of all goroutines needs no guard: the runtime reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
+//! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all, needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
 //! [`Runtime::try_run`](crate::Runtime::try_run).
 
 #![forbid(unsafe_code)]
@@ -65,7 +65,7 @@ mod quit;
 
 pub use find::{LeakFinder, deadlocked, leaks};
 pub use goby_runtime::{
-    Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, dump, goroutines, stalls,
+    Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, WaitingThread, dump, goroutines, stalls,
 };
 pub use guard::LeakGuard;
 pub use quit::dump_on_sigquit;

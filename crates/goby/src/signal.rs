@@ -306,9 +306,11 @@ impl Hub {
     }
 
     fn imitate(&self, signals: &[Signal], default: bool) {
-        for imitates in signals.iter().filter_map(|signal| self.defaults.get(signal)) {
+        for signal in signals {
+            let Some(imitates) = self.defaults.get(signal) else { continue };
             // SeqCst pairs with signal-hook's load in the handler.
             imitates.store(default, Ordering::SeqCst);
+            goby_runtime::set_handler_idle(signal.0, default);
         }
     }
 }

@@ -17,7 +17,6 @@ use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_workers, inva
 use super::spawn_own;
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
-use crate::deadlock::Verdict;
 use crate::go::JoinHandle;
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
@@ -518,11 +517,6 @@ impl Shared {
 
     pub(crate) fn main_exited(&self) -> bool {
         self.main_exited.load(Ordering::SeqCst)
-    }
-
-    /// Whether nothing inside the runtime can ever make a goroutine runnable again.
-    pub(crate) fn is_stuck(&self) -> Verdict {
-        deadlock::check(self)
     }
 }
 

@@ -20,5 +20,6 @@ mod shut_down;
 mod source;
 mod stacks;
 mod stalls;
+mod thread_waits;
 mod timer;
 mod wakes;

@@ -20,6 +20,8 @@ use signal_hook::iterator::Signals;
 /// What the system says when the signal or the thread cannot be had.
 pub fn dump_on_sigquit() -> io::Result<()> {
     let mut signals = Signals::new([SIGQUIT])?;
+    // Nobody waits for it.
+    goby_runtime::set_handler_idle(SIGQUIT, true);
     goby_runtime::spawn_own_thread("goby-sigquit", move || {
         for _ in signals.forever() {
             // In one piece, whatever else is printed. There is nobody to tell that it cannot be.

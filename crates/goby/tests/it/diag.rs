@@ -4,6 +4,7 @@ mod child;
 mod fatal;
 mod golden;
 mod mistakes;
+mod plain_main;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

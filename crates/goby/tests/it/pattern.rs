@@ -3,7 +3,6 @@
 
 mod elastic;
 mod first;
-mod goexit;
 mod map;
 mod pipeline;
 mod timed;
