@@ -6,7 +6,7 @@ use goby::{chan, go, select};
 type Channel = (chan::Sender<u64>, chan::Receiver<u64>);
 
 fn receive_any(channels: &[Channel]) -> u64 {
-    let mut select = goby::select::Select::new();
+    let mut select = goby::chan::Select::new();
     for (_, rx) in channels {
         select.recv(rx);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use goby::chan;
 use goby::context::Context;
 use goby::go;
-use goby::select::Select;
+use goby::chan::Select;
 use goby::sync::WaitGroup;
 use goby::time::Timer;
 

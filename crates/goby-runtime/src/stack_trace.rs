@@ -154,7 +154,7 @@ fn look_up(address: usize) -> Calls {
 fn is_inside(function: &str, file: &str) -> bool {
     const NAMES: [&str; 16] = [
         "goby::chan::core::",
-        "goby::select::pass::",
+        "goby::selection::pass::",
         "goby::sync::queue::",
         "goby::sync::raw_",
         "goby_runtime::",
@@ -182,7 +182,7 @@ fn is_inside(function: &str, file: &str) -> bool {
         "/library/std/src/sys/backtrace.rs",
     ];
     /// In goby's own sources.
-    const PARTS: [&str; 4] = ["chan/core.rs", "select/pass.rs", "sync/queue.rs", "sync/raw_"];
+    const PARTS: [&str; 4] = ["chan/core.rs", "selection/pass.rs", "sync/queue.rs", "sync/raw_"];
     let function = function.trim_start_matches('<');
     let in_goby =
         file.split_once("/goby/src/").or(file.split_once(concat!("/goby-", env!("CARGO_PKG_VERSION"), "/src/")));

@@ -49,6 +49,8 @@ pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use self::future::{RecvFuture, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};
+pub use crate::select;
+pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 
 /// Makes a channel whose buffer holds `capacity` values; with 0, a rendezvous: every send waits for its receive.
 ///
@@ -144,7 +146,7 @@ impl<T> Sender<T> {
     /// ```
     /// assert!(goby::chan::Sender::never().try_send(1).unwrap_err().is_full());
     /// ```
-    pub fn never() -> Sender<T> {
+    pub const fn never() -> Sender<T> {
         Sender { chan: None }
     }
 
@@ -427,11 +429,11 @@ macro_rules! both_ends {
                 self.chan().map_or(Some(0), Chan::capacity)
             }
 
-            /// Whether both are ends of one channel.
+            /// Whether both are ends of one channel. All ends that wait for ever count as one.
             pub fn same_channel(&self, other: &$End<T>) -> bool {
                 match (&self.chan, &other.chan) {
                     (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-                    _ => false,
+                    (a, b) => a.is_none() && b.is_none(),
                 }
             }
         }

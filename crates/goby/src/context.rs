@@ -48,7 +48,7 @@
 //! | [`blocking`](crate::blocking) | none: nothing can stop a system call in the middle. To leave it behind, call it in a goroutine that sends the result |
 //!
 //! [`select!`]: crate::select!
-//! [`Select`]: crate::select::Select
+//! [`Select`]: crate::chan::Select
 //! [`send_ctx`]: crate::chan::Sender::send_ctx
 //! [`recv_ctx`]: crate::chan::Receiver::recv_ctx
 //! [`block_on`]: crate::block_on

@@ -37,7 +37,7 @@
 //! |---|---|
 //! | `go f()` | [`go`]`(f)`, which gives a [`JoinHandle`]; [`scope`] for goroutines that borrow |
 //! | `make(chan T, n)`, `ch <- v`, `<-ch`, `close(ch)` | [`chan::bounded`], `send`, `recv`, dropping the last sender |
-//! | `select { … }` | [`select!`], [`select::Select`] |
+//! | `select { … }` | [`select!`], [`chan::Select`] |
 //! | `context` | [`context`] ([`Context`]) |
 //! | `sync`, `x/sync/semaphore` | [`sync`] |
 //! | `x/sync/errgroup`, `x/sync/singleflight` | [`group`], [`singleflight`] |
@@ -82,7 +82,7 @@ pub mod group;
 pub mod net;
 pub mod pattern;
 pub mod rate;
-pub mod select;
+mod selection;
 pub mod signal;
 pub mod singleflight;
 pub mod sync;
@@ -90,6 +90,14 @@ pub mod time;
 
 #[doc = include_str!("docs/from_go.md")]
 pub mod from_go {}
+
+/// What `select!` expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::selection::{
+        Case, Cases, Choice, Look, RecvCase, SendCase, Until, forever, look, no_receiver, no_sender, run, until, wait,
+    };
+}
 
 pub use context::{Context, block_on_ctx};
 pub use goby_runtime::{

@@ -137,6 +137,32 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     alarm.into_receiver()
 }
 
+/// Gives a channel that receives one instant: `deadline`, when it has come.
+///
+/// Dropping the receiver stops the timer.
+///
+/// ```
+/// use goby::{chan, select, time};
+/// use std::time::{Duration, Instant};
+/// let (_tx, answers) = chan::bounded::<u32>(0);
+/// let deadline = Instant::now() + Duration::from_millis(1);
+/// // One deadline for all rounds of a loop.
+/// let late = time::at(deadline);
+/// let outcome = select! {
+///     recv(answers) -> answer => Err(answer),
+///     recv(late) -> due => Ok(due),
+/// };
+/// assert_eq!(outcome, Ok(Ok(deadline)));
+/// ```
+///
+/// Source: crossbeam-channel's `at`.
+pub fn at(deadline: Instant) -> Receiver<Instant> {
+    let alarm = Alarm::new(alarm::Rings::Once);
+    let now = goby_runtime::now();
+    alarm.start(now, deadline.min(deadline_after(now, FOREVER)));
+    alarm.into_receiver()
+}
+
 /// Gives a channel that receives an instant every `period`, until the receiver is dropped.
 ///
 /// A receiver that is late misses ticks. A period of zero gives a channel that never receives anything.

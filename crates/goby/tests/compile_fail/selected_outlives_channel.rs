@@ -1,6 +1,6 @@
 // The result of a select borrows the channel that it came from.
 use goby::chan::bounded;
-use goby::select::Select;
+use goby::chan::Select;
 
 fn main() {
     let selected;

@@ -487,3 +487,10 @@ fn a_pair_that_starts_goroutines_does_not_starve_others() {
         pair.join().unwrap();
     });
 }
+
+#[test]
+fn a_never_is_the_same_channel_as_another() {
+    let (tx, rx) = bounded::<i32>(1);
+    assert!(never::<i32>().same_channel(&never()) && !never().same_channel(&rx));
+    assert!(Sender::<i32>::never().same_channel(&Sender::never()) && !tx.same_channel(&Sender::never()));
+}

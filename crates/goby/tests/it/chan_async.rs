@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use goby::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded};
-use goby::select::{Select, SelectFuture};
+use goby::chan::{Select, SelectFuture};
 use goby::{block_on, go, select, spawn};
 
 use crate::support::{Kind, actor, size, with_workers};

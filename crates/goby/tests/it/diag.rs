@@ -214,7 +214,7 @@ fn partial_deadlocks_that_are_proved() {
             tx.send(1)
         });
         let stuck = go(|| chan::never::<u32>().recv());
-        let stuck_too = go(goby::select::forever);
+        let stuck_too = go(|| goby::select! {});
         let waits_for_ever = go(|| select! { default(Duration::MAX) => () });
         let mut expected = vec![stuck.id(), stuck_too.id(), waits_for_ever.id()];
         let joins = go(move || stuck.join());

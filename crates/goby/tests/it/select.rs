@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use goby::chan::Select;
 use goby::chan::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded};
-use goby::select::Select;
 use goby::{go, select};
 
 use crate::stress::select::wait;
@@ -502,5 +502,141 @@ fn a_select_in_a_goroutine_gives_refused_values_back() {
             send(tx, String::from("mine")) -> sent => sent,
         };
         assert_eq!(back, Err(SendError("mine".to_owned())));
+    });
+}
+
+/// An operand that would panic, or that was only made for the case, is not looked at.
+#[test]
+fn the_operands_of_a_disabled_case_are_not_evaluated() {
+    with_workers(|| {
+        let (tx, rx) = bounded(8);
+        tx.send(1).unwrap();
+        let (mut maybe_rx, mut maybe_tx): (Option<Receiver<i32>>, Option<Sender<i32>>) = (None, None);
+        let (mut slots, mut one) = ([Some(5)], [Some(6), None]);
+        let beyond = slots.len();
+        for round in [0, 1] {
+            let taken = select! {
+                recv(maybe_rx.as_ref().unwrap()) -> value if maybe_rx.is_some() => { value.unwrap() }
+                recv(maybe_rx.as_ref().unwrap(),) -> value if maybe_rx.is_some() => value.unwrap(),
+                send(maybe_tx.as_ref().unwrap(), 7) -> sent if maybe_tx.is_some() => { sent.unwrap(); 7 }
+                send(maybe_tx.as_ref().unwrap(), not_evaluated()) -> sent if maybe_tx.is_some() && round == 0 => {
+                    sent.unwrap();
+                    7
+                }
+                send(maybe_tx.as_ref().unwrap(), ref one[round % 2]) -> _ if maybe_tx.is_some() && round == 0 => 0,
+                send(tx, ref slots[beyond]) -> _ if beyond < slots.len() => 0,
+                send(tx, not_evaluated(),) -> _ if beyond < slots.len() => 0,
+                default => 0
+            };
+            if round == 0 {
+                assert_eq!(taken, 0, "all are disabled");
+                (maybe_rx, maybe_tx) = (Some(rx.clone()), Some(tx.clone()));
+            } else {
+                assert!([1, 7].contains(&taken));
+            }
+        }
+        assert_eq!((slots, one), ([Some(5)], [Some(6), None]));
+        // With a time-out, and without a default.
+        maybe_rx = None;
+        tx.send(2).unwrap();
+        select! {
+            recv(maybe_rx.as_ref().unwrap()) -> _ if maybe_rx.is_some() => panic!("disabled"),
+            send(bounded(0).0, not_evaluated()) -> _ if maybe_rx.is_some() => panic!("disabled"),
+            default(MOMENT) => {}
+        }
+        select! {
+            recv(maybe_rx.as_ref().unwrap()) -> _ if maybe_rx.is_some() => panic!("disabled"),
+            recv(rx) -> value => { value.unwrap(); }
+        }
+    });
+}
+
+/// What the macro is called leaves the name free for a module.
+mod names {
+    mod select {
+        pub(super) const MINE: i32 = 1;
+    }
+
+    use goby::select;
+
+    #[test]
+    fn the_macro_does_not_take_the_name_of_a_module() {
+        let (tx, rx) = goby::chan::bounded(1);
+        tx.send(select::MINE).unwrap();
+        select! {
+            recv(rx) -> value => assert_eq!(value, Ok(select::MINE)),
+        }
+    }
+}
+
+/// Everything that may be followed by a comma, or by none, and each shape that an arm has.
+#[test]
+fn arms_of_every_shape() {
+    let (tx, rx) = bounded(1);
+    let (mut slot, mut other) = (Some(1), Some(1));
+    let on = Cell::new(true);
+    for round in 0..8 {
+        let event = select! {
+            recv(rx) -> value if on.get() && round % 2 == 1 => value.unwrap(),
+            recv(rx,) -> value if !on.get() => { value.unwrap() },
+            send(tx, ref slot) -> sent if on.get() => { sent.unwrap(); 20 }
+            send(tx, ref other,) -> _ if !on.get() => unreachable!(),
+            send(tx, 2) -> sent if round > 0 && round % 2 == 0 => { sent.unwrap(); 21 },
+            send(tx, 3,) -> sent if !on.get() => { sent.unwrap(); 22 }
+            default() => 30
+        };
+        let expected = [20, 1, 21, 2][if round < 2 { round } else { 2 + round % 2 }];
+        assert_eq!(event, expected);
+    }
+    select! { recv(rx,) -> _ => unreachable!(), default(MOMENT,) => {} }
+    select! { biased; recv(rx) -> _ => unreachable!(), default(MOMENT) => {}, }
+    select! { biased; default => {} };
+}
+
+/// The first that is ready, in source order; the others wait for their turn, and what happens later ends the wait.
+#[test]
+fn a_biased_select_takes_the_first_that_is_ready() {
+    let check = || {
+        let (urgent_tx, urgent) = bounded(100);
+        let (work_tx, work) = bounded(100);
+        (0..100).for_each(|i| work_tx.send(i).and(urgent_tx.send(i)).unwrap());
+        let mut order = Vec::new();
+        for _ in 0..200 {
+            select! {
+                biased;
+                recv(never::<i32>()) -> _ => unreachable!(),
+                recv(urgent) -> value => order.push((0, value.unwrap())),
+                recv(work) -> value => order.push((1, value.unwrap())),
+                default => panic!("both are ready"),
+            }
+        }
+        assert_eq!(order, (0..2).flat_map(|from| (0..100).map(move |i| (from, i))).collect::<Vec<_>>());
+        // One channel in two cases; and nothing ready at first.
+        let sender = go(move || (0..100).for_each(|i| work_tx.send(i).unwrap()));
+        for i in 0..100 {
+            select! {
+                biased;
+                recv(urgent) -> _ => unreachable!(),
+                recv(work) -> value => assert_eq!(value, Ok(i)),
+                recv(work) -> _ => panic!("the second of the same channel"),
+            }
+        }
+        sender.join().unwrap();
+        drop(urgent_tx);
+    };
+    with_workers(check);
+    check(); // On a plain thread.
+}
+
+#[test]
+fn a_deadline_as_a_channel() {
+    with_workers(|| {
+        let deadline = goby_runtime::now() + MOMENT;
+        let late = goby::time::at(deadline);
+        assert_eq!((late.len(), late.capacity()), (0, Some(0)));
+        assert_eq!(late.recv(), Ok(deadline));
+        assert!(goby_runtime::now() >= deadline);
+        assert_eq!(late.try_recv(), Err(TryRecvError::Empty));
+        assert_eq!(goby::time::at(deadline).try_recv(), Ok(deadline), "what is due is there at once");
     });
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use goby::chan::Select;
 use goby::chan::{Receiver, Sender, bounded, never};
-use goby::select::Select;
 use goby::{go, select, time};
 
 use crate::alloc::live_bytes;

@@ -25,7 +25,7 @@ fn check_no_verdict(output: &Output) {
 
 #[test]
 fn s39a_main_parks_for_ever() {
-    let text = check_verdict(&in_child("diag::child::s39a_main_parks_for_ever", || goby::run(goby::select::forever)));
+    let text = check_verdict(&in_child("diag::child::s39a_main_parks_for_ever", || goby::run(|| goby::select! {})));
     assert!(text.contains("goroutine 1 [select (no cases)]:"), "{text}");
 }
 
@@ -177,7 +177,7 @@ fn sigquit_prints_a_dump() {
 fn sigquit_does_not_hide_deadlocks() {
     check_verdict(&in_child("diag::child::sigquit_does_not_hide_deadlocks", || {
         diag::dump_on_sigquit().unwrap();
-        goby::run(goby::select::forever);
+        goby::run(|| goby::select! {});
     }));
 }
 

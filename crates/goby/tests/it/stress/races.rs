@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use goby::chan::Select;
 use goby::chan::{
     Receiver, RecvError, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, unbounded,
 };
 use goby::select;
-use goby::select::Select;
 
 use crate::support::{dither, race, size, with_workers};
 

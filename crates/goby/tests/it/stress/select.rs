@@ -1,7 +1,7 @@
 //! S17, S20 and S21: selects against each other, against sends and closes, and their fairness.
 
 use goby::chan::{Receiver, Sender, bounded, never, unbounded};
-use goby::select::{Select, Selected};
+use goby::chan::{Select, Selected};
 use goby::{go, select, yield_now};
 
 use crate::support::{Actor, KINDS, Kind, actor, race, size, with_workers};

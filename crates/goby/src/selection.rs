@@ -4,6 +4,7 @@
 //! Exactly one case happens; of those that are ready at one instant, each is chosen with the same probability; a value
 //! is never received and dropped, and never sent twice. Source: Go's `select`, and `reflect.Select`.
 
+mod case;
 mod macros;
 mod pass;
 
@@ -17,10 +18,9 @@ use std::time::{Duration, Instant};
 use goby_runtime::{TIMED_OUT, Wait};
 
 use crate::chan::{Receiver, RecvError, SendError, Sender};
-pub use crate::select;
 
-#[doc(hidden)]
-pub use self::pass::{Case, Cases, Choice, Look, RecvCase, SendCase, Until, look, run, wait};
+pub use self::case::{Case, RecvCase, SendCase, no_receiver, no_sender};
+pub use self::pass::{Cases, Choice, Look, Until, look, run, wait};
 
 /// Cases that a [`Select`] may have. Source: Go's `reflect.Select`.
 pub const MAX_CASES: usize = 65_536;
@@ -28,7 +28,7 @@ pub const MAX_CASES: usize = 65_536;
 /// Waits for ever: what `select! {}` does.
 #[doc(hidden)]
 pub fn forever() -> ! {
-    run(&mut [], Until::Forever);
+    run(Choice::fair(), &mut [], Until::Forever);
     unreachable!("nobody ends a select without cases")
 }
 
@@ -42,7 +42,7 @@ pub fn until(timeout: Duration) -> Until {
 ///
 /// ```
 /// use goby::chan;
-/// use goby::select::Select;
+/// use goby::chan::Select;
 ///
 /// let channels: Vec<_> = (0..10).map(|_| chan::bounded(1)).collect();
 /// channels[3].0.send("hello").unwrap();
@@ -72,7 +72,7 @@ impl<'a> Select<'a> {
     ///
     /// When there are [`MAX_CASES`] already.
     pub fn recv<T: Send>(&mut self, receiver: &'a Receiver<T>) -> usize {
-        self.add(Box::new(RecvCase::new(receiver, true)))
+        self.add(Box::new(RecvCase::new(receiver)))
     }
 
     /// Adds a case that sends `value`; gives its index. If another case happens, the value is dropped.
@@ -90,7 +90,7 @@ impl<'a> Select<'a> {
     ///
     /// When there are [`MAX_CASES`] already.
     pub fn send_from<T: Send>(&mut self, sender: &'a Sender<T>, slot: &'a mut Option<T>) -> usize {
-        self.add(Box::new(SendCase::from_slot(sender, slot, true)))
+        self.add(Box::new(SendCase::from_slot(sender, slot)))
     }
 
     fn add(&mut self, case: Box<dyn Case + Send + 'a>) -> usize {
@@ -132,7 +132,7 @@ impl<'a> Select<'a> {
     }
 
     fn select_until(mut self, until: Until) -> Option<Selected<'a>> {
-        let index = run(&mut refs(&mut self.cases), until)?;
+        let index = run(Choice::fair(), &mut refs(&mut self.cases), until)?;
         Some(Selected::new(self.cases, index))
     }
 
@@ -140,7 +140,7 @@ impl<'a> Select<'a> {
     ///
     /// ```
     /// use goby::chan;
-    /// use goby::select::Select;
+    /// use goby::chan::Select;
     ///
     /// let (tx, rx) = chan::bounded(0);
     /// goby::go(move || tx.send(1));
@@ -198,7 +198,7 @@ impl<'a> Selected<'a> {
     ///
     /// When the case is another one, or the result has been taken.
     pub fn recv<T>(&mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
-        let chan = receiver.chan().map(pass::any);
+        let chan = receiver.chan().map(case::any);
         assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
         // SAFETY: a receive from that channel, which carries values of one type; the channel is alive
         // because the case borrows it.
@@ -216,7 +216,7 @@ impl<'a> Selected<'a> {
     ///
     /// When the case is another one, or the result has been taken.
     pub fn send<T>(&mut self, sender: &Sender<T>) -> Result<(), SendError<T>> {
-        let chan = sender.chan().map(pass::any);
+        let chan = sender.chan().map(case::any);
         assert!(!self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
         // SAFETY: as in `recv`.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<SendCase<'_, T>>() };
@@ -262,7 +262,7 @@ impl<'a> Future for SelectFuture<'a> {
                 this.stage = Stage::Queued;
                 let order = pass::Order::new(&cases);
                 // SAFETY: the cases are boxed, the wait is pinned with the future, and its drop takes them out.
-                unsafe { pass::look_or_queue(&mut cases, &order, Some(&this.wait)) }
+                unsafe { pass::look_or_queue(&mut cases, &order, Some(&this.wait), false) }
             }
             // SAFETY: queued by an earlier poll, and claimed.
             _ => this.wait.token().and_then(|token| unsafe { pass::take_out(&mut cases, token) }),

@@ -1,0 +1,410 @@
+//! The two kinds of cases, and what a select asks of them.
+//!
+//! A case lies on the stack of who selects, or in a box of a [`Select`](super::Select); its waiter and slot are inside it, so it must
+//! not move while it is queued.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+use goby_runtime::{Unparker, Wait, Waiter};
+
+use crate::chan::core::{Chan, Nothing, Refused, Slot, unpark};
+use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
+
+/// A channel whose type of values is forgotten.
+pub(super) type AnyChan = NonNull<()>;
+
+/// One alternative of a select. Sealed: the two kinds are below.
+///
+/// # Safety
+///
+/// The methods do what they say under the lock that `lock` takes, which is the lock of the channel; equal channels mean the same
+/// type of value.
+#[doc(hidden)]
+pub unsafe trait Case {
+    /// The channel; none for a case that is disabled.
+    fn chan(&self) -> Option<AnyChan>;
+
+    /// Whether it receives.
+    fn is_recv(&self) -> bool;
+
+    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
+    fn reach(&self) -> (bool, bool);
+
+    // What follows is given what `chan` gave, so that who calls several of them asks once.
+
+    /// Enters the channel's lock.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's.
+    unsafe fn lock(&self, chan: AnyChan);
+
+    /// Enters the channel's lock if that is possible at once.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's.
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool;
+
+    /// # Safety
+    ///
+    /// `chan` is this case's, and this thread has entered its lock by `lock` or `try_lock`.
+    unsafe fn unlock(&self, chan: AnyChan);
+
+    /// # Safety
+    ///
+    /// `chan` is this case's, and locked.
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool;
+
+    /// Carries the operation out and keeps its result; false if it was not ready after all.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's, and locked.
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
+
+    /// # Safety
+    ///
+    /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before `dequeue`.
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize);
+
+    /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up: nobody claims this case afterwards.
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool);
+
+    /// After [`dequeue`](Case::dequeue) of a select that nobody will look at: undoes a receive.
+    fn undo(&mut self);
+}
+
+/// What a case can be reached through.
+pub(super) trait AsCase {
+    fn get(&self) -> &(dyn Case + '_);
+    fn get_mut(&mut self) -> &mut (dyn Case + '_);
+}
+
+impl AsCase for &mut (dyn Case + '_) {
+    fn get(&self) -> &(dyn Case + '_) {
+        &**self
+    }
+
+    fn get_mut(&mut self) -> &mut (dyn Case + '_) {
+        &mut **self
+    }
+}
+
+/// A receiver for a case that is disabled.
+#[doc(hidden)]
+#[inline]
+pub fn no_receiver<'a, T>() -> &'a Receiver<T> {
+    Disabled::<'a, T>::RECEIVER
+}
+
+/// A sender for a case that is disabled.
+#[doc(hidden)]
+#[inline]
+pub fn no_sender<'a, T>() -> &'a Sender<T> {
+    Disabled::<'a, T>::SENDER
+}
+
+/// Names the constants.
+struct Disabled<'a, T>(PhantomData<&'a T>);
+
+impl<'a, T: 'a> Disabled<'a, T> {
+    const RECEIVER: &'a Receiver<T> = &never();
+    const SENDER: &'a Sender<T> = &Sender::never();
+}
+
+/// The channel of a case, its type forgotten.
+#[inline]
+pub(super) fn any<T>(chan: &Chan<T>) -> AnyChan {
+    NonNull::from(chan).cast()
+}
+
+/// And remembered.
+///
+/// # Safety
+///
+/// It was forgotten by [`any`] for the same `T`, and the channel outlives the use of the reference.
+#[inline]
+unsafe fn of<'a, T>(chan: AnyChan) -> &'a Chan<T> {
+    // SAFETY: by contract.
+    unsafe { chan.cast().as_ref() }
+}
+
+/// A case that receives.
+#[doc(hidden)]
+pub struct RecvCase<'a, T> {
+    /// None: disabled.
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    /// Made when the case is queued.
+    waiter: MaybeUninit<Waiter>,
+    result: Option<Result<T, RecvError>>,
+}
+
+impl<'a, T> RecvCase<'a, T> {
+    /// Receives from `receiver`.
+    #[inline]
+    pub fn new(receiver: &'a Receiver<T>) -> RecvCase<'a, T> {
+        RecvCase { chan: receiver.chan(), slot: Slot::empty(), waiter: MaybeUninit::uninit(), result: None }
+    }
+
+    /// The result, if this is the case that happened.
+    #[inline]
+    pub fn take(&mut self) -> Option<Result<T, RecvError>> {
+        if let Some(Err(RecvError)) = self.result
+            && let Some(chan) = self.chan
+        {
+            chan.report_drained();
+        }
+        self.result.take()
+    }
+}
+
+// SAFETY: it owns a value or a result, which are Send, and shares a channel; its waiter is touched under the channel's
+// lock.
+unsafe impl<T: Send> Send for RecvCase<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SendCase<'_, T> {}
+
+// SAFETY: see the methods.
+unsafe impl<T> Case for RecvCase<'_, T> {
+    #[inline]
+    fn chan(&self) -> Option<AnyChan> {
+        self.chan.map(any)
+    }
+
+    fn is_recv(&self) -> bool {
+        true
+    }
+
+    fn reach(&self) -> (bool, bool) {
+        self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
+    }
+
+    unsafe fn lock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.lock();
+    }
+
+    #[inline]
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.try_lock()
+    }
+
+    #[inline]
+    unsafe fn unlock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan).unlock() };
+    }
+
+    #[inline]
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
+        // SAFETY: locked by contract; the view ends here.
+        unsafe { of::<T>(chan).locked() }.can_recv()
+    }
+
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        // SAFETY: locked by contract; the view ends here.
+        self.result = match unsafe { of::<T>(chan).locked() }.try_recv() {
+            Ok((value, unparker)) => {
+                *wake = unparker;
+                Some(Ok(value))
+            }
+            Err(Nothing::Closed) => Some(Err(RecvError)),
+            Err(Nothing::Empty) => None,
+        };
+        self.result.is_some()
+    }
+
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
+        let waiter = self.waiter.write(Waiter::new(token, self.slot.as_ptr()));
+        // SAFETY: by contract; the slot is empty.
+        unsafe { of::<T>(chan).locked().enqueue_recv(waiter, wait) };
+    }
+
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
+        // SAFETY: queued, so the waiter is there; locked, both by contract; if done, a sender has filled the slot.
+        unsafe {
+            let waiter = self.waiter.assume_init_ref();
+            of::<T>(chan).locked().dequeue_recv(waiter);
+            if won {
+                self.result = Some(if waiter.is_done() { Ok(self.slot.take()) } else { Err(RecvError) });
+            }
+        }
+    }
+
+    fn undo(&mut self) {
+        let (Some(chan), Some(Ok(value))) = (self.chan, self.result.take()) else { return };
+        chan.lock();
+        // SAFETY: locked here; the view ends with the statement.
+        let left = unsafe {
+            let left = chan.locked().give_back(value);
+            chan.unlock();
+            left
+        };
+        if let Ok(wake) = left {
+            unpark(wake);
+        }
+    }
+}
+
+/// A case that sends.
+#[doc(hidden)]
+pub struct SendCase<'a, T> {
+    /// None: disabled.
+    chan: Option<&'a Chan<T>>,
+    slot: Slot<T>,
+    /// The value is in the slot, and ours.
+    full: bool,
+    /// Where a value that was not sent goes.
+    home: Option<&'a mut Option<T>>,
+    waiter: Waiter,
+    result: Option<Result<(), SendError<T>>>,
+}
+
+impl<'a, T> SendCase<'a, T> {
+    /// Sends `value`, if there is one.
+    #[inline]
+    pub fn new(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
+        let full = value.is_some();
+        SendCase {
+            chan: if full { sender.chan() } else { None },
+            slot: value.map_or_else(Slot::empty, Slot::full),
+            full,
+            home: None,
+            waiter: Waiter::new(0, ptr::null_mut()),
+            result: None,
+        }
+    }
+
+    /// Sends what is in `home`, if there is anything; what is not sent is put back there.
+    pub fn from_slot(sender: &'a Sender<T>, home: &'a mut Option<T>) -> SendCase<'a, T> {
+        let mut case = SendCase::new(sender, home.take());
+        case.home = Some(home);
+        case
+    }
+
+    /// The result, if this is the case that happened.
+    #[inline]
+    pub fn take(&mut self) -> Option<Result<(), SendError<T>>> {
+        self.result.take()
+    }
+}
+
+impl<T> Drop for SendCase<'_, T> {
+    fn drop(&mut self) {
+        if self.full {
+            // SAFETY: `full` says so.
+            let value = unsafe { self.slot.take() };
+            match &mut self.home {
+                Some(home) => **home = Some(value),
+                None => drop(value),
+            }
+        }
+    }
+}
+
+// SAFETY: see the methods.
+unsafe impl<T> Case for SendCase<'_, T> {
+    #[inline]
+    fn chan(&self) -> Option<AnyChan> {
+        self.chan.map(any)
+    }
+
+    fn is_recv(&self) -> bool {
+        false
+    }
+
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    unsafe fn lock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.lock();
+    }
+
+    #[inline]
+    unsafe fn try_lock(&self, chan: AnyChan) -> bool {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan) }.try_lock()
+    }
+
+    #[inline]
+    unsafe fn unlock(&self, chan: AnyChan) {
+        // SAFETY: by contract.
+        unsafe { of::<T>(chan).unlock() };
+    }
+
+    #[inline]
+    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
+        // SAFETY: locked by contract; the view ends here.
+        self.full && unsafe { of::<T>(chan).locked() }.can_send()
+    }
+
+    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        if !self.full {
+            return false;
+        }
+        // SAFETY: `full` says that the value is there. Locked by contract; the view ends here.
+        match unsafe { of::<T>(chan).locked().try_send(self.slot.take()) } {
+            Ok(unparker) => {
+                *wake = unparker;
+                self.full = false;
+                self.result = Some(Ok(()));
+                true
+            }
+            Err(Refused::Closed(value)) => {
+                self.full = false;
+                self.result = Some(Err(SendError(value)));
+                true
+            }
+            Err(Refused::Full(value)) => {
+                self.slot.put(value);
+                false
+            }
+        }
+    }
+
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
+        // A case that has sent its value has nothing more to wait for.
+        if self.full {
+            self.waiter.set(token, self.slot.as_ptr());
+            // SAFETY: by contract; the slot is full.
+            unsafe { of::<T>(chan).locked().enqueue_send(&self.waiter, wait) };
+        }
+    }
+
+    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
+        // SAFETY: locked by contract; if not done, the value is still there.
+        unsafe {
+            of::<T>(chan).locked().dequeue_send(&self.waiter);
+            if won {
+                self.full = false;
+                self.result = Some(if self.waiter.is_done() { Ok(()) } else { Err(SendError(self.slot.take())) });
+            }
+        }
+    }
+
+    fn undo(&mut self) {}
+}
+
+impl<T> fmt::Debug for RecvCase<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvCase").field("chan", &self.chan).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for SendCase<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendCase").field("chan", &self.chan).finish_non_exhaustive()
+    }
+}

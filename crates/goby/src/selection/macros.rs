@@ -1,0 +1,246 @@
+//! The `select!` macro. It turns its arms into cases on the caller's stack, runs the passes over them, drops the cases
+//! (so that an arm may reassign what it waited on), and only then runs the arm that was chosen.
+//!
+//! Steps, each a group of rules: *parse* turns every arm into `(kind operands guard pattern body)`, and evaluates guards on its way,
+//! so that `guard` is a variable; *build* makes the cases, one nested `match` a case, so that temporaries in operands live long
+//! enough, and gives a nested tuple of their results; *dispatch* takes that apart and runs the arm whose result is there.
+//!
+//! An operand under a guard is evaluated in one branch of an `if`, where a temporary lives on only if it is extended as in a `let`.
+
+/// Waits for several channel operations and carries out exactly one.
+///
+/// ```
+/// use goby::{chan, select};
+/// use std::time::Duration;
+///
+/// let (tx, rx) = chan::bounded(1);
+/// let (out, _in) = chan::bounded::<&str>(1);
+/// tx.send(7).unwrap();
+/// let chosen = select! {
+///     recv(rx) -> value => value.unwrap(),
+///     recv(chan::never::<i32>()) -> _ => unreachable!(),
+///     send(out, "never sent") -> result if false => { result.unwrap(); 0 }
+///     default(Duration::from_secs(10)) => unreachable!(),
+/// };
+/// assert_eq!(chosen, 7);
+/// ```
+///
+/// # Cases
+///
+/// - `recv(receiver) -> value => …`: `value` is a `Result<T, RecvError>`; a closed channel is ready with the error.
+/// - `send(sender, value) -> result => …`: `result` is a `Result<(), SendError<T>>`. The value is evaluated once, on
+///   entry, as in Go; if another case happens it is dropped. `send(sender, ref slot)`, with a variable
+///   `slot: Option<T>`, leaves the value in `slot` unless it is sent, and is disabled while `slot` is `None`.
+/// - `default => …`: taken when no case is ready at once. `default(duration) => …`: when none is in that time.
+/// - `… if condition => …` disables a case; its operands are not evaluated then. So does a [`never`](fn@crate::chan::never).
+///
+/// Guards are evaluated first, then operands, both in source order. Of several ready cases each is chosen with the same probability;
+/// the position of `default` does not matter. All readiness is judged at one instant. `select! {}` waits for ever.
+/// Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and assign to the variables
+/// that were waited on. For cases known only at run time, see [`Select`](crate::chan::Select).
+///
+/// ```
+/// use goby::chan::{self, Receiver};
+/// use goby::select;
+///
+/// let (tx, rx) = chan::bounded(1);
+/// tx.send(7)?;
+/// // An operand under a guard may rely on it.
+/// let extra: Option<Receiver<i32>> = None;
+/// let value = select! {
+///     recv(extra.as_ref().unwrap()) -> value if extra.is_some() => value?,
+///     recv(rx) -> value => value?,
+/// };
+/// assert_eq!(value, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Biased
+///
+/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain select would choose. Who waits takes
+/// what happens first, all the same. A case that is always ready keeps those below it from happening.
+///
+/// ```
+/// use goby::{chan, select};
+///
+/// let (urgent_tx, urgent) = chan::bounded(1);
+/// let (work_tx, work) = chan::bounded(1);
+/// work_tx.send("work")?;
+/// urgent_tx.send("urgent")?;
+/// let first = select! {
+///     biased;
+///     recv(urgent) -> message => message?,
+///     recv(work) -> message => message?,
+/// };
+/// assert_eq!(first, "urgent");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, unless there is a `default`.
+///
+/// Source: Go's `select` statement; the syntax is crossbeam's, `biased;` is tokio's.
+#[doc(alias = "select_biased")]
+#[macro_export]
+macro_rules! select {
+    // Parse: one arm at a time, its body a block or an expression.
+    (@parse [$mode:ident $($cases:tt)*] [$($default:tt)*]) => {
+        match {
+            let results = $crate::select!(@build $mode [] [$($default)*] $($cases)*);
+            results
+        } {
+            results => $crate::select!(@dispatch results [$($default)*] $($cases)*),
+        }
+    };
+    (@parse $cases:tt $default:tt , $($rest:tt)*) => {
+        $crate::select!(@parse $cases $default $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+    };
+    (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
+        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body))
+    };
+    (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:block $($rest:tt)*) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+    };
+    (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:expr, $($rest:tt)*) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+    };
+    (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:expr) => {
+        $crate::select!(@parse $cases [(($($($t)?)?) $body)])
+    };
+    (@parse $cases:tt [$($default:tt)+] default $($rest:tt)*) => {
+        compile_error!("a select has at most one `default` case")
+    };
+    (@parse $cases:tt $default:tt $($rest:tt)*) => {
+        compile_error!(concat!(
+            "expected `recv(receiver) -> value => …`, `send(sender, value) -> result => …`, `default => …` or ",
+            "`default(duration) => …`, each with a comma after an expression; found `",
+            stringify!($($rest)*),
+            "`"
+        ))
+    };
+    (@add [$($cases:tt)*] $default:tt ($kind:ident $operands:tt () $p:tt $body:expr) $($rest:tt)*) => {
+        $crate::select!(@parse [$($cases)* ($kind $operands () $p $body)] $default $($rest)*)
+    };
+    (@add [$($cases:tt)*] $default:tt ($kind:ident $operands:tt ($g:expr) $p:tt $body:expr) $($rest:tt)*) => {{
+        let guard: bool = $g;
+        $crate::select!(@parse [$($cases)* ($kind $operands (guard) $p $body)] $default $($rest)*)
+    }};
+
+    // Build: `mode [cases made] [default] cases to make…`.
+    (@build $mode:ident [$($case:ident)*] $default:tt (recv ($r:expr) () $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::__private::RecvCase::new(match &$r { operand => operand }) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build $mode:ident [$($case:ident)*] $default:tt (recv ($r:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
+        let operand: &$crate::chan::Receiver<_> = if $g { &$r } else { $crate::__private::no_receiver() };
+        match $crate::__private::RecvCase::new(operand) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    }};
+    (@build $mode:ident [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) () $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::__private::SendCase::new((match &$s { operand => operand }), ::core::option::Option::Some($x)) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build $mode:ident [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
+        let operand: &$crate::chan::Sender<_> = if $g { &$s } else { $crate::__private::no_sender() };
+        let value = if $g { ::core::option::Option::Some($x) } else { ::core::option::Option::None };
+        match $crate::__private::SendCase::new(operand, value) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    }};
+    (@build $mode:ident [$($case:ident)*] $default:tt (slot ($s:expr, $x:expr) () $p:tt $body:expr) $($rest:tt)*) => {
+        match $crate::__private::SendCase::from_slot((match &$s { operand => operand }), &mut $x) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    };
+    (@build $mode:ident [$($case:ident)*] $default:tt (slot ($s:expr, $x:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
+        let operand: &$crate::chan::Sender<_> = if $g { &$s } else { $crate::__private::no_sender() };
+        let slot: &mut ::core::option::Option<_> = if $g { &mut $x } else { &mut ::core::option::Option::None };
+        match $crate::__private::SendCase::from_slot(operand, slot) {
+            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+        }
+    }};
+    // All are made: run, and give the results. The arms come after the cases are gone.
+    (@build $mode:ident [$($case:ident)*] []) => {{
+        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*), || $crate::__private::Until::Forever) {
+            $crate::select!(@run $mode [$($case)*] $crate::__private::Until::Forever);
+        }
+        $crate::select!(@results $($case)*)
+    }};
+    (@build $mode:ident [$($case:ident)*] [(() $body:expr)]) => {{
+        if $crate::__private::look($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*)) == $crate::__private::Look::Unclear {
+            $crate::select!(@run $mode [$($case)*] $crate::__private::Until::Now);
+        }
+        $crate::select!(@results $($case)*)
+    }};
+    (@build $mode:ident [$($case:ident)*] [(($timeout:expr) $body:expr)]) => {{
+        let timeout = $timeout;
+        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*), || $crate::__private::until(timeout)) {
+            $crate::select!(@run $mode [$($case)*] $crate::__private::until(timeout));
+        }
+        $crate::select!(@results $($case)*)
+    }};
+    (@run $mode:ident [$($case:ident)*] $until:expr) => {
+        $crate::__private::run(
+            $crate::__private::Choice::$mode(),
+            &mut [$(&mut $case as &mut dyn $crate::__private::Case),*],
+            $until,
+        )
+    };
+    (@tuple) => { () };
+    (@tuple $case:ident $($rest:ident)*) => { (&mut $case, $crate::select!(@tuple $($rest)*)) };
+    (@results) => { () };
+    (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::select!(@results $($rest)*)) };
+
+    // Dispatch: `results default cases…`.
+    (@dispatch $results:ident [$($default:tt)*] ($kind:tt $operands:tt $guard:tt ($p:pat) $body:expr) $($rest:tt)*) => {
+        match $results {
+            (::core::option::Option::Some(result), _) => {
+                let $p = result;
+                $body
+            }
+            (::core::option::Option::None, results) => $crate::select!(@dispatch results [$($default)*] $($rest)*),
+        }
+    };
+    (@dispatch $results:ident []) => {{
+        let () = $results;
+        ::core::unreachable!("a select without default ends with one of its cases")
+    }};
+    (@dispatch $results:ident [($timeout:tt $body:expr)]) => {{
+        let () = $results;
+        $body
+    }};
+
+    // Entry.
+    () => { $crate::__private::forever() };
+    (biased;) => { $crate::__private::forever() };
+    (biased; $($arms:tt)*) => { $crate::select!(@parse [biased] [] $($arms)*) };
+    ($($arms:tt)*) => { $crate::select!(@parse [fair] [] $($arms)*) };
+}

@@ -1,0 +1,443 @@
+//! The passes of a select, over cases of any kind.
+//!
+//! 1. Lock the channels of all cases, in the order of their addresses. At that one instant, see which cases are ready;
+//!    of several, choose one at random, or the first if the select is biased; carry it out. Done.
+//! 2. None is ready: queue a waiter in every channel, unlock them, park. Whoever carries out one of the cases claims the
+//!    wait, and with it the select.
+//! 3. Lock each channel once more, one at a time, and take the waiters out.
+//!
+//! `select!` knows its cases' types, and goes through the passes by static calls ([`look`], [`wait`]), which try each lock once:
+//! nobody waits for a lock, so no order is needed. Where a lock is taken, or two cases are of one channel, [`run`] does it.
+//!
+//! Source: Go's `selectgo`.
+
+use std::cell::OnceCell;
+use std::time::Instant;
+
+use goby_runtime::{Unparker, Wait, WaitReason};
+
+use super::case::{AsCase, Case};
+use crate::chan::core::unpark;
+
+/// Cases up to this many are ordered without allocation.
+const INLINE: usize = 8;
+
+/// Until when a select waits.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// Not at all.
+    Now,
+    /// Until this instant.
+    Deadline(Instant),
+    /// For as long as it takes.
+    Forever,
+}
+
+/// Selects among `cases`: the index of the one that happened, none if none did in time.
+#[doc(hidden)]
+pub fn run<const BIASED: bool>(_: Choice<BIASED>, cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
+    let order = Order::new(cases);
+    run_in_order(cases, &order, until, BIASED)
+}
+
+/// The same with the order of the cases' locks at hand.
+pub(super) fn run_in_order(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
+    goby_runtime::checkpoint();
+    let (wait, deadline) = match until {
+        Until::Now => (None, None),
+        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+        Until::Deadline(deadline) => (Some(unsafe { Wait::current() }), Some(deadline)),
+        // SAFETY: as above.
+        Until::Forever => (Some(unsafe { Wait::current() }), None),
+    };
+    // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
+    let won = unsafe { look_or_queue(cases, order, wait.as_ref(), biased) };
+    if won.is_some() {
+        return won;
+    }
+    // By reference: it is queued.
+    let wait = wait.as_ref()?;
+    let reach = cases.iter().map(|case| case.get().reach());
+    let reach = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
+    let token = park(wait, cases.is_empty(), reach, deadline);
+    // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
+    unsafe { take_out(cases, token) }
+}
+
+/// Parks on a wait that is queued; gives the token of what ended it.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn park(wait: &Wait, no_cases: bool, (context, timer): (bool, bool), deadline: Option<Instant>) -> usize {
+    let reason = if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select };
+    goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline))
+}
+
+/// What the first look at a select's cases came to.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// One of them happened.
+    Happened,
+    /// None is ready.
+    NoneReady,
+    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds out.
+    Unclear,
+}
+
+/// Pass 1 for `select!` with a default, whose cases' types are known where it stands: no dynamic call, no sorting, and no
+/// more if the answer is clear, as it nearly always is.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cases) -> Look {
+    goby_runtime::checkpoint();
+    let mut wake = None;
+    // SAFETY: it does not queue.
+    let look = unsafe { cases.look::<false, BIASED>(0, &mut choice, &mut wake, &OnceCell::new()) };
+    unpark(wake);
+    look
+}
+
+/// All three passes for a `select!` that waits, the second in the same go as the first; false if the answer is not clear:
+/// then it is for [`run`] to find out.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn wait<const BIASED: bool>(
+    mut choice: Choice<BIASED>,
+    cases: &mut impl Cases,
+    until: impl FnOnce() -> Until,
+) -> bool {
+    goby_runtime::checkpoint();
+    let (mut wake, wait) = (None, OnceCell::new());
+    // SAFETY: if they are queued, the cases and the wait stay where they are until `take_out`, or until this goroutine is leaked.
+    let look = unsafe { cases.look::<true, BIASED>(0, &mut choice, &mut wake, &wait) };
+    unpark(wake);
+    // By reference: it is queued.
+    if let Some(wait) = wait.get() {
+        let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
+        let token = park(wait, cases.is_empty(), cases.reach(), deadline);
+        // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
+        unsafe { cases.take_out(0, token) };
+    }
+    look != Look::Unclear
+}
+
+/// A nested tuple of cases, the first of which has the number `index`.
+#[doc(hidden)]
+pub trait Cases {
+    /// Locks the channels of these cases, on top of those that are locked already; when all are, carries out the choice, or, if
+    /// there is none and it is to `QUEUE`, makes a wait and queues it in every channel; and unlocks them.
+    ///
+    /// # Safety
+    ///
+    /// If a wait was made, neither it nor the cases move or die before [`take_out`](Cases::take_out), and the caller parks on it.
+    unsafe fn look<const QUEUE: bool, const BIASED: bool>(
+        &mut self,
+        index: usize,
+        choice: &mut Choice<BIASED>,
+        wake: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look;
+
+    /// Whether they are none.
+    fn is_empty(&self) -> bool;
+
+    /// [`Case::reach`] of any.
+    fn reach(&self) -> (bool, bool);
+
+    /// Pass 3.
+    ///
+    /// # Safety
+    ///
+    /// The cases were queued by `look`, and the wait was claimed with this token.
+    unsafe fn take_out(&mut self, index: usize, token: usize);
+}
+
+/// One of the cases that are ready: each with the same probability, or the first if it is `BIASED`.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Choice<const BIASED: bool> {
+    n_ready: u64,
+    index: usize,
+}
+
+impl Choice<false> {
+    /// Makes one that is fair to the cases.
+    #[inline]
+    pub fn fair() -> Choice<false> {
+        Choice { n_ready: 0, index: usize::MAX }
+    }
+}
+
+impl Choice<true> {
+    /// Makes one that prefers the first.
+    #[inline]
+    pub fn biased() -> Choice<true> {
+        Choice { n_ready: 0, index: usize::MAX }
+    }
+}
+
+impl<const BIASED: bool> Choice<BIASED> {
+    #[inline]
+    fn add(&mut self, index: usize) {
+        self.n_ready += 1;
+        // The n-th ready one replaces the choice with probability 1/n: uniform in the end.
+        if self.n_ready == 1 || (!BIASED && goby_runtime::random().is_multiple_of(self.n_ready)) {
+            self.index = index;
+        }
+    }
+}
+
+impl Cases for () {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn look<const QUEUE: bool, const BIASED: bool>(
+        &mut self,
+        _: usize,
+        choice: &mut Choice<BIASED>,
+        _: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look {
+        // All are locked: this is the one instant.
+        if choice.n_ready > 0 {
+            return Look::Happened;
+        }
+        if QUEUE {
+            // A thread's wait allocates, which is not for here: it is `run` that makes it.
+            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations unpark.
+            let Some(made) = (unsafe { Wait::of_goroutine() }) else { return Look::Unclear };
+            wait.get_or_init(|| made);
+        }
+        Look::NoneReady
+    }
+
+    fn is_empty(&self) -> bool {
+        true
+    }
+
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    unsafe fn take_out(&mut self, _: usize, _: usize) {}
+}
+
+impl<C: Case, R: Cases> Cases for (&mut C, R) {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn look<const QUEUE: bool, const BIASED: bool>(
+        &mut self,
+        index: usize,
+        choice: &mut Choice<BIASED>,
+        wake: &mut Option<Unparker>,
+        wait: &OnceCell<Wait>,
+    ) -> Look {
+        let (case, rest) = self;
+        let Some(chan) = case.chan() else {
+            // SAFETY: by contract.
+            return unsafe { rest.look::<QUEUE, BIASED>(index + 1, choice, wake, wait) };
+        };
+        // SAFETY: its own channel, locked here; the rest by contract.
+        unsafe {
+            // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one channel are unclear, too.
+            if !case.try_lock(chan) {
+                return Look::Unclear;
+            }
+            if case.is_ready(chan) {
+                choice.add(index);
+            }
+            let mut look = rest.look::<QUEUE, BIASED>(index + 1, choice, wake, wait);
+            if look == Look::Happened && choice.index == index && !case.attempt(chan, wake) {
+                look = Look::Unclear;
+            }
+            if QUEUE && let Some(wait) = wait.get() {
+                case.enqueue(chan, wait, index);
+            }
+            case.unlock(chan);
+            look
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn reach(&self) -> (bool, bool) {
+        let ((context, timer), (c, t)) = (self.0.reach(), self.1.reach());
+        (context | c, timer | t)
+    }
+
+    #[inline]
+    unsafe fn take_out(&mut self, index: usize, token: usize) {
+        let (case, rest) = self;
+        // SAFETY: by contract.
+        unsafe {
+            take_out_one(*case, index == token);
+            rest.take_out(index + 1, token);
+        }
+    }
+}
+
+/// Pass 1, and if that finds nothing ready, pass 2 for `wait`.
+///
+/// # Safety
+///
+/// If a wait is given, and nothing was ready, neither it nor the cases move or die before [`take_out`].
+pub(super) unsafe fn look_or_queue(
+    cases: &mut [impl AsCase],
+    order: &Order,
+    wait: Option<&Wait>,
+    biased: bool,
+) -> Option<usize> {
+    let mut wake = None;
+    order.lock_all(cases);
+    // SAFETY: all are locked; the rest by contract.
+    let won = unsafe {
+        let won = choose(cases, biased, &mut wake);
+        if let (None, Some(wait)) = (won, wait) {
+            // A peer takes the first waiter in a channel's queue: where two cases are of one channel, chance says which
+            // that is.
+            let n = cases.len();
+            let is_fair = !biased && order.indices().len() < n;
+            let first = if is_fair { goby_runtime::random() as usize % n } else { 0 };
+            for i in 0..n {
+                let token = (first + i) % n;
+                let case = cases[token].get_mut();
+                if let Some(chan) = case.chan() {
+                    case.enqueue(chan, wait, token);
+                }
+            }
+        }
+        order.unlock_all(cases);
+        won
+    };
+    unpark(wake);
+    won
+}
+
+/// Carries out one of the ready cases, each with the same probability, or the first if `biased`.
+///
+/// # Safety
+///
+/// The channels of all cases are locked.
+unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unparker>) -> Option<usize> {
+    loop {
+        // SAFETY: by contract.
+        let chosen = unsafe { if biased { ready(cases, Choice::biased()) } else { ready(cases, Choice::fair()) } }?;
+        let case = cases[chosen].get_mut();
+        // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
+        // SAFETY: its own channel, locked by contract.
+        if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
+            return Some(chosen);
+        }
+    }
+}
+
+/// One of the cases that are ready.
+///
+/// # Safety
+///
+/// The channels of all cases are locked.
+unsafe fn ready<const BIASED: bool>(cases: &mut [impl AsCase], mut choice: Choice<BIASED>) -> Option<usize> {
+    for (index, case) in cases.iter_mut().enumerate() {
+        let case = case.get_mut();
+        // SAFETY: its own channel, locked by contract.
+        if case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) }) {
+            choice.add(index);
+        }
+    }
+    (choice.n_ready > 0).then_some(choice.index)
+}
+
+/// Pass 3: gives the index of the case that happened, none if the token is no case's.
+///
+/// # Safety
+///
+/// The cases were queued by [`look_or_queue`], and the wait was claimed with this token.
+pub(super) unsafe fn take_out(cases: &mut [impl AsCase], token: usize) -> Option<usize> {
+    for (index, case) in cases.iter_mut().enumerate() {
+        // SAFETY: by contract.
+        unsafe { take_out_one(case.get_mut(), index == token) };
+    }
+    (token < cases.len()).then_some(token)
+}
+
+/// # Safety
+///
+/// It is queued for a wait that was claimed, by this case if it has `won`.
+#[inline]
+unsafe fn take_out_one(case: &mut (impl Case + ?Sized), won: bool) {
+    if let Some(chan) = case.chan() {
+        // SAFETY: its own channel, locked here; queued; claimed, so nobody claims it again.
+        unsafe {
+            case.lock(chan);
+            case.dequeue(chan, won);
+            case.unlock(chan);
+        }
+    }
+}
+
+/// The order in which channels are locked: by address, each once.
+pub(super) struct Order {
+    inline: [u32; INLINE],
+    len: usize,
+    heap: Vec<u32>,
+}
+
+impl Order {
+    pub(super) fn new(cases: &[impl AsCase]) -> Order {
+        let mut order = Order { inline: [0; INLINE], len: 0, heap: Vec::new() };
+        let enabled = cases.iter().enumerate().filter(|(_, case)| case.get().chan().is_some());
+        if cases.len() > INLINE {
+            order.heap = enabled.map(|(index, _)| index as u32).collect();
+            order.heap.sort_unstable_by_key(|&index| cases[index as usize].get().chan());
+            order.heap.dedup_by_key(|index| cases[*index as usize].get().chan());
+            return order;
+        }
+        // Insertion sort: most selects have two or three cases.
+        for (index, case) in enabled {
+            let mut place = order.len;
+            while place > 0 && cases[order.inline[place - 1] as usize].get().chan() > case.get().chan() {
+                order.inline[place] = order.inline[place - 1];
+                place -= 1;
+            }
+            order.inline[place] = index as u32;
+            order.len += 1;
+        }
+        let mut kept = 0;
+        for i in 0..order.len {
+            let index = order.inline[i];
+            if i == 0 || cases[order.inline[kept - 1] as usize].get().chan() != cases[index as usize].get().chan() {
+                order.inline[kept] = index;
+                kept += 1;
+            }
+        }
+        order.len = kept;
+        order
+    }
+
+    fn indices(&self) -> &[u32] {
+        if self.heap.is_empty() { &self.inline[..self.len] } else { &self.heap }
+    }
+
+    fn lock_all(&self, cases: &[impl AsCase]) {
+        for &index in self.indices() {
+            let case = cases[index as usize].get();
+            if let Some(chan) = case.chan() {
+                // SAFETY: its own channel.
+                unsafe { case.lock(chan) };
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Locked by `lock_all`, with the same cases.
+    unsafe fn unlock_all(&self, cases: &[impl AsCase]) {
+        for &index in self.indices() {
+            let case = cases[index as usize].get();
+            if let Some(chan) = case.chan() {
+                // SAFETY: its own channel, locked by contract.
+                unsafe { case.unlock(chan) };
+            }
+        }
+    }
+}
