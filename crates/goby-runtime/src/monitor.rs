@@ -3,6 +3,7 @@
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
 //! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
 //! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
+//! So is one whose slices are short, but which has not paused between them for as long (`worker/fairness.rs`).
 //! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
 //! begun to run get a searcher.
 
@@ -58,6 +59,9 @@ pub(crate) struct Monitor {
 struct Seen {
     slices: u64,
     since: Instant,
+    /// Its pauses, and since when their number has been the same.
+    turns: u64,
+    paused: Instant,
     /// When it is reported as stalled: `None` if never again.
     report_at: Option<Duration>,
     /// The state of its queue of fresh goroutines.
@@ -229,9 +233,17 @@ impl Monitor {
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.slices.load(Ordering::Relaxed);
             let fresh = remote.fresh.sight();
-            let anew = Seen { slices, since: now, report_at: shared.stall_limit, fresh, busy: None };
+            let turns = remote.turns.load(Ordering::Relaxed);
+            let mut anew =
+                Seen { slices, since: now, turns, paused: now, report_at: shared.stall_limit, fresh, busy: None };
             if i == seen.len() {
                 seen.push(anew);
+            }
+            let sleeps = remote.inbox.sleeps();
+            if seen[i].turns == turns && !sleeps {
+                anew.paused = seen[i].paused;
+            } else {
+                (seen[i].turns, seen[i].paused) = (turns, now);
             }
             // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in a truce none does. Whoever is woken finds
             // out whether they are left alone.
@@ -240,7 +252,12 @@ impl Monitor {
             }
             is_eventful |= remote.fresh.len() > 0 || seen[i].fresh != fresh;
             seen[i].fresh = fresh;
-            if seen[i].slices != slices || remote.inbox.sleeps() {
+            if seen[i].slices != slices || sleeps {
+                if now.duration_since(anew.paused) >= SLICE {
+                    // Relaxed: a hint, see `Worker::pause`.
+                    remote.pause_due.store(true, Ordering::Relaxed);
+                    remote.slice_over.store(true, Ordering::Relaxed);
+                }
                 seen[i] = anew;
                 continue;
             }
@@ -250,6 +267,7 @@ impl Monitor {
                 seen[i].report_at = (!shared.stalls.report(remote, lasts)).then(|| lasts.saturating_mul(2));
             }
             if lasts >= SLICE {
+                remote.pause_due.store(false, Ordering::Relaxed);
                 remote.slice_over.store(true, Ordering::Relaxed);
                 // To look at a thread takes some 50 us: only if there is work, and nobody else to begin it.
                 if shared.idle.n_sleeping() == 0 && has_work() {
@@ -380,7 +398,8 @@ mod tests {
         };
         let start = policy::now();
         let sight = Sight { changes: 0, emptied: 0 };
-        let mut seen = Seen { slices: 0, since: start, report_at: None, fresh: sight, busy: None };
+        let mut seen =
+            Seen { slices: 0, since: start, turns: 0, paused: start, report_at: None, fresh: sight, busy: None };
         wait_until_it(true);
         assert!(!seen.is_blocked(id, start), "a moment's sleep says nothing");
         assert!(!seen.is_blocked(id, start + TICK / 4), "nor does one between two looks that are close to each other");

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! That order is by cost and by kindness: whom we woke last is warm; then those that have waited here, then those that
-//! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or every
-//! so many rounds, or when the monitor says that a time slice is over; other workers are troubled last
-//! (`worker/search.rs`).
+//! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or in a pause;
+//! other workers are troubled last (`worker/search.rs`). A pause breaks the order, so that everyone's wait is bounded: every so
+//! many rounds, and whenever the monitor asks for one (`worker/fairness.rs`).
 //!
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
 
 mod capture;
+mod fairness;
 mod search;
 mod theft;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
+use self::fairness::FAIRNESS;
 use self::search::EAGER;
 use self::theft::{Truce, Watched};
 use crate::answer::Answer;
@@ -41,13 +43,6 @@ use crate::stack_trace::StackTrace;
 use crate::timer::Timers;
 use crate::{fence, future, tsan};
 
-/// Every so many rounds, and after a slice that the monitor ended, the oldest fresh goroutine runs first, so that none
-/// waits for ever behind pinned ones that are always runnable, or hand each other the time slice; unless another worker
-/// has less to run (`fair_share`). Go's number, for its global queue.
-const FAIRNESS: u32 = 61;
-/// How often that happens between looks at the inbox, the clock and the system while there is other work: a look costs up
-/// to 300 ns, a round from 10 ns on.
-const MAINTENANCE: u64 = 4;
 /// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
@@ -79,10 +74,13 @@ pub(crate) struct Remote {
     /// The monitor's wish: let others run. Set by it, and by who wants something else of the scheduler (`inspect`, `shut_down`);
     /// cleared by the worker.
     pub(crate) slice_over: AtomicBool,
+    /// The monitor has set `slice_over` because no pause has been for long, though slices have ended by themselves. Set by it
+    /// before `slice_over`; cleared by the worker.
+    pub(crate) pause_due: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
-    /// Counts its looks at what is fresh, see `fair_share`. Written by the worker only.
-    turns: AtomicU64,
+    /// Counts its pauses, in which it looks at what is fresh (`worker/fairness.rs`). Written by the worker only.
+    pub(crate) turns: AtomicU64,
     /// See `theft`.
     truce: Truce,
     /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
@@ -115,6 +113,7 @@ impl Remote {
             timers: Timers::new(),
             poller: Poller::new()?,
             slice_over: AtomicBool::new(false),
+            pause_due: AtomicBool::new(false),
             load: AtomicUsize::new(0),
             turns: AtomicU64::new(0),
             truce: Truce::new(),
@@ -193,6 +192,12 @@ pub(crate) struct Worker {
     stacks: UnsafeCell<Vec<Slot>>,
     /// Rounds until a pause: see [`FAIRNESS`].
     rounds_left: Cell<u32>,
+    /// The monitor's tick when it last looked at inbox, timers and poller.
+    maintained: Cell<usize>,
+    /// The turn, as counted by `slices`, that a pause has begun last. The local queue has the one after it.
+    began_fresh_at: Cell<u64>,
+    /// The next pause prefers what is injected to its own fresh goroutines.
+    prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
     /// The running goroutine has shut down its runtime, so it is the last that runs here. Who is asked to yield goes on later; it would
@@ -417,6 +422,9 @@ impl Worker {
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
             rounds_left: Cell::new(FAIRNESS),
+            maintained: Cell::new(0),
+            began_fresh_at: Cell::new(u64::MAX),
+            prefers_injected: Cell::new(false),
             neighbor_unwinds: Cell::new(false),
             runs_last: Cell::new(false),
             ids: Cell::new((0, 0)),
@@ -709,41 +717,9 @@ impl Worker {
         self.slice_is_over() && self.remote.slice_over.swap(false, Ordering::SeqCst)
     }
 
-    /// What comes between rounds once in a while: the world is looked at, and something fresh may be begun.
-    #[cold]
-    fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
-        let is_due = self.rounds_left.get() == 0;
-        if is_due {
-            self.rounds_left.set(FAIRNESS);
-        }
-        if slice_is_over {
-            self.end_slice();
-        } else if is_due && self.remote.turns.load(Ordering::Relaxed).is_multiple_of(MAINTENANCE) {
-            self.maintain();
-        }
-        let oldest = self.fair_share(slice_is_over)?;
-        // Between two of a slice's sharers it is part of that slice: else those who hand it to and fro would have a new one
-        // each time, and the monitor never a reason to end it.
-        if slice_is_over {
-            bump(&self.remote.slices);
-        }
-        Some(oldest)
-    }
-
-    /// What the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.
-    #[cold]
-    fn end_slice(&self) {
-        if self.remote.requests.are_pending() {
-            self.answer_requests();
-        }
-        if let Some(g) = self.run_next.take() {
-            self.local.push_back(g);
-        }
-        self.maintain();
-    }
-
     /// Looks at everything that can make goroutines runnable.
     fn maintain(&self) {
+        self.maintained.set(self.shared.monitor.tick());
         self.open_inbox();
         self.remote.timers.run_due();
         if self.remote.poller.has_sources() {

@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
-use goby_runtime::{Gate, Scope, WaitReason};
+use goby_runtime::{Gate, Goexit, Scope, WaitReason};
 use parking_lot::Mutex;
 
 use crate::chan::{self, Receiver, Sender};
@@ -44,6 +44,9 @@ use crate::sync::{FirstPanic, Permit, Semaphore};
 /// A panic in a goroutine of the group never lets a wait return as if all were well: it stops the others as an error does
 /// and is raised again by [`wait`](Group::wait), [`wait_all`](Group::wait_all), and where [`results`](Group::results) would
 /// end. When nobody waits any more, it is printed, as for a goroutine that nobody joins.
+///
+/// A goroutine of the group that ends by [`goexit`](crate::goexit) has returned nothing: the error
+/// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context.
 ///
 /// ```
 /// use goby::{Context, group::Group};
@@ -268,8 +271,8 @@ where
     ///
     /// # Errors
     ///
-    /// The first one that a goroutine of the group returned. The results are dropped then; where they matter call
-    /// [`wait_all`](Group::wait_all).
+    /// The first one that a goroutine of the group returned, else [`Goexit`] if one ended without returning. The results are
+    /// dropped then; where they matter call [`wait_all`](Group::wait_all).
     ///
     /// # Panics
     ///
@@ -413,11 +416,14 @@ impl<T> Member<T> {
                 }
                 Some(Err(error))
             }
-            Err(payload) => {
-                inner.panic.keep(payload);
-                inner.cancel(None);
-                None
-            }
+            Err(payload) => match payload.downcast::<Goexit>() {
+                Ok(exit) => Some(Err(cause(exit))),
+                Err(payload) => {
+                    inner.panic.keep(payload);
+                    inner.cancel(None);
+                    None
+                }
+            },
         };
         // The group itself holds the receiver, so it does not fail.
         let _ = inner.finished.0.send(Finished { number, result });

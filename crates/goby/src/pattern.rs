@@ -23,6 +23,19 @@
 //!
 //! What was begun when the context got done is finished, but its result is dropped. Nothing new is begun then.
 //!
+//! # A job that ends by goexit
+//!
+//! A job that ends its goroutine by [`goexit`](crate::goexit) has no result and is no failure. One rule holds here, in
+//! [`group`](crate::group) and in [`singleflight`](crate::singleflight):
+//!
+//! - All others go on, in as many goroutines as before. Nobody else is unwound by it.
+//! - Where results come one by one, as many fewer come: [`worker_pool`], [`elastic_pool`], [`par_map`] (in order),
+//!   [`fan_out`], the stages of a [`Pipeline`], the callbacks of a [`Stream`]. [`first`](first()) and [`first_ok`] go by the
+//!   other tasks.
+//! - Where one `Ok` stands for all of them, it does not come: a [`Group`](crate::group::Group) gives
+//!   [`Goexit`](crate::Goexit) as that goroutine's error, and the output of [`try_par_map`] ends with a panic that says so,
+//!   unless it ends with an error.
+//!
 //! To keep a stage to a rate, call [`Limiter::wait`](crate::rate::Limiter::wait) in its function.
 
 mod first;

@@ -13,7 +13,8 @@
 //!
 //! A call is in the map from its first caller on until its function has ended or it is forgotten, under the map's lock.
 //! Joining counts, under that lock; so when the call leaves the map it is settled who shares it. Then, without the lock,
-//! the outcome is set, put into the channels, and `ended` is closed, which unparks those who wait.
+//! the outcome is set, put into the channels, and `ended` is closed, which unparks those who wait. If they find neither an
+//! outcome nor a panic, the function never returned: they join anew.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -32,7 +33,9 @@ use crate::sync::{FirstPanic, Mutex};
 /// It is a handle: clones are the same group. Every caller gets a clone of the value; where calls may fail, `V` is a
 /// `Result` whose error can be cloned, `Result<_, Arc<io::Error>>` for example.
 ///
-/// A panic of the function reaches every caller that waits for it; when none does, it is printed.
+/// A panic of the function reaches every caller that waits for it; when none does, it is printed. A function that ends its
+/// goroutine by [`goexit`](crate::goexit) has given nothing to share: those who wait for it call their own functions, one
+/// of them for all.
 ///
 /// ```
 /// use goby::{singleflight::Group, sync::Barrier};
@@ -85,20 +88,25 @@ struct Joiners<V> {
 }
 
 /// A caller's part in its call.
-enum Joined<K, V> {
+enum Joined<K: Eq + Hash, V> {
     /// To run the function.
     First(First<K, V>),
-    /// To wait for another caller's.
-    Other(Arc<Call<V>>),
+    /// To wait for another caller's. The key comes back, to join anew.
+    Other(Arc<Call<V>>, K),
 }
 
-/// The duty to run the function of a call. Dropped, it ends the call.
-struct First<K, V> {
+/// The duty to run the function of a call. Dropped, it ends the call: also if its goroutine never ran.
+struct First<K: Eq + Hash, V> {
     group: Group<K, V>,
     key: K,
     call: Arc<Call<V>>,
+    has_left: bool,
     _ended: Sender<Infallible>,
 }
+
+/// The panic of a caller whose own function did not return.
+const NEVER_RETURNED: &str =
+    "singleflight: the function did not return: it ended its goroutine by goexit, or its runtime was dropped";
 
 impl<K, V> Group<K, V>
 where
@@ -127,12 +135,16 @@ where
     ///
     /// If the function does, its own or the one waited for: one caller goes on with that panic, the others repeat its
     /// message.
-    pub fn run(&self, key: K, f: impl FnOnce() -> V) -> Outcome<V> {
-        let call = match self.join(key, |_| ()).0 {
-            Joined::Other(call) => call,
-            Joined::First(first) => first.run(f),
-        };
-        call.wait()
+    pub fn run(&self, mut key: K, f: impl FnOnce() -> V) -> Outcome<V> {
+        loop {
+            match self.join(key, |_| ()).0 {
+                Joined::First(first) => return first.run(f).wait().expect(NEVER_RETURNED),
+                Joined::Other(call, same) => match call.wait() {
+                    Some(outcome) => return outcome,
+                    None => key = same,
+                },
+            }
+        }
     }
 
     /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and waits for the value until
@@ -169,9 +181,9 @@ where
     ///
     /// # Panics
     ///
-    /// As [`run`](Group::run).
+    /// As [`run`](Group::run). If `f` ends its goroutine by [`goexit`](crate::goexit), for then there is no value.
     #[track_caller]
-    pub fn run_ctx<F>(&self, ctx: &Context, key: K, f: F) -> Result<Outcome<V>, ContextError>
+    pub fn run_ctx<F>(&self, ctx: &Context, mut key: K, f: F) -> Result<Outcome<V>, ContextError>
     where
         F: FnOnce() -> V + Send + 'static,
         K: Send + 'static,
@@ -180,29 +192,26 @@ where
         if let Some(error) = ctx.err() {
             return Err(error);
         }
-        let call = match self.join(key, |_| ()).0 {
-            Joined::Other(call) => call,
-            Joined::First(first) => {
-                let call = first.call.clone();
-                goby_runtime::go(move || _ = first.run(f));
-                call
-            }
-        };
-        select! {
-            recv(call.ended) -> _ => {},
-            recv(ctx.done()) -> _ => {
-                if let Some(error) = ctx.err().filter(|_| !call.ended.is_closed()) {
-                    return Err(error);
+        loop {
+            match self.join(key, |_| ()).0 {
+                Joined::First(first) => {
+                    let call = first.call.clone();
+                    goby_runtime::go(move || _ = first.run(f));
+                    return call.wait_ctx(ctx).map(|outcome| outcome.unwrap_or_else(|| panic!("{NEVER_RETURNED}")));
                 }
-            },
+                Joined::Other(call, same) => match call.wait_ctx(ctx)? {
+                    Some(outcome) => return Ok(outcome),
+                    None => key = same,
+                },
+            }
         }
-        Ok(call.wait())
     }
 
     /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and gives a channel that the
     /// outcome will come through. Go: `DoChan`.
     ///
-    /// After the outcome the channel is closed. Dropping the receiver does not stop the call.
+    /// After the outcome the channel is closed; without an outcome, if the function ended its goroutine by
+    /// [`goexit`](crate::goexit). Dropping the receiver does not stop the call.
     ///
     /// ```
     /// use goby::select;
@@ -258,25 +267,29 @@ where
         if let Some(call) = calls.get(&key) {
             call.joined.lock().callers += 1;
             let entered = enter(call);
-            return (Joined::Other(call.clone()), entered);
+            return (Joined::Other(call.clone(), key), entered);
         }
         let (sender, ended) = chan::bounded(0);
         let joined = parking_lot::Mutex::new(Joiners { callers: 1, channels: Vec::new() });
         let call = Arc::new(Call { joined, outcome: OnceLock::new(), panic: FirstPanic::default(), ended });
         calls.insert(key.clone(), call.clone());
         let entered = enter(&call);
-        (Joined::First(First { group: self.clone(), key, call, _ended: sender }), entered)
+        (Joined::First(First { group: self.clone(), key, call, has_left: false, _ended: sender }), entered)
     }
 }
 
 impl<K: Eq + Hash, V: Clone> First<K, V> {
-    /// Runs the function and tells everybody what it has given.
-    fn run(self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
+    /// Runs the function and tells everybody what it has given. Does not return if `f` ends this goroutine.
+    fn run(mut self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
         // Unwind safe: the panic goes on in those who wait.
         let result = panic::catch_unwind(AssertUnwindSafe(f));
         let Joiners { callers, channels } = self.leave();
         let call = self.call.clone();
         match result {
+            Err(payload) if goby_runtime::is_goexit(&*payload) => {
+                drop((self, call, channels));
+                panic::resume_unwind(payload)
+            }
             Err(payload) => call.panic.keep(payload),
             Ok(value) => {
                 let outcome = call.outcome.get_or_init(|| Outcome { value, shared: callers > 1 });
@@ -288,9 +301,12 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
         }
         call
     }
+}
 
+impl<K: Eq + Hash, V> First<K, V> {
     /// Takes the call out of the map, unless it was forgotten; from then on nobody joins it.
-    fn leave(&self) -> Joiners<V> {
+    fn leave(&mut self) -> Joiners<V> {
+        self.has_left = true;
         let mut calls = self.group.calls.lock();
         let is_there = calls.get(&self.key).is_some_and(|call| Arc::ptr_eq(call, &self.call));
         let removed = is_there.then(|| calls.remove_entry(&self.key));
@@ -304,18 +320,38 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
     }
 }
 
-impl<V: Clone> Call<V> {
-    /// Waits for the end and gives the outcome, or goes on with the panic.
-    fn wait(&self) -> Outcome<V> {
-        let _ = self.ended.recv();
-        match self.outcome.get() {
-            Some(outcome) => outcome.clone(),
-            None => {
-                self.panic.raise();
-                // In a goroutine that panics already, which has to be told all the same.
-                panic!("singleflight: the call panicked")
-            }
+impl<K: Eq + Hash, V> Drop for First<K, V> {
+    fn drop(&mut self) {
+        if !self.has_left {
+            drop(self.leave());
         }
+    }
+}
+
+impl<V: Clone> Call<V> {
+    /// Waits for the end and gives the outcome, or goes on with the panic. `None` if the function did not return.
+    fn wait(&self) -> Option<Outcome<V>> {
+        let _ = self.ended.recv();
+        let outcome = self.outcome.get();
+        if outcome.is_none() && self.panic.is_kept() {
+            self.panic.raise();
+            // In a goroutine that panics already, which has to be told all the same.
+            panic!("singleflight: the call panicked");
+        }
+        outcome.cloned()
+    }
+
+    /// Waits as [`wait`](Call::wait) does, until `ctx` is done.
+    fn wait_ctx(&self, ctx: &Context) -> Result<Option<Outcome<V>>, ContextError> {
+        select! {
+            recv(self.ended) -> _ => {},
+            recv(ctx.done()) -> _ => {
+                if let Some(error) = ctx.err().filter(|_| !self.ended.is_closed()) {
+                    return Err(error);
+                }
+            },
+        }
+        Ok(self.wait())
     }
 }
 

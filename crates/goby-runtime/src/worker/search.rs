@@ -1,5 +1,5 @@
 //! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes from others, and sleeps.
-//! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5). And what a worker with work of its own begins besides (`fair_share`).
+//! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5).
 
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -25,10 +25,6 @@ const SPINS_PER_LOOK: u32 = 200;
 /// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some round trips between two
 /// workers.
 const ANSWER_LOOKS: u32 = 64;
-/// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
-const LONGEST_LEAVE: Duration = Duration::from_millis(10);
-/// How long [`FAIRNESS`](super::FAIRNESS) rounds take where it does that.
-const LONG_ROUNDS: Duration = Duration::from_micros(100);
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
 
@@ -67,55 +63,6 @@ impl Worker {
     /// Whether somebody else wants something of the scheduler.
     fn is_interrupted(&self) -> bool {
         !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
-    }
-
-    /// What a worker that has goroutines of its own to run begins all the same, once in a while: the oldest of its fresh ones, or
-    /// one of another's. From then on it is pinned, so where goroutines run long they go to whom has less to run. `now`: not to
-    /// be left to others.
-    pub(super) fn fair_share(&self, now: bool) -> Option<Fresh> {
-        bump(&self.remote.turns);
-        if self.shared.has_starved() {
-            self.feed_starved();
-        }
-        let load = self.local.len() + usize::from(self.run_next.get().is_some());
-        // Relaxed, here and below: a hint.
-        self.remote.load.store(load, Ordering::Relaxed);
-        // One other a time, each in its turn.
-        let n = self.shared.n_workers().max(1);
-        let turn = self.remote.turns.load(Ordering::Relaxed) as usize;
-        let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
-        let others_load = other.load.load(Ordering::Relaxed);
-        if self.remote.fresh.len() > 0 || self.shared.inject.len() > 0 {
-            if !now && others_load < load && self.leave_to_others() {
-                return None;
-            }
-            self.left.set(None);
-            return self.remote.fresh.pop_oldest().or_else(|| self.shared.inject.pop_oldest());
-        }
-        self.left.set(None);
-        let waiting = other.fresh.len();
-        if waiting > 0 && load < others_load + waiting && self.may_rob(other, policy::now()) {
-            self.note_robbery();
-            return other.fresh.pop_oldest();
-        }
-        None
-    }
-
-    /// Whether the fresh ones are not begun this time: not if the rounds have been short, since they may talk to those who
-    /// run here; nor if they have been left before for too long.
-    fn leave_to_others(&self) -> bool {
-        let now = policy::now();
-        let Some((since, times)) = self.left.get() else {
-            self.left.set(Some((now, 1)));
-            return true;
-        };
-        let time = now.duration_since(since);
-        if time < LONG_ROUNDS * times || time > LONGEST_LEAVE {
-            return false;
-        }
-        self.left.set(Some((since, times + 1)));
-        self.shared.idle.wake_searcher();
-        true
     }
 
     /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
@@ -233,7 +180,7 @@ impl Worker {
     /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
     /// has none left, or until another has some and we have robbed this one, or find it busy in a truce: one that always has some
     /// would hide the others.
-    fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
+    pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
             sight: victim.fresh.sight(),
             // Relaxed: a hint.
@@ -259,7 +206,7 @@ impl Worker {
     }
 
     /// The watched one has been robbed.
-    fn note_robbery(&self) {
+    pub(super) fn note_robbery(&self) {
         self.watched.set(self.watched.get().map(Watched::robbed));
     }
 
@@ -328,7 +275,7 @@ impl Worker {
 
     /// Has a goroutine that was refused a stack try again, if there is one by now.
     #[cold]
-    fn feed_starved(&self) {
+    pub(super) fn feed_starved(&self) {
         // SAFETY: only this thread touches the cache.
         let has_own = unsafe { !(*self.stacks.get()).is_empty() };
         if has_own || self.shared.pool.has_free() {

@@ -166,6 +166,33 @@ fn a_pair_that_wakes_each_other_starves_nobody() {
     });
 }
 
+/// Two keep the worker busy by turns of 5 ms, each of which ends before its slice does. Timers are looked at all the same: each
+/// sleep waits for a few turns, not for as many as a worker can run between two looks.
+#[test]
+fn short_slices_do_not_put_off_timers() {
+    on_workers(1, || {
+        let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let busy = [0, 1].map(|_| {
+            let (stop, turns) = (stop.clone(), turns.clone());
+            go(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let start = now();
+                    while now() - start < Duration::from_millis(5) {}
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    yield_now();
+                }
+            })
+        });
+        let before = turns.load(Ordering::Relaxed);
+        (0..5).for_each(|_| pause(Duration::from_millis(1)));
+        let turns = turns.load(Ordering::Relaxed) - before;
+        stop.store(true, Ordering::Relaxed);
+        busy.into_iter().for_each(|goroutine| goroutine.join().unwrap());
+        // Some 15; with looks at each 244th turn alone, up to 1200.
+        assert!(turns < 130, "{turns} turns in five sleeps of 1 ms");
+    });
+}
+
 /// A thief that always finds something with one worker sees the others' all the same.
 #[test]
 fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::output::{Group, Producer};
+use super::output::{Ended, Group, Producer};
 use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
 use crate::select;
@@ -31,7 +31,8 @@ use crate::select;
 ///
 /// # Panics
 ///
-/// As [`worker_pool`](super::worker_pool); a panic of `new_worker` is treated as one of a job.
+/// As [`worker_pool`](super::worker_pool); a panic of `new_worker` is treated as one of a job. A job that ends its goroutine
+/// by `goexit` takes its worker along, which then drops what it kept; the pool makes another.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -95,7 +96,7 @@ where
     let (results, receiver) = Group::new(ctx).output(max);
     let crew = Crew { n: 1, led: true, resting: vec![], rests: 0 };
     let pool = Pool { jobs, results, new_worker, max, idle, started_at: Location::caller(), crew: Mutex::new(crew) };
-    Arc::new(pool).start_leader();
+    Arc::new(pool).start(Begins::ToLead);
     receiver
 }
 
@@ -123,6 +124,13 @@ struct Crew {
     rests: u64,
 }
 
+/// What a goroutine of the pool begins with.
+enum Begins {
+    ToLead,
+    /// In the place of one whose job ended its goroutine.
+    AfterAJob,
+}
+
 /// Sent to one who rests and is to lead.
 #[derive(Debug)]
 struct Appointed;
@@ -134,18 +142,31 @@ where
     N: Fn() -> F + Send + Sync + 'static,
     F: FnMut(J) -> R,
 {
-    fn start_leader(self: Arc<Self>) {
-        goby_runtime::go_detached_at(self.started_at, move || self.results.guard(|| self.run()));
+    fn start(self: Arc<Self>, begins: Begins) {
+        goby_runtime::go_detached_at(self.started_at, move || {
+            let mut worker = None;
+            let ended = self.results.guard(|| self.run(&mut worker, begins));
+            // Apart: what the destructor of what it kept does is no job's doing.
+            _ = self.results.guard(|| drop(worker));
+            if ended == Ended::Exited {
+                self.start(Begins::AfterAJob);
+            }
+        });
     }
 
-    /// A goroutine of the pool. It leads to begin with.
-    fn run(self: &Arc<Self>) {
-        let mut worker = None;
-        while let Some(job) = self.results.next(&self.jobs) {
-            self.appoint();
-            let worker = worker.get_or_insert_with(&self.new_worker);
-            let mut job = Some(job);
+    /// A goroutine of the pool. Only a job, or `new_worker` for it, ends it from inside, so it does not lead then.
+    fn run(self: &Arc<Self>, worker: &mut Option<F>, begins: Begins) {
+        let mut leads = matches!(begins, Begins::ToLead);
+        loop {
+            let mut job = if leads {
+                let Some(job) = self.results.next(&self.jobs) else { break };
+                self.appoint();
+                Some(job)
+            } else {
+                self.results.try_next(&self.jobs)
+            };
             while let Some(begun) = job {
+                let worker = worker.get_or_insert_with(&self.new_worker);
                 if !self.results.put(worker(begun)) {
                     return; // As all will: the context is done, or nobody receives.
                 }
@@ -154,6 +175,7 @@ where
             if !self.is_to_lead() {
                 return;
             }
+            leads = true;
         }
         // The jobs are over. Whoever works now will lead next and see it too; those who rest are sent home.
         let resting = {
@@ -173,7 +195,7 @@ where
         } else if crew.n < self.max {
             crew.n += 1;
             drop(crew);
-            self.clone().start_leader();
+            self.clone().start(Begins::ToLead);
         } else {
             crew.led = false;
         }

@@ -1,8 +1,9 @@
 //! Fan-out and fan-in.
 
+use std::panic::Location;
 use std::sync::Arc;
 
-use super::output::{Group, READY};
+use super::output::{Ended, Group, Producer, READY};
 use crate::chan::Receiver;
 use crate::context::Context;
 
@@ -59,11 +60,24 @@ where
     let mut outs = Vec::with_capacity(n);
     for _ in 0..n {
         let (producer, out) = group.output(READY);
-        let (input, f) = (input.clone(), f.clone());
-        goby_runtime::go(move || producer.run(&input, |value| f(value)));
+        start_worker(producer, input.clone(), f.clone(), Location::caller());
         outs.push(out);
     }
     outs
+}
+
+/// Starts one worker, and another in its place when a value ended its goroutine.
+fn start_worker<T, R, F>(producer: Producer<R>, input: Receiver<T>, f: Arc<F>, started_at: &'static Location<'static>)
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Fn(T) -> R + Send + Sync + 'static,
+{
+    goby_runtime::go_detached_at(started_at, move || {
+        if producer.run(&input, |value| f(value)) == Ended::Exited {
+            start_worker(producer, input, f, started_at);
+        }
+    });
 }
 
 /// Merges several receivers into one: everything from each, in the order in which it comes.
@@ -111,7 +125,7 @@ pub fn fan_in<T: Send + 'static>(ctx: &Context, inputs: Vec<Receiver<T>>) -> Rec
     let (producer, merged) = Group::new(ctx).output(READY);
     for input in inputs {
         let producer = producer.clone();
-        goby_runtime::go(move || producer.run(&input, |value| value));
+        goby_runtime::go(move || _ = producer.run(&input, |value| value));
     }
     merged
 }

@@ -23,8 +23,8 @@ use crate::select;
 ///
 /// # Panics
 ///
-/// If there are no tasks. If the first to end ends by a panic, with that. A later panic is reported as that of a
-/// goroutine that nobody joins.
+/// If there are no tasks, or all ended by `goexit`: then none is the first. If the first to end ends by a panic, with that. A
+/// later panic is reported as that of a goroutine that nobody joins.
 ///
 /// ```
 /// use goby::{Context, pattern, time};
@@ -58,8 +58,12 @@ where
     F: FnOnce(&Context) -> R + Send + 'static,
 {
     let (ctx, _cancel) = ctx.with_cancel();
-    let results = start(&ctx, tasks)?;
-    next(&ctx, &results).map(|result| result.expect("pattern: the first of no tasks never comes"))
+    let (results, n_tasks) = start(&ctx, tasks)?;
+    let result = next(&ctx, &results)?;
+    Ok(result.unwrap_or_else(|| match n_tasks {
+        0 => panic!("pattern: the first of no tasks never comes"),
+        _ => panic!("pattern: all tasks ended by goexit, so none was the first with a result"),
+    }))
 }
 
 /// Runs all tasks at the same time and gives the result of the first that succeeds, or the errors of all.
@@ -72,7 +76,8 @@ where
 ///
 /// # Errors
 ///
-/// [`FirstError::Failed`] with the errors in the order in which they came, or [`FirstError::Context`].
+/// [`FirstError::Failed`] with the errors in the order in which they came, [`FirstError::Exited`] if they are not all
+/// because a task ended by `goexit`, or [`FirstError::Context`].
 ///
 /// # Panics
 ///
@@ -111,12 +116,13 @@ where
     F: FnOnce(&Context) -> Result<R, E> + Send + 'static,
 {
     let (ctx, _cancel) = ctx.with_cancel();
-    let results = start(&ctx, tasks).map_err(FirstError::Context)?;
+    let (results, n_tasks) = start(&ctx, tasks).map_err(FirstError::Context)?;
     let mut errors = vec![];
     loop {
         match next(&ctx, &results).map_err(FirstError::Context)? {
             Some(Ok(result)) => return Ok(result),
             Some(Err(error)) => errors.push(error),
+            None if errors.len() < n_tasks => return Err(FirstError::Exited(errors)),
             None => return Err(FirstError::Failed(errors)),
         }
     }
@@ -125,9 +131,10 @@ where
 /// How a task ends.
 type Ending<R> = std::thread::Result<R>;
 
-/// Starts the tasks, unless `ctx` is done. Their endings come through a rendezvous, so that none is lost: one that nobody takes comes back.
+/// Starts the tasks, unless `ctx` is done, and counts them. Their endings come through a rendezvous, so that none is lost: one
+/// that nobody takes comes back. A task that ended by `goexit` has none.
 #[track_caller]
-fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<Receiver<Ending<R>>, ContextError>
+fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<(Receiver<Ending<R>>, usize), ContextError>
 where
     R: Send + 'static,
     F: FnOnce(&Context) -> R + Send + 'static,
@@ -136,17 +143,22 @@ where
         return Err(error);
     }
     let (tx, endings) = chan::bounded(0);
+    let mut n_tasks = 0;
     for task in tasks {
+        n_tasks += 1;
         let (ctx, tx) = (ctx.clone(), tx.clone());
         goby_runtime::go(move || {
             // Unwind safe: the task is used up.
             let ending = panic::catch_unwind(AssertUnwindSafe(|| task(&ctx)));
+            if matches!(&ending, Err(payload) if goby_runtime::is_goexit(&**payload)) {
+                return;
+            }
             if let Err(SendError(Err(payload))) = tx.send(ending) {
                 panic::resume_unwind(payload);
             }
         });
     }
-    Ok(endings)
+    Ok((endings, n_tasks))
 }
 
 /// The next ending; `None` when all have ended.
@@ -170,22 +182,29 @@ where
 pub enum FirstError<E> {
     /// All tasks have failed, with these errors.
     Failed(Vec<E>),
+    /// No task has succeeded: some have failed, with these errors, and the others ended by `goexit`.
+    Exited(Vec<E>),
     /// The context is done.
     Context(ContextError),
 }
 
 impl<E: fmt::Display> fmt::Display for FirstError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let errors = match self {
             FirstError::Failed(errors) => {
                 write!(f, "all {} tasks failed", errors.len())?;
-                for (i, error) in errors.iter().enumerate() {
-                    write!(f, "{} {error}", if i == 0 { ":" } else { ";" })?;
-                }
-                Ok(())
+                errors
             }
-            FirstError::Context(error) => error.fmt(f),
+            FirstError::Exited(errors) => {
+                write!(f, "{} tasks failed, the others ended by goexit", errors.len())?;
+                errors
+            }
+            FirstError::Context(error) => return error.fmt(f),
+        };
+        for (i, error) in errors.iter().enumerate() {
+            write!(f, "{} {error}", if i == 0 { ":" } else { ";" })?;
         }
+        Ok(())
     }
 }
 

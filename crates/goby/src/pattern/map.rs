@@ -21,7 +21,8 @@ use crate::context::Context;
 /// # Panics
 ///
 /// If `n` is 0. After a panic of `f` no further value is begun; the results of the values before come out, then the
-/// receive goes on with the panic.
+/// receive goes on with the panic. (A value for which `f` ends by `goexit` is
+/// [left out](super#a-job-that-ends-by-goexit): those behind it move up.)
 ///
 /// ```
 /// use goby::{Context, pattern, time};
@@ -70,7 +71,7 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    map(ctx, input, n, move |_, value| (f(value), Then::GoOn))
+    map(ctx, input, n, OnExit::LeaveOut, move |_, value| (f(value), Then::GoOn))
 }
 
 /// Applies `f` as [`par_map`] does, until it fails: the first error, in the order of the input, is the last result.
@@ -81,7 +82,8 @@ where
 ///
 /// # Panics
 ///
-/// As [`par_map`].
+/// As [`par_map`]. If `f` ended its goroutine by `goexit` for a value, and no error has come out, the receive that would
+/// find the end panics and says so: a `collect` never gives `Ok` with a value missing.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -118,7 +120,7 @@ where
     E: Send + 'static,
     F: Fn(&Context, T) -> Result<R, E> + Send + Sync + 'static,
 {
-    map(ctx, input, n, move |ctx, value| {
+    map(ctx, input, n, OnExit::Report, move |ctx, value| {
         let result = f(ctx, value);
         let then = if result.is_ok() { Then::GoOn } else { Then::End };
         (result, then)
@@ -132,6 +134,15 @@ enum Then {
     End,
 }
 
+/// What becomes of a value for which the function has ended its goroutine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnExit {
+    /// It has no result.
+    LeaveOut,
+    /// It has none, and where the output would end the receiver is told.
+    Report,
+}
+
 /// What the goroutines of a map share. The last of them drops it, and so closes the output.
 struct Map<R, F> {
     f: F,
@@ -140,10 +151,11 @@ struct Map<R, F> {
     /// Whether a value is known behind which nothing is wanted. Relaxed: it orders nothing, and who sees it late has
     /// begun one value more.
     ending: AtomicBool,
+    on_exit: OnExit,
 }
 
 #[track_caller]
-fn map<T, R, F>(ctx: &Context, input: Receiver<T>, n: usize, f: F) -> Receiver<R>
+fn map<T, R, F>(ctx: &Context, input: Receiver<T>, n: usize, on_exit: OnExit, f: F) -> Receiver<R>
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -151,10 +163,10 @@ where
 {
     assert!(n > 0, "pattern: a map that does nothing at a time never gives a result");
     let (output, receiver) = Group::new(ctx).output(n);
-    let map = Arc::new(Map { f, output, order: Order::new(n), ending: AtomicBool::new(false) });
+    let map = Arc::new(Map { f, output, order: Order::new(n), ending: AtomicBool::new(false), on_exit });
     let started_at = std::panic::Location::caller();
     goby_runtime::go_detached_at(started_at, move || {
-        map.output.guard(|| {
+        _ = map.output.guard(|| {
             while let Ok(ticket) = map.order.enter(map.output.ctx()) {
                 let Some(value) = map.output.next(&input) else { return };
                 if map.ending.load(Ordering::Relaxed) {
@@ -176,16 +188,27 @@ impl<R, F> Map<R, F> {
         let ctx = self.output.ctx();
         // Unwind safe: as in `Producer::guard`.
         let result = panic::catch_unwind(AssertUnwindSafe(|| (self.f)(ctx, value)));
-        if result.as_ref().map_or(true, |(_, then)| *then == Then::End) {
+        let ends = match &result {
+            Ok((_, then)) => *then == Then::End,
+            Err(payload) => !goby_runtime::is_goexit(&**payload),
+        };
+        if ends {
             self.ending.store(true, Ordering::Relaxed);
         }
         ticket.wait();
         match result {
-            Err(payload) => self.output.fail(payload),
+            Err(payload) if !goby_runtime::is_goexit(&*payload) => self.output.fail(payload),
             // Once one was left out no later one may come.
-            Ok(_) if ctx.is_done() => {}
+            _ if ctx.is_done() => {}
+            Err(_) if self.on_exit == OnExit::Report => self.output.miss(true),
+            Err(_) => {}
             Ok((result, then)) => {
-                if !self.output.put(result) || then == Then::End {
+                let is_error = then == Then::End;
+                if is_error {
+                    // Whoever gets the error does not take the results for complete.
+                    self.output.miss(false);
+                }
+                if !self.output.put(result) || is_error {
                     self.output.finish();
                 }
             }

@@ -15,10 +15,13 @@
 //!   receive, which goes on with the panic. If all receivers go without receiving to the end, the panic goes the way of
 //!   a goroutine that nobody joins.
 //! - The user's context is done: so are the group's and the output's, being below it.
+//! - A job ends its goroutine by `goexit`: that is no panic. Its worker tells by [`Ended::Exited`] and goes on in a fresh
+//!   goroutine, so that a pool never has fewer workers than it was asked for.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chan::{self, Keeper, Receiver, Sender, TryRecvError, TrySendError};
 use crate::context::{CancelGuard, Context};
@@ -36,6 +39,20 @@ pub(super) struct Group {
     ctx: Context,
     cancel: CancelGuard,
     panic: FirstPanic,
+    /// Whether a result is missing of which the output would otherwise say that it had succeeded. Release and Acquire: who
+    /// sees the output closed sees what was said before; the channel orders it too.
+    misses_one: AtomicBool,
+}
+
+/// How guarded work has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what was left when a job ended its goroutine is to be done by another"]
+pub(super) enum Ended<V> {
+    Returned(V),
+    /// The panic was kept, and the others stop.
+    Panicked,
+    /// By `goexit`. Nothing was done about it.
+    Exited,
 }
 
 /// What the workers and the channel of one output share.
@@ -50,7 +67,7 @@ impl Group {
     /// Makes a group that ends with `ctx`.
     pub(super) fn new(ctx: &Context) -> Arc<Group> {
         let (ctx, cancel) = ctx.with_cancel();
-        Arc::new(Group { ctx, cancel, panic: FirstPanic::default() })
+        Arc::new(Group { ctx, cancel, panic: FirstPanic::default(), misses_one: AtomicBool::new(false) })
     }
 
     /// Makes an output with room for `capacity` results.
@@ -72,6 +89,9 @@ impl Keeper for Output {
 
     fn drained(&self) {
         self.group.panic.raise();
+        if self.group.misses_one.load(Ordering::Acquire) && !goby_runtime::panicking() {
+            panic!("pattern: a result is missing: its function ended the goroutine by goexit");
+        }
     }
 }
 
@@ -96,15 +116,20 @@ impl<R> Producer<R> {
 
     /// Puts `f` of everything from `input` into the output, until the input closes, the context is done or nobody
     /// receives.
-    pub(super) fn run<T>(self, input: &Receiver<T>, f: impl Fn(T) -> R) {
-        self.guard(|| while self.next(input).is_some_and(|value| self.put(f(value))) {});
+    pub(super) fn run<T>(&self, input: &Receiver<T>, f: impl Fn(T) -> R) -> Ended<()> {
+        self.guard(|| while self.next(input).is_some_and(|value| self.put(f(value))) {})
     }
 
     /// Runs a worker. Its panic, or one that its input comes with, is kept for the consumer and stops the others.
-    pub(super) fn guard(&self, work: impl FnOnce()) {
+    pub(super) fn guard<V>(&self, work: impl FnOnce() -> V) -> Ended<V> {
         // Unwind safe: after a panic only the output is used, and what `work` shared is behind its own locks.
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(work)) {
-            self.fail(payload);
+        match panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(value) => Ended::Returned(value),
+            Err(payload) if goby_runtime::is_goexit(&*payload) => Ended::Exited,
+            Err(payload) => {
+                self.fail(payload);
+                Ended::Panicked
+            }
         }
     }
 
@@ -121,6 +146,11 @@ impl<R> Producer<R> {
     /// Ends the output after what is in it now.
     pub(super) fn finish(&self) {
         self.output.cancel.cancel();
+    }
+
+    /// Says whether the end of the output is to tell that a result is missing.
+    pub(super) fn miss(&self, one: bool) {
+        self.output.group.misses_one.store(one, Ordering::Release);
     }
 
     /// Waits for a value from the input. `None` when it has closed, the context is done or nobody receives.

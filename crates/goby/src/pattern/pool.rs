@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::output::{Group, Producer};
+use super::output::{Ended, Group, Producer};
 use crate::chan::Receiver;
 use crate::context::Context;
 
@@ -26,6 +26,7 @@ use crate::context::Context;
 ///
 /// If `n` is 0. A panic of `f` stops the pool: no further job is begun, the results there are can be received, and where
 /// they would end the receive goes on with the panic. So a loop over the results never ends as if all were done.
+/// (A job that ends by `goexit` is [left out](super#a-job-that-ends-by-goexit).)
 ///
 /// ```
 /// use goby::{Context, chan, go, pattern};
@@ -109,11 +110,11 @@ where
 {
     fn start_worker(self: Arc<Self>) {
         goby_runtime::go_detached_at(self.started_at, move || {
-            self.results.guard(|| {
-                if self.work() == Then::GoOnFresh {
-                    self.clone().start_worker();
-                }
-            });
+            match self.results.guard(|| self.work()) {
+                Ended::Returned(Then::End) | Ended::Panicked => {}
+                // A job that ended its goroutine took nobody else's along: another has this worker's place.
+                Ended::Returned(Then::GoOnFresh) | Ended::Exited => self.start_worker(),
+            }
         });
     }
 
@@ -134,7 +135,6 @@ where
 }
 
 /// How a worker's goroutine ends.
-#[derive(PartialEq, Eq)]
 enum Then {
     End,
     GoOnFresh,

@@ -11,7 +11,8 @@ use crate::context::Context;
 ///
 /// # Panics
 ///
-/// Not by itself. A panic of the iterator comes where the output would end.
+/// Not by itself. A panic of the iterator comes where the output would end. (An iterator that ends its goroutine by
+/// `goexit` gives no more values.)
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -44,7 +45,7 @@ where
 {
     let (producer, out) = Group::new(ctx).output(READY);
     goby_runtime::go(move || {
-        producer.guard(|| {
+        _ = producer.guard(|| {
             let mut values = values.into_iter();
             while !producer.ctx().is_done() && values.next().is_some_and(|value| producer.put(value)) {}
         });

@@ -55,7 +55,7 @@ pub fn batch<T: Send + 'static>(ctx: &Context, input: Receiver<T>, size: usize, 
     assert!(size > 0, "pattern: a batch of nothing never comes");
     let (producer, batches) = Group::new(ctx).output(1);
     goby_runtime::go(move || {
-        producer.guard(|| while collect(&producer, &input, size, wait).is_some_and(|batch| producer.put(batch)) {});
+        _ = producer.guard(|| while collect(&producer, &input, size, wait).is_some_and(|batch| producer.put(batch)) {});
     });
     batches
 }
@@ -128,7 +128,7 @@ pub fn debounce<T: Send + 'static>(ctx: &Context, input: Receiver<T>, quiet: Dur
     // Without room, so that what was not received can be replaced.
     let (producer, settled) = Group::new(ctx).output(0);
     goby_runtime::go(move || {
-        producer.guard(|| {
+        _ = producer.guard(|| {
             while let Some(value) = producer.next(&input) {
                 if !settle(&producer, &input, value, quiet) {
                     return;

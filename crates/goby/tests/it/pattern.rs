@@ -3,6 +3,7 @@
 
 mod elastic;
 mod first;
+mod goexit;
 mod map;
 mod pipeline;
 mod timed;
