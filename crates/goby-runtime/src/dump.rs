@@ -5,17 +5,14 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::deadlock;
-use crate::inspect::{self, Found, GoroutineInfo, Silent, Status, Want};
+use crate::inspect::{self, Found, GoroutineInfo, LongWait, Silent, Status, Want};
 use crate::stack_trace::{Names, StackTrace};
 use crate::threads::WaitingThread;
 
 /// Members of a group that are named; further ones are counted.
 const NAMED: usize = 10;
-/// A wait is shown from here on, as in Go.
-const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// All goroutines of the process, as data and, by its `Display`, as text in the format of Go's tracebacks. Those that
 /// wait alike (same reason, start, name, labels and stack) are shown once, with their number.
@@ -145,13 +142,8 @@ pub(crate) fn group(infos: &[GoroutineInfo]) -> Vec<Vec<&GoroutineInfo>> {
 /// Writes goroutines that are alike.
 pub(crate) fn write_group(group: &[&GoroutineInfo], names: &mut Names, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let [first, others @ ..] = group else { return Ok(()) };
-    write!(f, "goroutine {} [{}", first.id, first.status)?;
     let longest = group.iter().filter_map(|info| info.waited()).max().unwrap_or_default();
-    if longest >= LONG_WAIT {
-        let minutes = longest.as_secs() / 60;
-        write!(f, ", {minutes} minute{}", if minutes == 1 { "" } else { "s" })?;
-    }
-    writeln!(f, "]:")?;
+    writeln!(f, "goroutine {} [{}{}]:", first.id, first.status, LongWait(longest))?;
     if !others.is_empty() {
         let named: Vec<String> = others.iter().take(NAMED).map(|info| info.id.to_string()).collect();
         let more = if others.len() > NAMED { ", …" } else { "" };

@@ -13,6 +13,7 @@ use std::{ptr, thread};
 use async_task::Runnable;
 
 use crate::goroutine::{payload_text, report};
+use crate::join_error::JoinError;
 use crate::park::{Wait, WaitReason};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
@@ -220,9 +221,9 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic.
-    pub fn join(mut self) -> Result<T, Box<dyn Any + Send>> {
-        block_on(self.task.take().expect("joined once"))
+    /// [`JoinError`] with the payload of its panic.
+    pub fn join(mut self) -> Result<T, JoinError> {
+        block_on(self.task.take().expect("joined once")).map_err(JoinError::new)
     }
 
     /// Lets it go on without a handle.

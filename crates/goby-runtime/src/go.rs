@@ -1,6 +1,5 @@
 //! Starting goroutines and joining them.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 
 use crate::attributes;
 use crate::goroutine::{self, Goroutine, GoroutineId};
+use crate::join_error::JoinError;
 use crate::runtime::current_shared;
 use crate::worker::Worker;
 
@@ -191,12 +191,12 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic, as for threads.
+    /// [`JoinError`] with the payload of its panic, if it panicked, or with [`Goexit`](crate::Goexit).
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
+    pub fn join(self) -> Result<T, JoinError> {
         let g = mem::ManuallyDrop::new(self).g;
         // SAFETY: the handle of a goroutine with this result type, used up.
-        unsafe { goroutine::join(g) }
+        unsafe { goroutine::join(g) }.map_err(JoinError::new)
     }
 
     /// Whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.

@@ -178,6 +178,35 @@ impl GoroutineInfo {
     }
 }
 
+/// Prints one line: `goroutine 18 "fetcher" [chan receive, 3 minutes], started at src/main.rs:30:5`. The name is there if
+/// it has one, and the minutes from the first on, as in a [`dump`](crate::dump()).
+impl fmt::Display for GoroutineInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {}", self.id)?;
+        if let Some(name) = self.name() {
+            write!(f, " {name:?}")?;
+        }
+        let long = LongWait(self.waited().unwrap_or_default());
+        write!(f, " [{}{long}], started at {}", self.status, self.started_at)
+    }
+}
+
+/// Prints how long a wait has lasted, behind its reason, if that is long.
+pub(crate) struct LongWait(pub(crate) Duration);
+
+/// A wait is shown from here on, as in Go.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
+impl fmt::Display for LongWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < LONG_WAIT {
+            return Ok(());
+        }
+        let minutes = self.0.as_secs() / 60;
+        write!(f, ", {minutes} minute{}", if minutes == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Debug for GoroutineInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GoroutineInfo")

@@ -157,7 +157,7 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
             shared.note_main_exit();
             goexit::wait_for_ever()
         }
-        Err(payload) => panic::resume_unwind(payload),
+        Err(failed) => panic::resume_unwind(failed.into_payload()),
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use crate::gate::Gate;
 use crate::go::JoinHandle;
 use crate::goexit::is_goexit;
+use crate::join_error::JoinError;
 use crate::lock::Lock;
 use crate::park::WaitReason;
 use crate::runtime::current_shared;
@@ -204,10 +205,11 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic, which the scope then does not raise again.
-    pub fn join(self) -> thread::Result<T> {
+    /// [`JoinError`] with the payload of its panic, which the scope then does not raise again.
+    pub fn join(self) -> Result<T, JoinError> {
         self.handle.join()?;
-        self.packet.0.result.lock().take().expect("an ended goroutine has left its result")
+        let result = self.packet.0.result.lock().take().expect("an ended goroutine has left its result");
+        result.map_err(JoinError::new)
     }
 
     /// Whether the goroutine has ended.

@@ -101,7 +101,7 @@ pub mod __private {
 
 pub use context::{Context, block_on_ctx};
 pub use goby_runtime::{
-    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinHandle, PanicPolicy, Runtime, Scope, ScopedJoinHandle,
-    Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run, scope, spawn,
-    try_go, yield_now,
+    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, PanicPolicy, Runtime, Scope,
+    ScopedJoinHandle, Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run,
+    scope, spawn, try_go, yield_now,
 };

@@ -115,7 +115,7 @@ fn fetch_all(
     if let Some(progress) = progress {
         progress.stop();
     }
-    let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_payload()));
     if let Some(saver) = &saver {
         saver.close();
     }

@@ -247,8 +247,7 @@ fn a_panic_of_a_task_reaches_join_and_await() {
             yield_once().await;
             panic!("in a task")
         };
-        let payload: Box<dyn std::any::Any + Send> =
-            spawn::<Pin<Box<dyn Future<Output = ()> + Send>>>(Box::pin(failing())).join().unwrap_err();
+        let payload = spawn::<Pin<Box<dyn Future<Output = ()> + Send>>>(Box::pin(failing())).join().unwrap_err();
         assert_eq!(*payload.downcast::<&str>().unwrap(), "in a task");
         let awaited = go(move || block_on(spawn::<Pin<Box<dyn Future<Output = ()> + Send>>>(Box::pin(failing()))));
         assert_eq!(*awaited.join().unwrap_err().downcast::<&str>().unwrap(), "in a task");
@@ -359,7 +358,7 @@ fn wakes_from_many_threads_are_not_lost() {
                 if tickets.load(Ordering::SeqCst) == 1500 { Poll::Ready(()) } else { Poll::Pending }
             })
         };
-        spawn(collect()).join().unwrap_or_else(|payload| resume_unwind(payload));
+        spawn(collect()).join().unwrap_or_else(|failed| resume_unwind(failed.into_payload()));
         block_on(collect());
         goby_runtime::blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()));
     });

@@ -57,6 +57,26 @@ fn parked_goroutines_show_where_they_are() {
     }
 }
 
+#[test]
+fn a_goroutine_is_shown_in_a_line() {
+    let runtime = runtime(1);
+    let door = Arc::new(Door::new());
+    runtime.run(|| {
+        let [plain, named] = [door.clone(), door.clone()];
+        let plain = go(move || plain.pass());
+        let named = GoBuilder::new().name("a \"name\"").label("key", "value").go(move || named.pass());
+        wait_until("both to park", || others().iter().filter(|info| info.waited().is_some()).count() == 2);
+        let infos = others();
+        assert_eq!(infos[0].started_at().file(), file!());
+        let (id, at) = (plain.id(), infos[0].started_at());
+        assert_eq!(infos[0].to_string(), format!("goroutine {id} [sync.Cond.Wait], started at {at}"));
+        let (id, at) = (named.id(), infos[1].started_at());
+        assert_eq!(infos[1].to_string(), format!(r#"goroutine {id} "a \"name\"" [sync.Cond.Wait], started at {at}"#));
+        door.open();
+        [plain, named].into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
 /// A stack is taken by the goroutine itself: its wait must go on as if nothing had happened, again and again.
 #[test]
 fn looking_does_not_disturb_the_waits() {

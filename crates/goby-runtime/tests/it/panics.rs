@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{PanicPolicy, Runtime, go, yield_now};
+use goby_runtime::{JoinError, PanicPolicy, Runtime, go, goexit, scope, spawn, yield_now};
 
 use crate::support::{Door, in_child, on_workers, pause, runtime, stderr, wait_until, with_workers};
 
@@ -25,6 +25,37 @@ fn the_payload_reaches_join() {
     });
 }
 
+/// What `unwrap` and `?` show of a join without a result.
+#[test]
+fn a_join_error_says_what_happened() {
+    #[derive(Debug, PartialEq)]
+    struct Payload(u32);
+    with_workers(|| {
+        let texts = |error: JoinError| (format!("{error:?}"), error.to_string());
+        let text = |debug: &str, display: &str| (debug.to_owned(), display.to_owned());
+        let quoted = text(r#"JoinError("a \"text\"")"#, r#"panicked: a "text""#);
+        assert_eq!(texts(go(|| panic!("a \"text\"")).join().unwrap_err()), quoted);
+        let number = 7;
+        let formatted = text(r#"JoinError("number 7")"#, "panicked: number 7");
+        assert_eq!(texts(go(move || panic!("number {number}")).join().unwrap_err()), formatted);
+        assert_eq!(texts(spawn(async move { panic!("number {number}") }).join().unwrap_err()), formatted);
+        let scoped = scope(|s| s.go(move || panic!("number {number}")).join().unwrap_err());
+        assert_eq!(texts(scoped), formatted);
+        let other = text("JoinError(..)", "panicked: (a panic payload that is no text)");
+        assert_eq!(texts(go(|| panic_any(Payload(3))).join().unwrap_err()), other);
+        let ended = text("JoinError(Goexit)", "the goroutine ended by goexit");
+        assert_eq!(texts(go(|| goexit()).join().unwrap_err()), ended);
+
+        let mut error = go(|| panic_any(Payload(3))).join().unwrap_err();
+        assert_eq!((error.is::<Payload>(), error.message()), (true, None));
+        error.downcast_mut::<Payload>().unwrap().0 = 4;
+        let error = error.downcast::<u8>().unwrap_err();
+        assert_eq!(*error.downcast::<Payload>().unwrap(), Payload(4));
+        let boxed: Box<dyn std::error::Error> = go(|| panic!("boxed")).join().unwrap_err().into();
+        assert_eq!(boxed.to_string(), "panicked: boxed");
+    });
+}
+
 /// A payload that is raised again is the same box, however often.
 #[test]
 fn c295_a_payload_survives_resume_unwind_unchanged() {
@@ -32,7 +63,7 @@ fn c295_a_payload_survives_resume_unwind_unchanged() {
         let sent = Arc::new(());
         let mut payload: Box<dyn std::any::Any + Send> = Box::new(sent.clone());
         for _ in 0..5 {
-            payload = go(move || -> () { resume_unwind(payload) }).join().unwrap_err();
+            payload = go(move || -> () { resume_unwind(payload) }).join().unwrap_err().into_payload();
         }
         assert!(Arc::ptr_eq(&sent, &payload.downcast::<Arc<()>>().unwrap()));
     });

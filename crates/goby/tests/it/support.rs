@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goby::chan::{Receiver, RecvError, SendError, Sender};
-use goby::{JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
+use goby::{JoinError, JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
 use parking_lot::RwLock;
 
 /// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
@@ -148,9 +148,9 @@ impl<T: Send> Actor<T> {
     /// Waits for the actor's value without blocking a worker; re-raises its panic.
     pub(crate) fn join(self) -> T {
         match self {
-            Actor::Goroutine(handle) => handle.join(),
+            Actor::Goroutine(handle) => handle.join().map_err(JoinError::into_payload),
             Actor::Thread(handle) => blocking(|| handle.join()),
-            Actor::Task(task) => task.join(),
+            Actor::Task(task) => task.join().map_err(JoinError::into_payload),
         }
         .unwrap_or_else(|payload| resume_unwind(payload))
     }

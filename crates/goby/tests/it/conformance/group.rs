@@ -421,7 +421,7 @@ fn c321_a_panic_can_be_caught_and_raised_again() {
         assert_eq!(text_of(&**payload), "50");
 
         let payload = go(|| panic_any(io::Error::other("a value"))).join().unwrap_err();
-        let again = go(move || resume_unwind(payload)).join().unwrap_err();
+        let again = go(move || resume_unwind(payload.into_payload())).join().unwrap_err();
         assert_eq!(again.downcast::<io::Error>().unwrap().to_string(), "a value");
     });
 }

@@ -403,7 +403,7 @@ fn c321_a_caught_panic_stays_what_it_was() {
         assert_eq!(caught[0].downcast_ref::<String>().unwrap(), "50");
         let error = std::io::Error::other("inspectable");
         let joined = go(move || -> () { std::panic::panic_any(error) }).join().unwrap_err();
-        let raised = catch_unwind(AssertUnwindSafe(|| resume_unwind(joined))).unwrap_err();
+        let raised = catch_unwind(AssertUnwindSafe(|| resume_unwind(joined.into_payload()))).unwrap_err();
         assert_eq!(raised.downcast::<std::io::Error>().unwrap().to_string(), "inspectable");
     });
 }
