@@ -77,6 +77,7 @@ mod barrier;
 mod cond;
 mod first_panic;
 mod once;
+mod once_func;
 mod semaphore;
 mod wait_group;
 
@@ -84,7 +85,8 @@ pub use barrier::{Barrier, BarrierWaitResult};
 pub use cond::{Cond, WaitTimeoutResult};
 pub(crate) use first_panic::FirstPanic;
 pub use mutex::{Mutex, MutexGuard};
-pub use once::{Once, OnceCell, once_func, once_value};
+pub use once::{Once, OnceCell};
+pub use once_func::{once_func, once_value};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;

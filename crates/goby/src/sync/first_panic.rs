@@ -84,7 +84,7 @@ impl FirstPanic {
 pub(super) use goby_runtime::panicking;
 
 /// The text of a panic, where it has one.
-fn message_of(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn message_of(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(message), _) => message,
         (None, Some(message)) => message,

@@ -5,13 +5,15 @@
 //!    ^----------f panicked---'  '--f ended its goroutine------> Abandoned
 //! ```
 //!
+//! What runs a function of its own the first time, `once_func` and `once_value`, is in `once_func`.
+//!
 //! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's lock decides.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use goby_runtime::{WaitReason, checkpoint};
 
@@ -412,48 +414,5 @@ impl<T> From<T> for OnceCell<T> {
 impl<T: fmt::Debug> fmt::Debug for OnceCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OnceCell").field(&self.get()).finish()
-    }
-}
-
-/// Makes a function that runs `f` the first time it is called. Go: `sync.OnceFunc`.
-///
-/// Clones are the same function: `f` runs once for all of them. If `f` panics it counts as not run, and the next call
-/// runs it again (Go raises the same panic in every call). See [`Once`].
-///
-/// ```
-/// use std::sync::atomic::{AtomicU32, Ordering};
-///
-/// static OPENED: AtomicU32 = AtomicU32::new(0);
-/// let open = goby::sync::once_func(|| {
-///     OPENED.fetch_add(1, Ordering::Relaxed);
-/// });
-/// let same = open.clone();
-/// open();
-/// same();
-/// assert_eq!(OPENED.load(Ordering::Relaxed), 1);
-/// ```
-pub fn once_func<F: Fn()>(f: F) -> impl Fn() + Clone {
-    let shared = Arc::new((Once::new(), f));
-    move || {
-        let (once, f) = &*shared;
-        once.call_once(f);
-    }
-}
-
-/// Makes a function that gives the value which `f` made the first time. Go: `sync.OnceValue`, and, as a value may be a
-/// tuple, `sync.OnceValues`.
-///
-/// Clones are the same function. If `f` panics it counts as not run, as with [`once_func`]. Where cloning the value is
-/// not wanted use [`OnceCell`].
-///
-/// ```
-/// let pair = goby::sync::once_value(|| ("one", 2));
-/// assert_eq!((pair(), pair()), (("one", 2), ("one", 2)));
-/// ```
-pub fn once_value<T: Clone, F: Fn() -> T>(f: F) -> impl Fn() -> T + Clone {
-    let shared = Arc::new((OnceCell::new(), f));
-    move || {
-        let (cell, f) = &*shared;
-        cell.get_or_init(f).clone()
     }
 }

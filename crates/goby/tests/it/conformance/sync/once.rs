@@ -110,17 +110,66 @@ fn s167_a_panic_counts_as_not_done() {
         once.call_once(|| ran = true);
         assert!(ran);
         assert_eq!(cell.get_or_init(|| 3), &3);
+    });
+}
 
+/// As in Go: the function is used up, so every call panics, the first with the function's own payload.
+#[test]
+fn a_panic_of_once_func_and_once_value_comes_with_every_call() {
+    with_workers(|| {
         let tries = Arc::new(AtomicU32::new(0));
-        let value = once_value({
+        let panics = {
             let tries = tries.clone();
-            move || match tries.fetch_add(1, Ordering::Relaxed) {
-                0 => panic!("not yet"),
-                n => n,
+            move || -> u32 {
+                tries.fetch_add(1, Ordering::Relaxed);
+                std::panic::panic_any("not at all")
             }
-        });
-        assert_eq!(panic_text(|| _ = value()), "not yet");
-        assert_eq!((value(), value()), (1, 1));
+        };
+        let value = once_value(panics.clone());
+        let func = once_func(move || _ = panics());
+        assert_eq!(go(value.clone()).join().unwrap_err().downcast_ref(), Some(&"not at all"));
+        assert_eq!(go(func.clone()).join().unwrap_err().downcast_ref(), Some(&"not at all"));
+        for _ in 0..3 {
+            assert_eq!(panic_text(|| _ = value()), "not at all");
+            assert_eq!(panic_text(&func), "not at all");
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// However the first call ends, what the function captured is gone then, though the function that was made lives on.
+#[test]
+fn once_func_and_once_value_let_go_of_what_they_captured() {
+    with_workers(|| {
+        let captured = Arc::new(());
+        let ends: [fn() -> u32; 3] = [|| 1, || panic!("expected"), || goexit()];
+        for end in ends {
+            let value = once_value({
+                let captured = captured.clone();
+                move || {
+                    let _used = &captured;
+                    end()
+                }
+            });
+            let func = once_func({
+                let captured = captured.clone();
+                move || {
+                    let _used = &captured;
+                    end();
+                }
+            });
+            assert_eq!(Arc::strong_count(&captured), 3);
+            drop(go(value.clone()).join());
+            assert_eq!(Arc::strong_count(&captured), 2);
+            drop(go(func.clone()).join());
+            assert_eq!(Arc::strong_count(&captured), 1);
+        }
+        // Not called, it goes with the last clone.
+        let func = once_func(move || drop(captured));
+        drop((func.clone(), func));
+        // A function that can be called once is enough.
+        let text = String::from("moved");
+        assert_eq!(once_value(move || text)(), "moved");
     });
 }
 
