@@ -63,7 +63,7 @@
 //!
 //! # Inside
 //!
-//! Files: this one is what users call; `block_on` awaits futures; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
+//! Files: this one is what users call; `block_on` awaits futures; `error` says how and why one ended; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
 //! children of a node; `value` the values.
 //!
 //! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they are dropped; values
@@ -72,7 +72,6 @@
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -81,51 +80,21 @@ use std::time::{Duration, Instant};
 use crate::chan::{self, Receiver};
 
 mod block_on;
+mod error;
 mod guard;
 mod node;
 mod slab;
 mod value;
 
 pub use block_on::block_on_ctx;
+pub(crate) use error::cause_of;
+pub use error::{Cause, ContextError, IntoCause};
 pub use guard::{AfterFunc, CancelCauseGuard, CancelGuard};
 // The hook of the sockets and of `sync`, which wait for more than channels.
 pub(crate) use guard::OnDone;
 
 use node::{Deadline, Node};
 use value::Link;
-
-/// Why a context was canceled, in the words of who canceled it.
-///
-/// [`Context::cause`] gives back the very `Arc` that was handed in.
-pub type Cause = Arc<dyn Error + Send + Sync>;
-
-/// How a context ended.
-///
-/// ```
-/// use goby::context::ContextError;
-/// assert_eq!(ContextError::Canceled.to_string(), "context canceled");
-/// assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
-/// ```
-///
-/// Source: Go's `context.Canceled`, `context.DeadlineExceeded`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ContextError {
-    /// It was canceled, or one that it descends from was.
-    Canceled,
-    /// Its deadline passed, or that of one that it descends from.
-    DeadlineExceeded,
-}
-
-impl fmt::Display for ContextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ContextError::Canceled => "context canceled",
-            ContextError::DeadlineExceeded => "context deadline exceeded",
-        })
-    }
-}
-
-impl Error for ContextError {}
 
 /// Carries cancellation, a deadline and values to all the goroutines that work for one purpose.
 ///
@@ -240,10 +209,13 @@ impl Context {
     /// let too_slow: Cause = Arc::new(std::fmt::Error);
     /// let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, too_slow.clone());
     /// assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &too_slow));
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, "the cache was too slow");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "the cache was too slow");
     /// ```
     ///
     /// Source: Go's `context.WithTimeoutCause`.
-    pub fn with_timeout_cause(&self, timeout: Duration, cause: Cause) -> (Context, CancelGuard) {
+    pub fn with_timeout_cause(&self, timeout: Duration, cause: impl IntoCause) -> (Context, CancelGuard) {
         self.with_deadline_cause(crate::time::deadline_in(timeout), cause)
     }
 
@@ -283,8 +255,8 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithDeadlineCause`.
-    pub fn with_deadline_cause(&self, deadline: Instant, cause: Cause) -> (Context, CancelGuard) {
-        let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: Some(cause) }));
+    pub fn with_deadline_cause(&self, deadline: Instant, cause: impl IntoCause) -> (Context, CancelGuard) {
+        let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: Some(cause.into_cause()) }));
         (ctx, CancelGuard::new(node))
     }
 

@@ -34,7 +34,7 @@ use goby_runtime::{Gate, Goexit, Scope, WaitReason};
 use parking_lot::Mutex;
 
 use crate::chan::{self, Receiver, Sender};
-use crate::context::{CancelCauseGuard, Cause, Context};
+use crate::context::{CancelCauseGuard, Cause, Context, cause_of};
 use crate::sync::{FirstPanic, Permit, Semaphore};
 
 /// A set of goroutines that are waited for together. Go: `errgroup.Group`.
@@ -407,7 +407,7 @@ impl<T> Member<T> {
         let Member { inner, number, permit } = self;
         // Unwind safe: what `f` owned is gone after a panic, and what it shared the others see at their own risk, as with
         // every panic of a goroutine.
-        let result = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(|error| cause(error.into()))));
+        let result = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(|error| cause_of(error.into()))));
         let result = match result {
             Ok(Ok(value)) => Some(Ok(value)),
             Ok(Err(error)) => {
@@ -417,7 +417,7 @@ impl<T> Member<T> {
                 Some(Err(error))
             }
             Err(payload) => match payload.downcast::<Goexit>() {
-                Ok(exit) => Some(Err(cause(exit))),
+                Ok(exit) => Some(Err(cause_of(exit))),
                 Err(payload) => {
                     inner.panic.keep(payload);
                     inner.cancel(None);
@@ -435,14 +435,6 @@ impl<T> Member<T> {
                 waiters.unpark_all(0);
             }
         });
-    }
-}
-
-/// Makes an error one that can be shared. One that was shared already, by a group within this one say, stays the same.
-fn cause(error: Box<dyn Error + Send + Sync>) -> Cause {
-    match error.downcast::<Cause>() {
-        Ok(cause) => *cause,
-        Err(error) => Cause::from(error),
     }
 }
 

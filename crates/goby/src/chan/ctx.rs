@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::err::CLOSED;
 use super::{Receiver, Sender};
 use crate::context::{Context, ContextError};
 
@@ -114,6 +115,21 @@ impl<T> SendCtxError<T> {
         }
     }
 
+    /// Drops the value, as [`SendError::without_value`](super::SendError::without_value) does.
+    ///
+    /// ```
+    /// use goby::{Context, chan::{self, SendCtxError}};
+    /// let (tx, _) = chan::bounded(1);
+    /// let error = tx.send_ctx(&Context::background(), 1).unwrap_err();
+    /// assert_eq!(error.without_value(), SendCtxError::Closed(()));
+    /// ```
+    pub fn without_value(self) -> SendCtxError<()> {
+        match self {
+            SendCtxError::Done(_, error) => SendCtxError::Done((), error),
+            SendCtxError::Closed(_) => SendCtxError::Closed(()),
+        }
+    }
+
     /// Whether every further try fails.
     pub fn is_closed(&self) -> bool {
         matches!(self, SendCtxError::Closed(_))
@@ -140,7 +156,7 @@ impl<T> fmt::Display for SendCtxError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SendCtxError::Done(_, error) => write!(f, "sending: {error}"),
-            SendCtxError::Closed(_) => f.write_str("sending on a closed channel"),
+            SendCtxError::Closed(_) => f.write_str(CLOSED),
         }
     }
 }

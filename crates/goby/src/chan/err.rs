@@ -48,10 +48,32 @@ pub enum RecvTimeoutError {
     Closed,
 }
 
+/// What a send that can never succeed says. It does not say which: the channel knows one state for both.
+pub(super) const CLOSED: &str = "sending on a channel that is closed or has no receivers";
+
 impl<T> SendError<T> {
     /// Gives the value back.
     pub fn into_inner(self) -> T {
         self.0
+    }
+
+    /// Drops the value. What is left is `Send + Sync + 'static`, so that `?` turns it into a boxed error, whatever the
+    /// value is.
+    ///
+    /// ```
+    /// use goby::chan::{self, SendError};
+    /// use std::cell::Cell;
+    ///
+    /// fn report(cell: Cell<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ///     let (tx, _) = chan::bounded(1);
+    ///     tx.send(cell).map_err(SendError::without_value)?; // A `Cell` is not `Sync`.
+    ///     Ok(())
+    /// }
+    /// let error = report(Cell::new(1)).unwrap_err();
+    /// assert_eq!(error.to_string(), "sending on a channel that is closed or has no receivers");
+    /// ```
+    pub fn without_value(self) -> SendError<()> {
+        SendError(())
     }
 }
 
@@ -60,6 +82,19 @@ impl<T> TrySendError<T> {
     pub fn into_inner(self) -> T {
         match self {
             TrySendError::Full(value) | TrySendError::Closed(value) => value,
+        }
+    }
+
+    /// Drops the value, as [`SendError::without_value`] does.
+    ///
+    /// ```
+    /// let (tx, _rx) = goby::chan::bounded(0);
+    /// assert_eq!(tx.try_send(std::rc::Rc::new(1)).unwrap_err().without_value(), goby::chan::TrySendError::Full(()));
+    /// ```
+    pub fn without_value(self) -> TrySendError<()> {
+        match self {
+            TrySendError::Full(_) => TrySendError::Full(()),
+            TrySendError::Closed(_) => TrySendError::Closed(()),
         }
     }
 
@@ -79,6 +114,21 @@ impl<T> SendTimeoutError<T> {
     pub fn into_inner(self) -> T {
         match self {
             SendTimeoutError::Timeout(value) | SendTimeoutError::Closed(value) => value,
+        }
+    }
+
+    /// Drops the value, as [`SendError::without_value`] does.
+    ///
+    /// ```
+    /// use goby::chan::{self, SendTimeoutError};
+    /// let (tx, _rx) = chan::bounded(0);
+    /// let error = tx.send_timeout(1, std::time::Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.without_value(), SendTimeoutError::Timeout(()));
+    /// ```
+    pub fn without_value(self) -> SendTimeoutError<()> {
+        match self {
+            SendTimeoutError::Timeout(_) => SendTimeoutError::Timeout(()),
+            SendTimeoutError::Closed(_) => SendTimeoutError::Closed(()),
         }
     }
 
@@ -137,19 +187,19 @@ impl<T> fmt::Debug for SendTimeoutError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sending on a closed channel")
+        f.write_str(CLOSED)
     }
 }
 
 impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_full() { "sending on a full channel" } else { "sending on a closed channel" })
+        f.write_str(if self.is_full() { "sending on a full channel" } else { CLOSED })
     }
 }
 
 impl<T> fmt::Display for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_timeout() { "timed out sending" } else { "sending on a closed channel" })
+        f.write_str(if self.is_timeout() { "timed out sending" } else { CLOSED })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::node::{Node, Outcome};
 use super::slab::Entry;
-use super::{Cause, ContextError};
+use super::{ContextError, IntoCause};
 
 /// Cancels its context when told to, or when dropped.
 ///
@@ -103,12 +103,12 @@ impl CancelCauseGuard {
     /// use std::sync::Arc;
     /// let (ctx, cancel) = Context::background().with_cancel_cause();
     /// cancel.cancel(Arc::new(std::fmt::Error));
-    /// cancel.cancel(Arc::new(std::io::Error::other("too late")));
+    /// cancel.cancel("too late");
     /// assert!(ctx.cause().unwrap().is::<std::fmt::Error>(), "the first cancellation wins");
     /// ```
-    pub fn cancel(&self, cause: Cause) {
+    pub fn cancel(&self, cause: impl IntoCause) {
         if let Some(node) = &self.guard.node {
-            node.cancel(Outcome { error: ContextError::Canceled, cause: Some(cause) });
+            node.cancel(Outcome { error: ContextError::Canceled, cause: Some(cause.into_cause()) });
         }
     }
 

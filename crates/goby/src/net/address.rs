@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::time::Instant;
 
-use super::socket::{stopped_by, timed_out};
+use super::socket::timed_out;
 use crate::chan::{self, RecvError};
 use crate::{Context, blocking, go, select};
 
@@ -93,7 +93,7 @@ impl Address {
     /// The addresses, at least one.
     pub(super) fn resolve(self, limit: Limit<'_>) -> io::Result<Vec<SocketAddr>> {
         if let Some(error) = limit.context.and_then(Context::err) {
-            return Err(stopped_by(error));
+            return Err(error.into());
         }
         let addrs = match self.kind {
             Kind::Known(addrs) => addrs,
@@ -153,7 +153,7 @@ fn look_up_within(host: String, port: u16, limit: Limit<'_>) -> io::Result<Vec<S
 
 fn context_error(context: &Context) -> io::Error {
     match context.err() {
-        Some(error) => stopped_by(error),
+        Some(error) => error.into(),
         None => io::Error::other("the context's channel closed before the context was done"),
     }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 use super::address::Limit;
-use super::socket::{stopped_by, timed_out};
+use super::socket::timed_out;
 use super::{Address, TcpStream};
 use crate::Context;
 
@@ -26,7 +26,7 @@ pub(super) fn connect(addr: Address, limit: Limit<'_>) -> io::Result<TcpStream> 
             Err(error) => last = Some(error),
         }
         if let Some(error) = limit.context.and_then(Context::err) {
-            return Err(stopped_by(error));
+            return Err(error.into());
         }
         if limit.deadline.is_some_and(|deadline| deadline <= now()) {
             return Err(timed_out());

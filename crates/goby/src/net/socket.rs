@@ -19,7 +19,6 @@
 //! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor stopped when it is lifted:
 //! it goes off early, and is set anew if there still is a deadline. So a deadline a request costs no timer a request.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
@@ -334,7 +333,7 @@ impl Verdict {
     fn into_result(self) -> io::Result<()> {
         match self {
             Verdict::Clear => Ok(()),
-            Verdict::Done(error) => Err(stopped_by(error)),
+            Verdict::Done(error) => Err(error.into()),
             Verdict::Late => Err(timed_out()),
         }
     }
@@ -379,29 +378,4 @@ fn was_interrupted(error: &io::Error) -> bool {
 /// The error of a wait that reached its deadline.
 pub(super) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")
-}
-
-/// The error of a wait whose context is done.
-pub(super) fn stopped_by(error: ContextError) -> io::Error {
-    let kind = match error {
-        ContextError::DeadlineExceeded => io::ErrorKind::TimedOut,
-        ContextError::Canceled => io::ErrorKind::ConnectionAborted,
-    };
-    io::Error::new(kind, Stopped(error))
-}
-
-/// Makes the context's error the source of an `io::Error`, which skips what it holds itself.
-#[derive(Debug)]
-struct Stopped(ContextError);
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped by its context")
-    }
-}
-
-impl Error for Stopped {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
-    }
 }

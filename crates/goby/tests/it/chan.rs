@@ -290,12 +290,13 @@ fn ends_know_their_channel() {
 fn errors_have_texts_and_need_nothing_of_the_value() {
     /// Neither Debug nor Display.
     struct Opaque;
+    const CLOSED: &str = "sending on a channel that is closed or has no receivers";
     let texts: [(Box<dyn Error>, &str, &str); 9] = [
-        (Box::new(SendError(Opaque)), "SendError(..)", "sending on a closed channel"),
+        (Box::new(SendError(Opaque)), "SendError(..)", CLOSED),
         (Box::new(TrySendError::Full(Opaque)), "Full(..)", "sending on a full channel"),
-        (Box::new(TrySendError::Closed(Opaque)), "Closed(..)", "sending on a closed channel"),
+        (Box::new(TrySendError::Closed(Opaque)), "Closed(..)", CLOSED),
         (Box::new(SendTimeoutError::Timeout(Opaque)), "Timeout(..)", "timed out sending"),
-        (Box::new(SendTimeoutError::Closed(Opaque)), "Closed(..)", "sending on a closed channel"),
+        (Box::new(SendTimeoutError::Closed(Opaque)), "Closed(..)", CLOSED),
         (Box::new(RecvError), "RecvError", "receiving on an empty, closed channel"),
         (Box::new(TryRecvError::Empty), "Empty", "receiving on an empty channel"),
         (Box::new(TryRecvError::Closed), "Closed", "receiving on an empty, closed channel"),
@@ -306,6 +307,23 @@ fn errors_have_texts_and_need_nothing_of_the_value() {
         assert!(error.source().is_none());
     }
     assert_eq!(TrySendError::Full(7).into_inner() + SendTimeoutError::Timeout(8).into_inner(), 15);
+}
+
+/// A value that is neither `Send` nor `Sync` nor `'static` keeps nobody from boxing the error.
+#[test]
+fn errors_without_the_value_can_be_boxed() {
+    fn send<T>(value: T) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let (tx, _) = bounded(1);
+        tx.send(value).map_err(SendError::without_value)?;
+        Ok(())
+    }
+    let local = Cell::new(1);
+    assert!(send(Cell::new(1)).unwrap_err().is::<SendError<()>>());
+    assert!(send(std::rc::Rc::new(&local)).unwrap_err().is::<SendError<()>>());
+    assert_eq!(TrySendError::Full(&local).without_value(), TrySendError::Full(()));
+    assert_eq!(TrySendError::Closed(&local).without_value(), TrySendError::Closed(()));
+    assert_eq!(SendTimeoutError::Timeout(&local).without_value(), SendTimeoutError::Timeout(()));
+    assert_eq!(SendTimeoutError::Closed(&local).without_value(), SendTimeoutError::Closed(()));
 }
 
 #[test]

@@ -367,6 +367,46 @@ fn c121_parent_canceled_while_the_child_is_created() {
 fn c123_error_texts() {
     assert_eq!(ContextError::Canceled.to_string(), "context canceled");
     assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
+    assert!(ContextError::DeadlineExceeded.is_timeout());
+    assert!(!ContextError::Canceled.is_timeout());
+}
+
+#[test]
+fn a_context_error_becomes_an_io_error_that_says_which() {
+    fn gives_io(error: ContextError) -> std::io::Result<()> {
+        Err(error)?
+    }
+    for (error, kind, text) in [
+        (ContextError::Canceled, std::io::ErrorKind::ConnectionAborted, "context canceled"),
+        (ContextError::DeadlineExceeded, std::io::ErrorKind::TimedOut, "context deadline exceeded"),
+    ] {
+        let io = gives_io(error).unwrap_err();
+        assert_eq!((io.kind(), io.to_string().as_str()), (kind, text));
+        assert_eq!(std::error::Error::source(&io).unwrap().downcast_ref(), Some(&error));
+    }
+}
+
+#[test]
+fn a_cause_may_be_a_text_or_an_error() {
+    let text_of = |cause: &dyn Fn(&goby::context::CancelCauseGuard)| {
+        let (ctx, cancel) = Context::background().with_cancel_cause();
+        cause(&cancel);
+        ctx.cause().unwrap().to_string()
+    };
+    let (number, boxed) = (7, || Box::<dyn Error + Send + Sync>::from("boxed"));
+    assert_eq!(text_of(&|cancel| cancel.cancel("too late")), "too late");
+    assert_eq!(text_of(&|cancel| cancel.cancel(format!("number {number}"))), "number 7");
+    assert_eq!(text_of(&|cancel| cancel.cancel(std::borrow::Cow::from("cow"))), "cow");
+    assert_eq!(text_of(&|cancel| cancel.cancel(boxed())), "boxed");
+    assert_eq!(text_of(&|cancel| cancel.cancel(Arc::new(Why("own")))), Why("own").to_string());
+    let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, "no time at all");
+    assert_eq!(ctx.cause().unwrap().to_string(), "no time at all");
+
+    // One that is shared stays the same, also where it was boxed on the way.
+    let shared: Cause = Arc::new(Why("shared"));
+    let (ctx, cancel) = Context::background().with_cancel_cause();
+    cancel.cancel(Box::<dyn Error + Send + Sync>::from(shared.clone()));
+    assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &shared));
 }
 
 #[test]

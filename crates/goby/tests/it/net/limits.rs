@@ -45,7 +45,7 @@ fn assert_stopped_by<T: std::fmt::Debug>(result: io::Result<T>, by: ContextError
     };
     assert_eq!(error.kind(), kind, "{error:?}");
     assert_eq!(error.source().unwrap().downcast_ref(), Some(&by), "{error:?}");
-    assert_eq!(error.to_string(), "stopped by its context");
+    assert_eq!(error.to_string(), by.to_string());
 }
 
 #[track_caller]

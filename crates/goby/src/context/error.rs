@@ -1,0 +1,152 @@
+//! How and why a context has ended.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+use std::{fmt, io};
+
+/// Why a context was canceled, in the words of who canceled it.
+///
+/// [`Context::cause`](crate::Context::cause) gives back the very `Arc` that was handed in.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// How a context ended.
+///
+/// ```
+/// use goby::context::ContextError;
+/// assert_eq!(ContextError::Canceled.to_string(), "context canceled");
+/// assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
+/// ```
+///
+/// It becomes an [`io::Error`] by `?`: of kind `TimedOut` or `ConnectionAborted`, with the same text, and with the
+/// `ContextError` as its [`source`](Error::source). So the sockets' errors are made, too.
+///
+/// ```
+/// use goby::context::ContextError;
+/// use std::{error::Error, io};
+///
+/// let error = io::Error::from(ContextError::DeadlineExceeded);
+/// assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::TimedOut, "context deadline exceeded"));
+/// assert_eq!(error.source().unwrap().downcast_ref(), Some(&ContextError::DeadlineExceeded));
+/// ```
+///
+/// Source: Go's `context.Canceled`, `context.DeadlineExceeded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContextError {
+    /// It was canceled, or one that it descends from was.
+    Canceled,
+    /// Its deadline passed, or that of one that it descends from.
+    DeadlineExceeded,
+}
+
+impl ContextError {
+    /// Tells whether the time was up. Go: the error's `Timeout`.
+    ///
+    /// ```
+    /// use goby::context::ContextError;
+    /// assert!(ContextError::DeadlineExceeded.is_timeout() && !ContextError::Canceled.is_timeout());
+    /// ```
+    pub fn is_timeout(self) -> bool {
+        self == ContextError::DeadlineExceeded
+    }
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ContextError::Canceled => "context canceled",
+            ContextError::DeadlineExceeded => "context deadline exceeded",
+        })
+    }
+}
+
+impl Error for ContextError {}
+
+impl From<ContextError> for io::Error {
+    fn from(error: ContextError) -> io::Error {
+        let kind = match error {
+            ContextError::DeadlineExceeded => io::ErrorKind::TimedOut,
+            ContextError::Canceled => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, Stopped(error))
+    }
+}
+
+/// Makes the context's error the source of an `io::Error`, which skips what it holds itself.
+#[derive(Debug)]
+struct Stopped(ContextError);
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Stopped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// What can be given as the cause of a cancellation: an error in an `Arc`, a boxed error, or a text.
+///
+/// ```
+/// use goby::Context;
+/// use std::sync::Arc;
+///
+/// let (ctx, cancel) = Context::background().with_cancel_cause();
+/// cancel.cancel("the disk is full");
+/// assert_eq!(ctx.cause().unwrap().to_string(), "the disk is full");
+///
+/// let (ctx, cancel) = Context::background().with_cancel_cause();
+/// cancel.cancel(Arc::new(std::fmt::Error));
+/// assert!(ctx.cause().unwrap().is::<std::fmt::Error>());
+/// ```
+pub trait IntoCause {
+    /// Makes it a cause.
+    fn into_cause(self) -> Cause;
+}
+
+impl IntoCause for Cause {
+    fn into_cause(self) -> Cause {
+        self
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> IntoCause for Arc<E> {
+    fn into_cause(self) -> Cause {
+        self
+    }
+}
+
+impl IntoCause for Box<dyn Error + Send + Sync> {
+    fn into_cause(self) -> Cause {
+        cause_of(self)
+    }
+}
+
+impl IntoCause for &str {
+    fn into_cause(self) -> Cause {
+        cause_of(self.into())
+    }
+}
+
+impl IntoCause for String {
+    fn into_cause(self) -> Cause {
+        cause_of(self.into())
+    }
+}
+
+impl IntoCause for Cow<'_, str> {
+    fn into_cause(self) -> Cause {
+        cause_of(self.into())
+    }
+}
+
+/// Makes a boxed error one that can be shared. One that was shared already, by a group within this one say, stays the same.
+pub(crate) fn cause_of(error: Box<dyn Error + Send + Sync>) -> Cause {
+    match error.downcast::<Cause>() {
+        Ok(cause) => *cause,
+        Err(error) => Cause::from(error),
+    }
+}
