@@ -13,11 +13,12 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::discard::discard;
 use crate::tsan;
 use crate::worker::{self, Worker};
 
 /// Rounds of destructors at a goroutine's end that make new locals, before those are leaked. POSIX's number for threads.
-pub(crate) const DESTRUCTOR_ROUNDS: usize = 4;
+const DESTRUCTOR_ROUNDS: usize = 4;
 
 /// Names a local: the address of its static, and its type, so that no two can be taken for each other.
 type Key = (usize, TypeId);
@@ -109,14 +110,19 @@ impl Attributes {
         unsafe { (*self.own.get()).is_none() && (*self.inherited.get()).is_none() }
     }
 
-    /// Drops all at the end of a goroutine. User code runs: the destructors of locals, which may make new ones.
+    /// Drops all at the end of a goroutine, and gives the panics of destructors to `report`. User code runs: the destructors
+    /// of locals, which may make new ones.
     #[cold]
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&self, mut report: impl FnMut(Box<dyn Any + Send>)) {
+        // Each by itself: of two destructors of one list that panic, the second would abort the process.
         for _ in 0..DESTRUCTOR_ROUNDS {
             let Some(own) = self.take_own() else { break };
-            drop(own);
+            own.locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut report);
         }
-        drop(self.set_inherited(None));
+        // Shared with children: whoever is the last drops the values.
+        if let Some(inherited) = self.set_inherited(None).and_then(Arc::into_inner) {
+            inherited.locals.into_iter().filter_map(|local| discard(local).err()).for_each(report);
+        }
     }
 
     /// Leaks what destructors have made anew: whoever frees the record may be another thread, or the scheduler.

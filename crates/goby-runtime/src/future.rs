@@ -175,7 +175,7 @@ pub(crate) fn run(runnable: Runnable) {
 }
 
 fn report_drop(payload: Box<dyn Any + Send>) {
-    report(format_args!("a spawned future panicked when it was dropped: {}", payload_text(&*payload)));
+    report(format_args!("a spawned future, or its output, panicked when it was dropped: {}", payload_text(&*payload)));
     std::mem::forget(payload);
 }
 
@@ -251,8 +251,11 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.detach();
+        // An output that is there already is dropped now.
+        if let Some(task) = self.task.take()
+            && let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| task.detach()))
+        {
+            report_drop(payload);
         }
     }
 }

@@ -24,7 +24,8 @@ use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
-use crate::attributes::{Attributes, DESTRUCTOR_ROUNDS, Inherited};
+use crate::attributes::{Attributes, Inherited};
+use crate::discard::{discard, discard_quietly};
 use crate::ending::{Duty, Ending};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
@@ -328,23 +329,17 @@ where
 #[cold]
 fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
     let value = result?;
-    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))?;
+    discard(value)?;
     Err(Box::new(Goexit))
 }
 
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
 #[cold]
 fn clear_attributes(g: &Goroutine) {
-    for _ in 0..DESTRUCTOR_ROUNDS {
-        match panic::catch_unwind(AssertUnwindSafe(|| g.attributes.clear())) {
-            Ok(()) => break,
-            // It has left the rest, and what it had made.
-            Err(payload) => {
-                report_panic(g, &*payload);
-                mem::forget(payload);
-            }
-        }
-    }
+    g.attributes.clear(|payload| {
+        report_panic(g, &*payload);
+        mem::forget(payload);
+    });
     g.attributes.leak();
 }
 
@@ -361,7 +356,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
     clear_attributes(&record.header);
     // Its destructor is the user's code; the goroutine ends whatever that does.
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(closure))) {
+    if let Err(payload) = discard(closure) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
@@ -394,7 +389,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
     match result {
         // A destructor that panics is reported like the goroutine's own panic.
         Ok(value) => {
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            if let Err(payload) = discard(value) {
                 report_panic(&record.header, &*payload);
                 mem::forget(payload);
             }
@@ -403,8 +398,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
             if !is_goexit(&*payload) {
                 report_panic(&record.header, &*payload);
             }
-            // A payload may panic when dropped, and a payload that nobody wants is not worth a second report.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
+            discard_quietly(payload);
         }
     }
 }

@@ -43,11 +43,10 @@ const STACKS_OF_ALIKE: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take at the most.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// Looks at the most, when one has missed a goroutine.
-const TRIES: u32 = 4;
-/// Looks in a row that must agree about a family. A look misses an unstarted goroutine that a worker which has answered
-/// steals from one that has not, and what begins and ends meanwhile hides that from the count; that it happens to one
-/// goroutine in two looks in a row takes two thieves, in three looks three.
+/// Looks at the most, when one may have missed a goroutine.
+const TRIES: u32 = 7;
+/// Where goroutines are stolen all the time: looks in a row that must agree. That one goroutine is missed by two looks in a
+/// row takes two thieves, by three looks three.
 const AGREEING_LOOKS: u32 = 3;
 
 /// What a goroutine was doing.
@@ -280,18 +279,18 @@ impl Want {
 pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
     let _ignore = tsan::ignore();
     let (mut tries, mut agreeing, mut seen_last) = (0, 0, None);
+    let thefts = || runtimes.iter().map(|shared| shared.n_thefts()).sum::<u64>();
     loop {
-        let spawned: u64 = runtimes.iter().map(|shared| shared.n_spawned()).sum();
-        let (found, n_seen) = ask(runtimes, want);
-        let ended: u64 = runtimes.iter().map(|shared| shared.n_ended()).sum();
+        let before = thefts();
+        let found = ask(runtimes, want);
         tries += 1;
-        // One that was stolen from a worker not asked yet, by one that had answered, was missed.
-        let is_complete = n_seen as u64 >= spawned.saturating_sub(ended) || !found.silent.is_empty();
+        // A goroutine that was stolen from a worker not asked yet, by one that had answered, was missed. Counts of goroutines do
+        // not tell: those that begin and end meanwhile hide it.
+        let is_complete = thefts() == before || !found.silent.is_empty();
         let seen: Vec<_> = found.goroutines.iter().map(|info| info.id).collect();
         agreeing = if seen_last.as_ref() == Some(&seen) { agreeing + 1 } else { 1 };
         seen_last = Some(seen);
-        let is_agreed = want.family.is_none() || agreeing >= AGREEING_LOOKS;
-        if is_complete && is_agreed || tries == TRIES + AGREEING_LOOKS {
+        if is_complete || agreeing >= AGREEING_LOOKS || tries == TRIES {
             let _heed = tsan::heed();
             attributes::can_be_read();
             return found;
@@ -299,8 +298,11 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
     }
 }
 
-/// One look; also says how many goroutines were seen, wanted or not.
-fn ask(runtimes: &[&'static Shared], want: Want) -> (Found, usize) {
+/// One look.
+fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
+    // Before the workers and after them: a goroutine may leave these queues for a worker that has answered, or, getting no stack,
+    // come from one that has not.
+    let mut homeless = look_at_homeless(runtimes);
     let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
     let request = Arc::new(Request {
         want,
@@ -335,22 +337,25 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> (Found, usize) {
         }
     }
     // What comes later is dropped with the request.
-    let mut n_seen = 0;
     for answer in std::mem::take(&mut *request.answers.lock()) {
-        n_seen += answer.infos.len() + answer.n_unwanted;
         found.goroutines.extend(answer.infos);
     }
-    let now = policy::nanos(policy::now());
-    let mut homeless = Vec::new();
-    for shared in runtimes {
-        shared.for_each_homeless(|item| homeless.extend(unstarted(item, now)));
-    }
-    n_seen += homeless.len();
+    homeless.extend(look_at_homeless(runtimes));
     found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
-    // One that was stolen meanwhile may be there twice: what it was when it was asked last is as good.
+    // One that has moved meanwhile may be there twice: what was seen of it on a worker, which comes first, says more.
     found.goroutines.sort_by_key(|info| info.id);
     found.goroutines.dedup_by_key(|info| info.id);
-    (found, n_seen)
+    found
+}
+
+/// The unstarted goroutines that are in no worker's queue.
+fn look_at_homeless(runtimes: &[&'static Shared]) -> Vec<GoroutineInfo> {
+    let now = policy::nanos(policy::now());
+    let mut infos = Vec::new();
+    for shared in runtimes {
+        shared.for_each_homeless(|item| infos.extend(unstarted(item, now)));
+    }
+    infos
 }
 
 /// One look at goroutines.
@@ -367,7 +372,6 @@ pub(crate) struct Request {
 struct Answer {
     remote: &'static Remote,
     infos: Vec<GoroutineInfo>,
-    n_unwanted: usize,
 }
 
 impl Request {
@@ -432,7 +436,7 @@ impl Worker {
         let runnable: HashSet<_> = self.runnable().into_iter().collect();
         let started = self.started();
         let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
-        let (mut infos, mut n_unwanted) = (Vec::with_capacity(started.len()), 0);
+        let mut infos = Vec::with_capacity(started.len());
         for g in started {
             // SAFETY: in the registry, so alive; here is its home.
             let header = unsafe { g.as_ref() };
@@ -447,7 +451,6 @@ impl Worker {
             // SAFETY: as above.
             let mut info = unsafe { GoroutineInfo::of(g, status, now) };
             if !want.includes(&info) {
-                n_unwanted += 1;
                 continue;
             }
             let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
@@ -458,12 +461,8 @@ impl Worker {
             }
             infos.push(info);
         }
-        self.remote.fresh.for_each(|item| match unstarted(item, now) {
-            Some(info) if want.includes(&info) => infos.push(info),
-            Some(_) => n_unwanted += 1,
-            None => {}
-        });
-        Answer { remote: self.remote, infos, n_unwanted }
+        self.remote.fresh.for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
+        Answer { remote: self.remote, infos }
     }
 }
 

@@ -8,6 +8,7 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::Arc;
 use std::thread;
 
+use crate::discard::{discard, discard_quietly};
 use crate::gate::Gate;
 use crate::go::JoinHandle;
 use crate::goexit::is_goexit;
@@ -37,7 +38,9 @@ use crate::tsan;
 ///
 /// # Panics
 ///
-/// With the payload of the first goroutine of the scope that panicked and was not joined.
+/// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and was not joined. A result
+/// that nobody joined is dropped before the scope ends, and a panic of its destructor is one of its goroutine. What
+/// further panics come with is dropped; a panic of those destructors is lost.
 pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
@@ -50,12 +53,18 @@ where
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
     tsan::acquire(&raw const scope.inner.edge);
-    match result {
-        Err(payload) => panic::resume_unwind(payload),
-        Ok(value) => match scope.inner.panicked.lock().take() {
-            Some(payload) => panic::resume_unwind(payload),
-            None => value,
-        },
+    let panicked = scope.inner.panicked.lock().take();
+    // What is not raised goes first: during the unwinding a destructor that panics would abort the process.
+    match (result, panicked) {
+        (Ok(value), None) => value,
+        (Ok(value), Some(payload)) => {
+            discard_quietly(value);
+            panic::resume_unwind(payload)
+        }
+        (Err(payload), panicked) => {
+            discard_quietly(panicked);
+            panic::resume_unwind(payload)
+        }
     }
 }
 
@@ -76,6 +85,20 @@ struct Inner {
     edge: u8,
 }
 
+impl Inner {
+    /// Keeps the panic of a goroutine that nobody joined, unless there is one already.
+    fn keep(&self, payload: Box<dyn Any + Send>) {
+        if is_goexit(&*payload) {
+            return;
+        }
+        let mut panicked = self.panicked.lock();
+        let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
+        drop(panicked);
+        // The user's, and it may park: outside the lock.
+        discard_quietly(unwanted);
+    }
+}
+
 /// Where a goroutine of a scope leaves its result.
 struct Packet<'scope, T> {
     scope: Arc<Inner>,
@@ -92,14 +115,8 @@ impl<T> Drop for Packet<'_, T> {
         }
         let _heed = tsan::heed();
         tsan::acquire(&raw const self.scope);
-        if let Err(payload) = unjoined
-            && !is_goexit(&*payload)
-        {
-            let mut panicked = self.scope.panicked.lock();
-            let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
-            drop(panicked);
-            // The user's, and it may park: outside the lock.
-            drop(unwanted);
+        if let Err(payload) = unjoined.and_then(discard) {
+            self.scope.keep(payload);
         }
     }
 }
@@ -148,10 +165,7 @@ impl<F: FnOnce() -> T, T> Body<'_, F, T> {
         *packet.0.result.lock() = Some(result);
         tsan::release(&raw const packet.0.scope);
         // A result that nobody will join is dropped here, while the scope still waits for us.
-        if panic::catch_unwind(AssertUnwindSafe(|| drop(packet))).is_err() {
-            crate::goroutine::report(format_args!("the result of a goroutine in a scope panicked when dropped"));
-            std::process::abort();
-        }
+        drop(packet);
         drop(running);
     }
 }

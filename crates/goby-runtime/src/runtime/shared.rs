@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,6 +17,7 @@ use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_workers, inva
 use super::spawn_own;
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
+use crate::discard::discard;
 use crate::go::JoinHandle;
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     /// Futures that threads which are no workers have started, less those that have ended there.
     pub(crate) tasks_outside: AtomicUsize,
     max_goroutines: Option<usize>,
+    /// Counts what workers have stolen from each other, or were about to.
+    thefts: AtomicU64,
     /// A main goroutine has ended by `goexit`.
     main_exited: AtomicBool,
     /// Who wants to be told of a deadlock.
@@ -111,6 +114,7 @@ impl Shared {
             spawned_outside: AtomicU64::new(0),
             tasks_outside: AtomicUsize::new(0),
             max_goroutines: builder.max_goroutines,
+            thefts: AtomicU64::new(0),
             main_exited: AtomicBool::new(false),
             watchers: Watchers::default(),
             limited: AtomicUsize::new(0),
@@ -330,6 +334,18 @@ impl Shared {
         inside + self.spawned_outside.load(Ordering::SeqCst)
     }
 
+    /// Notes that a worker is about to steal from another.
+    pub(crate) fn note_theft(&self) {
+        // Relaxed: before the lock of the victim's queue, by which whoever looks into that queue later gets to know.
+        self.thefts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the thefts until now.
+    pub(crate) fn n_thefts(&self) -> u64 {
+        // Relaxed: see `note_theft`.
+        self.thefts.load(Ordering::Relaxed)
+    }
+
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
         // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it meanwhile is not missed by who asks
@@ -379,8 +395,9 @@ impl Shared {
 
     /// Calls `f` with every unstarted goroutine that is in no worker's queue.
     pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
-        self.inject.for_each(&mut f);
-        self.starved.lock().queue.iter().for_each(f);
+        // In this order, which is the one they go in: see `feed_starved`.
+        self.starved.lock().queue.iter().for_each(&mut f);
+        self.inject.for_each(f);
     }
 
     /// How many goroutines wait for a stack, and why they get none.
@@ -526,7 +543,7 @@ fn never_run(item: Fresh) {
         Fresh::Goroutine(g) => unsafe { goroutine::never_run(g) },
         // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
         Fresh::Future(runnable) => {
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(runnable))) {
+            if let Err(payload) = discard(runnable) {
                 goroutine::report(format_args!(
                     "a future panicked when its runtime was shut down: {}",
                     goroutine::payload_text(&*payload)

@@ -196,6 +196,9 @@ impl Worker {
         };
         let may = watched.may_be_robbed(&look, &victim.truce);
         self.watched.set(Some(watched));
+        if may {
+            self.shared.note_theft();
+        }
         may
     }
 

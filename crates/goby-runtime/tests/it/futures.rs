@@ -11,7 +11,7 @@ use std::thread;
 
 use goby_runtime::{block_on, go, spawn, yield_now};
 
-use crate::support::{on_workers, wait_until, with_workers};
+use crate::support::{in_child, on_workers, stderr, wait_until, with_workers};
 
 /// Pending once, after waking itself.
 fn yield_once() -> impl Future<Output = ()> + Send {
@@ -390,4 +390,28 @@ fn a_destructor_that_panics_takes_no_output_away() {
         .detach();
         wait_until("the next one", || done.load(Ordering::SeqCst));
     });
+}
+
+/// A handle that is dropped with an output, or a panic, that panics itself when dropped: also on a stack that unwinds.
+#[test]
+fn an_output_that_nobody_takes_may_panic_when_dropped() {
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("an output that breaks");
+        }
+    }
+    let output = in_child("futures::an_output_that_nobody_takes_may_panic_when_dropped", || {
+        on_workers(1, || {
+            for task in [spawn(async { Breaks }), spawn(async { std::panic::panic_any(Breaks) })] {
+                wait_until("it to end", || task.is_finished());
+                let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    let _task = task;
+                    panic!("the caller's own");
+                }));
+                assert_eq!(*unwound.unwrap_err().downcast::<&str>().unwrap(), "the caller's own");
+            }
+        });
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use goby_runtime::{blocking, go, num_goroutines, yield_now};
 
-use crate::support::{Door, on_workers, runtime, wait_until, with_workers};
+use crate::support::{Door, in_child, on_workers, runtime, stderr, wait_until, with_workers};
 
 #[test]
 fn join_gives_the_value() {
@@ -479,4 +479,39 @@ fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
         }
         wait_until("all to be dropped", || Arc::strong_count(&token) == 1);
     }
+}
+
+/// Two locals of one goroutine that panic when dropped: each by itself, as two of a list the second would abort the process.
+#[test]
+fn several_locals_may_panic_when_dropped() {
+    use goby_runtime::{InheritedLocal, Local};
+    use std::sync::Arc;
+
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a local breaks");
+        }
+    }
+    static ONE: Local<Breaks> = Local::new(|| Breaks);
+    static OTHER: Local<Breaks> = Local::new(|| Breaks);
+    static INHERITED: InheritedLocal<Arc<Breaks>> = InheritedLocal::new();
+    static ALSO_INHERITED: InheritedLocal<Arc<Breaks>> = InheritedLocal::new();
+    let output = in_child("goroutines::several_locals_may_panic_when_dropped", || {
+        let runtime = goby_runtime::Runtime::builder().workers(1).build().unwrap();
+        let handle = runtime.go(|| {
+            ONE.with(|_| OTHER.with(|_| ()));
+            INHERITED.set(Arc::new(Breaks));
+            ALSO_INHERITED.set(Arc::new(Breaks));
+            7
+        });
+        assert_eq!(handle.join().unwrap(), 7);
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    assert_eq!(
+        stderr(&output).matches("panicked and nobody joined it: a local breaks").count(),
+        4,
+        "{}",
+        stderr(&output)
+    );
 }

@@ -293,3 +293,23 @@ fn inherited_locals_are_copied_at_the_start() {
     });
     assert_eq!(OTHER.get(), None);
 }
+
+/// A goroutine that is taken out of the queue of what came from outside, just after the worker that takes it has answered. Others
+/// begin and end meanwhile, so counting does not tell that one is missing.
+#[test]
+fn a_goroutine_that_is_just_begun_is_not_missed() {
+    let runtime = runtime(2);
+    for round in 0..1000 {
+        let enough = Arc::new(AtomicBool::new(false));
+        let stops = enough.clone();
+        let churns = runtime.go(move || {
+            while !stops.load(Ordering::Relaxed) {
+                go(|| ()).join().unwrap();
+            }
+        });
+        let seen = runtime.goroutines();
+        enough.store(true, Ordering::Relaxed);
+        assert!(seen.iter().any(|info| info.id() == churns.id()), "round {round}: {seen:?}");
+        churns.join().unwrap();
+    }
+}

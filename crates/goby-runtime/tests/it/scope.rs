@@ -1,12 +1,12 @@
 //! Goroutines that borrow.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use goby_runtime::{go, scope, yield_now};
 
-use crate::support::{Door, wait_until, with_workers};
+use crate::support::{Door, in_child, on_workers, stderr, wait_until, with_workers};
 
 #[test]
 fn goroutines_of_a_scope_borrow_and_change_what_is_outside() {
@@ -203,4 +203,88 @@ fn payloads_beyond_the_first_may_park_when_dropped() {
         });
         assert!(result.unwrap_err().is::<Payload>());
     });
+}
+
+/// What panics when dropped, with a text that says which it is.
+struct Breaks(&'static str);
+
+impl Drop for Breaks {
+    fn drop(&mut self) {
+        panic!("{} breaks", self.0);
+    }
+}
+
+fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).into()))
+        .unwrap()
+}
+
+/// A result that nobody joins and that panics when dropped is a panic of its goroutine, whoever drops it: the goroutine, or
+/// the handle. In a child, because the process must not end by it.
+#[test]
+fn a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine() {
+    let output = in_child("scope::a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine", || {
+        on_workers(2, || {
+            let by_goroutine = catch_unwind(|| {
+                scope(|s| {
+                    s.go(|| Breaks("a result"));
+                })
+            });
+            assert_eq!(message(&*by_goroutine.unwrap_err()), "a result breaks");
+            let by_handle = catch_unwind(|| {
+                scope(|s| {
+                    let handle = s.go(|| Breaks("a result"));
+                    wait_until("it to end", || handle.is_finished());
+                    // Also on a stack that unwinds.
+                    panic!("the scope's own, {}", handle.is_finished());
+                })
+            });
+            assert_eq!(message(&*by_handle.unwrap_err()), "the scope's own, true");
+        });
+        println!("goes on");
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
+}
+
+/// Of several panics one is raised. What the others come with may panic when dropped, and so may the scope's value.
+#[test]
+fn what_a_scope_does_not_raise_may_panic_when_dropped() {
+    let output = in_child("scope::what_a_scope_does_not_raise_may_panic_when_dropped", || {
+        on_workers(1, || {
+            let several = catch_unwind(|| {
+                scope(|s| {
+                    s.go(|| panic!("the first"));
+                    s.go(|| panic_any(Breaks("the second payload")));
+                    s.go(|| panic_any(Breaks("the third payload")));
+                })
+            });
+            // Goroutines of one worker that do not park begin with the newest.
+            let first = several.unwrap_err();
+            if let Err(first) = first.downcast::<&str>() {
+                std::mem::forget(first);
+            }
+            let with_value = catch_unwind(|| {
+                scope(|s| {
+                    s.go(|| panic!("a goroutine's"));
+                    Breaks("the value")
+                })
+            });
+            assert_eq!(message(&*with_value.map(std::mem::forget).unwrap_err()), "a goroutine's");
+            let of_both = catch_unwind(|| {
+                scope(|s| {
+                    s.go(|| panic_any(Breaks("a goroutine's payload")));
+                    yield_now();
+                    panic!("the scope's own");
+                })
+            });
+            assert_eq!(message(&*of_both.unwrap_err()), "the scope's own");
+        });
+        println!("goes on");
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }

@@ -35,11 +35,16 @@ impl FirstPanic {
 
     /// Keeps that there was a panic of which only `message` is known, unless there is one already.
     pub(crate) fn keep_message(&self, message: Arc<str>, payload: Option<Payload>) {
-        // A refused payload is the user's to drop: being an argument, it is dropped after the lock's guard.
         let mut kept = self.kept.lock();
-        if kept.message.is_none() {
+        let refused = if kept.message.is_none() {
             (kept.message, kept.payload) = (Some(message), payload);
-        }
+            None
+        } else {
+            payload
+        };
+        drop(kept);
+        // The user's to drop: outside the lock, and whatever its destructor does the caller has others to tell of its end.
+        goby_runtime::discard_quietly(refused);
     }
 
     /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the message still.

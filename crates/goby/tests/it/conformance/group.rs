@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use goby::context::{Cause, ContextError};
 use goby::group::Group;
-use goby::sync::{Barrier, Mutex};
+use goby::sync::{Barrier, Mutex, WaitGroup};
 use goby::{Context, chan, go, scope, select, yield_now};
 
 use crate::support::{MOMENT, on_workers, pause, run_child, size, text_of, wait_until, with_workers};
@@ -400,6 +400,33 @@ fn c319_a_scope_raises_the_panic_of_a_child() {
             });
         });
         assert!(text == "one" || text == "two", "{text}");
+    });
+}
+
+/// Only the first panic is kept. What a later one comes with is dropped, and may panic then: its goroutine counts as ended all
+/// the same.
+#[test]
+fn a_payload_that_panics_when_dropped_keeps_nobody_waiting() {
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a payload that breaks");
+        }
+    }
+    with_workers(|| {
+        let group: Group = Group::new();
+        let waits = WaitGroup::new();
+        for _ in 0..2 {
+            group.go(|| panic_any(Breaks));
+            waits.go(|| panic_any(Breaks));
+        }
+        let of_group = catch_unwind(AssertUnwindSafe(|| drop(group.wait())));
+        let of_waits = catch_unwind(AssertUnwindSafe(|| waits.wait()));
+        for raised in [of_group, of_waits] {
+            let payload = raised.unwrap_err();
+            assert!(payload.is::<Breaks>());
+            std::mem::forget(payload);
+        }
     });
 }
 
