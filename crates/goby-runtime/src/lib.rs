@@ -26,6 +26,7 @@ mod dump;
 mod ending;
 mod family;
 mod fence;
+mod frames;
 mod future;
 mod gate;
 mod go;

@@ -70,6 +70,19 @@ impl LocalQueue {
         self.ring.len()
     }
 
+    /// Takes a goroutine out, wherever it is; false if it is not queued.
+    pub(crate) fn remove(&self, g: NonNull<Goroutine>) -> bool {
+        let mut found = false;
+        for _ in 0..self.len() {
+            match self.ring.pop_front() {
+                Some(other) if other == g && !found => found = true,
+                Some(other) => self.ring.push_back(other),
+                None => {}
+            }
+        }
+        found
+    }
+
     /// Gives memory back that a crowd has needed.
     pub(crate) fn shrink(&self) {
         self.ring.shrink_to(LOCAL_CAPACITY);

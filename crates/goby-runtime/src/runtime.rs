@@ -189,6 +189,13 @@ pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Re
     spawn_own(name.into(), f).map(drop)
 }
 
+/// Runs `f` on a thread that counts as goby's own, and waits for it; none where there is no thread to be had.
+pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let (give, given) = std::sync::mpsc::sync_channel(1);
+    spawn_own_thread(name, move || _ = give.send(f())).ok()?;
+    given.recv().ok()
+}
+
 thread_local! {
     /// The runtime of a helper thread's caller.
     static ENTERED: Cell<Option<&'static Shared>> = const { Cell::new(None) };

@@ -177,7 +177,9 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 
 fn write() {
     SAMPLE.started_at.store(ptr::null_mut(), Ordering::Relaxed);
-    let Some((worker, g)) = Worker::current().and_then(|worker| Some((worker, worker.running()?))) else { return };
+    let Some((worker, g)) = Worker::current().and_then(|worker| Some((worker, worker.running_or_held()?))) else {
+        return;
+    };
     if g.reason.load(Ordering::Relaxed) != WaitReason::None as u8 {
         // In the switch, or about to be.
         return;

@@ -13,6 +13,7 @@
 
 mod capture;
 mod fairness;
+mod hold;
 mod search;
 mod theft;
 
@@ -77,6 +78,8 @@ pub(crate) struct Remote {
     /// The monitor has set `slice_over` because no pause has been for long, though slices have ended by themselves. Set by it
     /// before `slice_over`; cleared by the worker.
     pub(crate) pause_due: AtomicBool,
+    /// A panic hook waits on its thread, which sleeps without being free for others. Written by the worker only; see `hold`.
+    pub(crate) is_held: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
     /// Counts its pauses, in which it looks at what is fresh (`worker/fairness.rs`). Written by the worker only.
@@ -114,6 +117,7 @@ impl Remote {
             poller: Poller::new()?,
             slice_over: AtomicBool::new(false),
             pause_due: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
             load: AtomicUsize::new(0),
             turns: AtomicU64::new(0),
             truce: Truce::new(),
@@ -186,6 +190,8 @@ pub(crate) struct Worker {
     pub(crate) shared: &'static Shared,
     /// The goroutine that runs now; none while the scheduler does.
     current: Cell<Option<NonNull<Goroutine>>>,
+    /// The goroutine that waits in a panic hook, on this thread. There is no current one meanwhile; see `hold`.
+    held: Cell<Option<NonNull<Goroutine>>>,
     /// The goroutine to run before the queue: whom the last one woke. It inherits the time slice.
     run_next: Cell<Option<NonNull<Goroutine>>>,
     local: LocalQueue,
@@ -274,26 +280,29 @@ pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &An
 unsafe fn suspend(g: NonNull<Goroutine>) {
     // SAFETY: it is running, so its record is alive and its suspender set.
     unsafe {
-        let header = g.as_ref();
         if std::thread::panicking() {
-            return suspend_unwinding(header);
+            return suspend_panicking(g);
         }
-        switch(header);
+        switch(g.as_ref());
     }
 }
 
 /// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor does. std counts panics
-/// by thread: for that long all of its goroutines seem to panic, see [`panicking`].
+/// by thread: for that long all of its goroutines seem to panic, see [`panicking`]. From within a panic hook it does not
+/// switch, see `hold`.
 ///
 /// # Safety
 ///
-/// As for [`suspend`], with the goroutine's record.
+/// As for [`suspend`].
 #[cold]
-unsafe fn suspend_unwinding(header: &Goroutine) {
+unsafe fn suspend_panicking(g: NonNull<Goroutine>) {
     let worker = Worker::current().expect("only a goroutine parks");
+    if worker.hold(g) {
+        return;
+    }
     let is_first = !worker.neighbor_unwinds.replace(true);
-    // SAFETY: by contract.
-    unsafe { switch(header) };
+    // SAFETY: by contract; it is running, so its record is alive.
+    unsafe { switch(g.as_ref()) };
     if is_first {
         worker.neighbor_unwinds.set(false);
     }
@@ -395,6 +404,12 @@ impl Worker {
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
+    /// The record of the goroutine that runs, or waits in a panic hook.
+    pub(crate) fn running_or_held(&self) -> Option<&Goroutine> {
+        // SAFETY: as in `running`; one that is held is running.
+        self.running().or_else(|| self.held.get().map(|g| unsafe { &*g.as_ptr() }))
+    }
+
     /// Whether one of its goroutines waits to be run.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn has_runnable(&self) -> bool {
@@ -418,6 +433,7 @@ impl Worker {
             remote,
             shared: remote.shared,
             current: Cell::new(None),
+            held: Cell::new(None),
             run_next: Cell::new(None),
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),

@@ -100,7 +100,7 @@ impl Worker {
 
     /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
     /// might have been woken for says so: the one who was woken first may be busy with it from now on.
-    fn share(&self) {
+    pub(super) fn share(&self) {
         if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
             self.shared.idle.wake_searcher();
         }

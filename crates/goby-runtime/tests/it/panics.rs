@@ -1,12 +1,12 @@
 //! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even while unwinding parks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind, set_hook};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{JoinError, PanicPolicy, Runtime, go, goexit, scope, spawn, yield_now};
+use goby_runtime::{JoinError, PanicPolicy, Runtime, blocking, go, goexit, scope, spawn, yield_now};
 
 use crate::support::{Door, in_child, on_workers, pause, runtime, stderr, wait_until, with_workers};
 
@@ -319,4 +319,126 @@ fn a_report_that_cannot_be_written_is_lost() {
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
+}
+
+/// Starts two goroutines on one worker, has both begin, and panic one after the other.
+fn two_panic_under_this_hook(workers: usize, hook: impl Fn() + Send + Sync + 'static) {
+    set_hook(Box::new(move |_| hook()));
+    let runtime = Runtime::builder().workers(workers).build().unwrap();
+    runtime.run(|| {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let both = [(); 2].map(|()| {
+            let begun = begun.clone();
+            go(move || {
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 2 {
+                    yield_now();
+                }
+                panic_any(7);
+            })
+        });
+        for panics in both {
+            assert!(*panics.join().unwrap_err().downcast::<i32>().unwrap() == 7);
+        }
+    });
+    let _ = std::panic::take_hook();
+    println!("goes on");
+}
+
+fn check_goes_on(output: &std::process::Output) {
+    assert!(output.status.success(), "{}: {}", output.status, stderr(output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
+}
+
+/// To std a panic of a neighbour is one of the hook, which aborts the process: so the neighbour does not run meanwhile.
+#[test]
+fn a_panic_hook_that_waits_keeps_its_thread() {
+    check_goes_on(&in_child("panics::a_panic_hook_that_waits_keeps_its_thread", || {
+        let door = Arc::new(Door::new());
+        let opens = door.clone();
+        thread::spawn(move || {
+            wait_until("a hook to wait", || opens.has_waiters());
+            // The neighbour has its chance.
+            pause(Duration::from_millis(20));
+            opens.open();
+        });
+        two_panic_under_this_hook(1, move || door.pass());
+    }));
+}
+
+/// Timers, slices that end, helper threads, and goroutines that the hook starts itself, with a single worker too.
+#[test]
+fn a_panic_hook_may_wait_for_all_kinds_of_things() {
+    check_goes_on(&in_child("panics::a_panic_hook_may_wait_for_all_kinds_of_things", || {
+        for workers in [1, 2] {
+            two_panic_under_this_hook(workers, || {
+                pause(Duration::from_millis(5));
+                yield_now();
+                assert_eq!(blocking(|| 3), 3);
+                for _ in 0..3 {
+                    assert_eq!(go(|| 4).join().unwrap(), 4);
+                }
+            });
+        }
+    }));
+}
+
+/// What the hook waits for is up to a goroutine that is pinned to the worker which the hook keeps: said, and after a moment it runs.
+#[test]
+fn a_panic_hook_does_not_wait_forever_for_what_it_holds_up() {
+    let output = in_child("panics::a_panic_hook_does_not_wait_forever_for_what_it_holds_up", || {
+        let asked = Arc::new(Door::new());
+        let answered = Arc::new(Door::new());
+        let (asks, waits) = (asked.clone(), answered.clone());
+        set_hook(Box::new(move |_| {
+            asks.open();
+            waits.pass();
+        }));
+        runtime(1).run(|| {
+            let panics = go(|| panic_any(7));
+            asked.pass();
+            answered.open();
+            assert!(panics.join().is_err());
+        });
+        println!("goes on");
+    });
+    check_goes_on(&output);
+    assert!(stderr(&output).contains("it waits in the panic hook"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_panic_hook_that_waits_for_nothing_is_a_deadlock() {
+    let output = in_child("panics::a_panic_hook_that_waits_for_nothing_is_a_deadlock", || {
+        let door = Door::new();
+        set_hook(Box::new(move |_| door.pass()));
+        runtime(1).run(|| _ = go(|| panic_any(7)).join());
+    });
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
+}
+
+/// A hook that waits while another goroutine of its worker is parked in a destructor that its own panic runs.
+#[test]
+fn a_panic_hook_may_wait_beside_an_unwinding() {
+    check_goes_on(&in_child("panics::a_panic_hook_may_wait_beside_an_unwinding", || {
+        set_hook(Box::new(|_| pause(Duration::from_millis(5))));
+        runtime(1).run(|| {
+            let door = Arc::new(Door::new());
+            let unwinds = go({
+                let door = door.clone();
+                move || {
+                    let _parks = PassesWhenDropped(door);
+                    panic_any(1);
+                }
+            });
+            wait_until("the destructor to park", || door.has_waiters());
+            for panics in [(); 3].map(|()| go(|| panic_any(7))) {
+                assert!(panics.join().is_err());
+            }
+            door.open();
+            assert!(unwinds.join().is_err());
+            assert!(!thread::panicking());
+        });
+        println!("goes on");
+    }));
 }
