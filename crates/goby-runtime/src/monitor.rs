@@ -17,6 +17,7 @@ use crate::heap;
 use crate::policy;
 use crate::run_queue::Sight;
 use crate::runtime::Shared;
+use crate::stall::Suspect;
 use crate::tsan;
 use crate::worker::Remote;
 
@@ -62,8 +63,8 @@ struct Seen {
     /// Its pauses, and since when their number has been the same.
     turns: u64,
     paused: Instant,
-    /// When it is reported as stalled: `None` if never again.
-    report_at: Option<Duration>,
+    /// None if its slice is not looked at, or is reported already.
+    stall: Option<Suspect>,
     /// The state of its queue of fresh goroutines.
     fresh: Sight,
     /// How long its thread had run or waited for a processor, and when that was read; `None` until its slice is over.
@@ -234,12 +235,13 @@ impl Monitor {
             let slices = remote.slices.load(Ordering::Relaxed);
             let fresh = remote.fresh.sight();
             let turns = remote.turns.load(Ordering::Relaxed);
-            let mut anew =
-                Seen { slices, since: now, turns, paused: now, report_at: shared.stall_limit, fresh, busy: None };
+            let stall = shared.stall_limit.map(Suspect::new);
+            let mut anew = Seen { slices, since: now, turns, paused: now, stall, fresh, busy: None };
             if i == seen.len() {
                 seen.push(anew);
             }
-            let sleeps = remote.inbox.sleeps();
+            // One whose goroutine waits in a panic hook sleeps, too, and is not free.
+            let sleeps = remote.inbox.sleeps() && !remote.is_held.load(Ordering::Relaxed);
             if seen[i].turns == turns && !sleeps {
                 anew.paused = seen[i].paused;
             } else {
@@ -262,9 +264,14 @@ impl Monitor {
                 continue;
             }
             let lasts = now.duration_since(seen[i].since);
-            if seen[i].report_at.is_some_and(|limit| lasts >= limit) {
-                // A thread that has lost its processor cannot tell what it runs: it is asked again, ever more rarely.
-                seen[i].report_at = (!shared.stalls.report(remote, lasts)).then(|| lasts.saturating_mul(2));
+            if let Some(stall) = &mut seen[i].stall
+                && stall.is_stall(remote.thread_id.load(Ordering::Relaxed), lasts)
+            {
+                if shared.stalls.report(remote, lasts) {
+                    seen[i].stall = None;
+                } else {
+                    stall.again(lasts);
+                }
             }
             if lasts >= SLICE {
                 remote.pause_due.store(false, Ordering::Relaxed);
@@ -353,13 +360,18 @@ impl Seen {
 
 /// How long a thread has run, or waited for a processor.
 fn busy_time(thread: &str) -> Option<Duration> {
+    run_times(thread).map(|(ran, waited)| ran + waited)
+}
+
+/// How long a thread has run, and how long it has waited for a processor.
+pub(crate) fn run_times(thread: &str) -> Option<(Duration, Duration)> {
     let stat = std::fs::read_to_string(format!("{thread}/schedstat")).ok()?;
     let mut nanos = stat.split_whitespace().map(str::parse);
-    Some(Duration::from_nanos(nanos.next()?.ok()?) + Duration::from_nanos(nanos.next()?.ok()?))
+    Some((Duration::from_nanos(nanos.next()?.ok()?), Duration::from_nanos(nanos.next()?.ok()?)))
 }
 
 /// Whether a thread is asleep in the kernel at this moment, as far as `/proc` says.
-fn sleeps(thread: &str) -> bool {
+pub(crate) fn sleeps(thread: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("{thread}/stat")) else { return false };
     // The state follows the name, which is in parentheses and may contain some itself.
     stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|c| c == 'S' || c == 'D')
@@ -398,8 +410,7 @@ mod tests {
         };
         let start = policy::now();
         let sight = Sight { changes: 0, emptied: 0 };
-        let mut seen =
-            Seen { slices: 0, since: start, turns: 0, paused: start, report_at: None, fresh: sight, busy: None };
+        let mut seen = Seen { slices: 0, since: start, turns: 0, paused: start, stall: None, fresh: sight, busy: None };
         wait_until_it(true);
         assert!(!seen.is_blocked(id, start), "a moment's sleep says nothing");
         assert!(!seen.is_blocked(id, start + TICK / 4), "nor does one between two looks that are close to each other");

@@ -130,6 +130,11 @@ impl Names {
     }
 }
 
+/// Gives back what looking names up has mapped and read, tens of MB where a program is large. The next look reads it again.
+pub(crate) fn forget_symbols() {
+    backtrace::clear_symbol_cache();
+}
+
 fn look_up(address: usize) -> Calls {
     /// std's mark on the stacks of threads, for its own backtraces.
     const MARK: &str = "__rust_begin_short_backtrace";

@@ -1,21 +1,139 @@
 //! Goroutines that keep their worker: reported by the monitor, with their stack.
+//!
+//! The monitor tells a stall from a thread that merely got no processor ([`Suspect`]), has the running goroutine's stack taken
+//! (`sample`), and leaves the telling to a thread of its own: names are looked up for seconds where a program is large. Told
+//! is a subscriber of `tracing`, if there is one, else the standard error: a line at once, the stack when it has names.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
+use std::io::{self, Write as _};
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::goroutine::report;
 use crate::inspect::GoroutineInfo;
+use crate::monitor;
+use crate::policy;
 use crate::runtime::{current_shared, spawn_own_thread};
 use crate::sample;
-use crate::stack_trace::Names;
+use crate::stack_trace::{self, Names};
+use crate::timer::NEVER;
 use crate::worker::Remote;
 
 /// From when on a goroutine is reported: long enough to be felt, and ten time slices.
 pub(crate) const LIMIT: Duration = Duration::from_millis(100);
 /// Stalls that are kept.
 const KEPT: usize = 64;
+/// What is to be done about a stall.
+const COMPUTES_OR_BLOCKS: &str = "run what blocks or computes in `blocking`, or call `yield_now` now and then";
+const WAITS_IN_HOOK: &str =
+    "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
+/// How long goroutines that were started at the same place are not printed again: a pool whose every job takes too long says
+/// so once, not a thousand times.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Turns the printing off, by the one value [`OFF`].
+const VARIABLE: &str = "GOBY_STALLS";
+const OFF: &str = "off";
+
+/// Whether stalls are printed where no builder says it.
+///
+/// # Errors
+///
+/// `InvalidInput` for a value of the variable that is none.
+pub(crate) fn are_printed() -> io::Result<bool> {
+    match std::env::var_os(VARIABLE) {
+        None => Ok(true),
+        Some(value) if value.is_empty() => Ok(true),
+        Some(value) if value == OFF => Ok(false),
+        Some(value) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{VARIABLE}={value:?} is not {OFF:?}: change or unset it"),
+        )),
+    }
+}
+
+/// A slice that may become a stall. The monitor has one for each worker.
+///
+/// Time in which the thread only waited for a processor does not count: it is the machine that is busy then, not the goroutine.
+#[derive(Clone, Copy)]
+pub(crate) struct Suspect {
+    limit: Duration,
+    /// How long the slice has to last until it is worth a look. A look takes some 50 µs.
+    look_at: Duration,
+    /// What the first look has found, and how long the slice had lasted then.
+    first: Option<(Option<Times>, Duration)>,
+}
+
+/// What a thread has done so far.
+#[derive(Clone, Copy)]
+struct Times {
+    /// How long it has run.
+    ran: Duration,
+    /// How long it has been runnable without a processor. A wait that has not ended is not in it.
+    waited: Duration,
+}
+
+impl Suspect {
+    pub(crate) fn new(limit: Duration) -> Suspect {
+        Suspect { limit, look_at: limit / 2, first: None }
+    }
+
+    /// Looks at a slice that has lasted for `lasts`; true if it is a stall now.
+    #[inline]
+    pub(crate) fn is_stall(&mut self, thread_id: i32, lasts: Duration) -> bool {
+        lasts >= self.look_at && self.look(thread_id, lasts)
+    }
+
+    #[cold]
+    fn look(&mut self, thread_id: i32, lasts: Duration) -> bool {
+        let thread = format!("/proc/self/task/{thread_id}");
+        // Before its times, which are exact only for a thread that sleeps.
+        let sleeps = monitor::sleeps(&thread);
+        // Some kernels do not count them.
+        let times = monitor::run_times(&thread).map(|(ran, waited)| Times { ran, waited });
+        let Some((first, since)) = self.first else {
+            self.first = Some((times, lasts));
+            self.look_at = lasts + self.needed(lasts);
+            return false;
+        };
+        let kept = match (first, times) {
+            (Some(first), Some(times)) => times.kept_since(first, sleeps, lasts - since),
+            _ => lasts - since,
+        };
+        let missing = self.needed(since).saturating_sub(kept);
+        self.look_at = lasts + missing;
+        missing.is_zero()
+    }
+
+    /// How long the worker must have been kept since the first look, which came when the slice had lasted for `since`: what was
+    /// before counts, but for half of the limit at the most, since the monitor itself may have come late.
+    fn needed(&self, since: Duration) -> Duration {
+        self.limit.saturating_sub(since).max(self.limit / 2)
+    }
+
+    /// A stall whose goroutine could not be told is reported again when it has lasted twice as long.
+    pub(crate) fn again(&mut self, lasts: Duration) {
+        self.look_at = lasts.saturating_mul(2);
+    }
+}
+
+impl Times {
+    /// How much of `time`, which has passed since `first`, the thread has run or slept; `sleeps`: it does now.
+    fn kept_since(self, first: Times, sleeps: bool, time: Duration) -> Duration {
+        if sleeps {
+            // All its waits for a processor have ended.
+            time.saturating_sub(self.waited.saturating_sub(first.waited))
+        } else {
+            // It runs, or waits for a processor since who knows when. What it slept before that is missed.
+            self.ran.saturating_sub(first.ran)
+        }
+    }
+}
 
 /// A worker that did not come back to its other goroutines for longer than the limit. Its `Display` is the report.
 #[derive(Clone, Debug)]
@@ -23,6 +141,8 @@ pub struct Stall {
     worker: usize,
     lasted: Duration,
     goroutine: Option<GoroutineInfo>,
+    /// It waits in a panic hook.
+    is_held: bool,
 }
 
 impl Stall {
@@ -45,30 +165,65 @@ impl Stall {
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.headline())?;
+        let Some(stack) = self.goroutine.as_ref().and_then(|g| g.stack.as_ref()) else { return Ok(()) };
+        writeln!(f)?;
+        Names::default().write(stack, f)
+    }
+}
+
+impl Stall {
+    /// The first line of the report, which looks no names up.
+    fn headline(&self) -> String {
         let (worker, ms) = (self.worker, self.lasted.as_millis());
-        let Some(g) = &self.goroutine else {
-            return write!(f, "worker {worker} has not come back for {ms} ms");
-        };
-        writeln!(
-            f,
-            "goroutine {}, started at {}, has kept worker {worker} for {ms} ms: run what blocks or computes in \
-             `blocking`, or call `yield_now` now and then",
-            g.id, g.started_at
-        )?;
-        g.stack.as_ref().map_or(Ok(()), |stack| Names::default().write(stack, f))
+        match &self.goroutine {
+            None => format!("worker {worker} has not come back for {ms} ms"),
+            Some(g) => format!(
+                "goroutine {}, started at {}, has kept worker {worker} for {ms} ms: {}",
+                g.id,
+                g.started_at,
+                if self.is_held { WAITS_IN_HOOK } else { COMPUTES_OR_BLOCKS }
+            ),
+        }
+    }
+
+    /// Prints it: the line first, the stack when its names are known.
+    fn print(&self) {
+        report(format_args!("{}", self.headline()));
+        if let Some(g) = &self.goroutine
+            && let Some(stack) = &g.stack
+        {
+            let text = format!("goby: goroutine {} was here:\n{stack}", g.id);
+            // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+            stack_trace::forget_symbols();
+        }
+    }
+
+    /// Where the goroutine was started: what is alike in stalls of one cause.
+    fn place(&self) -> *const Location<'static> {
+        self.goroutine.as_ref().map_or(ptr::null(), |g| ptr::from_ref(g.started_at))
     }
 }
 
 /// The latest stalls of one runtime.
-#[derive(Default)]
 pub(crate) struct Stalls {
+    is_printed: bool,
     latest: Mutex<VecDeque<Stall>>,
+    /// Addresses of the places whose goroutines were printed, and when.
+    printed: Mutex<Vec<(usize, Instant)>>,
 }
 
 impl Stalls {
+    pub(crate) fn new(is_printed: bool) -> Stalls {
+        Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default() }
+    }
+
     /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called by the monitor.
     pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
-        let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote) };
+        // Relaxed: a hint.
+        let is_held = remote.is_held.load(Ordering::Relaxed);
+        let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
         let is_known = stall.goroutine.is_some();
         {
             let mut latest = self.latest.lock();
@@ -77,14 +232,25 @@ impl Stalls {
             }
             latest.push_back(stall.clone());
         }
+        // Not here: looking names up takes long, a standard error that nobody reads blocks, and the monitor has others to look
+        // after. Without a further thread there is no telling.
         if tracing::enabled!(tracing::Level::WARN) {
-            // Not here: looking names up takes long, and the monitor has others to look after.
-            let told = spawn_own_thread("goby-report", move || tracing::warn!("goby: {stall}"));
-            if let Err(error) = told {
-                tracing::warn!("goby: worker {} stalls, and no thread to tell more: {error}", remote.index);
-            }
+            let _ = spawn_own_thread("goby-report", move || tracing::warn!("goby: {stall}"));
+        } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
+            let _ = spawn_own_thread("goby-report", move || stall.print());
         }
         is_known
+    }
+
+    /// Whether no stall of a goroutine that was started at this place was printed of late. The caller prints this one.
+    fn is_news(&self, place: usize, now: Instant) -> bool {
+        let mut printed = self.printed.lock();
+        printed.retain(|(_, when)| now.duration_since(*when) < QUIET);
+        let is_news = printed.iter().all(|(other, _)| *other != place);
+        if is_news {
+            printed.push((place, now));
+        }
+        is_news
     }
 
     pub(crate) fn latest(&self) -> Vec<Stall> {
@@ -92,7 +258,56 @@ impl Stalls {
     }
 }
 
+/// Whether anybody may wait for the worker: another goroutine that is pinned there, or has yet to begin, a timer or a socket. A
+/// goroutine that is alone may compute for as long as it likes.
+fn has_others(remote: &Remote) -> bool {
+    remote.n_started() > 1
+        || remote.fresh.len() > 0
+        || !remote.inbox.is_empty()
+        || remote.timers.next_due() != NEVER
+        || remote.poller.has_sources()
+}
+
 /// Gives the latest stalls of the caller's runtime: see [`Runtime::stalls`](crate::Runtime::stalls).
 pub fn stalls() -> Vec<Stall> {
     current_shared().stalls.latest()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn what_a_thread_waits_for_a_processor_does_not_count() {
+        let first = Times { ran: 10 * MS, waited: 5 * MS };
+        let now = |ran: u32, waited: u32| Times { ran: first.ran + ran * MS, waited: first.waited + waited * MS };
+        // It computes.
+        assert_eq!(now(50, 0).kept_since(first, false, 50 * MS), 50 * MS);
+        // It has the processor for a part of the time.
+        assert_eq!(now(20, 30).kept_since(first, false, 50 * MS), 20 * MS);
+        // It waits for one, for how long is not counted before it gets it.
+        assert_eq!(now(0, 0).kept_since(first, false, 50 * MS), Duration::ZERO);
+        // It sleeps, after a wait for a processor.
+        assert_eq!(now(0, 10).kept_since(first, true, 50 * MS), 40 * MS);
+    }
+
+    #[test]
+    fn half_of_the_limit_must_have_been_seen() {
+        let suspect = Suspect::new(100 * MS);
+        assert_eq!(suspect.needed(50 * MS), 50 * MS);
+        assert_eq!(suspect.needed(20 * MS), 80 * MS);
+        assert_eq!(suspect.needed(5000 * MS), 50 * MS, "the monitor came late");
+    }
+
+    #[test]
+    fn a_place_is_news_once_in_a_while() {
+        let stalls = Stalls::new(true);
+        let start = policy::now();
+        assert!(stalls.is_news(1, start) && stalls.is_news(2, start));
+        assert!(!stalls.is_news(1, start + QUIET / 2));
+        assert!(stalls.is_news(1, start + QUIET));
+        assert!(!stalls.is_news(1, start + QUIET + MS));
+    }
 }

@@ -51,8 +51,20 @@
 //! # What is a stall
 //!
 //! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the
-//! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is a
-//! warning of `tracing` with its stack, and an entry in [`stalls`].
+//! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an
+//! entry in [`stalls`], and printed to the standard error:
+//!
+//! ```text
+//! goby: goroutine 7, started at src/main.rs:12:9, has kept worker 0 for 101 ms: run what blocks or computes in `blocking`, or call `yield_now` now and then
+//! goby: goroutine 7 was here:
+//! my_crate::compute
+//!         src/main.rs:30
+//! ```
+//!
+//! The stack comes when its names have been looked up. A goroutine is printed only where others may wait for its worker,
+//! and those of one start place at most once in 10 s. A subscriber of `tracing` gets a warning instead;
+//! `GOBY_STALLS=off` in the environment or [`Builder::report_stalls`](crate::Builder::report_stalls) turns the printing off.
+//! Time in which the thread only waited for a processor does not count.
 //!
 //! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all, needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
 //! [`Runtime::try_run`](crate::Runtime::try_run).

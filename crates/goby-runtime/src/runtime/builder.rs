@@ -56,6 +56,7 @@ pub struct Builder {
     pub(super) deadlock_policy: DeadlockPolicy,
     pub(super) report_leaks: Option<bool>,
     pub(super) stall_limit: Option<Duration>,
+    pub(super) report_stalls: Option<bool>,
 }
 
 impl Builder {
@@ -116,11 +117,21 @@ impl Builder {
         self
     }
 
-    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, as a warning
-    /// of `tracing` and by [`Runtime::stalls`]; none for never. The stack is taken by a signal (SIGURG) to the worker's
-    /// thread, once a stall. Default: 100 ms.
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, see
+    /// [`report_stalls`](Builder::report_stalls) and [`Runtime::stalls`]; none for never. Time in which the worker's thread
+    /// only waited for a processor does not count. The stack is taken by a signal (SIGURG) to the worker's thread, once per
+    /// stall. Default: 100 ms.
     pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
         self.stall_limit = limit.into();
+        self
+    }
+
+    /// Sets whether a goroutine that keeps its worker from others is printed to the standard error: a line that names it, says
+    /// where it was started and what to do, and then its stack. A start place is printed at most once in 10 s. Where
+    /// `tracing` has a subscriber for warnings it gets a warning instead, whatever this says. Default: yes, unless
+    /// `GOBY_STALLS=off` is in the environment.
+    pub fn report_stalls(mut self, yes: bool) -> Builder {
+        self.report_stalls = Some(yes);
         self
     }
 
@@ -165,6 +176,7 @@ impl Default for Builder {
             deadlock_policy: DeadlockPolicy::default(),
             report_leaks: None,
             stall_limit: Some(stall::LIMIT),
+            report_stalls: None,
         }
     }
 }

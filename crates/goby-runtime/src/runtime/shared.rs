@@ -28,7 +28,7 @@ use crate::stack::{self, Exhausted, Pool};
 use crate::stall::Stalls;
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, fence, leak_check, overflow, tsan};
+use crate::{deadlock, fence, leak_check, overflow, stall, tsan};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
@@ -97,6 +97,10 @@ impl Shared {
             None => default_workers()?,
         };
         let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
+        let stalls_are_printed = match builder.report_stalls {
+            Some(yes) => yes,
+            None => stall::are_printed()?,
+        };
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
         fence::fences_work();
@@ -130,7 +134,7 @@ impl Shared {
             report_leaks: builder.report_leaks == Some(true),
             leaks_are_fatal,
             stall_limit: builder.stall_limit,
-            stalls: Stalls::default(),
+            stalls: Stalls::new(stalls_are_printed),
         }));
         deadlock::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {

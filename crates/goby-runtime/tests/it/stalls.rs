@@ -1,12 +1,14 @@
 //! Goroutines that keep their worker are reported, with the right place; others are not.
 
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use goby_runtime::{GoBuilder, Runtime, blocking, now, yield_now};
+use goby_runtime::{Builder, GoBuilder, Runtime, blocking, go, now, stalls, yield_now};
 
-use crate::support::{in_child, stderr, wait_until};
+use crate::support::{in_child, in_child_with, pause, stderr, wait_until};
 
 const LIMIT: Duration = Duration::from_millis(30);
 
@@ -76,6 +78,161 @@ fn yielding_and_blocking_calls_are_no_stalls() {
         assert!(!frames.contains("sleep"), "{stall}");
     }
     assert!(rounds.load(Ordering::Relaxed) > 1);
+}
+
+/// A goroutine keeps the worker on which another one waits, until that is known.
+fn keep_the_worker(builder: Builder) {
+    builder.workers(1).stall_limit(LIMIT).build().unwrap().run(|| {
+        go(|| hogs(|| !stalls().is_empty())).join().unwrap();
+    });
+}
+
+/// Nobody has to have asked for it: the line says who, where, how long and what to do; the stack comes when it has names.
+#[test]
+fn a_stall_is_printed_and_then_its_stack() {
+    let output = in_child("stalls::a_stall_is_printed_and_then_its_stack", || {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: the descriptors are ours; nobody prints meanwhile.
+        let before = unsafe { (libc::dup(libc::STDERR_FILENO), libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO)).0 };
+        keep_the_worker(Runtime::builder());
+        let mut text = Vec::new();
+        while !String::from_utf8_lossy(&text).contains("keep_the_worker") {
+            let mut part = [0; 4096];
+            let n = reader.read(&mut part).unwrap();
+            text.extend_from_slice(&part[..n]);
+        }
+        // SAFETY: as above.
+        unsafe { libc::dup2(before, libc::STDERR_FILENO) };
+        eprint!("{}", String::from_utf8(text).unwrap());
+    });
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    let mut lines = text.lines();
+    let line = lines.next().unwrap();
+    assert!(line.starts_with("goby: goroutine ") && line.contains(", started at "), "{text}");
+    assert!(line.contains("tests/it/stalls.rs:") && line.contains(", has kept worker 0 for "), "{text}");
+    assert!(
+        line.ends_with(" ms: run what blocks or computes in `blocking`, or call `yield_now` now and then"),
+        "{text}"
+    );
+    assert!(lines.next().unwrap().ends_with(" was here:"), "{text}");
+    assert!(lines.any(|line| line.contains("hogs")), "{text}");
+}
+
+/// What says that it is not to be printed, each in a process of its own: the builder, and the environment.
+#[test]
+fn a_stall_is_not_printed_where_that_is_turned_off() {
+    const TEST: &str = "stalls::a_stall_is_not_printed_where_that_is_turned_off";
+    for (variable, by_builder) in [("off", false), ("", true)] {
+        let output = in_child_with(TEST, &[("GOBY_STALLS", variable)], || {
+            let builder = Runtime::builder();
+            let is_set = std::env::var("GOBY_STALLS").is_ok_and(|value| value == "off");
+            keep_the_worker(if is_set { builder } else { builder.report_stalls(false) });
+            // It would be printed by now.
+            pause(10 * LIMIT);
+        });
+        assert!(output.status.success(), "{by_builder}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("has kept"), "{by_builder}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn another_value_of_the_variable_is_refused() {
+    let output = in_child_with("stalls::another_value_of_the_variable_is_refused", &[("GOBY_STALLS", "no")], || {
+        let error = Runtime::builder().workers(1).build().unwrap_err();
+        assert_eq!(error.to_string(), r#"GOBY_STALLS="no" is not "off": change or unset it"#);
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// A goroutine that is alone keeps nobody waiting.
+#[test]
+fn a_stall_that_nobody_can_feel_is_not_printed() {
+    let output = in_child("stalls::a_stall_that_nobody_can_feel_is_not_printed", || {
+        let runtime = runtime();
+        runtime.run(|| hogs(|| !stalls().is_empty()));
+        pause(10 * LIMIT);
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("has kept"), "{}", stderr(&output));
+}
+
+/// What has warnings told to it tells them in its own way.
+#[test]
+fn a_subscriber_replaces_the_print() {
+    use std::sync::mpsc;
+    use tracing::{Event, Level, Metadata, Subscriber, field, span};
+
+    struct Tells(mpsc::Sender<String>);
+    impl Subscriber for Tells {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= Level::WARN
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut |_: &field::Field, value: &dyn std::fmt::Debug| _ = self.0.send(format!("{value:?}")));
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+    let output = in_child("stalls::a_subscriber_replaces_the_print", || {
+        let (tell, told) = mpsc::channel();
+        tracing::subscriber::set_global_default(Tells(tell)).unwrap();
+        keep_the_worker(Runtime::builder());
+        let text = told.recv().unwrap();
+        assert!(text.contains("has kept worker 0") && text.contains("hogs"), "{text}");
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("has kept"), "{}", stderr(&output));
+}
+
+/// A worker whose thread gets next to no processor, beside one that computes at a far higher priority: the goroutine has not even
+/// had a time slice.
+#[test]
+fn a_worker_that_gets_no_processor_does_not_stall() {
+    let output = in_child("stalls::a_worker_that_gets_no_processor_does_not_stall", || {
+        let runtime = runtime();
+        let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (stops, begins) = (stop.clone(), begun.clone());
+        let hog = std::thread::spawn(move || {
+            share_a_processor(libc::SCHED_OTHER);
+            begins.store(true, Ordering::Relaxed);
+            hogs(|| stops.load(Ordering::Relaxed));
+        });
+        wait_until("the hog to run", || begun.load(Ordering::Relaxed));
+        let stops = stop.clone();
+        let computes = runtime.go(move || {
+            share_a_processor(libc::SCHED_IDLE);
+            hogs(|| stops.load(Ordering::Relaxed));
+        });
+        pause(10 * LIMIT);
+        let stalls = runtime.stalls();
+        stop.store(true, Ordering::Relaxed);
+        hog.join().unwrap();
+        computes.join().unwrap();
+        assert!(stalls.is_empty(), "{stalls:?}");
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// Keeps the calling thread on the first processor that it may use, under this policy.
+fn share_a_processor(policy: i32) {
+    // SAFETY: the structures are valid when zeroed, and filled by the calls.
+    unsafe {
+        let size = size_of::<libc::cpu_set_t>();
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size, &mut allowed), 0);
+        let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &allowed)).unwrap();
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(first, &mut one);
+        assert_eq!(libc::sched_setaffinity(0, size, &one), 0);
+        let parameter: libc::sched_param = std::mem::zeroed();
+        assert_eq!(libc::sched_setscheduler(0, policy, &parameter), 0);
+    }
 }
 
 #[test]
