@@ -76,6 +76,8 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Failed,
+    /// What the other side sent is no proper HTTP.
+    Protocol,
     /// A time-out of this phase alone.
     Timeout,
     /// The client's time-out for the whole request.
@@ -129,7 +131,11 @@ impl Error {
             Ok(error) => return *error,
             Err(source) => source,
         };
-        let why = if io_timed_out(&*source) { Why::Timeout } else { Why::Failed };
+        let why = match phase {
+            _ if io_timed_out(&*source) => Why::Timeout,
+            Phase::Headers | Phase::Body | Phase::RequestBody if is_no_http(&*source) => Why::Protocol,
+            _ => Why::Failed,
+        };
         Error::with(phase, why, Some(source))
     }
 
@@ -182,7 +188,7 @@ impl Error {
         match self.inner.why {
             Why::Canceled => Some(ContextError::Canceled),
             Why::Deadline | Why::ClientTimeout => Some(ContextError::DeadlineExceeded),
-            Why::Timeout | Why::Failed => None,
+            Why::Timeout | Why::Protocol | Why::Failed => None,
         }
     }
 
@@ -241,6 +247,21 @@ impl Error {
     pub fn is_out_of_descriptors(&self) -> bool {
         let mut causes = causes(self).filter_map(|cause| cause.downcast_ref::<io::Error>());
         causes.any(is_out_of_descriptors)
+    }
+
+    /// Tells whether what came is no proper HTTP: it cannot be understood, or its head has no end. Trying again is of no use.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// let listener = goby::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let url = format!("http://{}/", listener.local_addr().unwrap());
+    /// goby::go(move || listener.accept().unwrap().0.write_all(b"220 this is a mail server\r\n").unwrap());
+    /// let error = goby_http::get(&goby::Context::background(), url).unwrap_err();
+    /// assert!(error.is_request() && error.is_protocol());
+    /// assert_eq!(error.to_string(), "no proper HTTP while awaiting response headers");
+    /// ```
+    pub fn is_protocol(&self) -> bool {
+        self.inner.why == Why::Protocol
     }
 
     /// Tells whether TLS was being negotiated: a certificate that does not hold, for one.
@@ -343,6 +364,7 @@ impl fmt::Display for Error {
             Why::ClientTimeout => write!(f, "Client.Timeout exceeded while {phase}"),
             Why::Deadline => write!(f, "deadline exceeded while {phase}"),
             Why::Canceled => write!(f, "canceled while {phase}"),
+            Why::Protocol => write!(f, "no proper HTTP while {phase}"),
             Why::Failed => match phase {
                 Phase::Url(url) => write!(f, "invalid URL {url:?}"),
                 Phase::Headers => f.write_str("no response"),
@@ -374,6 +396,7 @@ impl From<Error> for io::Error {
         let kind = match error.inner.why {
             Why::Timeout | Why::ClientTimeout | Why::Deadline => io::ErrorKind::TimedOut,
             Why::Canceled => io::ErrorKind::ConnectionAborted,
+            Why::Protocol => io::ErrorKind::InvalidData,
             Why::Failed => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
@@ -392,6 +415,22 @@ impl StdError for ClientTimeout {}
 fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether what came could not be understood: hyper says so of a head, and its decoders of a body by the kind of an `io::Error`.
+fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
+    if causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)) {
+        // What a body that is to be sent failed with.
+        return false;
+    }
+    causes(error).any(|cause| {
+        let of_decoder = |error: &io::Error| {
+            let kind = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+            kind && !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+        };
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+            || cause.downcast_ref::<io::Error>().is_some_and(of_decoder)
+    })
 }
 
 /// Whether the process or the system has too many files open.

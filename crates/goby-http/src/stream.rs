@@ -1,6 +1,12 @@
 //! The connection as hyper sees it: a socket, with TLS over it or not.
+//!
+//! hyper reads and writes for as long as the socket lets it. A peer that always has bytes ready, or always takes some, would
+//! keep a poll going without end. So the socket pretends now and then that it would block ([`TURN`]), and has the poll
+//! repeated: whoever drives the connection comes to a checkpoint in between, where other goroutines and timers get their turn.
 
 use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -19,12 +25,23 @@ use crate::tls::Tls;
 /// what might.
 const READ_AT_ONCE: usize = 64 * 1024;
 
+/// How many bytes are moved before the driver gets a look: what the system moves in some 50 µs, and what hyper parses in 10 ms
+/// in a debug build.
+const TURN: u64 = 256 * 1024;
+/// What an operation counts as at least: its system call takes as long as so many bytes.
+const OPERATION: u64 = 8 * 1024;
+
 /// A socket, shared by hyper's connection, which owns its [`Stream`], and by those who set its limits.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) tcp: TcpStream,
-    /// Bytes received so far: whether a message has begun to come. Relaxed: it is read by who drives the connection.
+    /// Bytes received so far: whether a message has begun to come. Relaxed, as are the others: they are for the one who
+    /// drives the connection.
     received: AtomicU64,
+    /// Where `received` has to end while a head is awaited.
+    head_end: AtomicU64,
+    /// Bytes moved since the driver got a look.
+    moved: AtomicU64,
 }
 
 /// What hyper reads from and writes to.
@@ -35,28 +52,73 @@ pub(crate) struct Stream {
 
 impl Link {
     pub(crate) fn new(tcp: TcpStream) -> Arc<Link> {
-        Arc::new(Link { tcp, received: AtomicU64::new(0) })
+        Arc::new(Link { tcp, received: 0.into(), head_end: u64::MAX.into(), moved: 0.into() })
     }
 
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Lets at most so many bytes come until the limit is lifted, by `None`: reading more is an error. What is read while hyper
+    /// waits for a head is head, all but the last piece.
+    pub(crate) fn limit_head(&self, most: Option<u64>) {
+        let end = most.map_or(u64::MAX, |most| self.received().saturating_add(most));
+        self.head_end.store(end, Ordering::Relaxed);
+    }
+
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
+        if self.received() >= self.head_end.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, HeadTooLong)));
+        }
         let n = ready!(Pin::new(&mut &self.tcp).poll_read(cx, buf))?;
         // No read-modify-write: one reads at a time, who drives the connection.
         self.received.store(self.received() + n as u64, Ordering::Relaxed);
+        self.note_moved(n);
         Poll::Ready(Ok(n))
     }
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &self.tcp).poll_write(cx, buf)
+        ready!(self.poll_turn(cx));
+        let n = ready!(Pin::new(&mut &self.tcp).poll_write(cx, buf))?;
+        self.note_moved(n);
+        Poll::Ready(Ok(n))
     }
 
     fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &self.tcp).poll_write_vectored(cx, bufs)
+        ready!(self.poll_turn(cx));
+        let n = ready!(Pin::new(&mut &self.tcp).poll_write_vectored(cx, bufs))?;
+        self.note_moved(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Pending once in a while, with the waker woken already.
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.moved.load(Ordering::Relaxed) < TURN {
+            return Poll::Ready(());
+        }
+        self.moved.store(0, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn note_moved(&self, n: usize) {
+        let moved = self.moved.load(Ordering::Relaxed) + (n as u64).max(OPERATION);
+        self.moved.store(moved, Ordering::Relaxed);
     }
 }
+
+/// What is wrong with a response whose head has no end.
+#[derive(Debug)]
+struct HeadTooLong;
+
+impl fmt::Display for HeadTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the head is too long, interim responses included")
+    }
+}
+
+impl Error for HeadTooLong {}
 
 impl Stream {
     pub(crate) fn new(link: Arc<Link>, tls: Option<Box<Tls>>) -> Stream {

@@ -146,6 +146,7 @@ const LONG_NOTES: &str = r#"Results:
     dns                 the host's name was not resolved
     connect             no connection, or it broke before the response
     tls                 the server's certificate or its TLS is not acceptable
+    protocol            what came is no proper HTTP
     http_status         a response, but not 2xx or 3xx; its "status" is given too
     body                the response broke off in its body
     too_many_redirects  more than 10

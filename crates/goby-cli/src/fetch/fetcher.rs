@@ -155,6 +155,8 @@ impl Fetcher {
             Kind::Dns
         } else if error.is_tls() {
             Kind::Tls
+        } else if error.is_protocol() {
+            Kind::Protocol
         } else if error.is_body() {
             Kind::Body
         } else if error.is_too_many_redirects() {

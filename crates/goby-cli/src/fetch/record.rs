@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Connect,
     /// The server's certificate or its TLS is not acceptable.
     Tls,
+    /// What came is no proper HTTP.
+    Protocol,
     /// A response that is neither 2xx nor 3xx.
     HttpStatus,
     /// The response broke off in its body.
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Dns => "dns",
             Kind::Connect => "connect",
             Kind::Tls => "tls",
+            Kind::Protocol => "protocol",
             Kind::HttpStatus => "http_status",
             Kind::Body => "body",
             Kind::TooManyRedirects => "too_many_redirects",

@@ -54,7 +54,7 @@ fn is_passing(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Timeout | Kind::Dns | Kind::Connect | Kind::Body => true,
         Kind::HttpStatus => failure.status.is_some_and(|status| status == 429 || (500..=599).contains(&status)),
-        Kind::Tls | Kind::TooManyRedirects | Kind::InvalidUrl | Kind::Save | Kind::Canceled => false,
+        Kind::Tls | Kind::Protocol | Kind::TooManyRedirects | Kind::InvalidUrl | Kind::Save | Kind::Canceled => false,
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         for kind in [Kind::Timeout, Kind::Dns, Kind::Connect, Kind::Body] {
             assert!(retried(Failure::new(kind, "")), "{kind:?}");
         }
-        for kind in [Kind::Tls, Kind::TooManyRedirects, Kind::InvalidUrl, Kind::Save, Kind::Canceled] {
+        for kind in [Kind::Tls, Kind::Protocol, Kind::TooManyRedirects, Kind::InvalidUrl, Kind::Save, Kind::Canceled] {
             assert!(!retried(Failure::new(kind, "")), "{kind:?}");
         }
         for status in [429, 500, 503, 599] {

@@ -55,6 +55,15 @@ fn what_does_not_pass_is_not_tried_again() {
     let server = Server::start(|_| Reply::status(404));
     fetch(["--retries", "5", &server.url("/")]);
     check(server.hits("/"), 1);
+    let server = Server::start(|request| match request.path {
+        "/mail" => Reply::Raw(b"220 this is a mail server\r\n"),
+        _ => Reply::Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"),
+    });
+    for path in ["/mail", "/chunks"] {
+        let ended = fetch(["--retries", "2", &server.url(path)]);
+        check(by_url(&ended.stdout)[&server.url(path)].outcome(), ("protocol", 1));
+        check(server.hits(path), 1);
+    }
     let server = Server::start(|_| Reply::status(503));
     fetch(["--retries", "0", &server.url("/")]);
     check(server.hits("/"), 1);

@@ -26,6 +26,8 @@ pub(crate) enum Reply {
     Drip,
     /// The connection is closed without a response.
     Close,
+    /// These bytes, and the connection is closed.
+    Raw(&'static [u8]),
 }
 
 impl Reply {
@@ -270,5 +272,9 @@ fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: 
             false
         }
         Reply::Close => false,
+        Reply::Raw(bytes) => {
+            let _ = stream.write_all(bytes);
+            false
+        }
     }
 }

@@ -25,6 +25,10 @@ use crate::body::{Feeder, Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
 
+/// How long the head of a response may be, the interim responses before it included: what hyper has room for anyway (curl takes
+/// 300 KB, Go 10 MB).
+const MAX_HEAD: u64 = 400 << 10;
+
 /// A connection to a server.
 pub(crate) struct Conn {
     pub(super) link: Arc<Link>,
@@ -115,6 +119,7 @@ impl Exchange {
     ) -> Result<(Exchange, http::Response<hyper::body::Incoming>), Failed> {
         let link = self.conn.link.clone();
         link.tcp.set_context(Some(&self.ctx));
+        link.limit_head(Some(MAX_HEAD));
         let before = link.received();
         if self.feeder.is_none() {
             self.start_header_timeout();
@@ -135,8 +140,11 @@ impl Exchange {
                     Step::Done(result) => break result,
                     Step::Supply => self.supply(),
                 }
+                // A server that takes all that there is would never let other goroutines run.
+                goby::checkpoint();
             }
         };
+        link.limit_head(None);
         match result {
             Ok(response) => {
                 if self.header_timeout.is_some() {
@@ -247,6 +255,8 @@ impl Source for Incoming {
                     Poll::Pending => Poll::Pending,
                 }
             }));
+            // A server that is faster than its reader, or takes all that there is, would never let other goroutines run.
+            goby::checkpoint();
             match step {
                 Step::Supply => exchange.supply(),
                 Step::Done(None) => self.finish(),
@@ -265,8 +275,6 @@ impl Source for Incoming {
                         self.finish();
                     }
                     if !data.is_empty() {
-                        // A server that is faster than its reader would never let other goroutines run.
-                        goby::checkpoint();
                         return Ok(Some(data));
                     }
                 }

@@ -189,6 +189,8 @@ impl Connection<'_> {
                 goby::checkpoint();
             } else if self.feeder.as_ref().is_some_and(Feeder::is_wanted) {
                 self.feed()?;
+                // Nor would one that takes all that there is.
+                goby::checkpoint();
             } else if !self.in_head && self.link.received() != self.received {
                 // The head has to be complete in time: look again, with that deadline.
                 self.in_head = true;

@@ -433,6 +433,8 @@ impl Source for Incoming {
                 loan.drive(cx);
                 Pin::new(&mut *incoming).poll_frame(cx)
             }));
+            // A client that is faster than the handler would never let other goroutines run.
+            goby::checkpoint();
             match frame {
                 None => {
                     self.complete = true;

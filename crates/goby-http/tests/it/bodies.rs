@@ -328,6 +328,22 @@ fn bytes_that_are_no_http_are_an_error() {
             }
         });
         let error = Client::new().get(&background(), script.url("/")).unwrap_err();
-        assert!(error.is_request());
+        assert!(error.is_request() && error.is_protocol() && !error.is_connect(), "{error:?}");
+    });
+}
+
+/// What the body's own reader fails with says nothing of the server.
+#[test]
+fn a_reader_that_finds_its_data_invalid_is_no_fault_of_the_protocol() {
+    with_workers(|| {
+        struct Invalid;
+        impl Read for Invalid {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::InvalidData.into())
+            }
+        }
+        let site = Site::start(|request: Request| drop(request.bytes()));
+        let error = Client::new().post(&background(), site.url("/"), Body::from_reader(Invalid)).unwrap_err();
+        assert!(error.is_request() && !error.is_protocol(), "{error:?}");
     });
 }

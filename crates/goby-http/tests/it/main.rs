@@ -8,6 +8,7 @@ mod support;
 mod bodies;
 mod cancellation;
 mod connections;
+mod endless;
 mod redirects;
 mod server;
 mod shutdown;

@@ -21,7 +21,16 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(2);
 
 /// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
 pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
-    for workers in [1, 2, 4] {
+    with_each(&[1, 2, 4], test);
+}
+
+/// [`with_workers`] for what concerns the goroutines of one worker.
+pub(crate) fn with_one_worker(test: impl Fn() + Send + Sync) {
+    with_each(&[1], test);
+}
+
+fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
+    for &workers in numbers {
         let _watchdog = Watchdog::start(workers);
         let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
         runtime.run(|| {
@@ -54,6 +63,7 @@ pub(crate) fn background() -> Context {
 
 /// A server in a goroutine of its own, shut down when dropped.
 pub(crate) struct Site {
+    server: Arc<Server>,
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     cancel: Option<CancelGuard>,
@@ -69,21 +79,22 @@ impl Site {
         set_up: impl FnOnce(Server) -> Server,
         handler: impl Fn(Request) -> R + Send + Sync + 'static,
     ) -> Site {
-        let server = set_up(Server::bind("127.0.0.1:0").unwrap());
+        let server = Arc::new(set_up(Server::bind("127.0.0.1:0").unwrap()));
+        let serving_server = server.clone();
         let addr = server.local_addr();
         let (ctx, cancel) = Context::background().with_cancel();
         let connections = Arc::new(AtomicUsize::new(0));
         let peers = goby::sync::Mutex::new(std::collections::HashSet::new());
         let counter = connections.clone();
         let serving = go(move || {
-            server.serve_ctx(&ctx, move |request: Request| {
+            serving_server.serve_ctx(&ctx, move |request: Request| {
                 if peers.lock().insert(request.remote_addr()) {
                     counter.fetch_add(1, Ordering::SeqCst);
                 }
                 handler(request)
             })
         });
-        Site { addr, connections, cancel: Some(cancel), serving: Some(serving) }
+        Site { server, addr, connections, cancel: Some(cancel), serving: Some(serving) }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -102,6 +113,11 @@ impl Site {
     /// Tells the server to stop.
     pub(crate) fn stop(&mut self) {
         self.cancel = None;
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close(&self) {
+        self.server.close();
     }
 
     /// Waits until the server has stopped.
