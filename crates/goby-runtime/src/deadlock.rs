@@ -1,7 +1,7 @@
 //! Whether any goroutine, or thread that waits in goby, can ever run again.
 //!
 //! Asked by the monitors when every worker has slept for a while, and, where there is no runtime, by the threads that wait. A
-//! verdict needs proof: no timer is pending, no socket registered, no `blocking` call or future in progress, no OS thread outside goby
+//! verdict needs proof: no timer is pending that somebody waits for or that runs the program's code, no socket registered, no `blocking` call or future in progress, no OS thread outside goby
 //! is running that could unpark somebody, and no signal has a handler. The threads are known by name: every
 //! thread of the process is goby's own, or itself waits in goby without a deadline (see `threads`).
 //!
@@ -22,7 +22,6 @@ use crate::park::WaitReason;
 use crate::parker::Parker;
 use crate::runtime::{DeadlockPolicy, Shared};
 use crate::threads::{self, Outside, ThreadId, ThreadWait, WaitingThread};
-use crate::timer::NEVER;
 use crate::try_run::Deadlock;
 use crate::tsan;
 
@@ -146,6 +145,10 @@ impl Part {
         if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
             return Verdict::Alive;
         }
+        // Those that nobody waits for change nothing.
+        if self.runtimes.iter().any(|runtime| runtime.remotes().any(|remote| remote.timers.are_awaited())) {
+            return Verdict::Alive;
+        }
         let Some(outside) = Outside::look() else { return Verdict::Changing };
         let is_alone = !any_is_ending() && !outside.has_handlers && outside.strangers.is_subset(&self.bystanders);
         if !self.is_quiet() || changes() != before {
@@ -184,9 +187,7 @@ fn is_quiet(runtime: &Shared) -> bool {
         && runtime.helpers.in_progress() == 0
         && runtime.n_tasks() == 0
         && !runtime.can_feed_starved()
-        && runtime.remotes().all(|r| {
-            r.timers.next_due() == NEVER && !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0
-        })
+        && runtime.remotes().all(|r| !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0)
 }
 
 impl Stuck {

@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::attributes;
+use crate::attributes::{self, Inherited};
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::join_error::JoinError;
 use crate::runtime::current_shared;
@@ -45,6 +45,35 @@ where
 {
     // SAFETY: `F` borrows nothing.
     unsafe { current_shared().spawn_detached(f, started_at) }
+}
+
+/// What a goroutine inherits from the one that starts it, kept for one that is started later: by a timer, or wherever a context is
+/// canceled.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Heritage(Option<Arc<Inherited>>);
+
+impl Heritage {
+    /// That of a goroutine which the caller would start now.
+    #[inline]
+    pub fn of_caller() -> Heritage {
+        Heritage(attributes::to_inherit(Worker::current()))
+    }
+
+    /// Starts a goroutine as [`go_detached_at`] does, with this heritage.
+    pub fn go_detached_at<F>(self, started_at: &'static Location<'static>, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        // SAFETY: `F` borrows nothing.
+        unsafe { current_shared().spawn_detached_with(f, started_at, |_| self.0) }
+    }
+}
+
+impl fmt::Debug for Heritage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heritage(..)")
+    }
 }
 
 /// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.

@@ -8,7 +8,7 @@
 //! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
 //! | `stage` | the goroutine while it runs; then whom `ending` names |
-//! | `place`, `since`, `flags`, `joins`, `attributes` | who starts it; from the first run on the home worker's thread |
+//! | `place`, `since`, `flags`, `joins`, `timer`, `attributes` | who starts it; from the first run on the home worker's thread |
 //! | `ending` | its own protocol, see `ending` |
 
 use std::any::Any;
@@ -96,6 +96,8 @@ pub(crate) struct Goroutine {
     pub(crate) since: Cell<u64>,
     /// The goroutine that it joins, while it waits for that.
     pub(crate) joins: Cell<u64>,
+    /// An [`IsArmed`](crate::park::IsArmed) of its wait, on its stack, or null: see `park::with_reach`.
+    pub(crate) timer: Cell<*const ()>,
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
@@ -214,6 +216,7 @@ where
             place: Cell::new(0),
             since: Cell::new(0),
             joins: Cell::new(0),
+            timer: Cell::new(ptr::null()),
             parent: birth.parent,
             attributes: Attributes::new(birth.inherited, birth.name),
             ending: if birth.is_joined { Ending::joined() } else { Ending::detached() },

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::attributes::{self, Inherited};
 use crate::gate::{Gate, Waited};
 use crate::goroutine::{Goroutine, GoroutineId};
-use crate::park::{HAS_CONTEXT, HAS_DEADLINE, REPORTED, WaitReason};
+use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason, reported_flags};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
 use crate::stack_trace::{self, StackTrace};
@@ -138,8 +138,8 @@ impl GoroutineInfo {
         self.stack.as_ref()
     }
 
-    /// Whether a timer ends its wait: it has a deadline, or receives from a timer's channel or the done channel of a
-    /// context with a deadline.
+    /// Whether a timer ends its wait: it has a deadline, or receives from the channel of a timer that is armed, neither fired nor
+    /// stopped, or the done channel of a context with a deadline.
     pub fn has_deadline(&self) -> bool {
         self.flags & HAS_DEADLINE != 0
     }
@@ -165,7 +165,8 @@ impl GoroutineInfo {
             id: header.id,
             status,
             // They are of a wait.
-            flags: if matches!(status, Status::Waiting(_)) { header.flags.get() & REPORTED } else { 0 },
+            // SAFETY: alive, and one that waits has started here and is suspended, by contract.
+            flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
             parent: header.parent,
             joins: header.joins.get(),
             age: Duration::from_nanos(now.saturating_sub(header.since.get())),

@@ -75,16 +75,18 @@ pub use family::Family;
 pub use fence::{fences_work, heavy_fence, light_fence};
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};
-#[doc(hidden)]
-pub use go::go_detached_at;
 pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
+#[doc(hidden)]
+pub use go::{Heritage, go_detached_at};
 pub use goexit::{Goexit, goexit, is_goexit};
 pub use goroutine::GoroutineId;
 pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
 pub use join_error::JoinError;
 pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
 pub use lock::{Backoff, Lock, LockGuard};
-pub use park::{TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_reach, yield_now};
+pub use park::{
+    IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_reach, yield_now,
+};
 pub use policy::{now, random};
 pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run, spawn_own_thread};
 #[doc(hidden)]
@@ -98,7 +100,7 @@ pub use stall::{Stall, stalls};
 pub use threads::WaitingThread;
 #[doc(hidden)]
 pub use threads::set_handler_idle;
-pub use timer::Timer;
+pub use timer::{Timer, TimerAction};
 pub use try_run::Deadlock;
 pub use wait_queue::{WaitQueue, Waiter};
 pub use worker::{current_id, panicking, spread_next};

@@ -16,7 +16,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -143,7 +143,7 @@ impl fmt::Display for WaitReason {
     }
 }
 
-/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`, and by [`with_reach`].
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`; [`with_reach`] names one that has to be asked.
 pub(crate) const HAS_DEADLINE: u8 = 1;
 /// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
 pub(crate) const HAS_CONTEXT: u8 = 2;
@@ -160,21 +160,51 @@ pub(crate) const SPREADS: u8 = 8;
 pub(crate) const SPREAD: u8 = 16;
 
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
-/// or a timer (`timer`). On a thread it only runs `f`.
+/// or a timer (`timer`), as long as that says that it is armed. On a thread it only runs `f`.
+///
+/// `timer` is called while the goroutine is parked, by its worker between two goroutines: it takes short locks at the most.
 #[inline]
-pub fn with_reach<R>(context: bool, timer: bool, f: impl FnOnce() -> R) -> R {
-    if !context && !timer {
+pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce() -> R) -> R {
+    if !context && timer.is_none() {
         return f();
     }
-    let new = if context { HAS_CONTEXT } else { 0 } | if timer { HAS_DEADLINE } else { 0 };
     let Some(g) = worker::current_goroutine() else { return f() };
-    // SAFETY: it is running, here, now and after `f`, so its record is alive.
-    let flags = unsafe { &g.as_ref().flags };
-    let before = flags.get();
-    flags.set(before | new);
-    let result = f();
-    flags.set(before);
-    result
+    // SAFETY: it is running, here, now and until `reset` is gone, so its record is alive.
+    let header = unsafe { g.as_ref() };
+    let _reset = Reset { header, flags: header.flags.get(), timer: header.timer.get() };
+    header.flags.set(header.flags.get() | if context { HAS_CONTEXT } else { 0 });
+    header.timer.set(timer.as_ref().map_or(ptr::null(), |timer| ptr::from_ref(timer).cast()));
+    f()
+}
+
+/// Says whether the timer that may end a wait is armed: neither fired nor stopped.
+pub type IsArmed<'a> = &'a dyn Fn() -> bool;
+
+/// Takes back what [`with_reach`] has said, however its `f` ends.
+struct Reset<'a> {
+    header: &'a Goroutine,
+    flags: u8,
+    timer: *const (),
+}
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.header.flags.set(self.flags);
+        self.header.timer.set(self.timer);
+    }
+}
+
+/// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if a timer ends it that is armed now.
+///
+/// # Safety
+///
+/// The goroutine is alive, and suspended by the worker that calls.
+pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
+    let flags = header.flags.get() & REPORTED;
+    let timer = header.timer.get().cast::<IsArmed<'_>>();
+    // SAFETY: null, or the argument of a `with_reach` that has not returned: its goroutine is suspended inside, on this thread.
+    let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());
+    if is_armed { flags | HAS_DEADLINE } else { flags }
 }
 
 /// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.

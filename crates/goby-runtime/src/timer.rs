@@ -30,7 +30,31 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// Timers taken out of the heap in one go.
 const FIRE_BATCH: usize = 32;
 
-type Callback = dyn Fn(Instant) + Send + Sync;
+/// What a timer does when it is due, where that may be of no use to anybody: the channel that it fills may have no reader. The deadlock
+/// detector does not wait for such a timer.
+///
+/// Both methods are called with no lock held, [`fire`](TimerAction::fire) on a worker between goroutines. The value may be dropped by any
+/// thread of goby's, so it owns nothing that has a destructor of the user's.
+pub trait TimerAction: Send + Sync + 'static {
+    /// Is called when the timer is due, which it was at `due`.
+    fn fire(&self, due: Instant);
+
+    /// Whether a firing would let somebody go on, or run the program's code.
+    fn is_awaited(&self) -> bool;
+}
+
+/// A function of which nothing is known: somebody may always wait for what it does.
+struct Always<F>(F);
+
+impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
+    fn fire(&self, due: Instant) {
+        (self.0)(due);
+    }
+
+    fn is_awaited(&self) -> bool {
+        true
+    }
+}
 
 /// A timer that calls a function when it is due.
 ///
@@ -49,32 +73,43 @@ type Callback = dyn Fn(Instant) + Send + Sync;
 /// assert!(!timer.stop(), "it has fired");
 /// ```
 pub struct Timer {
-    inner: Arc<Inner<Callback>>,
+    inner: Arc<Inner<dyn TimerAction>>,
 }
 
-struct Inner<F: ?Sized> {
+struct Inner<A: ?Sized> {
     home: &'static Remote,
+    /// Whether `action` is worth asking whether it is awaited.
+    is_asked: bool,
     /// Its place in `home`'s heap; with `period`, guarded by that heap's lock.
     place: Cell<usize>,
     /// Nanoseconds between firings; zero fires once.
     period: Cell<u64>,
-    callback: F,
+    action: A,
 }
 
-// SAFETY: the cells are used under the heap's lock only; the callback is Send and Sync.
-unsafe impl<F: ?Sized + Send + Sync> Send for Inner<F> {}
+// SAFETY: the cells are used under the heap's lock only; the action is Send and Sync.
+unsafe impl<A: ?Sized + Send + Sync> Send for Inner<A> {}
 // SAFETY: as above.
-unsafe impl<F: ?Sized + Send + Sync> Sync for Inner<F> {}
+unsafe impl<A: ?Sized + Send + Sync> Sync for Inner<A> {}
 
 impl Timer {
     /// Makes a timer that is not started.
     pub fn new(callback: impl Fn(Instant) + Send + Sync + 'static) -> Timer {
+        Timer::make(Always(callback), false)
+    }
+
+    /// The same with an action that says whether anybody waits for it.
+    pub fn of(action: impl TimerAction) -> Timer {
+        Timer::make(action, true)
+    }
+
+    fn make(action: impl TimerAction, is_asked: bool) -> Timer {
         let _ignore = tsan::ignore();
         let home = match Worker::current() {
             Some(worker) => worker.remote,
             None => runtime::default_shared().any_remote(),
         };
-        Timer { inner: Arc::new(Inner { home, place: Cell::new(NOWHERE), period: Cell::new(0), callback }) }
+        Timer { inner: Arc::new(Inner { home, is_asked, place: Cell::new(NOWHERE), period: Cell::new(0), action }) }
     }
 
     /// Starts it, or changes when it is due; true if it was running.
@@ -94,7 +129,7 @@ impl Timer {
         self.start_at(due, u64::try_from(period.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn target(&self) -> NonNull<Inner<Callback>> {
+    fn target(&self) -> NonNull<Inner<dyn TimerAction>> {
         // From the `Arc` itself, not a reference: the heap makes an `Arc` of it again.
         NonNull::new(Arc::as_ptr(&self.inner).cast_mut()).expect("an Arc is not null")
     }
@@ -166,7 +201,7 @@ impl SleepTimer {
 /// What fires.
 #[derive(Clone, Copy)]
 enum Target {
-    Callback(NonNull<Inner<Callback>>),
+    Callback(NonNull<Inner<dyn TimerAction>>),
     Sleep(NonNull<SleepTimer>),
 }
 
@@ -198,7 +233,7 @@ pub(crate) struct Timers {
 unsafe impl Send for Heap {}
 
 enum Fired {
-    Callback(Arc<Inner<Callback>>, u64),
+    Callback(Arc<Inner<dyn TimerAction>>, u64),
     Sleeper(Unparker),
 }
 
@@ -233,6 +268,26 @@ impl Timers {
         result
     }
 
+    /// Whether any of them would let somebody go on, or run the program's code. Slow where there are many, and none does.
+    pub(crate) fn are_awaited(&self) -> bool {
+        if self.next_due() == NEVER {
+            return false;
+        }
+        let asked: Vec<Arc<Inner<dyn TimerAction>>> = {
+            let heap = self.heap.lock();
+            let asked = heap.entries.iter().map(|entry| match entry.target {
+                // SAFETY: what is in the heap is alive, see `set_place`.
+                Target::Callback(inner) if unsafe { inner.as_ref() }.is_asked => Some(inner),
+                Target::Callback(_) | Target::Sleep(_) => None,
+            });
+            let Some(asked) = asked.collect::<Option<Vec<_>>>() else { return true };
+            // SAFETY: as in `fire_first`.
+            asked.into_iter().map(|inner| unsafe { share(inner) }).collect()
+        };
+        // Without the lock: they look at channels and contexts.
+        asked.iter().any(|timer| timer.action.is_awaited())
+    }
+
     /// Fires what is due; true if anything was.
     pub(crate) fn run_due(&self) -> bool {
         if self.next_due() == NEVER {
@@ -256,13 +311,26 @@ impl Timers {
                     Fired::Callback(timer, due) => {
                         let _heed = tsan::heed();
                         tsan::acquire(Arc::as_ptr(&timer));
-                        (timer.callback)(policy::instant(due));
+                        timer.action.fire(policy::instant(due));
                         drop(timer);
                     }
                 }
             }
         }
         any
+    }
+}
+
+/// Makes another reference of what the heap knows.
+///
+/// # Safety
+///
+/// It came from an `Arc` that is alive.
+unsafe fn share(inner: NonNull<Inner<dyn TimerAction>>) -> Arc<Inner<dyn TimerAction>> {
+    // SAFETY: by contract.
+    unsafe {
+        Arc::increment_strong_count(inner.as_ptr());
+        Arc::from_raw(inner.as_ptr().cast_const())
     }
 }
 
@@ -310,10 +378,7 @@ impl Heap {
             Target::Callback(inner) => {
                 // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to take it out; so the
                 // count is at least one, and raising it makes an `Arc` of our own.
-                let timer = unsafe {
-                    Arc::increment_strong_count(inner.as_ptr());
-                    Arc::from_raw(inner.as_ptr().cast_const())
-                };
+                let timer = unsafe { share(inner) };
                 let period = timer.period.get();
                 // A period of zero has no quotient, and fires once.
                 match (now - entry.due).checked_div(period) {

@@ -284,6 +284,11 @@ impl<T> Receiver<T> {
         self.chan.as_deref()
     }
 
+    /// Whether somebody is parked to receive, or a future is.
+    pub(crate) fn has_waiting_receiver(&self) -> bool {
+        self.chan().is_some_and(Chan::has_waiting_receiver)
+    }
+
     /// Receives a value; waits until there is one.
     ///
     /// ```
@@ -509,6 +514,11 @@ impl TimerSlot {
         if let Some(chan) = self.chan.upgrade() {
             chan.offer(due, again);
         }
+    }
+
+    /// Whether somebody waits for the instant.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.chan.upgrade().is_some_and(|chan| chan.has_waiting_receiver())
     }
 }
 

@@ -321,7 +321,8 @@ impl Context {
 
     /// Calls `f` in a goroutine of its own once this context is done; at once if it is.
     ///
-    /// Dropping the handle changes nothing. A context that is dropped everywhere without being done never calls `f`.
+    /// Dropping the handle changes nothing. A context that is dropped everywhere without being done never calls `f`. The goroutine
+    /// inherits labels and locals from the caller of this function, not from whoever cancels, and belongs to its family.
     ///
     /// ```
     /// use goby::{Context, chan};
@@ -340,9 +341,8 @@ impl Context {
     #[track_caller]
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
         let caller = Location::caller();
-        AfterFunc::new(self.on_done(move || {
-            goby_runtime::go_detached_at(caller, f);
-        }))
+        let heritage = goby_runtime::Heritage::of_caller();
+        AfterFunc::new(self.on_done(move || heritage.go_detached_at(caller, f)))
     }
 
     /// Gives a channel that carries nothing and is closed when this context is done: the case to select on.

@@ -228,7 +228,25 @@ impl Shared {
         F: FnOnce() + Send,
     {
         // SAFETY: by contract.
-        unsafe { self.launch(f, at, false, attributes::to_inherit, None) };
+        unsafe { self.spawn_detached_with(f, at, attributes::to_inherit) }
+    }
+
+    /// The same, saying what it inherits.
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    #[inline]
+    pub(crate) unsafe fn spawn_detached_with<F>(
+        &'static self,
+        f: F,
+        at: &'static Location<'static>,
+        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
+    ) where
+        F: FnOnce() + Send,
+    {
+        // SAFETY: by contract.
+        unsafe { self.launch(f, at, false, inherit, None) };
     }
 
     /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.

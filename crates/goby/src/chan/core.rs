@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use goby_runtime::{
-    BiasedGuard, BiasedLock, Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList,
+    BiasedGuard, BiasedLock, IsArmed, Lock, TIMED_OUT, Timer, Unparker, Wait, WaitQueue, WaitReason, Waiter, WakeList,
 };
 
 use super::is_done_channel;
@@ -68,7 +68,7 @@ pub(crate) trait Keeper: Send + Sync {
 /// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
 struct Armed {
     timer: Timer,
-    /// Taken inside the channel's lock.
+    /// Changed inside the channel's lock.
     from: Lock<Option<Instant>>,
 }
 
@@ -293,7 +293,9 @@ impl<T> Chan<T> {
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
         if is_done_channel::<T>() || self.is_timed() {
-            goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || wait.park(reason));
+            let is_armed = || self.is_armed();
+            let timer: Option<IsArmed<'_>> = if self.is_timed() { Some(&is_armed) } else { None };
+            goby_runtime::with_reach(is_done_channel::<T>(), timer, || wait.park(reason));
         } else {
             wait.park(reason);
         }
@@ -348,9 +350,8 @@ impl<T> Chan<T> {
         // SAFETY: as in `send_until`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        let token = goby_runtime::with_reach(is_done_channel::<T>(), self.is_timed(), || {
-            wait.park_until(reason, Some(deadline))
-        });
+        // The deadline ends it whatever the timer does.
+        let token = goby_runtime::with_reach(is_done_channel::<T>(), None, || wait.park_until(reason, Some(deadline)));
         if token == TIMED_OUT {
             // SAFETY: as in `send_until`.
             unsafe { self.state.lock().recv_queue.remove(&waiter) };
@@ -392,6 +393,22 @@ impl<T> Chan<T> {
     #[inline]
     pub(crate) fn is_timed(&self) -> bool {
         self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
+    }
+
+    /// Whether a timer sends or closes that is armed: of a channel that [`is_timed`](Chan::is_timed).
+    fn is_armed(&self) -> bool {
+        self.timer.get().is_none_or(|armed| armed.from.lock().is_some())
+    }
+
+    /// What [`with_reach`](goby_runtime::with_reach) is to ask about a receive.
+    #[inline]
+    pub(crate) fn is_timed_and_armed(&self) -> bool {
+        self.is_timed() && self.is_armed()
+    }
+
+    /// Whether somebody is parked to receive, or a future is.
+    pub(crate) fn has_waiting_receiver(&self) -> bool {
+        self.state.lock().recv_queue.has_waiter()
     }
 
     /// Tells the keeper that a receive found the channel closed and drained.

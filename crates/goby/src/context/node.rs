@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use goby_runtime::{Lock, Timer};
+use goby_runtime::{Lock, Timer, TimerAction};
 use once_cell::sync::Lazy;
 
 use super::slab::{Entry, NO_SLOT, Slab};
@@ -99,6 +99,36 @@ impl Keeper for Timed {
     }
 }
 
+/// What a deadline's timer does.
+struct Expiry {
+    node: Weak<Node>,
+    expired: Outcome,
+}
+
+impl TimerAction for Expiry {
+    fn fire(&self, _: Instant) {
+        if let Some(node) = self.node.upgrade() {
+            node.cancel(self.expired.clone());
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        let mut next: Vec<Weak<Node>> = vec![self.node.clone()];
+        while let Some(node) = next.pop() {
+            let Some(node) = node.upgrade() else { continue };
+            let is_awaited = node.is_awaited(&mut next);
+            // All others may have let go of it meanwhile: causes and functions are the user's to drop, which no thread of goby's does.
+            if let Some(node) = Arc::into_inner(node) {
+                goby_runtime::go(move || drop(node));
+            }
+            if is_awaited {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 struct State {
     entries: Slab,
     /// Set by who decides.
@@ -142,12 +172,7 @@ impl Node {
             return node;
         }
         let node = Arc::new_cyclic(|weak: &Weak<Node>| {
-            let node = weak.clone();
-            self.timer = Some(Timer::new(move |_| {
-                if let Some(node) = node.upgrade() {
-                    node.cancel(expired.clone());
-                }
-            }));
+            self.timer = Some(Timer::of(Expiry { node: weak.clone(), expired }));
             self
         });
         node.join_parent();
@@ -318,6 +343,12 @@ impl Node {
 
     pub(super) fn parent(&self) -> Option<&Node> {
         self.parent.as_deref()
+    }
+
+    /// Whether somebody waits until this node is done, or a function is registered for that; adds its children.
+    fn is_awaited(&self, children: &mut Vec<Weak<Node>>) -> bool {
+        self.done.get().is_some_and(|done| done.receiver.has_waiting_receiver())
+            || self.state.lock().entries.add_children(children)
     }
 
     fn is_decided(&self) -> bool {

@@ -87,6 +87,19 @@ impl Slab {
         std::mem::take(&mut self.slots)
     }
 
+    /// Adds the children to a list; true if there are callbacks.
+    pub(super) fn add_children(&self, children: &mut Vec<Weak<Node>>) -> bool {
+        let mut has_callbacks = false;
+        for entry in &self.slots {
+            match entry {
+                Entry::Child(child) => children.push(child.clone()),
+                Entry::Callback(_) => has_callbacks = true,
+                Entry::Vacant(_) => {}
+            }
+        }
+        has_callbacks
+    }
+
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used as usize

@@ -33,6 +33,11 @@ pub unsafe trait Case {
     /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
     fn reach(&self) -> (bool, bool);
 
+    /// Whether that timer is armed.
+    fn is_armed(&self) -> bool {
+        false
+    }
+
     // What follows is given what `chan` gave, so that who calls several of them asks once.
 
     /// Enters the channel's lock.
@@ -186,6 +191,10 @@ unsafe impl<T> Case for RecvCase<'_, T> {
 
     fn reach(&self) -> (bool, bool) {
         self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
+    }
+
+    fn is_armed(&self) -> bool {
+        self.chan.is_some_and(|chan| chan.is_timed_and_armed())
     }
 
     unsafe fn lock(&self, chan: AnyChan) {

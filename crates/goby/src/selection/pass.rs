@@ -14,7 +14,7 @@
 use std::cell::OnceCell;
 use std::time::Instant;
 
-use goby_runtime::{Unparker, Wait, WaitReason};
+use goby_runtime::{IsArmed, Unparker, Wait, WaitReason};
 
 use super::case::{AsCase, Case};
 use crate::chan::core::unpark;
@@ -60,16 +60,22 @@ pub(super) fn run_in_order(cases: &mut [impl AsCase], order: &Order, until: Unti
     let wait = wait.as_ref()?;
     let reach = cases.iter().map(|case| case.get().reach());
     let reach = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
-    let token = park(wait, cases.is_empty(), reach, deadline);
+    let token = park(wait, cases.is_empty(), reach, &|| cases.iter().any(|case| case.get().is_armed()), deadline);
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
 }
 
 /// Parks on a wait that is queued; gives the token of what ended it.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn park(wait: &Wait, no_cases: bool, (context, timer): (bool, bool), deadline: Option<Instant>) -> usize {
+fn park(
+    wait: &Wait,
+    no_cases: bool,
+    (context, timer): (bool, bool),
+    is_armed: IsArmed<'_>,
+    deadline: Option<Instant>,
+) -> usize {
     let reason = if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select };
-    goby_runtime::with_reach(context, timer, || wait.park_until(reason, deadline))
+    goby_runtime::with_reach(context, timer.then_some(is_armed), || wait.park_until(reason, deadline))
 }
 
 /// What the first look at a select's cases came to.
@@ -114,7 +120,7 @@ pub fn wait<const BIASED: bool>(
     // By reference: it is queued.
     if let Some(wait) = wait.get() {
         let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
-        let token = park(wait, cases.is_empty(), cases.reach(), deadline);
+        let token = park(wait, cases.is_empty(), cases.reach(), &|| cases.is_armed(), deadline);
         // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
         unsafe { cases.take_out(0, token) };
     }
@@ -143,6 +149,9 @@ pub trait Cases {
 
     /// [`Case::reach`] of any.
     fn reach(&self) -> (bool, bool);
+
+    /// [`Case::is_armed`] of any.
+    fn is_armed(&self) -> bool;
 
     /// Pass 3.
     ///
@@ -217,6 +226,10 @@ impl Cases for () {
         (false, false)
     }
 
+    fn is_armed(&self) -> bool {
+        false
+    }
+
     unsafe fn take_out(&mut self, _: usize, _: usize) {}
 }
 
@@ -263,6 +276,10 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
     fn reach(&self) -> (bool, bool) {
         let ((context, timer), (c, t)) = (self.0.reach(), self.1.reach());
         (context | c, timer | t)
+    }
+
+    fn is_armed(&self) -> bool {
+        self.0.is_armed() || self.1.is_armed()
     }
 
     #[inline]

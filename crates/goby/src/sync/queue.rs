@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use goby_runtime::{Gate, WaitReason, Waited, Waiters, with_reach};
+use goby_runtime::{Gate, IsArmed, WaitReason, Waited, Waiters, with_reach};
 
 use super::places::{Places, is_before};
 use crate::context::{Context, ContextError};
@@ -94,7 +94,8 @@ impl Entry {
 
     /// Parks until the latch is fired, at the latest when `ctx` is done.
     fn wait(&self, reason: WaitReason, ctx: &Context) {
-        with_reach(true, ctx.deadline().is_some(), || {
+        let is_armed: IsArmed<'_> = &|| true;
+        with_reach(ctx.can_end(), ctx.deadline().is_some().then_some(is_armed), || {
             self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) })
         });
     }

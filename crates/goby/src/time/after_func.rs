@@ -12,13 +12,14 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use goby_runtime::Lock;
+use goby_runtime::{Heritage, Lock};
 
 use super::deadline_in;
 
 /// Calls `f` in a goroutine of its own, `duration` from now.
 ///
-/// Dropping the handle changes nothing. [`AfterFunc::reset`] makes it call `f` again.
+/// Dropping the handle changes nothing. [`AfterFunc::reset`] makes it call `f` again. The goroutine inherits labels and locals from
+/// the caller of this function, and belongs to its family in a report of leaks.
 ///
 /// ```
 /// use goby::{chan, time};
@@ -39,7 +40,7 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
                 shared.fire(due);
             }
         });
-        Shared { timer, armed: Lock::new(None), caller, f }
+        Shared { timer, armed: Lock::new(None), caller, heritage: Heritage::of_caller(), f }
     });
     let handle = AfterFunc { shared };
     handle.reset(duration);
@@ -58,6 +59,8 @@ struct Shared<F: ?Sized> {
     armed: Lock<Option<(Instant, AfterFunc)>>,
     /// Where its goroutines are said to be started.
     caller: &'static Location<'static>,
+    /// That of its goroutines.
+    heritage: Heritage,
     f: F,
 }
 
@@ -69,7 +72,7 @@ impl<F: ?Sized> Shared<F> {
             if armed.as_ref().is_some_and(|(from, _)| due >= *from) { armed.take() } else { None }
         };
         if let Some((_, handle)) = armed {
-            goby_runtime::go_detached_at(self.caller, move || (handle.shared.f)());
+            self.heritage.clone().go_detached_at(self.caller, move || (handle.shared.f)());
         }
     }
 }

@@ -12,9 +12,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use goby_runtime::Lock;
+use goby_runtime::{Lock, TimerAction};
 
-use crate::chan::{self, Receiver, TimerHandle};
+use crate::chan::{self, Receiver, TimerHandle, TimerSlot};
 
 /// How often an alarm fires once started.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,7 @@ pub(super) struct Alarm {
 impl Alarm {
     /// Makes an alarm that is not started.
     pub(super) fn new(rings: Rings) -> Alarm {
-        let (receiver, handle) = chan::timer_channel(|slot| {
-            goby_runtime::Timer::new(move |due| {
-                slot.offer(due, rings == Rings::Every);
-            })
-        });
+        let (receiver, handle) = chan::timer_channel(|slot| goby_runtime::Timer::of(Ring { slot, rings }));
         Alarm { receiver, handle, change: Lock::new(()) }
     }
 
@@ -84,6 +80,22 @@ impl Alarm {
     /// Keeps the receiver only: the timer runs as long as that lives.
     pub(super) fn into_receiver(self) -> Receiver<Instant> {
         self.receiver
+    }
+}
+
+/// What an alarm's timer does.
+struct Ring {
+    slot: TimerSlot,
+    rings: Rings,
+}
+
+impl TimerAction for Ring {
+    fn fire(&self, due: Instant) {
+        self.slot.offer(due, self.rings == Rings::Every);
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.slot.is_awaited()
     }
 }
 

@@ -3,8 +3,10 @@
 mod child;
 mod fatal;
 mod golden;
+mod idle_timers;
 mod mistakes;
 mod plain_main;
+mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

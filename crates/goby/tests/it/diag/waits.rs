@@ -1,0 +1,170 @@
+//! What the leak detector says of a wait: whether a timer or a context ends it, and whose goroutine it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goby::diag::{GoroutineInfo, LeakGuard};
+use goby::sync::{Barrier, Mutex, Semaphore, WaitGroup};
+use goby::time::{self, Ticker, Timer};
+use goby::{Context, chan, diag, go, goroutine, select};
+
+use crate::support::{wait_until, with_workers_leaving};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Checks that `n` goroutines are reported, and gives them.
+fn check_leaked(guard: LeakGuard, n: usize) -> Vec<GoroutineInfo> {
+    let leaks = guard.check().expect_err("they are leaked");
+    assert_eq!(leaks.goroutines().len(), n, "{leaks}");
+    leaks.goroutines().to_vec()
+}
+
+/// Those of the runtime that wait. The caller runs.
+fn waiting() -> Vec<GoroutineInfo> {
+    diag::goroutines().into_iter().filter(|info| info.waited().is_some()).collect()
+}
+
+/// A timer that has fired and was read.
+fn fired() -> Timer {
+    let timer = Timer::new(Duration::from_nanos(1));
+    timer.receiver().recv().unwrap();
+    timer
+}
+
+#[test]
+fn a_receive_from_a_timer_that_has_fired_is_a_leak() {
+    with_workers_leaving(2, || {
+        let guard = LeakGuard::new();
+        go(|| fired().receiver().recv());
+        go(|| {
+            let timer = fired();
+            select! {
+                recv(timer.receiver()) -> _ => {},
+                recv(chan::never::<u32>()) -> _ => {},
+            }
+        });
+        let infos = check_leaked(guard, 2);
+        assert!(infos.iter().all(|info| !info.has_deadline()), "{infos:?}");
+    });
+}
+
+/// Stopped while it is waited for: the wait is judged by what is, not by what was when it began.
+#[test]
+fn a_receive_from_a_timer_that_was_stopped_is_a_leak() {
+    with_workers_leaving(3, || {
+        let guard = LeakGuard::new();
+        let (timer, ticker) = (Arc::new(Timer::new(HOUR)), Arc::new(Ticker::new(HOUR)));
+        let (receives, ticks, selects) = (timer.clone(), ticker.clone(), timer.clone());
+        go(move || receives.receiver().recv());
+        go(move || ticks.receiver().recv());
+        go(move || {
+            select! {
+                recv(selects.receiver()) -> _ => {},
+                recv(chan::never::<u32>()) -> _ => {},
+            }
+        });
+        wait_until("all to wait", || waiting().len() == 3);
+        assert!(waiting().iter().all(GoroutineInfo::has_deadline));
+        timer.stop();
+        ticker.stop();
+        check_leaked(guard, 3);
+    });
+}
+
+#[test]
+fn a_receive_from_a_timer_that_was_set_anew_is_no_leak() {
+    with_workers_leaving(1, || {
+        let guard = LeakGuard::new();
+        let timer = Arc::new(fired());
+        let waits = timer.clone();
+        go(move || waits.receiver().recv());
+        timer.reset(HOUR);
+        guard.check().unwrap();
+    });
+}
+
+/// A context that can never be done ends no wait; one that can does.
+#[test]
+fn the_background_ends_no_wait() {
+    with_workers_leaving(14, || {
+        for (ctx, reaches) in [
+            (Context::background(), false),
+            (Context::background().with_value(1), false),
+            (Context::background().with_cancel().0.without_cancel(), false),
+        ]
+        .into_iter()
+        .chain({
+            let (ctx, cancel) = Context::background().with_cancel();
+            std::mem::forget(cancel);
+            [(ctx, true)]
+        }) {
+            let guard = LeakGuard::new();
+            let waits = |f: Box<dyn FnOnce(&Context) + Send>| {
+                let ctx = ctx.clone();
+                go(move || f(&ctx));
+            };
+            waits(Box::new(|ctx| {
+                let semaphore = Semaphore::new(1);
+                let _held = semaphore.try_acquire(1);
+                drop(semaphore.acquire(ctx, 1));
+            }));
+            waits(Box::new(|ctx| drop(Semaphore::new(1).acquire(ctx, 2))));
+            waits(Box::new(|ctx| {
+                let mutex = Mutex::new(());
+                let _held = mutex.lock();
+                drop(mutex.lock_ctx(ctx));
+            }));
+            let infos = check_leaked(guard, 3);
+            assert!(infos.iter().all(|info| info.is_reached_by_context() == reaches), "{reaches}: {infos:?}");
+        }
+        let guard = LeakGuard::new();
+        go(|| Barrier::new(2).wait_ctx(&Context::background()).is_ok());
+        go(|| {
+            let wg = WaitGroup::new();
+            wg.add(1);
+            let _ = wg.wait_ctx(&Context::background());
+        });
+        let report = guard.check().unwrap_err().to_string();
+        assert_eq!(report.matches("and no context reaches it").count(), 2, "{report}");
+    });
+}
+
+/// Who waits in `after_func`'s goroutine is its caller's, whoever has fired the timer or canceled the context.
+#[test]
+fn a_goroutine_of_after_func_belongs_to_its_caller() {
+    with_workers_leaving(2, || {
+        let (_tx, rx) = chan::bounded::<()>(0);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (now, when) = chan::bounded(0);
+        // Not of the family.
+        let cancels = go(move || {
+            when.recv().unwrap();
+            cancel.cancel();
+        });
+        let guard = LeakGuard::new();
+        let waits = rx.clone();
+        time::after_func(Duration::ZERO, move || _ = waits.recv());
+        let waits = rx.clone();
+        ctx.after_func(move || _ = waits.recv());
+        now.send(()).unwrap();
+        cancels.join().unwrap();
+        wait_until("both to be there", || waiting().len() == 2);
+        check_leaked(guard, 2);
+    });
+}
+
+#[test]
+fn a_goroutine_of_after_func_inherits_labels() {
+    with_workers_leaving(0, || {
+        let (tx, rx) = chan::bounded(2);
+        goroutine::with_labels([("request", "7")], || {
+            let tell = tx.clone();
+            time::after_func(Duration::ZERO, move || tell.send(goroutine::labels()).unwrap());
+            let (ctx, cancel) = Context::background().with_cancel();
+            ctx.after_func(move || tx.send(goroutine::labels()).unwrap());
+            goroutine::Builder::new().label("request", "8").go(move || cancel.cancel()).join().unwrap();
+        });
+        let expected = [("request".to_string(), "7".to_string())];
+        assert_eq!((rx.recv().unwrap(), rx.recv().unwrap()), (expected.to_vec(), expected.to_vec()));
+    });
+}
