@@ -18,7 +18,7 @@ use crate::park::{Wait, WaitReason};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
 use crate::worker::Worker;
-use crate::{checkpoint, tsan};
+use crate::{checkpoint, polled, tsan};
 
 /// Runs a future to its end, parking the goroutine whenever it is pending.
 ///
@@ -37,11 +37,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(signal.clone());
     let mut cx = Context::from_waker(&waker);
     loop {
+        checkpoint();
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
         signal.wait();
-        checkpoint();
     }
 }
 
@@ -105,6 +105,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    checkpoint();
     let shared = current_shared();
     count(shared, 1);
     if let Some(worker) = Worker::current() {
@@ -233,6 +234,7 @@ impl<T> Task<T> {
 
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
+        polled();
         self.task.as_ref().is_none_or(async_task::Task::is_finished)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::attributes::{self, Inherited};
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::join_error::JoinError;
+use crate::park::{checkpoint, polled, refused};
 use crate::runtime::current_shared;
 use crate::worker::Worker;
 
@@ -33,6 +34,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    checkpoint();
     // SAFETY: `F` and `T` borrow nothing.
     unsafe { current_shared().spawn(f, Location::caller()) }
 }
@@ -96,8 +98,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    checkpoint();
     let shared = current_shared();
     if !shared.has_room() {
+        refused();
         return Err(TryGoError { closure: f, limit: shared.max_goroutines().unwrap_or(usize::MAX) });
     }
     // SAFETY: `F` and `T` borrow nothing.
@@ -175,6 +179,7 @@ impl GoBuilder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        checkpoint();
         let GoBuilder { name, labels } = self;
         attributes::can_be_shown();
         let inherit = |worker: Option<&Worker>| {
@@ -223,6 +228,7 @@ impl<T> JoinHandle<T> {
     /// [`JoinError`] with the payload of its panic, if it panicked, or with [`Goexit`](crate::Goexit).
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn join(self) -> Result<T, JoinError> {
+        checkpoint();
         let g = mem::ManuallyDrop::new(self).g;
         // SAFETY: the handle of a goroutine with this result type, used up.
         unsafe { goroutine::join(g) }.map_err(JoinError::new)
@@ -230,6 +236,7 @@ impl<T> JoinHandle<T> {
 
     /// Whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.
     pub fn is_finished(&self) -> bool {
+        polled();
         // SAFETY: the handle holds the record.
         goroutine::has_ended(unsafe { self.g.as_ref() })
     }

@@ -85,7 +85,8 @@ pub use join_error::JoinError;
 pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
 pub use lock::{Backoff, Lock, LockGuard};
 pub use park::{
-    IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, sleep_until, with_reach, yield_now,
+    IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, polled, refused, sleep_until, with_reach,
+    yield_now,
 };
 pub use policy::{now, random};
 pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run, spawn_own_thread};

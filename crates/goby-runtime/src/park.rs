@@ -600,8 +600,19 @@ pub fn yield_now() {
     }
 }
 
-/// Yields if this goroutine's time slice is over. Every operation that can succeed without parking calls it, so that a
-/// loop of such operations does not starve the worker's other goroutines, timers and sockets (DESIGN D2).
+/// Yields if this goroutine's time slice is over.
+///
+/// Every operation that can be repeated without parking calls it, whether it succeeds, fails or only looks. So a loop of such
+/// operations does not starve the worker's other goroutines, timers and sockets.
+///
+/// ```
+/// // A computation that calls nothing else of goby.
+/// let sum = (0..1000).fold(0, |sum, n| {
+///     goby_runtime::checkpoint();
+///     sum + n
+/// });
+/// assert_eq!(sum, 499_500);
+/// ```
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn checkpoint() {
     if let Some(worker) = Worker::current()
@@ -609,4 +620,22 @@ pub fn checkpoint() {
     {
         worker.end_slice_of_current();
     }
+}
+
+/// Counts an operation that was refused because it would have to wait. After several in a row the goroutine yields, if others
+/// are runnable on its worker: what it waits for may be one of them, and its slice may have long to go.
+///
+/// An operation that was refused calls it beside [`checkpoint`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn refused() {
+    if let Some(worker) = Worker::current() {
+        worker.note_refusal();
+    }
+}
+
+/// A [`checkpoint`] of an operation that only looks whether something has happened, and counts as [`refused`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn polled() {
+    checkpoint();
+    refused();
 }

@@ -16,6 +16,7 @@ use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
 use crate::inspect::{self, GoroutineInfo, Want};
+use crate::park;
 use crate::stall::Stall;
 use crate::worker::Worker;
 use crate::{leak, leak_check, overflow, threads, tsan};
@@ -170,6 +171,7 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn num_goroutines() -> usize {
+    park::polled();
     current_shared().num_goroutines()
 }
 

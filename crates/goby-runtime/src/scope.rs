@@ -14,7 +14,7 @@ use crate::go::JoinHandle;
 use crate::goexit::is_goexit;
 use crate::join_error::JoinError;
 use crate::lock::Lock;
-use crate::park::WaitReason;
+use crate::park::{WaitReason, checkpoint};
 use crate::runtime::current_shared;
 use crate::tsan;
 
@@ -45,6 +45,7 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
+    checkpoint();
     let scope = Scope {
         inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None), edge: 0 }),
         scope: PhantomData,
@@ -182,6 +183,7 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
+        checkpoint();
         {
             // Not an edge: a goroutine that has ended does not come before one that is started later.
             let _ignore = tsan::ignore();

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
-use self::fairness::FAIRNESS;
+use self::fairness::{FAIRNESS, REFUSALS};
 use self::search::EAGER;
 use self::theft::{Truce, Watched};
 use crate::answer::Answer;
@@ -42,7 +42,7 @@ use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
 use crate::timer::Timers;
-use crate::{fence, future, tsan};
+use crate::{fence, future, policy, tsan};
 
 /// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
@@ -202,6 +202,9 @@ pub(crate) struct Worker {
     maintained: Cell<usize>,
     /// The turn, as counted by `slices`, that a pause has begun last. The local queue has the one after it.
     began_fresh_at: Cell<u64>,
+    /// Refused operations until it asks whether they come in a row, and when it last asked.
+    refusals_left: Cell<u32>,
+    refused_at: Cell<Instant>,
     /// The next pause prefers what is injected to its own fresh goroutines.
     prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
@@ -440,6 +443,8 @@ impl Worker {
             rounds_left: Cell::new(FAIRNESS),
             maintained: Cell::new(0),
             began_fresh_at: Cell::new(u64::MAX),
+            refusals_left: Cell::new(REFUSALS),
+            refused_at: Cell::new(policy::now()),
             prefers_injected: Cell::new(false),
             neighbor_unwinds: Cell::new(false),
             runs_last: Cell::new(false),

@@ -41,7 +41,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Timer, Wait, WaitReason};
+use goby_runtime::{Timer, Wait, WaitReason, checkpoint, polled};
 
 pub(crate) use self::core::Keeper;
 use self::core::{Chan, Nothing, Refused};
@@ -189,7 +189,10 @@ impl<T> Sender<T> {
     /// [`TrySendError`] with the value.
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let Some(chan) = self.chan() else { return Err(TrySendError::Full(value)) };
+        let Some(chan) = self.chan() else {
+            polled();
+            return Err(TrySendError::Full(value));
+        };
         chan.try_send(value).map_err(|refused| match refused {
             Refused::Full(value) => TrySendError::Full(value),
             Refused::Closed(value) => TrySendError::Closed(value),
@@ -270,12 +273,24 @@ impl<T> Sender<T> {
     /// # Ok::<(), goby::chan::SendError<i32>>(())
     /// ```
     pub fn close(&self) -> bool {
+        checkpoint();
         self.chan().is_some_and(Chan::close)
     }
 
     /// Whether a send would fail for good: the channel is closed, or its receivers are gone.
     pub fn is_closed(&self) -> bool {
+        polled();
+        self.is_refused()
+    }
+
+    /// The same for parts of goby.
+    pub(crate) fn is_refused(&self) -> bool {
         self.chan().is_some_and(Chan::refuses)
+    }
+
+    /// [`close`](Sender::close) for parts of goby, which may hold a lock.
+    pub(crate) fn end(&self) {
+        let _ = self.chan().map(Chan::close);
     }
 }
 
@@ -320,7 +335,10 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let Some(chan) = self.chan() else { return Err(TryRecvError::Empty) };
+        let Some(chan) = self.chan() else {
+            polled();
+            return Err(TryRecvError::Empty);
+        };
         chan.try_recv().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Closed => TryRecvError::Closed,
@@ -406,6 +424,7 @@ impl<T> Receiver<T> {
 
     /// Whether the channel is closed: what is buffered can still be received, nothing will follow.
     pub fn is_closed(&self) -> bool {
+        polled();
         self.chan().is_some_and(Chan::is_closed)
     }
 }
@@ -416,6 +435,11 @@ macro_rules! both_ends {
         impl<T> $End<T> {
             /// Counts the buffered values. Out of date when it returns, if others use the channel.
             pub fn len(&self) -> usize {
+                polled();
+                self.n_buffered()
+            }
+
+            fn n_buffered(&self) -> usize {
                 self.chan().map_or(0, Chan::len)
             }
 
@@ -426,7 +450,8 @@ macro_rules! both_ends {
 
             /// Whether the buffer has no room; always, for a rendezvous.
             pub fn is_full(&self) -> bool {
-                self.capacity().is_some_and(|capacity| self.len() >= capacity)
+                polled();
+                self.capacity().is_some_and(|capacity| self.n_buffered() >= capacity)
             }
 
             /// How many values the buffer holds; `None` if it is unbounded.
@@ -463,9 +488,9 @@ macro_rules! both_ends {
         impl<T> fmt::Debug for $End<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($End))
-                    .field("len", &self.len())
+                    .field("len", &self.n_buffered())
                     .field("capacity", &self.capacity())
-                    .field("closed", &self.is_closed())
+                    .field("closed", &self.chan().is_some_and(Chan::is_closed))
                     .finish()
             }
         }

@@ -340,6 +340,7 @@ impl Context {
     /// Source: Go's `context.AfterFunc`.
     #[track_caller]
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
+        goby_runtime::checkpoint();
         let caller = Location::caller();
         let heritage = goby_runtime::Heritage::of_caller();
         AfterFunc::new(self.on_done(move || heritage.go_detached_at(caller, f)))
@@ -407,6 +408,7 @@ impl Context {
     ///
     /// Source: Go's `context.Cause`.
     pub fn cause(&self) -> Option<Cause> {
+        goby_runtime::checkpoint();
         self.node.as_ref()?.cause()
     }
 
@@ -455,6 +457,7 @@ impl Context {
     }
 
     fn derive(&self, deadline: Option<Deadline>) -> (Context, Arc<Node>) {
+        goby_runtime::checkpoint();
         let node = Node::child_of(self.node.as_ref(), self.next_layer(), deadline);
         (Context { node: Some(node.clone()), values: self.values.clone() }, node)
     }

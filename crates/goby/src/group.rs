@@ -193,6 +193,7 @@ where
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: 'static,
     {
+        goby_runtime::checkpoint();
         let member = self.member(self.acquire());
         goby_runtime::go_detached_at(Location::caller(), move || member.run(f));
     }
@@ -216,6 +217,7 @@ where
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: 'static,
     {
+        goby_runtime::checkpoint();
         let limit = self.inner.limit.lock().clone();
         let permit = match limit {
             None => None,
@@ -316,6 +318,7 @@ where
     /// assert_eq!(numbers[2].as_ref().unwrap(), &3);
     /// ```
     pub fn wait_all(&self) -> Vec<Result<T, Cause>> {
+        goby_runtime::checkpoint();
         self.inner.count.wait(
             WaitReason::WaitGroupWait,
             None,

@@ -66,7 +66,8 @@
 //!
 //! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock or a channel of *std*
 //! blocks the worker with all goroutines that are pinned to it, and so does a long computation: run such things through
-//! [`blocking`], or call [`yield_now`] now and then. It is never undefined behaviour.
+//! [`blocking`], or call [`yield_now`] now and then. It is never undefined behaviour. Calls that need not wait let others run
+//! too when their time slice is over: [`checkpoints`] has the rule, and a table of which do.
 //!
 //! A started goroutine never changes its OS thread, so it may hold an `Rc`, a `RefCell` borrow or a thread-local's value
 //! across anything that blocks. It shares the thread with others: `std::thread::panicking()` is true for all of them
@@ -88,6 +89,8 @@ pub mod singleflight;
 pub mod sync;
 pub mod time;
 
+#[doc = include_str!("docs/checkpoints.md")]
+pub mod checkpoints {}
 #[doc = include_str!("docs/from_go.md")]
 pub mod from_go {}
 

@@ -115,6 +115,7 @@ impl fmt::Debug for Signal {
 ///
 /// If the system has no descriptor or no thread left to wait for signals with.
 pub fn notify(signals: &[Signal]) -> io::Result<Receiver<Signal>> {
+    goby_runtime::checkpoint();
     let subscription = Subscription::new();
     // Dropped on an error, the receiver finds nothing to stop.
     let (sender, receiver) = chan::bounded_kept(signals.len().max(1), Arc::new(subscription));

@@ -131,6 +131,7 @@ pub fn sleep_ctx(ctx: &Context, duration: Duration) -> Result<(), ContextError> 
 ///
 /// Source: Go's `time.After`.
 pub fn after(duration: Duration) -> Receiver<Instant> {
+    goby_runtime::checkpoint();
     let alarm = Alarm::new(alarm::Rings::Once);
     let now = goby_runtime::now();
     alarm.start(now, deadline_after(now, duration));
@@ -157,6 +158,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 ///
 /// Source: crossbeam-channel's `at`.
 pub fn at(deadline: Instant) -> Receiver<Instant> {
+    goby_runtime::checkpoint();
     let alarm = Alarm::new(alarm::Rings::Once);
     let now = goby_runtime::now();
     alarm.start(now, deadline.min(deadline_after(now, FOREVER)));
@@ -177,6 +179,7 @@ pub fn at(deadline: Instant) -> Receiver<Instant> {
 ///
 /// Source: Go's `time.Tick`.
 pub fn tick(period: Duration) -> Receiver<Instant> {
+    goby_runtime::checkpoint();
     if period.is_zero() {
         return chan::never();
     }

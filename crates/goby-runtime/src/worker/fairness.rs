@@ -24,21 +24,35 @@
 //!
 //! The tests below count turns and pauses, not time.
 //!
+//! # Giving way
+//!
+//! A goroutine that is refused [`REFUSALS`] times in a row gives way before its slice is over, if others are runnable here:
+//! it waits for something, perhaps for one of them. A loop of `try_send` and its partner took 61 ms for a round trip
+//! before, four slices.
+//!
 //! What a worker cannot bound: a goroutine that computes and never calls goby keeps what is pinned beside it. Other workers,
 //! or a spare one, take its fresh goroutines.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Worker, bump};
 use crate::policy;
 use crate::run_queue::Fresh;
+use crate::tsan;
 
 /// Rounds from one pause to the next, at most. Go's number, for its global queue.
 pub(super) const FAIRNESS: u32 = 61;
 /// Every so many pauses the worker looks at inbox, clock and system, even if the monitor has not ticked: a look costs up to
 /// 300 ns, a round from 10 ns on.
 const MAINTENANCE: u64 = 4;
+/// No tick of the monitor has this number.
+const NEVER_MAINTAINED: usize = usize::MAX;
+/// How many operations a goroutine is refused in a row until it gives way: each takes from 5 ns on, a switch some 10.
+pub(super) const REFUSALS: u32 = 32;
+/// How long that takes at most if they are all that it does, in a debug build too. Otherwise it polls between two pieces of
+/// work, and would lose its share of the processor to those that do not.
+const IN_A_ROW: Duration = Duration::from_micros(16);
 /// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one itself.
 const LONGEST_LEAVE: Duration = Duration::from_millis(10);
 /// How long [`FAIRNESS`] rounds take where it does that.
@@ -75,6 +89,47 @@ impl Worker {
             self.began_fresh_at.set(slices.load(Ordering::Relaxed));
         }
         Some(oldest)
+    }
+
+    /// Counts a refused operation of the running goroutine, see [`REFUSALS`].
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn note_refusal(&self) {
+        let left = self.refusals_left.get() - 1;
+        self.refusals_left.set(left);
+        if left == 0 {
+            self.end_refusals();
+        }
+    }
+
+    /// Gives way to others that are runnable here, if the refusals have come in a row.
+    #[cold]
+    fn end_refusals(&self) {
+        self.refusals_left.set(REFUSALS);
+        let now = policy::now();
+        let time = now.saturating_duration_since(self.refused_at.replace(now));
+        if time < IN_A_ROW && self.in_goroutine() && !self.runs_last.get() && self.has_others(now) {
+            self.yield_current();
+            self.refused_at.set(policy::now());
+        }
+    }
+
+    /// Returns whether another goroutine of this worker is runnable, could be begun, or has a timer that is due; the next round
+    /// takes it.
+    fn has_others(&self, now: Instant) -> bool {
+        let _ignore = tsan::ignore();
+        if self.open_inbox() || self.has_runnable() {
+            return true;
+        }
+        let is_due = self.remote.timers.next_due() <= policy::nanos(now);
+        if is_due {
+            self.maintained.set(NEVER_MAINTAINED);
+        }
+        let has_others = is_due || self.remote.fresh.len() > 0 || self.shared.inject.len() > 0;
+        if has_others {
+            // The caller will be in the local queue, so only a pause comes to them.
+            self.rounds_left.set(1);
+        }
+        has_others
     }
 
     /// Does what the monitor asked for: whoever shares the slice by being woken goes to the back, and the world is looked at.

@@ -373,6 +373,9 @@ impl<T> Chan<T> {
         goby_runtime::checkpoint();
         // The guard is gone at the end of the statement: wakes happen after.
         let sent = self.state.lock().try_send(value, self.capacity);
+        if sent.is_err() {
+            goby_runtime::refused();
+        }
         sent.map(unpark)
     }
 
@@ -380,8 +383,13 @@ impl<T> Chan<T> {
     pub(crate) fn try_recv(&self) -> Result<T, Nothing> {
         goby_runtime::checkpoint();
         let received = self.state.lock().try_recv(self.capacity);
-        if let Err(Nothing::Closed) = received {
-            self.report_drained();
+        match received {
+            Ok(_) => {}
+            Err(Nothing::Empty) => goby_runtime::refused(),
+            Err(Nothing::Closed) => {
+                goby_runtime::refused();
+                self.report_drained();
+            }
         }
         received.map(|(value, wake)| {
             unpark(wake);

@@ -46,6 +46,12 @@ impl CancelGuard {
     /// assert_eq!(child.err(), Some(ContextError::Canceled));
     /// ```
     pub fn cancel(&self) {
+        goby_runtime::checkpoint();
+        self.end();
+    }
+
+    /// The same for parts of goby, which may run in a destructor.
+    pub(crate) fn end(&self) {
         if let Some(node) = &self.node {
             node.cancel(Outcome { error: ContextError::Canceled, cause: None });
         }
@@ -65,7 +71,7 @@ impl CancelGuard {
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        self.cancel();
+        self.end();
     }
 }
 
@@ -107,6 +113,7 @@ impl CancelCauseGuard {
     /// assert!(ctx.cause().unwrap().is::<std::fmt::Error>(), "the first cancellation wins");
     /// ```
     pub fn cancel(&self, cause: impl IntoCause) {
+        goby_runtime::checkpoint();
         if let Some(node) = &self.guard.node {
             node.cancel(Outcome { error: ContextError::Canceled, cause: Some(cause.into_cause()) });
         }
@@ -147,6 +154,7 @@ impl AfterFunc {
     /// cancel.cancel();
     /// ```
     pub fn stop(&self) -> bool {
+        goby_runtime::checkpoint();
         // Relaxed: it only settles which call may remove the entry; the entry itself is under the node's lock. Without
         // it a second call could remove what has got the slot since.
         !self.stopped.swap(true, Ordering::Relaxed) && self.on_done.remove()

@@ -272,7 +272,7 @@ impl Node {
     /// Closes the done channel of a decided node, and publishes that. Anybody may, any number of times.
     fn close_done(&self) {
         if let Some(done) = self.done.get() {
-            done.sender.close();
+            done.sender.end();
         }
         // Release pairs with the Acquire load of `err`: who sees CLOSED sees a closed channel.
         self.status.fetch_or(CLOSED, Ordering::Release);

@@ -62,6 +62,7 @@ pub(super) struct Limit<'a> {
 ///
 /// The system's, and `InvalidInput` when the text is not `host:port`.
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
+    goby_runtime::checkpoint();
     addr.into().resolve(Limit::default())
 }
 

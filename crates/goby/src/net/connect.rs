@@ -18,6 +18,7 @@ const FAIR_SHARE: Duration = Duration::from_secs(2);
 
 /// Connects to the first of the addresses that answers.
 pub(super) fn connect(addr: Address, limit: Limit<'_>) -> io::Result<TcpStream> {
+    goby_runtime::checkpoint();
     let addrs = addr.resolve(limit)?;
     let mut last = None;
     for (i, addr) in addrs.iter().enumerate() {

@@ -70,6 +70,7 @@ impl TcpListener {
     ///
     /// The one of the lookup, or of the last address tried.
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
+        goby_runtime::checkpoint();
         let mut last = None;
         for addr in addr.into().resolve(Limit::default())? {
             match TcpListener::bind_one(&addr) {

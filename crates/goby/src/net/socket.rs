@@ -106,15 +106,14 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
+        // Whether it succeeds at once, fails or is past its deadline.
+        checkpoint();
         loop {
             self.shared.look(direction)?;
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shared.wait(direction)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => {
-                    checkpoint();
-                    return result;
-                }
+                result => return result,
             }
         }
     }
@@ -146,6 +145,8 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Reads from a stream into a buffer with this much room. A read that follows one that has emptied the socket waits
     /// first, and saves the system call that would say so.
     pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
+        // Here too: its deadline may be past.
+        checkpoint();
         while self.shared.is_drained() {
             self.shared.wait(Direction::Read)?;
         }

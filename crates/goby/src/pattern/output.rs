@@ -81,7 +81,7 @@ impl Group {
 
 impl Keeper for Output {
     fn receivers_gone(&self) {
-        self.cancel.cancel();
+        self.cancel.end();
         if let Some(payload) = self.group.panic.take() {
             goby_runtime::go(|| panic::resume_unwind(payload));
         }
@@ -138,7 +138,7 @@ impl<R> Producer<R> {
         self.output.group.panic.keep(payload);
         self.output.group.cancel.cancel();
         // The receivers may have gone in between, without seeing it.
-        if self.sender.is_closed() {
+        if self.sender.is_refused() {
             self.output.receivers_gone();
         }
     }

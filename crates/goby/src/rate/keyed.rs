@@ -258,7 +258,7 @@ impl<K> Buckets<K> {
     fn forget_fullest(&mut self, at: Instant) {
         let n = self.map.len();
         let candidates = (0..CANDIDATES.min(n)).map(|i| (self.hand + i) % n);
-        let tokens = |index: &usize| self.map[*index].tokens_at(at);
+        let tokens = |index: &usize| self.map[*index].tokens_then(at);
         if let Some(index) = candidates.max_by(|a, b| tokens(a).total_cmp(&tokens(b))) {
             self.map.swap_remove_index(index);
             self.hand += 1;

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use goby_runtime::{checkpoint, polled, refused};
 use parking_lot::Mutex;
 
 use super::bucket::{Bucket, FOREVER, Grant, Limit};
@@ -78,7 +79,12 @@ impl Limiter {
     /// assert!(limiter.allow_n(start + Duration::from_millis(200), 2));
     /// ```
     pub fn allow_n(&self, at: Instant, n: usize) -> bool {
-        self.bucket.lock().take(at, n, Duration::ZERO).is_some()
+        checkpoint();
+        let allowed = self.bucket.lock().take(at, n, Duration::ZERO).is_some();
+        if !allowed {
+            refused();
+        }
+        allowed
     }
 
     /// Takes a token in advance. Go: `Reserve`.
@@ -122,6 +128,7 @@ impl Limiter {
     /// assert!(limiter.reserve_within(start, 1, Duration::from_millis(100)).ok());
     /// ```
     pub fn reserve_within(&self, at: Instant, n: usize, max_wait: Duration) -> Reservation<'_> {
+        checkpoint();
         Reservation { limiter: self, grant: self.bucket.lock().take(at, n, max_wait) }
     }
 
@@ -180,6 +187,7 @@ impl Limiter {
         n: usize,
         sleep: impl FnOnce(Duration) -> Result<(), ContextError>,
     ) -> Result<(), WaitError> {
+        checkpoint();
         let (limit, burst) = (self.limit(), self.burst());
         if n > burst && limit != Limit::INF {
             return Err(WaitError::ExceedsBurst { n, burst });
@@ -228,7 +236,8 @@ impl Limiter {
     /// assert_eq!(goby::rate::Limiter::per_second(1.0, 3).tokens(), 3.0);
     /// ```
     pub fn tokens(&self) -> f64 {
-        self.tokens_at(goby_runtime::now())
+        polled();
+        self.tokens_then(goby_runtime::now())
     }
 
     /// Gives the number of tokens there are at `at`: negative if tokens were reserved in advance. Go: `TokensAt`.
@@ -243,6 +252,11 @@ impl Limiter {
     /// assert_eq!(limiter.tokens_at(start), -2.0);
     /// ```
     pub fn tokens_at(&self, at: Instant) -> f64 {
+        polled();
+        self.tokens_then(at)
+    }
+
+    pub(super) fn tokens_then(&self, at: Instant) -> f64 {
         self.bucket.lock().tokens_at(at)
     }
 

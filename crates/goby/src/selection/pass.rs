@@ -57,7 +57,10 @@ pub(super) fn run_in_order(cases: &mut [impl AsCase], order: &Order, until: Unti
         return won;
     }
     // By reference: it is queued.
-    let wait = wait.as_ref()?;
+    let Some(wait) = &wait else {
+        goby_runtime::refused();
+        return None;
+    };
     let reach = cases.iter().map(|case| case.get().reach());
     let reach = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
     let token = park(wait, cases.is_empty(), reach, &|| cases.iter().any(|case| case.get().is_armed()), deadline);
@@ -100,6 +103,9 @@ pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cas
     // SAFETY: it does not queue.
     let look = unsafe { cases.look::<false, BIASED>(0, &mut choice, &mut wake, &OnceCell::new()) };
     unpark(wake);
+    if look == Look::NoneReady {
+        goby_runtime::refused();
+    }
     look
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use goby_runtime::WaitReason;
+use goby_runtime::{WaitReason, checkpoint};
 
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
@@ -60,6 +60,7 @@ impl Barrier {
     /// assert_ne!(leaders[0], leaders[1]);
     /// ```
     pub fn wait(&self) -> BarrierWaitResult {
+        checkpoint();
         let outcome = self.queue.wait(WaitReason::BarrierWait, None, |here, line| self.come(here, line));
         BarrierWaitResult { is_leader: outcome == Outcome::Ready(()) }
     }

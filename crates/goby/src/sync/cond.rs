@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use goby_runtime::WaitReason;
+use goby_runtime::{WaitReason, checkpoint};
 
 use super::mutex::MutexGuard;
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -222,6 +222,7 @@ impl Cond {
     /// goby::sync::Cond::new().signal();
     /// ```
     pub fn signal(&self) {
+        checkpoint();
         self.queue.with(|(), line| line.unpark_one(SIGNALED));
     }
 
@@ -242,6 +243,7 @@ impl Cond {
     /// goby::sync::Cond::new().broadcast();
     /// ```
     pub fn broadcast(&self) {
+        checkpoint();
         self.queue.with(|(), line| line.unpark_all(SIGNALED));
     }
 

@@ -98,8 +98,12 @@ impl<T: ?Sized> Mutex<T> {
     /// assert!(mutex.try_lock().is_none());
     /// ```
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let is_locked = self.raw.try_lock();
+        if !is_locked {
+            goby_runtime::refused();
+        }
         // SAFETY: `raw` was just locked.
-        self.raw.try_lock().then(|| unsafe { MutexGuard::new(self) })
+        is_locked.then(|| unsafe { MutexGuard::new(self) })
     }
 
     /// Waits for the lock until `ctx` is done. Go has no counterpart; the usual stand-in is a channel of capacity 1.

@@ -15,7 +15,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{WaitReason, checkpoint, polled};
 
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
@@ -111,6 +111,7 @@ impl Once {
     /// ```
     pub fn call_once_ctx(&self, ctx: &Context, f: impl FnOnce()) -> Result<(), ContextError> {
         if self.is_completed() {
+            checkpoint();
             return Ok(());
         }
         if let Some(error) = ctx.err() {
@@ -132,7 +133,11 @@ impl Once {
     #[inline]
     pub fn is_completed(&self) -> bool {
         // Acquire pairs with the Release in `Running::end`: the effects of the function are seen.
-        self.done.load(Ordering::Acquire)
+        let is_completed = self.done.load(Ordering::Acquire);
+        if !is_completed {
+            polled();
+        }
+        is_completed
     }
 
     /// The whole of it: `f` may also fail, which counts as not done, as a panic does.
@@ -333,6 +338,7 @@ impl<T> OnceCell<T> {
     /// ```
     pub fn get_or_init_ctx(&self, ctx: &Context, f: impl FnOnce() -> T) -> Result<&T, ContextError> {
         if let Some(value) = self.get() {
+            checkpoint();
             return Ok(value);
         }
         if let Some(error) = ctx.err() {

@@ -27,7 +27,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{WaitReason, checkpoint, refused};
 
 use super::queue::{Line, Outcome, Queue, Until};
 
@@ -73,7 +73,11 @@ impl RawRwLock {
     /// Goes in as a reader if that needs no waiting.
     pub(super) fn try_read(&self) -> bool {
         checkpoint();
-        self.enter_as_reader()
+        let is_in = self.enter_as_reader();
+        if !is_in {
+            refused();
+        }
+        is_in
     }
 
     #[inline]
@@ -119,7 +123,11 @@ impl RawRwLock {
     /// Goes in as the writer if nobody is in.
     pub(super) fn try_write(&self) -> bool {
         checkpoint();
-        self.enter_as_writer()
+        let is_in = self.enter_as_writer();
+        if !is_in {
+            refused();
+        }
+        is_in
     }
 
     /// Leaves, of the writer.

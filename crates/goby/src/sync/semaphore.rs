@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{WaitReason, checkpoint, polled, refused};
 
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
@@ -122,7 +122,11 @@ impl Semaphore {
     /// ```
     pub fn try_acquire(&self, n: usize) -> Option<Permit> {
         checkpoint();
-        self.take(n)
+        let permit = self.take(n);
+        if permit.is_none() {
+            refused();
+        }
+        permit
     }
 
     /// Gives back `n` permits that were taken and [forgotten](Permit::forget). Go: `Release`.
@@ -158,6 +162,7 @@ impl Semaphore {
     /// assert_eq!(semaphore.available(), 1);
     /// ```
     pub fn available(&self) -> usize {
+        polled();
         self.inner.queue.with(|free, _| *free)
     }
 

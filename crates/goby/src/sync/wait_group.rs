@@ -88,6 +88,7 @@ impl WaitGroup {
     /// ```
     #[track_caller]
     pub fn add(&self, n: usize) {
+        checkpoint();
         let added = (n as u64).checked_mul(ONE).filter(|added| *added <= u64::MAX / 4);
         // Relaxed: what has not been started is ordered with nothing. A wait that must see it is ordered by the caller.
         let before = self.inner.word.fetch_add(added.expect(OVERFLOW), Ordering::Relaxed);

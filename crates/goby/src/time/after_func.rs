@@ -92,6 +92,7 @@ impl AfterFunc {
     ///
     /// Source: Go's `Timer.Stop`.
     pub fn stop(&self) -> bool {
+        goby_runtime::checkpoint();
         let mut armed = self.shared.armed.lock();
         let taken = armed.take();
         self.shared.timer.stop();
@@ -116,6 +117,7 @@ impl AfterFunc {
     ///
     /// Source: Go's `Timer.Reset`.
     pub fn reset(&self, duration: Duration) -> bool {
+        goby_runtime::checkpoint();
         let due = deadline_in(duration);
         let mut armed = self.shared.armed.lock();
         let replaced = armed.replace((due, self.clone()));

@@ -42,6 +42,7 @@ impl Ticker {
     #[track_caller]
     pub fn new(period: Duration) -> Ticker {
         check(period);
+        goby_runtime::checkpoint();
         let alarm = Alarm::new(Rings::Every);
         alarm.start_periodic(deadline_in(period), period);
         Ticker { alarm }
@@ -74,6 +75,7 @@ impl Ticker {
     ///
     /// Source: Go's `Ticker.Stop`.
     pub fn stop(&self) -> bool {
+        goby_runtime::checkpoint();
         self.alarm.stop()
     }
 
@@ -95,6 +97,7 @@ impl Ticker {
     #[track_caller]
     pub fn reset(&self, period: Duration) -> bool {
         check(period);
+        goby_runtime::checkpoint();
         self.alarm.start_periodic(deadline_in(period), period)
     }
 }

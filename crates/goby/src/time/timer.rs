@@ -106,6 +106,7 @@ impl Timer {
     /// Stops it, or changes when it is due (after what time it is now); true if it was running, or its instant was not
     /// received yet.
     fn change(&self, due: Option<(Instant, Instant)>) -> bool {
+        goby_runtime::checkpoint();
         if self.alarm.get().is_none() {
             let mut unheard = self.due.lock();
             if self.alarm.get().is_none() {

@@ -15,6 +15,7 @@ mod stress;
 
 mod chan;
 mod chan_async;
+mod checkpoints;
 mod compile_fail;
 mod ctx;
 mod diag;
