@@ -11,7 +11,7 @@ use crate::attributes::{self, Inherited};
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::join_error::JoinError;
 use crate::park::{checkpoint, polled, refused};
-use crate::runtime::current_shared;
+use crate::runtime::{MAX_STACK, MIN_STACK, current_shared};
 use crate::worker::Worker;
 
 /// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
@@ -135,7 +135,8 @@ impl<F> fmt::Display for TryGoError<F> {
 
 impl<F> std::error::Error for TryGoError<F> {}
 
-/// Starts goroutines with a name and labels, for dumps and reports. Plain [`go`] knows nothing of them and costs nothing.
+/// Starts goroutines with a name and labels, for dumps and reports, or with a stack of another size. Plain [`go`] knows
+/// nothing of them and costs nothing.
 ///
 /// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
 ///
@@ -152,10 +153,11 @@ impl<F> std::error::Error for TryGoError<F> {}
 pub struct GoBuilder {
     name: Option<Arc<str>>,
     labels: Vec<(Arc<str>, Arc<str>)>,
+    stack_size: Option<usize>,
 }
 
 impl GoBuilder {
-    /// Starts with neither name nor labels.
+    /// Starts with neither name nor labels, and with the runtime's size of stacks.
     pub fn new() -> GoBuilder {
         GoBuilder::default()
     }
@@ -172,7 +174,36 @@ impl GoBuilder {
         self
     }
 
+    /// Sets the size of the goroutine's stack: the bytes that it may use, rounded up to whole pages. A guard of 64 KiB comes
+    /// on top. Its children do not inherit it. Default: the runtime's,
+    /// see [`Builder::stack_size`](crate::Builder::stack_size).
+    ///
+    /// Such a stack is mapped and unmapped for its goroutine (some 10 µs), where others are used again and again: it is for
+    /// the few that need it, a deep recursion or a large value.
+    ///
+    /// ```
+    /// use goby_runtime::GoBuilder;
+    ///
+    /// fn depth(n: u64) -> u64 {
+    ///     let frame = std::hint::black_box([n; 100]);
+    ///     if n == 0 { 0 } else { depth(n - 1) + frame[99] / n }
+    /// }
+    ///
+    /// // Some 20 MB of frames.
+    /// let handle = GoBuilder::new().stack_size(64 << 20).go(|| depth(20_000));
+    /// assert_eq!(handle.join().unwrap(), 20_000);
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> GoBuilder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
     /// Starts a goroutine as [`go`] does.
+    ///
+    /// # Panics
+    ///
+    /// If [`stack_size`](GoBuilder::stack_size) is not between 16 KiB and 1 GiB, or the system has no such stack. As with
+    /// [`go`], a panic of `f` stays in its goroutine.
     #[track_caller]
     pub fn go<F, T>(self, f: F) -> JoinHandle<T>
     where
@@ -180,7 +211,16 @@ impl GoBuilder {
         T: Send + 'static,
     {
         checkpoint();
-        let GoBuilder { name, labels } = self;
+        let GoBuilder { name, labels, stack_size } = self;
+        let shared = current_shared();
+        let own_stack = stack_size.map(|bytes| {
+            let is_valid = (MIN_STACK..=MAX_STACK).contains(&bytes);
+            assert!(is_valid, "stack_size: {bytes} is not between {MIN_STACK} and {MAX_STACK} bytes");
+            match shared.pool.take_own(bytes) {
+                Ok(own) => own,
+                Err(error) => panic!("no stack of {bytes} bytes for a goroutine: {error}"),
+            }
+        });
         attributes::can_be_shown();
         let inherit = |worker: Option<&Worker>| {
             let inherited = attributes::to_inherit(worker);
@@ -192,7 +232,7 @@ impl GoBuilder {
             Some(Arc::new(changed))
         };
         // SAFETY: `F` and `T` borrow nothing.
-        unsafe { current_shared().spawn_with(f, Location::caller(), inherit, name) }
+        unsafe { shared.spawn_with(f, Location::caller(), inherit, name, own_stack) }
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `fiber`, `slot` | the home worker, on its scheduler's stack; not initialised before the first run |
+//! | `fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
+//! | `slot` | who starts it, if it has a stack of its own; else, and from the first run on, the home worker's thread |
 //! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
 //! | `stage` | the goroutine while it runs; then whom `ending` names |
 //! | `place`, `since`, `flags`, `joins`, `timer`, `attributes` | who starts it; from the first run on the home worker's thread |
@@ -16,6 +17,8 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io::{self, Write};
 use std::mem::{self, MaybeUninit};
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -29,12 +32,12 @@ use crate::discard::{discard, discard_quietly};
 use crate::ending::{Duty, Ending};
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
-use crate::park::{EXITING, Wait, WaitReason};
+use crate::park::{EXITING, OWN_STACK, Wait, WaitReason};
 use crate::prefetch::prefetch;
 use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
 use crate::slab::Slab;
-use crate::stack::Slot;
+use crate::stack::{OwnStack, Slot};
 use crate::tsan;
 use crate::worker::{Remote, Worker};
 
@@ -107,6 +110,8 @@ pub(crate) struct Goroutine {
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
     pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
     pub(crate) slot: Cell<Option<Slot>>,
+    /// How much of a stack of its own it may use; none if its stack is one of the pool's.
+    own_size: Option<NonZeroUsize>,
     /// Its name for ThreadSanitizer.
     pub(crate) tag: FiberTag,
 }
@@ -178,6 +183,8 @@ pub(crate) struct Birth {
     pub(crate) parent: u64,
     pub(crate) inherited: Option<Arc<Inherited>>,
     pub(crate) name: Option<Arc<str>>,
+    /// A stack that no other goroutine is given.
+    pub(crate) own_stack: Option<OwnStack>,
 }
 
 /// Allocates the record of a goroutine that runs `f`, from the spawning worker's slab if it is one.
@@ -212,7 +219,7 @@ where
             },
             home: AtomicPtr::new(ptr::null_mut()),
             reason: AtomicU8::new(WaitReason::Yield as u8),
-            flags: Cell::new(0),
+            flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
             place: Cell::new(0),
             since: Cell::new(0),
             joins: Cell::new(0),
@@ -223,7 +230,8 @@ where
             link: AtomicPtr::new(ptr::null_mut()),
             fiber: UnsafeCell::new(MaybeUninit::uninit()),
             suspender: Cell::new(MaybeUninit::uninit()),
-            slot: Cell::new(None),
+            slot: Cell::new(birth.own_stack.map(|own| own.slot())),
+            own_size: birth.own_stack.map(|own| own.size()),
             tag: birth.tag,
         });
     }
@@ -251,6 +259,27 @@ impl Goroutine {
     #[inline]
     pub(crate) fn edge(&self) -> *const GoroutineId {
         &raw const self.id
+    }
+
+    /// Its stack, if it is of a size of its own.
+    #[inline]
+    pub(crate) fn own_stack(&self) -> Option<OwnStack> {
+        if self.flags.get() & OWN_STACK == 0 {
+            return None;
+        }
+        Some(OwnStack::new(self.slot.get()?, self.own_size?))
+    }
+
+    /// The part of its stack that it may use, once it has one.
+    pub(crate) fn usable_stack(&self) -> Option<Range<usize>> {
+        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.usable(slot));
+        self.own_stack().map(|own| own.usable()).or_else(of_pool)
+    }
+
+    /// The part of its stack that faults, once it has one.
+    pub(crate) fn guard(&self) -> Option<Range<usize>> {
+        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.guard(slot));
+        self.own_stack().map(|own| own.guard()).or_else(of_pool)
     }
 
     /// Pins it, before the first run.
@@ -495,6 +524,9 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     unsafe {
         (g.as_ref().vtable.cancel)(g);
+        if let Some(own) = g.as_ref().own_stack() {
+            g.as_ref().runtime.pool.give_own(own);
+        }
         // As in `entry`: whoever acquires this frees the record. And from here on as by a scheduler.
         tsan::release(g.as_ref().edge());
         let _ignore = tsan::ignore();

@@ -481,8 +481,7 @@ fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
 #[inline(never)]
 pub(crate) fn capture_self(header: &Goroutine) {
     let worker = Worker::current().expect("a goroutine is resumed by its worker");
-    let slot = header.slot.get().expect("it runs on a stack");
-    let usable = worker.shared.pool.usable(slot);
+    let usable = header.usable_stack().expect("it runs on a stack");
     // On the heap: this stack may have little room, and none of its pages should be touched without need.
     let mut addresses = Vec::with_capacity(32);
     if usable.start + CAPTURE_ROOM > (&raw const addresses).addr() {

@@ -1,8 +1,8 @@
 //! Stack overflow in a goroutine: a fatal message that names the goroutine, never a bare SIGSEGV.
 //!
 //! A handler for SIGSEGV and SIGBUS runs on an alternate stack, which every worker has. If the fault lies in the guard
-//! page of a goroutine's stack, it writes the message and aborts; any other fault goes to whoever handled it before (in
-//! a Rust program, std's handler for its threads' own guard pages).
+//! of the running goroutine's stack, it writes the message and aborts; any other fault goes to whoever handled it before
+//! (in a Rust program, std's handler for its threads' own guard pages).
 
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
@@ -10,7 +10,6 @@ use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::stack;
 use crate::worker::Worker;
 
 /// The alternate stack: the message is formatted on it.
@@ -61,19 +60,18 @@ pub(crate) fn use_signal_stack() {
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo.
     let address = unsafe { (*info).si_addr() } as usize;
-    if stack::guard_hit(address) {
+    if let Some(g) = Worker::current().and_then(Worker::running)
+        && g.guard().is_some_and(|guard| guard.contains(&address))
+    {
         let mut message = Message { text: [0; 1024], len: 0 };
-        let _ = match Worker::current().and_then(|worker| Some((worker, worker.running()?))) {
-            Some((worker, g)) => writeln!(
-                message,
-                "\nfatal error: stack overflow: goroutine {}, started at {}, has used up its stack of {} KiB; if the \
-                 recursion is meant, raise stack_size of the runtime's builder",
-                g.id,
-                g.spawned_at,
-                worker.shared.pool.stack_size() / 1024
-            ),
-            None => writeln!(message, "\nfatal error: access to the guard page of a goroutine's stack"),
-        };
+        let _ = writeln!(
+            message,
+            "\nfatal error: stack overflow: goroutine {}, started at {}, has used up its stack of {} KiB; if the \
+             recursion is meant, raise stack_size of its goroutine::Builder, of the runtime's Builder, or GOBY_STACK",
+            g.id,
+            g.spawned_at,
+            g.usable_stack().map_or(0, |usable| usable.len()) / 1024
+        );
         message.write_to_stderr();
         // SAFETY: no precondition.
         unsafe { libc::abort() };

@@ -158,6 +158,8 @@ pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
 pub(crate) const SPREADS: u8 = 8;
 /// `flags` of a goroutine: it is one of those. Never cleared.
 pub(crate) const SPREAD: u8 = 16;
+/// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
+pub(crate) const OWN_STACK: u8 = 32;
 
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
 /// or a timer (`timer`), as long as that says that it is armed. On a thread it only runs `f`.

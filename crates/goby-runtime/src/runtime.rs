@@ -22,6 +22,7 @@ use crate::worker::Worker;
 use crate::{leak, leak_check, overflow, threads, tsan};
 
 pub use builder::{Builder, DeadlockPolicy, PanicPolicy};
+pub(crate) use builder::{MAX_STACK, MIN_STACK};
 pub(crate) use shared::Shared;
 
 /// The workers and what they share: a value for tests and for embedding. Programs rarely need one, because the default
@@ -46,7 +47,7 @@ impl Runtime {
         Builder::default()
     }
 
-    /// Runs `main` as a goroutine of this runtime and gives its value.
+    /// Runs `main` as a goroutine of this runtime and gives its value. Its stack has 8 MiB: see [`Builder::stack_size`].
     ///
     /// # Blocking
     ///
@@ -131,7 +132,8 @@ impl Drop for Runtime {
 
 /// Runs `main` as the first goroutine of the default runtime and gives its value.
 ///
-/// The goroutines that `main` leaves behind go on until the process ends, which is when Rust's `main` returns.
+/// The goroutines that `main` leaves behind go on until the process ends, which is when Rust's `main` returns. The stack of
+/// this one has 8 MiB, those of others what [`Builder::stack_size`] says.
 ///
 /// ```
 /// assert_eq!(goby_runtime::run(|| 6 * 7), 42);
@@ -151,7 +153,7 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
 
 fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at: &'static Location<'static>) -> T {
     // SAFETY: we wait for its end here, whatever happens, and take the result.
-    let handle = unsafe { shared.spawn(main, at) };
+    let handle = unsafe { shared.spawn_main(main, at) };
     match threads::as_host(|| handle.join()) {
         Ok(value) => value,
         Err(payload) if is_goexit(&*payload) => {

@@ -177,20 +177,18 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 
 fn write() {
     SAMPLE.started_at.store(ptr::null_mut(), Ordering::Relaxed);
-    let Some((worker, g)) = Worker::current().and_then(|worker| Some((worker, worker.running_or_held()?))) else {
-        return;
-    };
+    let Some(g) = Worker::current().and_then(Worker::running_or_held) else { return };
     if g.reason.load(Ordering::Relaxed) != WaitReason::None as u8 {
         // In the switch, or about to be.
         return;
     }
-    let Some(slot) = g.slot.get() else { return };
+    let Some(usable) = g.usable_stack() else { return };
     SAMPLE.id.store(g.id.as_u64(), Ordering::Relaxed);
     SAMPLE.parent.store(g.parent, Ordering::Relaxed);
     SAMPLE.since.store(g.since.get(), Ordering::Relaxed);
     SAMPLE.started_at.store(ptr::from_ref(g.spawned_at).cast_mut(), Ordering::Relaxed);
     let mut n = 0;
-    stack_trace::walk(&worker.shared.pool.usable(slot), |address| {
+    stack_trace::walk(&usable, |address| {
         SAMPLE.frames[n].store(address, Ordering::Relaxed);
         n += 1;
         n < MAX_FRAMES

@@ -5,7 +5,7 @@
 //! can. It stays parked, and should the caller wake it after all (by a channel that both know), it goes on.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::{Arc, Weak};
 use std::thread;
 
@@ -153,12 +153,14 @@ impl Runtime {
         let watcher: Weak<dyn Watcher> = weak;
         self.shared().watchers.add(watcher.clone());
         let settles = outcome.clone();
-        drop(self.go(move || {
+        let settled = move || {
             // Unwind safe: what `main` owned is gone, and the caller goes on with the panic.
             let end = panic::catch_unwind(AssertUnwindSafe(main));
             tsan::release(Arc::as_ptr(&settles));
             settles.settle(Ok(end));
-        }));
+        };
+        // SAFETY: `F` and `T` borrow nothing.
+        drop(unsafe { self.shared().spawn_main(settled, Location::caller()) });
         let waited = threads::as_host(|| {
             outcome.end.wait(WaitReason::Join, None, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
         });

@@ -617,24 +617,32 @@ impl Worker {
 
     /// Gives a goroutine a stack and runs it for the first time. From here on it is pinned.
     fn start(&self, g: NonNull<Goroutine>) {
-        // SAFETY: only this thread touches the cache.
-        let stacks = unsafe { &mut *self.stacks.get() };
-        if stacks.is_empty()
-            && let Err(why) = self.shared.pool.take(stacks)
-        {
-            return self.shared.starve(g, why);
-        }
-        let slot = stacks.pop().expect("a pool gives at least one stack");
+        // SAFETY: unstarted, so alive.
+        let header = unsafe { g.as_ref() };
+        let stack = if let Some(own) = header.own_stack() {
+            // SAFETY: made for this goroutine, and unmapped only when it has ended.
+            unsafe { own.raw() }
+        } else {
+            // SAFETY: only this thread touches the cache.
+            let stacks = unsafe { &mut *self.stacks.get() };
+            if stacks.is_empty()
+                && let Err(why) = self.shared.pool.take(stacks)
+            {
+                return self.shared.starve(g, why);
+            }
+            let slot = stacks.pop().expect("a pool gives at least one stack");
+            header.slot.set(Some(slot));
+            // SAFETY: the slot is from this pool, and given to nobody else.
+            unsafe { self.shared.pool.stack(slot) }
+        };
         bump(&self.remote.started);
         self.count_spread(g, 1);
-        // SAFETY: unstarted, so only this thread knows it; the slot is from this pool and given to nobody else; `entry`
-        // does not unwind, and is given the goroutine that it is for.
+        header.pin(self.remote);
+        header.place.set(self.registry.enter(g));
+        // SAFETY: unstarted, so only this thread knows it; nobody else uses the stack; `entry` does not unwind, and is
+        // given the goroutine that it is for.
         unsafe {
-            let header = g.as_ref();
-            header.pin(self.remote);
-            header.slot.set(Some(slot));
-            header.place.set(self.registry.enter(g));
-            let fiber = Fiber::new(self.shared.pool.stack(slot), goroutine::entry, g.as_ptr().cast(), header.tag);
+            let fiber = Fiber::new(stack, goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
         }
         self.resume(g);
@@ -654,6 +662,7 @@ impl Worker {
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
         let header = unsafe { g.as_ref() };
+        let own = header.own_stack();
         let slot = header.slot.take().expect("it ran on a stack");
         self.registry.leave(header.place.get());
         bump(&self.remote.ended);
@@ -661,7 +670,10 @@ impl Worker {
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
         unsafe { goroutine::end(g) };
-        if tsan::POOL_MEMORY {
+        if let Some(own) = own {
+            // SAFETY: its goroutine has ended.
+            unsafe { self.shared.pool.give_own(own) };
+        } else if tsan::POOL_MEMORY {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
             stacks.push(slot);

@@ -56,7 +56,7 @@
 //! [`blocking`] for what would block the OS thread.
 //!
 //! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker for each processor, or
-//! `GOBY_MAXPROCS` of them. When `main` returns the process ends, as in Go, and with it the goroutines that still run: join
+//! `GOBY_MAXPROCS` of them. A goroutine's stack has 192 KiB, or `GOBY_STACK` (see [`Builder::stack_size`]), that of [`run`]'s 8 MiB. When `main` returns the process ends, as in Go, and with it the goroutines that still run: join
 //! what has to be finished, or wait for it with [`scope`] or a [`WaitGroup`](sync::WaitGroup).
 //!
 //! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a goroutine, which then waits without

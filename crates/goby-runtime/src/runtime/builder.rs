@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::{Runtime, Shared};
 use crate::stall;
 
-/// Address space of a stack, without the guard page.
-const DEFAULT_STACK: usize = 256 * 1024;
+/// Bytes of a stack that its goroutine may use: see `stack` for why so many.
+const DEFAULT_STACK: usize = 192 * 1024;
 /// A stack has to hold a signal frame, a panic and `println!`.
-const MIN_STACK: usize = 16 * 1024;
-const MAX_STACK: usize = 1 << 30;
+pub(crate) const MIN_STACK: usize = 16 * 1024;
+pub(crate) const MAX_STACK: usize = 1 << 30;
 /// Workers beyond this would not be told apart by anybody's workload.
 const MAX_WORKERS: usize = 1024;
 
@@ -48,7 +48,7 @@ pub enum DeadlockPolicy {
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
     pub(super) workers: Option<usize>,
-    pub(super) stack_size: usize,
+    pub(super) stack_size: Option<usize>,
     pub(super) max_stacks: usize,
     pub(super) max_goroutines: Option<usize>,
     pub(super) thread_name: String,
@@ -67,15 +67,23 @@ impl Builder {
         self
     }
 
-    /// Sets the size of a goroutine's stack in bytes of address space, rounded up to an even number of pages; a guard
-    /// page comes on top. Memory is used as it is touched. Default: 256 KiB.
+    /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages. Memory is used as it is
+    /// touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment (bytes, or with a `K` or `M` behind the number),
+    /// else 192 KiB.
+    ///
+    /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart, which the processor's
+    /// TLB needs), as address space only: 260 KiB in all by default. A frame that is larger than the guard and does not
+    /// touch its pages one by one, as those of C code may be, can step over it.
+    ///
+    /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB, or more if this says more.
+    /// [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the size for one goroutine.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
-        self.stack_size = bytes;
+        self.stack_size = Some(bytes);
         self
     }
 
-    /// Sets how many stacks there may be; goroutines beyond that start when another has ended. Default: as many as the
-    /// system gives.
+    /// Sets how many stacks there may be, besides those of a size of their own; goroutines beyond that start when another
+    /// has ended. Default: as many as the system gives.
     #[doc(hidden)]
     pub fn max_stacks(mut self, n: usize) -> Builder {
         self.max_stacks = n;
@@ -151,8 +159,10 @@ impl Builder {
         {
             return Err(format!("workers: {n} is not between 1 and {MAX_WORKERS}"));
         }
-        if !(MIN_STACK..=MAX_STACK).contains(&self.stack_size) {
-            return Err(format!("stack_size: {} is not between {MIN_STACK} and {MAX_STACK} bytes", self.stack_size));
+        if let Some(bytes) = self.stack_size
+            && !(MIN_STACK..=MAX_STACK).contains(&bytes)
+        {
+            return Err(format!("stack_size: {bytes} is not between {MIN_STACK} and {MAX_STACK} bytes"));
         }
         if self.max_stacks == 0 {
             return Err("max_stacks: without a stack no goroutine can run".into());
@@ -168,7 +178,7 @@ impl Default for Builder {
     fn default() -> Builder {
         Builder {
             workers: None,
-            stack_size: DEFAULT_STACK,
+            stack_size: None,
             max_stacks: usize::MAX,
             max_goroutines: None,
             thread_name: "goby-worker".into(),
@@ -192,6 +202,32 @@ pub(super) fn default_workers() -> io::Result<usize> {
         },
         _ => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
     }
+}
+
+/// The size of a stack where nobody says it.
+pub(super) fn default_stack_size() -> io::Result<usize> {
+    match std::env::var_os("GOBY_STACK") {
+        Some(text) if !text.is_empty() => {
+            let bytes = text.to_str().and_then(parse_bytes).filter(|bytes| (MIN_STACK..=MAX_STACK).contains(bytes));
+            bytes.ok_or_else(|| {
+                invalid(format!(
+                    "GOBY_STACK={text:?} is no number of bytes between {MIN_STACK} and {MAX_STACK} (such as 262144, 256K or \
+                     1M): change or unset it"
+                ))
+            })
+        }
+        _ => Ok(DEFAULT_STACK),
+    }
+}
+
+/// A number of bytes, or of KiB or MiB with a `K` or `M` behind it.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let (number, unit) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
 }
 
 pub(super) fn invalid(message: String) -> io::Error {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use goby_switch::FiberTag;
 use parking_lot::{Condvar, Mutex};
 
-use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_workers, invalid};
+use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_stack_size, default_workers, invalid};
 use super::spawn_own;
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
@@ -24,7 +24,7 @@ use crate::idle::Idle;
 use crate::lock::Lock;
 use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
-use crate::stack::{self, Exhausted, Pool};
+use crate::stack::{self, Exhausted, OwnStack, Pool};
 use crate::stall::Stalls;
 use crate::try_run::Watchers;
 use crate::worker::{Remote, Worker};
@@ -32,6 +32,9 @@ use crate::{deadlock, fence, leak_check, overflow, stall, tsan};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
+/// The stack of a `run`'s own goroutine, which is often a whole program: as large as Linux makes that of a process's main
+/// thread. It is one, and address space only; `go` has what the builder says.
+const MAIN_STACK: usize = 8 << 20;
 
 /// What the workers of a runtime share. It lives for ever: parked goroutines, timers and sockets point to it.
 pub(crate) struct Shared {
@@ -96,6 +99,10 @@ impl Shared {
             Some(n) => n,
             None => default_workers()?,
         };
+        let stack_size = match builder.stack_size {
+            Some(bytes) => bytes,
+            None => default_stack_size()?,
+        };
         let leaks_are_fatal = leak_check::is_asked_for()? && builder.report_leaks != Some(false);
         let stalls_are_printed = match builder.report_stalls {
             Some(yes) => yes,
@@ -110,7 +117,7 @@ impl Shared {
             n_wanted: n,
             idle: Idle::new(),
             inject: FreshQueue::new(),
-            pool: Pool::new(builder.stack_size, builder.max_stacks),
+            pool: Pool::new(stack_size, builder.max_stacks),
             starved: Lock::new(Starved::default()),
             n_starved: AtomicUsize::new(0),
             helpers: Helpers::new(),
@@ -214,7 +221,24 @@ impl Shared {
         T: Send,
     {
         // SAFETY: by contract.
-        unsafe { self.spawn_with(f, at, attributes::to_inherit, None) }
+        unsafe { self.spawn_with(f, at, attributes::to_inherit, None, None) }
+    }
+
+    /// Starts the goroutine of a `run`, on a large stack if the system has one: see [`MAIN_STACK`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`spawn`](Shared::spawn).
+    pub(crate) unsafe fn spawn_main<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let is_larger = self.pool.stack_size() < MAIN_STACK;
+        // Where address space is short, one of the usual size has to do.
+        let own = if is_larger { self.pool.take_own(MAIN_STACK).ok() } else { None };
+        // SAFETY: by contract.
+        unsafe { self.spawn_with(f, at, attributes::to_inherit, None, own) }
     }
 
     /// Starts a goroutine that nobody joins.
@@ -246,10 +270,11 @@ impl Shared {
         F: FnOnce() + Send,
     {
         // SAFETY: by contract.
-        unsafe { self.launch(f, at, false, inherit, None) };
+        unsafe { self.launch(f, at, false, inherit, None, None) };
     }
 
-    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, and its name.
+    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, its name, and its stack, if that is
+    /// to be of its own size.
     ///
     /// # Safety
     ///
@@ -261,13 +286,14 @@ impl Shared {
         at: &'static Location<'static>,
         inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
         name: Option<Arc<str>>,
+        own_stack: Option<OwnStack>,
     ) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send,
         T: Send,
     {
         // SAFETY: by contract.
-        JoinHandle::new(unsafe { self.launch(f, at, true, inherit, name) })
+        JoinHandle::new(unsafe { self.launch(f, at, true, inherit, name, own_stack) })
     }
 
     /// Starts a goroutine; gives its record to make a handle of, unless it is not joined: then it
@@ -284,6 +310,7 @@ impl Shared {
         is_joined: bool,
         inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
         name: Option<Arc<str>>,
+        own_stack: Option<OwnStack>,
     ) -> NonNull<Goroutine>
     where
         F: FnOnce() -> T + Send,
@@ -303,7 +330,7 @@ impl Shared {
             Some(worker) => (worker.next_id(), Some(&worker.slab)),
             None => (GoroutineId::reserve(1), None),
         };
-        let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name };
+        let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name, own_stack };
         // SAFETY: by contract.
         let g = unsafe { goroutine::create(f, birth, slab) };
         match own {

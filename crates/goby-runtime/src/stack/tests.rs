@@ -1,0 +1,205 @@
+use std::os::fd::AsRawFd;
+use std::thread;
+
+use super::*;
+
+#[test]
+fn slots_are_distinct_and_limited() {
+    let pool = Pool::new(64 * 1024, 40);
+    let mut slots = Vec::new();
+    let mut cache = Vec::new();
+    while pool.take(&mut cache).is_ok() {
+        slots.append(&mut cache);
+    }
+    let mut tops: Vec<_> = slots.iter().map(|s| s.top()).collect();
+    tops.sort_unstable();
+    tops.dedup();
+    assert_eq!(tops.len(), 40);
+    assert!(matches!(pool.take(&mut cache), Err(Exhausted::Limit(40))));
+    let usable = pool.usable(slots[0]);
+    assert_eq!((usable.len(), usable.end), (64 * 1024, slots[0].top()));
+    let guard = pool.guard(slots[0]);
+    assert_eq!(guard.end, usable.start);
+    assert!(guard.clone().step_by(PAGE).all(|page| !is_readable(page)) && !is_readable(guard.end - 1));
+    assert!(is_readable(usable.start) && is_readable(usable.end - 1));
+}
+
+#[test]
+fn slots_lie_an_odd_number_of_pages_apart() {
+    // What may be used is exact; the guard is as wide as it must be, or a page wider.
+    for (stack_size, usable, pages) in
+        [(192 * 1024, 48, 65), (64 * 1024, 16, 33), (64 * 1024 + 1, 17, 33), (17 * PAGE, 17, 33), (16 * 1024, 4, 21)]
+    {
+        let pool = Pool::new(stack_size, 2);
+        assert_eq!(pool.stack_size(), usable * PAGE);
+        let mut cache = Vec::new();
+        pool.take(&mut cache).unwrap();
+        assert_eq!(cache[0].top() - cache[1].top(), pages * PAGE, "{stack_size}");
+    }
+}
+
+#[test]
+fn trim_gives_memory_back_once_unwanted_for_a_round() {
+    let pool = Pool::new(64 * 1024, 4);
+    let mut cache = Vec::new();
+    pool.take(&mut cache).unwrap();
+    let top = cache[0].top();
+    // SAFETY: the slot is free and ours; the byte is above the guard page.
+    unsafe { *((top - 8192) as *mut u8) = 7 };
+    pool.give(cache.drain(..));
+    assert!(!pool.trim(), "it was given back only now");
+    assert!(pool.trim());
+    // SAFETY: as above; a page that was given back reads as zero.
+    assert_eq!(unsafe { *((top - 8192) as *const u8) }, 0);
+}
+
+/// Whether the system can read there.
+fn is_readable(address: usize) -> bool {
+    let (_reader, writer) = io::pipe().unwrap();
+    // SAFETY: whatever cannot be read is an error of the call.
+    unsafe { libc::write(writer.as_raw_fd(), address as *const libc::c_void, 1) == 1 }
+}
+
+#[test]
+fn a_stack_of_its_own_size_is_kept_for_a_while_and_has_a_guard() {
+    let pool = Pool::new(64 * 1024, 1);
+    for size in [16 * 1024, 1 << 20, (1 << 20) + 1] {
+        let own = pool.take_own(size).unwrap();
+        let (usable, guard) = (own.usable(), own.guard());
+        assert_eq!((usable.len(), guard.len()), (size.next_multiple_of(PAGE), GUARD));
+        assert!(is_readable(usable.start) && is_readable(usable.end - 1));
+        assert!(guard.step_by(PAGE).all(|page| !is_readable(page)) && !is_readable(usable.start - 1));
+        // SAFETY: it is ours, and not used.
+        unsafe { pool.give_own(own) };
+        if tsan::POOL_MEMORY {
+            assert_eq!(pool.take_own(size).unwrap(), own);
+            // SAFETY: as above.
+            unsafe { pool.give_own(own) };
+            assert!(!pool.trim() && pool.trim());
+        }
+        assert!(!is_readable(usable.start));
+    }
+}
+
+#[test]
+fn few_stacks_of_their_own_sizes_are_kept() {
+    let pool = Pool::new(64 * 1024, 1);
+    let all: Vec<_> = (0..3 * own::KEPT).map(|_| pool.take_own(16 * 1024).unwrap()).collect();
+    // SAFETY: they are ours, and not used.
+    all.iter().for_each(|own| unsafe { pool.give_own(*own) });
+    assert_eq!(pool.inner.lock().own, if tsan::POOL_MEMORY { &all[2 * own::KEPT..] } else { &[] });
+}
+
+/// Everything that a pool has free, the lowest first.
+fn take_all(pool: &Pool) -> Vec<Slot> {
+    let (mut slots, mut cache) = (Vec::new(), Vec::new());
+    while pool.take(&mut cache).is_ok() {
+        slots.append(&mut cache);
+    }
+    slots.sort_unstable_by_key(|slot| slot.top());
+    slots
+}
+
+fn top_byte(slot: Slot) -> *mut u8 {
+    (slot.top() - 1) as *mut u8
+}
+
+fn tops(slots: &[Slot]) -> Vec<usize> {
+    slots.iter().map(|slot| slot.top()).collect()
+}
+
+#[test]
+fn a_crowd_that_was_trimmed_is_given_out_again_with_its_guards() {
+    const SIZE: usize = 33 * PAGE;
+    const N: usize = 3 * (TRIMMED_AT_ONCE / SIZE) + 7;
+    let pool = Pool::new(64 * 1024, N);
+    // SAFETY: the slots are free and ours; the byte is above the guard page.
+    let write = |slot: Slot| unsafe { *top_byte(slot) = 7 };
+    // SAFETY: as above.
+    let read = |slot: Slot| unsafe { *top_byte(slot) };
+    let has_guard = |slot: Slot| {
+        let usable = pool.usable(slot);
+        is_readable(usable.start) && !is_readable(usable.start - 1)
+    };
+    let slots = take_all(&pool);
+    assert_eq!(slots.len(), N);
+
+    // In no order, but one long run: all but the lowest and the highest.
+    slots.iter().for_each(|slot| write(*slot));
+    pool.give((0..N - 2).map(|i| slots[1 + i * 7919 % (N - 2)]));
+    assert!(!pool.trim() && pool.trim());
+    assert_eq!(pool.inner.lock().cold.len(), 1);
+    assert_eq!((read(slots[0]), read(slots[N - 1])), (7, 7));
+    assert_eq!(tops(&take_all(&pool)), tops(&slots[1..N - 1]));
+    assert!(slots[1..N - 1].iter().all(|slot| read(*slot) == 0));
+    assert!(slots.iter().all(|slot| has_guard(*slot)));
+
+    // Every third, then the pairs in between, which have the others for neighbours.
+    slots.iter().for_each(|slot| write(*slot));
+    let (thirds, others): (Vec<_>, Vec<_>) = (0..N).partition(|i| i % 3 == 0);
+    for (part, rest) in [(&thirds, 7), (&others, 0)] {
+        pool.give(part.iter().map(|i| slots[*i]));
+        assert!(!pool.trim() && pool.trim());
+        assert!(others.iter().all(|i| read(slots[*i]) == rest));
+    }
+    assert_eq!(pool.inner.lock().cold.len(), N.div_ceil(3) + N / 3);
+    pool.shrink();
+    assert_eq!(pool.inner.lock().cold.len(), 1);
+    assert_eq!(tops(&take_all(&pool)), tops(&slots));
+    assert!(slots.iter().all(|slot| read(*slot) == 0 && has_guard(*slot)));
+}
+
+#[test]
+fn what_is_being_trimmed_counts_as_free() {
+    let pool = Pool::new(16 * 1024, SLAB_SLOTS);
+    // Odd while all slots are free.
+    let phase = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let trimming = scope.spawn(|| {
+            for _ in 0..20 {
+                pool.give(take_all(&pool).into_iter());
+                phase.fetch_add(1, Ordering::SeqCst);
+                assert!(!pool.trim() && pool.trim());
+                phase.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        while !trimming.is_finished() {
+            let before = phase.load(Ordering::SeqCst);
+            let has_free = pool.has_free();
+            let was_free = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
+            assert!(has_free || !was_free);
+        }
+    });
+}
+
+#[test]
+fn a_trim_leaves_what_is_taken_meanwhile_alone() {
+    let pool = Pool::new(16 * 1024, 4 * SLAB_SLOTS);
+    let slots = take_all(&pool);
+    // SAFETY: the slots are free and ours; the byte is above the guard page. So it takes a while to trim them.
+    slots.iter().for_each(|slot| unsafe { *top_byte(*slot) = 1 });
+    pool.give(slots.iter().copied());
+    pool.trim();
+    let taken = thread::scope(|scope| {
+        let trimming = scope.spawn(|| pool.trim());
+        let (mut taken, mut cache) = (Vec::new(), Vec::new());
+        while !pool.inner.lock().is_trimming && !trimming.is_finished() {
+            thread::yield_now();
+        }
+        while !trimming.is_finished() {
+            if pool.take(&mut cache).is_ok() {
+                // SAFETY: the slot is ours; the byte is above the guard page.
+                cache.iter().for_each(|slot| unsafe { *top_byte(*slot) = 7 });
+                taken.append(&mut cache);
+            }
+        }
+        trimming.join().unwrap();
+        taken
+    });
+    // SAFETY: as above.
+    assert!(taken.iter().all(|slot| unsafe { *top_byte(*slot) } == 7));
+    let mut all = tops(&taken);
+    all.extend(tops(&take_all(&pool)));
+    all.sort_unstable();
+    assert_eq!(all, tops(&slots));
+}
