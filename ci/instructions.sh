@@ -25,9 +25,6 @@ command -v valgrind >/dev/null || {
 }
 
 dir=$(target_dir instructions)
-# rustix over libc, so that its epoll_pwait2 can be replaced: see the C file.
-cc -O1 -shared -fPIC ci/instructions/epoll_pwait2.c -o "$dir/epoll_pwait2.so"
-export RUSTFLAGS="--cfg=rustix_use_libc"
 cargo build --release --locked --manifest-path ci/instructions/Cargo.toml --target-dir "$dir"
 program="$dir/release/goby-instructions"
 out=$(mktemp -d)
@@ -35,7 +32,7 @@ trap 'rm -rf "$out"' EXIT
 
 # count NAME N: the instructions of the busiest thread.
 count() {
-    if ! LD_PRELOAD="$dir/epoll_pwait2.so" timeout 120 valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file="$out/callgrind" \
+    if ! timeout 120 valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file="$out/callgrind" \
         "$program" "$1" "$2" >"$out/log" 2>&1; then
         echo "ci/instructions.sh: $1 $2 failed under valgrind:" >&2
         tail -n 20 "$out/log" >&2

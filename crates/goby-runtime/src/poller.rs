@@ -3,28 +3,41 @@
 //! This file is the platform seam. A port offers the same type with the same six functions: `new`, `add`, `remove`,
 //! `wait`, `wake`, `has_sources`. This one is Linux's epoll, edge-triggered, so that a socket is registered once and an
 //! event costs no further system call; waking is an eventfd, edge-triggered too, which is never read.
+//!
+//! Sleeping is `epoll_pwait2` (Linux 5.11), which counts nanoseconds. Where that is refused, by an older kernel, a sandbox,
+//! valgrind or qemu, it is `epoll_pwait`, which counts milliseconds; a timerfd then ends the waits in between, edge-triggered
+//! and never read as well. A wait may therefore end early, which the worker takes as a wake-up for nothing.
 
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use crate::lock::Lock;
 use crate::source::Readiness;
 
 /// Events taken with one system call.
 const EVENTS: usize = 256;
-/// The key of the eventfd.
+/// The key of the eventfd, and of the timerfd.
 const WAKE: u64 = u64::MAX;
+/// Stands for a descriptor that is not there.
+const CLOSED: RawFd = -1;
+
+/// Whether `epoll_pwait2` has been refused: a fact of the system, or of the sandbox that the process is in.
+static IS_COARSE: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Poller {
-    epoll: ManuallyDrop<OwnedFd>,
-    wake: ManuallyDrop<OwnedFd>,
+    /// Changed inside the lock of `sources` only. Others than the worker use them there only.
+    epoll: AtomicI32,
+    wake: AtomicI32,
+    /// The timerfd, where one was needed; the worker's.
+    timer: AtomicI32,
     sources: Lock<Sources>,
     n_sources: AtomicUsize,
 }
@@ -65,8 +78,13 @@ impl Poller {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-        let (epoll, wake) = (ManuallyDrop::new(epoll), ManuallyDrop::new(wake));
-        Ok(Poller { epoll, wake, sources: Lock::new(Sources::default()), n_sources: AtomicUsize::new(0) })
+        Ok(Poller {
+            epoll: AtomicI32::new(epoll.into_raw_fd()),
+            wake: AtomicI32::new(wake.into_raw_fd()),
+            timer: AtomicI32::new(CLOSED),
+            sources: Lock::new(Sources::default()),
+            n_sources: AtomicUsize::new(0),
+        })
     }
 
     /// Whether any socket is registered: without one there is nothing to poll for.
@@ -98,7 +116,9 @@ impl Poller {
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
-        match epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(key.0), interest) {
+        // SAFETY: open, since it is not closed outside the lock of `sources`, and `closed` is not set.
+        let epoll = unsafe { borrow(&self.epoll) };
+        match epoll::add(epoll, fd, epoll::EventData::new_u64(key.0), interest) {
             Ok(()) => {
                 self.n_sources.fetch_add(1, Ordering::Relaxed);
                 Ok(key)
@@ -116,7 +136,8 @@ impl Poller {
             let mut sources = self.sources.lock();
             if !sources.closed {
                 // An error means that it is out already, which is what we want.
-                let _ = epoll::delete(&*self.epoll, fd);
+                // SAFETY: as in `add`.
+                let _ = epoll::delete(unsafe { borrow(&self.epoll) }, fd);
             }
             sources.forget(key)
         };
@@ -132,11 +153,13 @@ impl Poller {
     pub(crate) unsafe fn close(&self) {
         let mut sources = self.sources.lock();
         if !std::mem::replace(&mut sources.closed, true) {
-            // SAFETY: `add`, `remove` and `wake` see `closed` under the lock, `wait` is ruled out by contract, and the
-            // descriptors are `ManuallyDrop`, so they are closed once.
-            unsafe {
-                rustix::io::close(self.epoll.as_raw_fd());
-                rustix::io::close(self.wake.as_raw_fd());
+            for fd in [&self.epoll, &self.wake, &self.timer] {
+                let fd = fd.swap(CLOSED, Ordering::Relaxed);
+                if fd != CLOSED {
+                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see `closed` under the lock, and `wait` is
+                    // ruled out by contract.
+                    unsafe { rustix::io::close(fd) };
+                }
             }
         }
     }
@@ -149,18 +172,16 @@ impl Poller {
 
     /// Waits for events, at most for `timeout` (`None`: until one comes), and unparks whom they are for.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|t| Timespec {
-            tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: t.subsec_nanos().into(),
-        });
-        let mut buffer = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
-        let events = match epoll::wait(&*self.epoll, &mut buffer, timeout.as_ref()) {
-            Ok((events, _)) => events,
-            Err(Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let mut buffer = [const { MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS];
+        let n = match self.wait_for_events(&mut buffer, timeout) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
         };
-        for event in events.iter() {
-            let (key, flags) = (event.data.u64(), event.flags);
+        for event in &buffer[..n] {
+            // SAFETY: the kernel has written the first `n`.
+            let libc::epoll_event { events, u64: key } = unsafe { event.assume_init() };
+            let flags = epoll::EventFlags::from_bits_retain(events);
             if key == WAKE {
                 continue;
             }
@@ -177,6 +198,76 @@ impl Poller {
         Ok(())
     }
 
+    /// Sleeps until there are events, or the time is over, or it cannot be told so exactly; gives how many there are.
+    fn wait_for_events(
+        &self,
+        buffer: &mut [MaybeUninit<libc::epoll_event>; EVENTS],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        // Relaxed, here and in `borrow`: opened before the worker's thread began, and closed after its end.
+        let epoll = self.epoll.load(Ordering::Relaxed);
+        let millis = match timeout {
+            None => -1,
+            Some(Duration::ZERO) => 0,
+            // Relaxed: right at any time, but for a call in vain.
+            Some(timeout) if IS_COARSE.load(Ordering::Relaxed) => self.start_timer(timeout),
+            Some(timeout) => {
+                let timeout = timespec(timeout);
+                let no_mask = ptr::null::<libc::sigset_t>();
+                // SAFETY: the buffer has room for so many events, and the time is one.
+                let n = unsafe {
+                    libc::syscall(
+                        libc::SYS_epoll_pwait2,
+                        epoll,
+                        buffer.as_mut_ptr(),
+                        EVENTS,
+                        &raw const timeout,
+                        no_mask,
+                    )
+                };
+                return match usize::try_from(n) {
+                    Ok(n) => Ok(n),
+                    Err(_) => match io::Error::last_os_error() {
+                        // What a sandbox says to what it does not know; the call itself never says EPERM.
+                        error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                            IS_COARSE.store(true, Ordering::Relaxed);
+                            Ok(0)
+                        }
+                        error => Err(error),
+                    },
+                };
+            }
+        };
+        // SAFETY: the buffer has room for so many events.
+        let n = unsafe { libc::epoll_pwait(epoll, buffer.as_mut_ptr().cast(), EVENTS as i32, millis, ptr::null()) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Has the timerfd end the next wait; gives the milliseconds that remain to be waited for without it: without end, or, where
+    /// there is no timerfd, the next whole one.
+    #[cold]
+    fn start_timer(&self, timeout: Duration) -> i32 {
+        match self.try_start_timer(timeout) {
+            Ok(()) => -1,
+            Err(_) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
+        }
+    }
+
+    fn try_start_timer(&self, timeout: Duration) -> io::Result<()> {
+        if self.timer.load(Ordering::Relaxed) == CLOSED {
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            // SAFETY: the worker calls, so its descriptors are open.
+            epoll::add(unsafe { borrow(&self.epoll) }, &timer, epoll::EventData::new_u64(WAKE), interest)?;
+            self.timer.store(timer.into_raw_fd(), Ordering::Relaxed);
+        }
+        let time = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(timeout) };
+        // SAFETY: as above.
+        rustix::time::timerfd_settime(unsafe { borrow(&self.timer) }, TimerfdTimerFlags::empty(), &time)?;
+        Ok(())
+    }
+
     /// Ends a `wait` that is going on, or the next one. From any thread.
     pub(crate) fn wake(&self) {
         // Whoever owes this wake-up may come late, when the worker has gone and its descriptors with it.
@@ -184,7 +275,20 @@ impl Poller {
         if sources.closed {
             return;
         }
+        // SAFETY: as in `add`.
         // It can only fail when the counter is full, and then the waiter has not been waiting for a long time.
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(unsafe { borrow(&self.wake) }, &1u64.to_ne_bytes());
     }
+}
+
+/// # Safety
+///
+/// The descriptor is there, and stays so for as long as it is used.
+unsafe fn borrow(fd: &AtomicI32) -> BorrowedFd<'_> {
+    // SAFETY: by contract.
+    unsafe { BorrowedFd::borrow_raw(fd.load(Ordering::Relaxed)) }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
 }

@@ -15,6 +15,7 @@ mod inspect;
 mod outlive;
 mod panics;
 mod pinning;
+mod refused;
 mod scope;
 mod shut_down;
 mod source;
