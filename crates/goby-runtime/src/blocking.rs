@@ -199,6 +199,18 @@ impl Helpers {
         state.total -= 1;
     }
 
+    /// How many there are.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.state.lock().total
+    }
+
+    /// Allows new ones after a shutdown.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state.lock();
+        state.shut_down = false;
+        state.started = 0;
+    }
+
     pub(crate) fn shut_down(&self) {
         self.state.lock().shut_down = true;
         self.work.notify_all();

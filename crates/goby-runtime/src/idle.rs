@@ -41,6 +41,14 @@ impl Idle {
         }
     }
 
+    /// Forgets workers that have stopped.
+    pub(crate) fn reset(&self) {
+        let mut sleepers = self.sleepers.lock();
+        sleepers.clear();
+        self.note(&sleepers);
+        self.finish_search();
+    }
+
     pub(crate) fn changes(&self) -> usize {
         self.changes.load(Ordering::SeqCst)
     }

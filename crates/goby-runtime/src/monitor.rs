@@ -7,10 +7,11 @@
 //! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
 //! begun to run get a searcher.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::deadlock::{Part, Verdict};
 use crate::heap;
@@ -52,7 +53,7 @@ pub(crate) struct Monitor {
     asleep: AtomicBool,
     /// It is in a long tick, which should be cut short if there is something to do.
     is_calm: AtomicBool,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
 }
 
 /// What the monitor remembers of a worker.
@@ -78,8 +79,17 @@ impl Monitor {
             clock: AtomicU64::new(policy::nanos(policy::now())),
             asleep: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            thread: Mutex::new(None),
         }
+    }
+
+    /// Prepares it for another thread. Its ticks go on.
+    pub(crate) fn reset(&self) {
+        // Relaxed: the thread is started after it.
+        self.asleep.store(false, Ordering::Relaxed);
+        self.is_calm.store(false, Ordering::Relaxed);
+        self.set_clock(policy::now());
+        *self.thread.lock() = None;
     }
 
     /// Counts its ticks.
@@ -134,7 +144,8 @@ impl Monitor {
 
     pub(crate) fn wake(&self) {
         let _ignore = tsan::ignore();
-        if let Some(thread) = self.thread.get() {
+        let thread = self.thread.lock().clone();
+        if let Some(thread) = thread {
             thread.unpark();
         }
     }
@@ -143,7 +154,7 @@ impl Monitor {
     pub(crate) fn run(&self, shared: &'static Shared) {
         {
             let _ignore = tsan::ignore();
-            let _ = self.thread.set(thread::current());
+            *self.thread.lock() = Some(thread::current());
         }
         let mut seen: Vec<Seen> = Vec::new();
         let mut idle_since: Option<Instant> = None;

@@ -40,18 +40,39 @@ pub(crate) fn install_handler() {
     });
 }
 
-/// Gives the calling thread an alternate stack for signals. It stays for the thread's life, and is leaked then.
-pub(crate) fn use_signal_stack() {
-    // SAFETY: a fresh mapping becomes the alternate stack; nobody else knows it, and it is never unmapped.
-    unsafe {
+/// An alternate stack for the signals of the calling thread, until it is dropped.
+pub(crate) struct SignalStack {
+    memory: *mut libc::c_void,
+    previous: libc::stack_t,
+}
+
+impl SignalStack {
+    /// Gives the calling thread one; none where there is no memory for it: std's own, smaller one serves as well.
+    pub(crate) fn enter() -> Option<SignalStack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let memory = libc::mmap(ptr::null_mut(), SIGNAL_STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
-        if memory == libc::MAP_FAILED {
-            // std's own, smaller one serves as well.
-            return;
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows, becomes the alternate stack; it
+        // is unmapped when it no longer is.
+        unsafe {
+            let memory = libc::mmap(ptr::null_mut(), SIGNAL_STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            if memory == libc::MAP_FAILED {
+                return None;
+            }
+            let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: SIGNAL_STACK };
+            let mut previous = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+            libc::sigaltstack(&raw const stack, &raw mut previous);
+            Some(SignalStack { memory, previous })
         }
-        let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: SIGNAL_STACK };
-        libc::sigaltstack(&stack, ptr::null_mut());
+    }
+}
+
+impl Drop for SignalStack {
+    fn drop(&mut self) {
+        // SAFETY: no handler runs on it, since the thread runs this; and none will once the previous one is back. Made in
+        // `enter`, by this thread: the type is not `Send`.
+        unsafe {
+            libc::sigaltstack(&raw const self.previous, ptr::null_mut());
+            libc::munmap(self.memory, SIGNAL_STACK);
+        }
     }
 }
 
@@ -60,7 +81,7 @@ pub(crate) fn use_signal_stack() {
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo.
     let address = unsafe { (*info).si_addr() } as usize;
-    if let Some(g) = Worker::current().and_then(Worker::running)
+    if let Some(g) = Worker::current().and_then(Worker::running_or_held)
         && g.guard().is_some_and(|guard| guard.contains(&address))
     {
         let mut message = Message { text: [0; 1024], len: 0 };

@@ -1,7 +1,7 @@
 //! The poller: where a worker sleeps, and where the system tells which sockets are ready. One a worker.
 //!
-//! This file is the platform seam. A port offers the same type with the same six functions: `new`, `add`, `remove`,
-//! `wait`, `wake`, `has_sources`. This one is Linux's epoll, edge-triggered, so that a socket is registered once and an
+//! This file is the platform seam. A port offers the same type with the same functions: `new`, `open`, `close`,
+//! `add`, `remove`, `wait`, `wake`, `has_sources`. This one is Linux's epoll, edge-triggered, so that a socket is registered once and an
 //! event costs no further system call; waking is an eventfd, edge-triggered too, which is never read.
 //!
 //! Sleeping is `epoll_pwait2` (Linux 5.11), which counts nanoseconds. Where that is refused, by an older kernel, a sandbox,
@@ -75,16 +75,30 @@ pub(crate) struct Key(u64);
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Poller> {
+        let poller = Poller {
+            epoll: AtomicI32::new(CLOSED),
+            wake: AtomicI32::new(CLOSED),
+            timer: AtomicI32::new(CLOSED),
+            sources: Lock::new(Sources { closed: true, ..Sources::default() }),
+            n_sources: AtomicUsize::new(0),
+        };
+        poller.open()?;
+        Ok(poller)
+    }
+
+    /// Opens the descriptors, unless they are open.
+    pub(crate) fn open(&self) -> io::Result<()> {
+        let mut sources = self.sources.lock();
+        if !sources.closed {
+            return Ok(());
+        }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-        Ok(Poller {
-            epoll: AtomicI32::new(epoll.into_raw_fd()),
-            wake: AtomicI32::new(wake.into_raw_fd()),
-            timer: AtomicI32::new(CLOSED),
-            sources: Lock::new(Sources::default()),
-            n_sources: AtomicUsize::new(0),
-        })
+        self.epoll.store(epoll.into_raw_fd(), Ordering::Relaxed);
+        self.wake.store(wake.into_raw_fd(), Ordering::Relaxed);
+        sources.closed = false;
+        Ok(())
     }
 
     /// Whether any socket is registered: without one there is nothing to poll for.

@@ -13,8 +13,8 @@
 //!
 //! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again, last in first out so
 //! that the warm ones are used first. The pool gives the memory of slots that nobody has wanted for a while back to the
-//! system ([`Pool::trim`]), which also undoes what a deep call once touched. Address space is never returned:
-//! the slab of a goroutine that never finished must stay (DESIGN invariant 6).
+//! system ([`Pool::trim`]), which also undoes what a deep call once touched. A runtime that ends unmaps them all
+//! ([`Pool::unmap_free`]) but the stacks of goroutines that have not ended (DESIGN invariant 6).
 
 mod guard;
 mod own;
@@ -284,6 +284,36 @@ impl Pool {
         inner.cooling = Vec::new();
         inner.is_trimming = false;
         inner.warm.is_empty() && inner.own.is_empty()
+    }
+
+    /// Unmaps all stacks but those of goroutines that have not ended: those are in use. For when nobody takes one any more.
+    pub(crate) fn unmap_free(&self) {
+        let (mut runs, own): (Vec<Range<usize>>, Vec<OwnStack>) = {
+            let inner = &mut *self.inner.lock();
+            let warm = inner.warm.drain(..).map(|slot| slot.top() - self.size..slot.top());
+            let mut runs: Vec<_> = warm.chain(inner.cooling.drain(..)).chain(inner.cold.drain(..)).collect();
+            inner.carved -= runs.iter().map(Range::len).sum::<usize>() / self.size;
+            runs.push(std::mem::replace(&mut inner.fresh, 0..0));
+            let own = inner.own.drain(..).collect();
+            (inner.unwanted, inner.own_unwanted) = (0, 0);
+            self.note_warm(inner);
+            (runs, own)
+        };
+        runs.retain(|run| !run.is_empty());
+        runs.sort_unstable_by_key(|run| run.start);
+        // Neighbours in one call: all of a slab, where nobody is left behind.
+        for neighbours in runs.chunk_by(|low, high| low.end == high.start) {
+            let (start, end) = (neighbours[0].start, neighbours[neighbours.len() - 1].end);
+            // SAFETY: free slots, and such as never were one: nobody knows of them any more. Where the kernel cannot cut them out
+            // of their mapping, for it has too many, they stay, without their memory.
+            unsafe {
+                if libc::munmap(start as *mut libc::c_void, end - start) != 0 {
+                    libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+                }
+            }
+        }
+        // SAFETY: they are free, and no longer in the list.
+        own.into_iter().for_each(|own| unsafe { own.unmap() });
     }
 
     /// Gives memory back that a crowd has needed, besides its stacks.

@@ -253,6 +253,12 @@ impl Stalls {
         is_news
     }
 
+    /// Forgets those of a former life.
+    pub(crate) fn reset(&self) {
+        self.latest.lock().clear();
+        self.printed.lock().clear();
+    }
+
     pub(crate) fn latest(&self) -> Vec<Stall> {
         self.latest.lock().iter().cloned().collect()
     }

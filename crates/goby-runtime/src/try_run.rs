@@ -71,6 +71,12 @@ impl Watchers {
         self.list.lock().retain(|other| !other.ptr_eq(watcher));
     }
 
+    /// Forgets those of a former life.
+    pub(crate) fn reset(&self) {
+        let _ignore = tsan::ignore();
+        self.list.lock().clear();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.lock().is_empty()
     }

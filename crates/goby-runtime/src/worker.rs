@@ -20,7 +20,7 @@ mod theft;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
@@ -41,6 +41,7 @@ use crate::runtime::Shared;
 use crate::slab::Slab;
 use crate::stack::Slot;
 use crate::stack_trace::StackTrace;
+use crate::timer::NEVER;
 use crate::timer::Timers;
 use crate::{fence, future, policy, tsan};
 
@@ -64,7 +65,7 @@ const SPREAD_SLACK: usize = 4;
 /// runs.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
-/// What other threads may touch of a worker. It lives for ever.
+/// What other threads may touch of a worker. It is never freed, but used again: see `runtime/retired.rs`.
 pub(crate) struct Remote {
     pub(crate) index: usize,
     pub(crate) shared: &'static Shared,
@@ -104,6 +105,8 @@ pub(crate) struct Remote {
     pub(crate) grown: AtomicU64,
     /// Who wants to know about this worker's goroutines.
     pub(crate) requests: Requests,
+    /// Where the worker of a former life was, if it is gone: the next one's place. By its address `biased` knows it.
+    place: AtomicPtr<Worker>,
 }
 
 impl Remote {
@@ -131,7 +134,33 @@ impl Remote {
             tidy: AtomicBool::new(false),
             grown: AtomicU64::new(0),
             requests: Requests::new(),
+            place: AtomicPtr::new(ptr::null_mut()),
         })
+    }
+
+    /// Whether nothing is left of a worker that has stopped: see `runtime/retired.rs`.
+    pub(crate) fn is_left_by_all(&self) -> bool {
+        self.n_started() == 0
+            && self.inbox.is_empty()
+            && self.fresh.len() == 0
+            && self.timers.next_due() == NEVER
+            && !self.poller.has_sources()
+    }
+
+    /// Prepares it for another worker. Only what tells of changes counts on.
+    pub(crate) fn reset(&self) {
+        // Relaxed, all: the thread is started after it.
+        for counter in [&self.spawned, &self.started, &self.ended] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.tasks.store(0, Ordering::Relaxed);
+        self.spread.store(0, Ordering::Relaxed);
+        for flag in [&self.is_held, &self.pause_due, &self.slice_over] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        self.tidy.store(false, Ordering::Relaxed);
+        self.load.store(0, Ordering::Relaxed);
+        self.inbox.finish_sleep();
     }
 
     /// Goroutines that have begun to run here and have not ended.
@@ -432,7 +461,10 @@ impl Worker {
         // Where that is refused, timers are as late as everybody's.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
         remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
-        let worker: &'static Worker = Box::leak(Box::new(Worker {
+        // Relaxed: left by a thread that stopped before this one was started.
+        let place = NonNull::new(remote.place.swap(ptr::null_mut(), Ordering::Relaxed))
+            .unwrap_or_else(|| NonNull::from(Box::leak(Box::<Worker>::new_uninit())).cast());
+        let worker = Worker {
             remote,
             shared: remote.shared,
             current: Cell::new(None),
@@ -456,7 +488,13 @@ impl Worker {
             registry: Registry::new(),
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
-        }));
+        };
+        // SAFETY: memory for a worker, with none in it. It stays until the loop below is over, and then nobody has the reference:
+        // neither a goroutine, if all have ended, nor this thread.
+        let worker: &'static Worker = unsafe {
+            place.write(worker);
+            place.as_ref()
+        };
         CURRENT.set(Some(worker));
         if fence::fences_work() {
             ADDRESS.set(ptr::from_ref(worker).addr());
@@ -464,11 +502,19 @@ impl Worker {
         while worker.round() {}
         worker.give_stacks_back();
         CURRENT.set(None);
+        ADDRESS.set(NOBODY);
         worker.slab.clear();
+        // Before `note_exit`, after which the remote may be another worker's.
+        let leaves_some = remote.n_started() != 0;
+        if !leaves_some {
+            // SAFETY: see where it was written.
+            unsafe { place.drop_in_place() };
+            remote.place.store(place.as_ptr(), Ordering::Relaxed);
+        }
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
         // are never unwound: if there are any, neither does the thread end.
-        if remote.n_started() != 0 {
+        if leaves_some {
             loop {
                 std::thread::park();
             }

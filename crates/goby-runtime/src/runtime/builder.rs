@@ -44,7 +44,7 @@ pub enum DeadlockPolicy {
 }
 
 /// Configures a [`Runtime`]. Everything is checked by [`build`](Builder::build).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
     pub(super) workers: Option<usize>,

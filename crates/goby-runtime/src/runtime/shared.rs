@@ -14,7 +14,7 @@ use goby_switch::FiberTag;
 use parking_lot::{Condvar, Mutex};
 
 use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_stack_size, default_workers, invalid};
-use super::spawn_own;
+use super::{retired, spawn_own};
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
 use crate::discard::discard;
@@ -36,8 +36,11 @@ const MAX_SPARES: usize = 64;
 /// thread. It is one, and address space only; `go` has what the builder says.
 const MAIN_STACK: usize = 8 << 20;
 
-/// What the workers of a runtime share. It lives for ever: parked goroutines, timers and sockets point to it.
+/// What the workers of a runtime share. It is never freed, since parked goroutines, timers and sockets point to it, but
+/// used again: see `retired`.
 pub(crate) struct Shared {
+    /// What it was made of, with all that was left open filled in.
+    pub(super) settings: Builder,
     remotes: Box<[OnceLock<&'static Remote>]>,
     n_workers: AtomicUsize,
     /// Workers that were asked for; those beyond are spares.
@@ -63,6 +66,10 @@ pub(crate) struct Shared {
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
+    /// Held where a new life begins, and where what came too late for the old one is taken out of the queues.
+    life: Lock<()>,
+    /// Unstarted goroutines that were cancelled.
+    never_ran: AtomicU64,
     /// The workers have stopped, and what never ran is gone.
     is_over: AtomicBool,
     next_remote: AtomicUsize,
@@ -93,7 +100,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(super) fn start(builder: Builder) -> io::Result<&'static Shared> {
+    pub(super) fn start(mut builder: Builder) -> io::Result<&'static Shared> {
         builder.check().map_err(invalid)?;
         let n = match builder.workers {
             Some(n) => n,
@@ -108,10 +115,33 @@ impl Shared {
             Some(yes) => yes,
             None => stall::are_printed()?,
         };
+        (builder.workers, builder.stack_size, builder.report_stalls) =
+            (Some(n), Some(stack_size), Some(stalls_are_printed));
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
         fence::fences_work();
-        let shared: &'static Shared = Box::leak(Box::new(Shared {
+        let shared = match retired::take(&builder, leaks_are_fatal) {
+            Some(shared) => {
+                shared.begin_anew();
+                shared
+            }
+            None => Box::leak(Box::new(Shared::new(builder, n, stack_size, leaks_are_fatal, stalls_are_printed))),
+        };
+        deadlock::register(shared);
+        let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
+            let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
+            *shared.monitor_thread.lock() = Some(monitor);
+            Ok(())
+        });
+        if let Err(error) = started {
+            shared.shut_down();
+            return Err(error);
+        }
+        Ok(shared)
+    }
+
+    fn new(builder: Builder, n: usize, stack_size: usize, leaks_are_fatal: bool, stalls_are_printed: bool) -> Shared {
+        Shared {
             remotes: (0..n + MAX_SPARES).map(|_| OnceLock::new()).collect(),
             n_workers: AtomicUsize::new(0),
             n_wanted: n,
@@ -130,30 +160,56 @@ impl Shared {
             watchers: Watchers::default(),
             limited: AtomicUsize::new(0),
             shut_down: AtomicBool::new(false),
+            life: Lock::new(()),
+            never_ran: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             next_remote: AtomicUsize::new(0),
             monitor_thread: Mutex::new(None),
             exited: Mutex::new(0),
             exit: Condvar::new(),
-            thread_name: builder.thread_name,
+            thread_name: builder.thread_name.clone(),
             panic_policy: builder.panic_policy,
             deadlock_policy: builder.deadlock_policy,
             report_leaks: builder.report_leaks == Some(true),
             leaks_are_fatal,
             stall_limit: builder.stall_limit,
             stalls: Stalls::new(stalls_are_printed),
-        }));
-        deadlock::register(shared);
-        let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
-            let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
-            *shared.monitor_thread.lock() = Some(monitor);
-            Ok(())
-        });
-        if let Err(error) = started {
-            shared.shut_down();
-            return Err(error);
+            settings: builder,
         }
-        Ok(shared)
+    }
+
+    /// Whether nothing is left of a runtime that was dropped: see `retired`.
+    pub(super) fn is_left_by_all(&self) -> bool {
+        self.n_spawned() == self.n_ended()
+            && self.n_tasks() == 0
+            && self.helpers.n_threads() == 0
+            && self.inject.len() == 0
+            && !self.has_starved()
+            && self.remotes().all(Remote::is_left_by_all)
+    }
+
+    /// Makes one of which nothing is left as it was when it was new, but for what only grows. No thread of its own is there.
+    fn begin_anew(&self) {
+        let _life = self.life.lock();
+        self.idle.reset();
+        self.monitor.reset();
+        self.helpers.reset();
+        self.watchers.reset();
+        self.stalls.reset();
+        self.remotes().for_each(Remote::reset);
+        self.starved.lock().why = None;
+        // Relaxed, all: whoever is started from here on comes after it. Counts that add up to nothing begin anew, since the
+        // next life may be without the spare workers that have some of them.
+        for counter in [&self.spawned_outside, &self.never_ran] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.tasks_outside.store(0, Ordering::Relaxed);
+        self.n_workers.store(0, Ordering::Relaxed);
+        self.limited.store(0, Ordering::Relaxed);
+        self.main_exited.store(false, Ordering::Relaxed);
+        *self.exited.lock() = 0;
+        self.is_over.store(false, Ordering::SeqCst);
+        self.shut_down.store(false, Ordering::SeqCst);
     }
 
     /// Starts one more worker.
@@ -162,9 +218,12 @@ impl Shared {
         let Some(place) = self.remotes.get(index) else {
             return Err(io::Error::other("no room for a further spare worker"));
         };
-        // One thread at a time adds workers. A place that is filled already is left from a thread that did not start.
+        // One thread at a time adds workers. A place that is filled already is left from a thread that did not start, or from a former life.
         let remote = match place.get() {
-            Some(remote) => *remote,
+            Some(remote) => {
+                remote.poller.open()?;
+                *remote
+            }
             None => {
                 let remote: &'static Remote = Box::leak(Box::new(Remote::new(index, self)?));
                 place.get_or_init(|| remote)
@@ -362,7 +421,7 @@ impl Shared {
     /// Queues something that any worker may begin, from outside the workers.
     pub(crate) fn inject(&'static self, item: Fresh) {
         if self.is_shut_down() {
-            return never_run(item);
+            return self.never_run(item);
         }
         self.inject.push(item);
         self.idle.post();
@@ -404,7 +463,8 @@ impl Shared {
     }
 
     pub(crate) fn n_ended(&self) -> u64 {
-        self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum()
+        let inside: u64 = self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum();
+        inside + self.never_ran.load(Ordering::SeqCst)
     }
 
     // Stacks that cannot be had.
@@ -542,11 +602,15 @@ impl Shared {
             unsafe { remote.poller.close() };
         }
         self.drain();
-        // The memory of free stacks goes back now. Twice: what was given back last counts as unwanted the second time.
-        let _ = self.pool.trim() || self.pool.trim();
+        self.pool.unmap_free();
+        let is_empty = self.remotes().all(|remote| remote.n_started() == 0);
         // SeqCst: see `forget_if_over`.
         self.is_over.store(true, Ordering::SeqCst);
         self.forget_if_over();
+        // Last: from here on it may be another's. The stacks of those who have not ended are its for good.
+        if is_empty {
+            retired::keep(self);
+        }
     }
 
     /// Has the deadlock detector forget a runtime that was shut down, once nothing of it runs: neither a worker, nor a destructor of
@@ -564,12 +628,45 @@ impl Shared {
         self.exit.notify_all();
     }
 
-    /// Ends what never ran.
+    /// Ends what never ran, unless a new life has begun: then it is that one's.
     fn drain(&self) {
-        let starved = std::mem::take(&mut self.starved.lock().queue);
-        let queues = self.remotes().map(|r| r.fresh.drain()).chain([self.inject.drain(), starved]);
-        for item in queues.flatten().collect::<Vec<_>>() {
-            never_run(item);
+        let items = {
+            let _life = self.life.lock();
+            if !self.is_shut_down() {
+                return;
+            }
+            let starved = {
+                let mut starved = self.starved.lock();
+                self.n_starved.store(0, Ordering::SeqCst);
+                std::mem::take(&mut starved.queue)
+            };
+            let queues = self.remotes().map(|r| r.fresh.drain()).chain([self.inject.drain(), starved]);
+            queues.flatten().collect::<Vec<_>>()
+        };
+        for item in items {
+            self.never_run(item);
+        }
+    }
+
+    /// Ends one that never ran.
+    fn never_run(&self, item: Fresh) {
+        match item {
+            Fresh::Goroutine(g) => {
+                // SAFETY: it came out of a queue, so it is unstarted and in none.
+                unsafe { goroutine::never_run(g) };
+                // SeqCst: with this the last of it may be gone, see `is_left_by_all`.
+                self.never_ran.fetch_add(1, Ordering::SeqCst);
+            }
+            // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
+            Fresh::Future(runnable) => {
+                if let Err(payload) = discard(runnable) {
+                    goroutine::report(format_args!(
+                        "a future panicked when its runtime was shut down: {}",
+                        goroutine::payload_text(&*payload)
+                    ));
+                    std::mem::forget(payload);
+                }
+            }
         }
     }
 
@@ -583,22 +680,5 @@ impl Shared {
 
     pub(crate) fn main_exited(&self) -> bool {
         self.main_exited.load(Ordering::SeqCst)
-    }
-}
-
-fn never_run(item: Fresh) {
-    match item {
-        // SAFETY: it came out of a queue, so it is unstarted and in none.
-        Fresh::Goroutine(g) => unsafe { goroutine::never_run(g) },
-        // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
-        Fresh::Future(runnable) => {
-            if let Err(payload) = discard(runnable) {
-                goroutine::report(format_args!(
-                    "a future panicked when its runtime was shut down: {}",
-                    goroutine::payload_text(&*payload)
-                ));
-                std::mem::forget(payload);
-            }
-        }
     }
 }

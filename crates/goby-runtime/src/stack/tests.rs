@@ -60,6 +60,57 @@ fn is_readable(address: usize) -> bool {
     unsafe { libc::write(writer.as_raw_fd(), address as *const libc::c_void, 1) == 1 }
 }
 
+/// Whether anything is mapped there.
+fn is_mapped(address: usize) -> bool {
+    // SAFETY: it only asks, and gives an error for what is not mapped.
+    unsafe { libc::msync(address as *mut libc::c_void, PAGE, libc::MS_ASYNC) == 0 }
+}
+
+/// Runs `check` in a process where nobody else maps anything.
+fn alone(check: impl FnOnce()) {
+    // SAFETY: the child has the calling thread only, uses the allocator, which allows for that, and ends here.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let is_well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_ok();
+            libc::_exit(i32::from(!is_well));
+        }
+        let mut status = 0;
+        assert_eq!((libc::waitpid(child, &raw mut status, 0), status), (child, 0));
+    }
+}
+
+#[test]
+fn all_but_the_stacks_in_use_are_unmapped_at_the_end() {
+    alone(|| {
+        for used in [&[][..], &[0], &[3, 4, 77], &[SLAB_SLOTS + 5]] {
+            let pool = Pool::new(16 * 1024, SLAB_SLOTS + 20);
+            let slots = take_all(&pool);
+            let (mut free, mut in_use) = (Vec::new(), Vec::new());
+            for (i, slot) in slots.iter().enumerate() {
+                // SAFETY: the slot is ours; the byte is above the guard.
+                unsafe { *top_byte(*slot) = 7 };
+                if used.contains(&i) { in_use.push(*slot) } else { free.push(*slot) }
+            }
+            let (cold, warm) = free.split_at(free.len() / 2);
+            pool.give(cold.iter().copied());
+            pool.trim();
+            pool.trim();
+            pool.give(warm.iter().copied());
+            // SAFETY: it is ours, and not used.
+            unsafe { pool.give_own(pool.take_own(1 << 20).unwrap()) };
+            pool.unmap_free();
+            let is_there = |slot: &Slot| [pool.guard(*slot).start, slot.top() - PAGE].map(is_mapped);
+            assert!(free.iter().all(|slot| is_there(slot) == [false; 2]));
+            assert!(in_use.iter().all(|slot| is_there(slot) == [true; 2]));
+            // SAFETY: as above.
+            assert!(in_use.iter().all(|slot| unsafe { *top_byte(*slot) } == 7));
+            // It could go on.
+            assert_eq!(take_all(&pool).len(), slots.len() - in_use.len());
+        }
+    });
+}
+
 #[test]
 fn a_stack_of_its_own_size_is_kept_for_a_while_and_has_a_guard() {
     let pool = Pool::new(64 * 1024, 1);

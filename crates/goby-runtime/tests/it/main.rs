@@ -6,6 +6,7 @@ mod support;
 mod blocking;
 mod builder;
 mod deadlock;
+mod dropped;
 mod fairness;
 mod futures;
 mod gate;
