@@ -22,6 +22,9 @@ use crate::error::{Error, Phase};
 /// How much is read from a reader at a time: a few system calls' worth, small beside the buffers of a socket.
 const CHUNK: usize = 16 * 1024;
 
+/// The media type of text.
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// The body of a request or a response: bytes at hand, or a stream of them.
 ///
 /// It reads as any [`Read`] and [`BufRead`] does, in pieces as they come; [`bytes`](Body::bytes) takes all of it.
@@ -47,6 +50,8 @@ pub struct Body {
     /// Read before anything else.
     at_hand: Bytes,
     source: Option<Box<dyn Source>>,
+    /// What it was made of, as a media type: text or bytes.
+    kind: Option<&'static str>,
 }
 
 /// Where a streamed body comes from.
@@ -120,7 +125,7 @@ impl Body {
     }
 
     pub(crate) fn from_source(source: impl Source + 'static) -> Body {
-        Body { at_hand: Bytes::new(), source: Some(Box::new(source)) }
+        Body { at_hand: Bytes::new(), source: Some(Box::new(source)), kind: None }
     }
 
     /// Tells how many bytes are still to be read, if that is known.
@@ -220,6 +225,16 @@ impl Body {
         String::from_utf8(self.bytes()?.into()).map_err(|error| Error::new(Phase::NotText, error))
     }
 
+    /// The media type that says what it was made of, if that was text or bytes.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        self.kind
+    }
+
+    /// The first `len` bytes of it. To end before them is an error.
+    pub(crate) fn cut(self, len: u64) -> Body {
+        if len == 0 { Body::empty() } else { Body::from_source(Cut { body: self, left: len }) }
+    }
+
     /// Its bytes, if none have to be waited for.
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         if self.source.is_none() { Some(&self.at_hand) } else { None }
@@ -262,7 +277,7 @@ impl Read for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Body {
-        Body { at_hand: bytes, source: None }
+        Body { at_hand: bytes, source: None, kind: Some("application/octet-stream") }
     }
 }
 
@@ -274,13 +289,13 @@ impl From<Vec<u8>> for Body {
 
 impl From<String> for Body {
     fn from(text: String) -> Body {
-        Body::from(Bytes::from(text))
+        Body { kind: Some(TEXT), ..Body::from(Bytes::from(text)) }
     }
 }
 
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Body {
-        Body::from(Bytes::from_static(text.as_bytes()))
+        Body { kind: Some(TEXT), ..Body::from(Bytes::from_static(text.as_bytes())) }
     }
 }
 
@@ -337,6 +352,31 @@ impl<R: Read + Send> Source for FromReader<R> {
 
     fn remaining(&self) -> Option<u64> {
         self.left
+    }
+}
+
+/// A body up to a length that was promised.
+struct Cut {
+    body: Body,
+    left: u64,
+}
+
+impl Source for Cut {
+    fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Some(mut chunk) = self.body.chunk()? else {
+            let message = format!("the body ended {} bytes early", self.left);
+            return Err(Error::new(Phase::Produce, io::Error::new(io::ErrorKind::UnexpectedEof, message)));
+        };
+        chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        Some(self.left)
     }
 }
 

@@ -16,6 +16,7 @@ use goby::Context;
 use goby::context::CancelGuard;
 use http::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Uri};
+use http_body::Body as _;
 use once_cell::sync::OnceCell;
 use url::{Position, Url};
 
@@ -27,6 +28,7 @@ use redirect::Redirect;
 
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::{ClientTimeout, Error, Phase};
+use crate::framing::{frame_request, unframe_request};
 use crate::response::Response;
 
 /// A redirect's own body is read to its end if it is no longer than this, so that the connection can be kept (as Go does).
@@ -207,6 +209,9 @@ impl Client {
     /// streamed body cannot be sent again; then the redirect itself is the response. `Authorization` and `Cookie` do not go
     /// to another origin.
     ///
+    /// How long the body is, is the body's matter: a `content-length` among the headers is taken for the length of a streamed
+    /// body of unknown length, and otherwise gives way, as does a `transfer-encoding`.
+    ///
     /// A request that finds that the server has closed the kept connection is made again on a new one, if nothing of it was
     /// sent, or if no byte of a response came and its method is `GET`, `HEAD`, `OPTIONS` or `TRACE` and its body not streamed.
     ///
@@ -236,7 +241,11 @@ impl Client {
     /// When `ctx` is done the call returns at once, whether it was waiting for a name, a connection, TLS or the response, and the
     /// connection is closed. The context holds for the response's body, too.
     pub fn request(&self, ctx: &Context, request: http::Request<Body>) -> Result<Response, Error> {
-        let (head, body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
+        let claimed = unframe_request(&mut head.headers).map_err(|error| Error::new(Phase::Produce, error))?;
+        if let Some(len) = claimed.filter(|_| body.len().is_none()) {
+            body = body.cut(len);
+        }
         self.execute(ctx, head.method, &head.uri.to_string(), head.headers, body)
     }
 
@@ -424,6 +433,7 @@ impl Outline {
             headers.entry(AUTHORIZATION).or_insert(basic_auth(&self.url));
         }
         headers.extend(self.headers.clone());
+        frame_request(&self.method, &mut headers, request.body().size_hint().exact());
         *request.headers_mut() = headers;
         Ok(request)
     }

@@ -124,6 +124,11 @@ impl Error {
         Error::of_context(&phase, ctx).unwrap_or_else(|| Error::of_io(phase, source))
     }
 
+    /// What came during a request is no HTTP.
+    pub(crate) fn protocol(phase: Phase, ctx: &Context, source: impl Into<Source>) -> Error {
+        Error::of_context(&phase, ctx).unwrap_or_else(|| Error::with(phase, Why::Protocol, Some(source.into())))
+    }
+
     /// The error of an operation on a socket that may have reached its deadline.
     pub(crate) fn of_io(phase: Phase, source: impl Into<Source>) -> Error {
         let source = source.into();

@@ -31,6 +31,15 @@
 //! [`serve`] for a handler on a listener, a [`Server`] for settings and shutdown. Each connection has one goroutine. A handler
 //! that panics costs its connection and nothing else.
 //!
+//! It refuses what is no proper request: one without exactly one valid `Host`, or with a target that is neither a path nor a URL
+//! (400), and a body with a coding beside `chunked` (501). The body of a response alone says how it is sent; see
+//! [`Response::new`] for headers that claim something else.
+//!
+//! # Limits
+//!
+//! The head of a message may have some 400 KB, that of a response with all interim ones before it. A raw `"` in the query of a
+//! request is refused (400), though some clients send it.
+//!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
 
 #![forbid(unsafe_code)]
@@ -38,6 +47,7 @@
 mod body;
 mod client;
 mod error;
+mod framing;
 mod response;
 mod server;
 mod stream;

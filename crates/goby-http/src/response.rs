@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
 use crate::body::Body;
@@ -41,6 +41,12 @@ pub struct Response {
 
 impl Response {
     /// Makes a response with status 200 and this body.
+    ///
+    /// The server says what it is unless a `content-type` is set: text is `text/plain; charset=utf-8`, bytes are
+    /// `application/octet-stream`. Of a streamed body it says nothing.
+    ///
+    /// How long the body is, and how it is sent, is the server's matter. A `content-length` that is set by hand is taken for
+    /// the length of a streamed body; where the length is known it gives way to it, and the server says so on standard error.
     ///
     /// ```
     /// use goby_http::Response;
@@ -293,13 +299,13 @@ impl From<StatusCode> for Response {
 
 impl From<&'static str> for Response {
     fn from(text: &'static str) -> Response {
-        Response::new(text).with_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+        Response::new(text)
     }
 }
 
 impl From<String> for Response {
     fn from(text: String) -> Response {
-        Response::new(text).with_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+        Response::new(text)
     }
 }
 

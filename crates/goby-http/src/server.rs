@@ -4,6 +4,7 @@
 //! is woken, and sees `Stopping`), and the server waits for their goroutines. A connection registers its waker before it looks
 //! whether to stop; who stops sets that before it wakes: one of the two sees the other.
 
+mod check;
 mod connection;
 mod request;
 mod timeout;

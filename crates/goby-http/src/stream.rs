@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -42,6 +42,10 @@ pub(crate) struct Link {
     head_end: AtomicU64,
     /// Bytes moved since the driver got a look.
     moved: AtomicU64,
+    /// Whether a server that takes no more may still have said why.
+    is_client: bool,
+    /// The server takes no more.
+    write_broken: AtomicBool,
 }
 
 /// What hyper reads from and writes to.
@@ -52,7 +56,26 @@ pub(crate) struct Stream {
 
 impl Link {
     pub(crate) fn new(tcp: TcpStream) -> Arc<Link> {
-        Arc::new(Link { tcp, received: 0.into(), head_end: u64::MAX.into(), moved: 0.into() })
+        Arc::new(Link {
+            tcp,
+            received: 0.into(),
+            head_end: u64::MAX.into(),
+            moved: 0.into(),
+            is_client: false,
+            write_broken: false.into(),
+        })
+    }
+
+    /// A client's end. When the server takes no more it has often answered before: what is written then goes nowhere, without
+    /// an error, and reading tells the answer, or that there is none.
+    pub(crate) fn of_client(tcp: TcpStream) -> Arc<Link> {
+        let link = Arc::into_inner(Link::new(tcp)).expect("the only one");
+        Arc::new(Link { is_client: true, ..link })
+    }
+
+    /// Whether something that was written went nowhere.
+    pub(crate) fn is_write_broken(&self) -> bool {
+        self.write_broken.load(Ordering::Relaxed)
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -80,16 +103,29 @@ impl Link {
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(cx));
-        let n = ready!(Pin::new(&mut &self.tcp).poll_write(cx, buf))?;
+        let n = self.unless_broken(ready!(Pin::new(&mut &self.tcp).poll_write(cx, buf)), || buf.len())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
     }
 
     fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(cx));
-        let n = ready!(Pin::new(&mut &self.tcp).poll_write_vectored(cx, bufs))?;
+        let written = ready!(Pin::new(&mut &self.tcp).poll_write_vectored(cx, bufs));
+        let n = self.unless_broken(written, || bufs.iter().map(|buf| buf.len()).sum())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
+    }
+
+    /// What was written; for a client whose server takes no more, all that was to be.
+    fn unless_broken(&self, written: io::Result<usize>, all: impl FnOnce() -> usize) -> io::Result<usize> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match written {
+            Err(error) if self.is_client && matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+                self.write_broken.store(true, Ordering::Relaxed);
+                Ok(all())
+            }
+            written => written,
+        }
     }
 
     /// Pending once in a while, with the waker woken already.

@@ -47,7 +47,7 @@ impl Connector {
             .map_err(|error| explain(Phase::Resolve(place.host.clone()), why_not_resolved(error)))?;
         let tcp =
             TcpStream::connect_ctx(limit, addrs).map_err(|error| explain(Phase::Connect(place.to_string()), error))?;
-        let link = Link::new(tcp);
+        let link = Link::of_client(tcp);
         let mut tls = None;
         if place.https {
             let phase = || Phase::Tls(place.host.clone());

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use goby::context::CancelGuard;
 use goby::{Context, block_on};
+use http::Version;
 use http_body::Body as _;
 use hyper::client::conn::http1::{Connection, SendRequest};
 
@@ -37,6 +38,8 @@ pub(crate) struct Conn {
     driver: Option<Connection<Stream, Outgoing>>,
     /// It has carried a request before.
     pub(super) reused: bool,
+    /// It cannot carry another: its server speaks HTTP/1.0, and a body of unknown length could not be sent to it.
+    spent: bool,
     pub(super) place: Arc<Place>,
     /// Its share of the connections allowed to this place.
     _permit: Option<Permit>,
@@ -51,8 +54,11 @@ impl Conn {
         permit: Option<Permit>,
     ) -> hyper::Result<Box<Conn>> {
         // It only makes the two ends: nothing to wait for.
-        let (sender, driver) = block_on(hyper::client::conn::http1::Builder::new().handshake(stream))?;
-        Ok(Box::new(Conn { link, sender, driver: Some(driver), reused: false, place, _permit: permit }))
+        let mut protocol = hyper::client::conn::http1::Builder::new();
+        // A header over several lines is to be taken for one (RFC 9112, section 5.2).
+        protocol.allow_obsolete_multiline_headers_in_responses(true);
+        let (sender, driver) = block_on(protocol.handshake(stream))?;
+        Ok(Box::new(Conn { link, sender, driver: Some(driver), reused: false, spent: false, place, _permit: permit }))
     }
 
     /// Whether it can carry another request now.
@@ -60,7 +66,7 @@ impl Conn {
         if !self.sender.is_ready() {
             self.drive(&mut TaskContext::from_waker(Waker::noop()));
         }
-        self.driver.is_some() && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready() && !self.spent && !self.link.is_write_broken()
     }
 
     /// Whether the server has left an idle connection as it was: open, and with nothing to read. It asks the system, since
@@ -140,6 +146,10 @@ impl Exchange {
                     Step::Done(result) => break result,
                     Step::Supply => self.supply(),
                 }
+                if link.is_write_broken() {
+                    // What is left to be sent goes nowhere.
+                    self.feeder = None;
+                }
                 // A server that takes all that there is would never let other goroutines run.
                 goby::checkpoint();
             }
@@ -147,6 +157,7 @@ impl Exchange {
         link.limit_head(None);
         match result {
             Ok(response) => {
+                self.conn.spent = response.version() == Version::HTTP_10;
                 if self.header_timeout.is_some() {
                     link.tcp.set_read_deadline(None);
                 }
@@ -159,7 +170,12 @@ impl Exchange {
                     None if stale => Retry::Stale,
                     None => Retry::No,
                 };
-                let error = Error::during(Phase::Headers, &self.ctx, error.into_error());
+                // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be the session that does.)
+                let spoke_first = link.received() > before && !self.conn.reused && !self.conn.place.https;
+                let error = match error.into_error() {
+                    error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
+                    error => Error::during(Phase::Headers, &self.ctx, error),
+                };
                 let retry = if self.ctx.err().is_some() { Retry::No } else { retry };
                 Err(Failed { error, retry, feeder: self.feeder, timeout: self.timeout })
             }

@@ -1,5 +1,7 @@
 //! Where a redirect leads, and what the next request keeps of the one before.
 
+use std::borrow::Cow;
+
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, HOST,
     LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
@@ -18,17 +20,17 @@ pub(super) struct Redirect {
 }
 
 impl Redirect {
-    /// The redirect that a response asks for, if it does. One without a location is a plain response.
+    /// The redirect that a response asks for, if it does. One without a location, or with an empty one, is a plain response.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, from: &Url) -> Result<Option<Redirect>, Error> {
         let keep_body = match status.as_u16() {
             301..=303 => false,
             307 | 308 => true,
             _ => return Ok(None),
         };
-        let Some(location) = headers.get(LOCATION) else { return Ok(None) };
+        // An empty one would lead to the same URL again; it is none, as for Go.
+        let Some(location) = headers.get(LOCATION).filter(|location| !location.is_empty()) else { return Ok(None) };
         let invalid = || Phase::RedirectTarget(String::from_utf8_lossy(location.as_bytes()).into_owned());
-        let text = std::str::from_utf8(location.as_bytes()).map_err(|error| Error::new(invalid(), error))?;
-        let url = from.join(text).map_err(|error| Error::new(invalid(), error))?;
+        let url = from.join(&as_text(location.as_bytes())).map_err(|error| Error::new(invalid(), error))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::new(invalid(), "the scheme is neither http nor https"));
         }
@@ -56,6 +58,13 @@ impl Redirect {
             }
         }
     }
+}
+
+/// A location as text. Its bytes are UTF-8, or in a coding that nobody knows, and then encoded as they are.
+fn as_text(location: &[u8]) -> Cow<'_, str> {
+    let Err(_) = std::str::from_utf8(location) else { return String::from_utf8_lossy(location) };
+    let encode = |&byte: &u8| if byte.is_ascii() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    location.iter().map(encode).collect()
 }
 
 #[cfg(test)]
@@ -94,6 +103,18 @@ mod tests {
     #[test]
     fn a_redirect_without_a_location_is_a_plain_response() {
         assert_eq!(Redirect::of(StatusCode::FOUND, &HeaderMap::new(), &url("http://a.example")).unwrap(), None);
+        assert_eq!(of(302, ""), None);
+    }
+
+    #[test]
+    fn a_location_that_is_no_utf_8_is_encoded_byte_by_byte() {
+        let check = |location: &[u8], target| {
+            let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_bytes(location).unwrap())]);
+            let redirect = Redirect::of(StatusCode::FOUND, &headers, &url("http://a.example/")).unwrap().unwrap();
+            assert_eq!(redirect.url.as_str(), target);
+        };
+        check(b"/caf\xe9?q=%20\xff", "http://a.example/caf%E9?q=%20%FF");
+        check("/café".as_bytes(), "http://a.example/caf%C3%A9");
     }
 
     #[test]

@@ -28,14 +28,18 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use goby::{Context, block_on};
+use http::Version;
+use http::header::CONNECTION;
 use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 
+use super::check::refuse;
 use super::request::{Loan, Peer, Request};
 use super::{Settings, Stopping};
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::Error;
+use crate::framing::{Framed, frame_response};
 use crate::response::Response;
 use crate::stream::{Link, Stream};
 
@@ -119,7 +123,12 @@ pub(super) fn serve<H, R>(
         waker: None,
     };
     connection.link.tcp.set_read_deadline(after(settings.header_timeout));
-    let ended = block_on(poll_fn(|cx| connection.poll(cx, handler, stopping)));
+    // Panics of handlers have been caught by then: one of hyper costs its connection and nothing else, too.
+    let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
+    let ended = catch_unwind(poll).unwrap_or_else(|payload| {
+        report(addr, &connection.name, &*payload);
+        Err(Ended)
+    });
     if ended.is_ok() && connection.peer.has_unread() {
         linger(&connection.link);
     }
@@ -214,9 +223,30 @@ impl Connection<'_> {
             self.link.tcp.set_read_deadline(None);
         }
         self.name = Name(request.method().clone(), request.uri().clone());
+        let refused = refuse(&request);
         let request = Request::new(request, self.loan.clone(), &self.peer, self.requests);
-        let response = self.call(|| handler(request).into())?;
-        let (head, body) = http::Response::<Body>::from(response).into_parts();
+        let method = request.method().clone();
+        // With all destructors of what the handler gave and is not sent.
+        let framed = self.call(|| {
+            let response = if let Some(status) = refused {
+                // That notes whether the client is still sending.
+                drop(request);
+                Response::from(status).with_header(CONNECTION, "close")
+            } else {
+                handler(request).into()
+            };
+            let (mut head, body) = http::Response::<Body>::from(response).into_parts();
+            // hyper has no idea of others.
+            head.version = Version::HTTP_11;
+            frame_response(&method, head.status, &mut head.headers, body).map(|framed| (head, framed))
+        })?;
+        let (head, Framed { body, mended }) = framed.map_err(|wrong| {
+            self.complain(&wrong, "connection closed");
+            Ended
+        })?;
+        if let Some(mended) = mended {
+            self.complain(&mended, "mended");
+        }
         let (outgoing, feeder) = body.into_outgoing();
         self.feeder = feeder;
         if self.feeder.is_none() {
@@ -256,11 +286,17 @@ impl Connection<'_> {
     /// Most errors are the client's: it has gone away, or does not speak HTTP. Those of a handler's response are worth a word.
     fn explain(&self, error: &hyper::Error) -> Ended {
         if error.is_user() {
-            let (addr, Name(method, uri)) = (self.peer.addr, &self.name);
             let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
-            eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {error}{cause}; connection closed");
+            self.complain(&format!("{error}{cause}"), "connection closed");
         }
         Ended
+    }
+
+    /// Says what is wrong with a handler's response, and what becomes of it.
+    #[cold]
+    fn complain(&self, wrong: &str, done: &str) {
+        let (addr, Name(method, uri)) = (self.peer.addr, &self.name);
+        eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
     }
 
     /// There is nothing more to be asked of the handler: what remains is to send, and to wait for the next request.

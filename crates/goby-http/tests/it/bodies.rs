@@ -332,6 +332,21 @@ fn bytes_that_are_no_http_are_an_error() {
     });
 }
 
+/// A server of another protocol that greets its clients.
+#[test]
+fn a_server_that_speaks_first_speaks_no_http() {
+    with_workers(|| {
+        let script = Script::start(|_, mut stream| {
+            stream.write_all(b"220 this is a mail server\r\n").unwrap();
+            crate::support::read_to_close(&stream);
+        });
+        for _ in 0..20 {
+            let error = Client::new().get(&background(), script.url("/")).unwrap_err();
+            assert!(error.is_request() && error.is_protocol(), "{error:?}");
+        }
+    });
+}
+
 /// What the body's own reader fails with says nothing of the server.
 #[test]
 fn a_reader_that_finds_its_data_invalid_is_no_fault_of_the_protocol() {

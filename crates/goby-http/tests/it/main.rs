@@ -9,6 +9,7 @@ mod bodies;
 mod cancellation;
 mod connections;
 mod endless;
+mod framing;
 mod redirects;
 mod server;
 mod shutdown;
