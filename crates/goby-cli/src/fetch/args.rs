@@ -41,7 +41,7 @@ pub(crate) struct FetchArgs {
     ///
     /// URLs that failed are fetched again; the last line about a URL is the one that counts. A last
     /// line that was torn by a crash is cut off first. With --save, a URL is skipped only if its line
-    /// names the saved file.
+    /// names the saved file and that is there. Two runs cannot write one file at a time.
     #[arg(long, requires = "output", conflicts_with = "demo")]
     pub(crate) resume: bool,
 
@@ -71,8 +71,8 @@ pub(crate) struct FetchArgs {
 
     /// Start at most N requests a second to each host [default: unlimited]
     ///
-    /// A host is a name with its port. A goroutine of the pool waits for its URL's host, so a list
-    /// goes fastest when its hosts are mixed.
+    /// A host is a name with its port. While one host waits for its turn, the others are fetched, as far
+    /// as they stand among the next 32768 URLs of the list.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) per_host: Option<f64>,
 
@@ -92,8 +92,8 @@ pub(crate) struct FetchArgs {
     /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
     ///
     /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
-    /// least as long as the server's Retry-After asks. A server that asks for more than 60 s is not
-    /// asked again.
+    /// least as long as the server's Retry-After asks: so do the host's other URLs. A server that asks
+    /// for more than 60 s is not asked again. No goroutine is held up by a wait.
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) retries: u32,
@@ -141,7 +141,8 @@ const LONG_NOTES: &str = r#"Results:
   {"url":"http://…","error":"timeout","message":"…","attempts":3}
 
   "ms" is the time of the last attempt, from connecting to the last byte; "bytes" is the body's
-  length; "file" is where --save put it. Redirects are followed, at most 10. Kinds of "error":
+  length; "file" is where --save put it; a password in "url" is shown as ***. Redirects are
+  followed, at most 10. Kinds of "error":
     timeout             no complete response within --timeout
     dns                 the host's name was not resolved
     connect             no connection, or it broke before the response

@@ -57,6 +57,7 @@ impl Feeder<'_> {
     fn feed(&mut self, job: Job) {
         if self.done.contains(&job.text) {
             self.fed.skipped += 1;
+            self.live.skipped();
             return;
         }
         self.live.found();
@@ -72,6 +73,19 @@ impl Feeder<'_> {
             self.fed.not_fed += 1;
             self.jobs = None;
         }
+    }
+
+    /// Feeds the jobs of so many bytes of input. Each counts for its part of them: feeding may take long, and the estimate of
+    /// what is to come must not see bytes whose jobs it does not see.
+    fn feed_chunk(&mut self, mut bytes: usize, jobs: &mut Vec<Job>) {
+        let n = jobs.len();
+        for (i, job) in jobs.drain(..).enumerate() {
+            let part = bytes / (n - i);
+            bytes -= part;
+            self.live.read(part);
+            self.feed(job);
+        }
+        self.live.read(bytes);
     }
 
     fn feed_lines(&mut self, lines: LineSource) {
@@ -99,8 +113,8 @@ impl Feeder<'_> {
             };
             match chunk {
                 Ok(Ok(chunk)) => {
-                    self.live.read(chunk.len());
                     splitter.split(&chunk, &mut found);
+                    self.feed_chunk(chunk.len(), &mut found);
                 }
                 Ok(Err(error)) => {
                     self.fed.error = Some(error);
@@ -108,9 +122,6 @@ impl Feeder<'_> {
                     return;
                 }
                 Err(_) => break,
-            }
-            for job in found.drain(..) {
-                self.feed(job);
             }
         }
         splitter.finish(&mut found);

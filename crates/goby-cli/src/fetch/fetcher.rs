@@ -1,30 +1,37 @@
-//! What a worker does with a job: wait for its turn, request, save, and try again as long as that makes sense.
+//! What a worker does with a task: request once, save, and say whether it is to be tried again, and when.
 //!
 //! Each attempt has a context of its own, with the time-out, under the run's context. What is seen of the run's
-//! context decides between two ends: a job whose first request was never made is "not started", one whose
+//! context decides between two ends: a task whose first request was never made is "not started", one whose
 //! request was in flight is a result of kind `canceled`.
+//!
+//! What fails because this process has no descriptor left is no failure of the URL's: it is tried again, and does not count.
 
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use goby::Context;
-use goby::time::sleep_ctx;
+use goby::chan::Sender;
+use goby::rate::Limiter;
 use goby_http::{Client, Response};
 use http::header::RETRY_AFTER;
+use rustix::io::Errno;
 use url::Url;
 
-use super::input::Job;
-use super::limits::Limits;
+use super::dispatch::Report;
 use super::record::{Failure, Fetched, Kind, Record};
-use super::retry::{Retry, retry_after};
+use super::retry::{Retry, host_wait, retry_after};
 use super::save::{Body, Saver};
+use super::task::Task;
 use crate::text;
 
 /// The body of a failed response is read up to here, because a connection can only be used again when nothing is
 /// left on it. Past this a new connection is cheaper.
 const DRAINED: u64 = 64 * 1024;
+/// Without a descriptor: until others have given theirs back.
+const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -34,28 +41,38 @@ pub(crate) struct Fetcher {
     client: Client,
     timeout: Duration,
     retry: Retry,
-    limits: Limits,
+    /// `--rate`.
+    limiter: Option<Limiter>,
     saver: Option<Arc<Saver>>,
+    /// What has become of each task.
+    reports: Sender<Report>,
+    /// It was said that descriptors are short.
+    complained: AtomicBool,
 }
 
-/// The answer to a job.
+/// The answer to a task.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// There is a result.
     Ended(Record),
+    /// It is tried again later.
+    Again,
     /// The run was stopped before the first request.
     NotStarted,
 }
 
-/// An attempt that failed, with what the server said about trying again.
+/// An attempt that failed.
 struct Failed {
     failure: Failure,
+    /// What the server said about trying again.
     retry_after: Option<Duration>,
+    /// There was no descriptor for it.
+    is_ours: bool,
 }
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Failed {
-        Failed { failure, retry_after: None }
+        Failed { failure, retry_after: None, is_ours: false }
     }
 }
 
@@ -66,59 +83,84 @@ impl Fetcher {
         client: Client,
         timeout: Duration,
         retry: Retry,
-        limits: Limits,
+        limiter: Option<Limiter>,
         saver: Option<Arc<Saver>>,
+        reports: Sender<Report>,
     ) -> Fetcher {
-        Fetcher { ctx, client, timeout, retry, limits, saver }
+        Fetcher { ctx, client, timeout, retry, limiter, saver, reports, complained: AtomicBool::new(false) }
     }
 
-    /// Makes of a job what can be made of it.
-    pub(crate) fn fetch(&self, job: Job) -> Outcome {
-        if self.ctx.err().is_some() {
-            return Outcome::NotStarted;
+    /// Makes of a task what can be made of it now, and reports that to the dispatcher.
+    pub(crate) fn fetch(&self, mut task: Task) -> Outcome {
+        let mut report = Report { host: task.host.clone(), rests_until: None, again: None };
+        let outcome = match std::mem::replace(&mut task.url, Err(Failure::new(Kind::InvalidUrl, ""))) {
+            Err(failure) => ended(task, Err(failure)),
+            Ok(url) => self.fetch_url(task, url, &mut report),
+        };
+        // The dispatcher outlives the tasks. Without it nobody needs to know.
+        let _ = self.reports.send(report);
+        outcome
+    }
+
+    fn fetch_url(&self, mut task: Task, url: Url, report: &mut Report) -> Outcome {
+        let is_stopped =
+            self.ctx.err().is_some() || self.limiter.as_ref().is_some_and(|limiter| limiter.wait(&self.ctx).is_err());
+        if is_stopped {
+            return match task.last_failure.take() {
+                // Stopped between two attempts: the last one is what there is to tell.
+                Some(failure) => ended(task, Err(failure)),
+                None => Outcome::NotStarted,
+            };
         }
-        let url = match job.url() {
-            Ok(url) => url,
-            Err(failure) => return Outcome::Ended(Record { url: job.text, result: Err(failure), attempts: 0 }),
-        };
-        let mut attempts = 0;
-        let mut last_failure = None;
-        let result = loop {
-            if self.limits.wait(&self.ctx, &url).is_err() {
-                match last_failure {
-                    // Stopped between two attempts: the last one is what there is to tell.
-                    Some(failure) => break Err(failure),
-                    None => return Outcome::NotStarted,
-                }
+        let Failed { failure, retry_after, is_ours } = match self.attempt(&url) {
+            Ok(fetched) => {
+                task.attempts += 1;
+                return ended(task, Ok(fetched));
             }
-            attempts += 1;
-            let Failed { failure, retry_after } = match self.attempt(&url) {
-                Ok(fetched) => break Ok(fetched),
-                Err(failed) => failed,
-            };
-            let Some(wait) = self.retry.wait(attempts, &failure, retry_after, goby::random()) else {
-                break Err(failure);
-            };
-            if sleep_ctx(&self.ctx, wait).is_err() {
-                break Err(failure);
-            }
-            last_failure = Some(failure);
+            Err(failed) => failed,
         };
-        Outcome::Ended(Record { url: job.text, result, attempts })
+        let wait = if is_ours {
+            self.complain(&failure);
+            Some(DESCRIPTOR_WAIT)
+        } else {
+            task.attempts += 1;
+            self.retry.wait(task.attempts, &failure, retry_after, goby::random())
+        };
+        let now = goby::now();
+        report.rests_until = host_wait(&failure, retry_after, wait).map(|time| now + time);
+        let Some(wait) = wait else { return ended(task, Err(failure)) };
+        if !is_ours {
+            task.last_failure = Some(failure);
+        }
+        task.url = Ok(url);
+        report.again = Some((task, now + wait));
+        Outcome::Again
+    }
+
+    /// Says once that descriptors are short.
+    fn complain(&self, failure: &Failure) {
+        // Relaxed: a flag by itself.
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            text::complain(&format_args!(
+                "warning: out of open files ({}); waiting for others to be closed: raise the limit with ulimit -n, or take \
+                 fewer workers with -w",
+                failure.message
+            ));
+        }
     }
 
     /// One request, from connecting to the last byte saved.
     fn attempt(&self, url: &Url) -> Result<Fetched, Failed> {
         let (ctx, _cancel) = self.ctx.with_timeout(self.timeout);
         let started = goby::now();
-        let mut response = self.client.get(&ctx, url.as_str()).map_err(|error| self.failure(&error))?;
+        let mut response = self.client.get(&ctx, url.as_str()).map_err(|error| self.failed(&error))?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
             let failure = Failure::status(status.as_u16(), status.canonical_reason());
             let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             let retry_after = asked.and_then(|value| retry_after(value, SystemTime::now()));
             drain(&mut response);
-            return Err(Failed { failure, retry_after });
+            return Err(Failed { failure, retry_after, is_ours: false });
         }
         let mut body = self.saver.as_deref().map(|saver| saver.body(url));
         let bytes = self.read_body(&mut response, body.as_mut())?;
@@ -129,9 +171,9 @@ impl Fetcher {
     }
 
     /// Reads the body to its end, into the file if there is one, and returns its length.
-    fn read_body(&self, response: &mut Response, mut body: Option<&mut Body<'_>>) -> Result<u64, Failure> {
+    fn read_body(&self, response: &mut Response, mut body: Option<&mut Body<'_>>) -> Result<u64, Failed> {
         let mut bytes = 0;
-        while let Some(chunk) = response.reader().chunk().map_err(|error| self.failure(&error))? {
+        while let Some(chunk) = response.reader().chunk().map_err(|error| self.failed(&error))? {
             bytes += chunk.len() as u64;
             let Some(body) = &mut body else { continue };
             body.push(&chunk);
@@ -140,6 +182,10 @@ impl Fetcher {
             }
         }
         Ok(bytes)
+    }
+
+    fn failed(&self, error: &goby_http::Error) -> Failed {
+        Failed { is_ours: error.is_out_of_descriptors(), ..self.failure(error).into() }
     }
 
     /// The kind and words of a request's error.
@@ -180,8 +226,13 @@ fn drain(response: &mut Response) {
     }
 }
 
-fn cannot_save(error: &io::Error) -> Failure {
-    Failure::new(Kind::Save, text::reason(error))
+fn cannot_save(error: &io::Error) -> Failed {
+    let is_ours = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+    Failed { is_ours, ..Failure::new(Kind::Save, text::reason(error)).into() }
+}
+
+fn ended(task: Task, result: Result<Fetched, Failure>) -> Outcome {
+    Outcome::Ended(Record { url: task.text, result, attempts: task.attempts })
 }
 
 /// An error with all its causes, each said once.

@@ -1,13 +1,13 @@
 //! `goby fetch`: URLs in, one line of JSON for each out.
 //!
 //! ```text
-//!  input ──chunks──> feeder ──jobs──> worker pool ──results──> writer ──lines──> output
-//!  (reader)            │               │  limits, retries,       │
-//!                      │               │  one context a request  └── tally, for the summary
-//!                      └───────────────┴── all under the run's context, which Ctrl-C and --total end
+//!  input ──chunks──> feeder ──jobs──> dispatcher ──tasks──> worker pool ──results──> writer ──lines──> output
+//!  (reader)            │              │ a queue per     ▲     │ one context              │
+//!                      │              │ host, retries   └─────┤ per request              └── tally, for the summary
+//!                      └──────────────┴───────────────reports─┴── all under the run's context, which Ctrl-C and --total end
 //! ```
 //!
-//! Every arrow is a bounded channel, so memory is bounded by the number of workers, not by the input. `run`
+//! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not grow with the input. `run`
 //! opens everything before the first request; what cannot be opened is a usage error. When the run's context is
 //! done, the feeder stops, the workers give up what is in flight and answer what is queued with "not started",
 //! the results close, and the writer, having written everything, prints the summary: stopping is the ordinary
@@ -15,6 +15,7 @@
 
 pub(crate) mod args;
 mod demo;
+mod dispatch;
 mod feed;
 mod fetcher;
 mod file_name;
@@ -25,6 +26,7 @@ mod open_files;
 mod output;
 mod plan;
 mod progress;
+mod queue;
 mod record;
 mod resume;
 mod retry;
@@ -32,6 +34,7 @@ mod save;
 #[cfg(test)]
 mod scratch;
 mod tally;
+mod task;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -61,11 +64,11 @@ const BATCH: usize = 256 * 1024;
 /// # Errors
 /// If the run cannot begin; nothing has been requested then.
 pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
-    let plan = Plan::new(args)?;
+    let mut plan = Plan::new(args)?;
+    plan.find_room()?;
     let lines = plan.open_lines()?;
     let saver = plan.open_saver()?;
     let (output, done) = plan.open_output(lines.as_ref())?;
-    open_files::raise_limit(plan.workers(), plan.saves());
     goby::run(move || fetch_all(plan, lines, saver, output, done))
 }
 
@@ -88,19 +91,25 @@ fn fetch_all(
         move || cancel.cancel()
     })
     .map_err(|error| Usage::new(format!("cannot watch for Ctrl-C: {}", text::reason(&error))))?;
-    let fetcher = plan.fetcher(ctx.clone(), saver.clone())?;
+    let (reports_in, reports) = chan::bounded(plan.workers() as usize);
+    let fetcher = plan.fetcher(ctx.clone(), saver.clone(), reports_in)?;
     let started = goby::now();
 
-    // Feeder, pool, progress: all run from here on.
+    // Feeder, dispatcher, pool, progress: all run from here on.
     let (jobs_in, jobs) = chan::bounded(plan.workers() as usize);
+    let (tasks_in, tasks) = chan::bounded(0);
     let feeder = goby::go({
         let (ctx, live) = (ctx.clone(), live.clone());
         move || feed::feed(&ctx, input, &done, jobs_in, &live)
     });
+    goby::go({
+        let (ctx, cancel, queue, workers) = (ctx.clone(), cancel.clone(), plan.queue(), plan.workers() as usize);
+        move || dispatch::dispatch(&ctx, || cancel.cancel(), workers, queue, &jobs, &reports, tasks_in)
+    });
     // The pool is not under the run's context, the fetcher is: a pool that is canceled drops results, but here
     // every result is to be written, and every job to be answered for.
     let pool = Context::background();
-    let results = pattern::worker_pool(&pool, jobs, plan.workers() as usize, move |job| fetcher.fetch(job));
+    let results = pattern::worker_pool(&pool, tasks, plan.workers() as usize, move |task| fetcher.fetch(task));
     let target = plan.progress(&output, io::stderr().is_terminal());
     let progress = target.map(|target| Progress::start(target, live.clone()));
 

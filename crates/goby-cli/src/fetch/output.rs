@@ -4,11 +4,15 @@
 //! ends the process, everything handed to [`Output::write_lines`] is in the file, and a file cut short by a
 //! crash or a full disk can be gone on with (`--resume`), because only its last line can be torn.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::input::FileId;
 use super::resume::Done;
@@ -61,16 +65,20 @@ impl Output {
     }
 
     fn replace(path: &Path) -> io::Result<Output> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        let whole = file.metadata()?.is_file().then_some(0);
-        Ok(Output { file: Some(file), name: path.display().to_string(), whole })
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let is_regular = file.metadata()?.is_file();
+        if is_regular {
+            lock(&file)?;
+            file.set_len(0)?;
+        }
+        Ok(Output { file: Some(file), name: path.display().to_string(), whole: is_regular.then_some(0) })
     }
 
     /// Opens the file of `-o` to go on from what is in it. A torn last line is cut off.
     ///
     /// # Errors
     /// If that cannot be done, or if the file has other content than results; then it is left alone.
-    pub(crate) fn resume(path: &Path, saving: bool, input: Option<FileId>) -> Result<(Output, Done), Usage> {
+    pub(crate) fn resume(path: &Path, saved: Option<&Path>, input: Option<FileId>) -> Result<(Output, Done), Usage> {
         refuse_input(path, input)?;
         let name = path.display().to_string();
         let opened = OpenOptions::new().read(true).append(true).create(true).open(path);
@@ -79,8 +87,9 @@ impl Output {
         if !regular {
             return Err(Usage::new(format!("cannot resume {name}: not a regular file; leave --resume out")));
         }
+        lock(&file).map_err(|error| cannot_write(path, &error))?;
         let (done, whole) =
-            Done::read(&file, saving).map_err(|error| Usage::new(format!("cannot resume {name}: {error}")))?;
+            Done::read(&file, saved).map_err(|error| Usage::new(format!("cannot resume {name}: {error}")))?;
         let cut = file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0)));
         cut.map_err(|error| cannot_write(path, &error))?;
         Ok((Output { file: Some(file), name, whole: Some(whole) }, done))
@@ -119,6 +128,27 @@ impl Output {
         written
     }
 }
+
+/// Takes the file for this process alone, until it ends, however it ends: two runs would write over each other's lines. A file system
+/// without locks has none to take.
+fn lock(file: &File) -> io::Result<()> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(io::Error::other(Locked)),
+        _ => Ok(()),
+    }
+}
+
+/// Another process has the output file.
+#[derive(Debug)]
+struct Locked;
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another goby fetch is writing it")
+    }
+}
+
+impl std::error::Error for Locked {}
 
 /// Opening the input for writing would empty it.
 fn refuse_input(path: &Path, input: Option<FileId>) -> Result<(), Usage> {
@@ -166,7 +196,7 @@ mod tests {
         let id = Some((metadata.dev(), metadata.ino()));
         let expected = format!("{} is the input and the output; name another file with -o", path.display());
         assert_eq!(Output::open(Some(&path), id).unwrap_err().to_string(), expected);
-        assert_eq!(Output::resume(&path, false, id).unwrap_err().to_string(), expected);
+        assert_eq!(Output::resume(&path, None, id).unwrap_err().to_string(), expected);
         assert_eq!(fs::read_to_string(&path).unwrap(), "http://h/\n");
     }
 
@@ -179,7 +209,7 @@ mod tests {
             path.display()
         );
         assert_eq!(Output::open(Some(&path), None).unwrap_err().to_string(), expected);
-        assert_eq!(Output::resume(&path, false, None).unwrap_err().to_string(), expected);
+        assert_eq!(Output::resume(&path, None, None).unwrap_err().to_string(), expected);
     }
 
     #[test]
@@ -188,7 +218,7 @@ mod tests {
         let path = scratch.path("out");
         let first = "{\"url\":\"http://a/\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n";
         fs::write(&path, format!("{first}{{\"url\":\"http://b/\",\"sta")).unwrap();
-        let (mut output, done) = Output::resume(&path, false, None).unwrap();
+        let (mut output, done) = Output::resume(&path, None, None).unwrap();
         assert!(done.contains("http://a/") && !done.contains("http://b/"));
         output.write_lines(b"next\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}next\n"));
@@ -199,12 +229,12 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path("notes");
         fs::write(&path, "dear diary\ntorn").unwrap();
-        let message = Output::resume(&path, false, None).unwrap_err().to_string();
+        let message = Output::resume(&path, None, None).unwrap_err().to_string();
         let expected =
             format!("cannot resume {}: line 1 is no result of goby fetch; name the right file with -o", path.display());
         assert_eq!(message, expected);
         assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary\ntorn");
-        let message = Output::resume(Path::new("/dev/null"), false, None).unwrap_err().to_string();
+        let message = Output::resume(Path::new("/dev/null"), None, None).unwrap_err().to_string();
         assert_eq!(message, "cannot resume /dev/null: not a regular file; leave --resume out");
     }
 }

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goby::Context;
+use goby::chan::Sender;
 use goby::context::CancelGuard;
+use goby::rate::Limiter;
 use goby_http::Client;
 
 use super::args::{FetchArgs, When};
 use super::demo::Site;
+use super::dispatch::Report;
 use super::fetcher::Fetcher;
 use super::input::{Given, LineSource};
-use super::limits::Limits;
+use super::limits::burst;
+use super::open_files;
 use super::output::Output;
 use super::progress::Target;
+use super::queue::Queue;
 use super::resume::Done;
 use super::retry::Retry;
 use super::save::Saver;
@@ -28,6 +33,8 @@ pub(crate) struct Plan {
     resumed: Option<PathBuf>,
     /// The demo's site, once it serves.
     site: Option<Site>,
+    /// How many connections are kept.
+    max_idle: usize,
 }
 
 impl Plan {
@@ -47,7 +54,8 @@ impl Plan {
             return Err(Usage::new("cannot resume standard output; name the output file with -o FILE"));
         }
         let resumed = file.filter(|_| args.resume);
-        Ok(Plan { args, resumed, site: None })
+        let max_idle = args.workers as usize;
+        Ok(Plan { args, resumed, site: None, max_idle })
     }
 
     /// Opens the file of URLs, if there is one.
@@ -64,7 +72,7 @@ impl Plan {
     pub(crate) fn open_output(&self, lines: Option<&LineSource>) -> Result<(Output, Done), Usage> {
         let input = lines.and_then(LineSource::id);
         match &self.resumed {
-            Some(path) => Output::resume(path, self.args.save.is_some(), input),
+            Some(path) => Output::resume(path, self.args.save.as_deref(), input),
             None => Ok((Output::open(self.args.output.as_deref(), input)?, Done::default())),
         }
     }
@@ -82,9 +90,15 @@ impl Plan {
         self.args.workers
     }
 
-    /// Whether bodies are saved.
-    pub(crate) fn saves(&self) -> bool {
-        self.args.save.is_some()
+    /// Takes no more workers than the limit of open files has room for.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub(crate) fn find_room(&mut self) -> Result<(), Usage> {
+        let room = open_files::room(self.args.workers, self.args.save.is_some())?;
+        self.args.workers = room.workers;
+        self.max_idle = room.idle;
+        Ok(())
     }
 
     /// How long the whole run may take.
@@ -100,17 +114,28 @@ impl Plan {
         }
     }
 
-    /// What each worker does with a job.
-    pub(crate) fn fetcher(&self, ctx: Context, saver: Option<Arc<Saver>>) -> Result<Fetcher, Usage> {
+    /// The order of the requests.
+    pub(crate) fn queue(&self) -> Queue {
+        Queue::new(self.args.per_host)
+    }
+
+    /// What each worker does with a task.
+    pub(crate) fn fetcher(
+        &self,
+        ctx: Context,
+        saver: Option<Arc<Saver>>,
+        reports: Sender<Report>,
+    ) -> Result<Fetcher, Usage> {
         let client = Client::builder()
             .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
             // Each worker can have its connection kept, even if all of them ask one host.
             .max_idle_per_host(self.args.workers as usize)
+            .max_idle(self.max_idle)
             .build()
             .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {error}")))?;
-        let limits = Limits::new(self.args.rate, self.args.per_host);
+        let limiter = self.args.rate.map(|rate| Limiter::per_second(rate, burst(rate)));
         let retry = Retry { retries: self.args.retries };
-        Ok(Fetcher::new(ctx, client, self.args.timeout, retry, limits, saver))
+        Ok(Fetcher::new(ctx, client, self.args.timeout, retry, limiter, saver, reports))
     }
 
     /// Where progress is drawn, if it is.

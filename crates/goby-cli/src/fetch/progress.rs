@@ -31,6 +31,8 @@ const LOG_WIDTH: u16 = 100;
 pub(crate) struct Live {
     /// URLs found in the input so far, without those an earlier run has fetched.
     found: AtomicU64,
+    /// URLs that an earlier run has fetched.
+    skipped: AtomicU64,
     /// All there are have been found.
     all_found: AtomicBool,
     /// URLs that need no reading.
@@ -56,12 +58,17 @@ impl Live {
         self.found.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The feeder found a URL that an earlier run has fetched.
+    pub(crate) fn skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The feeder has seen the end of the input.
     pub(crate) fn all_found(&self) {
         self.all_found.store(true, Ordering::Relaxed);
     }
 
-    /// The feeder got a chunk.
+    /// The feeder has gone on by so many bytes.
     pub(crate) fn read(&self, bytes: usize) {
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -83,9 +90,10 @@ impl Live {
             0 => Some(self.given),
             _ if read == 0 => None,
             bytes => {
-                let share = bytes as f64 / read as f64;
-                let in_lines = found.saturating_sub(self.given) as f64 * share.max(1.0);
-                Some(self.given + in_lines as u64)
+                // The rest is taken to be as what was read, with nothing in it that is done already.
+                let lines = (found + self.skipped.load(Ordering::Relaxed)).saturating_sub(self.given);
+                let rest = bytes.saturating_sub(read) as f64 / read as f64;
+                Some(found.max(self.given) + (lines as f64 * rest) as u64)
             }
         }
     }

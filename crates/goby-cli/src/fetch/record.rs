@@ -1,12 +1,13 @@
 //! What became of one URL, and its form in the output: one JSON object on one line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 /// What became of one URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// The URL as it was given, so that results can be joined with the input.
+    /// The URL as it was given, so that results can be joined with the input. It is shown without a password.
     pub(crate) url: String,
     /// What was fetched, or why it was not.
     pub(crate) result: Result<Fetched, Failure>,
@@ -109,7 +110,7 @@ impl Record {
     /// Appends the record to `lines` as one line of JSON, with its line feed.
     pub(crate) fn write_line(&self, lines: &mut String) {
         lines.push_str("{\"url\":");
-        push_json_string(lines, &self.url);
+        push_json_string(lines, &without_password(&self.url));
         match &self.result {
             Ok(fetched) => {
                 // Microseconds are as fine as it gets; a shorter number is printed shorter.
@@ -133,6 +134,16 @@ impl Record {
     }
 }
 
+/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others.
+pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
+    let Some(start) = url.find("://").map(|index| index + 3) else { return url.into() };
+    let authority = &url[start..];
+    let authority = &authority[..authority.find(['/', '?', '#', '\\']).unwrap_or(authority.len())];
+    let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.into() };
+    let Some(colon) = user.find(':') else { return url.into() };
+    format!("{}:***{}", &url[..start + colon], &url[start + user.len()..]).into()
+}
+
 fn push_json_string(lines: &mut String, text: &str) {
     let json = serde_json::to_string(text).expect("a string is always JSON");
     lines.push_str(&json);
@@ -145,8 +156,8 @@ pub(crate) struct Earlier {
     pub(crate) url: String,
     /// The line reports a response, and no error.
     pub(crate) fetched: bool,
-    /// The line names the file in which the body was saved.
-    pub(crate) saved: bool,
+    /// The file in which the body was saved, if the line names one.
+    pub(crate) file: Option<String>,
 }
 
 impl Earlier {
@@ -159,8 +170,8 @@ impl Earlier {
         if !failed && status.is_none() {
             return None;
         }
-        let saved = value.get("file").is_some();
-        Some(Earlier { url, fetched: !failed, saved })
+        let file = value.get("file").and_then(serde_json::Value::as_str).map(str::to_string);
+        Some(Earlier { url, fetched: !failed, file })
     }
 }
 
@@ -207,12 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("http://me:secret@h/a?b", "http://me:***@h/a?b"),
+            ("https://me:a@b:c@h", "https://me:***@h"),
+            ("http://:secret@h/", "http://:***@h/"),
+            ("http://me@h/", "http://me@h/"),
+            ("http://h/a:b@c", "http://h/a:b@c"),
+            ("http://h?a:b@c", "http://h?a:b@c"),
+            ("no URL: a@b", "no URL: a@b"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
     fn written_lines_are_read_back() {
         let read = |result| Earlier::read(line(result, 1).as_bytes()).unwrap();
         let url = "http://h/\"a\"".to_string();
-        assert_eq!(read(Ok(fetched(1, None))), Earlier { url: url.clone(), fetched: true, saved: false });
-        assert_eq!(read(Ok(fetched(1, Some("f")))), Earlier { url: url.clone(), fetched: true, saved: true });
-        assert_eq!(read(Err(Failure::status(500, None))), Earlier { url, fetched: false, saved: false });
+        assert_eq!(read(Ok(fetched(1, None))), Earlier { url: url.clone(), fetched: true, file: None });
+        assert_eq!(
+            read(Ok(fetched(1, Some("f")))),
+            Earlier { url: url.clone(), fetched: true, file: Some("f".to_string()) }
+        );
+        assert_eq!(read(Err(Failure::status(500, None))), Earlier { url, fetched: false, file: None });
     }
 
     #[test]

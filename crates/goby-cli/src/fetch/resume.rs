@@ -8,8 +8,9 @@ use std::fmt;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
 
-use super::record::Earlier;
+use super::record::{Earlier, without_password};
 use crate::text;
 
 /// No result line is longer: the longest line of input, with every byte escaped, fits several times.
@@ -19,8 +20,8 @@ const LONGEST_RESULT: u64 = 4 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     urls: HashSet<u128>,
-    /// Only lines that name a saved file count.
-    saving: bool,
+    /// Where bodies are saved: then only lines count that name a file which is there.
+    saved: Option<PathBuf>,
 }
 
 /// Why an output file cannot be gone on with.
@@ -45,8 +46,8 @@ impl fmt::Display for ResumeError {
 
 impl Done {
     /// Reads an output file from its beginning; also returns the length of its whole lines.
-    pub(crate) fn read(file: &File, saving: bool) -> Result<(Done, u64), ResumeError> {
-        let mut done = Done { urls: HashSet::new(), saving };
+    pub(crate) fn read(file: &File, saved: Option<&Path>) -> Result<(Done, u64), ResumeError> {
+        let mut done = Done { urls: HashSet::new(), saved: saved.map(Path::to_path_buf) };
         let mut file = file;
         file.rewind().map_err(ResumeError::Read)?;
         let mut reader = BufReader::with_capacity(256 * 1024, file);
@@ -72,16 +73,17 @@ impl Done {
     /// The last line about a URL is the one that counts.
     fn note(&mut self, earlier: &Earlier) {
         let hash = hash(&earlier.url);
-        if earlier.fetched && (earlier.saved || !self.saving) {
+        let is_saved = |dir: &PathBuf| earlier.file.as_ref().is_some_and(|file| dir.join(file).is_file());
+        if earlier.fetched && self.saved.as_ref().is_none_or(is_saved) {
             self.urls.insert(hash);
         } else {
             self.urls.remove(&hash);
         }
     }
 
-    /// Whether there is nothing left to do for `url`, as it was given.
+    /// Whether there is nothing left to do for `url`, as it was given. Results do not tell passwords apart.
     pub(crate) fn contains(&self, url: &str) -> bool {
-        !self.urls.is_empty() && self.urls.contains(&hash(url))
+        !self.urls.is_empty() && self.urls.contains(&hash(&without_password(url)))
     }
 }
 
@@ -101,11 +103,15 @@ mod tests {
     use super::*;
     use crate::fetch::scratch::Scratch;
 
-    fn read(content: &str, saving: bool) -> Result<(Done, u64), ResumeError> {
+    fn read(content: &str) -> Result<(Done, u64), ResumeError> {
         let scratch = Scratch::new();
+        read_in(&scratch, content, None)
+    }
+
+    fn read_in(scratch: &Scratch, content: &str, saved: Option<&Path>) -> Result<(Done, u64), ResumeError> {
         let path = scratch.path("out");
         fs::write(&path, content).unwrap();
-        Done::read(&File::open(&path).unwrap(), saving)
+        Done::read(&File::open(&path).unwrap(), saved)
     }
 
     #[test]
@@ -115,36 +121,47 @@ mod tests {
                        {\"url\":\"c\",\"error\":\"timeout\",\"message\":\"\",\"attempts\":3}\n\
                        {\"url\":\"c\",\"status\":301,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
                        {\"url\":\"d\",\"error\":\"http_status\",\"status\":404,\"message\":\"\",\"attempts\":1}\n";
-        let (done, whole) = read(content, false).unwrap();
+        let (done, whole) = read(content).unwrap();
         let shown = ["a", "b", "c", "d", "e"].map(|url| done.contains(url));
         assert_eq!(shown, [true, false, true, false, false]);
         assert_eq!(whole, content.len() as u64);
     }
 
     #[test]
-    fn with_save_only_saved_bodies_are_done() {
+    fn with_save_only_bodies_that_are_there_are_done() {
         let content = "{\"url\":\"a\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
-                       {\"url\":\"b\",\"status\":200,\"bytes\":1,\"ms\":1,\"file\":\"http/b\",\"attempts\":1}\n";
-        let (done, _) = read(content, true).unwrap();
-        assert_eq!(["a", "b"].map(|url| done.contains(url)), [false, true]);
+                       {\"url\":\"b\",\"status\":200,\"bytes\":1,\"ms\":1,\"file\":\"there\",\"attempts\":1}\n\
+                       {\"url\":\"c\",\"status\":200,\"bytes\":1,\"ms\":1,\"file\":\"gone\",\"attempts\":1}\n";
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path("dir")).unwrap();
+        fs::write(scratch.path("dir/there"), "b").unwrap();
+        let (done, _) = read_in(&scratch, content, Some(&scratch.path("dir"))).unwrap();
+        assert_eq!(["a", "b", "c"].map(|url| done.contains(url)), [false, true, false]);
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_found_by_the_result_without_it() {
+        let content = "{\"url\":\"http://me:***@h/\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n";
+        let (done, _) = read(content).unwrap();
+        assert!(done.contains("http://me:secret@h/") && !done.contains("http://you:secret@h/"));
     }
 
     #[test]
     fn a_torn_last_line_is_not_part_of_the_whole() {
         let line = "{\"url\":\"a\",\"status\":200}\n";
         for torn in ["", "{", "{\"url\":\"b\",\"status\":200}"] {
-            let (done, whole) = read(&format!("{line}{torn}"), false).unwrap();
+            let (done, whole) = read(&format!("{line}{torn}")).unwrap();
             assert_eq!(whole, line.len() as u64);
             assert!(!done.contains("b"));
         }
-        assert_eq!(read("", false).unwrap().1, 0);
+        assert_eq!(read("").unwrap().1, 0);
     }
 
     #[test]
     fn a_foreign_line_is_named() {
-        let error = read("{\"url\":\"a\",\"status\":200}\n\nx\n", false).unwrap_err();
+        let error = read("{\"url\":\"a\",\"status\":200}\n\nx\n").unwrap_err();
         assert_eq!(error.to_string(), "line 2 is no result of goby fetch; name the right file with -o");
         let endless = "x".repeat(LONGEST_RESULT as usize + 1);
-        assert!(matches!(read(&endless, false), Err(ResumeError::Foreign(1))));
+        assert!(matches!(read(&endless), Err(ResumeError::Foreign(1))));
     }
 }

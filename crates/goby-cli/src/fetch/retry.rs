@@ -49,6 +49,16 @@ impl Retry {
     }
 }
 
+/// How long all requests to a host are to wait after a failure: as long as its Retry-After asks, or, if it has had too many (429)
+/// and does not say, as long as this one waits. A server that asks for too long is asked for the other URLs all the same: each
+/// is worth one request.
+pub(crate) fn host_wait(failure: &Failure, retry_after: Option<Duration>, wait: Option<Duration>) -> Option<Duration> {
+    match retry_after {
+        Some(asked) => Some(asked).filter(|asked| *asked <= LONGEST_RETRY_AFTER),
+        None => wait.filter(|_| failure.status == Some(429)),
+    }
+}
+
 /// Whether the same request may well succeed a little later.
 fn is_passing(failure: &Failure) -> bool {
     match failure.kind {
@@ -121,6 +131,16 @@ mod tests {
         assert_eq!(wait(7, u64::MAX), Some(Duration::from_millis(7250)));
         assert_eq!(wait(60, 0), Some(Duration::from_secs(60)));
         assert_eq!(wait(61, 0), None);
+    }
+
+    #[test]
+    fn a_host_is_left_alone_as_long_as_it_asks() {
+        let second = Duration::from_secs(1);
+        let (busy, many) = (Failure::status(503, None), Failure::status(429, None));
+        assert_eq!(host_wait(&busy, Some(2 * second), Some(3 * second)), Some(2 * second));
+        assert_eq!(host_wait(&busy, None, Some(second)), None);
+        assert_eq!(host_wait(&many, None, Some(second)), Some(second));
+        assert_eq!(host_wait(&many, Some(3600 * second), None), None);
     }
 
     #[test]

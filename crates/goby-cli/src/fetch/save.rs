@@ -1,14 +1,19 @@
 //! `--save`: each body becomes a file under one directory.
 //!
-//! A body is collected in memory, spilled to a file `DIR/.goby-partial/PID-N` when it grows, and renamed to its
+//! A body is collected in memory, spilled to a file `DIR/.goby-partial/RUN/N` when it grows, and renamed to its
 //! name when it is complete: so no name ever shows half a body. Everything here blocks the thread on the file
 //! system; the caller puts it behind `goby::blocking`.
+//!
+//! A run locks its directory of partial files for as long as its process lives, however that ends. One that is not locked is a dead
+//! run's, and the next run removes it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use url::Url;
 
 use super::file_name::file_name;
@@ -24,7 +29,10 @@ const SPILL: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Saver {
     dir: PathBuf,
+    /// This run's own directory of partial files.
     partial: PathBuf,
+    /// It, locked.
+    _lock: File,
     /// Makes the names of partial files different. A plain counter: nothing else is published by it.
     next: AtomicU64,
 }
@@ -35,20 +43,21 @@ impl Saver {
     /// # Errors
     /// If not, in words that say what to do.
     pub(crate) fn open(dir: &Path) -> Result<Saver, Usage> {
-        let partial = dir.join(PARTIAL);
-        let saver = Saver { dir: dir.to_path_buf(), partial, next: AtomicU64::new(0) };
-        saver.probe().map_err(|error| {
+        Saver::try_open(dir).map_err(|error| {
             let (dir, reason) = (dir.display(), text::reason(&error));
             Usage::new(format!("cannot save files under {dir}: {reason}; name another directory with -d DIR"))
-        })?;
-        Ok(saver)
+        })
     }
 
-    fn probe(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.partial)?;
-        let probe = self.partial.join(format!("{}-probe", std::process::id()));
-        File::create(&probe)?;
-        fs::remove_file(&probe)
+    fn try_open(dir: &Path) -> io::Result<Saver> {
+        let all = dir.join(PARTIAL);
+        fs::create_dir_all(&all)?;
+        sweep(&all)?;
+        let (partial, lock) = make_partial(&all)?;
+        let saver = Saver { dir: dir.to_path_buf(), partial, _lock: lock, next: AtomicU64::new(0) };
+        // Whether a file can be made, it is seen now and not at the end of the first body.
+        drop(saver.partial_file()?);
+        Ok(saver)
     }
 
     /// Begins the body of `url`.
@@ -56,9 +65,50 @@ impl Saver {
         Body { saver: self, name: file_name(url), buffer: Vec::new(), spilled: None }
     }
 
-    /// Ends the run: the directory of partial files goes, if nobody else uses it.
+    /// Ends the run: its directory of partial files goes, and the one above it, if nobody else uses it.
     pub(crate) fn close(&self) {
         let _ = fs::remove_dir(&self.partial);
+        let _ = self.partial.parent().map(fs::remove_dir);
+    }
+}
+
+/// Removes what runs have left that are dead.
+fn sweep(all: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(all)? {
+        let path = entry?.path();
+        // Others may sweep at the same time. What cannot be removed is left.
+        if path.is_dir() {
+            if let Ok(Some(_lock)) = lock(&path) {
+                let _ = fs::remove_dir_all(&path);
+            }
+        } else {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory for this run, and locks it.
+fn make_partial(all: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let path = all.join(format!("{}-{:x}", std::process::id(), goby::random()));
+        fs::create_dir(&path)?;
+        // Another run may take it for a dead one's before it is locked: then it is gone, or about to be.
+        if let Ok(Some(lock)) = lock(&path)
+            && path.is_dir()
+        {
+            return Ok((path, lock));
+        }
+    }
+}
+
+/// Locks a directory; none if another process has. On a file system without locks everybody has it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let dir = File::open(path)?;
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) | Ok(()) => Ok(Some(dir)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -121,7 +171,7 @@ impl Body<'_> {
 impl Saver {
     fn partial_file(&self) -> io::Result<Spilled> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.partial.join(format!("{}-{number}", std::process::id()));
+        let path = self.partial.join(number.to_string());
         Ok(Spilled { file: File::create(&path)?, path })
     }
 }
@@ -162,7 +212,26 @@ mod tests {
             assert_eq!(fs::read(scratch.path("new/dir").join(name)).unwrap(), bytes);
         }
         saver.close();
-        assert!(!saver.partial.exists());
+        assert!(!scratch.path("new/dir").join(PARTIAL).exists());
+    }
+
+    #[test]
+    fn what_dead_runs_have_left_is_swept_and_what_living_ones_have_is_not() {
+        let scratch = Scratch::new();
+        let dir = scratch.path("dir");
+        let (dead, loose) = (dir.join(PARTIAL).join("1-dead"), dir.join(PARTIAL).join("12-7"));
+        fs::create_dir_all(&dead).unwrap();
+        fs::write(dead.join("0"), "half").unwrap();
+        fs::write(&loose, "half").unwrap();
+        let living = Saver::open(&dir).unwrap();
+        assert!(!dead.exists() && !loose.exists());
+        let mut body = living.body(&url("http://h/a.txt"));
+        body.push(b"half");
+        body.spill().unwrap();
+        Saver::open(&dir).unwrap().close();
+        assert_eq!(body.finish().unwrap(), "http/h/a.txt");
+        living.close();
+        assert!(!dir.join(PARTIAL).exists());
     }
 
     #[test]

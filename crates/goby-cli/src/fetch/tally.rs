@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use super::feed::Fed;
 use super::fetcher::Outcome;
-use super::record::{Failure, Fetched, Kind, Record};
+use super::record::{Failure, Fetched, Kind, Record, without_password};
 use crate::exit::Exit;
 use crate::text::{bytes, count, counted, duration, figure};
 
@@ -92,6 +92,7 @@ impl Tally {
     pub(crate) fn count_outcome(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Ended(record) => self.count(record),
+            Outcome::Again => {}
             Outcome::NotStarted => self.not_started += 1,
         }
     }
@@ -102,7 +103,7 @@ impl Tally {
             && failure.kind != Kind::Canceled
             && examples.len() < SHOWN_FAILURES
         {
-            examples.push(format!("{}: {}", record.url, failure.message));
+            examples.push(format!("{}: {}", without_password(&record.url), failure.message));
         }
         match &record.result {
             Ok(fetched) => self.count_fetched(fetched),

@@ -96,3 +96,29 @@ fn a_total_time_that_is_enough_changes_nothing() {
     check(ended.code, Some(0));
     assert!(!ended.stderr.contains("stopped"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_host_that_waits_for_its_turn_does_not_hold_up_the_others() {
+    let [slow, fast] = [(); 2].map(|()| Server::start(|_| Reply::ok("fine")));
+    // In the order of the list, the fast host's would come after 4 s.
+    let urls: Vec<String> = (0..9)
+        .map(|number| slow.url(&format!("/{number}")))
+        .chain((0..50).map(|number| fast.url(&format!("/{number}"))))
+        .collect();
+    let ended = fetch(["--per-host", "25", "-w", "2"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    check_rate(&slow.all_times(), 25.0);
+    check_rate(&fast.all_times(), 25.0);
+    // The two were asked side by side.
+    assert!(fast.all_times()[0] < slow.all_times()[2], "{:?}", fast.all_times()[0] - slow.all_times()[0]);
+}
+
+#[test]
+fn a_rate_per_host_that_the_total_time_has_no_room_for_ends_the_run() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    let urls: Vec<String> = (0..10).map(|number| server.url(&format!("/{number}"))).collect();
+    let ended = fetch(["--total", "1m", "--per-host", "0.01"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(1));
+    let row = "  stopped   no time left of --total 1m00s: 0 abandoned in flight, 9 not started\n";
+    assert!(ended.stderr.contains(row), "{}", ended.stderr);
+}

@@ -10,6 +10,7 @@ mod support;
 mod interrupt;
 mod limits;
 mod nginx;
+mod open_files;
 mod race;
 mod results;
 mod resume;

@@ -242,3 +242,25 @@ fn the_demo_fetches_its_own_pages() {
     assert!(results.values().all(|line| line.number("status") == 200) && bytes > 1_000_000, "{bytes}");
     assert!(ended.stderr.starts_with("goby: 300 URLs in "), "{}", ended.stderr);
 }
+
+#[test]
+fn a_password_in_a_url_is_in_no_result_and_no_message() {
+    let server = Server::start(|request| if request.path == "/fine" { Reply::ok("fine") } else { Reply::status(404) });
+    let url = |path| server.url(path).replace("http://", "http://me:topsecret@");
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let urls = [
+        url("/fine"),
+        url("/missing"),
+        "ftp://me:topsecret@h/".to_string(),
+        "http://me:topsecret@h:99999/".to_string(),
+    ];
+    let ended = fetch(["-o", &out].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(1));
+    let shown = server.url("/fine").replace("http://", "http://me:***@");
+    check(by_url(&scratch.read("out"))[&shown].outcome(), ("", 1));
+    let ended = fetch(urls.iter().map(String::as_str));
+    for text in [scratch.read("out"), ended.stdout, ended.stderr] {
+        assert!(!text.contains("topsecret"), "{text}");
+    }
+}

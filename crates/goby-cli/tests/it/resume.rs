@@ -108,3 +108,38 @@ fn only_a_results_file_is_gone_on_with() {
     check(ended.code, Some(2));
     check(ended.stderr, "goby: cannot resume standard output; name the output file with -o FILE\n".to_string());
 }
+
+#[test]
+fn a_saved_file_that_is_gone_is_fetched_again() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    let scratch = Scratch::new();
+    let (out, dir, url) = (scratch.path("out"), scratch.path("dir"), server.url("/a.txt"));
+    let args = ["-o", &out, "--resume", "-d", &dir, &url];
+    fetch(args);
+    fs::remove_file(scratch.path(&format!("dir/http/{}/a.txt", server.host()))).unwrap();
+    check(fetch(args).code, Some(0));
+    check((server.all_hits(), scratch.files("dir").len()), (2, 1));
+}
+
+#[test]
+fn two_runs_do_not_write_one_file() {
+    let server = Server::start(|request| {
+        request.await_gate();
+        Reply::ok("fine")
+    });
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let first = Running::start(goby().args(["fetch", "-t", "1h", "-o", &out, &server.url("/first")]));
+    server.await_hits(1);
+    for resume in [&[][..], &["--resume"]] {
+        let second = fetch([&["-o", &out, &server.url("/second")], resume].concat());
+        check(second.code, Some(2));
+        let says =
+            format!("goby: cannot write {out}: another goby fetch is writing it; name another file with -o FILE");
+        assert!(second.stderr.starts_with(&says), "{}", second.stderr);
+    }
+    server.open_gate();
+    check(first.end().code, Some(0));
+    check(by_url(&scratch.read("out")).len(), 1);
+    check(server.hits("/second"), 0);
+}

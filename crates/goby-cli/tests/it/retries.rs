@@ -96,3 +96,40 @@ fn a_server_that_wants_a_long_time_is_not_asked_again() {
     check(by_url(&ended.stdout)[&server.url("/")].outcome(), ("http_status", 1));
     check(server.hits("/"), 1);
 }
+
+#[test]
+fn retries_that_wait_hold_no_worker() {
+    // Each is busy once, and asks for a second: one after the other on two workers that would take 10 s.
+    let servers: Vec<Server> = (0..20)
+        .map(|_| {
+            Server::start(
+                |request| {
+                    if request.hit == 1 { Reply::header(503, "retry-after: 1") } else { Reply::ok("fine") }
+                },
+            )
+        })
+        .collect();
+    let urls: Vec<String> = servers.iter().map(|server| server.url("/")).collect();
+    let ended = fetch(["-w", "2"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    let firsts: Vec<_> = servers.iter().map(|server| server.times("/")[0]).collect();
+    let seconds: Vec<_> = servers.iter().map(|server| server.times("/")[1]).collect();
+    // Nobody is asked again before all have been asked once.
+    assert!(firsts.iter().max() < seconds.iter().min());
+    for line in by_url(&ended.stdout).values() {
+        check(line.outcome(), ("", 2));
+    }
+}
+
+#[test]
+fn retry_after_holds_for_all_urls_of_its_host() {
+    let busy = Server::start(|request| {
+        if request.path == "/0" && request.hit == 1 { Reply::header(429, "retry-after: 1") } else { Reply::ok("fine") }
+    });
+    let urls: Vec<String> = (0..10).map(|number| busy.url(&format!("/{number}"))).collect();
+    let ended = fetch(["-w", "1"].into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    let times = busy.all_times();
+    check(times.len(), 11);
+    assert!(times[1] - times[0] >= Duration::from_secs(1), "{:?}", times[1] - times[0]);
+}

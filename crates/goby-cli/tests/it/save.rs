@@ -76,3 +76,20 @@ fn a_body_that_cannot_be_saved_fails_alone() {
     check(results[&server.url("/a.txt")].text("message"), "Is a directory");
     check(results[&server.url("/b.txt")].outcome(), ("", 1));
 }
+
+#[test]
+fn what_a_killed_run_has_left_is_swept_by_the_next_one() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    // A body that is never complete, and whose connection stays open.
+    let hangs = Server::start(|_| Reply::Drip);
+    let scratch = Scratch::new();
+    let dir = scratch.path("dir");
+    let child = Running::start(goby().args(["fetch", "-t", "1h", "-d", &dir, &hangs.url("/a.txt")]));
+    hangs.await_hits(1);
+    child.signal(Signal::KILL);
+    check(child.end().code, None);
+    check(fs::read_dir(scratch.path("dir/.goby-partial")).unwrap().count(), 1);
+    check(fetch(["-d", &dir, &server.url("/b.txt")]).code, Some(0));
+    check(scratch.files("dir"), vec![format!("http/{}/b.txt", server.host())]);
+    assert!(!std::path::Path::new(&scratch.path("dir/.goby-partial")).exists());
+}

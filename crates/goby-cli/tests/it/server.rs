@@ -121,7 +121,12 @@ impl Shared {
 impl Server {
     /// Starts a server on a port of its own.
     pub(crate) fn start(handler: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        Server::start_on("127.0.0.1", handler)
+    }
+
+    /// The same, on another address than loopback's first.
+    pub(crate) fn start_on(address: &str, handler: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind((address, 0)).expect("there are ports");
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared::default());
         let handler = Arc::new(handler);
@@ -140,6 +145,11 @@ impl Server {
     /// The URL of a path on it.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Host and port, as in `file` names.

@@ -126,8 +126,11 @@ fn more_workers_than_open_files_are_a_warning() {
     let script = "ulimit -n 100 && exec \"$0\" fetch -w 500 -o /dev/null \"$1\"";
     let args = ["-c", script, env!("CARGO_BIN_EXE_goby"), &server.url("/")];
     let ended = Running::start(Command::new("sh").args(args)).end();
-    let warning = "goby: warning: 500 workers may need 532 open files, but the limit is 100; \
-                   raise it with ulimit -n, or take fewer with -w\n";
-    assert!(ended.stderr.starts_with(warning), "{}", ended.stderr);
+    // The number depends on how many threads there are.
+    assert!(
+        ended.stderr.starts_with("goby: warning: 500 workers do not fit the limit of 100 open files, so "),
+        "{}",
+        ended.stderr
+    );
     check(ended.code, Some(0));
 }

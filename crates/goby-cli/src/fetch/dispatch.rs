@@ -1,0 +1,92 @@
+//! The goroutine between feeder and pool: it hands each worker the task whose turn it is, and takes back what is to be tried
+//! again. So a wait, for a retry or for a host's rate, holds no worker.
+
+use std::time::{Duration, Instant};
+
+use goby::chan::{Receiver, Sender, TryRecvError};
+use goby::{Context, select};
+
+use super::input::Job;
+use super::queue::{Host, Next, Queue};
+use super::task::Task;
+
+/// So many tasks are looked at ahead, some 10 MB of them. A list whose hosts come one after the other in longer runs than this is
+/// fetched host by host.
+pub(crate) const WINDOW: usize = 32 * 1024;
+
+/// Longer than any run: where only a channel can bring news.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What a worker has done with a task.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) host: Host,
+    /// Until then the host wants to be left alone.
+    pub(crate) rests_until: Option<Instant>,
+    /// The task, if it is to be tried again, and when.
+    pub(crate) again: Option<(Task, Instant)>,
+}
+
+/// Hands tasks to workers until all jobs have been answered for. Once `ctx` is done it hands out everything at once, whether it is due
+/// or not: the workers then only answer. It calls `stop` where the context would end before anything is due.
+pub(crate) fn dispatch(
+    ctx: &Context,
+    stop: impl Fn(),
+    workers: usize,
+    mut queue: Queue,
+    jobs: &Receiver<Job>,
+    reports: &Receiver<Report>,
+    tasks: Sender<Task>,
+) {
+    let mut all_fed = false;
+    let mut next: Option<Task> = None;
+    loop {
+        let now = goby::now();
+        // All that is known before any of it is chosen: the first URLs may all be one host's.
+        while !all_fed && queue.len() < WINDOW {
+            match jobs.try_recv() {
+                Ok(job) => queue.push(Task::new(job), now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Closed) => all_fed = true,
+            }
+        }
+        if all_fed && next.is_none() && queue.is_over() {
+            return;
+        }
+        let is_stopped = ctx.err().is_some();
+        let mut wait = NEVER;
+        // Not before a worker is free, or about to be: what it learned may change whose turn it is.
+        if next.is_none() && queue.in_flight() < workers {
+            match if is_stopped { queue.take_any(now) } else { queue.take(now) } {
+                Next::Task(task) => next = Some(task),
+                Next::At(time) => {
+                    if all_fed && queue.in_flight() == 0 && ctx.deadline().is_some_and(|end| end <= time) {
+                        stop();
+                        continue;
+                    }
+                    wait = time.saturating_duration_since(now);
+                }
+                Next::Nothing => {}
+            }
+        }
+        select! {
+            send(tasks, ref next) -> sent => if sent.is_err() {
+                return;
+            },
+            recv(jobs) -> job if !all_fed && queue.len() < WINDOW => match job {
+                Ok(job) => queue.push(Task::new(job), now),
+                Err(_) => all_fed = true,
+            },
+            recv(reports) -> report => {
+                // The pool ends before its tasks do only where a worker has panicked: the results tell.
+                let Ok(Report { host, rests_until, again }) = report else { return };
+                queue.done(&host, rests_until, now);
+                if let Some((task, due)) = again {
+                    queue.put_back(task, due);
+                }
+            },
+            recv(ctx.done()) -> _ if !is_stopped => {},
+            default(wait) => {},
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Which task is next: one queue per host, so that no host stops another.
+//!
+//! ```text
+//!   push ──> the host's queue ──> take (in flight) ──> done
+//!                ▲                                       │
+//!                └── list of retries, by due time <──────┘ put_back
+//! ```
+//!
+//! - Of the hosts that have a task and may be asked now, the one with the fewest tasks in flight is next; among equals, the one
+//!   that has not been asked for the longest time. So a slow host holds its share of the workers and no more.
+//! - A host is left alone until a time where its rate (`--per-host`) says so, or its Retry-After did.
+//! - A task that waits for its retry is in no queue and in no worker. When it is due it goes before its host's others.
+//! - A host is forgotten when nothing is left to know about it, so memory does not grow with the number of hosts.
+//!
+//! All of it is plain data. Time comes from the caller.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::limits::burst;
+use super::task::Task;
+
+/// A host's name and port.
+pub(crate) type Host = Arc<str>;
+
+/// What a worker can do now.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// This. It is in flight from now on.
+    Task(Task),
+    /// Nothing, before this time.
+    At(Instant),
+    /// Nothing, before a task comes or comes back.
+    Nothing,
+}
+
+/// The tasks of all hosts.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pace: Option<Pace>,
+    hosts: HashMap<Host, State>,
+    /// Hosts that may be asked, by their number of tasks in flight, then by turn.
+    ready: BTreeMap<(u32, u64), Host>,
+    /// Hosts that are left alone, by the end of that time, then by turn.
+    resting: BTreeMap<(Instant, u64), Host>,
+    /// Tasks that wait for their retry, by due time, then by turn.
+    retries: BTreeMap<(Instant, u64), Task>,
+    /// Counts up. It makes keys different, and lets equals take turns.
+    turn: u64,
+    /// Tasks in the hosts' queues.
+    queued: usize,
+    in_flight: usize,
+}
+
+/// What is known of a host.
+#[derive(Debug)]
+struct State {
+    tasks: VecDeque<Task>,
+    in_flight: u32,
+    /// When the requests so far are paid for, by the host's rate.
+    paid_at: Instant,
+    /// Until then the host wants to be left alone.
+    rests_until: Instant,
+    place: Place,
+}
+
+/// In which order a host stands, and with which key.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Nowhere,
+    Ready((u32, u64)),
+    Resting((Instant, u64)),
+}
+
+/// The rate of each host: a request pays for `interval`, and may be made `ahead` of time. Source: the generic cell rate algorithm.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    interval: Duration,
+    ahead: Duration,
+}
+
+impl Pace {
+    fn per_second(rate: f64) -> Pace {
+        let interval = Duration::from_secs_f64((1.0 / rate).min(1e9));
+        Pace { interval, ahead: interval * (burst(rate) as u32 - 1) }
+    }
+}
+
+impl Queue {
+    /// Nothing yet. `per_host` is how many requests a second a host gets.
+    pub(crate) fn new(per_host: Option<f64>) -> Queue {
+        Queue {
+            pace: per_host.map(Pace::per_second),
+            hosts: HashMap::new(),
+            ready: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            turn: 0,
+            queued: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// How many tasks it holds, those in flight not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.queued + self.retries.len()
+    }
+
+    /// How many tasks are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether nothing is left, and nothing can come back.
+    pub(crate) fn is_over(&self) -> bool {
+        self.len() + self.in_flight == 0
+    }
+
+    /// Adds a new task.
+    pub(crate) fn push(&mut self, task: Task, now: Instant) {
+        self.queue(task, now, VecDeque::push_back);
+    }
+
+    /// Takes the next task.
+    pub(crate) fn take(&mut self, now: Instant) -> Next {
+        self.wake_up(now);
+        if let Some(host) = self.ready.first_key_value().map(|(_, host)| host.clone()) {
+            return Next::Task(self.take_from(&host, now));
+        }
+        let times = [self.resting.keys().next(), self.retries.keys().next()].map(|key| key.map(|key| key.0));
+        times.into_iter().flatten().min().map_or(Next::Nothing, Next::At)
+    }
+
+    /// Takes any task, due or not: the run was stopped, and all are to be answered for.
+    pub(crate) fn take_any(&mut self, now: Instant) -> Next {
+        while let Some((_, task)) = self.retries.pop_first() {
+            self.push(task, now);
+        }
+        let mut hosts = self.ready.values().chain(self.resting.values());
+        let host = hosts.find(|&host| !self.hosts[host].tasks.is_empty()).cloned();
+        host.map_or(Next::Nothing, |host| Next::Task(self.take_from(&host, now)))
+    }
+
+    /// A task of `host` is no longer in flight. The host is left alone until `rests_until`.
+    pub(crate) fn done(&mut self, host: &Host, rests_until: Option<Instant>, now: Instant) {
+        self.in_flight -= 1;
+        self.change(host, now, |state| {
+            state.in_flight -= 1;
+            state.rests_until = rests_until.map_or(state.rests_until, |until| until.max(state.rests_until));
+        });
+    }
+
+    /// Keeps a task until its retry is due.
+    pub(crate) fn put_back(&mut self, task: Task, due: Instant) {
+        self.turn += 1;
+        self.retries.insert((due, self.turn), task);
+    }
+
+    fn queue(&mut self, task: Task, now: Instant, add: impl FnOnce(&mut VecDeque<Task>, Task)) {
+        let host = task.host.clone();
+        self.queued += 1;
+        self.change(&host, now, |state| add(&mut state.tasks, task));
+    }
+
+    fn take_from(&mut self, host: &Host, now: Instant) -> Task {
+        self.queued -= 1;
+        self.in_flight += 1;
+        let pace = self.pace;
+        self.change(host, now, |state| {
+            state.in_flight += 1;
+            if let Some(pace) = pace {
+                state.paid_at = state.paid_at.max(now) + pace.interval;
+            }
+            state.tasks.pop_front().expect("a host in these orders has a task")
+        })
+    }
+
+    /// Puts in order what was to wait until now.
+    fn wake_up(&mut self, now: Instant) {
+        while let Some(entry) = self.retries.first_entry().filter(|entry| entry.key().0 <= now) {
+            let task = entry.remove();
+            self.queue(task, now, VecDeque::push_front);
+        }
+        while let Some((_, host)) = self.resting.first_key_value().filter(|((time, _), _)| *time <= now) {
+            let host = host.clone();
+            self.change(&host, now, |_| ());
+        }
+    }
+
+    /// Changes what is known of a host, and gives it the place that belongs to that. Every change is made here.
+    fn change<R>(&mut self, host: &Host, now: Instant, f: impl FnOnce(&mut State) -> R) -> R {
+        let new =
+            || State { tasks: VecDeque::new(), in_flight: 0, paid_at: now, rests_until: now, place: Place::Nowhere };
+        let state = self.hosts.entry(host.clone()).or_insert_with(new);
+        match std::mem::replace(&mut state.place, Place::Nowhere) {
+            Place::Nowhere => {}
+            Place::Ready(key) => _ = self.ready.remove(&key),
+            Place::Resting(key) => _ = self.resting.remove(&key),
+        }
+        let result = f(state);
+        self.turn += 1;
+        let ahead = self.pace.map_or(Duration::ZERO, |pace| pace.ahead);
+        // A host without a task rests until it can be forgotten: then a new one would be the same.
+        let is_idle = state.tasks.is_empty();
+        let paid_at = if is_idle { state.paid_at } else { state.paid_at.checked_sub(ahead).unwrap_or(now) };
+        let time = paid_at.max(state.rests_until);
+        if is_idle && state.in_flight > 0 {
+        } else if time > now {
+            state.place = Place::Resting((time, self.turn));
+            self.resting.insert((time, self.turn), host.clone());
+        } else if is_idle {
+            self.hosts.remove(host);
+        } else {
+            let key = (state.in_flight, self.turn);
+            state.place = Place::Ready(key);
+            self.ready.insert(key, host.clone());
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::input::Job;
+
+    fn task(url: &str) -> Task {
+        Task::new(Job::argument(1, url))
+    }
+
+    /// A queue with these URLs, and a time.
+    fn queue(per_host: Option<f64>, urls: &[&str]) -> (Queue, Instant) {
+        let now = Instant::now();
+        let mut queue = Queue::new(per_host);
+        urls.iter().for_each(|url| queue.push(task(url), now));
+        (queue, now)
+    }
+
+    /// The path of the next task.
+    #[track_caller]
+    fn next(queue: &mut Queue, now: Instant) -> String {
+        match queue.take(now) {
+            Next::Task(task) => task.text[7..].to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn host(name: &str) -> Host {
+        format!("{name}:80").into()
+    }
+
+    #[test]
+    fn hosts_take_turns_whatever_the_order_of_the_list() {
+        let (mut queue, now) = queue(None, &["http://a/1", "http://a/2", "http://a/3", "http://b/1", "http://c/1"]);
+        let order = [(); 5].map(|()| next(&mut queue, now));
+        assert_eq!(order, ["a/1", "b/1", "c/1", "a/2", "a/3"]);
+        assert!(matches!(queue.take(now), Next::Nothing));
+        assert!(!queue.is_over(), "five are in flight");
+    }
+
+    #[test]
+    fn a_slow_host_holds_its_share_and_no_more() {
+        let urls: Vec<String> =
+            (0..100).map(|n| format!("http://slow/{n}")).chain((0..100).map(|n| format!("http://fast/{n}"))).collect();
+        let (mut queue, now) = queue(None, &urls.iter().map(String::as_str).collect::<Vec<_>>());
+        let (mut slow, mut fast) = (0, 0);
+        // Eight workers. What is asked of the fast host is there at once, the rest never is.
+        while slow + fast < 100 {
+            if next(&mut queue, now).starts_with("fast") {
+                fast += 1;
+                queue.done(&host("fast"), None, now);
+            } else {
+                slow += 1;
+            }
+        }
+        assert_eq!((slow, fast), (1, 99));
+    }
+
+    #[test]
+    fn a_rate_is_kept_for_each_host_by_itself() {
+        let (mut queue, now) = queue(Some(10.0), &["http://a/1", "http://a/2", "http://b/1"]);
+        assert_eq!([next(&mut queue, now), next(&mut queue, now)], ["a/1", "b/1"]);
+        let then = now + Duration::from_millis(100);
+        assert!(matches!(queue.take(now), Next::At(time) if time == then));
+        assert!(matches!(queue.take(then - Duration::from_millis(1)), Next::At(time) if time == then));
+        assert_eq!(next(&mut queue, then), "a/2");
+    }
+
+    #[test]
+    fn a_fast_rate_lets_ten_milliseconds_worth_start_at_once() {
+        let (mut queue, now) = queue(Some(300.0), &["http://a/1", "http://a/2", "http://a/3", "http://a/4"]);
+        assert_eq!([(); 3].map(|()| next(&mut queue, now)), ["a/1", "a/2", "a/3"]);
+        assert!(matches!(queue.take(now), Next::At(time) if time > now));
+    }
+
+    #[test]
+    fn retry_after_holds_for_its_host_and_nobody_else() {
+        let (mut queue, now) = queue(None, &["http://a/1", "http://a/2", "http://b/1", "http://b/2"]);
+        let later = now + Duration::from_secs(2);
+        let Next::Task(mut busy) = queue.take(now) else { panic!("there are four") };
+        busy.attempts = 1;
+        queue.done(&host("a"), Some(later), now);
+        queue.put_back(busy, later);
+        assert_eq!([next(&mut queue, now), next(&mut queue, now)], ["b/1", "b/2"]);
+        assert!(matches!(queue.take(now), Next::At(time) if time == later));
+        // The retry goes before the host's others.
+        assert_eq!([next(&mut queue, later), next(&mut queue, later)], ["a/1", "a/2"]);
+    }
+
+    #[test]
+    fn a_retry_that_waits_holds_nobody_up() {
+        let (mut queue, now) = queue(None, &["http://a/1", "http://a/2"]);
+        let Next::Task(failed) = queue.take(now) else { panic!("there are two") };
+        queue.done(&host("a"), None, now);
+        queue.put_back(failed, now + Duration::from_secs(1));
+        assert_eq!(next(&mut queue, now), "a/2");
+        assert_eq!(next(&mut queue, now + Duration::from_secs(1)), "a/1");
+    }
+
+    #[test]
+    fn a_stopped_run_takes_all_due_or_not() {
+        let (mut queue, now) = queue(Some(0.1), &["http://a/1", "http://a/2", "http://b/1"]);
+        queue.put_back(task("http://c/1"), now + Duration::from_secs(100));
+        let mut taken = 0;
+        while let Next::Task(task) = queue.take_any(now) {
+            queue.done(&task.host.clone(), None, now);
+            taken += 1;
+        }
+        assert_eq!(taken, 4);
+        assert!(queue.is_over());
+    }
+
+    #[test]
+    fn hosts_are_forgotten() {
+        let mut now = Instant::now();
+        let mut queue = Queue::new(Some(5.0));
+        for n in 0..1000 {
+            queue.push(task(&format!("http://h{n}/")), now);
+            next(&mut queue, now);
+            queue.done(&host(&format!("h{n}")), None, now);
+            now += Duration::from_millis(50);
+        }
+        queue.take(now);
+        assert!(queue.hosts.len() <= 5, "{}", queue.hosts.len());
+        queue.take(now + Duration::from_secs(1));
+        assert_eq!((queue.hosts.len(), queue.resting.len(), queue.ready.len()), (0, 0, 0));
+    }
+}
