@@ -55,7 +55,7 @@ struct Own {
 /// The attributes of one goroutine or thread.
 ///
 /// Every method touches them for a moment only: no reference into them is given out, and no user code runs meanwhile.
-/// That is what makes the cells sound for the one thread that uses them.
+/// So the one thread that uses the cells never has two references into them.
 #[derive(Default)]
 pub(crate) struct Attributes {
     inherited: UnsafeCell<Option<Arc<Inherited>>>,

@@ -1,9 +1,10 @@
-//! Whether a certain function of std is among the calls on a goroutine's stack: what runs a panic hook, or the initialiser of
+//! Whether a certain function of std is among the calls on a goroutine's stack: what runs a panic hook, or the initializer of
 //! a thread-local. std says of neither that it is going on.
 //!
 //! Return addresses on the stack are compared with where the functions lie. That the symbol table of the program tells, which
 //! strip leaves there unless it is told to take all symbols (`strip = true`); without it nothing is found. It is read when it is
-//! first needed, and by a thread of its own: a goroutine's stack may be too small for that.
+//! first needed, piece by piece, by a thread of its own: a goroutine's stack may be too small for that. Who cannot do without
+//! the answer waits for that thread (some 20 ms where the program has 80 MB); others have none until it has read.
 //!
 //! Tried and rejected, for panic hooks:
 //! - *A hook of goby's around the program's*: whoever sets a hook later replaces it, and setting one waits for a hook that is
@@ -16,26 +17,28 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::goroutine::Goroutine;
-use crate::runtime::run_on_own_thread;
+use crate::runtime::{run_on_own_thread, spawn_own_thread};
 use crate::stack_trace;
-use crate::worker::Worker;
 
 /// With this setting a panic unwinds nothing: whoever panics is in the hook.
 const ALWAYS_IN_HOOK: bool = cfg!(panic = "abort");
 /// What walking needs of a stack, as for a dump.
 const ROOM: usize = 8 * 1024;
-/// A section of a program that is larger than this is none.
-const MAX_SECTION: u64 = 1 << 30;
+/// How much of a section is in memory at a time. Headers are smaller, and names, too.
+const PIECE: u64 = 256 * 1024;
 
 /// A function to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
     /// What calls the panic hook. Unwinding has it no more: a destructor runs in the frame that owns the value.
     PanicHook,
-    /// What runs the initialiser of a `thread_local!`.
+    /// What runs the initializer of a `thread_local!`.
     LocalInitializer,
+    /// `LocalKey::with`, which optimized builds inline.
+    LocalAccess,
 }
 
 impl Function {
@@ -46,8 +49,11 @@ impl Function {
             return Some(Function::PanicHook);
         }
         let is_lazy = name.contains("thread_local") && name.contains("lazy");
-        (is_lazy && (name.contains("get_or_init_slow") || name.contains("initialize")))
-            .then_some(Function::LocalInitializer)
+        if is_lazy && (name.contains("get_or_init_slow") || name.contains("initialize")) {
+            return Some(Function::LocalInitializer);
+        }
+        let is_access = name.contains("LocalKey") && (name.contains("try_with") || name.contains("4with"));
+        is_access.then_some(Function::LocalAccess)
     }
 }
 
@@ -57,12 +63,11 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     if ALWAYS_IN_HOOK && function == Function::PanicHook {
         return true;
     }
-    let places = places();
+    let places = if function == Function::PanicHook { places() } else { places_if_read() };
     if places.iter().all(|place| place.function != function) {
         return false;
     }
-    let (Some(worker), Some(slot)) = (Worker::current(), g.slot.get()) else { return false };
-    let usable = worker.shared.pool.usable(slot);
+    let Some(usable) = g.usable_stack() else { return false };
     if usable.start + ROOM > (&raw const usable).addr() {
         return false;
     }
@@ -73,6 +78,12 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
         !found
     });
     found
+}
+
+/// Whether one of these addresses, of a stack, is inside that function.
+pub(crate) fn contains(stack: &[usize], function: Function) -> bool {
+    let places = places();
+    stack.iter().any(|address| find(places, address.wrapping_sub(1)) == Some(function))
 }
 
 /// Where one of the functions lies, or one instance of it.
@@ -88,15 +99,32 @@ fn find(places: &[Place], address: usize) -> Option<Function> {
     place.addresses.contains(&address).then_some(place.function)
 }
 
-/// Where the functions lie in this process; nothing where the symbol table is gone.
+/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer is told nothing of it: the
+/// callers have it ignore them.
+static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
+
+/// Waits until they are known.
 fn places() -> &'static [Place] {
-    // ThreadSanitizer is told nothing of it: the callers have it ignore them.
-    static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
-    PLACES.get_or_init(|| {
-        let mut places = run_on_own_thread("goby-symbols", read_places).flatten().unwrap_or_default();
-        places.sort_unstable_by_key(|place| place.addresses.start);
-        places
-    })
+    PLACES.get_or_init(|| run_on_own_thread("goby-symbols", sorted_places).unwrap_or_default())
+}
+
+/// Gives none until they are known, and has them read.
+fn places_if_read() -> &'static [Place] {
+    static IS_ASKED: AtomicBool = AtomicBool::new(false);
+    if let Some(places) = PLACES.get() {
+        return places;
+    }
+    // Relaxed: only that it is asked once.
+    if !IS_ASKED.swap(true, Ordering::Relaxed) {
+        let _ = spawn_own_thread("goby-symbols", || _ = PLACES.set(sorted_places()));
+    }
+    &[]
+}
+
+fn sorted_places() -> Vec<Place> {
+    let mut places = read_places().unwrap_or_default();
+    places.sort_unstable_by_key(|place| place.addresses.start);
+    places
 }
 
 /// Reads the symbol table of the program or library that this code lies in, and so std's.
@@ -106,13 +134,52 @@ fn read_places() -> Option<Vec<Place>> {
     // By the link also where the file has been replaced since.
     let is_program = program.is_some_and(|program| program.to_str() == Some(&*path));
     let file = File::open(if is_program { "/proc/self/exe" } else { &*path }).ok()?;
+    let elf = Elf::open(&file)?;
+    let symbols = elf.sections.iter().find(|section| section.kind == Elf::SYMBOLS)?;
+    let names = functions_by_name(&file, elf.sections.get(symbols.link)?)?;
     let mut places = Vec::new();
-    Elf::open(&file)?.for_each_function(|name, addresses| {
-        if let Some(function) = Function::of_symbol(name) {
-            places.push(Place { addresses: addresses.start + base..addresses.end + base, function });
+    elf.for_each_function(symbols, |name, addresses| {
+        if let Ok(found) = names.binary_search_by_key(&name, |(at, _)| *at) {
+            places.push(Place { addresses: addresses.start + base..addresses.end + base, function: names[found].1 });
         }
     })?;
     Some(places)
+}
+
+/// Where in the section of names those of the functions stand, in order.
+fn functions_by_name(file: &File, names: &Section) -> Option<Vec<(u64, Function)>> {
+    /// One of them is in every name that counts: to look at each name would take long.
+    const PARTS: [&[u8]; 4] = [b"__rust_end_short_backtrace", b"panic_with_hook", b"thread_local", b"LocalKey"];
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < names.size {
+        let piece = read(file, names.offset + at, PIECE.min(names.size - at))?;
+        // Whole names only; the last one begins the next piece.
+        let len = piece.iter().rposition(|&byte| byte == 0)? + 1;
+        let piece = &piece[..len];
+        for part in PARTS {
+            let mut from = 0;
+            while let Some(hit) = position(&piece[from..], part) {
+                let hit = from + hit;
+                let start = piece[..hit].iter().rposition(|&byte| byte == 0).map_or(0, |zero| zero + 1);
+                let end = hit + piece[hit..].iter().position(|&byte| byte == 0)?;
+                let name = std::str::from_utf8(&piece[start..end]).unwrap_or_default();
+                found.extend(Function::of_symbol(name).map(|function| (at + start as u64, function)));
+                from = end;
+            }
+        }
+        at += len as u64;
+    }
+    found.sort_unstable_by_key(|(at, _)| *at);
+    found.dedup_by_key(|(at, _)| *at);
+    Some(found)
+}
+
+/// Where `part` begins in `bytes`. The system's search is fast in debug builds, too.
+fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    // SAFETY: both are valid for their lengths.
+    let hit = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), part.as_ptr().cast(), part.len()) };
+    (!hit.is_null()).then(|| hit.addr() - bytes.as_ptr().addr())
 }
 
 /// The file that is mapped at `address`, and where its first byte is mapped.
@@ -156,6 +223,8 @@ impl Elf<'_> {
     const SYMBOLS: u32 = 2;
     const LOADED: u32 = 1;
     const FUNCTION: u8 = 2;
+    /// The size of a symbol.
+    const SYMBOL: u64 = 24;
 
     fn open(file: &File) -> Option<Elf<'_>> {
         let header = read(file, 0, 64)?;
@@ -175,30 +244,27 @@ impl Elf<'_> {
         Some(Elf { file, sections: sections.chunks_exact(64).map(section).collect::<Option<_>>()?, linked_at })
     }
 
-    /// Calls `each` with the name of every function of the symbol table, and where it lies from the file's first byte on.
-    fn for_each_function(&self, mut each: impl FnMut(&str, Range<usize>)) -> Option<()> {
-        let symbols = self.sections.iter().find(|section| section.kind == Self::SYMBOLS)?;
-        let names = self.read(self.sections.get(symbols.link)?)?;
-        for symbol in self.read(symbols)?.chunks_exact(24) {
-            let (address, size) = (u64_at(symbol, 8)?, u64_at(symbol, 16)?);
-            if symbol[4] & 0xf != Self::FUNCTION || size == 0 {
-                continue;
+    /// Calls `each` with every function of a symbol table: where its name stands, and where it lies from the file's first byte on.
+    fn for_each_function(&self, symbols: &Section, mut each: impl FnMut(u64, Range<usize>)) -> Option<()> {
+        let mut at = 0;
+        while at + Self::SYMBOL <= symbols.size {
+            let piece =
+                read(self.file, symbols.offset + at, (PIECE / Self::SYMBOL * Self::SYMBOL).min(symbols.size - at))?;
+            for symbol in piece.chunks_exact(Self::SYMBOL as usize) {
+                let (address, size) = (u64_at(symbol, 8)?, u64_at(symbol, 16)?);
+                if symbol[4] & 0xf == Self::FUNCTION && size != 0 {
+                    let from = address.wrapping_sub(self.linked_at) as usize;
+                    each(u32_at(symbol, 0)?.into(), from..from.saturating_add(size as usize));
+                }
             }
-            let name = names.get(u32_at(symbol, 0)? as usize..)?;
-            let name = &name[..name.iter().position(|&byte| byte == 0)?];
-            let from = address.wrapping_sub(self.linked_at) as usize;
-            each(std::str::from_utf8(name).unwrap_or_default(), from..from.saturating_add(size as usize));
+            at += piece.len() as u64;
         }
         Some(())
-    }
-
-    fn read(&self, section: &Section) -> Option<Vec<u8>> {
-        read(self.file, section.offset, section.size)
     }
 }
 
 fn read(file: &File, offset: u64, size: u64) -> Option<Vec<u8>> {
-    if size > MAX_SECTION {
+    if size > 16 * PIECE {
         return None;
     }
     let mut bytes = vec![0; size as usize];
@@ -233,6 +299,8 @@ mod tests {
         }
         let name = "_ZN3std3sys12thread_local6native4lazy20Storage$LT$T$C$D$GT$16get_or_init_slow17h0123E";
         assert_eq!(Function::of_symbol(name), Some(Function::LocalInitializer));
+        let name = "_ZN3std6thread5local17LocalKey$LT$T$GT$8try_with17h0123456789abcdefE";
+        assert_eq!(Function::of_symbol(name), Some(Function::LocalAccess));
         for name in
             ["main", "_ZN3std3sys9backtrace28__rust_begin_short_backtrace17h01E", "_ZN4core4cell4lazy10initialize"]
         {
@@ -249,14 +317,11 @@ mod tests {
         let (path, base) = own_mapping(here).unwrap();
         assert_eq!(path, std::env::current_exe().unwrap().to_str().unwrap());
         let file = File::open(path).unwrap();
-        let mut found = None;
-        let look = |name: &str, addresses: Range<usize>| {
-            if name.contains("known_by_this_name") {
-                found = Some(addresses);
-            }
-        };
-        Elf::open(&file).unwrap().for_each_function(look).unwrap();
-        assert_eq!(found.unwrap().start + base, here);
+        let elf = Elf::open(&file).unwrap();
+        let symbols = elf.sections.iter().find(|section| section.kind == Elf::SYMBOLS).unwrap();
+        let mut starts = Vec::new();
+        elf.for_each_function(symbols, |_, addresses| starts.push(addresses.start + base)).unwrap();
+        assert!(starts.contains(&here));
         let places = places();
         assert!(places.iter().any(|place| place.function == Function::PanicHook));
         assert!(places.is_sorted_by_key(|place| place.addresses.start));

@@ -38,8 +38,8 @@ use crate::primitive::AtomicPtr;
 use crate::runtime::{PanicPolicy, Shared};
 use crate::slab::Slab;
 use crate::stack::{OwnStack, Slot};
-use crate::tsan;
 use crate::worker::{Remote, Worker};
+use crate::{mistakes, tsan};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -247,6 +247,11 @@ impl Goroutine {
         unsafe { &*self.home.load(Ordering::Relaxed) }
     }
 
+    /// What stands for that worker; 0 before the first run.
+    pub(crate) fn home_address(&self) -> usize {
+        self.home.load(Ordering::Relaxed).addr()
+    }
+
     /// Whether it has begun to run. For whom it belongs to.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
@@ -346,6 +351,11 @@ where
     let mut result = panic::catch_unwind(AssertUnwindSafe(f));
     if record.header.flags.get() & EXITING != 0 {
         result = never_success(result);
+    }
+    if mistakes::ARE_SOUGHT
+        && let Err(payload) = &result
+    {
+        mistakes::look_at_panic(&record.header, &**payload);
     }
     // SAFETY: as above; `Running` need not be dropped.
     unsafe { stage.write(Stage::Ended(result)) };
@@ -467,10 +477,18 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
     }
 }
 
+/// What a `RefCell` that is borrowed already may come from.
+const SHARED_LOCALS: &str =
+    " (if it is a thread-local's: the goroutines of a worker share those, see goby::thread_locals)";
+
 /// Tells of a panic that nobody will see.
 fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     let message = payload_text(payload);
-    report(format_args!("goroutine {}, started at {}, panicked and nobody joined it: {message}", g.id, g.spawned_at));
+    let hint = if mistakes::is_of_borrow(payload) { SHARED_LOCALS } else { "" };
+    report(format_args!(
+        "goroutine {}, started at {}, panicked and nobody joined it: {message}{hint}",
+        g.id, g.spawned_at
+    ));
     if g.runtime.panic_policy == PanicPolicy::Abort {
         std::process::abort();
     }

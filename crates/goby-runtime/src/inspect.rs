@@ -82,6 +82,8 @@ pub struct GoroutineInfo {
     pub(crate) flags: u8,
     pub(crate) parent: u64,
     pub(crate) joins: u64,
+    /// Stands for the worker that it is pinned to; 0 if it is to none, or not known.
+    pub(crate) home: usize,
     /// How long ago it last parked.
     pub(crate) age: Duration,
     pub(crate) started_at: &'static Location<'static>,
@@ -169,6 +171,7 @@ impl GoroutineInfo {
             flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
             parent: header.parent,
             joins: header.joins.get(),
+            home: header.home_address(),
             age: Duration::from_nanos(now.saturating_sub(header.since.get())),
             started_at: header.spawned_at,
             name: header.attributes.name(),

@@ -40,6 +40,7 @@ mod join_error;
 mod leak;
 mod leak_check;
 mod lock;
+mod mistakes;
 mod monitor;
 mod overflow;
 mod park;

@@ -116,6 +116,7 @@ fn read() -> Option<GoroutineInfo> {
         status: Status::Running,
         flags: 0,
         joins: 0,
+        home: 0,
         parent: SAMPLE.parent.load(Ordering::Relaxed),
         age: Duration::from_nanos(policy::nanos(policy::now()).saturating_sub(since)),
         started_at,

@@ -7,8 +7,11 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use crate::goroutine::GoroutineId;
 
 /// Frames collected at the most. Go shows 100, its inner and outer ones.
 pub(crate) const MAX_FRAMES: usize = 256;
@@ -61,6 +64,10 @@ impl StackTrace {
 
     pub(crate) fn new(addresses: &[usize]) -> StackTrace {
         StackTrace { addresses: addresses.into() }
+    }
+
+    pub(crate) fn addresses(&self) -> &[usize] {
+        &self.addresses
     }
 
     /// Whether nothing was collected.
@@ -130,8 +137,16 @@ impl Names {
     }
 }
 
+/// Prints the stack of a goroutine that a line before has told of. Looks names up, which takes long.
+pub(crate) fn print(id: GoroutineId, stack: &StackTrace) {
+    let text = format!("goby: goroutine {id} was here:\n{stack}");
+    // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    forget_symbols();
+}
+
 /// Gives back what looking names up has mapped and read, tens of MB where a program is large. The next look reads it again.
-pub(crate) fn forget_symbols() {
+fn forget_symbols() {
     backtrace::clear_symbol_cache();
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -193,10 +193,7 @@ impl Stall {
         if let Some(g) = &self.goroutine
             && let Some(stack) = &g.stack
         {
-            let text = format!("goby: goroutine {} was here:\n{stack}", g.id);
-            // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
-            let _ = io::stderr().lock().write_all(text.as_bytes());
-            stack_trace::forget_symbols();
+            stack_trace::print(g.id, stack);
         }
     }
 

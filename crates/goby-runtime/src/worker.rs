@@ -30,9 +30,11 @@ use self::search::EAGER;
 use self::theft::{Truce, Watched};
 use crate::answer::Answer;
 use crate::biased::NOBODY;
+use crate::frames::{self, Function};
 use crate::goroutine::{self, Goroutine, GoroutineId};
 use crate::inbox::{Inbox, Linked};
 use crate::inspect::{self, Requests};
+use crate::mistakes::{self, NextLook};
 use crate::park::{SPREAD, SPREADS, WaitReason};
 use crate::poller::Poller;
 use crate::registry::Registry;
@@ -250,6 +252,8 @@ pub(crate) struct Worker {
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
     registry: Registry,
+    /// When mistakes are looked for again.
+    pub(crate) next_look: NextLook,
     pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
     captured: Cell<Option<StackTrace>>,
@@ -297,6 +301,9 @@ pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &An
     // SAFETY: it is running, by contract, so its record is alive.
     unsafe {
         let header = g.as_ref();
+        if mistakes::ARE_SOUGHT {
+            mistakes::look_at_park(worker, header, reason);
+        }
         header.since.set(worker.shared.monitor.clock());
         header.reason.store(reason as u8, Ordering::Relaxed);
         suspend(g);
@@ -486,6 +493,7 @@ impl Worker {
             left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
             registry: Registry::new(),
+            next_look: NextLook::new(None),
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
         };
@@ -629,9 +637,16 @@ impl Worker {
     /// Sends the running goroutine, whose slice is over, to the back of the queue.
     #[cold]
     pub(crate) fn end_slice_of_current(&self) {
-        if self.in_goroutine() && !self.runs_last.get() {
+        if self.in_goroutine() && !self.runs_last.get() && !self.initializes_local() {
             self.yield_current();
         }
+    }
+
+    /// Whether the running goroutine is inside the initializer of a thread-local, which its neighbors share: it gives way only
+    /// where it waits. Asked once per slice, as far as it is not.
+    fn initializes_local(&self) -> bool {
+        let _ignore = tsan::ignore();
+        self.running().is_some_and(|g| frames::is_inside(g, Function::LocalInitializer))
     }
 
     /// Sends the running goroutine to the back of the queue.

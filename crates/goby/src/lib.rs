@@ -66,12 +66,17 @@
 //!
 //! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock or a channel of *std*
 //! blocks the worker with all goroutines that are pinned to it, and so does a long computation: run such things through
-//! [`blocking`], or call [`yield_now`] now and then. It is never undefined behaviour. Calls that need not wait let others run
-//! too when their time slice is over: [`checkpoints`] has the rule, and a table of which do.
+//! [`blocking`], or call [`yield_now`] now and then. What blocks the worker is slow, and may be a deadlock, but nothing worse.
+//! Calls that need not wait let others run too when their time slice is over: [`checkpoints`] has the rule, and a table of which do.
 //!
-//! A started goroutine never changes its OS thread, so it may hold an `Rc`, a `RefCell` borrow or a thread-local's value
-//! across anything that blocks. It shares the thread with others: `std::thread::panicking()` is true for all of them
-//! while one is parked inside a destructor that runs during its panic.
+//! # What is promised of threads
+//!
+//! Safe code has no data race, and a started goroutine never changes its OS thread: it may hold an `Rc`, a guard or a
+//! reference to a thread-local's value across anything that blocks. It shares the thread, and so its *thread-locals*, with
+//! the other goroutines of its worker. **Code that keeps something set on its thread for the length of a call must not wait
+//! inside that call**: not an initializer of a `thread_local!`, nor what crates such as `scoped-tls` call. std and such crates
+//! take for granted that the calls of a thread nest; where goroutines break that, memory may be used after it was freed, though
+//! the program has no `unsafe`. [`thread_locals`] has the rules, what is fine, and what to use instead.
 
 #![warn(missing_docs)]
 
@@ -93,6 +98,9 @@ pub mod time;
 pub mod checkpoints {}
 #[doc = include_str!("docs/from_go.md")]
 pub mod from_go {}
+
+#[doc = include_str!("docs/thread_locals.md")]
+pub mod thread_locals {}
 
 /// What `select!` expands to.
 #[doc(hidden)]

@@ -22,6 +22,7 @@ mod shut_down;
 mod source;
 mod stacks;
 mod stalls;
+mod thread_locals;
 mod thread_waits;
 mod timer;
 mod wakes;

@@ -403,7 +403,6 @@ fn a_panic_hook_does_not_wait_forever_for_what_it_holds_up() {
         println!("goes on");
     });
     check_goes_on(&output);
-    assert!(stderr(&output).contains("it waits in the panic hook"), "{}", stderr(&output));
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Door {
         });
     }
 
+    /// Shuts it again.
+    pub(crate) fn shut(&self) {
+        self.0.with(|open, _| *open = false);
+    }
+
     /// Parks until the door is open.
     pub(crate) fn pass(&self) {
         let waited = self.0.wait(WaitReason::CondWait, None, |open, _| if *open { Err(()) } else { Ok(0) });
