@@ -14,7 +14,7 @@ use async_task::Runnable;
 
 use crate::goroutine::{payload_text, report};
 use crate::join_error::JoinError;
-use crate::park::{Wait, WaitReason};
+use crate::park::{IsArmed, Wait, WaitReason, with_reach};
 use crate::run_queue::Fresh;
 use crate::runtime::{Shared, current_shared};
 use crate::worker::Worker;
@@ -32,6 +32,12 @@ use crate::{checkpoint, polled, tsan};
 ///
 /// The goroutine, or the OS thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    block_on_with_reach(false, None, future)
+}
+
+/// The same, saying what [`with_reach`] does of its waits.
+#[doc(hidden)]
+pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { waiter: AtomicPtr::new(ptr::null_mut()) });
     let waker = Waker::from(signal.clone());
@@ -41,7 +47,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        signal.wait();
+        with_reach(context, timer, || signal.wait());
     }
 }
 

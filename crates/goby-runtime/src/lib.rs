@@ -74,6 +74,8 @@ pub use discard::{discard, discard_quietly};
 pub use dump::{Dump, dump};
 pub use family::Family;
 pub use fence::{fences_work, heavy_fence, light_fence};
+#[doc(hidden)]
+pub use future::block_on_with_reach;
 pub use future::{Task, block_on, spawn};
 pub use gate::{Gate, Waited, Waiters};
 pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};

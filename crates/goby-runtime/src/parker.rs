@@ -40,8 +40,9 @@ struct Token {
     given: bool,
     /// The deadlock detector counts the thread.
     counted: bool,
-    /// Somebody wants its stack.
+    /// Somebody wants its stack, from here on outwards: what is further in is how it waits, and looks for a deadlock.
     asked: bool,
+    wait_begins: usize,
     stack: Option<StackTrace>,
 }
 
@@ -83,10 +84,12 @@ impl Parker {
     /// Sleeps until the token is given.
     fn sleep<'a>(&'a self, mut token: MutexGuard<'a, Token>) -> MutexGuard<'a, Token> {
         let (mut pause, mut next_look) = (FIRST_LOOK, None);
+        let wait_begins = (&raw const pause).addr();
+        token.wait_begins = wait_begins;
         while !token.given {
             if token.asked {
                 drop(token);
-                let stack = StackTrace::of_thread();
+                let stack = StackTrace::of_thread(wait_begins);
                 token = self.token.lock();
                 token.asked = false;
                 token.stack = Some(stack);
@@ -154,11 +157,11 @@ impl Parker {
 
     /// The stack of the thread, which waits; none if it does not any more, or does not answer.
     pub(crate) fn stack(&self) -> Option<StackTrace> {
-        if PARKER.try_with(|own| std::ptr::eq(&raw const **own, self)).unwrap_or(false) {
-            return Some(StackTrace::of_thread());
-        }
         let until = policy::now() + PATIENCE;
         let mut token = self.token.lock();
+        if PARKER.try_with(|own| std::ptr::eq(&raw const **own, self)).unwrap_or(false) {
+            return Some(StackTrace::of_thread(token.wait_begins));
+        }
         token.asked = true;
         self.changed.notify_one();
         while token.counted && token.stack.is_none() {

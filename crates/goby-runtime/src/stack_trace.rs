@@ -51,11 +51,11 @@ pub struct Frame {
 }
 
 impl StackTrace {
-    /// That of the calling thread, which is no goroutine.
+    /// That of the calling thread, which is no goroutine, from an address on its stack on outwards.
     #[inline(never)]
-    pub(crate) fn of_thread() -> StackTrace {
+    pub(crate) fn of_thread(begin: usize) -> StackTrace {
         let mut addresses = Vec::with_capacity(32);
-        walk(&(0..usize::MAX), |address| {
+        walk(&(begin..usize::MAX), |address| {
             addresses.push(address);
             addresses.len() < MAX_FRAMES
         });

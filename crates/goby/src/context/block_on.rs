@@ -4,6 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
+use goby_runtime::IsArmed;
+
 use super::{Context, ContextError};
 
 /// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is dropped.
@@ -33,11 +35,17 @@ pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, Co
         return Err(error);
     }
     let (mut future, mut done) = (pin!(future), pin!(ctx.done().recv_async()));
-    crate::block_on(poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        let ended = |_| Err(ctx.err().expect("a context whose done channel is closed has an error"));
-        done.as_mut().poll(cx).map(ended)
-    }))
+    let is_armed: IsArmed<'_> = &|| true;
+    let timer = ctx.deadline().is_some().then_some(is_armed);
+    goby_runtime::block_on_with_reach(
+        ctx.can_end(),
+        timer,
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let ended = |_| Err(ctx.err().expect("a context whose done channel is closed has an error"));
+            done.as_mut().poll(cx).map(ended)
+        }),
+    )
 }

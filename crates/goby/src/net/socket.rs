@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use goby_runtime::{Direction, Source, Timer, checkpoint, now};
+use goby_runtime::{Direction, Source, Timer, checkpoint, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::Context;
@@ -251,12 +251,19 @@ impl<T: AsFd> Shared<T> {
     }
 
     fn wait(&self, direction: Direction) -> io::Result<()> {
-        {
+        let has_context = {
             let mut state = self.state.lock();
             self.examine(&state, direction).into_result()?;
             state.waiting += 1;
-        }
-        let result = self.source.wait(direction, None);
+            state.context.as_ref().is_some_and(Context::can_end)
+        };
+        // Both may be set and taken back meanwhile.
+        let has_deadline = || {
+            let mut state = self.state.lock();
+            let of_context = state.context.as_ref().and_then(Context::deadline);
+            of_context.is_some() || state.half(direction).deadline.is_some()
+        };
+        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, None));
         let mut state = self.state.lock();
         let alone = state.waiting == 1;
         state.waiting -= 1;

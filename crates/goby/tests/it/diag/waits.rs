@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goby::diag::{GoroutineInfo, LeakGuard};
+use goby::net::TcpListener;
 use goby::sync::{Barrier, Mutex, Semaphore, WaitGroup};
 use goby::time::{self, Ticker, Timer};
-use goby::{Context, chan, diag, go, goroutine, select};
+use goby::{Context, block_on_ctx, chan, diag, go, goroutine, select};
 
 use crate::support::{wait_until, with_workers_leaving};
 
@@ -80,6 +81,45 @@ fn a_receive_from_a_timer_that_was_set_anew_is_no_leak() {
         go(move || waits.receiver().recv());
         timer.reset(HOUR);
         guard.check().unwrap();
+    });
+}
+
+/// A deadline of a socket ends a wait as long as it is set.
+#[test]
+fn a_wait_for_a_socket_is_judged_by_its_deadline() {
+    with_workers_leaving(2, || {
+        let guard = LeakGuard::new();
+        let listeners = [(); 2].map(|()| Arc::new(TcpListener::bind("127.0.0.1:0").unwrap()));
+        let (ctx, _cancel) = Context::background().with_timeout(HOUR);
+        listeners[0].set_deadline(Some(goby::now() + HOUR));
+        listeners[1].set_context(Some(&ctx));
+        for listener in listeners.clone() {
+            go(move || listener.accept().is_ok());
+        }
+        wait_until("both to wait", || waiting().len() == 2);
+        assert!(waiting().iter().all(GoroutineInfo::has_deadline));
+        assert_eq!(waiting().iter().filter(|info| info.is_reached_by_context()).count(), 1);
+        listeners[0].set_deadline(None);
+        listeners[1].set_context(None);
+        wait_until("both to wait", || waiting().len() == 2);
+        check_leaked(guard, 2);
+    });
+}
+
+#[test]
+fn a_future_is_awaited_until_its_context_is_done() {
+    with_workers_leaving(2, || {
+        let guard = LeakGuard::new();
+        let (ctx, cancel) = Context::background().with_timeout(HOUR);
+        go(move || {
+            let _cancel = cancel;
+            block_on_ctx(&ctx, std::future::pending::<()>())
+        });
+        guard.check().unwrap();
+        let guard = LeakGuard::new();
+        go(|| block_on_ctx(&Context::background(), std::future::pending::<()>()));
+        let infos = check_leaked(guard, 1);
+        assert!(!infos[0].is_reached_by_context());
     });
 }
 
