@@ -19,6 +19,8 @@ fn main() {
         let text = text
             .replace("std::sync::atomic", "loom::sync::atomic")
             .replace("pub(super) const fn new", "pub(super) fn new")
+            // Made once and then read: nothing for loom to look at, and one crate less.
+            .replace("use once_cell::sync::OnceCell;", "use std::sync::OnceLock as OnceCell;")
             // A read-modify-write follows right after the value that it changed, so what the holder of a lock stores comes
             // after what others have put upon his value. Loom keeps no such order, but for what is one itself.
             .replace("self.word.store(", "self.word.swap(");

@@ -53,6 +53,7 @@ pub enum WaitReason {
     WaitGroupWait,
     SemaphoreAcquire,
     BarrierWait,
+    LatchWait,
     OnceWait,
     Join,
     ScopeWait,
@@ -64,7 +65,7 @@ pub enum WaitReason {
 }
 
 /// All reasons, each at the place that its number names.
-const REASONS: [WaitReason; 24] = [
+const REASONS: [WaitReason; 25] = [
     WaitReason::None,
     WaitReason::ChanReceive,
     WaitReason::ChanSend,
@@ -81,6 +82,7 @@ const REASONS: [WaitReason; 24] = [
     WaitReason::WaitGroupWait,
     WaitReason::SemaphoreAcquire,
     WaitReason::BarrierWait,
+    WaitReason::LatchWait,
     WaitReason::OnceWait,
     WaitReason::Join,
     WaitReason::ScopeWait,
@@ -125,6 +127,7 @@ impl WaitReason {
             WaitReason::WaitGroupWait => "sync.WaitGroup.Wait",
             WaitReason::SemaphoreAcquire => "semacquire",
             WaitReason::BarrierWait => "barrier wait",
+            WaitReason::LatchWait => "latch wait",
             WaitReason::OnceWait => "sync.Once.Do",
             WaitReason::Join => "join",
             WaitReason::ScopeWait => "scope wait",

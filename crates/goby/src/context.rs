@@ -15,7 +15,7 @@
 //!
 //! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of [`select!`] beside
 //! `recv(ctx.done())`. A call that takes a context fails at once if that is done already, also where it would not have to
-//! wait (those that only wait for an event report the event first: [`WaitGroup`], [`Once`], [`OnceCell`]). What a call was
+//! wait (those that only wait for an event report the event first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`]). What a call was
 //! granted while the context ended is not lost.
 //!
 //! | call | how a context ends it |
@@ -24,12 +24,12 @@
 //! | channels from async code, [`block_on`] | [`block_on_ctx`] |
 //! | [`select!`], [`Select`] | a case `recv(ctx.done())` |
 //! | [`Mutex`] | [`lock_ctx`](crate::sync::Mutex::lock_ctx) |
-//! | [`RwLock`] | [`read_ctx`](crate::sync::RwLock::read_ctx), [`write_ctx`](crate::sync::RwLock::write_ctx) |
+//! | [`RwLock`] | [`read_ctx`](crate::sync::RwLock::read_ctx), [`write_ctx`](crate::sync::RwLock::write_ctx), [`upgradable_read_ctx`](crate::sync::RwLock::upgradable_read_ctx), [`upgrade_ctx`](crate::sync::RwLockUpgradableReadGuard::upgrade_ctx) |
 //! | [`Cond`] | [`wait_ctx`](crate::sync::Cond::wait_ctx), [`wait_while_ctx`](crate::sync::Cond::wait_while_ctx) |
-//! | [`Once`], [`OnceCell`] | [`call_once_ctx`](crate::sync::Once::call_once_ctx), [`get_or_init_ctx`](crate::sync::OnceCell::get_or_init_ctx): the wait for another caller's function, not the function |
+//! | [`Once`], [`OnceCell`] | [`call_once_ctx`](crate::sync::Once::call_once_ctx), [`get_or_init_ctx`](crate::sync::OnceCell::get_or_init_ctx): the wait for another caller's function, not the function; `wait_ctx` of both |
 //! | [`WaitGroup`] | [`wait_ctx`](crate::sync::WaitGroup::wait_ctx): the goroutines go on, so give them the context too |
-//! | [`Semaphore`] | [`acquire`](crate::sync::Semaphore::acquire) always takes one |
-//! | [`Barrier`] | [`wait_ctx`](crate::sync::Barrier::wait_ctx) |
+//! | [`Semaphore`] | [`acquire`](crate::sync::Semaphore::acquire) |
+//! | [`Barrier`], [`Latch`] | [`wait_ctx`](crate::sync::Barrier::wait_ctx) |
 //! | [`time::sleep`](crate::time::sleep) | [`sleep_ctx`](crate::time::sleep_ctx) |
 //! | [`time::after`](crate::time::after), [`tick`](crate::time::tick), [`Timer`](crate::time::Timer), [`Ticker`](crate::time::Ticker) | they are channels |
 //! | [`rate::Limiter`](crate::rate::Limiter) | [`wait`](crate::rate::Limiter::wait) always takes one; its tokens are given back |
@@ -60,6 +60,7 @@
 //! [`WaitGroup`]: crate::sync::WaitGroup
 //! [`Semaphore`]: crate::sync::Semaphore
 //! [`Barrier`]: crate::sync::Barrier
+//! [`Latch`]: crate::sync::Latch
 //!
 //! # Inside
 //!

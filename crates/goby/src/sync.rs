@@ -7,11 +7,11 @@
 //! | Go | goby |
 //! |---|---|
 //! | `sync.Mutex`, `sync.RWMutex` | [`Mutex<T>`](Mutex), [`RwLock<T>`](RwLock): the lock owns what it guards, a guard unlocks when dropped |
-//! | `sync.Cond` | [`Cond`] |
+//! | `sync.Cond` | [`Cond`], with a mutex or a readers-writer lock |
 //! | `sync.Once`, `sync.OnceFunc`, `sync.OnceValue` | [`Once`], [`once_func`], [`once_value`], and [`OnceCell`] |
 //! | `sync.WaitGroup` | [`WaitGroup`] |
 //! | `semaphore.Weighted` | [`Semaphore`] |
-//! | (no counterpart) | [`Barrier`] |
+//! | (no counterpart) | [`Barrier`]; [`Latch`], which opens once |
 //!
 //! # Contexts
 //!
@@ -62,7 +62,8 @@
 //! # Inside
 //!
 //! Read in this order: `queue` over `places` (where one waits), `raw_mutex` and `raw_rwlock` (the lock words, safe code), `mutex`
-//! and `rwlock` (the guards: the only unsafe code), then the rest, each of which is a few lines over `queue`.
+//! and `rwlock` (the guards), with `rwlock_upgradable`, `owned` (guards that keep the lock alive) and `mapped` (guards of a
+//! part), which have the only unsafe code, then the rest, each of which is a few lines over `queue`.
 
 mod places;
 mod queue;
@@ -72,10 +73,16 @@ mod raw_mutex;
 
 mod raw_rwlock;
 mod rwlock;
+mod rwlock_upgradable;
+
+mod mapped;
+mod owned;
 
 mod barrier;
 mod cond;
 mod first_panic;
+mod guard;
+mod latch;
 mod once;
 mod once_func;
 mod semaphore;
@@ -84,9 +91,14 @@ mod wait_group;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use cond::{Cond, WaitTimeoutResult};
 pub(crate) use first_panic::FirstPanic;
+pub use guard::CondGuard;
+pub use latch::Latch;
+pub use mapped::{MappedMutexGuard, MappedRwLockReadGuard, MappedRwLockWriteGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceCell};
 pub use once_func::{once_func, once_value};
+pub use owned::{ArcMutexGuard, ArcRwLockReadGuard, ArcRwLockWriteGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use rwlock_upgradable::RwLockUpgradableReadGuard;
 pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;

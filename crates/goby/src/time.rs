@@ -23,7 +23,7 @@ mod alarm;
 mod ticker;
 mod timer;
 
-pub use after_func::{AfterFunc, after_func};
+pub use after_func::{AfterFunc, after_func, after_func_once};
 pub use ticker::Ticker;
 pub use timer::Timer;
 

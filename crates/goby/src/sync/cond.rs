@@ -1,26 +1,37 @@
-//! Condition variables: a queue without state.
+//! Condition variables: a queue whose state is the lock that its waiters use.
 //!
-//! A waiter unlocks its mutex with the queue's lock held, having decided to join: a notifier that changes the value
-//! after that unlock finds the waiter in the line. This is the one place where a lock (that of the mutex's queue) is
-//! taken under a queue's lock; the order is always the condition's first.
+//! A waiter unlocks its lock with the queue's lock held, having decided to join: a notifier that changes the value
+//! after that unlock finds the waiter in the line. This is the one place where a lock (that of the mutex's queue, or of the
+//! readers-writer lock's) is taken under a queue's lock; the order is always the condition's first. Nothing of the user's is
+//! dropped there: a guard that owns its lock leaves a reference with the waiter (`guard`).
+//!
+//! Waiters with another lock than those that wait already would be missed: they panic. The address that is noted counts only
+//! while somebody waits, who keeps that lock alive.
 
 use std::fmt;
+use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
 use goby_runtime::{WaitReason, checkpoint};
 
-use super::mutex::MutexGuard;
+use super::guard::CondGuard;
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
 
-/// A place to wait until something about a [`Mutex`](super::Mutex)'s value changes. Go: `sync.Cond`.
+/// A place to wait until something about the value of a [`Mutex`](super::Mutex) or an [`RwLock`](super::RwLock) changes. Go:
+/// `sync.Cond`.
 ///
 /// Each [`signal`](Cond::signal) unparks exactly one waiter, the one that has waited longest, and each
 /// [`broadcast`](Cond::broadcast) all that wait at that moment; nobody is unparked otherwise. Between the unpark and
 /// the moment the waiter has the lock again others may have changed the value, so check it in a loop, or use
 /// [`wait_while`](Cond::wait_while).
 ///
-/// Use one condition with one mutex.
+/// It takes any guard of the two locks, and gives back one of the same kind: those that wait as readers of an
+/// [`RwLock`](super::RwLock) go on together.
+///
+/// # Panics
+///
+/// Every wait, if somebody waits with another lock at that moment: use one condition with one lock.
 ///
 /// ```
 /// use goby::sync::{Cond, Mutex};
@@ -35,7 +46,8 @@ use crate::context::{Context, ContextError};
 /// assert_eq!(taken, Some(7));
 /// ```
 pub struct Cond {
-    queue: Queue<()>,
+    /// The lock of those who wait, by its address.
+    queue: Queue<usize>,
 }
 
 impl Cond {
@@ -46,7 +58,7 @@ impl Cond {
     /// CHANGED.broadcast(); // Nobody waits: nothing happens.
     /// ```
     pub const fn new() -> Cond {
-        Cond { queue: Queue::new(()) }
+        Cond { queue: Queue::new(0) }
     }
 
     /// Unlocks, waits to be signaled, and locks again. Go: `Wait`.
@@ -73,7 +85,7 @@ impl Cond {
     ///     assert!(*guard);
     /// });
     /// ```
-    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    pub fn wait<G: CondGuard>(&self, guard: G) -> G {
         self.wait_until(guard, Until::Forever).0
     }
 
@@ -90,11 +102,10 @@ impl Cond {
     /// let guard = changed.wait_while(count.lock(), |count| *count == 0);
     /// assert_eq!(*guard, 3);
     /// ```
-    pub fn wait_while<'a, T: ?Sized>(
-        &self,
-        mut guard: MutexGuard<'a, T>,
-        mut condition: impl FnMut(&mut T) -> bool,
-    ) -> MutexGuard<'a, T> {
+    pub fn wait_while<G>(&self, mut guard: G, mut condition: impl FnMut(&mut G::Target) -> bool) -> G
+    where
+        G: CondGuard + DerefMut,
+    {
         while condition(&mut guard) {
             guard = self.wait(guard);
         }
@@ -115,11 +126,7 @@ impl Cond {
     /// let (_guard, result) = cond.wait_timeout(mutex.lock(), Duration::from_millis(1));
     /// assert!(result.timed_out());
     /// ```
-    pub fn wait_timeout<'a, T: ?Sized>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        timeout: Duration,
-    ) -> (MutexGuard<'a, T>, WaitTimeoutResult) {
+    pub fn wait_timeout<G: CondGuard>(&self, guard: G, timeout: Duration) -> (G, WaitTimeoutResult) {
         match goby_runtime::now().checked_add(timeout) {
             Some(deadline) => self.wait_deadline(guard, deadline),
             None => (self.wait(guard), WaitTimeoutResult { timed_out: false }),
@@ -139,11 +146,7 @@ impl Cond {
     /// let (mutex, cond) = (Mutex::new(()), Cond::new());
     /// assert!(cond.wait_deadline(mutex.lock(), Instant::now()).1.timed_out());
     /// ```
-    pub fn wait_deadline<'a, T: ?Sized>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        deadline: Instant,
-    ) -> (MutexGuard<'a, T>, WaitTimeoutResult) {
+    pub fn wait_deadline<G: CondGuard>(&self, guard: G, deadline: Instant) -> (G, WaitTimeoutResult) {
         let (guard, signaled) = self.wait_until(guard, Until::Deadline(deadline));
         (guard, WaitTimeoutResult { timed_out: !signaled })
     }
@@ -168,11 +171,7 @@ impl Cond {
     /// let (guard, result) = cond.wait_ctx(mutex.lock(), &ctx);
     /// assert_eq!((*guard, result), (1, Err(ContextError::DeadlineExceeded)));
     /// ```
-    pub fn wait_ctx<'a, T: ?Sized>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        ctx: &Context,
-    ) -> (MutexGuard<'a, T>, Result<(), ContextError>) {
+    pub fn wait_ctx<G: CondGuard>(&self, guard: G, ctx: &Context) -> (G, Result<(), ContextError>) {
         if let Some(error) = ctx.err() {
             return (guard, Err(error));
         }
@@ -197,12 +196,15 @@ impl Cond {
     /// let (guard, result) = changed.wait_while_ctx(guard, &ctx, |count| *count != 0);
     /// assert_eq!((*guard, result), (0, Ok(())));
     /// ```
-    pub fn wait_while_ctx<'a, T: ?Sized>(
+    pub fn wait_while_ctx<G>(
         &self,
-        mut guard: MutexGuard<'a, T>,
+        mut guard: G,
         ctx: &Context,
-        mut condition: impl FnMut(&mut T) -> bool,
-    ) -> (MutexGuard<'a, T>, Result<(), ContextError>) {
+        mut condition: impl FnMut(&mut G::Target) -> bool,
+    ) -> (G, Result<(), ContextError>)
+    where
+        G: CondGuard + DerefMut,
+    {
         let mut result = Ok(());
         while condition(&mut guard) {
             if result.is_err() {
@@ -214,16 +216,16 @@ impl Cond {
         (guard, Ok(()))
     }
 
-    /// Unparks the one that has waited longest, if anybody waits. Go: `Signal`.
+    /// Unparks the one that has waited longest; tells whether anybody waited. Go: `Signal`.
     ///
-    /// The mutex may be locked by the caller or not.
+    /// The lock may be held by the caller or not.
     ///
     /// ```
-    /// goby::sync::Cond::new().signal();
+    /// assert!(!goby::sync::Cond::new().signal(), "nobody waits");
     /// ```
-    pub fn signal(&self) {
+    pub fn signal(&self) -> bool {
         checkpoint();
-        self.queue.with(|(), line| line.unpark_one(SIGNALED));
+        self.queue.with(|_, line| line.unpark_one(SIGNALED))
     }
 
     /// The same as [`signal`](Cond::signal), by the name that std uses.
@@ -231,20 +233,20 @@ impl Cond {
     /// ```
     /// goby::sync::Cond::new().notify_one();
     /// ```
-    pub fn notify_one(&self) {
-        self.signal();
+    pub fn notify_one(&self) -> bool {
+        self.signal()
     }
 
-    /// Unparks all that wait. Go: `Broadcast`.
+    /// Unparks all that wait; tells how many did. Go: `Broadcast`.
     ///
-    /// The mutex may be locked by the caller or not.
+    /// The lock may be held by the caller or not.
     ///
     /// ```
-    /// goby::sync::Cond::new().broadcast();
+    /// assert_eq!(goby::sync::Cond::new().broadcast(), 0);
     /// ```
-    pub fn broadcast(&self) {
+    pub fn broadcast(&self) -> usize {
         checkpoint();
-        self.queue.with(|(), line| line.unpark_all(SIGNALED));
+        self.queue.with(|_, line| line.unpark_all(SIGNALED))
     }
 
     /// The same as [`broadcast`](Cond::broadcast), by the name that std uses.
@@ -252,18 +254,25 @@ impl Cond {
     /// ```
     /// goby::sync::Cond::new().notify_all();
     /// ```
-    pub fn notify_all(&self) {
-        self.broadcast();
+    pub fn notify_all(&self) -> usize {
+        self.broadcast()
     }
 
     /// Waits, and tells whether a signal ended that.
-    fn wait_until<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, until: Until<'_>) -> (MutexGuard<'a, T>, bool) {
-        let mutex = MutexGuard::mutex(&guard);
-        let outcome: Outcome<()> = self.queue.wait_until(WaitReason::CondWait, until, |(), _| {
-            drop(guard); // See the header: not before this waiter is as good as in the line.
+    fn wait_until<G: CondGuard>(&self, guard: G, until: Until<'_>) -> (G, bool) {
+        let lock = G::lock_of(&guard);
+        let mine = G::address(&lock);
+        let mut guard = Some(guard);
+        let outcome = self.queue.wait_until(WaitReason::CondWait, until, |theirs, line| {
+            if !line.is_empty() && *theirs != mine {
+                return Err(());
+            }
+            *theirs = mine;
+            drop(guard.take()); // See the header: not before this waiter is as good as in the line.
             Ok(())
         });
-        (mutex.lock(), outcome != Outcome::GaveUp)
+        assert!(outcome != Outcome::Ready(()), "sync: a Cond is waited for with more than one lock");
+        (G::relock(lock), outcome != Outcome::GaveUp)
     }
 }
 

@@ -4,9 +4,12 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use super::mapped::{MappedMutexGuard, MutexHold};
 use super::queue::{Until, done_error};
 use super::raw_mutex::RawMutex;
 use crate::context::{Context, ContextError};
@@ -34,8 +37,8 @@ use crate::context::{Context, ContextError};
 /// assert_eq!(*total.lock(), 55);
 /// ```
 pub struct Mutex<T: ?Sized> {
-    raw: RawMutex,
-    value: UnsafeCell<T>,
+    pub(super) raw: RawMutex,
+    pub(super) value: UnsafeCell<T>,
 }
 
 // SAFETY: sharing the mutex lets another thread have the value, exclusively and for a time; that is sending it.
@@ -248,6 +251,53 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// The mutex that `guard` came from.
     pub(super) fn mutex(guard: &MutexGuard<'a, T>) -> &'a Mutex<T> {
         guard.mutex
+    }
+
+    /// Narrows the guard to a part of the value.
+    ///
+    /// ```
+    /// use goby::sync::{Mutex, MutexGuard};
+    ///
+    /// let pair = Mutex::new((1, "two"));
+    /// let mut first = MutexGuard::map(pair.lock(), |pair| &mut pair.0);
+    /// *first = 3;
+    /// drop(first);
+    /// assert_eq!(*pair.lock(), (3, "two"));
+    /// ```
+    pub fn map<U: ?Sized>(mut guard: MutexGuard<'a, T>, f: impl FnOnce(&mut T) -> &mut U) -> MappedMutexGuard<'a, U> {
+        let part = NonNull::from(f(&mut guard));
+        let hold = MutexHold(&guard.keep().raw);
+        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the guard.
+        unsafe { MappedMutexGuard::new(part, hold) }
+    }
+
+    /// Narrows the guard to a part of the value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The guard, if `f` gave `None`.
+    ///
+    /// ```
+    /// use goby::sync::{Mutex, MutexGuard};
+    ///
+    /// let list = Mutex::new(vec![1]);
+    /// let guard = MutexGuard::try_map(list.lock(), |list| list.get_mut(7)).unwrap_err();
+    /// assert_eq!(*MutexGuard::try_map(guard, |list| list.last_mut()).unwrap(), 1);
+    /// ```
+    pub fn try_map<U: ?Sized>(
+        mut guard: MutexGuard<'a, T>,
+        f: impl FnOnce(&mut T) -> Option<&mut U>,
+    ) -> Result<MappedMutexGuard<'a, U>, MutexGuard<'a, T>> {
+        match f(&mut guard).map(NonNull::from) {
+            // SAFETY: as in `map`.
+            Some(part) => Ok(unsafe { MappedMutexGuard::new(part, MutexHold(&guard.keep().raw)) }),
+            None => Err(guard),
+        }
+    }
+
+    /// Gives the lock, which stays locked.
+    fn keep(self) -> &'a Mutex<T> {
+        ManuallyDrop::new(self).mutex
     }
 }
 

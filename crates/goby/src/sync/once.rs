@@ -123,6 +123,64 @@ impl Once {
         }
     }
 
+    /// Waits until a function has run to its end, whoever calls it.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) until then; for ever, if nobody calls.
+    ///
+    /// # Panics
+    ///
+    /// If a function ended its goroutine by [`goexit`](crate::goexit). (One that panics is followed by another.)
+    ///
+    /// ```
+    /// let once = goby::sync::Once::new();
+    /// goby::scope(|s| {
+    ///     s.go(|| once.call_once(|| ()));
+    ///     once.wait();
+    ///     assert!(once.is_completed());
+    /// });
+    /// ```
+    pub fn wait(&self) {
+        self.wait_until(Until::Forever);
+    }
+
+    /// Waits as [`wait`](Once::wait) does, until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before a function has run to its end.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError, sync::Once};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// assert_eq!(Once::new().wait_ctx(&ctx), Err(ContextError::Canceled));
+    /// ```
+    pub fn wait_ctx(&self, ctx: &Context) -> Result<(), ContextError> {
+        if self.wait_until(Until::Done(ctx)) { Ok(()) } else { Err(done_error(ctx)) }
+    }
+
+    /// Waits; tells whether a function has run to its end.
+    fn wait_until(&self, until: Until<'_>) -> bool {
+        checkpoint();
+        while !self.is_completed() {
+            let outcome = self.queue.wait_until(WaitReason::OnceWait, until, |state, _| match *state {
+                State::NotDone | State::Running => Ok(()),
+                ended => Err(ended),
+            });
+            match outcome {
+                Outcome::Ready(State::Abandoned) => panic!("{ABANDONED}"),
+                Outcome::Ready(_) => return true,
+                // A function has ended, in one way or the other.
+                Outcome::Unparked(_) => {}
+                Outcome::GaveUp => return false,
+            }
+        }
+        true
+    }
+
     /// Tells whether a function has run to its end.
     ///
     /// ```
@@ -279,6 +337,44 @@ impl<T> OnceCell<T> {
     pub fn get(&self) -> Option<&T> {
         // By `once`, not by `value` alone: std's own ordering is invisible to ThreadSanitizer.
         if self.once.is_completed() { self.value.get() } else { None }
+    }
+
+    /// Waits until there is a value, whoever makes it, and gives it.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) until then; for ever, if nobody makes one.
+    ///
+    /// # Panics
+    ///
+    /// If a function that was to make it ended its goroutine by [`goexit`](crate::goexit).
+    ///
+    /// ```
+    /// let cell = goby::sync::OnceCell::new();
+    /// goby::scope(|s| {
+    ///     s.go(|| cell.set(7));
+    ///     assert_eq!(*cell.wait(), 7);
+    /// });
+    /// ```
+    pub fn wait(&self) -> &T {
+        self.once.wait();
+        self.get().expect("the function that was done set the value")
+    }
+
+    /// Waits as [`wait`](OnceCell::wait) does, until `ctx` is done.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before there is a value.
+    ///
+    /// ```
+    /// use goby::{Context, sync::OnceCell};
+    ///
+    /// assert_eq!(OnceCell::from(7).wait_ctx(&Context::background()), Ok(&7));
+    /// ```
+    pub fn wait_ctx(&self, ctx: &Context) -> Result<&T, ContextError> {
+        self.once.wait_ctx(ctx)?;
+        Ok(self.get().expect("the function that was done set the value"))
     }
 
     /// Gives the value, which `f` makes if there is none yet.

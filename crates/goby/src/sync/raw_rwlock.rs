@@ -1,11 +1,13 @@
-//! The readers-writer lock without its value: one word and two queues. Safe code; what it excludes is for the guards to
-//! use.
+//! The readers-writer lock without its value: one word and two queues, and what upgradable readers need. Safe code; what it
+//! excludes is for the guards to use.
 //!
 //! ```text
 //! bits             meaning                             set under the lock of   cleared under the lock of
 //! WRITER           a writer is in                      (any)                   (any)
 //! QUEUED_WRITERS   writers wait; bars new readers      `writers`               `writers`
 //! QUEUED_READERS   readers wait                        `readers`               `readers`
+//! UPGRADING        a reader waits to become the        `upgrade.alone`         `upgrade.alone`
+//!                  writer; bars new readers
 //! the rest         how many readers are in, × READER
 //! ```
 //!
@@ -17,25 +19,36 @@
 //! - A writer queues only while somebody is in (one compare-exchange sees that and sets QUEUED_WRITERS). The last one
 //!   out sees the bit in the very change by which it leaves, and calls `hand_to_writer`. A newcomer who barges in before
 //!   that takes the debt over: only a writer can, and its own way out is the slow one.
-//! - A reader queues only while WRITER or QUEUED_WRITERS is set. The writer that is in sees QUEUED_READERS when it leaves
-//!   and calls `admit_readers`. If no writer is in, one waits, is handed the lock, and leaves in its turn; or it
-//!   gives up, and then clears QUEUED_WRITERS and calls `admit_readers` itself (`writer_gave_up`).
-//! - One who gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock; QUEUED_WRITERS would bar
-//!   readers, so `writer_gave_up` clears it.
+//! - A reader queues only while WRITER, QUEUED_WRITERS or UPGRADING is set. The writer that is in sees QUEUED_READERS when
+//!   it leaves, or becomes a reader, and calls `admit_readers`. If no writer is in, one waits, is handed the lock, and leaves
+//!   in its turn; or it gives up, and then clears its bit and calls `admit_readers` itself (`let_readers_in`).
+//! - One who gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock; QUEUED_WRITERS and UPGRADING would
+//!   bar readers, so they are cleared.
 //!
-//! Lock order: the two queues' locks are never held together.
+//! # Upgradable readers
+//!
+//! One at a time, who has the mutex `upgrade.turn`, and is counted as a reader besides. So no writer is in before it, and
+//! when it becomes the writer nobody has been one in between. It waits until it is the only reader (one change sees others
+//! and sets UPGRADING). The reader that leaves it alone sees the bit in the very change by which it leaves, and calls
+//! `hand_to_upgrader`, which makes WRITER of the reader that is left: unless that one has given up, and is in no line.
+//! Writers that wait stay where they are: they are owed by whoever is in, which now is a writer.
+//!
+//! Lock order: the queues' locks are never held together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use goby_runtime::{WaitReason, checkpoint, refused};
+use once_cell::sync::OnceCell;
 
 use super::queue::{Line, Outcome, Queue, Until};
+use super::raw_mutex::RawMutex;
 
 const WRITER: usize = 1;
 const QUEUED_WRITERS: usize = 2;
 const QUEUED_READERS: usize = 4;
-/// One reader. There is room for 2^61; a count cannot be brought there by leaking guards.
-const READER: usize = 8;
+const UPGRADING: usize = 8;
+/// One reader. There is room for 2^60; a count cannot be brought there by leaking guards.
+const READER: usize = 16;
 
 /// Somebody is in.
 const fn is_held(word: usize) -> bool {
@@ -44,7 +57,17 @@ const fn is_held(word: usize) -> bool {
 
 /// A reader may go in.
 const fn bars_no_reader(word: usize) -> bool {
-    word & (WRITER | QUEUED_WRITERS) == 0
+    word & (WRITER | QUEUED_WRITERS | UPGRADING) == 0
+}
+
+/// Exactly one reader is in.
+const fn has_one_reader(word: usize) -> bool {
+    word / READER == 1
+}
+
+/// The reader that is the only one becomes the writer.
+const fn made_writer(word: usize) -> usize {
+    (word - READER) & !UPGRADING | WRITER
 }
 
 /// What an unparked waiter is told: it is in, there is nothing to try again.
@@ -56,11 +79,27 @@ pub(super) struct RawRwLock {
     word: AtomicUsize,
     readers: Queue<()>,
     writers: Queue<()>,
+    /// Made by the first upgradable reader: most locks have none.
+    upgrade: OnceCell<Box<Upgrade>>,
+}
+
+/// What upgradable readers need.
+#[derive(Debug)]
+struct Upgrade {
+    /// Held by the upgradable reader.
+    turn: RawMutex,
+    /// Where that one waits until it is the only reader.
+    alone: Queue<()>,
 }
 
 impl RawRwLock {
     pub(super) const fn new() -> RawRwLock {
-        RawRwLock { word: AtomicUsize::new(0), readers: Queue::new(()), writers: Queue::new(()) }
+        RawRwLock {
+            word: AtomicUsize::new(0),
+            readers: Queue::new(()),
+            writers: Queue::new(()),
+            upgrade: OnceCell::new(),
+        }
     }
 
     /// Goes in as a reader; tells whether it did before `until`. The caller calls `unlock_read` once.
@@ -107,8 +146,18 @@ impl RawRwLock {
         // `hand_to_writer`: it sees that this reader has finished.
         let before = self.word.fetch_sub(READER, Ordering::Release);
         debug_assert!(before >= READER, "read unlock of a lock that is not read-locked");
+        if before & (QUEUED_WRITERS | UPGRADING) != 0 {
+            self.left_by_reader(before);
+        }
+    }
+
+    /// Pays what a reader owes that has left while somebody waited for that.
+    #[cold]
+    fn left_by_reader(&self, before: usize) {
         if before & !QUEUED_READERS == READER | QUEUED_WRITERS {
             self.hand_to_writer();
+        } else if before & UPGRADING != 0 && before / READER == 2 {
+            self.hand_to_upgrader();
         }
     }
 
@@ -137,6 +186,118 @@ impl RawRwLock {
         if self.word.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_write_slow();
         }
+    }
+
+    /// Becomes a reader, of the writer; readers that wait go in with it. The caller calls `unlock_read` once, and
+    /// `unlock_write` no more.
+    pub(super) fn downgrade(&self) {
+        // Release pairs with the Acquire of readers that go in, and of those in `admit_readers`.
+        if self.word.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.readers.with(|(), line| {
+                let n_readers = line.unpark_all(GRANTED);
+                // Release as above. One change: no writer is between.
+                self.change(Ordering::Release, |word| (word & !QUEUED_READERS) - WRITER + (n_readers + 1) * READER);
+            });
+        }
+    }
+
+    fn upgrade(&self) -> &Upgrade {
+        self.upgrade.get_or_init(|| Box::new(Upgrade { turn: RawMutex::new(), alone: Queue::new(()) }))
+    }
+
+    /// Goes in as the upgradable reader; tells whether it did before `until`. The caller calls `unlock_upgradable` once, or
+    /// `unlock_read` after a `forgo_upgrade`, or `unlock_write` after an upgrade.
+    pub(super) fn upgradable_read(&self, until: Until<'_>) -> bool {
+        let turn = &self.upgrade().turn;
+        if !turn.lock_until(until) {
+            return false;
+        }
+        let is_in = self.read(until);
+        if !is_in {
+            turn.unlock();
+        }
+        is_in
+    }
+
+    /// Goes in as the upgradable reader if that needs no waiting.
+    pub(super) fn try_upgradable_read(&self) -> bool {
+        let turn = &self.upgrade().turn;
+        let has_turn = turn.try_lock();
+        let is_in = has_turn && self.enter_as_reader();
+        if has_turn && !is_in {
+            turn.unlock();
+        }
+        if !is_in {
+            refused();
+        }
+        is_in
+    }
+
+    /// Leaves, of the upgradable reader.
+    pub(super) fn unlock_upgradable(&self) {
+        self.unlock_read();
+        self.forgo_upgrade();
+    }
+
+    /// Becomes a plain reader, of the upgradable one.
+    pub(super) fn forgo_upgrade(&self) {
+        self.upgrade().turn.unlock();
+    }
+
+    /// Becomes the writer, of the upgradable reader; tells whether it did before `until`. If not it is what it was.
+    pub(super) fn become_writer(&self, until: Until<'_>) -> bool {
+        checkpoint();
+        let Upgrade { turn, alone } = self.upgrade();
+        let outcome =
+            alone.wait_until(WaitReason::RwLockWrite, until, |(), _| {
+                // Acquire pairs with the Release by which readers leave. One change decides: the writer, or UPGRADING set while
+                // others are in.
+                let before = self.change(Ordering::Acquire, |word| {
+                    if has_one_reader(word) { made_writer(word) } else { word | UPGRADING }
+                });
+                if has_one_reader(before) { Err(()) } else { Ok(()) }
+            });
+        if outcome == Outcome::GaveUp {
+            alone.with(|(), _| {
+                // Relaxed: the bit guards no data. Nobody else sets it before this reader's turn is over.
+                self.word.fetch_and(!UPGRADING, Ordering::Relaxed);
+            });
+            self.let_readers_in();
+            return false;
+        }
+        // A writer excludes the other upgradable readers, too.
+        turn.unlock();
+        true
+    }
+
+    /// Becomes the writer, of the upgradable reader, if it is the only one in.
+    pub(super) fn try_become_writer(&self) -> bool {
+        checkpoint();
+        // Acquire pairs with the Release by which readers leave.
+        let is_writer = self
+            .word
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |word| has_one_reader(word).then(|| made_writer(word)))
+            .is_ok();
+        if is_writer {
+            self.forgo_upgrade();
+        } else {
+            refused();
+        }
+        is_writer
+    }
+
+    /// Makes the upgradable reader, which is the only one left, the writer: the duty of the reader that left it alone.
+    #[cold]
+    fn hand_to_upgrader(&self) {
+        self.upgrade().alone.with(|(), line| {
+            // Nobody is in the line if it has given up, and then it stays a reader. Otherwise it is parked, and bars all
+            // others: what it is only this changes, as long as the lock is held.
+            let word = self.word.load(Ordering::Relaxed);
+            if word & UPGRADING != 0 && has_one_reader(word) && line.unpark_one(GRANTED) {
+                // Acquire pairs with the Release by which readers left; the upgrader is ordered by being unparked.
+                self.change(Ordering::Acquire, made_writer);
+            }
+        });
     }
 
     fn enter_as_writer(&self) -> bool {
@@ -224,7 +385,12 @@ impl RawRwLock {
                 self.word.fetch_and(!QUEUED_WRITERS, Ordering::Relaxed);
             }
         });
-        // Where something bars readers still, a writer is in or waits, and owes them.
+        self.let_readers_in();
+    }
+
+    /// Lets readers in that wait though nothing bars them any more: for who has cleared what did.
+    fn let_readers_in(&self) {
+        // Where something bars readers still, a writer is in, or waits, and owes them.
         if self.word.load(Ordering::Relaxed) & QUEUED_READERS != 0
             && self.enter_as_reader()
             && !self.admit_readers(READER)

@@ -5,8 +5,11 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
+use super::mapped::{MappedRwLockReadGuard, MappedRwLockWriteGuard, ReadHold, WriteHold};
 use super::queue::{Until, done_error};
 use super::raw_rwlock::RawRwLock;
 use crate::context::{Context, ContextError};
@@ -30,8 +33,8 @@ use crate::context::{Context, ContextError};
 /// assert_eq!((first[0], second.len()), (3, 1));
 /// ```
 pub struct RwLock<T: ?Sized> {
-    raw: RawRwLock,
-    value: UnsafeCell<T>,
+    pub(super) raw: RawRwLock,
+    pub(super) value: UnsafeCell<T>,
 }
 
 // SAFETY: sharing the lock lets other threads have `&T` at the same time (T: Sync), or `&mut T` in turn (T: Send).
@@ -253,8 +256,58 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     ///
     /// The caller is counted as a reader of `lock.raw`, and leaves unlocking it to the guard.
     #[inline]
-    unsafe fn new(lock: &'a RwLock<T>) -> RwLockReadGuard<'a, T> {
+    pub(super) unsafe fn new(lock: &'a RwLock<T>) -> RwLockReadGuard<'a, T> {
         RwLockReadGuard { lock, access: PhantomData }
+    }
+
+    /// The lock that `guard` came from.
+    pub(super) fn lock(guard: &RwLockReadGuard<'a, T>) -> &'a RwLock<T> {
+        guard.lock
+    }
+
+    /// Narrows the guard to a part of the value.
+    ///
+    /// ```
+    /// use goby::sync::{RwLock, RwLockReadGuard};
+    ///
+    /// let pair = RwLock::new((1, "two"));
+    /// let second = RwLockReadGuard::map(pair.read(), |pair| pair.1);
+    /// assert_eq!(&*second, "two");
+    /// ```
+    pub fn map<U: ?Sized>(guard: RwLockReadGuard<'a, T>, f: impl FnOnce(&T) -> &U) -> MappedRwLockReadGuard<'a, U> {
+        let part = NonNull::from(f(&guard));
+        let hold = ReadHold(&guard.keep().raw);
+        // SAFETY: a part of what the guard may read, while the lock is held, as it was for the guard.
+        unsafe { MappedRwLockReadGuard::new(part, hold) }
+    }
+
+    /// Narrows the guard to a part of the value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The guard, if `f` gave `None`.
+    ///
+    /// ```
+    /// use goby::sync::{RwLock, RwLockReadGuard};
+    ///
+    /// let list = RwLock::new(vec![1]);
+    /// let guard = RwLockReadGuard::try_map(list.read(), |list| list.get(7)).unwrap_err();
+    /// assert_eq!(*RwLockReadGuard::try_map(guard, |list| list.last()).unwrap(), 1);
+    /// ```
+    pub fn try_map<U: ?Sized>(
+        guard: RwLockReadGuard<'a, T>,
+        f: impl FnOnce(&T) -> Option<&U>,
+    ) -> Result<MappedRwLockReadGuard<'a, U>, RwLockReadGuard<'a, T>> {
+        match f(&guard).map(NonNull::from) {
+            // SAFETY: as in `map`.
+            Some(part) => Ok(unsafe { MappedRwLockReadGuard::new(part, ReadHold(&guard.keep().raw)) }),
+            None => Err(guard),
+        }
+    }
+
+    /// Gives the lock, which stays locked.
+    fn keep(self) -> &'a RwLock<T> {
+        ManuallyDrop::new(self).lock
     }
 }
 
@@ -308,8 +361,81 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     ///
     /// The caller is the writer of `lock.raw`, and leaves unlocking it to the guard.
     #[inline]
-    unsafe fn new(lock: &'a RwLock<T>) -> RwLockWriteGuard<'a, T> {
+    pub(super) unsafe fn new(lock: &'a RwLock<T>) -> RwLockWriteGuard<'a, T> {
         RwLockWriteGuard { lock, access: PhantomData }
+    }
+
+    /// The lock that `guard` came from.
+    pub(super) fn lock(guard: &RwLockWriteGuard<'a, T>) -> &'a RwLock<T> {
+        guard.lock
+    }
+
+    /// Becomes a reader: no writer is in between. Readers that wait go in with it.
+    ///
+    /// ```
+    /// use goby::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// let lock = RwLock::new(1);
+    /// let mut writer = lock.write();
+    /// *writer = 2;
+    /// let reader = RwLockWriteGuard::downgrade(writer);
+    /// assert_eq!((*reader, *lock.read()), (2, 2));
+    /// ```
+    pub fn downgrade(guard: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
+        let lock = guard.keep();
+        lock.raw.downgrade();
+        // SAFETY: `raw` has just made it a reader.
+        unsafe { RwLockReadGuard::new(lock) }
+    }
+
+    /// Narrows the guard to a part of the value.
+    ///
+    /// ```
+    /// use goby::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// let pair = RwLock::new((1, "two"));
+    /// let mut first = RwLockWriteGuard::map(pair.write(), |pair| &mut pair.0);
+    /// *first = 3;
+    /// drop(first);
+    /// assert_eq!(*pair.write(), (3, "two"));
+    /// ```
+    pub fn map<U: ?Sized>(
+        mut guard: RwLockWriteGuard<'a, T>,
+        f: impl FnOnce(&mut T) -> &mut U,
+    ) -> MappedRwLockWriteGuard<'a, U> {
+        let part = NonNull::from(f(&mut guard));
+        let hold = WriteHold(&guard.keep().raw);
+        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the guard.
+        unsafe { MappedRwLockWriteGuard::new(part, hold) }
+    }
+
+    /// Narrows the guard to a part of the value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The guard, if `f` gave `None`.
+    ///
+    /// ```
+    /// use goby::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// let list = RwLock::new(vec![1]);
+    /// let guard = RwLockWriteGuard::try_map(list.write(), |list| list.get_mut(7)).unwrap_err();
+    /// assert_eq!(*RwLockWriteGuard::try_map(guard, |list| list.last_mut()).unwrap(), 1);
+    /// ```
+    pub fn try_map<U: ?Sized>(
+        mut guard: RwLockWriteGuard<'a, T>,
+        f: impl FnOnce(&mut T) -> Option<&mut U>,
+    ) -> Result<MappedRwLockWriteGuard<'a, U>, RwLockWriteGuard<'a, T>> {
+        match f(&mut guard).map(NonNull::from) {
+            // SAFETY: as in `map`.
+            Some(part) => Ok(unsafe { MappedRwLockWriteGuard::new(part, WriteHold(&guard.keep().raw)) }),
+            None => Err(guard),
+        }
+    }
+
+    /// Gives the lock, which stays locked.
+    fn keep(self) -> &'a RwLock<T> {
+        ManuallyDrop::new(self).lock
     }
 }
 

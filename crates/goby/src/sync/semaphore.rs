@@ -17,12 +17,12 @@ use crate::context::{Context, ContextError};
 /// It is a handle: clones lend out the same permits. Requests are served strictly in turn.
 ///
 /// ```
-/// use goby::{Context, sync::{Semaphore, WaitGroup}};
+/// use goby::sync::{Semaphore, WaitGroup};
 ///
 /// let at_most_2 = Semaphore::new(2);
 /// let wg = WaitGroup::new();
 /// for _ in 0..10 {
-///     let permit = at_most_2.acquire(&Context::background(), 1)?;
+///     let permit = at_most_2.take(1);
 ///     wg.go(move || {
 ///         // Work; no more than two of these at a time.
 ///         drop(permit);
@@ -30,7 +30,6 @@ use crate::context::{Context, ContextError};
 /// }
 /// wg.wait();
 /// assert_eq!(at_most_2.available(), 2);
-/// # Ok::<(), goby::context::ContextError>(())
 /// ```
 #[derive(Clone)]
 pub struct Semaphore {
@@ -94,7 +93,7 @@ impl Semaphore {
             self.wait_in_vain(ctx);
             return Err(done_error(ctx));
         }
-        if let Some(permit) = self.take(n) {
+        if let Some(permit) = self.take_free(n) {
             return Ok(permit);
         }
         let outcome = self.inner.queue.wait_ctx(
@@ -112,6 +111,28 @@ impl Semaphore {
         ctx.err().map_or(Ok(permit), Err)
     }
 
+    /// Waits as [`acquire`](Semaphore::acquire) does, without a context that could end it.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine (an OS thread sleeps) until the permits are granted.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is more than the semaphore's size: that could never be granted.
+    ///
+    /// ```
+    /// let semaphore = goby::sync::Semaphore::new(5);
+    /// let permit = semaphore.take(3);
+    /// assert_eq!((permit.count(), semaphore.available()), (3, 2));
+    /// ```
+    #[track_caller]
+    pub fn take(&self, n: usize) -> Permit {
+        let size = self.inner.size;
+        assert!(n <= size, "semaphore: {n} permits of a semaphore of {size} are never granted");
+        self.acquire(&Context::background(), n).expect("the background is never done")
+    }
+
     /// Takes `n` permits if they are free and nobody waits. Go: `TryAcquire`.
     ///
     /// ```
@@ -122,7 +143,7 @@ impl Semaphore {
     /// ```
     pub fn try_acquire(&self, n: usize) -> Option<Permit> {
         checkpoint();
-        let permit = self.take(n);
+        let permit = self.take_free(n);
         if permit.is_none() {
             refused();
         }
@@ -166,7 +187,7 @@ impl Semaphore {
         self.inner.queue.with(|free, _| *free)
     }
 
-    fn take(&self, n: usize) -> Option<Permit> {
+    fn take_free(&self, n: usize) -> Option<Permit> {
         self.inner.queue.with(|free, line| take_free(free, line, n)).then(|| self.permit(n))
     }
 

@@ -126,7 +126,8 @@ impl WaitGroup {
 
     /// Adds one, runs `f` in a new goroutine, and takes one away when it has ended. Go: `Go`.
     ///
-    /// A panic of `f` comes out of [`wait`](WaitGroup::wait).
+    /// A panic of `f` comes out of [`wait`](WaitGroup::wait). What `f` returns is dropped: for results see
+    /// [`group`](crate::group).
     ///
     /// ```
     /// use goby::sync::{Mutex, WaitGroup};
@@ -139,16 +140,16 @@ impl WaitGroup {
     /// assert_eq!(*lines.lock(), ["hello"]);
     /// ```
     #[track_caller]
-    pub fn go<F>(&self, f: F)
+    pub fn go<F, T>(&self, f: F)
     where
-        F: FnOnce() + Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
     {
         self.add(1);
         let wg = self.clone();
         goby_runtime::go_detached_at(Location::caller(), move || {
             // Unwind safe: what f owned is gone after a panic, and what it shared the others see at their own risk, as
             // with every panic of a goroutine.
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f()))) {
                 wg.inner.panic.keep(payload);
             }
             wg.finish();

@@ -47,7 +47,35 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
     handle
 }
 
-/// The handle of a function that is called later, from [`after_func`]. Its clones are one timer.
+/// Calls `f` in a goroutine of its own, `duration` from now: the usual case, in which it is called once.
+///
+/// As [`after_func`], but `f` may use up what it has captured. After it was called, or begins to be, a
+/// [`reset`](AfterFunc::reset) of the handle calls nothing.
+///
+/// ```
+/// use goby::{chan, time};
+/// use std::time::Duration;
+/// let (tx, rx) = chan::bounded(0);
+/// let text = String::from("moved");
+/// time::after_func_once(Duration::from_millis(1), move || tx.send(text).unwrap());
+/// assert_eq!(rx.recv().unwrap(), "moved");
+/// assert!(rx.recv().is_err(), "the sender has gone with the function");
+/// ```
+///
+/// Source: Go's `time.AfterFunc`.
+#[track_caller]
+pub fn after_func_once(duration: Duration, f: impl FnOnce() + Send + 'static) -> AfterFunc {
+    let f = Lock::new(Some(f));
+    after_func(duration, move || {
+        // A statement of its own: the function runs without the lock.
+        let f = f.lock().take();
+        if let Some(f) = f {
+            f();
+        }
+    })
+}
+
+/// The handle of a function that is called later, from [`after_func`] or [`after_func_once`]. Its clones are one timer.
 #[derive(Clone)]
 pub struct AfterFunc {
     shared: Arc<Shared<dyn Fn() + Send + Sync>>,

@@ -14,7 +14,10 @@ use goby::group::Group;
 use goby::net::{TcpListener, TcpStream, look_up, look_up_ctx};
 use goby::rate::{Keyed, Limit, Limiter, Sometimes};
 use goby::singleflight;
-use goby::sync::{Barrier, Cond, Mutex, Once, OnceCell, RwLock, Semaphore, WaitGroup, once_func, once_value};
+use goby::sync::{
+    Barrier, Cond, Latch, Mutex, Once, OnceCell, RwLock, RwLockUpgradableReadGuard, Semaphore, WaitGroup, once_func,
+    once_value,
+};
 use goby::time::{self, Ticker, Timer};
 use goby::{Context, block_on, block_on_ctx, go, goroutine, pattern, scope, select, spawn, try_go};
 
@@ -193,6 +196,24 @@ fn loops_of_lock_calls_let_sleepers_run() {
         repeat("try_write that succeeds", || assert!(free.try_write().is_some()));
         repeat("read_ctx", || free.read_ctx(&done).unwrap_err());
         repeat("write_ctx", || free.write_ctx(&done).unwrap_err());
+        repeat("upgradable_read", || assert_eq!(*free.upgradable_read(), 0));
+        repeat("try_upgradable_read", || assert!(held.try_upgradable_read().is_none()));
+        repeat("upgradable_read_ctx", || free.upgradable_read_ctx(&done).unwrap_err());
+        let (arc, arc_lock) = (Arc::new(Mutex::new(0)), Arc::new(RwLock::new(0)));
+        repeat("lock_arc", || *arc.lock_arc() += 1);
+        repeat("lock_arc_ctx", || arc.lock_arc_ctx(&done).unwrap_err());
+        repeat("read_arc", || assert_eq!(*arc_lock.read_arc(), 0));
+        repeat("write_arc", || *arc_lock.write_arc() = 0);
+        let _held = (arc.lock_arc(), arc_lock.write_arc());
+        repeat("try_lock_arc", || assert!(arc.try_lock_arc().is_none()));
+        repeat("try_read_arc", || assert!(arc_lock.try_read_arc().is_none()));
+        repeat("try_write_arc", || assert!(arc_lock.try_write_arc().is_none()));
+        let _reader = free.read();
+        let mut guard = free.try_upgradable_read();
+        repeat("try_upgrade", || guard = RwLockUpgradableReadGuard::try_upgrade(guard.take().unwrap()).err());
+        repeat("upgrade_ctx", || {
+            guard = RwLockUpgradableReadGuard::upgrade_ctx(guard.take().unwrap(), &done).err().map(|(guard, _)| guard);
+        });
         let (mutex, cond) = (Mutex::new(0), Cond::new());
         repeat("signal", || cond.signal());
         repeat("notify_one", || cond.notify_one());
@@ -213,6 +234,7 @@ fn loops_of_other_sync_calls_let_sleepers_run() {
         let semaphore = Semaphore::new(1);
         repeat("acquire", || semaphore.acquire(&Context::background(), 1).unwrap());
         repeat("acquire with a context that is done", || semaphore.acquire(&done, 1).unwrap_err());
+        repeat("take", || semaphore.take(1));
         repeat("try_acquire", || assert!(semaphore.try_acquire(2).is_none()));
         repeat("try_acquire and release", || {
             semaphore.try_acquire(1).unwrap().forget();
@@ -222,6 +244,12 @@ fn loops_of_other_sync_calls_let_sleepers_run() {
         let (lone, pair) = (Barrier::new(1), Barrier::new(2));
         repeat("Barrier::wait", || assert!(lone.wait().is_leader()));
         repeat("Barrier::wait_ctx", || pair.wait_ctx(&done).unwrap_err());
+        let (shut, open) = (Latch::new(), Latch::new());
+        repeat("Latch::open", || open.open());
+        repeat("Latch::wait", || open.wait());
+        repeat("Latch::wait_ctx", || shut.wait_ctx(&done).unwrap_err());
+        repeat("Latch::wait_timeout", || assert!(!shut.wait_timeout(Duration::ZERO)));
+        repeat("is_open", || assert!(!shut.is_open()));
         let wg = WaitGroup::new();
         repeat("WaitGroup::wait", || wg.wait());
         repeat("WaitGroup::add and done", || {
@@ -239,6 +267,9 @@ fn loops_of_other_sync_calls_let_sleepers_run() {
         repeat("call_once", || once.call_once(|| ()));
         repeat("call_once_ctx", || once.call_once_ctx(&done, || ()).unwrap());
         let (empty, cell) = (OnceCell::<u8>::new(), OnceCell::from(1));
+        repeat("Once::wait", || once.wait());
+        repeat("OnceCell::wait", || assert_eq!(*cell.wait(), 1));
+        repeat("OnceCell::wait_ctx", || empty.wait_ctx(&done).unwrap_err());
         repeat("OnceCell::get", || assert!(empty.get().is_none()));
         repeat("get_or_init", || assert_eq!(*cell.get_or_init(|| 2), 1));
         repeat("get_or_try_init", || empty.get_or_try_init(|| Err::<u8, _>(())).unwrap_err());
@@ -272,6 +303,7 @@ fn loops_of_time_calls_let_sleepers_run() {
         repeat("Ticker::reset", || ticker.reset(HOUR));
         repeat("Ticker::stop", || ticker.stop());
         repeat("time::after_func", || time::after_func(HOUR, || ()).stop());
+        repeat("after_func_once", || time::after_func_once(HOUR, || ()).stop());
         repeat("time::AfterFunc::reset", || func.reset(HOUR));
         repeat("time::AfterFunc::stop", || func.stop());
     });

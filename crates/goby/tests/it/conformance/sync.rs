@@ -5,6 +5,8 @@
 
 mod barrier;
 mod cond;
+mod guards;
+mod latch;
 mod mutex;
 mod once;
 mod rwlock;
@@ -17,8 +19,9 @@ use std::sync::MutexGuard as SyncButNotSend;
 
 use goby::Context;
 use goby::sync::{
-    Barrier, Cond, Mutex, MutexGuard, Once, OnceCell, Permit, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore,
-    WaitGroup,
+    ArcMutexGuard, ArcRwLockReadGuard, ArcRwLockWriteGuard, Barrier, Cond, Latch, MappedMutexGuard,
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, Mutex, MutexGuard, Once, OnceCell, Permit, RwLock, RwLockReadGuard,
+    RwLockUpgradableReadGuard, RwLockWriteGuard, Semaphore, WaitGroup,
 };
 
 /// The text that a panic came with.
@@ -29,6 +32,14 @@ fn panic_text(f: impl FnOnce()) -> String {
         Ok(text) => *text,
         Err(payload) => (*payload.downcast_ref::<&str>().expect("a panic with a text")).to_owned(),
     }
+}
+
+/// How many goroutines wait for this reason.
+fn n_waiting(reason: &str) -> usize {
+    goby::diag::goroutines()
+        .iter()
+        .filter(|info| info.waited().is_some() && info.status().to_string() == reason)
+        .count()
 }
 
 /// A context that is done.
@@ -48,14 +59,19 @@ fn auto_traits() {
     both::<Mutex<Cell<u8>>>();
     both::<RwLock<u8>>();
     both::<OnceCell<u8>>();
-    both::<(Barrier, Cond, Once, Permit, Semaphore, WaitGroup)>();
+    both::<(Barrier, Cond, Latch, Once, Permit, Semaphore, WaitGroup)>();
     // Sent only:
     send::<MutexGuard<'_, Cell<u8>>>();
     send::<RwLockWriteGuard<'_, Cell<u8>>>();
+    send::<(ArcMutexGuard<Cell<u8>>, MappedMutexGuard<'_, Cell<u8>>, MappedRwLockWriteGuard<'_, Cell<u8>>)>();
     // Shared only:
     sync::<MutexGuard<'_, SyncButNotSend<'_, u8>>>();
     sync::<RwLockWriteGuard<'_, SyncButNotSend<'_, u8>>>();
+    sync::<MappedMutexGuard<'_, SyncButNotSend<'_, u8>>>();
+    sync::<RwLockUpgradableReadGuard<'_, SyncButNotSend<'_, u8>>>();
+    both::<(ArcMutexGuard<u8>, ArcRwLockReadGuard<u8>, ArcRwLockWriteGuard<u8>, RwLockUpgradableReadGuard<'_, u8>)>();
     // A read guard is like a `&T`: `T: Sync` gives it both.
     both::<RwLockReadGuard<'_, SyncButNotSend<'_, u8>>>();
-    unwind::<(Barrier, Cond, Once, Semaphore, WaitGroup)>();
+    both::<MappedRwLockReadGuard<'_, SyncButNotSend<'_, u8>>>();
+    unwind::<(Barrier, Cond, Latch, Once, Semaphore, WaitGroup)>();
 }

@@ -223,6 +223,32 @@ fn t191b_times_beyond_all_clocks() {
     });
 }
 
+/// A function that can be called once is; what it captured goes with it, or with the last handle if it was stopped.
+#[test]
+fn after_func_once_takes_a_function_that_is_used_up() {
+    with_workers(|| {
+        let (tx, rx) = chan::bounded(1);
+        let text = String::from("moved");
+        let later = time::after_func_once(Duration::ZERO, move || tx.send(text).unwrap());
+        assert_eq!(rx.recv().unwrap(), "moved");
+        assert!(rx.recv().is_err(), "the sender has gone with the function");
+        assert!(!later.stop());
+        later.reset(Duration::ZERO);
+
+        let (tx, rx) = chan::bounded(1);
+        let later = time::after_func_once(HOUR, move || tx.send("moved here").unwrap());
+        assert!(later.reset(Duration::ZERO));
+        assert_eq!(rx.recv(), Ok("moved here"));
+
+        let (tx, rx) = chan::bounded::<()>(1);
+        let later = time::after_func_once(HOUR, move || drop(tx));
+        assert!(later.stop());
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        drop(later);
+        assert!(rx.recv().is_err());
+    });
+}
+
 #[test]
 fn t193_a_timer_moved_earlier_fires() {
     with_workers(|| {

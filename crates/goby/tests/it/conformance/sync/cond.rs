@@ -1,13 +1,14 @@
 //! Conditions: 169 to 173.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goby::context::ContextError;
-use goby::sync::{Cond, Mutex};
+use goby::sync::{Cond, Mutex, RwLock};
 use goby::{Context, go, scope, yield_now};
 
-use super::canceled;
+use super::{canceled, panic_text};
 use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 
 #[test]
@@ -194,5 +195,119 @@ fn canceled_cond_waits_lose_no_signal() {
             }
         });
         assert_eq!((taken.into_inner(), permits.into_inner()), (rounds, 0));
+    });
+}
+
+/// Each says whom it has woken, those that gave up not among them.
+#[test]
+fn signal_and_broadcast_tell_how_many_they_woke() {
+    with_workers(|| {
+        let (waiting, cond) = (Mutex::new(0), Cond::new());
+        assert_eq!((cond.signal(), cond.broadcast(), cond.notify_one(), cond.notify_all()), (false, 0, false, 0));
+        let (guard, result) = cond.wait_timeout(waiting.lock(), MOMENT);
+        assert!(result.timed_out());
+        drop(cond.wait_ctx(guard, &canceled()));
+        assert!(!cond.signal());
+        let (ctx, _cancel) = Context::background().with_cancel();
+        scope(|s| {
+            let (waiting, cond, ctx) = (&waiting, &cond, &ctx);
+            for n in 0..5 {
+                s.go(move || {
+                    let mut guard = waiting.lock();
+                    *guard += 1;
+                    if n % 2 == 0 {
+                        drop(cond.wait(guard));
+                    } else {
+                        cond.wait_ctx(guard, ctx).1.unwrap();
+                    }
+                });
+            }
+            wait_until("all to wait", || *waiting.lock() == 5);
+            assert_eq!((cond.signal(), cond.notify_one(), cond.broadcast(), cond.broadcast()), (true, true, 3, 0));
+        });
+    });
+}
+
+/// The waiter with the second lock would never be found by who changes the first one's value.
+#[test]
+fn a_cond_with_two_locks_panics() {
+    const TWO: &str = "sync: a Cond is waited for with more than one lock";
+    with_workers(|| {
+        let (mutex, other, lock, cond) = (Mutex::new(false), Mutex::new(()), RwLock::new(()), Cond::new());
+        // One after the other is fine, also where the first gave up.
+        drop(cond.wait_timeout(other.lock(), Duration::ZERO));
+        scope(|s| {
+            let waiter = s.go(|| {
+                let mut guard = mutex.lock();
+                *guard = true;
+                drop(cond.wait(guard));
+            });
+            wait_until("it to wait", || *mutex.lock());
+            assert_eq!(panic_text(|| drop(cond.wait(other.lock()))), TWO);
+            assert_eq!(panic_text(|| drop(cond.wait_ctx(lock.write(), &Context::background()))), TWO);
+            assert_eq!(panic_text(|| drop(cond.wait_timeout(lock.read(), MOMENT))), TWO);
+            assert!(other.try_lock().is_some() && lock.try_write().is_some(), "unlocked by the panic");
+            assert!(cond.signal());
+            waiter.join().unwrap();
+        });
+        drop(cond.wait_timeout(lock.read(), Duration::ZERO));
+    });
+}
+
+#[test]
+fn a_cond_waits_with_any_guard() {
+    with_workers(|| {
+        // Readers and a writer of one lock wait together.
+        let (lock, cond) = (RwLock::new(0), Cond::new());
+        scope(|s| {
+            let readers = [(); 3].map(|()| {
+                s.go(|| {
+                    let mut guard = lock.read();
+                    while *guard == 0 {
+                        guard = cond.wait(guard);
+                    }
+                    *guard
+                })
+            });
+            let writer = s.go(|| *cond.wait_while(lock.write(), |value| *value == 0) += 1);
+            wait_until("all to wait", || super::n_waiting("sync.Cond.Wait") == 4);
+            *lock.write() = 7;
+            assert_eq!(cond.broadcast(), 4);
+            writer.join().unwrap();
+            assert!(readers.map(|reader| reader.join().unwrap()).iter().all(|seen| (7..=8).contains(seen)));
+            assert_eq!(*lock.read(), 8);
+        });
+    });
+}
+
+#[test]
+fn a_cond_waits_with_guards_that_own_their_lock() {
+    with_workers(|| {
+        let (mutex, lock, cond) =
+            (Arc::new(Mutex::new(0)), Arc::new(RwLock::new(0)), Arc::new((Cond::new(), Cond::new())));
+        let waiters = [
+            go({
+                let (mutex, cond) = (mutex.lock_arc(), cond.clone());
+                move || *cond.0.wait_while(mutex, |value| *value == 0)
+            }),
+            go({
+                let (lock, cond) = (lock.clone(), cond.clone());
+                move || *cond.1.wait_while(lock.write_arc(), |value| *value == 0)
+            }),
+            go({
+                let (lock, cond) = (lock.clone(), cond.clone());
+                move || {
+                    let mut guard = lock.read_arc();
+                    while *guard == 0 {
+                        guard = cond.1.wait(guard);
+                    }
+                    *guard
+                }
+            }),
+        ];
+        wait_until("all to wait", || super::n_waiting("sync.Cond.Wait") == 3);
+        (*mutex.lock(), *lock.write()) = (1, 2);
+        assert_eq!((cond.0.broadcast(), cond.1.broadcast()), (1, 2));
+        assert_eq!(waiters.map(|waiter| waiter.join().unwrap()), [1, 2, 2]);
     });
 }

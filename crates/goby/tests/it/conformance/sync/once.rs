@@ -9,7 +9,7 @@ use goby::sync::{Once, OnceCell, once_func, once_value};
 use goby::{Context, Goexit, go, goexit, scope, yield_now};
 
 use super::{canceled, panic_text};
-use crate::support::with_workers;
+use crate::support::{wait_until, with_workers};
 
 #[test]
 fn s161_once() {
@@ -216,5 +216,46 @@ fn once_with_context() {
             });
         });
         assert_eq!(once.call_once_ctx(&ctx, || ()), Ok(()));
+    });
+}
+
+/// It waits for a value that others make, past those that panic, and gives up with its context.
+#[test]
+fn a_wait_for_a_once_cell_ends_with_the_value() {
+    with_workers(|| {
+        let (cell, once) = (OnceCell::new(), Once::new());
+        assert_eq!(cell.wait_ctx(&canceled()), Err(ContextError::Canceled));
+        assert_eq!(once.wait_ctx(&canceled()), Err(ContextError::Canceled));
+        let (ctx, cancel) = Context::background().with_cancel();
+        scope(|s| {
+            let waiters = [s.go(|| *cell.wait()), s.go(|| *cell.wait_ctx(&Context::background()).unwrap())];
+            let impatient = s.go(|| cell.wait_ctx(&ctx).copied());
+            let of_once = s.go(|| {
+                once.wait();
+                assert!(once.is_completed());
+            });
+            wait_until("all to wait", || super::n_waiting("sync.Once.Do") == 4);
+            cancel.cancel();
+            assert_eq!(impatient.join().unwrap(), Err(ContextError::Canceled));
+            assert_eq!(panic_text(|| _ = cell.get_or_init(|| panic!("no value"))), "no value");
+            assert_eq!(cell.get_or_try_init(|| Err::<u8, _>("none")), Err("none"));
+            wait_until("them to wait again", || super::n_waiting("sync.Once.Do") == 3);
+            assert_eq!(cell.set(7), Ok(()));
+            assert_eq!(waiters.map(|waiter| waiter.join().unwrap()), [7, 7]);
+            once.call_once(|| ());
+            of_once.join().unwrap();
+        });
+        assert_eq!((*cell.wait(), cell.wait_ctx(&canceled())), (7, Ok(&7)));
+        assert_eq!(once.wait_ctx(&canceled()), Ok(()));
+
+        let abandoned = Arc::new(Once::new());
+        let waiter = go({
+            let abandoned = abandoned.clone();
+            move || panic_text(|| abandoned.wait())
+        });
+        wait_until("it to wait", || super::n_waiting("sync.Once.Do") == 1);
+        let exits = abandoned.clone();
+        assert!(go(move || exits.call_once(|| goexit())).join().is_err());
+        assert_eq!(waiter.join().unwrap(), "sync: the function of this Once ended its goroutine by goexit");
     });
 }

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use goby::context::ContextError;
-use goby::sync::{Mutex, RwLock};
+use goby::sync::{Mutex, RwLock, RwLockUpgradableReadGuard as Upgradable, RwLockWriteGuard};
 use goby::{Context, scope, yield_now};
+
+use super::{canceled, n_waiting};
 
 use crate::support::{on_workers, size, wait_until, with_workers};
 
@@ -169,5 +171,200 @@ fn s175_locks_order_memory() {
                 });
             }
         });
+    });
+}
+
+const READ: &str = "sync.RWMutex.RLock";
+const WRITE: &str = "sync.RWMutex.Lock";
+
+/// Readers that wait go in with the one that was the writer; a writer that waits goes in after them.
+#[test]
+fn a_downgraded_writer_lets_readers_in_but_no_writer() {
+    with_workers(|| {
+        let lock = RwLock::new(0);
+        let mut writer = lock.write();
+        scope(|s| {
+            let readers = [(); 2].map(|()| s.go(|| *lock.read()));
+            wait_until("the readers to wait", || n_waiting(READ) == 2);
+            let other = s.go(|| *lock.write() += 10);
+            wait_until("the writer to wait", || n_waiting(WRITE) == 1);
+            *writer = 1;
+            let reader = RwLockWriteGuard::downgrade(writer);
+            assert_eq!(readers.map(|reader| reader.join().unwrap()), [1, 1]);
+            assert_eq!(*reader, 1);
+            assert!(lock.try_read().is_none(), "behind the writer that waits");
+            drop(reader);
+            other.join().unwrap();
+        });
+        let reader = RwLockWriteGuard::downgrade(lock.write());
+        assert_eq!((*reader, *lock.read()), (11, 11));
+        assert!(lock.try_write().is_none());
+        drop(reader);
+        assert!(lock.try_write().is_some());
+    });
+}
+
+#[test]
+fn an_upgradable_reader_excludes_writers_and_its_like() {
+    with_workers(|| {
+        let lock = RwLock::new(1);
+        let guard = lock.upgradable_read();
+        assert_eq!((*guard, lock.try_read().map(|other| *other)), (1, Some(1)));
+        assert_eq!(format!("{guard:?} {guard}"), "1 1");
+        assert!(lock.try_write().is_none() && lock.try_upgradable_read().is_none());
+        assert_eq!(lock.upgradable_read_ctx(&canceled()).unwrap_err(), ContextError::Canceled);
+        let reader = Upgradable::downgrade(guard);
+        let guard = lock.try_upgradable_read().expect("the other is a plain reader now");
+        let guard = Upgradable::try_upgrade(guard).unwrap_err();
+        drop(reader);
+        let writer = Upgradable::try_upgrade(guard).unwrap();
+        assert!(lock.try_read().is_none() && lock.try_upgradable_read().is_none());
+        drop(writer);
+        let writer = lock.write();
+        assert!(lock.try_upgradable_read().is_none());
+        drop(writer);
+        drop(lock.try_upgradable_read().unwrap());
+        assert!(lock.try_write().is_some());
+    });
+}
+
+/// It waits for the readers, bars new ones, and becomes the writer before one that has waited for longer.
+#[test]
+fn an_upgrade_comes_before_every_writer() {
+    with_workers(|| {
+        let lock = RwLock::new(vec!["first"]);
+        let (guard, reader) = (lock.upgradable_read(), lock.read());
+        scope(|s| {
+            let lock = &lock;
+            let writer = s.go(move || lock.write().push("writer"));
+            wait_until("the writer to wait", || n_waiting(WRITE) == 1);
+            let upgrader = s.go(move || {
+                let seen = guard.len();
+                let mut writer = Upgradable::upgrade(guard);
+                assert_eq!(writer.len(), seen, "nobody was in between");
+                writer.push("upgrader");
+            });
+            wait_until("the upgrader to wait", || n_waiting(WRITE) == 2);
+            let late = s.go(move || lock.read().len());
+            let next = s.go(move || Upgradable::upgrade(lock.upgradable_read()).push("next"));
+            wait_until("the others to wait", || n_waiting(READ) + n_waiting("sync.Mutex.Lock") == 2);
+            drop(reader);
+            upgrader.join().unwrap();
+            writer.join().unwrap();
+            assert!(late.join().unwrap() >= 2);
+            next.join().unwrap();
+        });
+        let log = lock.into_inner();
+        assert_eq!((&log[..2], log.len()), (&["first", "upgrader"][..], 4));
+    });
+}
+
+/// The readers that waited behind it go in, and it is still what it was.
+#[test]
+fn an_upgrade_that_gives_up_lets_readers_in() {
+    with_workers(|| {
+        let lock = RwLock::new(1);
+        let (guard, reader) = (lock.upgradable_read(), lock.read());
+        let (guard, error) = Upgradable::upgrade_ctx(guard, &canceled()).unwrap_err();
+        assert_eq!(error, ContextError::Canceled);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let guard = scope(|s| {
+            let upgrader = s.go(|| Upgradable::upgrade_ctx(guard, &ctx).unwrap_err().0);
+            wait_until("it to wait", || n_waiting(WRITE) == 1);
+            let late = s.go(|| *lock.read());
+            wait_until("a reader to wait", || n_waiting(READ) == 1);
+            cancel.cancel();
+            let guard = upgrader.join().unwrap();
+            assert_eq!(late.join().unwrap(), 1);
+            assert!(lock.try_upgradable_read().is_none() && lock.try_read().is_some());
+            guard
+        });
+        drop(reader);
+        *Upgradable::upgrade(guard) += 1;
+        assert_eq!(lock.into_inner(), 2);
+    });
+}
+
+/// All ways in and between at once: a writer is alone, an upgrade sees what its reader saw, and in the end all are out.
+#[test]
+fn upgrades_and_downgrades_hammer() {
+    with_workers(|| {
+        let (lock, activity, rounds) = (RwLock::new(0u64), AtomicI32::new(0), size(300, 5000));
+        let read = |n: i32| {
+            assert!((0..1000).contains(&activity.fetch_add(1, Ordering::Relaxed)), "readers meet readers");
+            (0..n).for_each(|_| yield_now());
+            activity.fetch_sub(1, Ordering::Relaxed);
+        };
+        let write = |value: &mut u64| {
+            assert_eq!(activity.fetch_add(1000, Ordering::Relaxed), 0, "a writer is alone");
+            *value += 1;
+            yield_now();
+            activity.fetch_sub(1000, Ordering::Relaxed);
+        };
+        let n_written = AtomicU64::new(0);
+        scope(|s| {
+            for who in 0..8 {
+                let (lock, n_written, read, write) = (&lock, &n_written, &read, &write);
+                s.go(move || {
+                    for round in 0..rounds {
+                        match who {
+                            0 | 1 => {
+                                let _guard = lock.read();
+                                read(round as i32 % 3);
+                            }
+                            2 => {
+                                write(&mut lock.write());
+                                n_written.fetch_add(1, Ordering::Relaxed);
+                            }
+                            3 => {
+                                let mut guard = lock.write();
+                                write(&mut guard);
+                                n_written.fetch_add(1, Ordering::Relaxed);
+                                let guard = RwLockWriteGuard::downgrade(guard);
+                                read(round as i32 % 2);
+                                drop(guard);
+                            }
+                            4 => {
+                                let guard = lock.upgradable_read();
+                                read(1);
+                                if round % 2 == 0 {
+                                    let _guard = Upgradable::downgrade(guard);
+                                    read(0);
+                                }
+                            }
+                            5 => {
+                                // Given up in time, or not.
+                                let (ctx, cancel) = Context::background().with_cancel();
+                                let guard = lock.upgradable_read();
+                                let seen = *guard;
+                                let canceler = goby::go(move || {
+                                    (0..round % 4).for_each(|_| yield_now());
+                                    cancel.cancel();
+                                });
+                                match Upgradable::upgrade_ctx(guard, &ctx) {
+                                    Ok(mut guard) => {
+                                        assert_eq!(*guard, seen);
+                                        write(&mut guard);
+                                        n_written.fetch_add(1, Ordering::Relaxed);
+                                    }
+                                    Err((guard, _)) => assert_eq!(*guard, seen),
+                                }
+                                canceler.join().unwrap();
+                            }
+                            _ => {
+                                let guard = lock.upgradable_read();
+                                let seen = *guard;
+                                let mut guard = Upgradable::upgrade(guard);
+                                assert_eq!(*guard, seen, "nobody was in between");
+                                write(&mut guard);
+                                n_written.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert!(lock.try_write().is_some());
+        assert_eq!(lock.into_inner(), n_written.into_inner());
     });
 }

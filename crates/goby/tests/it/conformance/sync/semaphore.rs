@@ -133,3 +133,26 @@ fn canceled_acquires_lose_no_permit() {
         assert!(semaphore.try_acquire(N).is_some(), "nobody waits any more");
     });
 }
+
+#[test]
+fn permits_are_taken_without_a_context() {
+    with_workers(|| {
+        let semaphore = Semaphore::new(2);
+        let held = semaphore.take(2);
+        assert_eq!((held.count(), semaphore.available()), (2, 0));
+        scope(|s| {
+            let waiters = [1, 2].map(|n| {
+                let semaphore = &semaphore;
+                s.go(move || drop(semaphore.take(n)))
+            });
+            wait_until("both to wait", || super::n_waiting("semacquire") == 2);
+            drop(held);
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        });
+        assert_eq!(semaphore.available(), 2);
+        assert_eq!(
+            panic_text(|| drop(semaphore.take(3))),
+            "semaphore: 3 permits of a semaphore of 2 are never granted"
+        );
+    });
+}

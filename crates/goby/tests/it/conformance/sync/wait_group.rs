@@ -139,3 +139,25 @@ fn wait_group_with_context() {
         assert_eq!(wg.wait_ctx(&canceled()), Ok(()), "what has happened is reported");
     });
 }
+
+/// What the closure returns is dropped before the wait ends, and its destructor's panic is the goroutine's.
+#[test]
+fn closures_may_return_something() {
+    struct Result<'a>(Option<&'a AtomicU32>);
+    impl Drop for Result<'_> {
+        fn drop(&mut self) {
+            self.0.expect("a result to count").fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    static DROPPED: AtomicU32 = AtomicU32::new(0);
+    with_workers(|| {
+        DROPPED.store(0, Ordering::Relaxed);
+        let wg = WaitGroup::new();
+        (0..10).for_each(|_| wg.go(|| Result(Some(&DROPPED))));
+        wg.go(|| "text".parse::<u8>());
+        wg.wait();
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 10);
+        wg.go(|| Result(None));
+        assert_eq!(panic_text(|| wg.wait()), "a result to count");
+    });
+}
