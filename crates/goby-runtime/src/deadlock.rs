@@ -66,8 +66,8 @@ pub(crate) fn look_without_monitors() {
 
 /// Whose deadlock is asked for. Nobody else can help them, nor counts.
 pub(crate) struct Part {
-    /// Their goroutines.
-    runtimes: Vec<&'static Shared>,
+    /// Their goroutines; those of all, if there is no list.
+    runtimes: Option<Vec<&'static Shared>>,
     /// Threads that do not belong to it: all others do, but for goby's own.
     bystanders: HashSet<ThreadId>,
 }
@@ -90,6 +90,7 @@ static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 pub(crate) fn register(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().push(shared);
+    threads::note_change();
 }
 
 /// Forgets a runtime that was shut down, and in which nothing will run any more.
@@ -127,38 +128,35 @@ pub(crate) enum Verdict {
 impl Part {
     /// All of the process.
     pub(crate) fn process() -> Part {
-        Part { runtimes: runtimes(), bystanders: HashSet::new() }
+        Part { runtimes: None, bystanders: HashSet::new() }
     }
 
     /// Looks for a deadlock.
     pub(crate) fn look(&self) -> Verdict {
         let _ignore = tsan::ignore();
         // The parts are looked at one after the other. They are true at once if nothing has changed in between: who begins to run
-        // leaves its worker's list of sleepers, or its wait, or is a stranger.
-        let changes = || {
-            let idle = self.runtimes.iter().map(|runtime| runtime.idle.changes());
-            idle.fold(threads::changes(), usize::wrapping_add)
-        };
-        let before = changes();
-        let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
+        // leaves its worker's list of sleepers, or its wait, or is a stranger. A stranger may do something and end meanwhile: so what
+        // it can have left behind is looked at again after the look at strangers.
+        let before = threads::changes();
+        let runtimes = self.runtimes.clone().unwrap_or_else(runtimes);
+        let idle_changes = || runtimes.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
+        let idle_before = idle_changes();
+        let goroutines = runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
+        let main_exited = runtimes.iter().any(|runtime| runtime.main_exited());
         let threads = self.waiting();
-        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
-            return Verdict::Alive;
-        }
-        // Those that nobody waits for change nothing.
-        if self.runtimes.iter().any(|runtime| runtime.remotes().any(|remote| remote.timers.are_awaited())) {
+        if goroutines == 0 && threads.is_empty() && !main_exited || !is_quiet(&runtimes) {
             return Verdict::Alive;
         }
         let Some(outside) = Outside::look() else { return Verdict::Changing };
         let is_alone = !any_is_ending() && !outside.has_handlers && outside.strangers.is_subset(&self.bystanders);
-        if !self.is_quiet() || changes() != before {
+        if !is_quiet(&runtimes) || idle_changes() != idle_before || threads::changes() != before {
             return Verdict::Changing;
         }
         if !is_alone {
             return Verdict::Outside;
         }
-        let starved = self.runtimes.iter().find_map(|runtime| runtime.starvation());
-        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
+        let starved = runtimes.iter().find_map(|runtime| runtime.starvation());
+        Verdict::Stuck(Stuck { runtimes, goroutines, threads, starved })
     }
 
     /// Its threads that wait for ever, but for those whose goroutine stands for them.
@@ -170,18 +168,17 @@ impl Part {
         });
         waiting
     }
-
-    fn main_exited(&self) -> bool {
-        self.runtimes.iter().any(|runtime| runtime.main_exited())
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.runtimes.iter().all(|runtime| is_quiet(runtime))
-    }
 }
 
-/// Whether nothing in a runtime runs, or will by itself.
-fn is_quiet(runtime: &Shared) -> bool {
+/// Whether nothing in any of them runs, or will by itself.
+fn is_quiet(runtimes: &[&'static Shared]) -> bool {
+    runtimes.iter().all(|runtime| rests(runtime))
+        // Last, since it may take long. Those that nobody waits for change nothing.
+        && !runtimes.iter().any(|runtime| runtime.remotes().any(|remote| remote.timers.are_awaited()))
+}
+
+/// Whether nothing in a runtime runs, nor will by itself, but for timers.
+fn rests(runtime: &Shared) -> bool {
     runtime.idle.n_sleeping() == runtime.n_workers()
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0

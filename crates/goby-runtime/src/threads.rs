@@ -95,6 +95,11 @@ pub(crate) fn changes() -> usize {
     CHANGES.load(Ordering::SeqCst)
 }
 
+/// Counts something else that a thread does and that may let others go on when the thread has ended.
+pub(crate) fn note_change() {
+    CHANGES.fetch_add(1, Ordering::SeqCst);
+}
+
 /// A wait without a deadline of one thread, if it is in one. Changed under its parker's lock.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadWait {
@@ -160,13 +165,14 @@ pub(crate) struct Outside {
 impl Outside {
     /// Looks; nothing if threads came or went meanwhile, or the system does not say.
     pub(crate) fn look() -> Option<Outside> {
+        let entries = fs::read_dir("/proc/self/task").ok()?;
+        let all: HashSet<ThreadId> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        // After that: a handler of a signal may be what a thread leaves that is not in the list any more.
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let value = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
         let n_threads: usize = value("Threads:")?.parse().ok()?;
         let caught = u64::from_str_radix(value("SigCgt:")?, 16).ok()?;
-        let entries = fs::read_dir("/proc/self/task").ok()?;
-        let all: HashSet<ThreadId> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
         // The list is not made at one instant.
         if all.len() != n_threads {
             return None;
