@@ -7,7 +7,6 @@
 //!
 //! What is asked about is a [`Part`] of the process, mostly all of it.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ptr;
@@ -21,7 +20,7 @@ use crate::inspect::{self, Want};
 use crate::park::WaitReason;
 use crate::parker::Parker;
 use crate::runtime::{DeadlockPolicy, Shared};
-use crate::threads::{self, Outside, ThreadId, ThreadWait, WaitingThread};
+use crate::threads::{self, Bystanders, Outside, ThreadWait, WaitingThread};
 use crate::try_run::Deadlock;
 use crate::tsan;
 
@@ -64,12 +63,16 @@ pub(crate) fn look_without_monitors() {
     }
 }
 
-/// Whose deadlock is asked for. Nobody else can help them, nor counts.
+/// Whose deadlock is asked for.
 pub(crate) struct Part {
-    /// Their goroutines; those of all, if there is no list.
-    runtimes: Option<Vec<&'static Shared>>,
-    /// Threads that do not belong to it: all others do, but for goby's own.
-    bystanders: HashSet<ThreadId>,
+    /// Their goroutines.
+    runtimes: Vec<&'static Shared>,
+    /// Further runtimes, whose goroutines do not count, but may help.
+    helpers: Vec<&'static Shared>,
+    /// Threads that do not belong to it, and cannot help.
+    bystanders: Bystanders,
+    /// Some runtime that could help was shut down, and may still run something.
+    has_ending: bool,
 }
 
 /// A proof that nobody in a part of the process can run again.
@@ -90,7 +93,6 @@ static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 pub(crate) fn register(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().push(shared);
-    threads::note_change();
 }
 
 /// Forgets a runtime that was shut down, and in which nothing will run any more.
@@ -109,18 +111,13 @@ pub(crate) fn runtimes() -> Vec<&'static Shared> {
     RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
-/// Whether something may still run in a runtime that was shut down.
-fn any_is_ending() -> bool {
-    RUNTIMES.lock().iter().any(|runtime| runtime.is_shut_down())
-}
-
 /// What a look for a deadlock has found.
 pub(crate) enum Verdict {
     /// Something will make a goroutine runnable, or nobody waits.
     Alive,
     /// Something moved while we looked.
     Changing,
-    /// Only a thread outside goby can, one of a runtime that was shut down, or a signal. They do not tell when they will not.
+    /// Only others can: a thread outside goby, another runtime, one that was shut down, a signal. They do not tell when they will not.
     Outside,
     Stuck(Stuck),
 }
@@ -128,35 +125,55 @@ pub(crate) enum Verdict {
 impl Part {
     /// All of the process.
     pub(crate) fn process() -> Part {
-        Part { runtimes: None, bystanders: HashSet::new() }
+        let _ignore = tsan::ignore();
+        let all = RUNTIMES.lock();
+        let (ending, runtimes): (Vec<_>, Vec<_>) = all.iter().partition(|runtime| runtime.is_shut_down());
+        Part { runtimes, helpers: Vec::new(), bystanders: Bystanders::default(), has_ending: !ending.is_empty() }
+    }
+
+    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. The other isolated ones have
+    /// nothing to do with it, nor have the threads that were there before it.
+    pub(crate) fn of(shared: &'static Shared) -> Part {
+        let Some(bystanders) = shared.isolated_from.lock().clone() else { return Part::process() };
+        let _ignore = tsan::ignore();
+        let all = RUNTIMES.lock();
+        let (ending, helpers): (Vec<_>, Vec<_>) =
+            all.iter().filter(|runtime| !runtime.is_isolated()).partition(|runtime| runtime.is_shut_down());
+        Part { runtimes: vec![shared], helpers, bystanders, has_ending: !ending.is_empty() }
     }
 
     /// Looks for a deadlock.
     pub(crate) fn look(&self) -> Verdict {
         let _ignore = tsan::ignore();
         // The parts are looked at one after the other. They are true at once if nothing has changed in between: who begins to run
-        // leaves its worker's list of sleepers, or its wait, or is a stranger. A stranger may do something and end meanwhile: so what
-        // it can have left behind is looked at again after the look at strangers.
-        let before = threads::changes();
-        let runtimes = self.runtimes.clone().unwrap_or_else(runtimes);
-        let idle_changes = || runtimes.iter().map(|runtime| runtime.idle.changes()).fold(0, usize::wrapping_add);
-        let idle_before = idle_changes();
-        let goroutines = runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
-        let main_exited = runtimes.iter().any(|runtime| runtime.main_exited());
+        // leaves its worker's list of sleepers, or its wait, or is a stranger.
+        let changes = || {
+            let idle = self.runtimes.iter().chain(&self.helpers).map(|runtime| runtime.idle.changes());
+            idle.fold(threads::changes(), usize::wrapping_add)
+        };
+        let before = changes();
+        let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
         let threads = self.waiting();
-        if goroutines == 0 && threads.is_empty() && !main_exited || !is_quiet(&runtimes) {
+        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
+            return Verdict::Alive;
+        }
+        // Those that nobody waits for change nothing.
+        if self.runtimes.iter().any(|runtime| has_awaited_timers(runtime)) {
             return Verdict::Alive;
         }
         let Some(outside) = Outside::look() else { return Verdict::Changing };
-        let is_alone = !any_is_ending() && !outside.has_handlers && outside.strangers.is_subset(&self.bystanders);
-        if !is_quiet(&runtimes) || idle_changes() != idle_before || threads::changes() != before {
+        let is_alone = !self.has_ending
+            && !outside.has_handlers
+            && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
+            && outside.strangers.iter().all(|&thread| self.bystanders.has(thread));
+        if !self.is_quiet() || changes() != before {
             return Verdict::Changing;
         }
         if !is_alone {
             return Verdict::Outside;
         }
-        let starved = runtimes.iter().find_map(|runtime| runtime.starvation());
-        Verdict::Stuck(Stuck { runtimes, goroutines, threads, starved })
+        let starved = self.runtimes.iter().find_map(|runtime| runtime.starvation());
+        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
 
     /// Its threads that wait for ever, but for those whose goroutine stands for them.
@@ -164,21 +181,26 @@ impl Part {
         let mut waiting = threads::waiting();
         waiting.retain(|parker| {
             let wait = parker.wait();
-            !wait.is_host() && wait.thread().is_some_and(|thread| !self.bystanders.contains(&thread))
+            !wait.is_host() && wait.thread().is_some_and(|thread| !self.bystanders.has(thread))
         });
         waiting
     }
+
+    fn main_exited(&self) -> bool {
+        self.runtimes.iter().any(|runtime| runtime.main_exited())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.runtimes.iter().all(|runtime| is_quiet(runtime))
+    }
 }
 
-/// Whether nothing in any of them runs, or will by itself.
-fn is_quiet(runtimes: &[&'static Shared]) -> bool {
-    runtimes.iter().all(|runtime| rests(runtime))
-        // Last, since it may take long. Those that nobody waits for change nothing.
-        && !runtimes.iter().any(|runtime| runtime.remotes().any(|remote| remote.timers.are_awaited()))
+fn has_awaited_timers(runtime: &Shared) -> bool {
+    runtime.remotes().any(|remote| remote.timers.are_awaited())
 }
 
-/// Whether nothing in a runtime runs, nor will by itself, but for timers.
-fn rests(runtime: &Shared) -> bool {
+/// Whether nothing in a runtime runs, or will by itself.
+fn is_quiet(runtime: &Shared) -> bool {
     runtime.idle.n_sleeping() == runtime.n_workers()
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0

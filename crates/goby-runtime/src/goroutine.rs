@@ -35,9 +35,10 @@ use crate::inbox::Linked;
 use crate::park::{EXITING, OWN_STACK, Wait, WaitReason};
 use crate::prefetch::prefetch;
 use crate::primitive::AtomicPtr;
-use crate::runtime::{PanicPolicy, Shared};
+use crate::runtime::Shared;
 use crate::slab::Slab;
 use crate::stack::{OwnStack, Slot};
+use crate::unjoined::report_panic;
 use crate::worker::{Remote, Worker};
 use crate::{mistakes, tsan};
 
@@ -474,23 +475,6 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
     unsafe {
         debug_assert!(g.as_ref().attributes.is_empty());
         Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
-    }
-}
-
-/// What a `RefCell` that is borrowed already may come from.
-const SHARED_LOCALS: &str =
-    " (if it is a thread-local's: the goroutines of a worker share those, see goby::thread_locals)";
-
-/// Tells of a panic that nobody will see.
-fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
-    let message = payload_text(payload);
-    let hint = if mistakes::is_of_borrow(payload) { SHARED_LOCALS } else { "" };
-    report(format_args!(
-        "goroutine {}, started at {}, panicked and nobody joined it: {message}{hint}",
-        g.id, g.spawned_at
-    ));
-    if g.runtime.panic_policy == PanicPolicy::Abort {
-        std::process::abort();
     }
 }
 

@@ -64,6 +64,7 @@ mod threads;
 mod timer;
 mod try_run;
 mod tsan;
+mod unjoined;
 mod wait_queue;
 mod worker;
 
@@ -103,8 +104,10 @@ pub use stack_trace::{Frame, StackTrace};
 pub use stall::{Stall, stalls};
 pub use threads::WaitingThread;
 #[doc(hidden)]
-pub use threads::set_handler_idle;
+pub use threads::{IsolatedHost, set_handler_idle};
 pub use timer::{Timer, TimerAction};
 pub use try_run::Deadlock;
+#[doc(hidden)]
+pub use try_run::Stopped;
 pub use wait_queue::{WaitQueue, Waiter};
 pub use worker::{current_id, panicking, spread_next};

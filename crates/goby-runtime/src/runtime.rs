@@ -13,6 +13,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::thread;
 
+use crate::dump::Dump;
 use crate::family::Family;
 use crate::go::JoinHandle;
 use crate::goexit::{self, is_goexit};
@@ -105,6 +106,27 @@ impl Runtime {
         self.shared.stalls.latest()
     }
 
+    /// Gives the panics of goroutines that nobody joined, at most the latest 64, the oldest first: each as the line that was
+    /// printed.
+    ///
+    /// ```
+    /// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;
+    /// drop(runtime.go(|| panic!("nobody joins me")));
+    /// while runtime.unjoined_panics().is_empty() {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert!(runtime.unjoined_panics()[0].ends_with("panicked and nobody joined it: nobody joins me"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn unjoined_panics(&self) -> Vec<String> {
+        self.shared.unjoined.latest()
+    }
+
+    /// Looks at the goroutines of this runtime, as [`dump`](crate::dump) does at those of all.
+    pub fn dump(&self) -> Dump {
+        Dump::of(inspect::collect(&[self.shared], Want::ALL))
+    }
+
     /// Counts the workers, spare ones included.
     pub fn num_workers(&self) -> usize {
         self.shared.n_workers()
@@ -141,6 +163,9 @@ impl Drop for Runtime {
 /// ```
 /// assert_eq!(goby_runtime::run(|| 6 * 7), 42);
 /// ```
+///
+/// The result goes from a worker's thread to the caller's, so it is [`Send`]: an `Rc` in it could have a twin in a thread-local of that
+/// worker. The attribute `#[goby::main]` reports a result where it was made, so there it need not be.
 ///
 /// # Blocking
 ///

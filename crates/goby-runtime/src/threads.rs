@@ -8,7 +8,7 @@
 //! holds for one instant if the count was the same before and after.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -95,11 +95,6 @@ pub(crate) fn changes() -> usize {
     CHANGES.load(Ordering::SeqCst)
 }
 
-/// Counts something else that a thread does and that may let others go on when the thread has ended.
-pub(crate) fn note_change() {
-    CHANGES.fetch_add(1, Ordering::SeqCst);
-}
-
 /// A wait without a deadline of one thread, if it is in one. Changed under its parker's lock.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadWait {
@@ -154,6 +149,65 @@ pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Threads that were there at some moment, or are the hosts of isolated runtimes: those cannot help others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bystanders {
+    /// With their start times: the kernel gives numbers again.
+    threads: HashMap<ThreadId, u64>,
+}
+
+impl Bystanders {
+    /// All that there are now.
+    pub(crate) fn now() -> Bystanders {
+        let with_start = |id| Some((id, start_time(id)?));
+        Bystanders { threads: all().into_iter().flatten().filter_map(with_start).collect() }
+    }
+
+    /// Whether a thread is one of them.
+    pub(crate) fn has(&self, id: ThreadId) -> bool {
+        self.threads.get(&id).is_some_and(|&start| start_time(id) == Some(start)) || HOSTS.lock().contains(&id)
+    }
+}
+
+/// Threads that wait for the goroutine of an isolated runtime which does their work.
+static HOSTS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+
+/// Says that the calling thread does nothing for others until this is dropped: it starts, runs and ends an isolated runtime.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct IsolatedHost(ThreadId);
+
+impl IsolatedHost {
+    /// Begins it.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> IsolatedHost {
+        let _ignore = tsan::ignore();
+        let id = this_thread();
+        HOSTS.lock().push(id);
+        IsolatedHost(id)
+    }
+}
+
+impl Drop for IsolatedHost {
+    fn drop(&mut self) {
+        let _ignore = tsan::ignore();
+        HOSTS.lock().retain(|&id| id != self.0);
+    }
+}
+
+/// The threads of the process, none if the system does not say.
+fn all() -> Option<HashSet<ThreadId>> {
+    let entries = fs::read_dir("/proc/self/task").ok()?;
+    Some(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// When a thread was started, in clock ticks since the system was.
+fn start_time(id: ThreadId) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
+    // The 22nd field. The second is the name in parentheses, which may contain some itself.
+    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// What there is in the process besides goby.
 pub(crate) struct Outside {
     /// Threads that are neither goby's own nor wait in goby.
@@ -165,14 +219,11 @@ pub(crate) struct Outside {
 impl Outside {
     /// Looks; nothing if threads came or went meanwhile, or the system does not say.
     pub(crate) fn look() -> Option<Outside> {
-        let entries = fs::read_dir("/proc/self/task").ok()?;
-        let all: HashSet<ThreadId> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        // After that: a handler of a signal may be what a thread leaves that is not in the list any more.
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let value = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
         let n_threads: usize = value("Threads:")?.parse().ok()?;
         let caught = u64::from_str_radix(value("SigCgt:")?, 16).ok()?;
+        let all = all()?;
         // The list is not made at one instant.
         if all.len() != n_threads {
             return None;

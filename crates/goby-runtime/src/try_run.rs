@@ -8,6 +8,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -109,6 +110,15 @@ impl<T> Outcome<T> {
     }
 }
 
+/// Why the main goroutine of a `try_run` is waited for no longer.
+#[derive(Debug)]
+pub enum Stopped {
+    /// Nothing is left that could make it go on.
+    Deadlock(Deadlock),
+    /// The deadline has passed. It goes on.
+    TimedOut,
+}
+
 impl<T: Send> Watcher for Outcome<T> {
     fn is_deadlocked(&self, deadlock: &Deadlock) {
         self.settle(Err(deadlock.clone()));
@@ -154,6 +164,21 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        match self.try_run_until(None, main) {
+            Ok(value) => Ok(value),
+            Err(Stopped::Deadlock(deadlock)) => Err(deadlock),
+            Err(Stopped::TimedOut) => unreachable!("there is no deadline"),
+        }
+    }
+
+    /// Runs `main` as [`try_run`](Runtime::try_run) does, and waits for it at most until `deadline`.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn try_run_until<F, T>(&self, deadline: Option<Instant>, main: F) -> Result<T, Stopped>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let outcome = Arc::new(Outcome { end: Gate::new(None) });
         let weak: Weak<Outcome<T>> = Arc::downgrade(&outcome);
         let watcher: Weak<dyn Watcher> = weak;
@@ -168,10 +193,12 @@ impl Runtime {
         // SAFETY: `F` and `T` borrow nothing.
         drop(unsafe { self.shared().spawn_main(settled, Location::caller()) });
         let waited = threads::as_host(|| {
-            outcome.end.wait(WaitReason::Join, None, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
+            outcome.end.wait(WaitReason::Join, deadline, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
         });
-        debug_assert_ne!(waited, Waited::TimedOut);
         self.shared().watchers.remove(&watcher);
+        if waited == Waited::TimedOut {
+            return Err(Stopped::TimedOut);
+        }
         tsan::acquire(Arc::as_ptr(&outcome));
         match outcome.end.with(|end, _| end.take()).expect("settled") {
             Ok(Ok(value)) => Ok(value),
@@ -180,7 +207,7 @@ impl Runtime {
                 goexit::wait_for_ever()
             }
             Ok(Err(payload)) => panic::resume_unwind(payload),
-            Err(deadlock) => Err(deadlock),
+            Err(deadlock) => Err(Stopped::Deadlock(deadlock)),
         }
     }
 }

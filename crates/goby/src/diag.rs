@@ -48,6 +48,10 @@
 //! [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
 //! [`exit`](std::process::exit)) is not looked at.
 //!
+//! Likewise `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go: for runtimes whose builder does not say
+//! otherwise ([`Builder::on_panic`](crate::Builder::on_panic)). A test with the attribute [`goby::test`](macro@crate::test) has both
+//! without being asked: it fails for what it leaves behind, and for a panic that nobody joined.
+//!
 //! # What is a stall
 //!
 //! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the

@@ -80,6 +80,9 @@
 
 #![warn(missing_docs)]
 
+#[doc(hidden)]
+#[path = "macros.rs"]
+pub mod __macros;
 pub mod chan;
 pub mod context;
 pub mod diag;
@@ -111,6 +114,10 @@ pub mod __private {
 }
 
 pub use context::{Context, block_on_ctx};
+#[doc = include_str!("docs/main.md")]
+pub use goby_macros::main;
+#[doc = include_str!("docs/test.md")]
+pub use goby_macros::test;
 pub use goby_runtime::{
     Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, PanicPolicy, Runtime, Scope,
     ScopedJoinHandle, Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run,

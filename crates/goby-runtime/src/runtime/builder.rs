@@ -52,11 +52,12 @@ pub struct Builder {
     pub(super) max_stacks: usize,
     pub(super) max_goroutines: Option<usize>,
     pub(super) thread_name: String,
-    pub(super) panic_policy: PanicPolicy,
+    pub(super) panic_policy: Option<PanicPolicy>,
     pub(super) deadlock_policy: DeadlockPolicy,
     pub(super) report_leaks: Option<bool>,
     pub(super) stall_limit: Option<Duration>,
     pub(super) report_stalls: Option<bool>,
+    pub(super) isolated: bool,
 }
 
 impl Builder {
@@ -103,9 +104,10 @@ impl Builder {
         self
     }
 
-    /// Sets what happens when a goroutine panics and nobody joins it. Default: [`PanicPolicy::Print`].
+    /// Sets what happens when a goroutine panics and nobody joins it. Default: [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal`
+    /// in the environment, as Go does, else [`PanicPolicy::Print`].
     pub fn on_panic(mut self, policy: PanicPolicy) -> Builder {
-        self.panic_policy = policy;
+        self.panic_policy = Some(policy);
         self
     }
 
@@ -140,6 +142,13 @@ impl Builder {
     /// `GOBY_STALLS=off` is in the environment.
     pub fn report_stalls(mut self, yes: bool) -> Builder {
         self.report_stalls = Some(yes);
+        self
+    }
+
+    /// Looks for deadlocks of this runtime alone: what the process does beside it, and did before, counts for nothing.
+    #[doc(hidden)]
+    pub fn isolated(mut self) -> Builder {
+        self.isolated = true;
         self
     }
 
@@ -182,11 +191,12 @@ impl Default for Builder {
             max_stacks: usize::MAX,
             max_goroutines: None,
             thread_name: "goby-worker".into(),
-            panic_policy: PanicPolicy::default(),
+            panic_policy: None,
             deadlock_policy: DeadlockPolicy::default(),
             report_leaks: None,
             stall_limit: Some(stall::LIMIT),
             report_stalls: None,
+            isolated: false,
         }
     }
 }

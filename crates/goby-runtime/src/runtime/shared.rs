@@ -26,7 +26,9 @@ use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, OwnStack, Pool};
 use crate::stall::Stalls;
+use crate::threads::Bystanders;
 use crate::try_run::Watchers;
+use crate::unjoined::{self, Unjoined};
 use crate::worker::{Remote, Worker};
 use crate::{deadlock, fence, leak_check, overflow, stall, tsan};
 
@@ -84,6 +86,9 @@ pub(crate) struct Shared {
     pub(super) leaks_are_fatal: bool,
     pub(crate) stall_limit: Option<Duration>,
     pub(crate) stalls: Stalls,
+    pub(crate) unjoined: Unjoined,
+    /// For a test's runtime: threads that have nothing to do with it. Its deadlocks are its own. Set when a life of it begins.
+    pub(crate) isolated_from: Mutex<Option<Bystanders>>,
 }
 
 /// Goroutines that wait for a stack, and why there is none.
@@ -115,11 +120,16 @@ impl Shared {
             Some(yes) => yes,
             None => stall::are_printed()?,
         };
-        (builder.workers, builder.stack_size, builder.report_stalls) =
-            (Some(n), Some(stack_size), Some(stalls_are_printed));
+        let panic_policy = match builder.panic_policy {
+            Some(policy) => policy,
+            None => unjoined::default_policy()?,
+        };
+        (builder.workers, builder.stack_size, builder.report_stalls, builder.panic_policy) =
+            (Some(n), Some(stack_size), Some(stalls_are_printed), Some(panic_policy));
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
         fence::fences_work();
+        let bystanders = builder.isolated.then(Bystanders::now);
         let shared = match retired::take(&builder, leaks_are_fatal) {
             Some(shared) => {
                 shared.begin_anew();
@@ -127,6 +137,7 @@ impl Shared {
             }
             None => Box::leak(Box::new(Shared::new(builder, n, stack_size, leaks_are_fatal, stalls_are_printed))),
         };
+        *shared.isolated_from.lock() = bystanders;
         deadlock::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
             let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
@@ -168,7 +179,9 @@ impl Shared {
             exited: Mutex::new(0),
             exit: Condvar::new(),
             thread_name: builder.thread_name.clone(),
-            panic_policy: builder.panic_policy,
+            panic_policy: builder.panic_policy.unwrap_or_default(),
+            unjoined: Unjoined::default(),
+            isolated_from: Mutex::new(None),
             deadlock_policy: builder.deadlock_policy,
             report_leaks: builder.report_leaks == Some(true),
             leaks_are_fatal,
@@ -196,6 +209,7 @@ impl Shared {
         self.helpers.reset();
         self.watchers.reset();
         self.stalls.reset();
+        self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
         self.starved.lock().why = None;
         // Relaxed, all: whoever is started from here on comes after it. Counts that add up to nothing begin anew, since the
@@ -668,6 +682,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Whether it is a test's runtime, whose deadlocks are its own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.settings.isolated
     }
 
     pub(crate) fn leaks_are_fatal(&self) -> bool {

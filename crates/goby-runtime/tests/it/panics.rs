@@ -1,5 +1,6 @@
 //! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even while unwinding parks.
 
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind, set_hook};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use goby_runtime::{JoinError, PanicPolicy, Runtime, blocking, go, goexit, scope, spawn, yield_now};
 
-use crate::support::{Door, in_child, on_workers, pause, runtime, stderr, wait_until, with_workers};
+use crate::support::{Door, in_child, in_child_with, on_workers, pause, runtime, stderr, wait_until, with_workers};
 
 #[test]
 fn the_payload_reaches_join() {
@@ -440,4 +441,35 @@ fn a_panic_hook_may_wait_beside_an_unwinding() {
         });
         println!("goes on");
     }));
+}
+
+/// As in Go, where the environment asks for it and the builder says nothing else.
+#[test]
+fn a_fatal_panic_that_nobody_joins_ends_the_process() {
+    let test = "panics::a_fatal_panic_that_nobody_joins_ends_the_process";
+    let body = || {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        assert!(runtime.go(|| panic!("joined")).join().is_err());
+        drop(runtime.go(|| panic!("nobody joins me")));
+        wait_until("the panic was reported", || runtime.unjoined_panics().len() == 1);
+        assert!(runtime.unjoined_panics()[0].contains("panicked and nobody joined it: nobody joins me"));
+    };
+    let output = in_child_with(test, &[("GOBY_PANICS", "fatal")], body);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}", stderr(&output));
+    assert!(stderr(&output).contains("panicked and nobody joined it: nobody joins me"), "{}", stderr(&output));
+    assert!(in_child_with(test, &[("GOBY_PANICS", "")], body).status.success());
+    let output = in_child_with(test, &[("GOBY_PANICS", "yes")], body);
+    assert!(stderr(&output).contains("change or unset it"), "{}", stderr(&output));
+}
+
+/// What the builder says is not changed by the environment.
+#[test]
+fn a_builder_that_wants_panics_printed_gets_that() {
+    let test = "panics::a_builder_that_wants_panics_printed_gets_that";
+    let output = in_child_with(test, &[("GOBY_PANICS", "fatal")], || {
+        let runtime = Runtime::builder().workers(1).on_panic(PanicPolicy::Print).build().unwrap();
+        drop(runtime.go(|| panic!("nobody joins me")));
+        wait_until("the panic was reported", || runtime.unjoined_panics().len() == 1);
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
 }

@@ -19,6 +19,7 @@ mod checkpoints;
 mod compile_fail;
 mod ctx;
 mod diag;
+mod macros;
 mod net;
 mod pattern;
 mod select;

@@ -1,0 +1,79 @@
+//! Panics of goroutines that nobody joins: printed, kept as data, and fatal where that was asked for.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+
+use parking_lot::Mutex;
+
+use crate::goroutine::{Goroutine, payload_text, report};
+use crate::runtime::PanicPolicy;
+use crate::{mistakes, tsan};
+
+/// Reports that are kept, the latest ones.
+const KEPT: usize = 64;
+
+/// Asks for [`PanicPolicy::Abort`] where a builder says nothing, by the one value [`FATAL`].
+const VARIABLE: &str = "GOBY_PANICS";
+const FATAL: &str = "fatal";
+
+/// What a `RefCell` that is borrowed already may come from.
+const SHARED_LOCALS: &str =
+    " (if it is a thread-local's: the goroutines of a worker share those, see goby::thread_locals)";
+
+/// The unjoined panics of one runtime, each as the line that was printed.
+#[derive(Default)]
+pub(crate) struct Unjoined {
+    latest: Mutex<VecDeque<String>>,
+}
+
+impl Unjoined {
+    pub(crate) fn latest(&self) -> Vec<String> {
+        let _ignore = tsan::ignore();
+        self.latest.lock().iter().cloned().collect()
+    }
+
+    pub(crate) fn reset(&self) {
+        let _ignore = tsan::ignore();
+        self.latest.lock().clear();
+    }
+
+    fn keep(&self, line: String) {
+        let _ignore = tsan::ignore();
+        let mut latest = self.latest.lock();
+        if latest.len() == KEPT {
+            latest.pop_front();
+        }
+        latest.push_back(line);
+    }
+}
+
+/// Tells of a panic that nobody will see, and ends the process if the runtime's policy says so.
+pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
+    let message = payload_text(payload);
+    let hint = if mistakes::is_of_borrow(payload) { SHARED_LOCALS } else { "" };
+    let line =
+        format!("goroutine {}, started at {}, panicked and nobody joined it: {message}{hint}", g.id, g.spawned_at);
+    report(format_args!("{line}"));
+    if g.runtime.panic_policy == PanicPolicy::Abort {
+        std::process::abort();
+    }
+    g.runtime.unjoined.keep(line);
+}
+
+/// Gives the policy of a runtime whose builder names none.
+///
+/// # Errors
+///
+/// `InvalidInput` for a value that is none.
+pub(crate) fn default_policy() -> io::Result<PanicPolicy> {
+    match std::env::var_os(VARIABLE) {
+        None => Ok(PanicPolicy::Print),
+        Some(value) if value.is_empty() => Ok(PanicPolicy::Print),
+        Some(value) if value == FATAL => Ok(PanicPolicy::Abort),
+        Some(value) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{VARIABLE}={value:?} is not {FATAL:?}: change or unset it"),
+        )),
+    }
+}
