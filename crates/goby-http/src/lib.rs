@@ -37,7 +37,8 @@
 //!
 //! # Limits
 //!
-//! The head of a message may have some 400 KB, that of a response with all interim ones before it. A raw `"` in the query of a
+//! The head of a message may have some 400 KB and 20,000 fields, that of a response with all interim ones before it. Behind a
+//! request whose chunked body was not read to its end, heads on the same connection may have 100 fields. A raw `"` in the query of a
 //! request is refused (400), though some clients send it.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
@@ -48,6 +49,8 @@ mod body;
 mod client;
 mod error;
 mod framing;
+mod head;
+mod intake;
 mod response;
 mod server;
 mod stream;

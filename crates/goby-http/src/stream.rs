@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +17,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::net::TcpStream;
+use http::HeaderMap;
 use hyper::rt::ReadBufCursor;
+use parking_lot::Mutex;
 
+use crate::head::Surplus;
+use crate::intake::Intake;
 use crate::tls::Tls;
 
 /// The most that one system call reads. hyper's own buffer is filled from a buffer of this size, one a worker, because
@@ -43,15 +48,27 @@ pub(crate) struct Link {
     /// Bytes moved since the driver got a look.
     moved: AtomicU64,
     /// Whether a server that takes no more may still have said why.
-    is_client: bool,
+    pub(crate) is_client: bool,
     /// The server takes no more.
     write_broken: AtomicBool,
+    /// A client awaits the head of a response, which has not begun to come.
+    pub(crate) awaits_head: AtomicBool,
+    /// What the server's driver says of the body behind the last head: its length, or one of the values below.
+    pub(crate) body: AtomicU64,
+    /// What hyper has not seen of the last head.
+    pub(crate) surplus: Mutex<Surplus>,
 }
+
+/// Values of `body`: the driver has not seen the request yet; the body is of unknown length; that one has come to its end.
+pub(crate) const UNSEEN: u64 = u64::MAX;
+pub(crate) const CHUNKED: u64 = u64::MAX - 1;
+pub(crate) const COMPLETE: u64 = u64::MAX - 2;
 
 /// What hyper reads from and writes to.
 pub(crate) struct Stream {
     link: Arc<Link>,
     tls: Option<Box<Tls>>,
+    intake: Intake,
 }
 
 impl Link {
@@ -63,6 +80,9 @@ impl Link {
             moved: 0.into(),
             is_client: false,
             write_broken: false.into(),
+            awaits_head: false.into(),
+            body: UNSEEN.into(),
+            surplus: Mutex::default(),
         })
     }
 
@@ -87,6 +107,26 @@ impl Link {
     pub(crate) fn limit_head(&self, most: Option<u64>) {
         let end = most.map_or(u64::MAX, |most| self.received().saturating_add(most));
         self.head_end.store(end, Ordering::Relaxed);
+        self.awaits_head.store(most.is_some(), Ordering::Relaxed);
+    }
+
+    /// Says how the request goes on whose head hyper has just given: with a body of this length, or of an unknown one.
+    pub(crate) fn expect_body(&self, len: Option<u64>) {
+        self.body.store(len.unwrap_or(CHUNKED).min(CHUNKED), Ordering::Relaxed);
+    }
+
+    /// Says that the body of unknown length has come to its end.
+    pub(crate) fn note_body_complete(&self) {
+        // Of this request, not of one that has come meanwhile.
+        let _ = self.body.compare_exchange(CHUNKED, COMPLETE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Adds the fields that hyper has not seen to what it made of the last head.
+    pub(crate) fn add_surplus(&self, headers: &mut HeaderMap) {
+        let surplus = mem::take(&mut *self.surplus.lock());
+        for (name, value) in surplus {
+            headers.append(name, value);
+        }
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -158,7 +198,35 @@ impl Error for HeadTooLong {}
 
 impl Stream {
     pub(crate) fn new(link: Arc<Link>, tls: Option<Box<Tls>>) -> Stream {
-        Stream { link, tls }
+        let intake = Intake::new(&link);
+        Stream { link, tls, intake }
+    }
+
+    /// Reads into `cursor`, and returns how many bytes came; none at the end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, cursor: &mut ReadBufCursor<'_>) -> Poll<io::Result<usize>> {
+        let Stream { link, tls, intake } = self;
+        let most = cursor.remaining();
+        if let Some(tls) = tls {
+            let mut received = 0;
+            ready!(tls.poll_read(link, cx, |plain| {
+                received = plain.len().min(most);
+                intake.take(link, &plain[..received], cursor);
+                received
+            }))?;
+            return Poll::Ready(Ok(received));
+        }
+        thread_local! {
+            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        // Taken, not borrowed: should the read yield, the next goroutine gets another.
+        let mut buffer = BUFFER.take();
+        buffer.resize(READ_AT_ONCE, 0);
+        let polled = link.poll_read(cx, &mut buffer[..most.min(READ_AT_ONCE)]);
+        if let Poll::Ready(Ok(n)) = polled {
+            intake.take(link, &buffer[..n], cursor);
+        }
+        BUFFER.set(buffer);
+        polled
     }
 }
 
@@ -168,34 +236,34 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let Stream { link, tls } = &mut *self;
-        if let Some(tls) = tls {
-            let most = cursor.remaining();
-            return tls.poll_read(link, cx, |plain| {
-                let n = plain.len().min(most);
-                cursor.put_slice(&plain[..n]);
-                n
-            });
+        let this = &mut *self;
+        let room = cursor.remaining();
+        if room == 0 {
+            return Poll::Ready(Ok(()));
         }
-        thread_local! {
-            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        this.intake.look(&this.link);
+        if this.intake.is_behind_head() {
+            // hyper has parsed the head by itself. Its driver sees the request next, and polls again.
+            return Poll::Pending;
         }
-        // Taken, not borrowed: should the read yield, the next goroutine gets another.
-        let mut buffer = BUFFER.take();
-        buffer.resize(READ_AT_ONCE, 0);
-        let most = cursor.remaining().min(READ_AT_ONCE);
-        let polled = link.poll_read(cx, &mut buffer[..most]);
-        if let Poll::Ready(Ok(n)) = polled {
-            cursor.put_slice(&buffer[..n]);
+        loop {
+            if !this.intake.take_stored(&this.link, &mut cursor) && ready!(this.poll_receive(cx, &mut cursor))? == 0 {
+                // What was held back of a head that breaks off is hyper's to judge.
+                if !this.intake.give_up_head() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            // Nothing at all would be the end: a head's surplus may have been all that came.
+            if cursor.remaining() < room {
+                return Poll::Ready(Ok(()));
+            }
         }
-        BUFFER.set(buffer);
-        polled.map_ok(drop)
     }
 }
 
 impl hyper::rt::Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Stream { link, tls } = &mut *self;
+        let Stream { link, tls, .. } = &mut *self;
         match tls {
             None => link.poll_write(cx, buf),
             Some(tls) => tls.poll_write(link, cx, buf),
@@ -203,7 +271,7 @@ impl hyper::rt::Write for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream { link, tls } = &mut *self;
+        let Stream { link, tls, .. } = &mut *self;
         match tls {
             None => Poll::Ready(Ok(())),
             Some(tls) => tls.poll_flush(link, cx),
@@ -211,7 +279,7 @@ impl hyper::rt::Write for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream { link, tls } = &mut *self;
+        let Stream { link, tls, .. } = &mut *self;
         if let Some(tls) = tls {
             ready!(tls.poll_close(link, cx))?;
         }
@@ -231,7 +299,7 @@ impl hyper::rt::Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Stream { link, tls } = &mut *self;
+        let Stream { link, tls, .. } = &mut *self;
         match tls {
             None => link.poll_write_vectored(cx, bufs),
             Some(tls) => {

@@ -156,7 +156,8 @@ impl Exchange {
         };
         link.limit_head(None);
         match result {
-            Ok(response) => {
+            Ok(mut response) => {
+                link.add_surplus(response.headers_mut());
                 self.conn.spent = response.version() == Version::HTTP_10;
                 if self.header_timeout.is_some() {
                     link.tcp.set_read_deadline(None);

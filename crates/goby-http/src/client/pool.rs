@@ -97,8 +97,8 @@ impl Pool {
         Arc::new_cyclic(|this| Pool { limits, this: this.clone(), state: Mutex::new(State::default()) })
     }
 
-    /// Gives an idle connection to the place that is wanted, if `reuse` and there is one, or else the right to make one, after waiting for it if
-    /// they are limited.
+    /// Gives an idle connection to the place that is wanted, if `reuse` and there is one, or else the right to make one, after
+    /// waiting for it if they are limited.
     pub(super) fn acquire(&self, wanted: Place, reuse: bool, ctx: &Context) -> Result<Acquired, Error> {
         let now = goby::now();
         let mut dead = Vec::new();

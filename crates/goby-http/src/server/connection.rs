@@ -210,7 +210,7 @@ impl Connection<'_> {
         }
     }
 
-    fn handle<H, R>(&mut self, request: http::Request<hyper::body::Incoming>, handler: &H) -> Result<(), Ended>
+    fn handle<H, R>(&mut self, mut request: http::Request<hyper::body::Incoming>, handler: &H) -> Result<(), Ended>
     where
         H: Fn(Request) -> R,
         R: Into<Response>,
@@ -218,6 +218,12 @@ impl Connection<'_> {
         self.requests += 1;
         self.peer.begin(self.requests);
         self.loan = None;
+        self.link.add_surplus(request.headers_mut());
+        self.link.expect_body(if request.body().is_end_stream() {
+            Some(0)
+        } else {
+            request.body().size_hint().exact()
+        });
         if !request.body().is_end_stream() {
             self.loan = Some(Arc::default());
             self.link.tcp.set_read_deadline(None);

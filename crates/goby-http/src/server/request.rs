@@ -438,6 +438,7 @@ impl Source for Incoming {
             match frame {
                 None => {
                     self.complete = true;
+                    self.peer.link.note_body_complete();
                     self.peer.watch_again();
                     return Ok(None);
                 }

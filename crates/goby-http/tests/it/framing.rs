@@ -354,6 +354,61 @@ fn a_header_over_several_lines_is_one() {
     });
 }
 
+/// What bounds a head is its length in bytes. On one connection, behind bodies of all kinds, in one piece and in many.
+#[test]
+fn a_head_may_have_any_number_of_fields() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| {
+            let n = request.headers().get_all("x-many").iter().count();
+            let last = request.headers().get_all("x-many").iter().next_back().cloned();
+            let mut response = Response::new(request.into_body());
+            for i in 0..n {
+                response.headers_mut().append("x-many", i.into());
+            }
+            response.with_header("x-last", last.unwrap())
+        });
+        let client = Client::new();
+        for n in [1, 79, 80, 81, 99, 100, 101, 150, 1000] {
+            for body in [Body::empty(), Body::from("hello"), Body::from_chunks(["hel", "lo"])] {
+                let expected = if body.is_empty() { "" } else { "hello" };
+                let mut request = http::Request::post(site.url("/")).body(body).unwrap();
+                for i in 0..n {
+                    request.headers_mut().append("x-many", i.into());
+                }
+                let response = client.request(&background(), request).unwrap();
+                let values = response.headers().get_all("x-many").iter();
+                let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+                assert_eq!(values, (0..n).map(|i| i.to_string()).collect::<Vec<_>>(), "{n}");
+                assert_eq!(response.headers()["x-last"], (n - 1).to_string());
+                assert_eq!(response.text().unwrap(), expected, "{n}");
+            }
+        }
+        assert_eq!(site.connections(), 1);
+        // Requests in one go, with and without bodies.
+        let mut raw = Raw::connect(&site);
+        let many = |n: usize| (0..n).map(|i| format!("X-Many: {i}\r\n")).collect::<String>();
+        let mut requests = String::new();
+        for n in [1, 300, 2, 200] {
+            requests += &format!("GET / HTTP/1.1\r\n{}Host: a\r\n\r\n", many(n));
+            requests += &format!("POST / HTTP/1.1\r\n{}Host: a\r\nContent-Length: 5\r\n\r\nhello", many(n));
+        }
+        for (i, n) in [1, 1, 300, 300, 2, 2, 200, 200].into_iter().enumerate() {
+            let head = raw.ask(if i == 0 { &requests } else { "" });
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            assert_eq!(head.matches("x-many: ").count(), n);
+            assert_eq!(raw.body(i % 2 * 5), if i % 2 == 0 { "" } else { "hello" });
+        }
+        // Byte by byte.
+        let request = format!("POST / HTTP/1.1\r\n{}Host: a\r\nContent-Length: 5\r\n\r\nhello", many(120));
+        for byte in request.chars() {
+            raw.0.write_all(byte.to_string().as_bytes()).unwrap();
+            goby::yield_now();
+        }
+        assert_eq!(read_head(&raw.0).matches("x-many: ").count(), 120);
+        assert_eq!(raw.body(5), "hello");
+    });
+}
+
 /// `Location` is followed as browsers, Go and curl do where it is not quite what it should be.
 #[test]
 fn an_odd_location_is_followed_sensibly() {
