@@ -19,7 +19,7 @@
 //!    most once between two fronts (`began_fresh_at`). `run_next` bypasses the queue, but only within a turn.
 //! 4. *With `k` before it in its queue, a fresh goroutine begins after at most `4k + 4` pauses.* A pause begins the oldest
 //!    one, except that after a turn that was begun so it leaves the next one to the front of the local queue; and the
-//!    worker's own and the injected ones alternate. Besides, the worker may leave the oldest to another worker for
+//!    worker's own and the injected ones alternate. While other workers are stuck it is twice as many, for theirs. Besides, the worker may leave the oldest to another worker for
 //!    [`LONGEST_LEAVE`] before it begins it.
 //!
 //! The tests below count turns and pauses, not time.
@@ -30,13 +30,15 @@
 //! it waits for something, perhaps for one of them. A loop of `try_send` and its partner took 61 ms for a round trip
 //! before, four slices.
 //!
-//! What a worker cannot bound: a goroutine that computes and never calls goby keeps what is pinned beside it. Other workers,
-//! or a spare one, take its fresh goroutines.
+//! What a worker cannot bound: a goroutine that computes and never calls goby, or waits in a panic hook (`hold`), keeps what
+//! is pinned beside it. Other workers, busy or not, take its fresh goroutines: one in every other pause in which they look at
+//! it. If there is none, or all are blocked, a spare worker does.
 
+use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Worker, bump};
+use super::{Remote, Worker, bump};
 use crate::policy;
 use crate::run_queue::Fresh;
 use crate::tsan;
@@ -159,6 +161,14 @@ impl Worker {
         let turn = self.remote.turns.load(Ordering::Relaxed) as usize;
         let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
         let others_load = other.load.load(Ordering::Relaxed);
+        let waiting = other.fresh.len();
+        // The monitor has asked it to give way, and it has not come yet: perhaps it computes, and nobody else begins what it has.
+        // Every other time before our own, of which there may always be some.
+        let is_stuck = waiting > 0 && other.slice_over.load(Ordering::Relaxed);
+        let comes_first = is_stuck && (turn / (n - 1).max(1)).is_multiple_of(2);
+        if comes_first && let Some(oldest) = self.rob_one(other) {
+            return Some(oldest);
+        }
         if self.remote.fresh.len() > 0 || self.shared.inject.len() > 0 {
             if !now && others_load < load && self.leave_to_others() {
                 return None;
@@ -167,12 +177,16 @@ impl Worker {
             return self.pop_oldest();
         }
         self.left.set(None);
-        let waiting = other.fresh.len();
-        if waiting > 0 && load < others_load + waiting && self.may_rob(other, policy::now()) {
-            self.note_robbery();
-            return other.fresh.pop_oldest();
+        if is_stuck || waiting > 0 && load < others_load + waiting { self.rob_one(other) } else { None }
+    }
+
+    /// Takes the oldest fresh one of another worker, if that has left it alone for long enough.
+    fn rob_one(&self, other: &Remote) -> Option<Fresh> {
+        if ptr::eq(other, self.remote) || !self.may_rob(other, policy::now()) {
+            return None;
         }
-        None
+        self.note_robbery();
+        other.fresh.pop_oldest()
     }
 
     /// Takes the oldest of its own fresh ones, or of the injected ones, in turn: either queue may never be empty.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn, spread_next, yield_now};
 
-use crate::support::{Door, on_workers, pause, wait_until};
+use crate::support::{Door, PATIENCE, on_workers, pause, wait_until};
 
 /// On one worker: starts `event`, then loops until that has set the flag; once in a loop that yields, and once in one that
 /// only passes checkpoints, as operations do that need not park.
@@ -105,6 +105,48 @@ fn a_computation_does_not_keep_unstarted_goroutines() {
         while !happened.load(Ordering::SeqCst) {
             thread::yield_now(); // The processor, not the worker.
         }
+    });
+}
+
+/// The same where the other worker has more to run than this one, and always something fresh of its own.
+#[test]
+fn busy_workers_begin_what_a_computation_keeps() {
+    fn starts_the_next(stop: Arc<AtomicBool>) {
+        go(move || {
+            if !stop.load(Ordering::Relaxed) {
+                starts_the_next(stop);
+            }
+        });
+    }
+
+    on_workers(2, || {
+        let here = thread::current().id();
+        let (stop, n_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut busy = Vec::new();
+        while n_there.load(Ordering::SeqCst) < 3 {
+            let (stop, n_there) = (stop.clone(), n_there.clone());
+            busy.push(go(move || {
+                if thread::current().id() != here {
+                    n_there.fetch_add(1, Ordering::SeqCst);
+                    starts_the_next(stop.clone());
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    checkpoint();
+                }
+            }));
+            pause(Duration::from_millis(1));
+        }
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
+        go(move || begins.store(true, Ordering::SeqCst));
+        let start = std::time::Instant::now();
+        while !begun.load(Ordering::SeqCst) && start.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
+        let is_begun = begun.load(Ordering::SeqCst);
+        stop.store(true, Ordering::Relaxed);
+        busy.into_iter().for_each(|goroutine| goroutine.join().unwrap());
+        assert!(is_begun, "nobody has begun it");
     });
 }
 
