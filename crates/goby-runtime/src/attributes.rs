@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::discard::discard;
+use crate::errand::Foreign;
 use crate::tsan;
 use crate::worker::{self, Worker};
 
@@ -30,6 +31,8 @@ pub(crate) struct Inherited {
     locals: Vec<(Key, Arc<dyn Any + Send + Sync>)>,
     /// The scopes that a goroutine was started in, the innermost last.
     pub(crate) scopes: Vec<u64>,
+    /// The locals.
+    _foreign: Foreign,
 }
 
 impl Inherited {

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::dump::Dump;
 use crate::inspect::{self, Want};
+use crate::orphans;
 use crate::park::WaitReason;
 use crate::parker::Parker;
 use crate::runtime::{DeadlockPolicy, Shared};
@@ -163,6 +164,7 @@ impl Part {
         }
         let Some(outside) = Outside::look() else { return Verdict::Changing };
         let is_alone = !self.has_ending
+            && !orphans::are_awaited()
             && !outside.has_handlers
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.bystanders.has(thread));

@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::{ptr, thread};
 
 use async_task::Runnable;
@@ -40,7 +40,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { waiter: AtomicPtr::new(ptr::null_mut()) });
-    let waker = Waker::from(signal.clone());
+    let waker = Signal::waker(signal.clone());
     let mut cx = Context::from_waker(&waker);
     loop {
         checkpoint();
@@ -76,12 +76,41 @@ impl Signal {
     }
 }
 
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+/// Known by its address to who asks whether a waker is one of goby's own (`errand.rs`).
+pub(crate) static SIGNAL: RawWakerVTable =
+    RawWakerVTable::new(Signal::clone_raw, Signal::wake_raw, Signal::wake_raw_by_ref, Signal::drop_raw);
+
+impl Signal {
+    fn waker(self: Arc<Self>) -> Waker {
+        // SAFETY: the table's functions keep the contract of a waker, whose data is an `Arc<Signal>` out of `into_raw`.
+        unsafe { Waker::from_raw(RawWaker::new(Arc::into_raw(self).cast(), &SIGNAL)) }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
+    /// # Safety
+    ///
+    /// `data` is that of a waker from `waker`, for this function and those below.
+    unsafe fn clone_raw(data: *const ()) -> RawWaker {
+        // SAFETY: by contract; the waker that is cloned holds a reference.
+        unsafe { Arc::increment_strong_count(data.cast::<Signal>()) };
+        RawWaker::new(data, &SIGNAL)
+    }
+
+    unsafe fn wake_raw(data: *const ()) {
+        // SAFETY: by contract; the waker, which is used up, held a reference.
+        unsafe { Arc::from_raw(data.cast::<Signal>()) }.wake();
+    }
+
+    unsafe fn wake_raw_by_ref(data: *const ()) {
+        // SAFETY: by contract; the waker holds a reference.
+        unsafe { &*data.cast::<Signal>() }.wake();
+    }
+
+    unsafe fn drop_raw(data: *const ()) {
+        // SAFETY: as in `wake_raw`.
+        drop(unsafe { Arc::from_raw(data.cast::<Signal>()) });
+    }
+
+    fn wake(&self) {
         // AcqRel: the release publishes what the waker's owner did; the acquire pairs with `wait`.
         let waiter = self.waiter.swap(WOKEN, Ordering::AcqRel);
         if !waiter.is_null() && waiter != WOKEN {
@@ -169,16 +198,19 @@ fn schedule(shared: &'static Shared, runnable: Runnable) {
 }
 
 /// Polls a future that a worker took from a queue.
-pub(crate) fn run(runnable: Runnable) {
+pub(crate) fn run(worker: &Worker, runnable: Runnable) {
     let raw = runnable.into_raw();
     tsan::acquire(raw.as_ptr());
     // SAFETY: out of `into_raw` just now.
     let runnable = unsafe { Runnable::<()>::from_raw(raw) };
+    // No future's, but not null: this is the user's code, be it a future's destructor.
+    worker.set_polled(Waker::noop().vtable());
     // What a poll panics with is kept for the task's owner. This is for the destructors of a future, and of an output
     // that nobody takes.
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| runnable.run())) {
         report_drop(payload);
     }
+    worker.set_polled(ptr::null());
 }
 
 fn report_drop(payload: Box<dyn Any + Send>) {
@@ -198,6 +230,9 @@ impl<F: Future> Future for Body<F> {
     type Output = thread::Result<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(worker) = Worker::current() {
+            worker.set_polled(cx.waker().vtable());
+        }
         // SAFETY: the field is pinned with the whole, which has no `Drop` and is not `Unpin` unless the field is.
         let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
         let poll = || future.as_mut().as_pin_mut().expect("polled until it has ended").poll(cx);

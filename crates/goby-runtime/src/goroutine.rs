@@ -30,6 +30,7 @@ use goby_switch::{Fiber, FiberTag, Suspender};
 use crate::attributes::{Attributes, Inherited};
 use crate::discard::{discard, discard_quietly};
 use crate::ending::{Duty, Ending};
+use crate::errand;
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
 use crate::park::{EXITING, OWN_STACK, Wait, WaitReason};
@@ -379,6 +380,7 @@ fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
 #[cold]
 fn clear_attributes(g: &Goroutine) {
+    errand::assert_allowed();
     g.attributes.clear(|payload| {
         report_panic(g, &*payload);
         mem::forget(payload);
@@ -390,8 +392,9 @@ fn clear_attributes(g: &Goroutine) {
 ///
 /// # Safety
 ///
-/// As for `run`, but on any stack, and the goroutine is in no queue.
+/// As for `run`, but on any stack that may run user code, and the goroutine is in no queue.
 unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
+    errand::assert_allowed();
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let error: Box<dyn Any + Send> = Box::new(NeverRan.to_string());
@@ -416,6 +419,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
 ///
 /// The result is stored, and the caller's by the rule of `ending`.
 unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
+    errand::assert_allowed();
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let stage = {

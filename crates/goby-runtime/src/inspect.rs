@@ -20,6 +20,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::attributes::{self, Inherited};
+use crate::errand;
 use crate::gate::{Gate, Waited};
 use crate::goroutine::{Goroutine, GoroutineId};
 use crate::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason, reported_flags};
@@ -431,6 +432,8 @@ impl Worker {
     pub(crate) fn answer_requests(&self) {
         for request in self.remote.requests.take() {
             request.answer(self.look(request.want, request.asker));
+            // Who has asked may have gone meanwhile.
+            errand::let_go_shared(request);
         }
     }
 

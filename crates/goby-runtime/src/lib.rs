@@ -24,6 +24,7 @@ mod deadlock;
 mod discard;
 mod dump;
 mod ending;
+mod errand;
 mod family;
 mod fence;
 mod frames;
@@ -42,6 +43,7 @@ mod leak_check;
 mod lock;
 mod mistakes;
 mod monitor;
+mod orphans;
 mod overflow;
 mod park;
 mod parker;
@@ -73,6 +75,7 @@ pub use biased::{BiasedGuard, BiasedLock};
 pub use blocking::blocking;
 pub use discard::{discard, discard_quietly};
 pub use dump::{Dump, dump};
+pub use errand::{Foreign, let_go, let_go_shared};
 pub use family::Family;
 pub use fence::{fences_work, heavy_fence, light_fence};
 #[doc(hidden)]
@@ -92,7 +95,7 @@ pub use park::{
     IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, polled, refused, sleep_until, with_reach,
     yield_now,
 };
-pub use policy::{now, random};
+pub use policy::{has_passed, now, random};
 pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run, spawn_own_thread};
 #[doc(hidden)]
 pub use sample::sample_all;

@@ -15,14 +15,14 @@
 //! asks for the claim in `poll`, under the lock that the claimer held.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::answer::Answer;
-use crate::goroutine::{Goroutine, payload_text, report};
+use crate::errand::Notice;
+use crate::goroutine::{Goroutine, report};
 use crate::lock::Lock;
 use crate::parker::Parker;
 use crate::prefetch::prefetch;
@@ -229,7 +229,7 @@ pub struct Wait {
 enum Who {
     Goroutine(NonNull<Goroutine>),
     Thread(Arc<Parker>),
-    Task(Lock<Option<Waker>>),
+    Task(Lock<Option<Notice>>),
 }
 
 // SAFETY: a goroutine's record may be unparked from any thread; the rest is Sync by itself.
@@ -305,7 +305,7 @@ impl Wait {
     pub fn set_waker(&self, waker: &Waker) {
         let Who::Task(slot) = &self.who else { panic!("only a future's wait has a waker") };
         // Cloned and dropped outside the lock: both are the executor's code.
-        let new = waker.clone();
+        let new = Notice::new(waker);
         let old = slot.lock().replace(new);
         drop(old);
     }
@@ -429,7 +429,7 @@ fn thread_target(parker: &Arc<Parker>) -> Target {
 }
 
 #[cold]
-fn task_target(slot: &Lock<Option<Waker>>) -> Target {
+fn task_target(slot: &Lock<Option<Notice>>) -> Target {
     slot.lock().take().map_or(Target::Nobody, Target::Task)
 }
 
@@ -454,7 +454,7 @@ enum Target {
     /// The second lies in its wait.
     Goroutine(NonNull<Goroutine>, NonNull<Answer>),
     Thread(Arc<Parker>),
-    Task(Waker),
+    Task(Notice),
     /// A future that has not been polled yet, or that has been told already.
     Nobody,
 }
@@ -483,7 +483,7 @@ impl Unparker {
     fn prefetch(&self) {
         match &self.0 {
             Target::Goroutine(g, _) => Goroutine::prefetch(*g),
-            Target::Task(waker) => prefetch(waker.data()),
+            Target::Task(notice) => prefetch(notice.address()),
             Target::Thread(_) | Target::Nobody => {}
         }
     }
@@ -493,7 +493,7 @@ impl Unparker {
         match self.0 {
             Target::Goroutine(..) | Target::Nobody => {}
             Target::Thread(parker) => parker.unpark(),
-            Target::Task(waker) => wake(waker),
+            Target::Task(notice) => notice.wake(),
         }
     }
 }
@@ -501,14 +501,6 @@ impl Unparker {
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Unparker(..)")
-    }
-}
-
-/// Wakes a future. A waker is the executor's code: if it panics, those who are woken after it must be woken all the same.
-pub(crate) fn wake(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        report(format_args!("a waker panicked: {}", payload_text(&*payload)));
-        std::mem::forget(payload);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::tsan;
+use crate::worker::Worker;
 
 /// Reads the clock that all of goby's deadlines, timers and tickers go by.
 ///
@@ -18,6 +19,20 @@ use crate::tsan;
 #[inline]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// Whether `deadline` has passed. A goroutine hears of that up to a tick of the monitor late (5 ms), and in return does not read the
+/// clock.
+///
+/// ```
+/// assert!(goby_runtime::has_passed(goby_runtime::now()));
+/// ```
+pub fn has_passed(deadline: Instant) -> bool {
+    match Worker::current() {
+        // With the runtime its monitor ends.
+        Some(worker) if !worker.shared.is_shut_down() => worker.shared.monitor.clock() >= nanos(deadline),
+        _ => now() >= deadline,
+    }
 }
 
 /// The instant from which [`nanos`] counts.

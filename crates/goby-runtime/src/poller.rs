@@ -13,12 +13,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use crate::errand;
 use crate::lock::Lock;
 use crate::source::Readiness;
 
@@ -40,6 +41,8 @@ pub(crate) struct Poller {
     timer: AtomicI32,
     sources: Lock<Sources>,
     n_sources: AtomicUsize,
+    /// Counts openings and closings: odd while it is open. Written under the lock of `sources`.
+    life: AtomicU64,
 }
 
 /// Which socket a key means. A key carries the generation of its place, so that an event that was on its way when its
@@ -48,14 +51,12 @@ pub(crate) struct Poller {
 struct Sources {
     places: Vec<Place>,
     free: Vec<u32>,
-    /// The descriptors are gone.
-    closed: bool,
 }
 
 impl Sources {
     /// Frees a place; the caller drops what was there outside the lock.
     fn forget(&mut self, key: Key) -> Option<Arc<Readiness>> {
-        let index = key.0 as u32;
+        let index = key.place as u32;
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
         self.free.push(index);
@@ -69,9 +70,19 @@ struct Place {
     readiness: Option<Arc<Readiness>>,
 }
 
-/// Names a registered socket.
+/// Names a registered socket, in one life of a poller.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Key(u64);
+pub(crate) struct Key {
+    place: u64,
+    life: u64,
+}
+
+impl Key {
+    /// The life of the poller that it is of.
+    pub(crate) fn life(self) -> u64 {
+        self.life
+    }
+}
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Poller> {
@@ -79,8 +90,9 @@ impl Poller {
             epoll: AtomicI32::new(CLOSED),
             wake: AtomicI32::new(CLOSED),
             timer: AtomicI32::new(CLOSED),
-            sources: Lock::new(Sources { closed: true, ..Sources::default() }),
+            sources: Lock::new(Sources::default()),
             n_sources: AtomicUsize::new(0),
+            life: AtomicU64::new(0),
         };
         poller.open()?;
         Ok(poller)
@@ -88,8 +100,8 @@ impl Poller {
 
     /// Opens the descriptors, unless they are open.
     pub(crate) fn open(&self) -> io::Result<()> {
-        let mut sources = self.sources.lock();
-        if !sources.closed {
+        let _sources = self.sources.lock();
+        if self.is_open() {
             return Ok(());
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -97,8 +109,19 @@ impl Poller {
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         self.epoll.store(epoll.into_raw_fd(), Ordering::Relaxed);
         self.wake.store(wake.into_raw_fd(), Ordering::Relaxed);
-        sources.closed = false;
+        self.life.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.life() % 2 == 1
+    }
+
+    /// Which of its lives this is: what was registered in another has to be registered anew.
+    #[inline]
+    pub(crate) fn life(&self) -> u64 {
+        // Acquire pairs with the Release of `close`, for who asks without the lock; who was sent away by that has it behind it anyway.
+        self.life.load(Ordering::Acquire)
     }
 
     /// Whether any socket is registered: without one there is nothing to poll for.
@@ -110,7 +133,7 @@ impl Poller {
     /// Registers a socket for both directions.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, readiness: Arc<Readiness>) -> io::Result<Key> {
         let mut sources = self.sources.lock();
-        if sources.closed {
+        if !self.is_open() {
             return Err(io::Error::other("the goby runtime that this socket belongs to was shut down"));
         }
         let key = {
@@ -123,16 +146,16 @@ impl Poller {
             };
             let place = &mut sources.places[index as usize];
             place.readiness = Some(readiness);
-            Key(u64::from(place.generation) << 32 | u64::from(index))
+            Key { place: u64::from(place.generation) << 32 | u64::from(index), life: self.life() }
         };
         let interest = epoll::EventFlags::IN
             | epoll::EventFlags::PRI
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
-        // SAFETY: open, since it is not closed outside the lock of `sources`, and `closed` is not set.
+        // SAFETY: open, since it is not closed outside the lock of `sources`, and it is open.
         let epoll = unsafe { borrow(&self.epoll) };
-        match epoll::add(epoll, fd, epoll::EventData::new_u64(key.0), interest) {
+        match epoll::add(epoll, fd, epoll::EventData::new_u64(key.place), interest) {
             Ok(()) => {
                 self.n_sources.fetch_add(1, Ordering::Relaxed);
                 Ok(key)
@@ -148,34 +171,43 @@ impl Poller {
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>, key: Key) {
         let removed = {
             let mut sources = self.sources.lock();
-            if !sources.closed {
-                // An error means that it is out already, which is what we want.
-                // SAFETY: as in `add`.
-                let _ = epoll::delete(unsafe { borrow(&self.epoll) }, fd);
+            if key.life != self.life() {
+                // It was closed meanwhile, and has forgotten all.
+                return;
             }
+            // An error means that it is out already, which is what we want.
+            // SAFETY: as in `add`: who is registered in this life is so while it is open.
+            let _ = epoll::delete(unsafe { borrow(&self.epoll) }, fd);
             sources.forget(key)
         };
         drop(removed);
         self.n_sources.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Closes the descriptors, when the worker's thread has ended.
+    /// Closes the descriptors, when the worker's thread has ended, and sends away who waits for a socket.
     ///
     /// # Safety
     ///
     /// Nobody is in `wait`, nor will be.
     pub(crate) unsafe fn close(&self) {
-        let mut sources = self.sources.lock();
-        if !std::mem::replace(&mut sources.closed, true) {
+        let places = {
+            let mut sources = self.sources.lock();
+            if !self.is_open() {
+                return;
+            }
+            self.life.fetch_add(1, Ordering::Release);
+            self.n_sources.store(0, Ordering::Relaxed);
             for fd in [&self.epoll, &self.wake, &self.timer] {
                 let fd = fd.swap(CLOSED, Ordering::Relaxed);
                 if fd != CLOSED {
-                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see `closed` under the lock, and `wait` is
-                    // ruled out by contract.
+                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see under the lock that it is not open, and
+                    // `wait` is ruled out by contract.
                     unsafe { rustix::io::close(fd) };
                 }
             }
-        }
+            std::mem::take(&mut *sources).places
+        };
+        places.iter().filter_map(|place| place.readiness.as_ref()).for_each(|readiness| readiness.send_away());
     }
 
     fn find(&self, key: u64) -> Option<Arc<Readiness>> {
@@ -208,6 +240,8 @@ impl Poller {
             let read = ended || urgent || flags.intersects(epoll::EventFlags::IN);
             let write = broken || flags.intersects(epoll::EventFlags::OUT);
             readiness.ready(read, write, ended || urgent);
+            // Its socket may have been closed meanwhile.
+            errand::let_go_shared(readiness);
         }
         Ok(())
     }
@@ -285,8 +319,8 @@ impl Poller {
     /// Ends a `wait` that is going on, or the next one. From any thread.
     pub(crate) fn wake(&self) {
         // Whoever owes this wake-up may come late, when the worker has gone and its descriptors with it.
-        let sources = self.sources.lock();
-        if sources.closed {
+        let _sources = self.sources.lock();
+        if !self.is_open() {
             return;
         }
         // SAFETY: as in `add`.

@@ -7,14 +7,16 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::errand::{Foreign, Notice};
 use crate::gate::{Gate, Waited};
 use crate::lock::Lock;
-use crate::park::{self, WaitReason};
+use crate::park::WaitReason;
 use crate::poller::Key;
 use crate::worker::{Remote, Worker};
 use crate::{runtime, tsan};
@@ -38,6 +40,8 @@ pub(crate) struct Readiness {
     /// written" beside every "may be read", so this saves it the lock and the cache line. Set and cleared under the lock; it
     /// is cleared before the operation that finds the socket full, and the system orders the edge that follows after that.
     write_told: AtomicBool,
+    /// The wakers.
+    _foreign: Foreign,
 }
 
 /// `read_edges`: what a read took says nothing of what is left: the stream has ended, or has had urgent data.
@@ -49,7 +53,7 @@ struct Half {
     ready: bool,
     /// Waits fail until this is cleared.
     interrupted: bool,
-    waker: Option<Waker>,
+    waker: Option<Notice>,
 }
 
 /// The token of a wait that an edge ended.
@@ -82,8 +86,14 @@ impl Readiness {
             waker
         });
         if let Some(waker) = waker {
-            park::wake(waker);
+            waker.wake();
         }
+    }
+
+    /// Has whoever waits try once more, and wait with another poller: this one's worker has stopped.
+    pub(crate) fn send_away(&self) {
+        self.edge(Direction::Read);
+        self.edge(Direction::Write);
     }
 
     /// Consumes an edge if one has come. Under the lock of that half.
@@ -104,7 +114,8 @@ impl Readiness {
 
 /// Something with a file descriptor that is told when it is ready.
 ///
-/// The descriptor is registered, for good, with the poller of the goroutine that first waits on it.
+/// The descriptor is registered with the poller of the goroutine that first waits on it. When that one's runtime is shut down, it moves
+/// to whoever waits then: those who do are woken, and register it again.
 ///
 /// ```
 /// use goby_runtime::{Direction, Source};
@@ -128,8 +139,13 @@ impl Readiness {
 pub struct Source<T: AsFd> {
     io: T,
     readiness: Arc<Readiness>,
-    registered: OnceLock<(&'static Remote, Key)>,
-    registering: Lock<()>,
+    /// The worker whose poller it is registered with; null before the first time. Written under the lock of `key`. Release and
+    /// Acquire: who finds it here finds it registered there.
+    home: AtomicPtr<Remote>,
+    /// What it is registered as.
+    key: Lock<Option<Key>>,
+    /// The life of that poller in which it is. Written and read as `home`.
+    life: AtomicU64,
 }
 
 impl<T: AsFd> Source<T> {
@@ -140,8 +156,15 @@ impl<T: AsFd> Source<T> {
             write: Gate::new(Half::default()),
             read_edges: 0.into(),
             write_told: false.into(),
+            _foreign: Foreign,
         };
-        Source { io, readiness: Arc::new(readiness), registered: OnceLock::new(), registering: Lock::new(()) }
+        Source {
+            io,
+            readiness: Arc::new(readiness),
+            home: AtomicPtr::new(ptr::null_mut()),
+            key: Lock::new(None),
+            life: 0.into(),
+        }
     }
 
     /// Gives the socket, for operations that do not block.
@@ -186,7 +209,7 @@ impl<T: AsFd> Source<T> {
     /// As for `wait`.
     pub fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.register()?;
-        let mut waker = Some(cx.waker().clone());
+        let mut waker = Some(Notice::new(cx.waker()));
         let result = self.readiness.half(direction).with(|half, _| {
             if half.interrupted {
                 Poll::Ready(Err(interrupted()))
@@ -205,7 +228,7 @@ impl<T: AsFd> Source<T> {
     /// Forgets an edge that has come already, to be called *before* an operation is tried: the operation finds whatever
     /// that edge told of, and a wait afterwards is for a newer one. Saves an operation that would only say "not ready".
     pub fn forget_edge(&self, direction: Direction) {
-        if self.registered.get().is_some() {
+        if self.home().is_some() {
             self.readiness.half(direction).with(|half, _| self.readiness.consume(direction, half));
         }
     }
@@ -231,7 +254,7 @@ impl<T: AsFd> Source<T> {
                 half.waker.take()
             });
             if let Some(waker) = waker {
-                park::wake(waker);
+                waker.wake();
             }
         }
     }
@@ -243,26 +266,40 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Registers with the poller of the calling goroutine's worker, the first time.
+    #[inline]
+    fn home(&self) -> Option<&'static Remote> {
+        // SAFETY: it is null, or from a remote, and those live for ever.
+        unsafe { self.home.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether it is registered with a poller that still looks.
+    #[inline]
+    fn is_registered(&self) -> bool {
+        self.home().is_some_and(|home| home.poller.life() == self.life.load(Ordering::Acquire))
+    }
+
+    /// Registers with the poller of the calling goroutine's worker, the first time, and if that poller has gone.
     #[inline]
     fn register(&self) -> io::Result<()> {
-        if self.registered.get().is_some() { Ok(()) } else { self.register_slow() }
+        if self.is_registered() { Ok(()) } else { self.register_slow() }
     }
 
     #[cold]
     fn register_slow(&self) -> io::Result<()> {
         let _ignore = tsan::ignore();
-        let _one_at_a_time = self.registering.lock();
-        if self.registered.get().is_some() {
+        let mut key = self.key.lock();
+        if self.is_registered() {
             return Ok(());
         }
         let remote = match Worker::current() {
             Some(worker) => worker.remote,
             None => runtime::default_shared().any_remote(),
         };
-        let key = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
         // A worker that sleeps learns of the new socket from the system itself.
-        let _ = self.registered.set((remote, key));
+        let added = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
+        *key = Some(added);
+        self.life.store(added.life(), Ordering::Release);
+        self.home.store(ptr::from_ref(remote).cast_mut(), Ordering::Release);
         Ok(())
     }
 }
@@ -273,9 +310,9 @@ fn interrupted() -> io::Error {
 
 impl<T: AsFd> Drop for Source<T> {
     fn drop(&mut self) {
-        if let Some((remote, key)) = self.registered.get() {
+        if let (Some(home), Some(key)) = (self.home(), *self.key.lock()) {
             let _ignore = tsan::ignore();
-            remote.poller.remove(self.io.as_fd(), *key);
+            home.poller.remove(self.io.as_fd(), key);
         }
     }
 }

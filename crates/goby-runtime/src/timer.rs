@@ -2,7 +2,8 @@
 //!
 //! A timer belongs to the heap of the worker that made it (an OS thread's to some worker's). Its entry knows its place
 //! in the heap, so stopping takes it out at once: nothing is left behind by a million timers that never fire. Any
-//! worker may run another's due timers; the lock decides who fires one.
+//! worker may run another's due timers; the lock decides who fires one. Those of a runtime that is shut down are fired by a thread, see
+//! `orphans`.
 //!
 //! Two kinds share the heap: a [`Timer`] with a callback, and the [`SleepTimer`] of a parked goroutine, which lies on
 //! its stack. A sleep timer is claimed under the heap's lock, so that taking that lock is enough to be rid of it.
@@ -19,7 +20,7 @@ use crate::park::{TIMED_OUT, Unparker, Wait};
 use crate::primitive::Ordering;
 use crate::runtime;
 use crate::worker::{Remote, Worker};
-use crate::{policy, tsan};
+use crate::{orphans, policy, tsan};
 
 /// Children of a heap node: a wide heap is shallow, and the children share a cache line or two.
 const ARITY: usize = 4;
@@ -59,7 +60,8 @@ impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
 /// A timer that calls a function when it is due.
 ///
 /// The function runs on a worker between goroutines, with no lock held. It must not park and must not panic; it may
-/// start goroutines, unpark, close a channel, send without blocking. Dropping the timer stops it.
+/// start goroutines, unpark, close a channel, send without blocking. The function itself may be dropped there, too: whatever it owns
+/// or finds that has a destructor of the user's it gives to [`let_go`](crate::let_go). Dropping the timer stops it.
 ///
 /// This is what `goby::time` is built from; programs use that.
 ///
@@ -212,6 +214,17 @@ struct Entry {
 }
 
 impl Entry {
+    /// Claims the wait of a sleeper, under the lock of the heap that it has just been taken out of.
+    ///
+    /// # Safety
+    ///
+    /// The wait of a sleep timer is alive until it is unparked.
+    unsafe fn end_sleep(&self) -> Option<Unparker> {
+        let Target::Sleep(timer) = self.target else { return None };
+        // SAFETY: by contract; the timer lies beside it.
+        unsafe { &*timer.as_ref().wait }.claim(TIMED_OUT)
+    }
+
     fn set_place(&self, place: usize) {
         match self.target {
             // SAFETY: what is in the heap is alive: a `Timer` takes itself out before it goes.
@@ -264,6 +277,10 @@ impl Timers {
         };
         if earlier {
             home.notify();
+            // After `next` was stored, see `orphans`.
+            if home.shared.is_shut_down() {
+                orphans::adopt(home);
+            }
         }
         result
     }
@@ -286,6 +303,26 @@ impl Timers {
         };
         // Without the lock: they look at channels and contexts.
         asked.iter().any(|timer| timer.action.is_awaited())
+    }
+
+    /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside that takes nothing any more from
+    /// those who live. Their worker has stopped.
+    pub(crate) fn end_sleeps(&self) {
+        let claimed: Vec<Unparker> = {
+            let mut heap = self.heap.lock();
+            let (sleepers, timers) = std::mem::take(&mut heap.entries)
+                .into_iter()
+                .partition(|entry| matches!(entry.target, Target::Sleep(_)));
+            let sleepers: Vec<Entry> = sleepers;
+            for entry in timers {
+                heap.insert(entry);
+            }
+            sleepers.iter().for_each(|entry| entry.set_place(NOWHERE));
+            self.next.store(heap.first_due(), Ordering::SeqCst);
+            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack for ever.
+            sleepers.iter().filter_map(|entry| unsafe { entry.end_sleep() }).collect()
+        };
+        claimed.into_iter().for_each(Unparker::unpark);
     }
 
     /// Fires what is due; true if anything was.
@@ -368,12 +405,11 @@ impl Heap {
     fn fire_first(&mut self, now: u64) -> Option<Fired> {
         let entry = self.entries[0];
         match entry.target {
-            Target::Sleep(timer) => {
+            Target::Sleep(_) => {
                 self.remove(0);
                 // SAFETY: it was in the heap until now, and its goroutine cannot go on before it has our lock or our
                 // unpark.
-                let wait = unsafe { &*timer.as_ref().wait };
-                wait.claim(TIMED_OUT).map(Fired::Sleeper)
+                unsafe { entry.end_sleep() }.map(Fired::Sleeper)
             }
             Target::Callback(inner) => {
                 // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to take it out; so the

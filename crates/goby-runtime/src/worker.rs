@@ -21,6 +21,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::task::RawWakerVTable;
 use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
@@ -223,6 +224,8 @@ pub(crate) struct Worker {
     current: Cell<Option<NonNull<Goroutine>>>,
     /// The goroutine that waits in a panic hook, on this thread. There is no current one meanwhile; see `hold`.
     held: Cell<Option<NonNull<Goroutine>>>,
+    /// What wakes the future that is polled now; null while none is.
+    polled: Cell<*const RawWakerVTable>,
     /// The goroutine to run before the queue: whom the last one woke. It inherits the time slice.
     run_next: Cell<Option<NonNull<Goroutine>>>,
     local: LocalQueue,
@@ -437,6 +440,21 @@ impl Worker {
         self.current.get().is_some()
     }
 
+    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future.
+    pub(crate) fn is_scheduling(&self) -> bool {
+        !self.in_goroutine() && self.held.get().is_none() && self.polled.get().is_null()
+    }
+
+    /// Notes that a future is polled from here on, which is woken by such a waker; null: none is.
+    pub(crate) fn set_polled(&self, waker: *const RawWakerVTable) {
+        self.polled.set(waker);
+    }
+
+    /// Whether a waker of this kind is that of the future that is polled now, for it is no goroutine that calls.
+    pub(crate) fn polls_with(&self, waker: *const RawWakerVTable) -> bool {
+        !self.in_goroutine() && ptr::eq(self.polled.get(), waker)
+    }
+
     /// The running goroutine's record, for the overflow handler.
     pub(crate) fn running(&self) -> Option<&Goroutine> {
         // SAFETY: the running goroutine's record is alive.
@@ -476,6 +494,7 @@ impl Worker {
             shared: remote.shared,
             current: Cell::new(None),
             held: Cell::new(None),
+            polled: Cell::new(ptr::null()),
             run_next: Cell::new(None),
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
@@ -787,7 +806,7 @@ impl Worker {
             Fresh::Goroutine(g) => self.start(g),
             Fresh::Future(runnable) => {
                 let _heed = tsan::heed();
-                future::run(runnable);
+                future::run(self, runnable);
             }
         }
         true

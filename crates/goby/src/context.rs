@@ -369,8 +369,9 @@ impl Context {
 
     /// Tells whether and how this context has ended; `None` while it is not done.
     ///
-    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives an error. A goroutine
-    /// that asks in a long computation lets others run when its time slice is over.
+    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives an error. It looks at the
+    /// clock: a deadline that has passed ends the context here, though its timer may come late. (A goroutine may hear of that a few
+    /// milliseconds late.) A goroutine that asks in a long computation lets others run when its time slice is over.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | the handle of a goroutine that has ended | it reads the panic policy, which is the same |
 //! | a timer that does not run | it starts in the next life |
+//! | a socket that was registered | the poller has another life, so it registers anew |
 //! | a thread that owes a wake-up | it wakes a worker for nothing, or finds the poller closed |
 //! | a thread that has queued something, and finds that it came too late | [`Shared::drain`] asks again, under the lock that a new life begins under |
 //! | a look at all goroutines, or for a deadlock | it sees the next life |

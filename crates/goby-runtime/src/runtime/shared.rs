@@ -30,7 +30,7 @@ use crate::threads::Bystanders;
 use crate::try_run::Watchers;
 use crate::unjoined::{self, Unjoined};
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, fence, leak_check, overflow, stall, tsan};
+use crate::{deadlock, errand, fence, leak_check, orphans, overflow, stall, tsan};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
@@ -614,6 +614,8 @@ impl Shared {
         for remote in self.remotes() {
             // SAFETY: its worker has stopped, so nobody waits.
             unsafe { remote.poller.close() };
+            remote.timers.end_sleeps();
+            orphans::adopt(remote);
         }
         self.drain();
         self.pool.unmap_free();
@@ -643,7 +645,7 @@ impl Shared {
     }
 
     /// Ends what never ran, unless a new life has begun: then it is that one's.
-    fn drain(&self) {
+    fn drain(&'static self) {
         let items = {
             let _life = self.life.lock();
             if !self.is_shut_down() {
@@ -662,8 +664,12 @@ impl Shared {
         }
     }
 
-    /// Ends one that never ran.
-    fn never_run(&self, item: Fresh) {
+    /// Ends one that never ran; not on a scheduler's stack, for closures and futures are the user's.
+    fn never_run(&'static self, item: Fresh) {
+        errand::let_go(NeverRun { shared: self, item: Some(item) });
+    }
+
+    fn cancel(&self, item: Fresh) {
         match item {
             Fresh::Goroutine(g) => {
                 // SAFETY: it came out of a queue, so it is unstarted and in none.
@@ -699,5 +705,17 @@ impl Shared {
 
     pub(crate) fn main_exited(&self) -> bool {
         self.main_exited.load(Ordering::SeqCst)
+    }
+}
+
+/// Ends what never ran when it is dropped, so that it does also if it is given to a goroutine that never runs.
+struct NeverRun {
+    shared: &'static Shared,
+    item: Option<Fresh>,
+}
+
+impl Drop for NeverRun {
+    fn drop(&mut self) {
+        self.item.take().into_iter().for_each(|item| self.shared.cancel(item));
     }
 }

@@ -7,6 +7,7 @@ mod blocking;
 mod builder;
 mod deadlock;
 mod dropped;
+mod errands;
 mod fairness;
 mod futures;
 mod gate;

@@ -1,6 +1,7 @@
-//! What outlives its runtime: it does nothing any more, and does no harm.
+//! What outlives its runtime: timers fire, sockets work, and the rest does no harm.
 
 use std::future::Future;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -10,9 +11,11 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use goby_runtime::{Direction, Source, Timer, go, now, spawn};
+use goby_runtime::{Direction, Gate, Source, Timer, WaitReason, go, now, spawn};
 
-use crate::support::{leaky_runtime, pause, runtime};
+use crate::support::{leaky_runtime, pause, runtime, wait_until};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_timer() {
@@ -34,15 +37,63 @@ fn a_timer() {
                 .collect()
         });
         drop(runtime);
+        wait_until("those that ran to fire", || fired.load(Ordering::SeqCst) == 5);
         for timer in &timers {
-            timer.start(now());
-            timer.stop();
+            timer.start(now() + HOUR);
+            assert!(timer.stop());
             timer.start(now() + Duration::from_millis(1));
         }
-        pause(Duration::from_millis(30));
+        wait_until("all to fire", || fired.load(Ordering::SeqCst) == 15);
+        timers[0].start_periodic(now(), Duration::from_micros(100));
+        wait_until("one to fire again and again", || fired.load(Ordering::SeqCst) > 20);
+        // Started while the thread that fires them waits for a later one.
+        timers[1].start(now() + HOUR);
+        timers[0].stop();
+        let before = fired.load(Ordering::SeqCst);
+        timers[2].start(now() + Duration::from_millis(1));
+        wait_until("one to fire", || fired.load(Ordering::SeqCst) > before);
         drop(timers);
-        assert_eq!(fired.load(Ordering::SeqCst), 0);
     }
+}
+
+/// Who waits with a deadline in a runtime that has ended takes nothing from those who live.
+#[test]
+fn a_sleeper() {
+    let turn = Arc::new(Gate::new(()));
+    let runtime = leaky_runtime(1);
+    let theirs = turn.clone();
+    runtime.go(move || theirs.wait(WaitReason::CondWait, Some(now() + HOUR), |(), _| Ok::<_, ()>(0)));
+    wait_until("it to wait", || turn.with(|(), waiters| !waiters.is_empty()));
+    drop(runtime);
+    assert!(turn.with(|(), waiters| waiters.is_empty()));
+}
+
+/// A wait that goes on while the runtime is dropped in which the socket was first waited for.
+#[test]
+fn a_socket_that_is_waited_for() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (first, second) = (runtime(1), runtime(1));
+    let source = Arc::new(Source::new(ours));
+    first.run(|| assert!(source.wait(Direction::Read, Some(now())).is_err()));
+    let read = |source: Arc<Source<UnixStream>>| {
+        move || loop {
+            match source.get_ref().read(&mut [0; 1]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.wait(Direction::Read, None).unwrap(),
+                read => return read.unwrap(),
+            }
+        }
+    };
+    let goroutine = second.go(read(source.clone()));
+    let thread = std::thread::spawn(read(source.clone()));
+    pause(Duration::from_millis(10));
+    drop(first);
+    pause(Duration::from_millis(10));
+    theirs.write_all(b"ab").unwrap();
+    assert_eq!((goroutine.join().unwrap(), thread.join().unwrap()), (1, 1));
+    // And later, by a future.
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(source.poll_ready(Direction::Read, &mut cx), Poll::Pending | Poll::Ready(Ok(()))));
 }
 
 /// The socket itself lives on; a second one, made afterwards, may have the numbers of what is gone.

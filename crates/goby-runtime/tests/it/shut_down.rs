@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{blocking, go};
+use goby_runtime::{Timer, blocking, go, now, sleep_until};
 
 use crate::support::{Door, in_child, leaky_runtime, runtime, stderr};
 
@@ -93,5 +93,39 @@ fn a_destructor_of_what_never_ran_is_no_deadlock() {
         });
         give.send(own).unwrap();
         runtime(1).run(|| DOOR.pass());
+    }));
+}
+
+/// It fires, and may wake anybody.
+#[test]
+fn a_timer_that_outlives_its_runtime_is_no_deadlock() {
+    check_no_verdict(&in_child("shut_down::a_timer_that_outlives_its_runtime_is_no_deadlock", || {
+        static DOOR: Door = Door::new();
+        let first = runtime(1);
+        let timer = first.run(|| {
+            let timer = Timer::new(|_| DOOR.open());
+            timer.start(now() + LONG);
+            timer
+        });
+        drop(first);
+        runtime(1).run(|| DOOR.pass());
+        drop(timer);
+    }));
+}
+
+#[test]
+fn a_deadlock_that_begins_with_the_firing_of_such_a_timer() {
+    check_verdict(&in_child("shut_down::a_deadlock_that_begins_with_the_firing_of_such_a_timer", || {
+        let first = leaky_runtime(1);
+        let timer = first.run(|| {
+            let timer = Timer::new(|_| ());
+            timer.start(now() + LONG);
+            timer
+        });
+        // A sleeper of the runtime that has ended wakes nobody.
+        first.go(|| sleep_until(now() + 1000 * LONG));
+        drop(first);
+        runtime(1).run(|| Door::new().pass());
+        drop(timer);
     }));
 }

@@ -53,7 +53,7 @@ impl CancelGuard {
     /// The same for parts of goby, which may run in a destructor.
     pub(crate) fn end(&self) {
         if let Some(node) = &self.node {
-            node.cancel(Outcome { error: ContextError::Canceled, cause: None });
+            node.cancel(&Outcome { error: ContextError::Canceled, cause: None });
         }
     }
 
@@ -115,7 +115,7 @@ impl CancelCauseGuard {
     pub fn cancel(&self, cause: impl IntoCause) {
         goby_runtime::checkpoint();
         if let Some(node) = &self.guard.node {
-            node.cancel(Outcome { error: ContextError::Canceled, cause: Some(cause.into_cause()) });
+            node.cancel(&Outcome { error: ContextError::Canceled, cause: Some(cause.into_cause()) });
         }
     }
 

@@ -27,11 +27,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use goby_runtime::{Lock, Timer, TimerAction};
+use goby_runtime::{Foreign, Lock, Timer, TimerAction, let_go, let_go_shared};
 use once_cell::sync::Lazy;
 
 use super::slab::{Entry, NO_SLOT, Slab};
@@ -77,6 +78,8 @@ pub(super) struct Node {
     /// `done` is set. ThreadSanitizer cannot see that inside std.
     has_done: AtomicBool,
     state: Lock<State>,
+    /// Causes, and the functions that are registered.
+    _foreign: Foreign,
 }
 
 struct Done {
@@ -102,13 +105,13 @@ impl Keeper for Timed {
 /// What a deadline's timer does.
 struct Expiry {
     node: Weak<Node>,
-    expired: Outcome,
 }
 
 impl TimerAction for Expiry {
     fn fire(&self, _: Instant) {
         if let Some(node) = self.node.upgrade() {
-            node.cancel(self.expired.clone());
+            node.expire();
+            let_go_shared(node);
         }
     }
 
@@ -131,7 +134,7 @@ impl TimerAction for Expiry {
 
 struct State {
     entries: Slab,
-    /// Set by who decides.
+    /// Set by who decides. Before that, what it is if its own deadline passes.
     cause: Option<Cause>,
 }
 
@@ -140,17 +143,19 @@ impl Node {
     pub(super) fn child_of(parent: Option<&Arc<Node>>, layer: u32, deadline: Option<Deadline>) -> Arc<Node> {
         let inherited = parent.and_then(|parent| parent.deadline);
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| own.due <= inherited));
+        let (own, expiry) = own.map(|own| (own.due, own.cause)).unzip();
         let node = Node {
             status: AtomicU8::new(OPEN),
             own_deadline: own.is_some(),
             layer,
             slot: AtomicU32::new(NO_SLOT),
             parent: parent.cloned(),
-            deadline: own.as_ref().map(|own| own.due).or(inherited),
+            deadline: own.or(inherited),
             timer: None,
             done: OnceLock::new(),
             has_done: AtomicBool::new(false),
-            state: Lock::new(State { entries: Slab::new(), cause: None }),
+            state: Lock::new(State { entries: Slab::new(), cause: expiry.flatten() }),
+            _foreign: Foreign,
         };
         match own {
             None => {
@@ -158,21 +163,19 @@ impl Node {
                 node.join_parent();
                 node
             }
-            Some(own) => node.with_own_deadline(own),
+            Some(due) => node.with_own_deadline(due),
         }
     }
 
-    fn with_own_deadline(mut self, own: Deadline) -> Arc<Node> {
-        let due = own.due;
-        let expired = Outcome { error: ContextError::DeadlineExceeded, cause: own.cause };
+    fn with_own_deadline(mut self, due: Instant) -> Arc<Node> {
         if due <= goby_runtime::now() {
             let node = Arc::new(self);
             node.join_parent();
-            node.cancel(expired);
+            node.expire();
             return node;
         }
         let node = Arc::new_cyclic(|weak: &Weak<Node>| {
-            self.timer = Some(Timer::of(Expiry { node: weak.clone(), expired }));
+            self.timer = Some(Timer::of(Expiry { node: weak.clone() }));
             self
         });
         node.join_parent();
@@ -220,21 +223,32 @@ impl Node {
         removed.was_there()
     }
 
+    /// Ends this node, whose own deadline has passed, and all below it; does nothing if it has ended.
+    fn expire(&self) {
+        // If it has been decided meanwhile, the cause is another one, and `cancel` does nothing with it.
+        let cause = self.state.lock().cause.clone();
+        let outcome = Outcome { error: ContextError::DeadlineExceeded, cause };
+        self.cancel(&outcome);
+        let kept = self.state.lock().cause.clone();
+        let_go_unless_kept(outcome.cause, kept.as_ref());
+    }
+
     /// Ends this node and all below it; does nothing if it has ended.
-    pub(super) fn cancel(&self, outcome: Outcome) {
+    pub(super) fn cancel(&self, outcome: &Outcome) {
         // Acquire: as in `err`.
         if self.status.load(Ordering::Acquire) & CLOSED != 0 {
             return;
         }
-        let Some(mut level) = self.finish(&outcome) else { return };
+        let Some(mut level) = self.finish(outcome) else { return };
         self.leave_parent();
         while !level.is_empty() {
             let mut below = Vec::new();
             for entry in level {
                 match entry {
                     Entry::Child(child) => {
-                        let entries = child.upgrade().and_then(|child| child.finish(&outcome));
-                        append(&mut below, entries.unwrap_or_default());
+                        let Some(child) = child.upgrade() else { continue };
+                        append(&mut below, child.finish(outcome).unwrap_or_default());
+                        let_go_shared(child);
                     }
                     callback => callback.run(),
                 }
@@ -249,17 +263,20 @@ impl Node {
             ContextError::Canceled => CANCELED,
             ContextError::DeadlineExceeded => EXPIRED,
         };
+        let mut cause = outcome.cause.clone();
         let entries = {
             let mut state = self.state.lock();
             if self.is_decided() {
                 None
             } else {
-                state.cause.clone_from(&outcome.cause);
+                mem::swap(&mut state.cause, &mut cause);
                 // Release pairs with the Acquire loads of `err` and `done`: they see `done` as set by now, or never.
                 self.status.store(decided, Ordering::Release);
                 Some(state.entries.take())
             }
         };
+        // What its own deadline's would have been: the user's to drop.
+        let_go_unless_kept(cause, outcome.cause.as_ref());
         if entries.is_some()
             && let Some(timer) = &self.timer
         {
@@ -283,10 +300,35 @@ impl Node {
     pub(super) fn err(&self) -> Option<ContextError> {
         // Acquire pairs with the Release stores of `finish` and `close_done`.
         let status = self.status.load(Ordering::Acquire);
-        if status != OPEN && status & CLOSED == 0 {
+        if status == OPEN {
+            return self.err_by_clock();
+        }
+        if status & CLOSED == 0 {
             self.close_done();
         }
         error(status)
+    }
+
+    /// How an open node has ended: its deadline may have passed, and the timer not have come to it.
+    #[inline]
+    fn err_by_clock(&self) -> Option<ContextError> {
+        let deadline = self.deadline?;
+        goby_runtime::has_passed(deadline).then(|| self.expire_by_clock())
+    }
+
+    #[cold]
+    fn expire_by_clock(&self) -> ContextError {
+        // The nearest that has one of its own has the earliest from there to the root.
+        let mut node = self;
+        while let Some(parent) = node.parent().filter(|_| !node.own_deadline) {
+            node = parent;
+        }
+        node.expire();
+        // Somebody else may be about to end that one, and not have come down to this one. What that one ended by is what this one will.
+        let cause = node.state.lock().cause.clone();
+        let outcome = Outcome { error: node.decided().expect("it has expired, or was canceled before"), cause };
+        self.cancel(&outcome);
+        self.decided().expect("it has been canceled")
     }
 
     /// How the node has ended, although the channel may not be closed yet. Under the lock that is exact, without it may
@@ -378,6 +420,15 @@ impl Node {
     }
 }
 
+/// Drops a cause, which is the user's: on a scheduler's stack only if it is not the last reference, because `kept` is one.
+fn let_go_unless_kept(cause: Option<Cause>, kept: Option<&Cause>) {
+    match (cause, kept) {
+        (Some(cause), Some(kept)) if Arc::ptr_eq(&cause, kept) => drop(cause),
+        (Some(cause), _) => let_go(cause),
+        (None, _) => {}
+    }
+}
+
 /// What a status says.
 #[inline]
 fn error(status: u8) -> Option<ContextError> {
@@ -447,7 +498,7 @@ mod tests {
         assert!(done.is_closed());
 
         let (node, done) = decided_but_not_closed();
-        node.cancel(Outcome { error: ContextError::DeadlineExceeded, cause: None });
+        node.cancel(&Outcome { error: ContextError::DeadlineExceeded, cause: None });
         assert!(done.is_closed());
         assert_eq!(node.err(), Some(ContextError::Canceled));
     }

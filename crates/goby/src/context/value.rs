@@ -6,10 +6,13 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use goby_runtime::Foreign;
+
 pub(super) struct Link {
     layer: u32,
     next: Option<Arc<Link>>,
     held: Held,
+    _foreign: Foreign,
 }
 
 enum Held {
@@ -23,11 +26,16 @@ enum Held {
 
 impl Link {
     pub(super) fn with_value<T: Any + Send + Sync>(layer: u32, value: T, next: Option<Arc<Link>>) -> Link {
-        Link { layer, next, held: Held::Value { type_name: std::any::type_name::<T>(), value: Box::new(value) } }
+        Link {
+            layer,
+            next,
+            held: Held::Value { type_name: std::any::type_name::<T>(), value: Box::new(value) },
+            _foreign: Foreign,
+        }
     }
 
     pub(super) fn without_cancel(layer: u32, next: Option<Arc<Link>>) -> Link {
-        Link { layer, next, held: Held::WithoutCancel }
+        Link { layer, next, held: Held::WithoutCancel, _foreign: Foreign }
     }
 
     pub(super) fn get<T: Any>(&self) -> Option<&T> {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use goby_runtime::{Direction, Source, Timer, checkpoint, now, with_reach};
+use goby_runtime::{Direction, Foreign, Source, Timer, checkpoint, let_go_shared, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::Context;
@@ -54,6 +54,8 @@ struct Shared<T: AsFd> {
     /// for as long as that is the count.
     drained: AtomicU64,
     state: Mutex<State>,
+    /// The context, with its values.
+    _foreign: Foreign,
 }
 
 /// `drained`: never, so far.
@@ -92,6 +94,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
             limits: AtomicU8::new(0),
             drained: AtomicU64::new(NOT_YET),
             state: Mutex::new(State::default()),
+            _foreign: Foreign,
         };
         Socket { shared: Arc::new(shared), watch: Mutex::new(None) }
     }
@@ -182,6 +185,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
                 let timer = Timer::new(move |_| {
                     if let Some(shared) = shared.upgrade() {
                         shared.ring(direction);
+                        let_go_shared(shared);
                     }
                 });
                 Alarm { timer, due: None }
@@ -204,6 +208,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
             let watch = context.on_done(move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.note(shared.state.lock(), STOPPED, true);
+                    let_go_shared(shared);
                 }
             });
             let old = self.watch.lock().replace(watch);

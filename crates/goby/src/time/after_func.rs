@@ -12,7 +12,7 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Heritage, Lock};
+use goby_runtime::{Foreign, Heritage, Lock, let_go_shared};
 
 use super::deadline_in;
 
@@ -38,9 +38,10 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
         let timer = goby_runtime::Timer::new(move |due| {
             if let Some(shared) = weak.upgrade() {
                 shared.fire(due);
+                let_go_shared(shared);
             }
         });
-        Shared { timer, armed: Lock::new(None), caller, heritage: Heritage::of_caller(), f }
+        Shared { timer, armed: Lock::new(None), caller, heritage: Heritage::of_caller(), _foreign: Foreign, f }
     });
     let handle = AfterFunc { shared };
     handle.reset(duration);
@@ -89,6 +90,7 @@ struct Shared<F: ?Sized> {
     caller: &'static Location<'static>,
     /// That of its goroutines.
     heritage: Heritage,
+    _foreign: Foreign,
     f: F,
 }
 

@@ -21,6 +21,7 @@ mod ctx;
 mod diag;
 mod macros;
 mod net;
+mod outlive;
 mod pattern;
 mod select;
 mod signal;
