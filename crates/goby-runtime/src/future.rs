@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::{ptr, thread};
 
-use async_task::Runnable;
+use async_task::{FallibleTask, Runnable};
 
 use crate::goroutine::{payload_text, report};
 use crate::join_error::JoinError;
@@ -134,7 +134,8 @@ impl Signal {
 ///
 /// # Panics
 ///
-/// A panic of the future comes out of [`Task::join`], or of awaiting the task.
+/// A panic of the future comes out of [`Task::join`], or of awaiting the task. So does a panic that says so, if the future was to be
+/// polled and its runtime had been dropped.
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + Send + 'static,
@@ -155,7 +156,7 @@ where
         let _ignore = tsan::ignore();
         runnable.schedule();
     }
-    Task { task: Some(task) }
+    Task { task: Some(task.fallible()) }
 }
 
 /// Counts a future until it has ended or was cancelled.
@@ -248,10 +249,14 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
+/// What comes of a future that was cancelled.
+const CANCELLED: &str = "the runtime was shut down before the future ended";
+
 /// A spawned future. Awaiting it gives its output; dropping it detaches it.
 #[must_use = "dropping a task detaches it; call `detach` to say so"]
 pub struct Task<T> {
-    task: Option<async_task::Task<thread::Result<T>>>,
+    /// Gives nothing if the future was cancelled.
+    task: Option<FallibleTask<thread::Result<T>>>,
 }
 
 impl<T> Task<T> {
@@ -263,9 +268,12 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] with the payload of its panic.
+    /// [`JoinError`] with the payload of its panic, or with a text that says so if it was cancelled, because its runtime was dropped.
     pub fn join(mut self) -> Result<T, JoinError> {
-        block_on(self.task.take().expect("joined once")).map_err(JoinError::new)
+        match block_on(self.task.take().expect("joined once")) {
+            Some(result) => result.map_err(JoinError::new),
+            None => Err(JoinError::new(Box::new(CANCELLED))),
+        }
     }
 
     /// Lets it go on without a handle.
@@ -276,7 +284,7 @@ impl<T> Task<T> {
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         polled();
-        self.task.as_ref().is_none_or(async_task::Task::is_finished)
+        self.task.as_ref().is_none_or(FallibleTask::is_finished)
     }
 }
 
@@ -286,8 +294,9 @@ impl<T> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let task = self.task.as_mut().expect("polled after it was joined");
         Pin::new(task).poll(cx).map(|result| match result {
-            Ok(output) => output,
-            Err(payload) => panic::resume_unwind(payload),
+            Some(Ok(output)) => output,
+            Some(Err(payload)) => panic::resume_unwind(payload),
+            None => panic!("{CANCELLED}"),
         })
     }
 }

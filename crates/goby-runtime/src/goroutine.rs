@@ -33,7 +33,8 @@ use crate::ending::{Duty, Ending};
 use crate::errand;
 use crate::goexit::{Goexit, is_goexit};
 use crate::inbox::Linked;
-use crate::park::{EXITING, OWN_STACK, Wait, WaitReason};
+use crate::owed::NeverRan;
+use crate::park::{EXITING, NEVER_RAN, OWN_STACK, Wait, WaitReason};
 use crate::prefetch::prefetch;
 use crate::primitive::AtomicPtr;
 use crate::runtime::Shared;
@@ -162,16 +163,6 @@ enum Stage<F, T> {
 struct Record<F, T> {
     header: Goroutine,
     stage: UnsafeCell<Stage<F, T>>,
-}
-
-/// The payload that `join` gives for a goroutine whose runtime ended before it ran.
-#[derive(Debug)]
-pub(crate) struct NeverRan;
-
-impl fmt::Display for NeverRan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the runtime was shut down before the goroutine ran")
-    }
 }
 
 /// Who starts a goroutine, where, and what it is given.
@@ -397,7 +388,9 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     errand::assert_allowed();
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
-    let error: Box<dyn Any + Send> = Box::new(NeverRan.to_string());
+    let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
+    // Before the result is stored, as whoever drops that reads it.
+    record.header.flags.set(record.header.flags.get() | NEVER_RAN);
     // SAFETY: as in `run`. What is replaced is the closure, which is dropped here.
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
     clear_attributes(&record.header);
@@ -442,7 +435,8 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
             }
         }
         Err(payload) => {
-            if !is_goexit(&*payload) {
+            // Nothing has gone wrong in one that never ran.
+            if !is_goexit(&*payload) && record.header.flags.get() & NEVER_RAN == 0 {
                 report_panic(&record.header, &*payload);
             }
             discard_quietly(payload);

@@ -45,6 +45,7 @@ mod mistakes;
 mod monitor;
 mod orphans;
 mod overflow;
+mod owed;
 mod park;
 mod parker;
 mod policy;
@@ -91,6 +92,9 @@ pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
 pub use join_error::JoinError;
 pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
 pub use lock::{Backoff, Lock, LockGuard};
+pub use owed::NeverRan;
+#[doc(hidden)]
+pub use owed::{Debt, go_owing};
 pub use park::{
     IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, polled, refused, sleep_until, with_reach,
     yield_now,

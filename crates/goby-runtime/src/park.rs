@@ -163,6 +163,8 @@ pub(crate) const SPREADS: u8 = 8;
 pub(crate) const SPREAD: u8 = 16;
 /// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
 pub(crate) const OWN_STACK: u8 = 32;
+/// `flags` of a goroutine: its runtime was shut down before it ran. Set by who ends it, before its result is stored.
+pub(crate) const NEVER_RAN: u8 = 64;
 
 /// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
 /// or a timer (`timer`), as long as that says that it is armed. On a thread it only runs `f`.

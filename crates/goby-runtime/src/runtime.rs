@@ -31,10 +31,15 @@ pub(crate) use shared::Shared;
 /// runtime starts when it is first used.
 ///
 /// Dropping it ends its workers once their running goroutines park or yield, as any of goby's operations may. Goroutines that have
-/// not ended then never do: what they own is leaked, their stacks stay mapped, and each worker that has some keeps its thread,
-/// whose thread-locals they may have borrowed. Without such goroutines it leaves nothing behind: stacks are unmapped, descriptors closed,
+/// not ended then never do: what they own is leaked, whoever joins one waits for ever, their stacks stay mapped, and each worker that
+/// has some keeps its thread, whose thread-locals they may have borrowed. Without such goroutines it leaves nothing behind: stacks are unmapped, descriptors closed,
 /// threads ended, and a few KiB wait for the next runtime of the same configuration. One that drops its own runtime goes on until it
 /// parks, or calls [`yield_now`](crate::yield_now).
+///
+/// Goroutines that have not begun never run. Their closures are dropped, and those who wait for them are told: a join fails, a scope
+/// panics, and so do wait groups and the outputs of patterns; in a group the error [`NeverRan`](crate::NeverRan) stands in their place.
+/// What was made in the runtime goes on without it: timers fire and contexts end at their deadlines, by a thread that is there for them; a
+/// socket moves to the runtime of whoever waits for it; a blocking call goes on, and its result is lost.
 ///
 /// ```
 /// let runtime = goby_runtime::Runtime::builder().workers(2).build()?;

@@ -14,6 +14,7 @@ use crate::go::JoinHandle;
 use crate::goexit::is_goexit;
 use crate::join_error::JoinError;
 use crate::lock::Lock;
+use crate::owed::{Debt, NeverRan};
 use crate::park::{WaitReason, checkpoint};
 use crate::runtime::current_shared;
 use crate::tsan;
@@ -40,7 +41,8 @@ use crate::tsan;
 ///
 /// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and was not joined. A result
 /// that nobody joined is dropped before the scope ends, and a panic of its destructor is one of its goroutine. What
-/// further panics come with is dropped; a panic of those destructors is lost.
+/// further panics come with is dropped; a panic of those destructors is lost. A goroutine that never ran, because its runtime was dropped,
+/// counts as one that panicked.
 pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
@@ -152,17 +154,15 @@ impl Drop for Running {
     }
 }
 
-/// What a goroutine of a scope owns. The fields are dropped in this order, also if it never runs.
-struct Body<'scope, F, T> {
-    f: F,
+/// What a goroutine of a scope owes to it.
+struct Body<'scope, T> {
     packet: Holder<'scope, T>,
     running: Running,
 }
 
-impl<F: FnOnce() -> T, T> Body<'_, F, T> {
-    fn run(self) {
-        let Body { f, packet, running } = self;
-        let result = panic::catch_unwind(AssertUnwindSafe(f));
+impl<T> Body<'_, T> {
+    fn end(self, result: thread::Result<T>) {
+        let Body { packet, running } = self;
         *packet.0.result.lock() = Some(result);
         tsan::release(&raw const packet.0.scope);
         // A result that nobody will join is dropped here, while the scope still waits for us.
@@ -192,10 +192,16 @@ impl<'scope> Scope<'scope, '_> {
         let packet = Arc::new(Packet { scope: self.inner.clone(), result: Lock::new(None), _scope: PhantomData });
         let theirs = Holder(ManuallyDrop::new(packet.clone()));
         let packet = Holder(ManuallyDrop::new(packet));
-        let body = Body { f, packet: theirs, running: Running { scope: self.inner.clone() } };
+        let body = Body { packet: theirs, running: Running { scope: self.inner.clone() } };
+        let debt = Debt::new(
+            body,
+            |body: Body<'_, T>| body.end(panic::catch_unwind(AssertUnwindSafe(f))),
+            |body| body.end(Err(Box::new(NeverRan::MESSAGE))),
+        );
         // SAFETY: `scope` does not return before `running` is zero, and by then the body has dropped what it borrowed:
-        // `f` by calling it, its result with the packet or left in it for the handle, which cannot outlive 'scope.
-        let handle = unsafe { current_shared().spawn(move || body.run(), Location::caller()) };
+        // `f` by calling it, or before the debt is paid without it, its result with the packet or left in it for the handle, which
+        // cannot outlive 'scope.
+        let handle = unsafe { current_shared().spawn(move || debt.pay(), Location::caller()) };
         ScopedJoinHandle { handle, packet }
     }
 }
@@ -223,7 +229,8 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// [`JoinError`] with the payload of its panic, which the scope then does not raise again.
     pub fn join(self) -> Result<T, JoinError> {
-        self.handle.join()?;
+        // Fails for one that never ran; why is in the packet.
+        let _ = self.handle.join();
         let result = self.packet.0.result.lock().take().expect("an ended goroutine has left its result");
         result.map_err(JoinError::new)
     }

@@ -95,6 +95,11 @@ pub(crate) fn changes() -> usize {
     CHANGES.load(Ordering::SeqCst)
 }
 
+/// Counts something else that a thread does and that may let others go on when the thread has ended.
+pub(crate) fn note_change() {
+    CHANGES.fetch_add(1, Ordering::SeqCst);
+}
+
 /// A wait without a deadline of one thread, if it is in one. Changed under its parker's lock.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadWait {

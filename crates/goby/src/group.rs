@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
-use goby_runtime::{Gate, Goexit, Scope, WaitReason};
+use goby_runtime::{Debt, Gate, Goexit, NeverRan, Scope, WaitReason};
 use parking_lot::Mutex;
 
 use crate::chan::{self, Receiver, Sender};
@@ -46,7 +46,8 @@ use crate::sync::{FirstPanic, Permit, Semaphore};
 /// end. When nobody waits any more, it is printed, as for a goroutine that nobody joins.
 ///
 /// A goroutine of the group that ends by [`goexit`](crate::goexit) has returned nothing: the error
-/// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context.
+/// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context. The same holds for one that never
+/// ran, because its runtime was dropped, with the error [`NeverRan`].
 ///
 /// ```
 /// use goby::{Context, group::Group};
@@ -195,7 +196,7 @@ where
     {
         goby_runtime::checkpoint();
         let member = self.member(self.acquire());
-        goby_runtime::go_detached_at(Location::caller(), move || member.run(f));
+        goby_runtime::go_owing(Location::caller(), member, |member| member.run(f), Member::never_run);
     }
 
     /// Runs `f` in a new goroutine of the group, unless as many run as the limit allows. Go: `TryGo`.
@@ -227,7 +228,7 @@ where
             },
         };
         let member = self.member(permit);
-        goby_runtime::go_detached_at(Location::caller(), move || member.run(f));
+        goby_runtime::go_owing(Location::caller(), member, |member| member.run(f), Member::never_run);
         Ok(())
     }
 
@@ -259,7 +260,8 @@ where
         T: 'scope,
     {
         let member = self.member(self.acquire());
-        s.go(move || member.run(f));
+        let debt = Debt::new(member, |member: Member<T>| member.run(f), Member::never_run);
+        s.go(move || debt.pay());
     }
 
     /// Waits until all goroutines of the group have ended and gives their results, in the order in which they were
@@ -273,7 +275,7 @@ where
     ///
     /// # Errors
     ///
-    /// The first one that a goroutine of the group returned, else [`Goexit`] if one ended without returning. The results are
+    /// The first one that a goroutine of the group returned, else [`Goexit`] or [`NeverRan`] if one did not return. The results are
     /// dropped then; where they matter call [`wait_all`](Group::wait_all).
     ///
     /// # Panics
@@ -407,7 +409,7 @@ struct Member<T> {
 
 impl<T> Member<T> {
     fn run<E: Into<Box<dyn Error + Send + Sync>>>(self, f: impl FnOnce() -> Result<T, E>) {
-        let Member { inner, number, permit } = self;
+        let inner = &self.inner;
         // Unwind safe: what `f` owned is gone after a panic, and what it shared the others see at their own risk, as with
         // every panic of a goroutine.
         let result = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(|error| cause_of(error.into()))));
@@ -428,6 +430,16 @@ impl<T> Member<T> {
                 }
             },
         };
+        self.end(result);
+    }
+
+    /// Ends it though its goroutine never ran.
+    fn never_run(self) {
+        self.end(Some(Err(cause_of(Box::new(NeverRan)))));
+    }
+
+    fn end(self, result: Option<Result<T, Cause>>) {
+        let Member { inner, number, permit } = self;
         // The group itself holds the receiver, so it does not fail.
         let _ = inner.finished.0.send(Finished { number, result });
         // Before the count: who has waited may change the limit.

@@ -119,7 +119,7 @@ pub use goby_macros::main;
 #[doc = include_str!("docs/test.md")]
 pub use goby_macros::test;
 pub use goby_runtime::{
-    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, PanicPolicy, Runtime, Scope,
-    ScopedJoinHandle, Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random, run,
-    scope, spawn, try_go, yield_now,
+    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, NeverRan, PanicPolicy, Runtime,
+    Scope, ScopedJoinHandle, Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random,
+    run, scope, spawn, try_go, yield_now,
 };

@@ -36,6 +36,11 @@
 //!   [`Goexit`](crate::Goexit) as that goroutine's error, and the output of [`try_par_map`] ends with a panic that says so,
 //!   unless it ends with an error.
 //!
+//! # A runtime that is dropped
+//!
+//! Goroutines of a pattern that have not begun then never run. The output ends with a panic that says so, as it does after the panic of a
+//! job, and so does [`Stream::wait`]; [`first`](first()) and [`first_ok`] go by the other tasks.
+//!
 //! To keep a stage to a rate, call [`Limiter::wait`](crate::rate::Limiter::wait) in its function.
 
 mod first;

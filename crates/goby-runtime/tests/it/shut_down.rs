@@ -1,11 +1,16 @@
 //! A runtime that is shut down: what of it still runs, and what becomes of those who wait for it. Verdicts in child processes.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::process::Output;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Timer, blocking, go, now, sleep_until};
+use goby_runtime::{
+    NeverRan, PanicPolicy, Runtime, Timer, block_on, blocking, go, go_owing, now, scope, sleep_until, spawn,
+};
 
 use crate::support::{Door, in_child, leaky_runtime, runtime, stderr};
 
@@ -128,4 +133,90 @@ fn a_deadlock_that_begins_with_the_firing_of_such_a_timer() {
         runtime(1).run(|| Door::new().pass());
         drop(timer);
     }));
+}
+
+/// Calls `f` on a thread that belongs to a runtime that has been dropped.
+fn on_a_helper_of_a_dropped_runtime<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let runtime = leaky_runtime(1);
+    let ((begin, begun), (tell, told), (give, take)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    runtime.go(move || {
+        blocking(move || {
+            begin.send(()).unwrap();
+            told.recv().unwrap();
+            give.send(f()).unwrap();
+        });
+    });
+    begun.recv().unwrap();
+    drop(runtime);
+    tell.send(()).unwrap();
+    take.recv().unwrap()
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied()).unwrap()
+}
+
+/// Nothing borrowed is touched, and nobody takes the silence for success.
+#[test]
+fn a_scope_whose_goroutine_never_ran_panics() {
+    on_a_helper_of_a_dropped_runtime(|| {
+        let mut numbers = vec![1];
+        let panic = catch_unwind(AssertUnwindSafe(|| scope(|s| _ = s.go(|| numbers.push(2))))).unwrap_err();
+        assert_eq!(panic_text(&*panic), NeverRan::MESSAGE);
+        assert_eq!(numbers, [1]);
+        // Whoever joins is told by that.
+        let joined = scope(|s| s.go(|| numbers.push(2)).join());
+        assert_eq!(joined.unwrap_err().message(), Some(NeverRan::MESSAGE));
+    });
+}
+
+#[test]
+fn a_future_that_is_cancelled_is_joined() {
+    on_a_helper_of_a_dropped_runtime(|| {
+        let error = spawn(async { 7 }).join().unwrap_err();
+        assert_eq!(error.message(), Some("the runtime was shut down before the future ended"));
+        let awaited = catch_unwind(|| block_on(spawn(async { 7 })));
+        assert_eq!(panic_text(&*awaited.unwrap_err()), "the runtime was shut down before the future ended");
+    });
+}
+
+/// The debt of a goroutine that never ran is paid, whatever the destructors of its closure do, and after them.
+#[test]
+fn a_debt_is_paid_without_the_goroutine() {
+    struct Panics(Arc<AtomicBool>);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            assert!(!self.0.load(Ordering::SeqCst), "paid before");
+            panic!("in a destructor");
+        }
+    }
+    on_a_helper_of_a_dropped_runtime(|| {
+        let paid = Arc::new(AtomicBool::new(false));
+        let captured = Panics(paid.clone());
+        let run = move |_: Arc<AtomicBool>| drop(captured);
+        go_owing(Location::caller(), paid.clone(), run, |paid| paid.store(true, Ordering::SeqCst));
+        assert!(paid.load(Ordering::SeqCst));
+    });
+}
+
+/// Nothing has panicked.
+#[test]
+fn a_goroutine_that_never_ran_is_no_panic() {
+    let output = in_child("shut_down::a_goroutine_that_never_ran_is_no_panic", || {
+        let (give, take) = mpsc::channel();
+        let own = Runtime::builder().workers(1).on_panic(PanicPolicy::Abort).build().unwrap();
+        let first = own.go(move || {
+            let second = go(|| unreachable!());
+            drop(take.recv().unwrap());
+            second
+        });
+        give.send(own).unwrap();
+        let second = first.join().unwrap();
+        while !second.is_finished() {
+            thread::yield_now();
+        }
+        drop(second);
+    });
+    check_no_verdict(&output);
+    assert_eq!(stderr(&output), "");
 }

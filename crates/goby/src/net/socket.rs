@@ -289,11 +289,15 @@ impl<T: AsFd> Shared<T> {
     }
 
     fn poll_wait(&self, direction: Direction, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.state.lock();
-        self.examine(&state, direction).into_result()?;
-        state.polled = true;
+        {
+            let mut state = self.state.lock();
+            self.examine(&state, direction).into_result()?;
+            state.polled = true;
+        }
+        // Without the lock: wakers are cloned, and the one before is dropped, which is foreign code.
         match self.source.poll_ready(direction, cx) {
             Poll::Ready(Err(error)) if was_interrupted(&error) => {
+                let state = self.state.lock();
                 if state.waiting == 0 {
                     self.source.clear_interrupt();
                     return Poll::Ready(Ok(()));
@@ -303,6 +307,9 @@ impl<T: AsFd> Shared<T> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
+            // A limit that was reached in between has interrupted this, unless the future of the other direction has cleared that:
+            // then it is seen here, by the lock of the half that both had.
+            Poll::Pending => self.look(direction).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
             ready => ready,
         }
     }

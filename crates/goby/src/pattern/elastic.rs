@@ -143,15 +143,16 @@ where
     F: FnMut(J) -> R,
 {
     fn start(self: Arc<Self>, begins: Begins) {
-        goby_runtime::go_detached_at(self.started_at, move || {
+        let run = move |pool: Arc<Self>| {
             let mut worker = None;
-            let ended = self.results.guard(|| self.run(&mut worker, begins));
+            let ended = pool.results.guard(|| pool.run(&mut worker, begins));
             // Apart: what the destructor of what it kept does is no job's doing.
-            _ = self.results.guard(|| drop(worker));
+            _ = pool.results.guard(|| drop(worker));
             if ended == Ended::Exited {
-                self.start(Begins::AfterAJob);
+                pool.start(Begins::AfterAJob);
             }
-        });
+        };
+        goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
     }
 
     /// A goroutine of the pool. Only a job, or `new_worker` for it, ends it from inside, so it does not lead then.

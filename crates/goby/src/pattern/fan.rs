@@ -73,7 +73,7 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    goby_runtime::go_detached_at(started_at, move || {
+    producer.start(started_at, move |producer| {
         if producer.run(&input, |value| f(value)) == Ended::Exited {
             start_worker(producer, input, f, started_at);
         }
@@ -124,8 +124,7 @@ where
 pub fn fan_in<T: Send + 'static>(ctx: &Context, inputs: Vec<Receiver<T>>) -> Receiver<T> {
     let (producer, merged) = Group::new(ctx).output(READY);
     for input in inputs {
-        let producer = producer.clone();
-        goby_runtime::go(move || _ = producer.run(&input, |value| value));
+        producer.clone().start(Location::caller(), move |producer| _ = producer.run(&input, |value| value));
     }
     merged
 }

@@ -62,7 +62,7 @@ where
     let result = next(&ctx, &results)?;
     Ok(result.unwrap_or_else(|| match n_tasks {
         0 => panic!("pattern: the first of no tasks never comes"),
-        _ => panic!("pattern: all tasks ended by goexit, so none was the first with a result"),
+        _ => panic!("pattern: no task returned, so none was the first with a result: all ended by goexit, or their runtime was dropped"),
     }))
 }
 
@@ -196,7 +196,7 @@ impl<E: fmt::Display> fmt::Display for FirstError<E> {
                 errors
             }
             FirstError::Exited(errors) => {
-                write!(f, "{} tasks failed, the others ended by goexit", errors.len())?;
+                write!(f, "{} tasks failed, the others did not return", errors.len())?;
                 errors
             }
             FirstError::Context(error) => return error.fmt(f),

@@ -165,18 +165,19 @@ where
     let (output, receiver) = Group::new(ctx).output(n);
     let map = Arc::new(Map { f, output, order: Order::new(n), ending: AtomicBool::new(false), on_exit });
     let started_at = std::panic::Location::caller();
-    goby_runtime::go_detached_at(started_at, move || {
+    let lead = move |map: Arc<Map<R, F>>| {
         _ = map.output.guard(|| {
             while let Ok(ticket) = map.order.enter(map.output.ctx()) {
                 let Some(value) = map.output.next(&input) else { return };
                 if map.ending.load(Ordering::Relaxed) {
                     return;
                 }
-                let map = map.clone();
-                goby_runtime::go_detached_at(started_at, move || map.apply(value, ticket));
+                let apply = move |map: Arc<Map<R, F>>| map.apply(value, ticket);
+                goby_runtime::go_owing(started_at, map.clone(), apply, |map| map.output.never_ran());
             }
         });
-    });
+    };
+    goby_runtime::go_owing(started_at, map, lead, |map| map.output.never_ran());
     receiver
 }
 

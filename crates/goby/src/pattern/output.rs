@@ -19,9 +19,11 @@
 //!   goroutine, so that a pool never has fewer workers than it was asked for.
 
 use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use goby_runtime::NeverRan;
 
 use crate::chan::{self, Keeper, Receiver, Sender, TryRecvError, TrySendError};
 use crate::context::{CancelGuard, Context};
@@ -141,6 +143,20 @@ impl<R> Producer<R> {
         if self.sender.is_refused() {
             self.output.receivers_gone();
         }
+    }
+
+    /// Has the output end with a panic: one of its goroutines never ran, because its runtime was dropped.
+    pub(super) fn never_ran(&self) {
+        self.output.group.panic.keep_message(NeverRan::MESSAGE.into(), None);
+        self.output.group.cancel.cancel();
+    }
+
+    /// Starts a goroutine that works for this output.
+    pub(super) fn start(self, started_at: &'static Location<'static>, work: impl FnOnce(Producer<R>) + Send + 'static)
+    where
+        R: Send + 'static,
+    {
+        goby_runtime::go_owing(started_at, self, work, |output| output.never_ran());
     }
 
     /// Ends the output after what is in it now.

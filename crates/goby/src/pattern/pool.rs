@@ -109,13 +109,12 @@ where
     P: Fn(&Producer<R>, V) -> bool + Send + Sync + 'static,
 {
     fn start_worker(self: Arc<Self>) {
-        goby_runtime::go_detached_at(self.started_at, move || {
-            match self.results.guard(|| self.work()) {
-                Ended::Returned(Then::End) | Ended::Panicked => {}
-                // A job that ended its goroutine took nobody else's along: another has this worker's place.
-                Ended::Returned(Then::GoOnFresh) | Ended::Exited => self.start_worker(),
-            }
-        });
+        let run = |pool: Arc<Self>| match pool.results.guard(|| pool.work()) {
+            Ended::Returned(Then::End) | Ended::Panicked => {}
+            // A job that ended its goroutine took nobody else's along: another has this worker's place.
+            Ended::Returned(Then::GoOnFresh) | Ended::Exited => pool.start_worker(),
+        };
+        goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
     }
 
     /// A worker, until all is over, or until it had a long job.

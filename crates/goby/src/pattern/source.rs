@@ -1,5 +1,7 @@
 //! From an iterator to a channel.
 
+use std::panic::Location;
+
 use super::output::{Group, READY};
 use crate::chan::Receiver;
 use crate::context::Context;
@@ -44,7 +46,7 @@ where
     I::Item: Send + 'static,
 {
     let (producer, out) = Group::new(ctx).output(READY);
-    goby_runtime::go(move || {
+    producer.start(Location::caller(), move |producer| {
         _ = producer.guard(|| {
             let mut values = values.into_iter();
             while !producer.ctx().is_done() && values.next().is_some_and(|value| producer.put(value)) {}

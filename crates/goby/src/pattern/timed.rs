@@ -1,5 +1,6 @@
 //! What depends on when values come: batches and debounced input.
 
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::output::{Group, Producer};
@@ -54,7 +55,7 @@ use crate::select;
 pub fn batch<T: Send + 'static>(ctx: &Context, input: Receiver<T>, size: usize, wait: Duration) -> Receiver<Vec<T>> {
     assert!(size > 0, "pattern: a batch of nothing never comes");
     let (producer, batches) = Group::new(ctx).output(1);
-    goby_runtime::go(move || {
+    producer.start(Location::caller(), move |producer| {
         _ = producer.guard(|| while collect(&producer, &input, size, wait).is_some_and(|batch| producer.put(batch)) {});
     });
     batches
@@ -127,7 +128,7 @@ fn collect<T>(producer: &Producer<Vec<T>>, input: &Receiver<T>, size: usize, wai
 pub fn debounce<T: Send + 'static>(ctx: &Context, input: Receiver<T>, quiet: Duration) -> Receiver<T> {
     // Without room, so that what was not received can be replaced.
     let (producer, settled) = Group::new(ctx).output(0);
-    goby_runtime::go(move || {
+    producer.start(Location::caller(), move |producer| {
         _ = producer.guard(|| {
             while let Some(value) = producer.next(&input) {
                 if !settle(&producer, &input, value, quiet) {

@@ -15,7 +15,7 @@ use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{NeverRan, WaitReason, checkpoint};
 
 use super::first_panic::{FirstPanic, panicking};
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -145,13 +145,16 @@ impl WaitGroup {
         F: FnOnce() -> T + Send + 'static,
     {
         self.add(1);
-        let wg = self.clone();
-        goby_runtime::go_detached_at(Location::caller(), move || {
+        let run = move |wg: WaitGroup| {
             // Unwind safe: what f owned is gone after a panic, and what it shared the others see at their own risk, as
             // with every panic of a goroutine.
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f()))) {
                 wg.inner.panic.keep(payload);
             }
+            wg.finish();
+        };
+        goby_runtime::go_owing(Location::caller(), self.clone(), run, |wg| {
+            wg.inner.panic.keep_message(NeverRan::MESSAGE.into(), None);
             wg.finish();
         });
     }
@@ -165,7 +168,8 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones repeat its message.
+    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones repeat its message. One that never
+    /// ran, because its runtime was dropped, counts as one that panicked.
     /// (Not if this goroutine is itself panicking: a second panic would abort the process.)
     ///
     /// ```

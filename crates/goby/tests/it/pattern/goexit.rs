@@ -167,13 +167,16 @@ fn first_goes_by_the_other_tasks() {
         ];
         assert_eq!(first(&ctx, tasks), Ok(2));
         let text = panic_text(|| _ = first::<(), _>(&ctx, [|_: &Context| goexit(), |_: &Context| goexit()]));
-        assert_eq!(text, "pattern: all tasks ended by goexit, so none was the first with a result");
+        assert_eq!(
+            text,
+            "pattern: no task returned, so none was the first with a result: all ended by goexit, or their runtime was dropped"
+        );
 
         let tasks: [Task<Result<u8, &str>>; 3] = [Box::new(|_| goexit()), Box::new(|_| Err("a")), Box::new(|_| Ok(3))];
         assert_eq!(first_ok(&ctx, tasks), Ok(3));
         let tasks: [Task<Result<u8, &str>>; 2] = [Box::new(|_| goexit()), Box::new(|_| Err("a"))];
         let error = first_ok(&ctx, tasks).unwrap_err();
-        assert_eq!(error.to_string(), "1 tasks failed, the others ended by goexit: a");
+        assert_eq!(error.to_string(), "1 tasks failed, the others did not return: a");
         assert_eq!(error, FirstError::Exited(vec!["a"]));
     });
 }
