@@ -19,8 +19,8 @@
 //!    most once between two fronts (`began_fresh_at`). `run_next` bypasses the queue, but only within a turn.
 //! 4. *With `k` before it in its queue, a fresh goroutine begins after at most `4k + 4` pauses.* A pause begins the oldest
 //!    one, except that after a turn that was begun so it leaves the next one to the front of the local queue; and the
-//!    worker's own and the injected ones alternate. While other workers are stuck it is twice as many, for theirs. Besides, the worker may leave the oldest to another worker for
-//!    [`LONGEST_LEAVE`] before it begins it.
+//!    worker's own and the injected ones alternate. While another worker is stuck it is twice as many, for that one's.
+//!    Besides, the worker may leave the oldest to another worker for [`LONGEST_LEAVE`] before it begins it.
 //!
 //! The tests below count turns and pauses, not time.
 //!
