@@ -26,7 +26,7 @@ use crate::stack_trace;
 /// With this setting a panic unwinds nothing: whoever panics is in the hook.
 const ALWAYS_IN_HOOK: bool = cfg!(panic = "abort");
 /// What walking needs of a stack, as for a dump.
-const ROOM: usize = 8 * 1024;
+pub(crate) const ROOM: usize = 8 * 1024;
 /// How much of a section is in memory at a time. Headers are smaller, and names, too.
 const PIECE: u64 = 256 * 1024;
 
@@ -108,6 +108,16 @@ fn places() -> &'static [Place] {
     PLACES.get_or_init(|| run_on_own_thread("goby-symbols", sorted_places).unwrap_or_default())
 }
 
+/// Reads the symbols, if that was not done before. Not on a goroutine's stack.
+pub(crate) fn learn() {
+    PLACES.get_or_init(sorted_places);
+}
+
+/// Whether they have been read.
+pub(crate) fn are_known() -> bool {
+    PLACES.get().is_some()
+}
+
 /// Gives none until they are known, and has them read.
 fn places_if_read() -> &'static [Place] {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
@@ -116,7 +126,7 @@ fn places_if_read() -> &'static [Place] {
     }
     // Relaxed: only that it is asked once.
     if !IS_ASKED.swap(true, Ordering::Relaxed) {
-        let _ = spawn_own_thread("goby-symbols", || _ = PLACES.set(sorted_places()));
+        let _ = spawn_own_thread("goby-symbols", learn);
     }
     &[]
 }

@@ -12,12 +12,13 @@
 use std::any::Any;
 use std::panic::Location;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::frames::{self, Function};
-use crate::goroutine::{Goroutine, payload_text, report};
+use crate::goroutine::{Goroutine, GoroutineId, payload_text, report};
 use crate::inspect::{self, Want};
 use crate::park::WaitReason;
 use crate::policy;
@@ -27,29 +28,81 @@ use crate::worker::Worker;
 
 /// Whether mistakes are looked for.
 pub(crate) const ARE_SOUGHT: bool = cfg!(any(debug_assertions, goby_tsan));
-/// Looks take one part in so many of a worker's time, at most.
+/// A worker's first looks, which are made at once: most initializers run when a program has just begun, and the first look of
+/// all takes milliseconds.
+const FIRST_LOOKS: u32 = 64;
+/// From then on looks take one part in so many of its time, at most.
 const SHARE: u32 = 10;
+
+/// Parks that are kept until the program's symbols have been read, which begins with the first one.
+const KEPT: usize = 64;
+
+/// A park, to be judged by its stack.
+struct Park {
+    id: GoroutineId,
+    started_at: &'static Location<'static>,
+    reason: WaitReason,
+    stack: StackTrace,
+}
 
 /// Looks whether `g`, which is about to park, is inside the initializer of a thread-local.
 #[cold]
 pub(crate) fn look_at_park(worker: &Worker, g: &Goroutine, reason: WaitReason) {
     let start = policy::now();
-    if worker.next_look.get().is_some_and(|next| start < next) {
+    let (n, next) = worker.next_look.get();
+    if n >= FIRST_LOOKS && next.is_some_and(|next| start < next) {
         return;
     }
-    let found = frames::is_inside(g, Function::LocalInitializer);
-    let took = policy::now().duration_since(start);
-    worker.next_look.set(start.checked_add(took * SHARE));
-    if !found || !is_news(g.spawned_at) {
-        return;
-    }
-    report(format_args!(
-        "goroutine {}, started at {}, waits [{reason}] inside the initializer of a thread-local: another goroutine of its \
-         worker may initialize it meanwhile, and one of the values is dropped while it is used; see goby::thread_locals",
-        g.id, g.spawned_at
-    ));
     if let Some(stack) = own_stack(g) {
-        let id = g.id;
+        let park = Park { id: g.id, started_at: g.spawned_at, reason, stack };
+        if frames::are_known() {
+            park.judge();
+        } else {
+            keep(park);
+        }
+    }
+    let took = policy::now().duration_since(start);
+    worker.next_look.set((n.saturating_add(1), start.checked_add(took * SHARE)));
+}
+
+static UNJUDGED: Mutex<Vec<Park>> = Mutex::new(Vec::new());
+
+/// Keeps a park until it can be judged: most initializers run when a program has just begun.
+fn keep(park: Park) {
+    static BEGIN: AtomicBool = AtomicBool::new(true);
+    let mut unjudged = UNJUDGED.lock();
+    if unjudged.len() < KEPT {
+        unjudged.push(park);
+    }
+    drop(unjudged);
+    // Relaxed: only that it begins once. Whoever has kept one after they were judged judges it here.
+    if BEGIN.swap(false, Ordering::Relaxed) {
+        let _ = spawn_own_thread("goby-symbols", || {
+            frames::learn();
+            judge_kept();
+        });
+    } else if frames::are_known() {
+        judge_kept();
+    }
+}
+
+fn judge_kept() {
+    let kept = std::mem::take(&mut *UNJUDGED.lock());
+    kept.into_iter().for_each(Park::judge);
+}
+
+impl Park {
+    /// Tells of it if it was inside an initializer, the first time that one of its start place was.
+    fn judge(self) {
+        let Park { id, started_at, reason, stack } = self;
+        if !frames::contains(stack.addresses(), Function::LocalInitializer) || !is_news(started_at) {
+            return;
+        }
+        report(format_args!(
+            "goroutine {id}, started at {started_at}, waits [{reason}] inside the initializer of a thread-local: another \
+             goroutine of its worker may initialize it meanwhile, and one of the values is dropped while it is used; see \
+             goby::thread_locals"
+        ));
         // Names take long. Without a further thread there are none.
         let _ = spawn_own_thread("goby-report", move || stack_trace::print(id, &stack));
     }
@@ -67,10 +120,13 @@ fn is_news(place: &'static Location<'static>) -> bool {
     is_news
 }
 
-/// The stack of the goroutine that calls.
+/// The stack of the goroutine that calls; none where too little of it is left to collect it.
 fn own_stack(g: &Goroutine) -> Option<StackTrace> {
     let usable = g.usable_stack()?;
     let mut addresses = Vec::new();
+    if usable.start + frames::ROOM > (&raw const addresses).addr() {
+        return None;
+    }
     stack_trace::walk(&usable, |address| {
         addresses.push(address);
         addresses.len() < stack_trace::MAX_FRAMES
@@ -111,5 +167,5 @@ pub(crate) fn look_at_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     }
 }
 
-/// When a worker looks next.
-pub(crate) type NextLook = std::cell::Cell<Option<Instant>>;
+/// How often a worker has looked, and when it does next.
+pub(crate) type NextLook = std::cell::Cell<(u32, Option<Instant>)>;

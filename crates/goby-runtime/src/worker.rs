@@ -512,7 +512,7 @@ impl Worker {
             left: Cell::new(None),
             spin_pays: Cell::new(EAGER),
             registry: Registry::new(),
-            next_look: NextLook::new(None),
+            next_look: NextLook::new((0, None)),
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
         };

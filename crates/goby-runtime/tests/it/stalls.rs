@@ -1,14 +1,12 @@
 //! Goroutines that keep their worker are reported, with the right place; others are not.
 
-use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use goby_runtime::{Builder, GoBuilder, Runtime, blocking, go, now, stalls, yield_now};
 
-use crate::support::{in_child, in_child_with, pause, stderr, wait_until};
+use crate::support::{in_child, in_child_with, pause, printed_until, stderr, wait_until};
 
 const LIMIT: Duration = Duration::from_millis(30);
 
@@ -91,19 +89,7 @@ fn keep_the_worker(builder: Builder) {
 #[test]
 fn a_stall_is_printed_and_then_its_stack() {
     let output = in_child("stalls::a_stall_is_printed_and_then_its_stack", || {
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        // SAFETY: the descriptors are ours; nobody prints meanwhile.
-        let before = unsafe { (libc::dup(libc::STDERR_FILENO), libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO)).0 };
-        keep_the_worker(Runtime::builder());
-        let mut text = Vec::new();
-        while !String::from_utf8_lossy(&text).contains("keep_the_worker") {
-            let mut part = [0; 4096];
-            let n = reader.read(&mut part).unwrap();
-            text.extend_from_slice(&part[..n]);
-        }
-        // SAFETY: as above.
-        unsafe { libc::dup2(before, libc::STDERR_FILENO) };
-        eprint!("{}", String::from_utf8(text).unwrap());
+        printed_until("keep_the_worker", || keep_the_worker(Runtime::builder()));
     });
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");

@@ -1,5 +1,7 @@
 //! What all tests share: runtimes of several sizes with a leak check, bounded polling, and a watchdog.
 
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,6 +61,23 @@ pub(crate) fn pause(time: Duration) {
     sleep_until(goby_runtime::now() + time);
 }
 
+/// Runs `body` in a child, and waits until `part` has been printed to the standard error, by whatever thread.
+pub(crate) fn printed_until(part: &str, body: impl FnOnce()) {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: the descriptors are ours; nobody prints meanwhile.
+    let before = unsafe { (libc::dup(libc::STDERR_FILENO), libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO)).0 };
+    body();
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(part) {
+        let mut piece = [0; 4096];
+        let n = reader.read(&mut piece).unwrap();
+        text.extend_from_slice(&piece[..n]);
+    }
+    // SAFETY: as above.
+    unsafe { libc::dup2(before, libc::STDERR_FILENO) };
+    eprint!("{}", String::from_utf8(text).unwrap());
+}
+
 /// A door that is shut until somebody opens it for good: the simplest thing to park on.
 pub(crate) struct Door(Gate<bool>);
 
@@ -72,11 +91,6 @@ impl Door {
             *open = true;
             waiters.unpark_all(0);
         });
-    }
-
-    /// Shuts it again.
-    pub(crate) fn shut(&self) {
-        self.0.with(|open, _| *open = false);
     }
 
     /// Parks until the door is open.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use goby_runtime::{checkpoint, go, now, yield_now};
 
-use crate::support::{Door, in_child, pause, runtime, stderr, wait_until};
+use crate::support::{Door, in_child, printed_until, runtime, stderr, wait_until};
 
 /// What debug builds alone find.
 const ARE_SOUGHT: bool = cfg!(debug_assertions);
@@ -61,19 +61,17 @@ fn a_wait_inside_an_initializer_is_named() {
             7
         };
     }
-    let here = line!() + 5;
+    let here = line!() + 4;
     let output = in_child("thread_locals::a_wait_inside_an_initializer_is_named", || {
-        // Each on a thread of its own, until the program's symbols have been read.
-        for _ in 0..30 {
+        let waits = || {
             runtime(1).run(|| {
                 let asks = go(|| LOCAL.with(|value| *value));
                 wait_until("it to ask", || ASKED.has_waiters());
                 ASKED.open();
                 assert_eq!(asks.join().unwrap(), 7);
             });
-            ASKED.shut();
-            pause(Duration::from_millis(30));
-        }
+        };
+        if ARE_SOUGHT { printed_until(" was here:", waits) } else { waits() }
     });
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
