@@ -27,6 +27,22 @@
 //! assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 //! ```
 //!
+//! # Large values
+//!
+//! A value moves once, from its sender's stack to the buffer or its receiver's stack; but whoever passes it on by value has room for it
+//! in each frame, and stacks do not grow: 192 KiB (see [`Builder::stack_size`](crate::Builder::stack_size)). So many times the size of a value is
+//! needed, with what a caller has for it (from 1 KiB on; smaller ones may need more):
+//!
+//! | | optimized | debug build |
+//! |---|---|---|
+//! | `send`, `try_send`, and those with a deadline | 4 | 10 |
+//! | `recv`, `try_recv`, iterators | 3 | 11 |
+//! | [`select!`](crate::select!) | 7 | 21 |
+//! | the result of a goroutine, [`join`](crate::JoinHandle::join) | 4 | 8 |
+//!
+//! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is larger in a `Box`, which is faster, too; or
+//! give the goroutine a larger stack, by [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
+//!
 //! To wait for several at once, [`select!`](crate::select!); to give up when a context is done, that, or
 //! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and
 //! [`Receiver::recv_async`].
@@ -36,6 +52,7 @@ mod ctx;
 mod err;
 mod future;
 mod iter;
+pub(crate) mod large;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -173,6 +190,9 @@ impl<T> Sender<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
+        if const { large::is_large::<T>() } {
+            return large::send(chan, value);
+        }
         chan.send(value).map_err(SendError)
     }
 
@@ -193,6 +213,9 @@ impl<T> Sender<T> {
             polled();
             return Err(TrySendError::Full(value));
         };
+        if const { large::is_large::<T>() } {
+            return large::try_send(chan, value);
+        }
         chan.try_send(value).map_err(|refused| match refused {
             Refused::Full(value) => TrySendError::Full(value),
             Refused::Closed(value) => TrySendError::Closed(value),
@@ -236,6 +259,9 @@ impl<T> Sender<T> {
             park_until(WaitReason::ChanSendNil, deadline);
             return Err(SendTimeoutError::Timeout(value));
         };
+        if const { large::is_large::<T>() } {
+            return large::send_until(chan, value, deadline);
+        }
         chan.send_until(value, deadline).map_err(|refused| match refused {
             Refused::Full(value) => SendTimeoutError::Timeout(value),
             Refused::Closed(value) => SendTimeoutError::Closed(value),
@@ -325,6 +351,9 @@ impl<T> Receiver<T> {
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
         let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };
+        if const { large::is_large::<T>() } {
+            return large::recv(chan, reason).map_err(|_| RecvError);
+        }
         chan.recv(reason).map_err(|_| RecvError)
     }
 
@@ -339,7 +368,8 @@ impl<T> Receiver<T> {
             polled();
             return Err(TryRecvError::Empty);
         };
-        chan.try_recv().map_err(|nothing| match nothing {
+        let received = if const { large::is_large::<T>() } { large::try_recv(chan) } else { chan.try_recv() };
+        received.map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Closed => TryRecvError::Closed,
         })
@@ -387,7 +417,12 @@ impl<T> Receiver<T> {
             park_until(WaitReason::ChanReceiveNil, deadline);
             return Err(RecvTimeoutError::Timeout);
         };
-        chan.recv_until(reason, deadline).map_err(|nothing| match nothing {
+        let received = if const { large::is_large::<T>() } {
+            large::recv_until(chan, reason, deadline)
+        } else {
+            chan.recv_until(reason, deadline)
+        };
+        received.map_err(|nothing| match nothing {
             Nothing::Empty => RecvTimeoutError::Timeout,
             Nothing::Closed => RecvTimeoutError::Closed,
         })

@@ -22,6 +22,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -90,6 +91,13 @@ pub(crate) enum Refused<T> {
     Closed(T),
 }
 
+/// The same of a value that stayed where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Full,
+    Closed,
+}
+
 /// Why there was nothing to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nothing {
@@ -149,6 +157,28 @@ unsafe fn take_from<T>(waiter: &Waiter) -> T {
     unsafe { waiter.slot().cast::<T>().read() }
 }
 
+/// Moves the first value to `to`, if there is one.
+///
+/// # Safety
+///
+/// There is room for one.
+unsafe fn pop_into<T>(buffer: &mut VecDeque<T>, to: *mut T) -> bool {
+    let Some(value) = buffer.pop_front() else { return false };
+    // SAFETY: there is room, by contract.
+    unsafe { to.write(value) };
+    true
+}
+
+/// Moves the value out of a sender's slot into the buffer.
+///
+/// # Safety
+///
+/// As for [`take_from`].
+unsafe fn push_from<T>(buffer: &mut VecDeque<T>, waiter: &Waiter) {
+    // SAFETY: by contract.
+    buffer.push_back(unsafe { take_from(waiter) });
+}
+
 impl<T> State<T> {
     /// Sends if that needs no waiting; gives whom to wake.
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -166,6 +196,61 @@ impl<T> State<T> {
             return Ok(None);
         }
         Err(Refused::Full(value))
+    }
+
+    /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets it where that succeeds.
+    ///
+    /// # Safety
+    ///
+    /// There is a value.
+    unsafe fn send_from(&mut self, from: *const T, capacity: usize) -> Result<Option<Unparker>, Refusal> {
+        if self.closed || self.abandoned {
+            return Err(Refusal::Closed);
+        }
+        if let Some((waiter, unparker)) = self.recv_queue.pop() {
+            // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty `MaybeUninit<T>`. There is a value.
+            unsafe {
+                ptr::copy_nonoverlapping(from, waiter.as_ref().slot().cast(), 1);
+                waiter.as_ref().set_done(true);
+            }
+            return Ok(Some(unparker));
+        }
+        if self.buffer.len() < capacity {
+            // SAFETY: there is a value, and the caller forgets it.
+            self.buffer.push_back(unsafe { from.read() });
+            return Ok(None);
+        }
+        Err(Refusal::Full)
+    }
+
+    /// Receives to `to`, as [`try_recv`](State::try_recv) does.
+    ///
+    /// # Safety
+    ///
+    /// There is room for a value.
+    unsafe fn recv_into(&mut self, to: *mut T, capacity: usize) -> Result<Option<Unparker>, Nothing> {
+        // The value is not in a local here, nor in that of a pattern: one in a frame is one more copy.
+        // SAFETY: there is room, by contract.
+        if unsafe { pop_into(&mut self.buffer, to) } {
+            let mut wake = None;
+            if self.buffer.len() < capacity
+                && let Some((waiter, unparker)) = self.send_queue.pop()
+            {
+                // SAFETY: just taken out, under the lock.
+                unsafe { push_from(&mut self.buffer, waiter.as_ref()) };
+                wake = Some(unparker);
+            }
+            return Ok(wake);
+        }
+        if let Some((waiter, unparker)) = self.send_queue.pop() {
+            // SAFETY: as in `take_from`: just taken out, under the lock, and its slot is full.
+            unsafe {
+                waiter.as_ref().set_done(true);
+                ptr::copy_nonoverlapping(waiter.as_ref().slot().cast(), to, 1);
+            }
+            return Ok(Some(unparker));
+        }
+        Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
     }
 
     /// Receives if that needs no waiting; gives whom to wake.
@@ -614,6 +699,22 @@ impl<T> Locked<'_, T> {
     #[inline]
     pub(crate) fn try_recv(&mut self) -> Result<(T, Option<Unparker>), Nothing> {
         self.state.try_recv(self.capacity)
+    }
+
+    /// # Safety
+    ///
+    /// There is a value at `from`, which the caller forgets where it is sent.
+    pub(crate) unsafe fn send_from(&mut self, from: *const T) -> Result<Option<Unparker>, Refusal> {
+        // SAFETY: by contract.
+        unsafe { self.state.send_from(from, self.capacity) }
+    }
+
+    /// # Safety
+    ///
+    /// There is room for a value at `to`.
+    pub(crate) unsafe fn recv_into(&mut self, to: *mut T) -> Result<Option<Unparker>, Nothing> {
+        // SAFETY: by contract.
+        unsafe { self.state.recv_into(to, self.capacity) }
     }
 
     /// # Safety

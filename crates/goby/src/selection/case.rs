@@ -10,7 +10,8 @@ use std::ptr::{self, NonNull};
 
 use goby_runtime::{Unparker, Wait, Waiter};
 
-use crate::chan::core::{Chan, Nothing, Refused, Slot, unpark};
+use crate::chan::core::{Chan, Nothing, Refusal, Refused, Slot, unpark};
+use crate::chan::large::is_large;
 use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
 
 /// A channel whose type of values is forgotten.
@@ -221,6 +222,10 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     }
 
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        if const { is_large::<T>() } {
+            // SAFETY: by contract.
+            return unsafe { self.attempt_by_address(chan, wake) };
+        }
         // SAFETY: locked by contract; the view ends here.
         self.result = match unsafe { of::<T>(chan).locked() }.try_recv() {
             Ok((value, unparker)) => {
@@ -308,6 +313,51 @@ impl<'a, T> SendCase<'a, T> {
     }
 }
 
+impl<T> RecvCase<'_, T> {
+    /// As [`attempt`](Case::attempt), of large values.
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    #[inline(never)]
+    unsafe fn attempt_by_address(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        // SAFETY: locked by contract; the view ends here; the slot is empty.
+        match unsafe { of::<T>(chan).locked().recv_into(self.slot.as_ptr().cast()) } {
+            Ok(unparker) => {
+                *wake = unparker;
+                // SAFETY: received just now.
+                self.result = Some(Ok(unsafe { self.slot.take() }));
+            }
+            Err(Nothing::Closed) => self.result = Some(Err(RecvError)),
+            Err(Nothing::Empty) => return false,
+        }
+        true
+    }
+}
+
+impl<T> SendCase<'_, T> {
+    /// As [`attempt`](Case::attempt), of large values.
+    ///
+    /// # Safety
+    ///
+    /// As for that; and the slot is full.
+    #[inline(never)]
+    unsafe fn attempt_by_address(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
+        // SAFETY: locked by contract; the view ends here; the slot is full.
+        self.result = match unsafe { of::<T>(chan).locked().send_from(self.slot.as_ptr().cast()) } {
+            Ok(unparker) => {
+                *wake = unparker;
+                Some(Ok(()))
+            }
+            // SAFETY: refused, so it is still there.
+            Err(Refusal::Closed) => Some(Err(SendError(unsafe { self.slot.take() }))),
+            Err(Refusal::Full) => return false,
+        };
+        self.full = false;
+        true
+    }
+}
+
 impl<T> Drop for SendCase<'_, T> {
     fn drop(&mut self) {
         if self.full {
@@ -362,6 +412,10 @@ unsafe impl<T> Case for SendCase<'_, T> {
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
         if !self.full {
             return false;
+        }
+        if const { is_large::<T>() } {
+            // SAFETY: by contract, and `full` says that the value is there.
+            return unsafe { self.attempt_by_address(chan, wake) };
         }
         // SAFETY: `full` says that the value is there. Locked by contract; the view ends here.
         match unsafe { of::<T>(chan).locked().try_send(self.slot.take()) } {

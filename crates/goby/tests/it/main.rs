@@ -20,6 +20,7 @@ mod compile_fail;
 mod ctx;
 mod diag;
 mod errands;
+mod large_values;
 mod macros;
 mod net;
 mod never_ran;

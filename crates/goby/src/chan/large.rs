@@ -1,0 +1,207 @@
+//! Large values: the operations of `core`, by address.
+//!
+//! A value that is passed on by value is copied into the frame of each function that has it, in a debug build several times
+//! in each, and an optimized build that inlines all of it into the caller has some copies too. A stack does not grow, so
+//! here a value lies in one place until it is where it belongs: in the buffer, or in the other side's place. What does that is
+//! not inlined: the copies that remain dwarf a call.
+
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr;
+use std::time::Instant;
+
+use goby_runtime::{IsArmed, TIMED_OUT, Wait, WaitReason, Waiter};
+
+use super::core::{Chan, Nothing, Refusal, unpark};
+use super::err::{SendError, SendTimeoutError, TrySendError};
+
+/// From how many bytes on a value is large: some frames of the usual size.
+const LARGE: usize = 1024;
+
+/// Whether values of this type are moved by address.
+pub(crate) const fn is_large<T>() -> bool {
+    size_of::<T>() >= LARGE
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn send<T>(chan: &Chan<T>, value: T) -> Result<(), SendError<T>> {
+    let value = ManuallyDrop::new(value);
+    match send_from(chan, address(&value), Until::Done) {
+        Ok(()) => Ok(()),
+        // SAFETY: refused, so it is still there, and moved out of here once.
+        Err(_) => unsafe { give_back(address(&value), SendError) },
+    }
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn try_send<T>(chan: &Chan<T>, value: T) -> Result<(), TrySendError<T>> {
+    let value = ManuallyDrop::new(value);
+    match send_from(chan, address(&value), Until::Now) {
+        Ok(()) => Ok(()),
+        // SAFETY: as in `send`.
+        Err(Refusal::Full) => unsafe { give_back(address(&value), TrySendError::Full) },
+        // SAFETY: as in `send`.
+        Err(Refusal::Closed) => unsafe { give_back(address(&value), TrySendError::Closed) },
+    }
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn send_until<T>(chan: &Chan<T>, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    let value = ManuallyDrop::new(value);
+    match send_from(chan, address(&value), deadline.map_or(Until::Done, Until::Deadline)) {
+        Ok(()) => Ok(()),
+        // SAFETY: as in `send`.
+        Err(Refusal::Full) => unsafe { give_back(address(&value), SendTimeoutError::Timeout) },
+        // SAFETY: as in `send`.
+        Err(Refusal::Closed) => unsafe { give_back(address(&value), SendTimeoutError::Closed) },
+    }
+}
+
+/// Makes the error that gives a value back. A function of its own: the value is in its frame, not in that of a send.
+///
+/// # Safety
+///
+/// There is a value at `from`, which the caller forgets.
+#[cold]
+#[inline(never)]
+unsafe fn give_back<T, E>(from: *const T, error: fn(T) -> E) -> Result<(), E> {
+    // SAFETY: by contract.
+    Err(error(unsafe { from.read() }))
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn recv<T>(chan: &Chan<T>, reason: WaitReason) -> Result<T, Nothing> {
+    let mut place = MaybeUninit::uninit();
+    recv_into(chan, place.as_mut_ptr(), reason, Until::Done)?;
+    // SAFETY: received, so it is there, and moved out of here once.
+    Ok(unsafe { place.as_ptr().read() })
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn try_recv<T>(chan: &Chan<T>) -> Result<T, Nothing> {
+    let mut place = MaybeUninit::uninit();
+    recv_into(chan, place.as_mut_ptr(), WaitReason::ChanReceive, Until::Now)?;
+    // SAFETY: as in `recv`.
+    Ok(unsafe { place.as_ptr().read() })
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn recv_until<T>(chan: &Chan<T>, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
+    let mut place = MaybeUninit::uninit();
+    recv_into(chan, place.as_mut_ptr(), reason, deadline.map_or(Until::Done, Until::Deadline))?;
+    // SAFETY: as in `recv`.
+    Ok(unsafe { place.as_ptr().read() })
+}
+
+fn address<T>(value: &ManuallyDrop<T>) -> *const T {
+    ptr::from_ref(value).cast()
+}
+
+/// How long an operation may wait.
+#[derive(Clone, Copy)]
+enum Until {
+    Now,
+    Deadline(Instant),
+    /// Without end.
+    Done,
+}
+
+/// Moves the value at `from` into the channel. The caller forgets it where that succeeds.
+#[inline(never)]
+fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refusal> {
+    goby_runtime::checkpoint();
+    chan.lock();
+    // SAFETY: locked above, and this is the only view until it is unlocked; the value is there.
+    let sent = unsafe { chan.locked().send_from(from) };
+    let deadline = match (sent, until) {
+        (Ok(wake), _) => {
+            // SAFETY: locked above.
+            unsafe { chan.unlock() };
+            unpark(wake);
+            return Ok(());
+        }
+        (Err(Refusal::Full), Until::Deadline(deadline)) => Some(deadline),
+        (Err(Refusal::Full), Until::Done) => None,
+        (Err(refusal), until) => {
+            // SAFETY: as above.
+            unsafe { chan.unlock() };
+            if let Until::Now = until {
+                goby_runtime::refused();
+            }
+            return Err(refusal);
+        }
+    };
+    // SAFETY: parked on below; shown to this channel, whose operations claim it under its lock and unpark.
+    let wait = unsafe { Wait::current() };
+    let waiter = Waiter::new(0, from.cast_mut().cast());
+    // SAFETY: as above. Waiter, value and wait stay where they are until the unpark, or until the waiter was taken out.
+    unsafe {
+        chan.locked().enqueue_send(&waiter, &wait);
+        chan.unlock();
+    }
+    if wait.park_until(WaitReason::ChanSend, deadline) == TIMED_OUT {
+        chan.lock();
+        // SAFETY: locked; queued here, or dropped from the queue by somebody who found it claimed.
+        unsafe {
+            chan.locked().dequeue_send(&waiter);
+            chan.unlock();
+        }
+        return Err(Refusal::Full);
+    }
+    if waiter.is_done() { Ok(()) } else { Err(Refusal::Closed) }
+}
+
+/// Moves the next value to `to`.
+#[inline(never)]
+fn recv_into<T>(chan: &Chan<T>, to: *mut T, reason: WaitReason, until: Until) -> Result<(), Nothing> {
+    goby_runtime::checkpoint();
+    chan.lock();
+    // SAFETY: as in `send_from`; there is room for a value.
+    let received = unsafe { chan.locked().recv_into(to) };
+    let deadline = match (received, until) {
+        (Ok(wake), _) => {
+            // SAFETY: locked above.
+            unsafe { chan.unlock() };
+            unpark(wake);
+            return Ok(());
+        }
+        (Err(Nothing::Empty), Until::Deadline(deadline)) => Some(deadline),
+        (Err(Nothing::Empty), Until::Done) => None,
+        (Err(nothing), until) => {
+            // SAFETY: as above.
+            unsafe { chan.unlock() };
+            if let Until::Now = until {
+                goby_runtime::refused();
+            }
+            if nothing == Nothing::Closed {
+                chan.report_drained();
+            }
+            return Err(nothing);
+        }
+    };
+    // SAFETY: as in `send_from`.
+    let wait = unsafe { Wait::current() };
+    let waiter = Waiter::new(0, to.cast());
+    // SAFETY: as in `send_from`.
+    unsafe {
+        chan.locked().enqueue_recv(&waiter, &wait);
+        chan.unlock();
+    }
+    // A channel of large values is no context's. Who closes it may be a timer, which a deadline makes no matter.
+    let is_armed = || chan.is_timed_and_armed();
+    let timer: Option<IsArmed<'_>> = if deadline.is_none() && chan.is_timed() { Some(&is_armed) } else { None };
+    let token = goby_runtime::with_reach(false, timer, || wait.park_until(reason, deadline));
+    if token == TIMED_OUT {
+        chan.lock();
+        // SAFETY: as in `send_from`.
+        unsafe {
+            chan.locked().dequeue_recv(&waiter);
+            chan.unlock();
+        }
+        return Err(Nothing::Empty);
+    }
+    if waiter.is_done() {
+        return Ok(());
+    }
+    chan.report_drained();
+    Err(Nothing::Closed)
+}
