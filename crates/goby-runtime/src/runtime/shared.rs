@@ -536,7 +536,8 @@ impl Shared {
             }
             Some(Exhausted::System(error)) if stack::guards_cost_mappings() => format!(
                 "no further stack can be mapped ({error}): each costs two mappings on this kernel, so raise the limit \
-                 with 'sysctl vm.max_map_count=N' (twice the number of goroutines and some)"
+                 with 'sysctl vm.max_map_count=N' (twice the number of goroutines and some), or that on address space \
+                 ('ulimit -v')"
             ),
             Some(Exhausted::System(error)) => format!(
                 "no further stack can be mapped ({error}): raise the limit on address space ('ulimit -v') or memory, \
