@@ -121,8 +121,15 @@ impl<S> Gate<S> {
 }
 
 /// What reports are told of a wait.
-pub(crate) fn with_reach<R>(_context: bool, _timer: bool, f: impl FnOnce() -> R) -> R {
+pub(crate) fn with_reach<R>(_context: bool, _timer: Option<IsArmed<'_>>, f: impl FnOnce() -> R) -> R {
     f()
+}
+
+pub(crate) type IsArmed<'a> = &'a dyn Fn() -> bool;
+
+/// No model has a value whose destructor panics.
+pub(crate) fn discard_quietly<T>(value: T) {
+    drop(value);
 }
 
 /// No model ends a goroutine from inside.
@@ -161,6 +168,12 @@ pub(crate) fn now() -> Instant {
 }
 
 pub(crate) fn checkpoint() {}
+
+/// A try that was refused, which may give way.
+pub(crate) fn refused() {}
+
+/// A look, which may give way.
+pub(crate) fn polled() {}
 
 pub(crate) fn go_detached_at(_: &Location<'static>, f: impl FnOnce() + 'static) {
     loom::thread::spawn(f);
