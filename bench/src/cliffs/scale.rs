@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use goby::chan;
+use goby::chan::Select;
 use goby::context::Context;
 use goby::go;
-use goby::chan::Select;
 use goby::sync::WaitGroup;
 use goby::time::Timer;
 
