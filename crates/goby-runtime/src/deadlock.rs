@@ -74,6 +74,8 @@ pub(crate) struct Part {
     bystanders: Bystanders,
     /// Some runtime that could help was shut down, and may still run something.
     has_ending: bool,
+    /// [`threads::changes`] from before the runtimes were listed: each that begins or ends is one.
+    changes: usize,
 }
 
 /// A proof that nobody in a part of the process can run again.
@@ -94,6 +96,7 @@ static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 pub(crate) fn register(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().push(shared);
+    threads::note_change();
 }
 
 /// Forgets a runtime that was shut down, and in which nothing will run any more.
@@ -127,9 +130,16 @@ impl Part {
     /// All of the process.
     pub(crate) fn process() -> Part {
         let _ignore = tsan::ignore();
+        let changes = threads::changes();
         let all = RUNTIMES.lock();
         let (ending, runtimes): (Vec<_>, Vec<_>) = all.iter().partition(|runtime| runtime.is_shut_down());
-        Part { runtimes, helpers: Vec::new(), bystanders: Bystanders::default(), has_ending: !ending.is_empty() }
+        Part {
+            runtimes,
+            helpers: Vec::new(),
+            bystanders: Bystanders::default(),
+            has_ending: !ending.is_empty(),
+            changes,
+        }
     }
 
     /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. The other isolated ones have
@@ -137,10 +147,11 @@ impl Part {
     pub(crate) fn of(shared: &'static Shared) -> Part {
         let Some(bystanders) = shared.isolated_from.lock().clone() else { return Part::process() };
         let _ignore = tsan::ignore();
+        let changes = threads::changes();
         let all = RUNTIMES.lock();
         let (ending, helpers): (Vec<_>, Vec<_>) =
             all.iter().filter(|runtime| !runtime.is_isolated()).partition(|runtime| runtime.is_shut_down());
-        Part { runtimes: vec![shared], helpers, bystanders, has_ending: !ending.is_empty() }
+        Part { runtimes: vec![shared], helpers, bystanders, has_ending: !ending.is_empty(), changes }
     }
 
     /// Looks for a deadlock.
@@ -150,7 +161,7 @@ impl Part {
         // leaves its worker's list of sleepers, or its wait, or is a stranger.
         let changes = || {
             let idle = self.runtimes.iter().chain(&self.helpers).map(|runtime| runtime.idle.changes());
-            idle.fold(threads::changes(), usize::wrapping_add)
+            idle.fold(0, usize::wrapping_add)
         };
         let before = changes();
         let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
@@ -168,7 +179,9 @@ impl Part {
             && !outside.has_handlers
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.bystanders.has(thread));
-        if !self.is_quiet() || changes() != before {
+        // A stranger may have done something and ended meanwhile: so what it can have left behind is looked at once more.
+        let has_timers = self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
+        if !self.is_quiet() || has_timers || changes() != before || threads::changes() != self.changes {
             return Verdict::Changing;
         }
         if !is_alone {

@@ -224,11 +224,12 @@ pub(crate) struct Outside {
 impl Outside {
     /// Looks; nothing if threads came or went meanwhile, or the system does not say.
     pub(crate) fn look() -> Option<Outside> {
+        let all = all()?;
+        // After that: a handler of a signal may be what a thread leaves that is not in the list any more.
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let value = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
         let n_threads: usize = value("Threads:")?.parse().ok()?;
         let caught = u64::from_str_radix(value("SigCgt:")?, 16).ok()?;
-        let all = all()?;
         // The list is not made at one instant.
         if all.len() != n_threads {
             return None;

@@ -30,7 +30,7 @@ use crate::threads::Bystanders;
 use crate::try_run::Watchers;
 use crate::unjoined::{self, Unjoined};
 use crate::worker::{Remote, Worker};
-use crate::{deadlock, errand, fence, leak_check, orphans, overflow, stall, tsan};
+use crate::{deadlock, errand, fence, leak_check, orphans, overflow, stall, threads, tsan};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
@@ -570,6 +570,7 @@ impl Shared {
     pub(super) fn shut_down(&'static self) {
         // SeqCst: `inject` and the workers' rechecks are ordered against it.
         self.shut_down.store(true, Ordering::SeqCst);
+        threads::note_change();
         let own = Worker::current().filter(|worker| ptr::eq(worker.shared, self));
         if let Some(worker) = own {
             worker.note_shut_down();
