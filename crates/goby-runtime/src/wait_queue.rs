@@ -211,6 +211,20 @@ impl WaitQueue {
         }
     }
 
+    /// Whether somebody of whom `f` is true waits and can still be claimed.
+    pub fn has_waiter_who(&self, f: impl Fn(&Waiter) -> bool) -> bool {
+        let mut next = self.head;
+        // SAFETY: a queued entry, and its wait, are alive.
+        while let Some(entry) = unsafe { next.as_ref() } {
+            // SAFETY: as above.
+            if f(entry) && !unsafe { &*entry.wait.get() }.is_claimed() {
+                return true;
+            }
+            next = entry.next.get();
+        }
+        false
+    }
+
     /// The token of the first entry.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn front_token(&self) -> Option<usize> {

@@ -43,7 +43,8 @@
 //! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is larger in a `Box`, which is faster, too; or
 //! give the goroutine a larger stack, by [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
 //!
-//! To wait for several at once, [`select!`](crate::select!); to give up when a context is done, that, or
+//! To wait for several at once, [`select!`](crate::select!), or [`Select`] for cases that are known only at run time; to give up
+//! when a context is done, that, or
 //! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and
 //! [`Receiver::recv_async`].
 
@@ -439,8 +440,12 @@ impl<T> Receiver<T> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has not received: a value that was already on its way goes to the next
-    /// receiver.
+    /// Dropped before it is ready, the future has received nothing.
+    ///
+    /// It receives when it is polled: until then a value that it was woken for is in the channel, and another receiver may get it.
+    /// One that was parked before the value came gets it with the next send, or with the end. On a rendezvous, where a send is over
+    /// once it has met a receiver, the value waits in the future; dropped, it leaves it to the next receiver. So poll a future that
+    /// has begun to wait, or drop it.
     pub fn recv_async(&self) -> RecvFuture<'_, T> {
         RecvFuture::new(self.chan())
     }
@@ -468,7 +473,7 @@ impl<T> Receiver<T> {
 macro_rules! both_ends {
     ($End:ident, $add:ident, $drop:ident) => {
         impl<T> $End<T> {
-            /// Counts the buffered values. Out of date when it returns, if others use the channel.
+            /// Counts the buffered values, at most the capacity. Out of date when it returns, if others use the channel.
             pub fn len(&self) -> usize {
                 polled();
                 self.n_buffered()

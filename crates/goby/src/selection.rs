@@ -2,24 +2,29 @@
 //! are known only at run time.
 //!
 //! Exactly one case happens; of those that are ready at one instant, each is chosen with the same probability; a value
-//! is never received and dropped, and never sent twice. Source: Go's `select`, and `reflect.Select`.
+//! is never received and dropped, and never sent twice. Source: Go's `select`, and `reflect.Select`; for the loop over one
+//! `Select`, and `ready`, crossbeam-channel.
+//!
+//! Files: `macros` turns arms into cases; `case` is what a case does; `pass` runs the three passes over them; `future` waits from
+//! async code.
 
 mod case;
+mod future;
 mod macros;
 mod pass;
 
 use std::fmt;
-use std::future::Future;
-use std::marker::PhantomPinned;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
-
-use goby_runtime::{TIMED_OUT, Wait};
 
 use crate::chan::{Receiver, RecvError, SendError, Sender};
 
+use self::case::{AsCase, Removed};
 pub use self::case::{Case, RecvCase, SendCase, no_receiver, no_sender};
+use self::future::Queued;
+pub use self::future::SelectFuture;
+use self::pass::Order;
 pub use self::pass::{Cases, Choice, Look, Until, look, run, wait};
 
 /// Cases that a [`Select`] may have. Source: Go's `reflect.Select`.
@@ -40,30 +45,95 @@ pub fn until(timeout: Duration) -> Until {
 
 /// A select whose cases are added at run time.
 ///
+/// It is made once and selects as often as it is asked to, without allocating. What a case received, or how it sent, is in the
+/// [`Selected`].
+///
 /// ```
-/// use goby::chan;
-/// use goby::chan::Select;
+/// use goby::chan::{self, Select};
 ///
 /// let channels: Vec<_> = (0..10).map(|_| chan::bounded(1)).collect();
-/// channels[3].0.send("hello").unwrap();
 /// let mut select = Select::new();
 /// for (_, rx) in &channels {
 ///     select.recv(rx);
 /// }
-/// let mut selected = select.select();
-/// assert_eq!(selected.index(), 3);
-/// assert_eq!(selected.recv(&channels[3].1), Ok("hello"));
+/// for (i, (tx, rx)) in channels.iter().enumerate() {
+///     tx.send(i).unwrap();
+///     let mut selected = select.select();
+///     assert_eq!(selected.index(), i);
+///     assert_eq!(selected.recv(rx), Ok(i));
+/// }
+/// ```
+///
+/// A case that receives stays; where its channel is closed and drained it is always ready, until it is [removed](Select::remove).
+/// A case that sends has its value beforehand, since a receiver that waits takes it at once; it is disabled once that is sent, until
+/// it is [given another](Select::put). An unsent value stays, and is dropped with the select if nobody [takes it back](Select::take).
+///
+/// ```
+/// use goby::chan::{self, RecvError, Select};
+///
+/// let (numbers_tx, numbers) = chan::bounded(1);
+/// let (squares_tx, squares) = chan::bounded(1);
+/// goby::go(move || (1..=3).for_each(|n| numbers_tx.send(n).unwrap()));
+/// goby::go(move || {
+///     let mut select = Select::new();
+///     let (next, out) = (select.recv(&numbers), select.send_later(&squares_tx));
+///     loop {
+///         let mut selected = select.select();
+///         if selected.index() == next {
+///             let Ok(n) = selected.recv(&numbers) else { break };
+///             // What was there before is not sent yet: with one place, this waits.
+///             if let Some(unsent) = select.put(out, &squares_tx, n * n) {
+///                 squares_tx.send(unsent).unwrap();
+///             }
+///         } else {
+///             selected.send(&squares_tx).unwrap();
+///         }
+///     }
+///     if let Some(unsent) = select.take(out, &squares_tx) {
+///         squares_tx.send(unsent).unwrap();
+///     }
+/// });
+/// assert_eq!(squares.iter().collect::<Vec<_>>(), [1, 4, 9]);
 /// ```
 #[derive(Default)]
 #[must_use = "a select does nothing until it selects"]
 pub struct Select<'a> {
-    cases: Vec<Box<dyn Case + Send + 'a>>,
+    cases: Vec<Boxed<'a>>,
+    /// The order of the cases' locks, if it is known.
+    order: Option<Order>,
+    biased: bool,
+    /// The case that happened last, whose result goes when the cases are used next.
+    happened: Option<usize>,
+    /// What a future has queued, which may have been forgotten: whatever uses the cases next takes them out first.
+    queued: Queued,
 }
 
 impl<'a> Select<'a> {
     /// Makes a select without cases; it would wait for ever.
     pub fn new() -> Select<'a> {
-        Select { cases: Vec::new() }
+        Select::default()
+    }
+
+    /// Makes a select that takes the first case that is ready, in the order in which they were added.
+    ///
+    /// Source: crossbeam-channel; the `biased;` of a [`select!`](crate::select!).
+    ///
+    /// ```
+    /// use goby::chan::{self, Select};
+    ///
+    /// let ((urgent_tx, urgent), (work_tx, work)) = (chan::bounded(1), chan::bounded(1));
+    /// work_tx.send("work")?;
+    /// urgent_tx.send("urgent")?;
+    /// let mut select = Select::new_biased();
+    /// let first = select.recv(&urgent);
+    /// select.recv(&work);
+    /// assert_eq!(select.select().index(), first);
+    /// # Ok::<(), goby::chan::SendError<&str>>(())
+    /// ```
+    pub fn new_biased() -> Select<'a> {
+        let mut select = Select::default();
+        select.biased = true;
+        select
     }
 
     /// Adds a case that receives; gives its index.
@@ -75,16 +145,16 @@ impl<'a> Select<'a> {
         self.add(Box::new(RecvCase::new(receiver)))
     }
 
-    /// Adds a case that sends `value`; gives its index. If another case happens, the value is dropped.
+    /// Adds a case that sends `value`; gives its index. If another case happens, the value stays for the next time.
     ///
     /// # Panics
     ///
     /// When there are [`MAX_CASES`] already.
     pub fn send<T: Send>(&mut self, sender: &'a Sender<T>, value: T) -> usize {
-        self.add(Box::new(SendCase::new(sender, Some(value))))
+        self.add(Box::new(SendCase::reusable(sender, Some(value))))
     }
 
-    /// Adds a case that sends what is in `slot`; gives its index. The value stays there unless it is sent.
+    /// Adds a case that sends what is in `slot`; gives its index. What is not sent is back there when the select is dropped.
     ///
     /// # Panics
     ///
@@ -93,10 +163,105 @@ impl<'a> Select<'a> {
         self.add(Box::new(SendCase::from_slot(sender, slot)))
     }
 
+    /// Adds a case that sends a value yet to be [put](Select::put) there; gives its index.
+    ///
+    /// Without one it never happens. [`ready`](Select::ready) counts it all the same: as a send that would not wait.
+    ///
+    /// # Panics
+    ///
+    /// When there are [`MAX_CASES`] already.
+    pub fn send_later<T: Send>(&mut self, sender: &'a Sender<T>) -> usize {
+        self.add(Box::new(SendCase::reusable(sender, None)))
+    }
+
     fn add(&mut self, case: Box<dyn Case + Send + 'a>) -> usize {
         assert!(self.cases.len() < MAX_CASES, "a select has at most {MAX_CASES} cases");
-        self.cases.push(case);
+        self.settle();
+        self.order = None;
+        self.cases.push(Still::new(case));
         self.cases.len() - 1
+    }
+
+    /// Gives the case `index`, which sends to `sender`, its value; gives back the one that was there, unsent.
+    ///
+    /// Where `sender` is a [`never`](Sender::never) that is `value` itself.
+    ///
+    /// # Panics
+    ///
+    /// When the case is another one.
+    pub fn put<T>(&mut self, index: usize, sender: &Sender<T>, value: T) -> Option<T> {
+        match self.send_case(index, sender) {
+            Some(case) => case.put(value),
+            None => Some(value),
+        }
+    }
+
+    /// Takes the unsent value of the case `index`, which sends to `sender`, back, and so disables it.
+    ///
+    /// ```
+    /// use goby::chan::{self, Select};
+    ///
+    /// let (tx, rx) = chan::bounded(0);
+    /// let mut select = Select::new();
+    /// let out = select.send(&tx, "not taken");
+    /// assert!(select.try_select().is_none());
+    /// assert_eq!(select.take(out, &tx), Some("not taken"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the case is another one.
+    pub fn take<T>(&mut self, index: usize, sender: &Sender<T>) -> Option<T> {
+        self.send_case(index, sender)?.take_back()
+    }
+
+    /// The case `index`; none where `sender` is no channel's: what such a case sends nobody can tell.
+    fn send_case<'s, T>(&'s mut self, index: usize, sender: &'s Sender<T>) -> Option<&'s mut SendCase<'s, T>> {
+        self.settle();
+        let case = self.cases.get_mut(index).unwrap_or_else(|| no_case(index));
+        let chan = sender.chan().map(case::any);
+        assert!(!case.is_recv() && case.chan() == chan, "case {index} is another one");
+        chan?;
+        // SAFETY: a send to that channel, which carries values of one type; the channel is alive because the case borrows it.
+        Some(unsafe { &mut *(&raw mut **case).cast::<SendCase<'s, T>>() })
+    }
+
+    /// Removes the case `index`, with its value if it sends; the others keep theirs. Source: crossbeam-channel.
+    ///
+    /// ```
+    /// use goby::chan::{self, RecvError, Select};
+    ///
+    /// let receivers: Vec<_> = (0..3).map(|i| {
+    ///     let (tx, rx) = chan::bounded(1);
+    ///     tx.send(i).unwrap();
+    ///     rx
+    /// }).collect();
+    /// let mut select = Select::new();
+    /// receivers.iter().for_each(|rx| { select.recv(rx); });
+    /// let (mut sum, mut open) = (0, receivers.len());
+    /// while open > 0 {
+    ///     let mut selected = select.select();
+    ///     let index = selected.index();
+    ///     match selected.recv(&receivers[index]) {
+    ///         Ok(value) => sum += value,
+    ///         Err(RecvError) => {
+    ///             select.remove(index);
+    ///             open -= 1;
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(sum, 3);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or it has been removed.
+    pub fn remove(&mut self, index: usize) {
+        self.settle();
+        self.order = None;
+        let case = self.cases.get_mut(index).unwrap_or_else(|| no_case(index));
+        assert!(!case.is_removed(), "case {index} has been removed");
+        *case = Still::new(Box::new(Removed));
     }
 
     /// Waits until one case has happened.
@@ -104,12 +269,12 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// The goroutine, or the OS thread.
-    pub fn select(self) -> Selected<'a> {
+    pub fn select(&mut self) -> Selected<'_> {
         self.select_until(Until::Forever).expect("without a deadline a select ends with a case")
     }
 
     /// Carries out a case that is ready now; none if none is.
-    pub fn try_select(self) -> Option<Selected<'a>> {
+    pub fn try_select(&mut self) -> Option<Selected<'_>> {
         self.select_until(Until::Now)
     }
 
@@ -118,7 +283,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// The goroutine, or the OS thread.
-    pub fn select_timeout(self, timeout: Duration) -> Option<Selected<'a>> {
+    pub fn select_timeout(&mut self, timeout: Duration) -> Option<Selected<'_>> {
         self.select_until(until(timeout))
     }
 
@@ -127,62 +292,197 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// The goroutine, or the OS thread.
-    pub fn select_deadline(self, deadline: Instant) -> Option<Selected<'a>> {
+    pub fn select_deadline(&mut self, deadline: Instant) -> Option<Selected<'_>> {
         self.select_until(Until::Deadline(deadline))
     }
 
-    fn select_until(mut self, until: Until) -> Option<Selected<'a>> {
-        let index = run(Choice::fair(), &mut refs(&mut self.cases), until)?;
-        Some(Selected::new(self.cases, index))
+    fn select_until(&mut self, until: Until) -> Option<Selected<'_>> {
+        let biased = self.biased;
+        let (cases, order) = self.parts();
+        let index = pass::select(cases, order, until, biased)?;
+        Some(self.selected(index))
+    }
+
+    fn selected(&mut self, index: usize) -> Selected<'_> {
+        self.happened = Some(index);
+        Selected { case: &mut *self.cases[index], index }
+    }
+
+    /// Before the cases are used: ends what they were used for before.
+    #[inline]
+    fn settle(&mut self) {
+        if self.queued.is_queued() {
+            self.take_out();
+        }
+        if let Some(index) = self.happened.take() {
+            self.cases[index].forget();
+        }
+    }
+
+    /// Waits until one of the operations would not wait, and carries none out; gives the index of the case.
+    ///
+    /// For what a [`Selected`] cannot do: to look, and to decide then who receives, or what is sent. Others may come in
+    /// between: use [`try_recv`](Receiver::try_recv) or [`try_send`](Sender::try_send), and ask again if they refuse.
+    ///
+    /// ```
+    /// use goby::chan::{self, Select};
+    ///
+    /// let ((tx, rx), (_tx, idle)) = (chan::bounded(0), chan::bounded::<i32>(0));
+    /// goby::go(move || tx.send("hello").unwrap());
+    /// let mut select = Select::new();
+    /// select.recv(&idle);
+    /// let hello = select.recv(&rx);
+    /// assert_eq!(select.ready(), hello);
+    /// assert_eq!(rx.try_recv(), Ok("hello"));
+    /// ```
+    ///
+    /// Two that are ready for each other's rendezvous wait for ever: one of them must send or receive. Source: crossbeam-channel.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    pub fn ready(&mut self) -> usize {
+        self.ready_until(Until::Forever).expect("without a deadline it ends with a case")
+    }
+
+    /// Gives the index of a case whose operation would not wait now; none if all would.
+    pub fn try_ready(&mut self) -> Option<usize> {
+        self.ready_until(Until::Now)
+    }
+
+    /// Waits as [`ready`](Select::ready) does, at most for `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    pub fn ready_timeout(&mut self, timeout: Duration) -> Option<usize> {
+        self.ready_until(until(timeout))
+    }
+
+    /// Waits as [`ready`](Select::ready) does, at most until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    pub fn ready_deadline(&mut self, deadline: Instant) -> Option<usize> {
+        self.ready_until(Until::Deadline(deadline))
+    }
+
+    fn ready_until(&mut self, until: Until) -> Option<usize> {
+        let biased = self.biased;
+        let (cases, order) = self.parts();
+        pass::ready(cases, order, until, biased)
     }
 
     /// Waits from async code until one case has happened.
     ///
     /// ```
-    /// use goby::chan;
-    /// use goby::chan::Select;
+    /// use goby::chan::{self, Select};
     ///
     /// let (tx, rx) = chan::bounded(0);
-    /// goby::go(move || tx.send(1));
-    /// let received = goby::block_on(async {
+    /// goby::go(move || (1..=3).for_each(|i| tx.send(i).unwrap()));
+    /// let sum = goby::block_on(async {
     ///     let mut select = Select::new();
     ///     select.recv(&rx);
-    ///     select.select_async().await.recv(&rx)
+    ///     let mut sum = 0;
+    ///     for _ in 0..3 {
+    ///         sum += select.select_async().await.recv(&rx).unwrap();
+    ///     }
+    ///     sum
     /// });
-    /// assert_eq!(received, Ok(1));
+    /// assert_eq!(sum, 6);
     /// ```
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has done nothing: a value that was already on its way to it goes to the
-    /// next receiver. A value that it offered may have been taken.
-    pub fn select_async(self) -> SelectFuture<'a> {
-        SelectFuture { cases: self.cases, wait: Wait::task(), stage: Stage::Unpolled, _pinned: PhantomPinned }
+    /// Dropped before it is ready, the future has received nothing. A value that it offered may have been taken; otherwise it
+    /// stays in its case.
+    pub fn select_async(&mut self) -> SelectFuture<'_, 'a> {
+        self.settle();
+        SelectFuture::new(self)
+    }
+
+    /// The cases, of which none is queued, and the order of their locks.
+    fn parts(&mut self) -> (&mut [Boxed<'a>], &Order) {
+        self.settle();
+        let order = self.order.get_or_insert_with(|| Order::new(&self.cases));
+        (&mut self.cases, order)
     }
 }
 
-fn refs<'r, 'a>(cases: &'r mut [Box<dyn Case + Send + 'a>]) -> Vec<&'r mut (dyn Case + 'a)> {
-    cases.iter_mut().map(|case| &mut **case as &mut (dyn Case + 'a)).collect()
+#[cold]
+fn no_case(index: usize) -> ! {
+    panic!("there is no case {index}")
+}
+
+impl Drop for Select<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 impl fmt::Debug for Select<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Select").field("cases", &self.cases.len()).finish()
+        f.debug_struct("Select").field("cases", &self.cases.len()).field("biased", &self.biased).finish_non_exhaustive()
+    }
+}
+
+/// A case in a [`Select`].
+type Boxed<'a> = Still<dyn Case + Send + 'a>;
+
+/// A box whose content others may point to: to move a `Box` would say that nobody else does.
+struct Still<T: ?Sized>(NonNull<T>);
+
+impl<T: ?Sized> Still<T> {
+    fn new(content: Box<T>) -> Still<T> {
+        Still(NonNull::from(Box::leak(content)))
+    }
+}
+
+// SAFETY: it owns its content.
+unsafe impl<T: ?Sized + Send> Send for Still<T> {}
+
+impl<T: ?Sized> Deref for Still<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: alive until the drop.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for Still<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T: ?Sized> Drop for Still<T> {
+    fn drop(&mut self) {
+        // SAFETY: leaked in `new`, and dropped here only.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+impl AsCase for Boxed<'_> {
+    fn get(&self) -> &(dyn Case + '_) {
+        &**self
+    }
+
+    fn get_mut(&mut self) -> &mut (dyn Case + '_) {
+        &mut **self
     }
 }
 
 /// The case that happened, and its result.
 #[must_use = "the received value is inside"]
-pub struct Selected<'a> {
-    case: Box<dyn Case + Send + 'a>,
+pub struct Selected<'s> {
+    case: &'s mut (dyn Case + Send + 's),
     index: usize,
 }
 
-impl<'a> Selected<'a> {
-    fn new(mut cases: Vec<Box<dyn Case + Send + 'a>>, index: usize) -> Selected<'a> {
-        Selected { case: cases.swap_remove(index), index }
-    }
-
+impl Selected<'_> {
     /// The index of the case, as given when it was added.
     pub fn index(&self) -> usize {
         self.index
@@ -199,6 +499,7 @@ impl<'a> Selected<'a> {
     /// When the case is another one, or the result has been taken.
     pub fn recv<T>(&mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         let chan = receiver.chan().map(case::any);
+        // A case that happened has a channel.
         assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
         // SAFETY: a receive from that channel, which carries values of one type; the channel is alive
         // because the case borrows it.
@@ -227,76 +528,5 @@ impl<'a> Selected<'a> {
 impl fmt::Debug for Selected<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Selected").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-/// What a [`SelectFuture`] is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Unpolled,
-    Queued,
-    Ended,
-}
-
-/// The future of [`Select::select_async`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct SelectFuture<'a> {
-    /// Boxed, so that the waiters inside stay where they are.
-    cases: Vec<Box<dyn Case + Send + 'a>>,
-    wait: Wait,
-    stage: Stage,
-    _pinned: PhantomPinned,
-}
-
-impl<'a> Future for SelectFuture<'a> {
-    type Output = Selected<'a>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Selected<'a>> {
-        // SAFETY: the wait, which is queued by reference, is not moved.
-        let this = unsafe { self.get_unchecked_mut() };
-        assert!(this.stage != Stage::Ended, "polled after it was ready");
-        this.wait.set_waker(cx.waker());
-        let mut cases = refs(&mut this.cases);
-        let won = match this.stage {
-            Stage::Unpolled => {
-                this.stage = Stage::Queued;
-                let order = pass::Order::new(&cases);
-                // SAFETY: the cases are boxed, the wait is pinned with the future, and its drop takes them out.
-                unsafe { pass::look_or_queue(&mut cases, &order, Some(&this.wait), false) }
-            }
-            // SAFETY: queued by an earlier poll, and claimed.
-            _ => this.wait.token().and_then(|token| unsafe { pass::take_out(&mut cases, token) }),
-        };
-        match won {
-            Some(index) => {
-                this.stage = Stage::Ended;
-                Poll::Ready(Selected::new(std::mem::take(&mut this.cases), index))
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for SelectFuture<'_> {
-    fn drop(&mut self) {
-        if self.stage != Stage::Queued {
-            return;
-        }
-        // Nobody may claim it while the cases are taken out, one after the other.
-        let unparker = self.wait.claim(TIMED_OUT);
-        let token = if unparker.is_some() { TIMED_OUT } else { self.wait.token().expect("claimed by somebody") };
-        let mut cases = refs(&mut self.cases);
-        // SAFETY: queued by a poll, and claimed with this token.
-        if let Some(index) = unsafe { pass::take_out(&mut cases, token) } {
-            cases[index].undo();
-        }
-        // There is nobody to unpark. The waker inside is the executor's code, which may panic: last.
-        drop(unparker);
-    }
-}
-
-impl fmt::Debug for SelectFuture<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SelectFuture").field("cases", &self.cases.len()).finish_non_exhaustive()
     }
 }

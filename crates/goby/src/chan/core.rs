@@ -9,8 +9,15 @@
 //! receiver's slot, a receiver takes it straight out of the parked sender's, and who was parked finds everything done
 //! when it runs again. Values move exactly once, under the lock; wakes happen after it is released.
 //!
-//! A receive future that was handed a value and then dropped puts the value back in front of the buffer, which may
-//! then hold one more than its capacity.
+//! Two kinds of waiters are handed nothing. A *receive future* is taken out and [told](TOLD) that a value is there, which lies in
+//! the buffer, beyond the capacity if need be, until the future is polled or somebody else comes first. One that is dropped
+//! unpolled [passes that on](Locked::pass_on) to the next. Meanwhile receivers behind it may be parked although the buffer is not
+//! empty: whoever comes to them hands over the oldest value. Who only [watches](WATCHES) for an operation that would not wait is
+//! no peer: it is taken out and woken by the first who would otherwise hand over to it, and looks again.
+//!
+//! On a rendezvous a receive future is handed its value like others, for a send that is done has met a receiver: a value in between
+//! could come back to its sender. Dropped unpolled, it [gives the value back](Locked::give_back) to the next receiver, or to the
+//! buffer, which then holds more than its capacity.
 //!
 //! # Safety of the slots
 //!
@@ -21,8 +28,8 @@
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem::MaybeUninit;
-use std::ptr;
+use std::mem::{self, MaybeUninit};
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -37,6 +44,17 @@ use super::is_done_channel;
 const FIRST_ALLOCATION: usize = 64;
 /// How many receivers `close` takes out before it wakes them: while it takes out the next, they run on other workers.
 const WOKEN_AT_ONCE: usize = 512;
+
+/// In the place of a waiter's slot: a receive future's, except on a rendezvous. It is told that there is a value, and takes one when it is polled.
+pub(crate) const TOLD: *mut () = std::ptr::null_mut();
+/// In the place of a waiter's slot: it only wants to know that its operation would not wait. No future: it is woken under the lock.
+pub(crate) const WATCHES: *mut () = std::ptr::without_provenance_mut(1);
+
+/// Whether a waiter has a slot.
+#[inline]
+fn has_slot(waiter: &Waiter) -> bool {
+    waiter.slot().addr() > WATCHES.addr()
+}
 
 /// What both ends share.
 pub(crate) struct Chan<T> {
@@ -81,6 +99,9 @@ struct State<T> {
     closed: bool,
     /// The last receiver is gone.
     abandoned: bool,
+    /// Some who wait may be without a slot, or receivers parked although the buffer is not empty. Set by who waits without one; false
+    /// again when nothing is there.
+    is_rare: bool,
 }
 
 type StateGuard<'a, T> = BiasedGuard<'a, State<T>>;
@@ -139,7 +160,7 @@ impl<T> Slot<T> {
 ///
 /// # Safety
 ///
-/// `waiter` has just been taken out of the queue of a channel of `T`, and the channel's lock is held.
+/// `waiter` has just been taken out of the queue of a channel of `T`, and has a slot; the channel's lock is held.
 unsafe fn hand_to<T>(waiter: &Waiter, value: T) {
     // SAFETY: a queued receiver's slot is an empty `MaybeUninit<T>`.
     unsafe { waiter.slot().cast::<T>().write(value) };
@@ -186,11 +207,45 @@ impl<T> State<T> {
         if self.closed || self.abandoned {
             return Err(Refused::Closed(value));
         }
-        if let Some((waiter, unparker)) = self.recv_queue.pop() {
-            // SAFETY: just taken out, under the lock.
-            unsafe { hand_to(waiter.as_ref(), value) };
+        if !self.recv_queue.is_empty() {
+            if self.is_rare {
+                return self.try_send_rare(value, capacity);
+            }
+            if let Some((waiter, unparker)) = self.recv_queue.pop() {
+                // SAFETY: just taken out, under the lock.
+                unsafe { hand_to(waiter.as_ref(), value) };
+                return Ok(Some(unparker));
+            }
+        }
+        if self.buffer.len() < capacity {
+            self.buffer.push_back(value);
+            return Ok(None);
+        }
+        Err(Refused::Full(value))
+    }
+
+    /// The same where receivers may be without a slot, or parked beside buffered values.
+    #[cold]
+    fn try_send_rare(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
+        while let Some((waiter, unparker)) = self.recv_queue.pop() {
+            // SAFETY: just taken out, so it is alive until the unpark.
+            let receiver = unsafe { waiter.as_ref() };
+            if receiver.slot() == WATCHES {
+                // It looks again once the lock is free.
+                unparker.unpark();
+                continue;
+            }
+            self.buffer.push_back(value);
+            if has_slot(receiver)
+                && let Some(oldest) = self.buffer.pop_front()
+            {
+                // SAFETY: just taken out, under the lock.
+                unsafe { hand_to(receiver, oldest) };
+            }
+            self.see_if_rare();
             return Ok(Some(unparker));
         }
+        self.see_if_rare();
         if self.buffer.len() < capacity {
             self.buffer.push_back(value);
             return Ok(None);
@@ -207,13 +262,19 @@ impl<T> State<T> {
         if self.closed || self.abandoned {
             return Err(Refusal::Closed);
         }
-        if let Some((waiter, unparker)) = self.recv_queue.pop() {
-            // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty `MaybeUninit<T>`. There is a value.
-            unsafe {
-                ptr::copy_nonoverlapping(from, waiter.as_ref().slot().cast(), 1);
-                waiter.as_ref().set_done(true);
+        if !self.recv_queue.is_empty() {
+            if self.is_rare {
+                // SAFETY: by contract.
+                return unsafe { self.send_from_rare(from, capacity) };
             }
-            return Ok(Some(unparker));
+            if let Some((waiter, unparker)) = self.recv_queue.pop() {
+                // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty `MaybeUninit<T>`. There is a value.
+                unsafe {
+                    ptr::copy_nonoverlapping(from, waiter.as_ref().slot().cast(), 1);
+                    waiter.as_ref().set_done(true);
+                }
+                return Ok(Some(unparker));
+            }
         }
         if self.buffer.len() < capacity {
             // SAFETY: there is a value, and the caller forgets it.
@@ -221,6 +282,26 @@ impl<T> State<T> {
             return Ok(None);
         }
         Err(Refusal::Full)
+    }
+
+    /// See [`try_send_rare`](State::try_send_rare).
+    ///
+    /// # Safety
+    ///
+    /// As for `send_from`.
+    #[cold]
+    unsafe fn send_from_rare(&mut self, from: *const T, capacity: usize) -> Result<Option<Unparker>, Refusal> {
+        // SAFETY: there is a value, which the caller forgets if it is sent, and which is forgotten here if not.
+        self.try_send_rare(unsafe { from.read() }, capacity).map_err(|refused| match refused {
+            Refused::Full(value) => {
+                mem::forget(value);
+                Refusal::Full
+            }
+            Refused::Closed(value) => {
+                mem::forget(value);
+                Refusal::Closed
+            }
+        })
     }
 
     /// Receives to `to`, as [`try_recv`](State::try_recv) does.
@@ -233,16 +314,19 @@ impl<T> State<T> {
         // SAFETY: there is room, by contract.
         if unsafe { pop_into(&mut self.buffer, to) } {
             let mut wake = None;
-            if self.buffer.len() < capacity
-                && let Some((waiter, unparker)) = self.send_queue.pop()
-            {
-                // SAFETY: just taken out, under the lock.
-                unsafe { push_from(&mut self.buffer, waiter.as_ref()) };
-                wake = Some(unparker);
+            if self.buffer.len() < capacity && !self.send_queue.is_empty() {
+                if self.is_rare {
+                    wake = self.refill_rare();
+                } else if let Some((waiter, unparker)) = self.send_queue.pop() {
+                    // SAFETY: just taken out, under the lock.
+                    unsafe { push_from(&mut self.buffer, waiter.as_ref()) };
+                    wake = Some(unparker);
+                }
             }
             return Ok(wake);
         }
-        if let Some((waiter, unparker)) = self.send_queue.pop() {
+        let sender = if self.is_rare { self.pop_sender_rare() } else { self.send_queue.pop() };
+        if let Some((waiter, unparker)) = sender {
             // SAFETY: as in `take_from`: just taken out, under the lock, and its slot is full.
             unsafe {
                 waiter.as_ref().set_done(true);
@@ -257,29 +341,76 @@ impl<T> State<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
-            let mut wake = None;
-            if self.buffer.len() < capacity
-                && let Some((waiter, unparker)) = self.send_queue.pop()
-            {
-                // SAFETY: just taken out, under the lock.
-                self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
-                wake = Some(unparker);
+            if self.buffer.len() < capacity && !self.send_queue.is_empty() {
+                if self.is_rare {
+                    return Ok((value, self.refill_rare()));
+                }
+                if let Some((waiter, unparker)) = self.send_queue.pop() {
+                    // SAFETY: just taken out, under the lock.
+                    self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
+                    return Ok((value, Some(unparker)));
+                }
             }
-            return Ok((value, wake));
+            return Ok((value, None));
         }
-        if let Some((waiter, unparker)) = self.send_queue.pop() {
-            // SAFETY: just taken out, under the lock.
-            return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
+        if !self.send_queue.is_empty() {
+            if self.is_rare {
+                if let Some((waiter, unparker)) = self.pop_sender_rare() {
+                    // SAFETY: just taken out, under the lock.
+                    return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
+                }
+            } else if let Some((waiter, unparker)) = self.send_queue.pop() {
+                // SAFETY: just taken out, under the lock.
+                return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
+            }
         }
         Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
     }
 
+    /// Takes the value of a parked sender into the buffer, where senders may be without a slot.
+    #[cold]
+    fn refill_rare(&mut self) -> Option<Unparker> {
+        let (waiter, unparker) = self.pop_sender_rare()?;
+        // SAFETY: just taken out, under the lock.
+        self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
+        Some(unparker)
+    }
+
+    /// Takes out the first sender who has a value, and those before it who only watch.
+    #[cold]
+    fn pop_sender_rare(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
+        loop {
+            let Some((waiter, unparker)) = self.send_queue.pop() else {
+                self.see_if_rare();
+                return None;
+            };
+            // SAFETY: just taken out, so it is alive until the unpark.
+            if has_slot(unsafe { waiter.as_ref() }) {
+                return Some((waiter, unparker));
+            }
+            // It looks again once the lock is free.
+            unparker.unpark();
+        }
+    }
+
+    fn see_if_rare(&mut self) {
+        self.is_rare = !(self.recv_queue.is_empty() && self.send_queue.is_empty() && self.buffer.is_empty());
+    }
+
     /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers, without their operations
-    /// done. None parks after it, but more receivers may be left: `close` comes again. Where the last receiver has gone there are
+    /// done; but a receiver that is parked behind a future gets what is buffered. None parks after it, but more receivers may be left: `close` comes again. Where the last receiver has gone there are
     /// none, since who waits has one, except for leaked futures.
     fn end_waits(&mut self, wake: &mut WakeList) {
         for _ in 0..WOKEN_AT_ONCE {
-            let Some((_, unparker)) = self.recv_queue.pop() else { break };
+            let Some((waiter, unparker)) = self.recv_queue.pop() else { break };
+            // SAFETY: just taken out, so it is alive until the unpark.
+            let receiver = unsafe { waiter.as_ref() };
+            if has_slot(receiver)
+                && let Some(value) = self.buffer.pop_front()
+            {
+                // SAFETY: just taken out, under the lock.
+                unsafe { hand_to(receiver, value) };
+            }
             wake.push(unparker);
         }
         while let Some((_, unparker)) = self.send_queue.pop() {
@@ -301,6 +432,7 @@ impl<T> Chan<T> {
                 recv_queue: WaitQueue::new(),
                 closed: false,
                 abandoned: false,
+                is_rare: false,
             }),
             capacity,
             senders: AtomicUsize::new(1),
@@ -540,7 +672,8 @@ impl<T> Chan<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        if self.timer.get().is_some() { 0 } else { self.state.lock().buffer.len() }
+        // What futures were told of, or have given back, may lie beyond the capacity.
+        if self.timer.get().is_some() { 0 } else { self.state.lock().buffer.len().min(self.capacity) }
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
@@ -592,6 +725,11 @@ impl<T> Chan<T> {
     }
 
     // For futures and select. Under the lock, where it says so.
+
+    /// What stands for the slot of a future that receives.
+    pub(crate) fn async_slot(&self, slot: &Slot<T>) -> *mut () {
+        if self.capacity == 0 { slot.as_ptr() } else { TOLD }
+    }
 
     /// Enters the lock; [`unlock`](Chan::unlock) leaves it.
     #[inline]
@@ -678,13 +816,28 @@ pub(crate) struct Locked<'a, T> {
 }
 
 impl<T> Locked<'_, T> {
-    /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile.
+    /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile, or only watches.
     #[inline]
     pub(crate) fn can_recv(&mut self) -> bool {
         !self.state.buffer.is_empty() || self.state.closed || self.state.send_queue.has_waiter()
     }
 
-    /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile.
+    /// Whether a receive would not wait, for who only watches.
+    pub(crate) fn would_recv(&mut self) -> bool {
+        let state = &mut *self.state;
+        !state.buffer.is_empty() || state.closed || state.send_queue.has_waiter_who(has_slot)
+    }
+
+    /// The same of a send.
+    pub(crate) fn would_send(&mut self) -> bool {
+        let state = &mut *self.state;
+        state.closed
+            || state.abandoned
+            || state.buffer.len() < self.capacity
+            || state.recv_queue.has_waiter_who(|waiter| waiter.slot() != WATCHES)
+    }
+
+    /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile, or only watches.
     #[inline]
     pub(crate) fn can_send(&mut self) -> bool {
         let state = &mut *self.state;
@@ -717,9 +870,14 @@ impl<T> Locked<'_, T> {
         unsafe { self.state.recv_into(to, self.capacity) }
     }
 
+    /// Says that a waiter without a slot is about to be queued.
+    pub(crate) fn expect_rare(&mut self) {
+        self.state.is_rare = true;
+    }
+
     /// # Safety
     ///
-    /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`.
+    /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`, or [`WATCHES`] after [`expect_rare`](Locked::expect_rare).
     pub(crate) unsafe fn enqueue_send(&mut self, waiter: &Waiter, wait: *const Wait) {
         // SAFETY: by contract.
         unsafe { self.state.send_queue.push_back(waiter, wait) }
@@ -727,7 +885,8 @@ impl<T> Locked<'_, T> {
 
     /// # Safety
     ///
-    /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`.
+    /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`, or [`TOLD`] or [`WATCHES`] after
+    /// [`expect_rare`](Locked::expect_rare). Who watches is no future.
     pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: *const Wait) {
         // SAFETY: by contract.
         unsafe { self.state.recv_queue.push_back(waiter, wait) }
@@ -749,20 +908,37 @@ impl<T> Locked<'_, T> {
         unsafe { self.state.recv_queue.remove(waiter) };
     }
 
-    /// Puts back a value that was handed to a receiver who will not take it: to the next one, or in front.
-    ///
-    /// `Err` gives it to the caller to drop, where no receiver is left.
-    pub(crate) fn give_back(&mut self, value: T) -> Result<Option<Unparker>, T> {
+    /// Puts back a value that was handed to a future that will not take it: to the next receiver, or in front. Gives it to the
+    /// caller to drop, where no receiver is left.
+    pub(crate) fn give_back(&mut self, value: T, wake: &mut WakeList) -> Option<T> {
         if self.state.abandoned {
-            return Err(value);
-        }
-        if let Some((waiter, unparker)) = self.state.recv_queue.pop() {
-            // SAFETY: just taken out, under the lock.
-            unsafe { hand_to(waiter.as_ref(), value) };
-            return Ok(Some(unparker));
+            return Some(value);
         }
         self.state.buffer.push_front(value);
-        Ok(None)
+        self.pass_on(wake);
+        None
+    }
+
+    /// Tells the next receiver of a value that a future was told of and will not take. The wakes come after the unlock.
+    pub(crate) fn pass_on(&mut self, wake: &mut WakeList) {
+        while !self.state.buffer.is_empty() {
+            let Some((waiter, unparker)) = self.state.recv_queue.pop() else { return };
+            wake.push(unparker);
+            // SAFETY: just taken out, so it is alive until the unpark.
+            let receiver = unsafe { waiter.as_ref() };
+            if has_slot(receiver)
+                && let Ok((value, sender)) = self.try_recv()
+            {
+                // SAFETY: just taken out, under the lock.
+                unsafe { hand_to(receiver, value) };
+                if let Some(sender) = sender {
+                    wake.push(sender);
+                }
+            }
+            if receiver.slot() != WATCHES {
+                return;
+            }
+        }
     }
 }
 

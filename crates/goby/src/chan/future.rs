@@ -1,4 +1,7 @@
 //! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses nothing.
+//!
+//! A send that waits has its value taken at any time. A receive that waits is only told that there is one, for it may never be
+//! polled again; but on a rendezvous it is handed the value (see `core`).
 
 use std::fmt;
 use std::future::Future;
@@ -6,9 +9,9 @@ use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use goby_runtime::{Unparker, Wait, Waiter};
+use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 
-use super::core::{Chan, Nothing, Refused, Slot, unpark};
+use super::core::{Chan, Nothing, Refused, Slot, TOLD, unpark};
 use super::{RecvError, SendError};
 
 /// What a future is doing. A queued one must pass through its channel's lock before its waiter may go.
@@ -128,8 +131,7 @@ impl<T> fmt::Debug for SendFuture<'_, T> {
     }
 }
 
-/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready, it has not
-/// received: a value that was already on its way goes to the next receiver.
+/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready, it has received nothing.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct RecvFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
@@ -148,36 +150,36 @@ impl<'a, T> RecvFuture<'a, T> {
         RecvFuture {
             chan,
             slot: Slot::empty(),
-            waiter: Waiter::new(0, std::ptr::null_mut()),
+            waiter: Waiter::new(0, TOLD),
             wait: Wait::task(),
             stage: Stage::Unpolled,
             _pinned: PhantomPinned,
         }
     }
 
-    /// Receives, if it can be done now; else queues, if it may and has not.
+    /// Receives, if it can be done now; else queues, if it may. It is in no queue.
     fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<(T, Option<Unparker>), RecvError>> {
         chan.lock();
         // SAFETY: locked; this is the only view.
         let mut locked = unsafe { chan.locked() };
-        let result = match self.stage {
-            Stage::Unpolled => match locked.try_recv() {
+        let result = if self.stage == Stage::Queued && self.waiter.is_done() {
+            // SAFETY: done, so a sender has filled the slot.
+            Poll::Ready(Ok((unsafe { self.slot.take() }, None)))
+        } else {
+            match locked.try_recv() {
                 Ok(received) => Poll::Ready(Ok(received)),
                 Err(Nothing::Closed) => Poll::Ready(Err(RecvError)),
                 Err(Nothing::Empty) => {
                     if may_queue {
-                        self.waiter.set(0, self.slot.as_ptr());
-                        // SAFETY: as for `SendFuture`.
+                        self.waiter.set(0, chan.async_slot(&self.slot));
+                        locked.expect_rare();
+                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
                         unsafe { locked.enqueue_recv(&self.waiter, &self.wait) };
                         self.stage = Stage::Queued;
                     }
                     Poll::Pending
                 }
-            },
-            _ if self.wait.token().is_none() => Poll::Pending,
-            // SAFETY: done, so a sender has filled the slot.
-            _ if self.waiter.is_done() => Poll::Ready(Ok((unsafe { self.slot.take() }, None))),
-            _ => Poll::Ready(Err(RecvError)),
+            }
         };
         // SAFETY: locked above.
         unsafe { chan.unlock() };
@@ -193,10 +195,22 @@ impl<T> Future for RecvFuture<'_, T> {
         let this = unsafe { self.get_unchecked_mut() };
         let Some(chan) = this.chan else { return Poll::Pending };
         assert!(this.stage != Stage::Ended, "polled after it was ready");
-        // As for `SendFuture`.
-        let may_be_ready = this.stage == Stage::Unpolled || this.wait.token().is_some();
-        let mut result = if may_be_ready { this.step(chan, false) } else { Poll::Pending };
+        if this.stage == Stage::Queued && this.wait.token().is_none() {
+            this.wait.set_waker(cx.waker());
+            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's lock.
+            if this.wait.token().is_none() {
+                return Poll::Pending;
+            }
+        }
+        let was_told = this.stage == Stage::Queued;
+        let mut result = this.step(chan, false);
         if result.is_pending() {
+            if was_told {
+                // Another was quicker. Who told it has left the lock, and so the wait.
+                this.stage = Stage::Unpolled;
+                this.wait = Wait::task();
+            }
+            // Whom to wake is the executor's code, and so told outside the lock; and only if it comes to waiting.
             this.wait.set_waker(cx.waker());
             result = this.step(chan, true);
         }
@@ -216,20 +230,27 @@ impl<T> Future for RecvFuture<'_, T> {
 impl<T> Drop for RecvFuture<'_, T> {
     fn drop(&mut self) {
         let (Stage::Queued, Some(chan)) = (self.stage, self.chan) else { return };
+        let mut wake = WakeList::new();
         chan.lock();
-        // SAFETY: locked; this is the only view; queued here. After this nobody knows the waiter.
+        // SAFETY: locked; this is the only view; queued here, and if it is done, a sender has filled the slot. After this nobody knows
+        // the waiter.
         let left = unsafe {
             let mut locked = chan.locked();
             locked.dequeue_recv(&self.waiter);
-            let handed = self.wait.token().is_some() && self.waiter.is_done();
-            let left = if handed { locked.give_back(self.slot.take()) } else { Ok(None) };
+            let left = if self.wait.token().is_none() {
+                None
+            } else if self.waiter.is_done() {
+                locked.give_back(self.slot.take(), &mut wake)
+            } else {
+                locked.pass_on(&mut wake);
+                None
+            };
             chan.unlock();
             left
         };
-        // What no receiver is left for is dropped here, outside the lock.
-        if let Ok(wake) = left {
-            unpark(wake);
-        }
+        wake.unpark_all();
+        // The user's destructor: last, outside the lock.
+        drop(left);
     }
 }
 

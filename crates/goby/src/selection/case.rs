@@ -8,9 +8,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use goby_runtime::{Unparker, Wait, Waiter};
+use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 
-use crate::chan::core::{Chan, Nothing, Refusal, Refused, Slot, unpark};
+use crate::chan::core::{Chan, Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
 use crate::chan::large::is_large;
 use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
 
@@ -72,10 +72,17 @@ pub unsafe trait Case {
     /// `chan` is this case's, and locked.
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
 
+    /// Whether the operation would not wait, for who only looks: one who only looks, too, is no peer.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is this case's, and locked.
+    unsafe fn would_happen(&mut self, chan: AnyChan) -> bool;
+
     /// # Safety
     ///
     /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before `dequeue`.
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize);
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How);
 
     /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
     ///
@@ -84,8 +91,40 @@ pub unsafe trait Case {
     /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up: nobody claims this case afterwards.
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool);
 
-    /// After [`dequeue`](Case::dequeue) of a select that nobody will look at: undoes a receive.
-    fn undo(&mut self);
+    /// [`dequeue`](Case::dequeue) for a future; false if the case was only told of a value, which is gone.
+    ///
+    /// # Safety
+    ///
+    /// As for `dequeue`.
+    unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool;
+
+    /// `dequeue` for a future that has gone: what it received, or was told of, is for the next one. The wakes come after the unlock,
+    /// and so does [`forget`](Case::forget).
+    ///
+    /// # Safety
+    ///
+    /// As for `dequeue`.
+    unsafe fn abandon(&mut self, chan: AnyChan, won: bool, wake: &mut WakeList);
+
+    /// Drops the result.
+    fn forget(&mut self);
+
+    /// Whether it has been removed from its select.
+    fn is_removed(&self) -> bool {
+        false
+    }
+}
+
+/// How a case waits in its channel's queue.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Who comes carries its operation out.
+    HandOver,
+    /// A future's: if it receives, and not from a rendezvous, it is told of a value, and takes one when it is polled.
+    Tell,
+    /// It only looks, and is told when its operation would not wait.
+    Watch,
 }
 
 /// What a case can be reached through.
@@ -221,6 +260,11 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         unsafe { of::<T>(chan).locked() }.can_recv()
     }
 
+    unsafe fn would_happen(&mut self, chan: AnyChan) -> bool {
+        // SAFETY: as above.
+        unsafe { of::<T>(chan).locked() }.would_recv()
+    }
+
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
         if const { is_large::<T>() } {
             // SAFETY: by contract.
@@ -238,10 +282,22 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         self.result.is_some()
     }
 
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
-        let waiter = self.waiter.write(Waiter::new(token, self.slot.as_ptr()));
-        // SAFETY: by contract; the slot is empty.
-        unsafe { of::<T>(chan).locked().enqueue_recv(waiter, wait) };
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
+        let slot = match how {
+            How::HandOver => self.slot.as_ptr(),
+            // SAFETY: by contract the channel is alive.
+            How::Tell => unsafe { of::<T>(chan) }.async_slot(&self.slot),
+            How::Watch => WATCHES,
+        };
+        let waiter = self.waiter.write(Waiter::new(token, slot));
+        // SAFETY: locked by contract; the view ends here; the slot is empty, or rare waiters are expected.
+        unsafe {
+            let mut locked = of::<T>(chan).locked();
+            if how != How::HandOver {
+                locked.expect_rare();
+            }
+            locked.enqueue_recv(waiter, wait);
+        }
     }
 
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
@@ -255,18 +311,30 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         }
     }
 
-    fn undo(&mut self) {
-        let (Some(chan), Some(Ok(value))) = (self.chan, self.result.take()) else { return };
-        chan.lock();
-        // SAFETY: locked here; the view ends with the statement.
-        let left = unsafe {
-            let left = chan.locked().give_back(value);
-            chan.unlock();
-            left
-        };
-        if let Ok(wake) = left {
-            unpark(wake);
+    unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool {
+        // SAFETY: queued, so the waiter is there; the rest by contract.
+        unsafe {
+            let was_told = self.waiter.assume_init_ref().slot() == TOLD;
+            self.dequeue(chan, won && !was_told);
+            won && (!was_told || self.attempt(chan, wake))
         }
+    }
+
+    unsafe fn abandon(&mut self, chan: AnyChan, won: bool, wake: &mut WakeList) {
+        // SAFETY: as above.
+        unsafe {
+            let was_told = self.waiter.assume_init_ref().slot() == TOLD;
+            self.dequeue(chan, won && !was_told);
+            if won && was_told {
+                of::<T>(chan).locked().pass_on(wake);
+            } else if let Some(Ok(value)) = self.result.take() {
+                self.result = of::<T>(chan).locked().give_back(value, wake).map(Ok);
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.result = None;
     }
 }
 
@@ -297,6 +365,27 @@ impl<'a, T> SendCase<'a, T> {
             waiter: Waiter::new(0, ptr::null_mut()),
             result: None,
         }
+    }
+
+    /// Sends `value`, and later what is [`put`](SendCase::put).
+    pub(super) fn reusable(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
+        let mut case = SendCase::new(sender, value);
+        case.chan = sender.chan();
+        case
+    }
+
+    /// Changes the value; gives the one that was there. It is not queued.
+    pub(super) fn put(&mut self, value: T) -> Option<T> {
+        let old = self.take_back();
+        self.slot.put(value);
+        self.full = true;
+        old
+    }
+
+    /// Takes the value out, if it is not sent. It is not queued.
+    pub(super) fn take_back(&mut self) -> Option<T> {
+        // SAFETY: `full` says that it is there, and ours.
+        std::mem::take(&mut self.full).then(|| unsafe { self.slot.take() })
     }
 
     /// Sends what is in `home`, if there is anything; what is not sent is put back there.
@@ -409,6 +498,11 @@ unsafe impl<T> Case for SendCase<'_, T> {
         self.full && unsafe { of::<T>(chan).locked() }.can_send()
     }
 
+    unsafe fn would_happen(&mut self, chan: AnyChan) -> bool {
+        // SAFETY: as above.
+        unsafe { of::<T>(chan).locked() }.would_send()
+    }
+
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
         if !self.full {
             return false;
@@ -437,12 +531,19 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize) {
-        // A case that has sent its value has nothing more to wait for.
-        if self.full {
-            self.waiter.set(token, self.slot.as_ptr());
-            // SAFETY: by contract; the slot is full.
-            unsafe { of::<T>(chan).locked().enqueue_send(&self.waiter, wait) };
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
+        // A case without a value has nothing to wait for, unless it only looks.
+        let watches = how == How::Watch;
+        if self.full || watches {
+            self.waiter.set(token, if watches { WATCHES } else { self.slot.as_ptr() });
+            // SAFETY: locked by contract; the view ends here; the slot is full, or rare waiters are expected.
+            unsafe {
+                let mut locked = of::<T>(chan).locked();
+                if watches {
+                    locked.expect_rare();
+                }
+                locked.enqueue_send(&self.waiter, wait);
+            }
         }
     }
 
@@ -457,7 +558,74 @@ unsafe impl<T> Case for SendCase<'_, T> {
         }
     }
 
-    fn undo(&mut self) {}
+    unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, _: &mut Option<Unparker>) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.dequeue(chan, won) };
+        won
+    }
+
+    unsafe fn abandon(&mut self, chan: AnyChan, won: bool, _: &mut WakeList) {
+        // SAFETY: by contract.
+        unsafe { self.dequeue(chan, won) };
+    }
+
+    fn forget(&mut self) {
+        self.result = None;
+    }
+}
+
+/// What stands in the place of a case that was removed: it never happens.
+pub(super) struct Removed;
+
+// SAFETY: it has no channel.
+unsafe impl Case for Removed {
+    fn chan(&self) -> Option<AnyChan> {
+        None
+    }
+
+    fn is_recv(&self) -> bool {
+        false
+    }
+
+    fn reach(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    unsafe fn lock(&self, _: AnyChan) {}
+
+    unsafe fn try_lock(&self, _: AnyChan) -> bool {
+        false
+    }
+
+    unsafe fn unlock(&self, _: AnyChan) {}
+
+    unsafe fn is_ready(&mut self, _: AnyChan) -> bool {
+        false
+    }
+
+    unsafe fn would_happen(&mut self, _: AnyChan) -> bool {
+        false
+    }
+
+    unsafe fn attempt(&mut self, _: AnyChan, _: &mut Option<Unparker>) -> bool {
+        false
+    }
+
+    unsafe fn enqueue(&mut self, _: AnyChan, _: *const Wait, _: usize, _: How) {}
+
+    unsafe fn dequeue(&mut self, _: AnyChan, _: bool) {}
+
+    unsafe fn dequeue_told(&mut self, _: AnyChan, _: bool, _: &mut Option<Unparker>) -> bool {
+        false
+    }
+
+    unsafe fn abandon(&mut self, _: AnyChan, _: bool, _: &mut WakeList) {}
+
+    fn forget(&mut self) {}
+
+    fn is_removed(&self) -> bool {
+        true
+    }
 }
 
 impl<T> fmt::Debug for RecvCase<'_, T> {

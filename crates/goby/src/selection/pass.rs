@@ -14,9 +14,9 @@
 use std::cell::OnceCell;
 use std::time::Instant;
 
-use goby_runtime::{IsArmed, Unparker, Wait, WaitReason};
+use goby_runtime::{IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList};
 
-use super::case::{AsCase, Case};
+use super::case::{AsCase, Case, How};
 use crate::chan::core::unpark;
 
 /// Cases up to this many are ordered without allocation.
@@ -38,21 +38,16 @@ pub enum Until {
 #[doc(hidden)]
 pub fn run<const BIASED: bool>(_: Choice<BIASED>, cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     let order = Order::new(cases);
-    run_in_order(cases, &order, until, BIASED)
+    select(cases, &order, until, BIASED)
 }
 
 /// The same with the order of the cases' locks at hand.
-pub(super) fn run_in_order(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
+pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
     goby_runtime::checkpoint();
-    let (wait, deadline) = match until {
-        Until::Now => (None, None),
-        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
-        Until::Deadline(deadline) => (Some(unsafe { Wait::current() }), Some(deadline)),
-        // SAFETY: as above.
-        Until::Forever => (Some(unsafe { Wait::current() }), None),
-    };
+    // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+    let (wait, deadline) = unsafe { wait_until(until) };
     // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
-    let won = unsafe { look_or_queue(cases, order, wait.as_ref(), biased) };
+    let won = unsafe { look_or_queue(cases, order, wait.as_ref(), How::HandOver, biased) };
     if won.is_some() {
         return won;
     }
@@ -61,11 +56,76 @@ pub(super) fn run_in_order(cases: &mut [impl AsCase], order: &Order, until: Unti
         goby_runtime::refused();
         return None;
     };
-    let reach = cases.iter().map(|case| case.get().reach());
-    let reach = reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t));
-    let token = park(wait, cases.is_empty(), reach, &|| cases.iter().any(|case| case.get().is_armed()), deadline);
+    let token = park(wait, cases.is_empty(), reach(cases), &|| is_armed(cases), deadline);
     // SAFETY: queued above; claimed by a peer, or by the deadline's timer.
     unsafe { take_out(cases, token) }
+}
+
+/// Waits until one of the operations would not wait, and carries none out.
+///
+/// Who only looks is told of a change by whoever makes it, and looks again: the other one may be claimed, or quicker, elsewhere.
+pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
+    goby_runtime::checkpoint();
+    loop {
+        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+        let (wait, deadline) = unsafe { wait_until(until) };
+        order.lock_all(cases);
+        // SAFETY: all are locked; the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
+        let found = unsafe {
+            let would_happen = |case: &mut dyn Case| case.chan().is_some_and(|chan| case.would_happen(chan));
+            let found = choose_who(cases, biased, would_happen);
+            if let (None, Some(wait)) = (found, &wait) {
+                for (token, case) in cases.iter_mut().enumerate() {
+                    let case = case.get_mut();
+                    if let Some(chan) = case.chan() {
+                        case.enqueue(chan, wait, token, How::Watch);
+                    }
+                }
+            }
+            order.unlock_all(cases);
+            found
+        };
+        if found.is_some() {
+            return found;
+        }
+        // By reference: it is queued.
+        let Some(wait) = &wait else {
+            goby_runtime::refused();
+            return None;
+        };
+        let token = park(wait, cases.is_empty(), reach(cases), &|| is_armed(cases), deadline);
+        // SAFETY: queued above, and claimed. None of them has happened.
+        unsafe { take_out(cases, TIMED_OUT) };
+        if token == TIMED_OUT {
+            return None;
+        }
+    }
+}
+
+/// A wait, unless it is for now, and its deadline.
+///
+/// # Safety
+///
+/// As for [`Wait::current`].
+unsafe fn wait_until(until: Until) -> (Option<Wait>, Option<Instant>) {
+    match until {
+        Until::Now => (None, None),
+        // SAFETY: by contract.
+        Until::Deadline(deadline) => (Some(unsafe { Wait::current() }), Some(deadline)),
+        // SAFETY: as above.
+        Until::Forever => (Some(unsafe { Wait::current() }), None),
+    }
+}
+
+/// [`Case::reach`] of any.
+fn reach(cases: &[impl AsCase]) -> (bool, bool) {
+    let reach = cases.iter().map(|case| case.get().reach());
+    reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t))
+}
+
+/// [`Case::is_armed`] of any.
+fn is_armed(cases: &[impl AsCase]) -> bool {
+    cases.iter().any(|case| case.get().is_armed())
 }
 
 /// Parks on a wait that is queued; gives the token of what ended it.
@@ -267,7 +327,7 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
                 look = Look::Unclear;
             }
             if QUEUE && let Some(wait) = wait.get() {
-                case.enqueue(chan, wait, index);
+                case.enqueue(chan, wait, index, How::HandOver);
             }
             case.unlock(chan);
             look
@@ -308,6 +368,7 @@ pub(super) unsafe fn look_or_queue(
     cases: &mut [impl AsCase],
     order: &Order,
     wait: Option<&Wait>,
+    how: How,
     biased: bool,
 ) -> Option<usize> {
     let mut wake = None;
@@ -325,7 +386,7 @@ pub(super) unsafe fn look_or_queue(
                 let token = (first + i) % n;
                 let case = cases[token].get_mut();
                 if let Some(chan) = case.chan() {
-                    case.enqueue(chan, wait, token);
+                    case.enqueue(chan, wait, token, how);
                 }
             }
         }
@@ -343,10 +404,12 @@ pub(super) unsafe fn look_or_queue(
 /// The channels of all cases are locked.
 unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unparker>) -> Option<usize> {
     loop {
-        // SAFETY: by contract.
-        let chosen = unsafe { if biased { ready(cases, Choice::biased()) } else { ready(cases, Choice::fair()) } }?;
+        // SAFETY: its own channel, locked by contract.
+        let is_ready = |case: &mut dyn Case| case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) });
+        let chosen = choose_who(cases, biased, is_ready)?;
         let case = cases[chosen].get_mut();
-        // It is not ready after all if its peer, a select, was claimed through a channel that we have not locked.
+        // It is not ready after all if its peer only looks, or is a select that was claimed through a channel that we have not
+        // locked.
         // SAFETY: its own channel, locked by contract.
         if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
             return Some(chosen);
@@ -354,16 +417,14 @@ unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unpa
     }
 }
 
-/// One of the cases that are ready.
-///
-/// # Safety
-///
-/// The channels of all cases are locked.
-unsafe fn ready<const BIASED: bool>(cases: &mut [impl AsCase], mut choice: Choice<BIASED>) -> Option<usize> {
+/// One of the cases of which `f` is true.
+fn choose_who(cases: &mut [impl AsCase], biased: bool, f: impl Fn(&mut dyn Case) -> bool) -> Option<usize> {
+    if biased {
+        return cases.iter_mut().position(|case| f(case.get_mut()));
+    }
+    let mut choice = Choice::fair();
     for (index, case) in cases.iter_mut().enumerate() {
-        let case = case.get_mut();
-        // SAFETY: its own channel, locked by contract.
-        if case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) }) {
+        if f(case.get_mut()) {
             choice.add(index);
         }
     }
@@ -381,6 +442,53 @@ pub(super) unsafe fn take_out(cases: &mut [impl AsCase], token: usize) -> Option
         unsafe { take_out_one(case.get_mut(), index == token) };
     }
     (token < cases.len()).then_some(token)
+}
+
+/// Pass 3 of a future's select: one that was told of a value takes it now, if it is still there. Gives the index of the case that
+/// happened.
+///
+/// # Safety
+///
+/// The cases were queued by [`look_or_queue`], to be told, and the wait was claimed with this token.
+pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> Option<usize> {
+    let (mut won, mut wake) = (None, None);
+    for (index, case) in cases.iter_mut().enumerate() {
+        let case = case.get_mut();
+        let Some(chan) = case.chan() else { continue };
+        // SAFETY: its own channel, locked here; the rest by contract.
+        unsafe {
+            case.lock(chan);
+            if case.dequeue_told(chan, index == token, &mut wake) {
+                won = Some(index);
+            }
+            case.unlock(chan);
+        }
+    }
+    unpark(wake);
+    won
+}
+
+/// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a receive is.
+///
+/// # Safety
+///
+/// As for [`take_out_told`].
+pub(super) unsafe fn give_up(cases: &mut [impl AsCase], token: usize) {
+    let mut wake = WakeList::new();
+    for (index, case) in cases.iter_mut().enumerate() {
+        let case = case.get_mut();
+        let Some(chan) = case.chan() else { continue };
+        // SAFETY: its own channel, locked here; the rest by contract.
+        unsafe {
+            case.lock(chan);
+            case.abandon(chan, index == token, &mut wake);
+            case.unlock(chan);
+        }
+        if index == token {
+            case.forget();
+        }
+    }
+    wake.unpark_all();
 }
 
 /// # Safety

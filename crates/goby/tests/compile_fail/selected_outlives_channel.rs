@@ -1,14 +1,12 @@
-// The result of a select borrows the channel that it came from.
-use goby::chan::bounded;
-use goby::chan::Select;
+// A select borrows the channels of its cases, and so does what it selected.
+use goby::chan::{Select, bounded};
 
 fn main() {
-    let selected;
-    {
+    let mut select = Select::new();
+    let selected = {
         let (_tx, rx) = bounded::<i32>(1);
-        let mut select = Select::new();
         select.recv(&rx);
-        selected = select.try_select();
-    }
+        select.try_select()
+    };
     drop(selected);
 }

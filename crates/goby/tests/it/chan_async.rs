@@ -178,7 +178,7 @@ fn a_select_future_may_be_dropped_at_every_stage() {
         RawWakerVTable::new(|_| panic!("a waker that cannot be cloned"), |_| (), |_| (), |_| ());
     // SAFETY: it has no data, and panics where it could be used wrongly.
     let unfit = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &UNFIT)) };
-    let poll_unfit = |future: Pin<&mut SelectFuture<'_>>| {
+    let poll_unfit = |future: Pin<&mut SelectFuture<'_, '_>>| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&unfit)).is_ready()));
         assert!(polled.is_err());
     };
@@ -205,7 +205,6 @@ fn a_select_future_may_be_dropped_at_every_stage() {
                 4 => {
                     assert!(poll(future.as_mut()).is_pending());
                     tx.try_send(1).unwrap();
-                    poll_unfit(future.as_mut());
                 }
                 5 => {
                     assert!(poll(future.as_mut()).is_pending());
@@ -368,5 +367,255 @@ fn async_and_select_meet() {
         }
         drop(tx);
         echo.join().unwrap();
+    });
+}
+
+/// Nothing is handed to a future before it is polled, except on a rendezvous: who comes meanwhile gets the oldest value.
+#[test]
+fn a_receive_that_is_not_polled_keeps_no_value() {
+    for (tx, rx) in [bounded(2), unbounded()] {
+        let mut first = pin!(rx.recv_async());
+        let mut select = Select::new();
+        select.recv(&rx);
+        let mut second = pin!(select.select_async());
+        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+        tx.try_send(1).unwrap();
+        tx.try_send(2).unwrap();
+        assert_eq!(rx.try_recv(), Ok(1));
+        let Poll::Ready(mut selected) = poll(second) else { panic!("there is a value") };
+        assert_eq!(selected.recv(&rx), Ok(2));
+        // The other has been told in vain, and waits again, for one value.
+        let woken = Arc::new(Counting::default());
+        assert!(first.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+        tx.try_send(3).unwrap();
+        assert_eq!(woken.woken(), 1);
+        assert_eq!(poll(first), Poll::Ready(Ok(3)));
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    }
+}
+
+#[test]
+fn the_length_never_exceeds_the_capacity() {
+    for capacity in [0, 1, 3] {
+        let (tx, rx) = bounded(capacity);
+        {
+            let mut futures: Vec<_> = (0..5).map(|_| Box::pin(rx.recv_async())).collect();
+            futures.iter_mut().for_each(|future| assert!(poll(future.as_mut()).is_pending()));
+            for i in 0..5 {
+                tx.try_send(i).unwrap();
+                assert!(rx.len() <= capacity, "{} of {capacity}", rx.len());
+            }
+        }
+        assert_eq!((rx.len(), tx.is_full()), (capacity, true));
+        assert_eq!(tx.try_send(9), Err(TrySendError::Full(9)));
+        let mut values: Vec<_> = rx.try_iter().collect();
+        // On a rendezvous each was handed one, and the last to give it back comes first.
+        if capacity == 0 {
+            values.reverse();
+        }
+        assert_eq!(values, [0, 1, 2, 3, 4]);
+        assert!(rx.is_empty());
+    }
+}
+
+/// Who is parked behind a future that was told of a value gets the oldest one with the next, and what is there at the end.
+#[test]
+fn a_receiver_behind_a_future_gets_the_oldest_value() {
+    with_workers(|| {
+        for capacity in [1, 4] {
+            let (tx, rx) = bounded(capacity);
+            let mut future = Box::pin(rx.recv_async());
+            assert!(poll(future.as_mut()).is_pending());
+            let receiving = go({
+                let rx = rx.clone();
+                move || (rx.recv(), rx.recv())
+            });
+            crate::support::pause(crate::support::MOMENT);
+            tx.send(1).unwrap();
+            // The goroutine may be late, and then finds the first itself.
+            tx.send(2).unwrap();
+            tx.close();
+            assert_eq!(receiving.join().unwrap(), (Ok(1), Ok(2)));
+            assert_eq!(poll(future.as_mut()), Poll::Ready(Err(RecvError)));
+        }
+    });
+}
+
+/// Told, and dropped: the next one is told, of every kind.
+#[test]
+fn a_future_that_is_dropped_tells_the_next() {
+    with_workers(|| {
+        for capacity in [0, 1] {
+            let (tx, rx) = bounded(capacity);
+            let (first, second) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+            let mut told = Box::pin(rx.recv_async());
+            let mut next = Box::pin(rx.recv_async());
+            let mut select = Select::new();
+            select.recv(&rx);
+            let mut last = Box::pin(select.select_async());
+            assert!(told.as_mut().poll(&mut Context::from_waker(&first.clone().into())).is_pending());
+            assert!(next.as_mut().poll(&mut Context::from_waker(&second.clone().into())).is_pending());
+            assert!(last.as_mut().poll(&mut Context::from_waker(&second.clone().into())).is_pending());
+            tx.try_send(1).unwrap();
+            assert_eq!((first.woken(), second.woken()), (1, 0));
+            drop(told);
+            assert_eq!((first.woken(), second.woken()), (1, 1));
+            drop(next);
+            assert_eq!(second.woken(), 2);
+            // And from a select to a goroutine.
+            let receiving = go({
+                let rx = rx.clone();
+                move || {
+                    let mut select = Select::new();
+                    select.recv(&rx);
+                    select.ready();
+                    rx.recv()
+                }
+            });
+            drop(last);
+            assert_eq!(receiving.join().unwrap(), Ok(1));
+        }
+    });
+}
+
+/// A waker that cannot be cloned panics, also in a poll that finds its value gone. The future works on.
+#[test]
+fn a_receive_told_in_vain_survives_its_executor() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::{RawWaker, RawWakerVTable};
+
+    static UNFIT: RawWakerVTable =
+        RawWakerVTable::new(|_| panic!("a waker that cannot be cloned"), |_| (), |_| (), |_| ());
+    // SAFETY: it has no data, and panics where it could be used wrongly.
+    let unfit = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &UNFIT)) };
+    let (tx, rx) = bounded(2);
+    let mut future = pin!(rx.recv_async());
+    let mut select = Select::new();
+    select.recv(&rx);
+    let mut selecting = pin!(select.select_async());
+    for round in 0..3 {
+        assert!(poll(future.as_mut()).is_pending() && poll(selecting.as_mut()).is_pending());
+        tx.try_send(round).unwrap();
+        tx.try_send(round).unwrap();
+        assert_eq!((rx.try_recv(), rx.try_recv()), (Ok(round), Ok(round)));
+        let polled = |f: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(f)).is_err();
+        assert!(polled(&mut || _ = future.as_mut().poll(&mut Context::from_waker(&unfit))));
+        assert!(polled(&mut || _ = selecting.as_mut().poll(&mut Context::from_waker(&unfit)).is_ready()));
+    }
+    // Nobody waits: it stays.
+    tx.try_send(8).unwrap();
+    assert_eq!(rx.try_recv(), Ok(8));
+    assert!(poll(future.as_mut()).is_pending());
+    tx.try_send(9).unwrap();
+    assert_eq!(poll(future), Poll::Ready(Ok(9)));
+}
+
+/// Futures that are polled late or never, beside receivers of all kinds that come and go: nothing is lost, nobody waits in vain.
+#[test]
+fn late_futures_and_quick_receivers_lose_nothing() {
+    with_workers(|| {
+        for capacity in [0, 2] {
+            let count = size(300, 10_000) as u64;
+            let (tx, rx) = bounded(capacity);
+            let receivers = [Kind::Goroutine, Kind::Thread, Kind::Task].map(|kind| {
+                let rx = rx.clone();
+                actor(kind, move |kind| async move {
+                    let mut sum = 0;
+                    while let Ok(value) = kind.recv(&rx).await {
+                        sum += value;
+                    }
+                    sum
+                })
+            });
+            let late = spawn(async move {
+                let mut sum = 0;
+                loop {
+                    // Queued, and left alone for a while.
+                    let mut future = pin!(rx.recv_async());
+                    let mut select = Select::new();
+                    select.recv(&rx);
+                    let mut selecting = pin!(select.select_async());
+                    if let Poll::Ready(received) = poll(future.as_mut()) {
+                        match received {
+                            Ok(value) => sum += value,
+                            Err(RecvError) => return sum,
+                        }
+                    }
+                    let selected = poll(selecting.as_mut());
+                    let pause = std::time::Duration::from_micros(goby_runtime::random() % 50);
+                    goby::time::after(pause).recv_async().await.unwrap();
+                    if let Poll::Ready(mut selected) = selected {
+                        sum += selected.recv(&rx).unwrap_or(0);
+                    } else if goby_runtime::random().is_multiple_of(2)
+                        && let Poll::Ready(mut selected) = poll(selecting)
+                    {
+                        sum += selected.recv(&rx).unwrap_or(0);
+                    }
+                }
+            });
+            let senders = [Kind::Goroutine, Kind::Thread, Kind::Task].map(|kind| {
+                let tx: Sender<u64> = tx.clone();
+                actor(kind, move |kind| async move {
+                    for i in 1..=count {
+                        kind.send(&tx, i).await.unwrap();
+                    }
+                })
+            });
+            drop(tx);
+            senders.into_iter().for_each(|sender| sender.join());
+            let total = late.join().unwrap() + receivers.into_iter().map(|receiver| receiver.join()).sum::<u64>();
+            assert_eq!(total, 3 * count * (count + 1) / 2);
+        }
+    });
+}
+
+/// Values that are moved by address go past a future that is not polled, and past who only looks, as others do.
+#[test]
+fn large_values_pass_futures_and_who_only_looks() {
+    fn large(i: u8) -> [u8; 4096] {
+        [i; 4096]
+    }
+    with_workers(|| {
+        let (tx, rx) = bounded::<[u8; 4096]>(1);
+        let mut future = Box::pin(rx.recv_async());
+        assert!(poll(future.as_mut()).is_pending());
+        let looking = go({
+            let rx = rx.clone();
+            move || {
+                let mut select = Select::new();
+                select.recv(&rx);
+                select.ready()
+            }
+        });
+        let receiving = go({
+            let rx = rx.clone();
+            move || (rx.recv().unwrap()[0], rx.recv().unwrap()[0])
+        });
+        crate::support::pause(crate::support::MOMENT);
+        tx.send(large(1)).unwrap();
+        tx.send(large(2)).unwrap();
+        select! { send(tx, large(3)) -> sent => sent.unwrap() }
+        assert_eq!(receiving.join().unwrap(), (1, 2));
+        assert_eq!(looking.join().unwrap(), 0);
+        assert_eq!(poll(future.as_mut()), Poll::Ready(Ok(large(3))));
+        // Who looks for place, and a sender that is parked.
+        tx.send(large(4)).unwrap();
+        let looking = go({
+            let tx = tx.clone();
+            move || {
+                let mut select = Select::new();
+                select.send_later(&tx);
+                select.ready()
+            }
+        });
+        let sending = go({
+            let tx = tx.clone();
+            move || tx.send(large(5)).unwrap()
+        });
+        crate::support::pause(crate::support::MOMENT);
+        assert_eq!((rx.recv().unwrap()[0], rx.recv().unwrap()[0]), (4, 5));
+        assert_eq!(looking.join().unwrap(), 0);
+        sending.join().unwrap();
+        assert_eq!(rx.len(), 0);
     });
 }

@@ -130,6 +130,16 @@ fn loops_of_selects_let_sleepers_run() {
             select.recv(&rx);
             assert!(select.try_select().is_none());
         });
+        repeat("try_ready", || {
+            let mut select = Select::new();
+            select.recv(&rx);
+            assert!(select.try_ready().is_none());
+        });
+        repeat("ready that need not wait", || {
+            let mut select = Select::new();
+            select.recv(done.done());
+            select.ready();
+        });
         repeat("select_timeout", || {
             let mut select = Select::new();
             select.recv(&rx);

@@ -1,5 +1,8 @@
 //! `select!` and `Select` beyond what Go has: guards, timeouts, values that stay, control flow out of arms.
 
+mod ready;
+mod reuse;
+
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -127,6 +130,8 @@ fn the_value_of_a_case_not_taken_is_dropped() {
         let mut select = Select::new();
         select.send(&tx, value.clone());
         assert!(select.try_select().is_none());
+        assert_eq!(Arc::strong_count(&value), 2, "it stays for the next time");
+        drop(select);
         assert_eq!(Arc::strong_count(&value), 1);
     });
 }
@@ -297,7 +302,7 @@ fn the_dynamic_select_tells_which_case_happened() {
         let number = select.recv(&number_rx);
         let mut selected = select.select_deadline(goby_runtime::now()).expect("a number is there");
         assert_eq!((selected.index(), selected.recv(&number_rx)), (number, Ok(1.5)));
-        drop(selected);
+        drop(select);
         assert_eq!(slot, Some("kept"));
     });
 }
@@ -307,12 +312,9 @@ fn the_dynamic_select_tells_which_case_happened() {
 fn asking_for_another_case_panics() {
     let ((tx, rx), (other_tx, other_rx)) = (bounded(1), bounded::<i32>(1));
     tx.send(1).unwrap();
-    let select = || {
-        let mut select = Select::new();
-        select.recv(&other_rx);
-        select.recv(&rx);
-        select.select()
-    };
+    let mut select = Select::new();
+    select.recv(&other_rx);
+    select.recv(&rx);
     let message = |f: &mut dyn FnMut()| {
         let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
         payload
@@ -320,7 +322,7 @@ fn asking_for_another_case_panics() {
             .cloned()
             .unwrap_or_else(|| (*payload.downcast_ref::<&str>().unwrap()).to_owned())
     };
-    let mut selected = select();
+    let mut selected = select.select();
     assert_eq!(
         message(&mut || {
             let _ = selected.recv(&other_rx);
@@ -354,7 +356,8 @@ fn asking_for_another_case_panics() {
     );
     // A value nobody asks for is dropped with it; it was received.
     tx.send(2).unwrap();
-    drop(select());
+    let _ = select.select();
+    assert_eq!(rx.len(), 0);
     assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
 }
 
@@ -371,7 +374,7 @@ fn cases_that_did_not_happen_leave_no_trace() {
                     select.recv(&idle_rx2);
                     select.send(&idle_tx2, 5);
                     select.recv(&rx);
-                    assert_eq!(wait(kind, select).await.recv(&rx), Ok(1));
+                    assert_eq!(wait(kind, &mut select).await.recv(&rx), Ok(1));
                 }
             });
             (0..100).for_each(|_| tx.send(1).unwrap());
@@ -399,7 +402,7 @@ fn many_selects_over_the_same_channels_lose_nothing() {
                         for i in 0..3 {
                             select.send(&ends[(i + value) % 3], value);
                         }
-                        let mut selected = wait(kind, select).await;
+                        let mut selected = wait(kind, &mut select).await;
                         let channel = (selected.index() + value) % 3;
                         selected.send(&ends[channel]).unwrap();
                     }
@@ -414,7 +417,7 @@ fn many_selects_over_the_same_channels_lose_nothing() {
                         for i in 0..3 {
                             select.recv(&ends[(i * 2 + round) % 3]);
                         }
-                        let mut selected = wait(kind, select).await;
+                        let mut selected = wait(kind, &mut select).await;
                         let channel = (selected.index() * 2 + round) % 3;
                         match selected.recv(&ends[channel]) {
                             Ok(value) => {

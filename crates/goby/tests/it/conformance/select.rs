@@ -58,7 +58,7 @@ fn s049_a_select_with_one_receive_blocks_like_a_receive() {
             let (rx, done) = in_object;
             let mut select = Select::new();
             select.recv(&rx);
-            let value = stress::select::wait(kind, select).await.recv(&rx);
+            let value = stress::select::wait(kind, &mut select).await.recv(&rx);
             done.fetch_add(1, Ordering::SeqCst);
             value
         });
@@ -371,7 +371,7 @@ fn s067_leaving_the_end_of_a_wait_queue_keeps_the_queue() {
                 let mut select = Select::new();
                 select.recv(&rx);
                 let end_index = select.recv(&ended);
-                let mut selected = stress::select::wait(kind, select).await;
+                let mut selected = stress::select::wait(kind, &mut select).await;
                 assert_eq!(selected.index(), end_index);
                 selected.recv(&ended).unwrap();
                 kind.recv(&rx).await.unwrap()
@@ -393,7 +393,7 @@ fn s067_leaving_the_end_of_a_wait_queue_keeps_the_queue() {
                 let mut select = Select::new();
                 select.send(&tx, 100);
                 let end_index = select.recv(&ended);
-                let mut selected = stress::select::wait(kind, select).await;
+                let mut selected = stress::select::wait(kind, &mut select).await;
                 assert_eq!(selected.index(), end_index);
                 selected.recv(&ended).unwrap();
                 kind.send(&tx, 2).await.unwrap();
@@ -596,13 +596,13 @@ fn s081_a_channel_as_a_mutex_through_selects() {
                     let mut lock = Select::new();
                     lock.recv(&nobody);
                     lock.send(&tx, ());
-                    stress::select::wait(kind, lock).await.send(&tx).unwrap();
+                    stress::select::wait(kind, &mut lock).await.send(&tx).unwrap();
                     // SAFETY: only the actor whose value is in the channel gets here; that is what is tested.
                     unsafe { *counter.0.get() += 1 };
                     let mut unlock = Select::new();
                     unlock.recv(&rx);
                     unlock.send(&other, 0);
-                    stress::select::wait(kind, unlock).await.recv(&rx).unwrap();
+                    stress::select::wait(kind, &mut unlock).await.recv(&rx).unwrap();
                 }
             })
         });

@@ -7,7 +7,7 @@ use goby::{go, select, yield_now};
 use crate::support::{Actor, KINDS, Kind, actor, race, size, with_workers};
 
 /// Waits for a dynamic select the way `kind` waits: blocking, or as a future.
-pub(crate) async fn wait<'a>(kind: Kind, select: Select<'a>) -> Selected<'a> {
+pub(crate) async fn wait<'s>(kind: Kind, select: &'s mut Select<'_>) -> Selected<'s> {
     match kind {
         Kind::Goroutine | Kind::Thread => select.select(),
         Kind::BlockOn | Kind::Task => select.select_async().await,
@@ -55,7 +55,7 @@ fn self_select_of_kinds(capacity: usize, kinds: [Kind; 2]) {
                     select.recv(&rx);
                     send = select.send(&tx, id).max(send);
                 }
-                let mut selected = wait(kind, select).await;
+                let mut selected = wait(kind, &mut select).await;
                 if selected.index() == send {
                     selected.send(&tx).unwrap();
                 } else {
