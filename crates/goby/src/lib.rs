@@ -48,6 +48,7 @@
 //! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
+//! | `func main`, `testing` and `goleak` | [`#[goby::main]`](macro@main), [`#[goby::test]`](macro@test) |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! What differs from Go, package by package, and why: [`from_go`].
