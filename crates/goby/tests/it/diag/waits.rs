@@ -173,7 +173,9 @@ fn the_background_ends_no_wait() {
 #[test]
 fn a_goroutine_of_after_func_belongs_to_its_caller() {
     with_workers_leaving(2, || {
-        let (_tx, rx) = chan::bounded::<()>(0);
+        let (tx, rx) = chan::bounded::<()>(0);
+        // Never closed: dropped here, it would let the two go on while they are counted.
+        std::mem::forget(tx);
         let (ctx, cancel) = Context::background().with_cancel();
         let (now, when) = chan::bounded(0);
         // Not of the family.
