@@ -145,8 +145,8 @@ impl Part {
     /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. The other isolated ones have
     /// nothing to do with it, nor have the threads that were there before it.
     pub(crate) fn of(shared: &'static Shared) -> Part {
-        let Some(bystanders) = shared.isolated_from.lock().clone() else { return Part::process() };
         let _ignore = tsan::ignore();
+        let Some(bystanders) = shared.isolated_from.lock().clone() else { return Part::process() };
         let changes = threads::changes();
         let all = RUNTIMES.lock();
         let (ending, helpers): (Vec<_>, Vec<_>) =

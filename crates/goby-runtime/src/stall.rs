@@ -10,6 +10,7 @@ use std::io;
 use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -232,7 +233,9 @@ impl Stalls {
         // Not here: looking names up takes long, a standard error that nobody reads blocks, and the monitor has others to look
         // after. Without a further thread there is no telling.
         if tracing::enabled!(tracing::Level::WARN) {
-            let _ = spawn_own_thread("goby-report", move || tracing::warn!("goby: {stall}"));
+            // A subscriber is the program's code, and may let somebody go on: for the deadlock detector it is no thread of goby's.
+            let name = thread::Builder::new().name("goby-report".into());
+            let _ = name.spawn(move || tracing::warn!("goby: {stall}"));
         } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || stall.print());
         }
