@@ -37,10 +37,10 @@ impl JoinError {
     /// Gives the payload of the panic, or [`Goexit`].
     ///
     /// ```
-    /// use std::panic::{catch_unwind, resume_unwind};
+    /// use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     ///
     /// let failed = goby_runtime::go(|| panic!("no luck")).join().unwrap_err();
-    /// let again = catch_unwind(|| resume_unwind(failed.into_payload())).unwrap_err();
+    /// let again = catch_unwind(AssertUnwindSafe(|| resume_unwind(failed.into_payload()))).unwrap_err();
     /// assert_eq!(again.downcast_ref(), Some(&"no luck"));
     /// ```
     pub fn into_payload(self) -> Box<dyn Any + Send> {
