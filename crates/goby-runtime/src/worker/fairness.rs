@@ -96,8 +96,13 @@ impl Worker {
     /// Counts a refused operation of the running goroutine, see [`REFUSALS`].
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn note_refusal(&self) {
-        let left = self.refusals_left.get() - 1;
-        self.refusals_left.set(left);
+        let left = {
+            // ThreadSanitizer knows no order between the goroutines of a worker, which share its counters.
+            let _ignore = tsan::ignore();
+            let left = self.refusals_left.get() - 1;
+            self.refusals_left.set(left);
+            left
+        };
         if left == 0 {
             self.end_refusals();
         }
@@ -106,11 +111,15 @@ impl Worker {
     /// Gives way to others that are runnable here, if the refusals have come in a row.
     #[cold]
     fn end_refusals(&self) {
-        self.refusals_left.set(REFUSALS);
         let now = policy::now();
-        let time = now.saturating_duration_since(self.refused_at.replace(now));
+        let time = {
+            let _ignore = tsan::ignore();
+            self.refusals_left.set(REFUSALS);
+            now.saturating_duration_since(self.refused_at.replace(now))
+        };
         if time < IN_A_ROW && self.in_goroutine() && !self.runs_last.get() && self.has_others(now) {
             self.yield_current();
+            let _ignore = tsan::ignore();
             self.refused_at.set(policy::now());
         }
     }
