@@ -523,6 +523,7 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
 pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     unsafe {
+        tsan::acquire(g.as_ref().edge());
         (g.as_ref().vtable.cancel)(g);
         if let Some(own) = g.as_ref().own_stack() {
             g.as_ref().runtime.pool.give_own(own);

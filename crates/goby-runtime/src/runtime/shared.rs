@@ -406,6 +406,9 @@ impl Shared {
         let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name, own_stack };
         // SAFETY: by contract.
         let g = unsafe { goroutine::create(f, birth, slab) };
+        // For a cancellation, by any thread: the tag's edge is only for its own run.
+        // SAFETY: in no queue yet, so it is alive.
+        tsan::release(unsafe { g.as_ref() }.edge());
         match own {
             Some(worker) => worker.spawn(g),
             None => {
