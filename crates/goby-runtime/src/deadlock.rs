@@ -21,7 +21,7 @@ use crate::orphans;
 use crate::park::WaitReason;
 use crate::parker::Parker;
 use crate::runtime::{DeadlockPolicy, Shared};
-use crate::threads::{self, Bystanders, Outside, ThreadWait, WaitingThread};
+use crate::threads::{self, Outside, ThreadId, ThreadWait, WaitingThread};
 use crate::try_run::Deadlock;
 use crate::tsan;
 
@@ -70,8 +70,8 @@ pub(crate) struct Part {
     runtimes: Vec<&'static Shared>,
     /// Further runtimes, whose goroutines do not count, but may help.
     helpers: Vec<&'static Shared>,
-    /// Threads that do not belong to it, and cannot help.
-    bystanders: Bystanders,
+    /// It is a test's: the threads of the harness cannot help.
+    is_isolated: bool,
     /// Some runtime that could help was shut down, and may still run something.
     has_ending: bool,
     /// [`threads::changes`] from before the runtimes were listed: each that begins or ends is one.
@@ -133,25 +133,23 @@ impl Part {
         let changes = threads::changes();
         let all = RUNTIMES.lock();
         let (ending, runtimes): (Vec<_>, Vec<_>) = all.iter().partition(|runtime| runtime.is_shut_down());
-        Part {
-            runtimes,
-            helpers: Vec::new(),
-            bystanders: Bystanders::default(),
-            has_ending: !ending.is_empty(),
-            changes,
-        }
+        Part { runtimes, helpers: Vec::new(), is_isolated: false, has_ending: !ending.is_empty(), changes }
     }
 
-    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. The other isolated ones have
-    /// nothing to do with it, nor have the threads that were there before it.
+    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. All others may help it, since
+    /// tests share the process's statics: so they must be quiet, too.
     pub(crate) fn of(shared: &'static Shared) -> Part {
-        let _ignore = tsan::ignore();
-        let Some(bystanders) = shared.isolated_from.lock().clone() else { return Part::process() };
-        let changes = threads::changes();
-        let all = RUNTIMES.lock();
-        let (ending, helpers): (Vec<_>, Vec<_>) =
-            all.iter().filter(|runtime| !runtime.is_isolated()).partition(|runtime| runtime.is_shut_down());
-        Part { runtimes: vec![shared], helpers, bystanders, has_ending: !ending.is_empty(), changes }
+        let all = Part::process();
+        if !shared.is_isolated() {
+            return all;
+        }
+        let helpers = all.runtimes.into_iter().filter(|other| !ptr::eq(*other, shared)).collect();
+        Part { runtimes: vec![shared], helpers, is_isolated: true, ..all }
+    }
+
+    /// Whether a thread does not belong to it, and cannot help.
+    fn is_bystander(&self, thread: ThreadId) -> bool {
+        self.is_isolated && threads::is_bystander(thread)
     }
 
     /// Looks for a deadlock.
@@ -178,7 +176,7 @@ impl Part {
             && !orphans::are_awaited()
             && !outside.has_handlers
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
-            && outside.strangers.iter().all(|&thread| self.bystanders.has(thread));
+            && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
         // A stranger may have done something and ended meanwhile: so what it can have left behind is looked at once more.
         let has_timers = self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
         if !self.is_quiet() || has_timers || changes() != before || threads::changes() != self.changes {
@@ -196,7 +194,7 @@ impl Part {
         let mut waiting = threads::waiting();
         waiting.retain(|parker| {
             let wait = parker.wait();
-            !wait.is_host() && wait.thread().is_some_and(|thread| !self.bystanders.has(thread))
+            !wait.is_host() && wait.thread().is_some_and(|thread| !self.is_bystander(thread))
         });
         waiting
     }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::goroutine::Goroutine;
 use crate::runtime::{run_on_own_thread, spawn_own_thread};
-use crate::stack_trace;
+use crate::{stack_trace, tsan};
 
 /// With this setting a panic unwinds nothing: whoever panics is in the hook.
 const ALWAYS_IN_HOOK: bool = cfg!(panic = "abort");
@@ -63,6 +63,7 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     if ALWAYS_IN_HOOK && function == Function::PanicHook {
         return true;
     }
+    let _ignore = tsan::ignore();
     let places = if function == Function::PanicHook { places() } else { places_if_read() };
     if places.iter().all(|place| place.function != function) {
         return false;
@@ -82,6 +83,7 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
 
 /// Whether one of these addresses, of a stack, is inside that function.
 pub(crate) fn contains(stack: &[usize], function: Function) -> bool {
+    let _ignore = tsan::ignore();
     let places = places();
     stack.iter().any(|address| find(places, address.wrapping_sub(1)) == Some(function))
 }
@@ -99,8 +101,8 @@ fn find(places: &[Place], address: usize) -> Option<Function> {
     place.addresses.contains(&address).then_some(place.function)
 }
 
-/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer is told nothing of it: the
-/// callers have it ignore them.
+/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer cannot see the edge inside
+/// std's cell, so it ignores the readers.
 static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
 
 /// Waits until they are known.

@@ -8,7 +8,7 @@
 //! holds for one instant if the count was the same before and after.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -154,26 +154,6 @@ pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Threads that were there at some moment, or are the hosts of isolated runtimes: those cannot help others.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Bystanders {
-    /// With their start times: the kernel gives numbers again.
-    threads: HashMap<ThreadId, u64>,
-}
-
-impl Bystanders {
-    /// All that there are now.
-    pub(crate) fn now() -> Bystanders {
-        let with_start = |id| Some((id, start_time(id)?));
-        Bystanders { threads: all().into_iter().flatten().filter_map(with_start).collect() }
-    }
-
-    /// Whether a thread is one of them.
-    pub(crate) fn has(&self, id: ThreadId) -> bool {
-        self.threads.get(&id).is_some_and(|&start| start_time(id) == Some(start)) || HOSTS.lock().contains(&id)
-    }
-}
-
 /// Threads that wait for the goroutine of an isolated runtime which does their work.
 static HOSTS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
@@ -200,17 +180,16 @@ impl Drop for IsolatedHost {
     }
 }
 
+/// Whether a thread can do nothing for the goroutines of an isolated runtime: it is some test's host, or the first one of the process,
+/// which a harness lets wait for its tests, in std.
+pub(crate) fn is_bystander(id: ThreadId) -> bool {
+    id.unsigned_abs() == std::process::id() || HOSTS.lock().contains(&id)
+}
+
 /// The threads of the process, none if the system does not say.
 fn all() -> Option<HashSet<ThreadId>> {
     let entries = fs::read_dir("/proc/self/task").ok()?;
     Some(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
-}
-
-/// When a thread was started, in clock ticks since the system was.
-fn start_time(id: ThreadId) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
-    // The 22nd field. The second is the name in parentheses, which may contain some itself.
-    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// What there is in the process besides goby.

@@ -440,9 +440,10 @@ impl Worker {
         self.current.get().is_some()
     }
 
-    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future.
+    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future. What is looked after for a goroutine that waits
+    /// in a panic hook (`hold`) is the scheduler's: user code there would be a part of the hook.
     pub(crate) fn is_scheduling(&self) -> bool {
-        !self.in_goroutine() && self.held.get().is_none() && self.polled.get().is_null()
+        !self.in_goroutine() && self.polled.get().is_null()
     }
 
     /// Notes that a future is polled from here on, which is woken by such a waker; null: none is.

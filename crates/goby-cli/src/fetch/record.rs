@@ -134,9 +134,13 @@ impl Record {
     }
 }
 
-/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others.
+/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others. A parser mends
+/// slashes that are missing or turned, so they do not matter here either.
 pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
-    let Some(start) = url.find("://").map(|index| index + 3) else { return url.into() };
+    let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
+    let scheme = url.find(':').map_or(0, |colon| colon + 1);
+    let is_scheme = slashes(&url[scheme..]) > 0 || matches!(&url[..scheme], "http:" | "https:" | "HTTP:" | "HTTPS:");
+    let start = if is_scheme { scheme + slashes(&url[scheme..]) } else { 0 };
     let authority = &url[start..];
     let authority = &authority[..authority.find(['/', '?', '#', '\\']).unwrap_or(authority.len())];
     let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.into() };
@@ -226,6 +230,11 @@ mod tests {
             ("http://me@h/", "http://me@h/"),
             ("http://h/a:b@c", "http://h/a:b@c"),
             ("http://h?a:b@c", "http://h?a:b@c"),
+            ("http:/me:secret@h/", "http:/me:***@h/"),
+            ("http:me:secret@h/", "http:me:***@h/"),
+            ("http:///me:secret@h/", "http:///me:***@h/"),
+            ("http:\\\\me:secret@h/", "http:\\\\me:***@h/"),
+            ("me:secret@h/", "me:***@h/"),
             ("no URL: a@b", "no URL: a@b"),
         ] {
             assert_eq!(without_password(url), shown);

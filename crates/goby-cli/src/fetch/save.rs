@@ -77,12 +77,10 @@ fn sweep(all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)? {
         let path = entry?.path();
         // Others may sweep at the same time. What cannot be removed is left.
-        if path.is_dir() {
-            if let Ok(Some(_lock)) = lock(&path) {
-                let _ = fs::remove_dir_all(&path);
-            }
-        } else {
+        if !path.is_dir() {
             let _ = fs::remove_file(&path);
+        } else if let Ok((_dir, Lock::Taken)) = lock(&path) {
+            let _ = fs::remove_dir_all(&path);
         }
     }
     Ok(())
@@ -93,23 +91,34 @@ fn make_partial(all: &Path) -> io::Result<(PathBuf, File)> {
     loop {
         let path = all.join(format!("{}-{:x}", std::process::id(), goby::random()));
         fs::create_dir(&path)?;
-        // Another run may take it for a dead one's before it is locked: then it is gone, or about to be.
-        if let Ok(Some(lock)) = lock(&path)
-            && path.is_dir()
-        {
-            return Ok((path, lock));
+        match lock(&path) {
+            // Another run may have taken it for a dead one's before it was locked: then it is gone, or about to be.
+            Ok((_, Lock::AnothersOwn)) => {}
+            Ok((dir, _)) if path.is_dir() => return Ok((path, dir)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Locks a directory; none if another process has. On a file system without locks everybody has it.
-fn lock(path: &Path) -> io::Result<Option<File>> {
+/// What came of locking a directory.
+enum Lock {
+    Taken,
+    AnothersOwn,
+    /// The file system, or a sandbox, has no locks. Then nobody knows who is dead.
+    NotThere,
+}
+
+/// Locks a directory for as long as it is open.
+fn lock(path: &Path) -> io::Result<(File, Lock)> {
     let dir = File::open(path)?;
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) | Ok(()) => Ok(Some(dir)),
-        Err(error) => Err(error.into()),
-    }
+    let lock = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Lock::Taken,
+        Err(Errno::WOULDBLOCK) => Lock::AnothersOwn,
+        Err(_) => Lock::NotThere,
+    };
+    Ok((dir, lock))
 }
 
 /// A body on its way to a file. Dropped before [`Body::finish`], it leaves no file.

@@ -145,7 +145,7 @@ impl Builder {
         self
     }
 
-    /// Looks for deadlocks of this runtime alone: what the process does beside it, and did before, counts for nothing.
+    /// Looks for deadlocks of this runtime alone, as for a test under a harness: what the harness's threads do counts for nothing.
     #[doc(hidden)]
     pub fn isolated(mut self) -> Builder {
         self.isolated = true;
@@ -210,6 +210,9 @@ pub(super) fn default_workers() -> io::Result<usize> {
                 "GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it"
             ))),
         },
+        Err(std::env::VarError::NotUnicode(text)) => {
+            Err(invalid(format!("GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it")))
+        }
         _ => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
     }
 }

@@ -26,7 +26,6 @@ use crate::monitor::Monitor;
 use crate::run_queue::{Fresh, FreshQueue};
 use crate::stack::{self, Exhausted, OwnStack, Pool};
 use crate::stall::Stalls;
-use crate::threads::Bystanders;
 use crate::try_run::Watchers;
 use crate::unjoined::{self, Unjoined};
 use crate::worker::{Remote, Worker};
@@ -87,8 +86,6 @@ pub(crate) struct Shared {
     pub(crate) stall_limit: Option<Duration>,
     pub(crate) stalls: Stalls,
     pub(crate) unjoined: Unjoined,
-    /// For a test's runtime: threads that have nothing to do with it. Its deadlocks are its own. Set when a life of it begins.
-    pub(crate) isolated_from: Mutex<Option<Bystanders>>,
 }
 
 /// Goroutines that wait for a stack, and why there is none.
@@ -129,7 +126,6 @@ impl Shared {
         overflow::install_handler();
         // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
         fence::fences_work();
-        let bystanders = builder.isolated.then(Bystanders::now);
         let shared = match retired::take(&builder, leaks_are_fatal) {
             Some(shared) => {
                 shared.begin_anew();
@@ -137,7 +133,6 @@ impl Shared {
             }
             None => Box::leak(Box::new(Shared::new(builder, n, stack_size, leaks_are_fatal, stalls_are_printed))),
         };
-        *shared.isolated_from.lock() = bystanders;
         deadlock::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
             let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
@@ -181,7 +176,6 @@ impl Shared {
             thread_name: builder.thread_name.clone(),
             panic_policy: builder.panic_policy.unwrap_or_default(),
             unjoined: Unjoined::default(),
-            isolated_from: Mutex::new(None),
             deadlock_policy: builder.deadlock_policy,
             report_leaks: builder.report_leaks == Some(true),
             leaks_are_fatal,
@@ -406,9 +400,12 @@ impl Shared {
         let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name, own_stack };
         // SAFETY: by contract.
         let g = unsafe { goroutine::create(f, birth, slab) };
-        // For a cancellation, by any thread: the tag's edge is only for its own run.
-        // SAFETY: in no queue yet, so it is alive.
-        tsan::release(unsafe { g.as_ref() }.edge());
+        {
+            // For a cancellation, by any thread: the tag's edge is only for its own run. Edges are ignored, too, without this.
+            let _heed = tsan::heed();
+            // SAFETY: in no queue yet, so it is alive.
+            tsan::release(unsafe { g.as_ref() }.edge());
+        }
         match own {
             Some(worker) => worker.spawn(g),
             None => {

@@ -54,6 +54,14 @@ fn each_of_the_tests_that_run_side_by_side_gets_its_own_verdict() {
 }
 
 #[test]
+fn tests_that_share_statics_or_threads_are_no_deadlock() {
+    for (filter, threads) in [("share_a_static", "--test-threads=2"), ("use_a_pool", "--test-threads=1")] {
+        let output = run(filter, &[threads]);
+        assert!(text(&output).contains("2 passed; 0 failed"), "{}", text(&output));
+    }
+}
+
+#[test]
 fn a_thread_that_sleeps_in_std_and_then_sends_is_waited_for() {
     check_passes("a_thread_sends_late");
 }

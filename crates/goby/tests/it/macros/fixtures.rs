@@ -162,3 +162,67 @@ fn an_idle_ticker() {
     let _ticker = time::Ticker::new(Duration::from_millis(100));
     wait_for_nothing();
 }
+
+/// Tests that share a static: one may wake the other.
+mod share_a_static {
+    use super::*;
+
+    static LOCK: goby::sync::Mutex<()> = goby::sync::Mutex::new(());
+    static IS_HELD: OnceLock<()> = OnceLock::new();
+
+    #[goby::test(timeout = "30s")]
+    fn one_holds_a_lock_for_a_while() {
+        if is_asked_for() {
+            let _held = LOCK.lock();
+            let _ = IS_HELD.set(());
+            // Many looks for a deadlock long.
+            time::sleep(Duration::from_millis(700));
+        }
+    }
+
+    #[goby::test(timeout = "30s")]
+    fn the_other_waits_for_it() {
+        if is_asked_for() {
+            goby::blocking(|| IS_HELD.wait());
+            drop(LOCK.lock());
+        }
+    }
+}
+
+/// A thread that an earlier test has started works for a later one.
+mod use_a_pool {
+    use std::sync::{LazyLock, Mutex, mpsc};
+
+    use super::*;
+
+    type Job = Box<dyn FnOnce() + Send>;
+    static POOL: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
+        let (jobs_in, jobs) = mpsc::channel::<Job>();
+        thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        Mutex::new(jobs_in)
+    });
+
+    fn run_for(time: Duration) {
+        let (tx, rx) = chan::bounded(0);
+        let job = move || {
+            thread::sleep(time);
+            tx.send(7).unwrap();
+        };
+        POOL.lock().unwrap().send(Box::new(job)).unwrap();
+        assert_eq!(rx.recv(), Ok(7));
+    }
+
+    #[goby::test(timeout = "30s")]
+    fn a_first() {
+        if is_asked_for() {
+            run_for(Duration::ZERO);
+        }
+    }
+
+    #[goby::test(timeout = "30s")]
+    fn then_a_second() {
+        if is_asked_for() {
+            run_for(Duration::from_millis(700));
+        }
+    }
+}
