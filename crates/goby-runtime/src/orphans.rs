@@ -77,7 +77,7 @@ fn serve() {
     let mut adopted = ADOPTED.lock();
     loop {
         // One that a further runtime works with has a worker that does it.
-        adopted.remotes.retain(|remote| remote.timers.next_due() != NEVER && remote.shared.is_shut_down());
+        adopted.remotes.retain(|remote| remote.timers.next_due() != NEVER && !remote.is_served());
         let Some(due) = adopted.remotes.iter().map(|remote| remote.timers.next_due()).min() else { break };
         let now = policy::nanos(policy::now());
         if due > now {

@@ -278,7 +278,7 @@ impl Timers {
         if earlier {
             home.notify();
             // After `next` was stored, see `orphans`.
-            if home.shared.is_shut_down() {
+            if !home.is_served() {
                 orphans::adopt(home);
             }
         }

@@ -6,7 +6,7 @@ use std::io;
 
 use parking_lot::Mutex;
 
-use crate::goroutine::{Goroutine, payload_text, report};
+use crate::goroutine::{Goroutine, GoroutineId, payload_text, report};
 use crate::runtime::PanicPolicy;
 use crate::{mistakes, tsan};
 
@@ -24,23 +24,36 @@ const SHARED_LOCALS: &str =
 /// The unjoined panics of one runtime, each as the line that was printed.
 #[derive(Default)]
 pub(crate) struct Unjoined {
-    latest: Mutex<VecDeque<String>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    latest: VecDeque<String>,
+    /// The number that was the next one when this life of the runtime began: a goroutine with a lower one is of a former life.
+    first: u64,
 }
 
 impl Unjoined {
     pub(crate) fn latest(&self) -> Vec<String> {
         let _ignore = tsan::ignore();
-        self.latest.lock().iter().cloned().collect()
+        self.kept.lock().latest.iter().cloned().collect()
     }
 
+    /// Begins a new life, in which nobody has been started.
     pub(crate) fn reset(&self) {
         let _ignore = tsan::ignore();
-        self.latest.lock().clear();
+        *self.kept.lock() = Kept { latest: VecDeque::new(), first: GoroutineId::reserve(0) };
     }
 
-    fn keep(&self, line: String) {
+    /// Keeps a goroutine's line, unless it is of a former life: its handle may be dropped late.
+    fn keep(&self, id: GoroutineId, line: String) {
         let _ignore = tsan::ignore();
-        let mut latest = self.latest.lock();
+        let mut kept = self.kept.lock();
+        if id.as_u64() < kept.first {
+            return;
+        }
+        let latest = &mut kept.latest;
         if latest.len() == KEPT {
             latest.pop_front();
         }
@@ -58,7 +71,7 @@ pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     if g.runtime.panic_policy == PanicPolicy::Abort {
         std::process::abort();
     }
-    g.runtime.unjoined.keep(line);
+    g.runtime.unjoined.keep(g.id, line);
 }
 
 /// Gives the policy of a runtime whose builder names none.

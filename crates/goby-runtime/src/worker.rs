@@ -158,12 +158,24 @@ impl Remote {
         }
         self.tasks.store(0, Ordering::Relaxed);
         self.spread.store(0, Ordering::Relaxed);
-        for flag in [&self.is_held, &self.pause_due, &self.slice_over] {
+        for flag in [&self.is_held, &self.pause_due] {
             flag.store(false, Ordering::Relaxed);
+        }
+        // SeqCst, both: a request that came too late for the last worker is the next one's, which looks for it when its slice is over.
+        // `inspect::ask` posts first and sets the flag then: it is pending here, or the flag is set after this.
+        self.slice_over.store(false, Ordering::SeqCst);
+        if self.requests.are_pending() {
+            self.slice_over.store(true, Ordering::SeqCst);
         }
         self.tidy.store(false, Ordering::Relaxed);
         self.load.store(0, Ordering::Relaxed);
         self.inbox.finish_sleep();
+    }
+
+    /// Whether it has a worker: its runtime is not shut down, and has as many. A spare worker's place may be empty in the next life.
+    pub(crate) fn is_served(&self) -> bool {
+        // In this order: who sees a new life sees its count, which begins at none.
+        !self.shared.is_shut_down() && self.index < self.shared.n_workers()
     }
 
     /// Goroutines that have begun to run here and have not ended.

@@ -11,12 +11,12 @@
 //!
 //! | who refers to it | what becomes of that |
 //! |---|---|
-//! | the handle of a goroutine that has ended | it reads the panic policy, which is the same |
-//! | a timer that does not run | it starts in the next life |
+//! | the handle of a goroutine that has ended | it reads the panic policy, which is the same; a panic that it reports is not kept among those of the next life |
+//! | a timer that does not run | it starts in the next life; if it was made on a spare worker that this one does not have, `orphans` fires it |
 //! | a socket that was registered | the poller has another life, so it registers anew |
 //! | a thread that owes a wake-up | it wakes a worker for nothing, or finds the poller closed |
 //! | a thread that has queued something, and finds that it came too late | [`Shared::drain`] asks again, under the lock that a new life begins under |
-//! | a look at all goroutines, or for a deadlock | it sees the next life |
+//! | a look at all goroutines, or for a deadlock | it sees the next life, whose workers answer what the former ones were asked too late |
 
 use std::collections::VecDeque;
 
@@ -50,4 +50,38 @@ pub(super) fn take(settings: &Builder, leaks_are_fatal: bool) -> Option<&'static
         retired.push_back(shared);
     }
     None
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    use super::*;
+    use crate::inspect::{self, Want};
+    use crate::policy;
+
+    #[test]
+    fn what_a_worker_was_asked_too_late_is_answered_in_the_next_life() {
+        let build = || Builder::default().workers(1).thread_name("asked-late").build().unwrap();
+        let runtime = build();
+        let shared = runtime.shared;
+        runtime.run(|| ());
+        drop(runtime);
+        let found = inspect::collect(&[shared], Want::ALL);
+        assert!(found.goroutines.is_empty() && found.silent.is_empty());
+        assert!(shared.remote(0).requests.are_pending(), "nobody is there to answer");
+        // As the next life does, where the worker would clear the flag again.
+        shared.remote(0).reset();
+        assert!(shared.remote(0).slice_over.load(Ordering::Relaxed), "the next worker does not look for it");
+        let runtime = build();
+        assert!(std::ptr::eq(runtime.shared, shared) || !tsan::POOL_MEMORY);
+        let start = policy::now();
+        // Until then it would not sleep.
+        while std::ptr::eq(runtime.shared, shared) && shared.remote(0).requests.are_pending() {
+            assert!(start.elapsed().as_secs() < 60, "the worker does not answer");
+            thread::yield_now();
+        }
+        runtime.run(|| ());
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use goby_runtime::{Builder, GoBuilder, Runtime, Timer, blocking, go, now, num_goroutines, spawn, yield_now};
 
-use crate::support::{Door, in_child, leaky_runtime, pause, runtime, stderr, wait_until};
+use crate::support::{Door, PATIENCE, in_child, leaky_runtime, pause, runtime, stderr, wait_until};
 
 /// Figures of `/proc/self/status`, in bytes.
 fn status(key: &str) -> usize {
@@ -201,6 +201,61 @@ fn handles_and_timers_outlive_several_lives() {
         assert!(timer.stop());
     }
     runtime.run(use_all);
+}
+
+/// A timer that was made on a spare worker, in the life of a runtime that has none.
+#[test]
+fn a_timer_of_a_spare_worker_outlives_it() {
+    let build = || unlike_others("timer-of-a-spare").build().unwrap();
+    let runtime = build();
+    let (give, made) = mpsc::channel();
+    let (tell, fired) = mpsc::channel();
+    runtime.run(move || {
+        // This worker is stuck in the kernel, so a spare one begins it.
+        let maker = go(move || {
+            assert_ne!(thread::current().name(), Some("timer-of-a-spare-0"));
+            give.send(Timer::new(move |_| tell.send(()).unwrap())).unwrap();
+        });
+        while !maker.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        maker.join().unwrap();
+    });
+    let timer = made.recv().unwrap();
+    let check = || {
+        timer.start(now() + Duration::from_millis(1));
+        fired.recv_timeout(PATIENCE).unwrap();
+    };
+    check();
+    drop(runtime);
+    check();
+    let runtime = build();
+    assert_eq!(runtime.num_workers(), 1);
+    check();
+    // Started before this one ends, due after it.
+    timer.start(now() + Duration::from_millis(20));
+    drop(runtime);
+    fired.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_panic_that_is_reported_after_its_runtime_is_none_of_the_next_one() {
+    let build = || unlike_others("panics-late").build().unwrap();
+    let panics = |runtime: &Runtime| {
+        let handle = runtime.go(|| panic!("nobody joins me"));
+        wait_until("it to panic", || handle.is_finished());
+        handle
+    };
+    let runtime = build();
+    let (soon, late) = (panics(&runtime), panics(&runtime));
+    drop(soon);
+    assert_eq!(runtime.unjoined_panics().len(), 1);
+    drop(runtime);
+    let runtime = build();
+    drop(late);
+    assert!(runtime.unjoined_panics().is_empty(), "{:?}", runtime.unjoined_panics());
+    drop(panics(&runtime));
+    assert_eq!(runtime.unjoined_panics().len(), 1);
 }
 
 /// Runtimes of few configurations come and go on several threads, which start goroutines in them to the last moment.
