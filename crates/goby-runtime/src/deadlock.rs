@@ -42,11 +42,17 @@ pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason) -> bool {
         return false;
     }
     wait.begin(reason);
+    look_again();
+    true
+}
+
+/// Has monitors that sleep look again: what they have found may have ended, where no worker has woken. Who calls has ended it before: a
+/// monitor that lists the runtimes after this sees that, and one that has listed them before is told.
+pub(crate) fn look_again() {
     let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {
         runtime.monitor.look_again();
     }
-    true
 }
 
 /// Whether there are monitors, which look for deadlocks.

@@ -40,6 +40,7 @@ pub(crate) struct Poller {
     /// The timerfd, where one was needed; the worker's.
     timer: AtomicI32,
     sources: Lock<Sources>,
+    /// Changed under the lock of `sources`.
     n_sources: AtomicUsize,
     /// Counts openings and closings: odd while it is open. Written under the lock of `sources`.
     life: AtomicU64,
@@ -167,21 +168,23 @@ impl Poller {
         }
     }
 
-    /// Takes a socket out, before it is closed.
-    pub(crate) fn remove(&self, fd: BorrowedFd<'_>, key: Key) {
+    /// Takes a socket out, before it is closed; true if it was the last one here.
+    pub(crate) fn remove(&self, fd: BorrowedFd<'_>, key: Key) -> bool {
+        let was_last;
         let removed = {
             let mut sources = self.sources.lock();
             if key.life != self.life() {
                 // It was closed meanwhile, and has forgotten all.
-                return;
+                return false;
             }
             // An error means that it is out already, which is what we want.
             // SAFETY: as in `add`: who is registered in this life is so while it is open.
             let _ = epoll::delete(unsafe { borrow(&self.epoll) }, fd);
+            was_last = self.n_sources.fetch_sub(1, Ordering::Relaxed) == 1;
             sources.forget(key)
         };
         drop(removed);
-        self.n_sources.fetch_sub(1, Ordering::Relaxed);
+        was_last
     }
 
     /// Closes the descriptors, when the worker's thread has ended, and sends away who waits for a socket.

@@ -19,7 +19,7 @@ use crate::lock::Lock;
 use crate::park::WaitReason;
 use crate::poller::Key;
 use crate::worker::{Remote, Worker};
-use crate::{runtime, tsan};
+use crate::{deadlock, runtime, tsan};
 
 /// Which half of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,8 @@ impl<T: AsFd> Source<T> {
         let waited = self.readiness.half(direction).wait(WaitReason::IoWait, deadline, |half, _| {
             if half.interrupted {
                 Err(INTERRUPTED)
-            } else if self.readiness.consume(direction, half) {
+            } else if self.readiness.consume(direction, half) || !self.is_registered() {
+                // The poller may have closed since, and another waiter have taken the edge that this gave.
                 Err(EDGE)
             } else {
                 Ok(0)
@@ -213,7 +214,8 @@ impl<T: AsFd> Source<T> {
         let result = self.readiness.half(direction).with(|half, _| {
             if half.interrupted {
                 Poll::Ready(Err(interrupted()))
-            } else if self.readiness.consume(direction, half) {
+            } else if self.readiness.consume(direction, half) || !self.is_registered() {
+                // As in `wait`.
                 Poll::Ready(Ok(()))
             } else {
                 std::mem::swap(&mut half.waker, &mut waker);
@@ -310,9 +312,14 @@ fn interrupted() -> io::Error {
 
 impl<T: AsFd> Drop for Source<T> {
     fn drop(&mut self) {
-        if let (Some(home), Some(key)) = (self.home(), *self.key.lock()) {
+        let key = *self.key.lock();
+        if let (Some(home), Some(key)) = (self.home(), key) {
             let _ignore = tsan::ignore();
-            home.poller.remove(self.io.as_fd(), key);
+            let was_last = home.poller.remove(self.io.as_fd(), key);
+            // A worker's own monitor ticks, and looks when that worker sleeps.
+            if was_last && Worker::current().is_none_or(|worker| !ptr::eq(worker.shared, home.shared)) {
+                deadlock::look_again();
+            }
         }
     }
 }

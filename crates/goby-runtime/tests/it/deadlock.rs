@@ -95,6 +95,22 @@ fn a_deadlock_that_begins_with_the_parking_of_a_thread() {
     }));
 }
 
+/// While there is a socket the monitors do not look again by themselves, and no worker wakes when a thread closes it.
+#[test]
+fn a_deadlock_that_begins_when_a_thread_closes_a_socket() {
+    check_verdict(&in_child("deadlock::a_deadlock_that_begins_when_a_thread_closes_a_socket", || {
+        thread::spawn(|| {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let source = Source::new(ours);
+            assert!(source.wait(Direction::Read, Some(now())).is_err());
+            thread::sleep(LONG);
+            drop(source);
+        });
+        runtime(1).run(|| Door::new().pass());
+    }));
+}
+
 #[test]
 fn the_policy_may_be_to_go_on_waiting() {
     let output = in_child("deadlock::the_policy_may_be_to_go_on_waiting", || {
