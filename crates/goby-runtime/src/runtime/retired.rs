@@ -55,33 +55,21 @@ pub(super) fn take(settings: &Builder, leaks_are_fatal: bool) -> Option<&'static
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::Ordering;
-    use std::thread;
 
     use super::*;
     use crate::inspect::{self, Want};
-    use crate::policy;
 
     #[test]
-    fn what_a_worker_was_asked_too_late_is_answered_in_the_next_life() {
-        let build = || Builder::default().workers(1).thread_name("asked-late").build().unwrap();
-        let runtime = build();
+    fn what_a_worker_was_asked_too_late_the_next_one_looks_for() {
+        let runtime = Builder::default().workers(1).thread_name("asked-late").build().unwrap();
         let shared = runtime.shared;
         runtime.run(|| ());
         drop(runtime);
         let found = inspect::collect(&[shared], Want::ALL);
         assert!(found.goroutines.is_empty() && found.silent.is_empty());
-        assert!(shared.remote(0).requests.are_pending(), "nobody is there to answer");
-        // As the next life does, where the worker would clear the flag again.
-        shared.remote(0).reset();
-        assert!(shared.remote(0).slice_over.load(Ordering::Relaxed), "the next worker does not look for it");
-        let runtime = build();
-        assert!(std::ptr::eq(runtime.shared, shared) || !tsan::POOL_MEMORY);
-        let start = policy::now();
-        // Until then it would not sleep.
-        while std::ptr::eq(runtime.shared, shared) && shared.remote(0).requests.are_pending() {
-            assert!(start.elapsed().as_secs() < 60, "the worker does not answer");
-            thread::yield_now();
-        }
-        runtime.run(|| ());
+        let remote = shared.remote(0);
+        assert!(remote.requests.are_pending(), "nobody is there to answer");
+        remote.reset();
+        assert!(remote.slice_over.load(Ordering::Relaxed));
     }
 }
