@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -206,11 +207,8 @@ pub(crate) fn run(worker: &Worker, runnable: Runnable) {
     let runnable = unsafe { Runnable::<()>::from_raw(raw) };
     // No future's, but not null: this is the user's code, be it a future's destructor.
     worker.set_polled(Waker::noop().vtable());
-    // What a poll panics with is kept for the task's owner. This is for the destructors of a future, and of an output
-    // that nobody takes.
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| runnable.run())) {
-        report_drop(payload);
-    }
+    // It does not panic: what a poll panics with is kept for the task's owner, and what a destructor panics with is reported.
+    runnable.run();
     worker.set_polled(ptr::null());
 }
 
@@ -222,30 +220,69 @@ fn report_drop(payload: Box<dyn Any + Send>) {
 /// What runs: the future, its panic kept as its result. Not an `async` block, in which the future would lie twice: once
 /// captured, once awaited.
 struct Body<F> {
-    /// None once it has ended: dropped here, since async-task aborts the process for a destructor that panics.
+    /// None once it has ended: dropped by [`end`](Body::end), since async-task aborts the process for a destructor that panics.
     future: Option<F>,
     _live: Live,
 }
 
-impl<F: Future> Future for Body<F> {
-    type Output = thread::Result<F::Output>;
+impl<F> Body<F> {
+    /// Drops the future where it lies, whatever its destructor does.
+    fn end(self: Pin<&mut Self>) {
+        // SAFETY: the field is pinned with the whole.
+        let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            report_drop(payload);
+        }
+    }
+}
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+/// Of one that is cancelled. The count of futures goes down after this.
+impl<F> Drop for Body<F> {
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            // SAFETY: it is dropped where it was polled, and not moved after this.
+            unsafe { Pin::new_unchecked(self) }.end();
+        }
+    }
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = Outcome<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(worker) = Worker::current() {
             worker.set_polled(cx.waker().vtable());
         }
-        // SAFETY: the field is pinned with the whole, which has no `Drop` and is not `Unpin` unless the field is.
-        let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
+        // SAFETY: the field is pinned with the whole, whose `Drop` does not move it, and which is not `Unpin` unless the field is.
+        let mut future = unsafe { self.as_mut().map_unchecked_mut(|this| &mut this.future) };
         let poll = || future.as_mut().as_pin_mut().expect("polled until it has ended").poll(cx);
         let result = match panic::catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => Err(payload),
         };
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+        self.end();
+        Poll::Ready(Outcome(ManuallyDrop::new(result)))
+    }
+}
+
+/// What a future has come to. Dropped here where nobody takes it, as the future is, and for the same reason.
+struct Outcome<T>(ManuallyDrop<thread::Result<T>>);
+
+impl<T> Outcome<T> {
+    fn into_inner(self) -> thread::Result<T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once, since `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here; `into_inner` leaves none to drop.
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut self.0) })) {
             report_drop(payload);
         }
-        Poll::Ready(result)
     }
 }
 
@@ -256,7 +293,7 @@ const CANCELLED: &str = "the runtime was shut down before the future ended";
 #[must_use = "dropping a task detaches it; call `detach` to say so"]
 pub struct Task<T> {
     /// Gives nothing if the future was cancelled.
-    task: Option<FallibleTask<thread::Result<T>>>,
+    task: Option<FallibleTask<Outcome<T>>>,
 }
 
 impl<T> Task<T> {
@@ -271,7 +308,7 @@ impl<T> Task<T> {
     /// [`JoinError`] with the payload of its panic, or with a text that says so if it was cancelled, because its runtime was dropped.
     pub fn join(mut self) -> Result<T, JoinError> {
         match block_on(self.task.take().expect("joined once")) {
-            Some(result) => result.map_err(JoinError::new),
+            Some(outcome) => outcome.into_inner().map_err(JoinError::new),
             None => Err(JoinError::new(Box::new(CANCELLED))),
         }
     }
@@ -293,7 +330,7 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let task = self.task.as_mut().expect("polled after it was joined");
-        Pin::new(task).poll(cx).map(|result| match result {
+        Pin::new(task).poll(cx).map(|outcome| match outcome.map(Outcome::into_inner) {
             Some(Ok(output)) => output,
             Some(Err(payload)) => panic::resume_unwind(payload),
             None => panic!("{CANCELLED}"),
@@ -304,10 +341,8 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         // An output that is there already is dropped now.
-        if let Some(task) = self.task.take()
-            && let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| task.detach()))
-        {
-            report_drop(payload);
+        if let Some(task) = self.task.take() {
+            task.detach();
         }
     }
 }

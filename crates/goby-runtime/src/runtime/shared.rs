@@ -17,7 +17,6 @@ use super::builder::{Builder, DeadlockPolicy, PanicPolicy, default_stack_size, d
 use super::{retired, spawn_own};
 use crate::attributes::{self, Inherited};
 use crate::blocking::Helpers;
-use crate::discard::discard;
 use crate::go::JoinHandle;
 use crate::goroutine::{self, Birth, Goroutine, GoroutineId};
 use crate::idle::Idle;
@@ -679,16 +678,8 @@ impl Shared {
                 // SeqCst: with this the last of it may be gone, see `is_left_by_all`.
                 self.never_ran.fetch_add(1, Ordering::SeqCst);
             }
-            // Dropping it cancels the future, whose destructor is the user's code: the others are ended whatever that does.
-            Fresh::Future(runnable) => {
-                if let Err(payload) = discard(runnable) {
-                    goroutine::report(format_args!(
-                        "a future panicked when its runtime was shut down: {}",
-                        goroutine::payload_text(&*payload)
-                    ));
-                    std::mem::forget(payload);
-                }
-            }
+            // That cancels the future, which reports a panic of its destructor: the others are ended whatever that does.
+            Fresh::Future(runnable) => drop(runnable),
         }
     }
 

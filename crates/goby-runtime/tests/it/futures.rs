@@ -415,3 +415,27 @@ fn an_output_that_nobody_takes_may_panic_when_dropped() {
     });
     assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
 }
+
+/// So may an output, or a panic, of a future without a handle.
+#[test]
+fn the_output_of_a_detached_future_may_panic_when_dropped() {
+    static N_DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            N_DROPPED.fetch_add(1, Ordering::SeqCst);
+            panic!("an output that breaks");
+        }
+    }
+    let output = in_child("futures::the_output_of_a_detached_future_may_panic_when_dropped", || {
+        on_workers(1, || {
+            spawn(async { Breaks }).detach();
+            spawn(async { std::panic::panic_any(Breaks) }).detach();
+            wait_until("both to be dropped", || N_DROPPED.load(Ordering::SeqCst) == 2);
+            spawn(ready(())).join().unwrap();
+        });
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    let report = "a spawned future, or its output, panicked when it was dropped: an output that breaks";
+    assert_eq!(stderr(&output).matches(report).count(), 2, "{}", stderr(&output));
+}

@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -178,6 +180,57 @@ fn a_future_that_is_cancelled_is_joined() {
         let awaited = catch_unwind(|| block_on(spawn(async { 7 })));
         assert_eq!(panic_text(&*awaited.unwrap_err()), "the runtime was shut down before the future ended");
     });
+}
+
+/// A future's destructor may panic, also where the future never ran: that is reported, and the others are cancelled all the same.
+#[test]
+fn the_destructors_of_cancelled_futures_may_panic() {
+    struct Breaks;
+    impl Future for Breaks {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            unreachable!()
+        }
+    }
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a destructor that breaks");
+        }
+    }
+    let output = in_child("shut_down::the_destructors_of_cancelled_futures_may_panic", || {
+        let (give, take) = mpsc::channel();
+        let own = leaky_runtime(1);
+        let first = own.go(move || {
+            let queued = [spawn(Breaks), spawn(Breaks)];
+            spawn(Breaks).detach();
+            drop(take.recv().unwrap());
+            queued
+        });
+        give.send(own).unwrap();
+        for task in first.join().unwrap() {
+            assert_eq!(task.join().unwrap_err().message(), Some("the runtime was shut down before the future ended"));
+        }
+        // One that is spawned after that.
+        on_a_helper_of_a_dropped_runtime(|| assert!(spawn(Breaks).join().is_err()));
+        // And one on a stack that unwinds.
+        let unwound = on_a_helper_of_a_dropped_runtime(|| {
+            struct Spawns;
+            impl Drop for Spawns {
+                fn drop(&mut self) {
+                    spawn(Breaks).detach();
+                }
+            }
+            catch_unwind(|| {
+                let _spawns = Spawns;
+                panic!("the caller's own");
+            })
+        });
+        assert_eq!(panic_text(&*unwound.unwrap_err()), "the caller's own");
+    });
+    check_no_verdict(&output);
+    let text = stderr(&output);
+    let report = "a spawned future, or its output, panicked when it was dropped: a destructor that breaks";
+    assert_eq!(text.matches(report).count(), 5, "{text}");
 }
 
 /// The debt of a goroutine that never ran is paid, whatever the destructors of its closure do, and after them.
