@@ -99,14 +99,14 @@ pub unsafe trait Case {
     unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool;
 
     /// `dequeue` for a future that has gone: what it received, or was told of, is for the next one. The wakes come after the unlock,
-    /// and so does [`forget`](Case::forget).
+    /// and [`forget`](Case::forget) after that of the last case.
     ///
     /// # Safety
     ///
     /// As for `dequeue`.
     unsafe fn abandon(&mut self, chan: AnyChan, won: bool, wake: &mut WakeList);
 
-    /// Drops the result.
+    /// Drops the result, with the user's value: only while no case of the select is queued.
     fn forget(&mut self);
 
     /// Whether it has been removed from its select.

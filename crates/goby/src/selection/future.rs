@@ -30,7 +30,8 @@ impl Queued {
 }
 
 impl Select<'_> {
-    /// Takes the cases out of the queues that a future has left them in.
+    /// Takes the cases out of the queues that a future has left them in. What is left in one of them is dropped by `settle`, after this:
+    /// its destructor is the user's code, which may panic, and then nothing may be queued.
     #[cold]
     pub(super) fn take_out(&mut self) {
         let wait = self.queued.wait.as_ref().expect("it is queued for one");
@@ -38,6 +39,7 @@ impl Select<'_> {
         // Nobody may claim it while the cases are taken out, one after the other.
         let unparker = wait.claim(TIMED_OUT);
         let token = if unparker.is_some() { TIMED_OUT } else { wait.token().expect("claimed by somebody") };
+        self.happened = Some(token).filter(|&token| token < self.cases.len());
         // SAFETY: queued by a poll, and claimed with this token.
         unsafe { pass::give_up(&mut self.cases, token) };
         // There is nobody to unpark. The waker inside is the executor's code, which may panic: last.

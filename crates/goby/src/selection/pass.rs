@@ -468,7 +468,8 @@ pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> O
     won
 }
 
-/// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a receive is.
+/// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a receive is. What is left in the
+/// case with this token is to be [forgotten](Case::forget) afterwards.
 ///
 /// # Safety
 ///
@@ -483,9 +484,6 @@ pub(super) unsafe fn give_up(cases: &mut [impl AsCase], token: usize) {
             case.lock(chan);
             case.abandon(chan, index == token, &mut wake);
             case.unlock(chan);
-        }
-        if index == token {
-            case.forget();
         }
     }
     wake.unpark_all();

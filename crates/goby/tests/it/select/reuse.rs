@@ -314,6 +314,61 @@ fn a_forgotten_future_leaves_its_select_usable() {
     }
 }
 
+/// What a select drops by itself may panic: then none of its cases is queued any more, and the next use is as good as any.
+#[test]
+fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a value that breaks");
+        }
+    }
+    let breaks = |f: &mut dyn FnMut()| {
+        let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
+        assert_eq!(text_of(&*payload), "a value that breaks");
+    };
+    let ((tx, rx), (late, refused)) = (&bounded::<[usize; 4]>(0), &bounded::<usize>(0));
+    for stage in 0..5 {
+        let closed: Vec<_> = (0..3).map(|_| bounded::<Breaks>(0)).collect();
+        let mut select = Select::new();
+        let sends: Vec<_> = closed.iter().map(|(out, _)| select.send(out, Breaks)).collect();
+        let next = select.recv(rx);
+        let last = select.send(late, 1);
+        {
+            let mut future = Some(Box::pin(select.select_async()));
+            let polled = future.as_mut().unwrap().as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            drop(polled);
+            // The first of them ends the wait.
+            closed.iter().for_each(|(out, _)| assert!(out.close()));
+            match stage {
+                0 => breaks(&mut || drop(future.take())),
+                _ => mem::forget(future.take()),
+            }
+        }
+        match stage {
+            1 => breaks(&mut || _ = select.try_select()),
+            2 => breaks(&mut || select.remove(last)),
+            3 => breaks(&mut || _ = select.put(last, late, 2)),
+            4 => breaks(&mut || drop(select.select_async())),
+            _ => {}
+        }
+        // They can be queued again, without a look of others, who would take out what is left there.
+        sends[1..].iter().for_each(|&send| breaks(&mut || select.remove(send)));
+        for round in 0..2 {
+            let mut future = Box::pin(select.select_async());
+            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tx.try_send([round; 4]).unwrap();
+            let Poll::Ready(mut selected) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("a value is there")
+            };
+            assert_eq!((selected.index(), selected.recv(rx)), (next, Ok([round; 4])), "stage {stage}");
+        }
+        drop(select);
+        assert!(tx.try_send([stage; 4]).is_err() && refused.try_recv().is_err(), "stage {stage}");
+    }
+}
+
 /// A select goes from blocking to async and back; a future dropped in between has received nothing.
 #[test]
 fn futures_and_calls_take_turns() {
