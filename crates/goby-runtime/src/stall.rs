@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::frames::{self, Function};
 use crate::goroutine::report;
 use crate::inspect::GoroutineInfo;
 use crate::monitor;
@@ -204,6 +205,13 @@ impl Stall {
     }
 }
 
+impl Stall {
+    fn is_in_panic_hook(&self) -> bool {
+        let stack = self.goroutine.as_ref().and_then(|g| g.stack.as_ref());
+        stack.is_some_and(|stack| frames::contains(stack.addresses(), Function::PanicHook))
+    }
+}
+
 /// The latest stalls of one runtime.
 pub(crate) struct Stalls {
     is_printed: bool,
@@ -237,7 +245,12 @@ impl Stalls {
             let name = thread::Builder::new().name("goby-report".into());
             let _ = name.spawn(move || tracing::warn!("goby: {stall}"));
         } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
-            let _ = spawn_own_thread("goby-report", move || stall.print());
+            let _ = spawn_own_thread("goby-report", move || {
+                // The panic that is being reported is what the user has to know, and names are looked up for it.
+                if stall.is_held || !stall.is_in_panic_hook() {
+                    stall.print();
+                }
+            });
         }
         is_known
     }

@@ -11,11 +11,13 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::goroutine::report;
 use crate::park::WaitReason;
 use crate::parker::Parker;
 use crate::stack_trace::{Names, StackTrace};
@@ -188,8 +190,21 @@ pub(crate) fn is_bystander(id: ThreadId) -> bool {
 
 /// The threads of the process, none if the system does not say.
 fn all() -> Option<HashSet<ThreadId>> {
-    let entries = fs::read_dir("/proc/self/task").ok()?;
+    let entries = fs::read_dir("/proc/self/task").inspect_err(tell_if_out_of_files).ok()?;
     Some(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Says once that no verdict can come: nobody is to wait in silence.
+fn tell_if_out_of_files(error: &io::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let is_out = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    // Relaxed: a flag by itself.
+    if is_out && !TOLD.swap(true, Ordering::Relaxed) {
+        report(format_args!(
+            "whether everybody waits forever cannot be seen, since no file can be opened ({error}): close some, or raise the \
+             limit with ulimit -n"
+        ));
+    }
 }
 
 /// What there is in the process besides goby.

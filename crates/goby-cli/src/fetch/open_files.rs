@@ -21,16 +21,16 @@ pub(crate) struct Room {
     pub(crate) idle: usize,
 }
 
-/// Raises the soft limit to the hard one, as Go's runtime does, and warns if not all of `workers` fit.
+/// Raises the soft limit to the hard one, as Go's runtime does, and warns if not all of `workers` fit, with so many files for each.
 ///
 /// # Errors
 /// If not even one does.
-pub(crate) fn room(workers: u32, saving: bool) -> Result<Room, Usage> {
+pub(crate) fn room(workers: u32, per_worker: u64) -> Result<Room, Usage> {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let allowed = if raised.is_ok() { limit.maximum } else { limit.current };
     let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
-    let room = fit(allowed, threads, workers, saving)?;
+    let room = fit(allowed, threads, workers, per_worker)?;
     if room.workers < workers {
         text::complain(&format_args!(
             "warning: {} workers do not fit the limit of {} open files, so {} fetch; raise it with ulimit -n",
@@ -42,10 +42,8 @@ pub(crate) fn room(workers: u32, saving: bool) -> Result<Room, Usage> {
     Ok(room)
 }
 
-fn fit(allowed: Option<u64>, threads: u64, workers: u32, saving: bool) -> Result<Room, Usage> {
-    // Each worker's socket, which may be kept when its request has ended.
+fn fit(allowed: Option<u64>, threads: u64, workers: u32, per_worker: u64) -> Result<Room, Usage> {
     let Some(allowed) = allowed else { return Ok(Room { workers, idle: workers.max(100) as usize }) };
-    let per_worker = if saving { 2 } else { 1 };
     let others = OTHER_FILES + FILES_PER_THREAD * threads;
     let left = allowed.saturating_sub(others);
     if left < per_worker {
@@ -66,19 +64,21 @@ mod tests {
 
     #[test]
     fn workers_fit_the_limit() {
-        let fit = |allowed, workers, saving| fit(Some(allowed), 2, workers, saving).map(|room| room.workers).ok();
+        let fit = |allowed, workers, saving| {
+            fit(Some(allowed), 2, workers, if saving { 2 } else { 1 }).map(|room| room.workers).ok()
+        };
         assert_eq!(fit(1024, 64, true), Some(64));
         assert_eq!(fit(48, 64, false), Some(28));
         assert_eq!(fit(48, 64, true), Some(14));
         assert_eq!(fit(21, 64, false), Some(1));
         assert_eq!(fit(21, 64, true), None);
         assert_eq!(fit(5, 1, false), None);
-        assert_eq!(super::fit(None, 2, 100_000, true).unwrap(), Room { workers: 100_000, idle: 100_000 });
+        assert_eq!(super::fit(None, 2, 100_000, 2).unwrap(), Room { workers: 100_000, idle: 100_000 });
     }
 
     #[test]
     fn kept_connections_fit_too() {
-        let idle = |allowed, workers| fit(Some(allowed), 2, workers, false).unwrap().idle;
+        let idle = |allowed, workers| fit(Some(allowed), 2, workers, 1).unwrap().idle;
         assert_eq!(idle(1024, 64), 100);
         assert_eq!(idle(100, 64), 64);
         assert_eq!(idle(40, 64), 20);

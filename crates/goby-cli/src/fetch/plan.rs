@@ -95,7 +95,9 @@ impl Plan {
     /// # Errors
     /// If it has none.
     pub(crate) fn find_room(&mut self) -> Result<(), Usage> {
-        let room = open_files::room(self.args.workers, self.args.save.is_some())?;
+        // Its socket, the file it saves to, and where goby serves the site itself, the other end of the socket.
+        let per_worker = 1 + u64::from(self.args.save.is_some()) + u64::from(self.args.demo.is_some());
+        let room = open_files::room(self.args.workers, per_worker)?;
         self.args.workers = room.workers;
         self.max_idle = room.idle;
         Ok(())

@@ -16,8 +16,9 @@ use crate::context::Context;
 /// Starts `n` workers that take jobs, and gives the receiver of their results, in the order in which they are done.
 ///
 /// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is done, or when the
-/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. Each worker
-/// has room for one result that nobody has received yet.
+/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. A loop over the results
+/// ends either way: ask [`ctx.err()`](Context::err) afterwards whether all is done. Each worker has room for one result that nobody
+/// has received yet.
 ///
 /// After a job that took long a worker goes on in a fresh goroutine, so that it may go to another OS thread if there is
 /// room: do not keep anything in a goroutine from job to job (for that, [`elastic_pool`](super::elastic_pool)).

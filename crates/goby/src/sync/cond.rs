@@ -93,7 +93,8 @@ impl Cond {
     ///
     /// # Blocking
     ///
-    /// As [`wait`](Cond::wait); not at all if `condition` does not hold.
+    /// As [`wait`](Cond::wait); not at all if `condition` does not hold. The guard is one that may write, since the condition may: a
+    /// reader writes the loop by hand, around `wait`.
     ///
     /// ```
     /// use goby::sync::{Cond, Mutex};

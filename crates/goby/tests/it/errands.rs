@@ -14,6 +14,7 @@ use futures_io::AsyncRead;
 use goby::net::{TcpListener, TcpStream};
 use goby::{Context, time};
 
+use crate::child::{in_child, stderr};
 use crate::support::PATIENCE;
 
 /// Whether the caller is a goroutine, or this thread.
@@ -159,4 +160,32 @@ fn a_waker_may_use_its_socket_when_it_is_dropped() {
         end.send(()).unwrap();
     });
     ended.recv_timeout(PATIENCE).unwrap();
+}
+
+/// A waker that the worker comes upon while a panic hook waits, on that worker.
+#[test]
+fn a_foreign_waker_is_no_part_of_a_panic_hook_that_waits() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("in a waker");
+        }
+    }
+    let output = in_child("errands::a_foreign_waker_is_no_part_of_a_panic_hook_that_waits", || {
+        std::panic::set_hook(Box::new(|_| {
+            if goby_runtime::current_id().is_some() {
+                time::sleep(Duration::from_millis(200));
+            }
+        }));
+        let runtime = goby::Runtime::builder().workers(1).build().unwrap();
+        // Long enough for the hook to wait by then, and short enough for it to wait still.
+        let due = runtime.run(|| time::after(Duration::from_millis(100)));
+        let waker = Waker::from(Arc::new(Panics));
+        let mut receive = pin!(due.recv_async());
+        assert!(receive.as_mut().poll(&mut task::Context::from_waker(&waker)).is_pending());
+        assert!(runtime.go(|| panic!("ordinary")).join().is_err());
+        println!("goes on");
+    });
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
