@@ -28,6 +28,9 @@ skip_runtime=(
     stalls::
     inspect::a_deep_goroutine
     inspect::a_worker_that_does_not_answer
+    errands::a_goroutine_local_in_an_answer_that_came_late
+    # Measures what is used again, which under TSan is not.
+    dropped::dropped_runtimes_leave_nothing_behind
 )
 
 skip_cli=(
