@@ -175,8 +175,20 @@ pub(crate) fn refused() {}
 /// A look, which may give way.
 pub(crate) fn polled() {}
 
-pub(crate) fn go_detached_at(_: &Location<'static>, f: impl FnOnce() + 'static) {
-    loom::thread::spawn(f);
+/// Why a goroutine has not run. In a model all do.
+pub(crate) struct NeverRan;
+
+impl NeverRan {
+    pub(crate) const MESSAGE: &str = "never ran";
+}
+
+pub(crate) fn go_owing<S: 'static>(
+    _: &Location<'static>,
+    owed: S,
+    run: impl FnOnce(S) + 'static,
+    _never: impl FnOnce(S) + 'static,
+) {
+    loom::thread::spawn(move || run(owed));
 }
 
 /// The runtime's fences, as its own models have them.
