@@ -54,8 +54,12 @@ programs() {
     out=$(mktemp)
     for workers in 1 2; do
         for name in $racy; do
-            status=0
-            race_run "$name" "$workers" >"$out" 2>&1 || status=$?
+            # A race that one schedule hides, on a busy machine say, another one shows.
+            for _ in 1 2 3; do
+                status=0
+                race_run "$name" "$workers" >"$out" 2>&1 || status=$?
+                [ "$status" -eq 0 ] || break
+            done
             ran=$((ran + 1))
             # Reported as a race, in this program's own functions.
             if [ "$status" -ne 66 ] || ! grep -q 'WARNING: ThreadSanitizer: data race' "$out" || ! grep -q 'racy::' "$out"; then
