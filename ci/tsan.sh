@@ -19,6 +19,8 @@ skip_runtime=(
     stacks::
     # Goroutines that share thread-locals of their worker in turn: run apart, with GOBY_TSAN=threads.
     pinning::
+    # So do these, in an initializer.
+    thread_locals::no_slice_ends_inside_an_initializer
     # 512 threads that meet in a lock of std's, which is not followed.
     blocking::there_are_as_many_helpers_as_calls
     # There is no bias: TSan knows nothing of membarrier.

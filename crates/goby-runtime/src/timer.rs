@@ -308,6 +308,8 @@ impl Timers {
     /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside that takes nothing any more from
     /// those who live. Their worker has stopped.
     pub(crate) fn end_sleeps(&self) {
+        // Waits of goroutines that are parked: ordered by the lock, of which ThreadSanitizer knows nothing.
+        let _ignore = tsan::ignore();
         let claimed: Vec<Unparker> = {
             let mut heap = self.heap.lock();
             let (sleepers, timers) = std::mem::take(&mut heap.entries)
