@@ -32,8 +32,12 @@ fn main_alone_without_a_runtime_is_reported_with_its_place() {
         Door::new().pass();
     });
     let text = check_verdict(&output);
-    let head = "\n1 thread is parked for ever\n\nthread main [sync.Cond.Wait]:\nit::support::Door::pass\n\ttests/it/support.rs:";
-    assert!(text.contains(head), "{text}");
+    assert!(text.contains("\n1 thread is parked for ever\n\nthread main [sync.Cond.Wait]:\n"), "{text}");
+    // Compilers differ in how they write the type.
+    assert!(
+        text.contains("Door>::pass\n\ttests/it/support.rs:") || text.contains("Door::pass\n\ttests/it/support.rs:"),
+        "{text}"
+    );
     // Its own calls, not what runs a thread.
     assert!(text.contains("\ttests/it/thread_waits.rs:") || text.contains("/tests/it/thread_waits.rs:"), "{text}");
     assert!(!text.contains("lang_start"), "{text}");
