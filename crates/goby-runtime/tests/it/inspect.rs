@@ -38,6 +38,8 @@ fn parked_goroutines_show_where_they_are() {
         }
         wait_until("all to park", || runtime.goroutines().iter().filter(|i| i.waited().is_some()).count() == n);
         let check = |infos: &[GoroutineInfo]| {
+            // A worker may have started one to drop an answer that came too late.
+            let infos: Vec<_> = infos.iter().filter(|info| info.started_at().file() == file!()).collect();
             assert_eq!(infos.len(), n, "{workers} workers");
             for info in infos {
                 assert_eq!(info.status(), Status::Waiting(WaitReason::CondWait));

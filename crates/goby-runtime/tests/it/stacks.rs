@@ -95,7 +95,8 @@ fn check_large_frame(test: &str, set_up: fn()) {
             let handle = go(|| {
                 let near_the_top = 0u8;
                 // As many bytes as the stack has, and some.
-                let deep = (&raw const near_the_top).wrapping_sub(192 * 1024 + 33 * 1024).cast_mut();
+                let near_the_top = std::hint::black_box(&raw const near_the_top).expose_provenance();
+                let deep = std::ptr::with_exposed_provenance_mut::<u8>(near_the_top - (192 + 33) * 1024);
                 // SAFETY: none: it is to fault, and what it would otherwise hit is another stack's.
                 unsafe { deep.write_volatile(7) };
             });

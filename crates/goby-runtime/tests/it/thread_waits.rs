@@ -33,11 +33,8 @@ fn main_alone_without_a_runtime_is_reported_with_its_place() {
     });
     let text = check_verdict(&output);
     assert!(text.contains("\n1 thread is parked for ever\n\nthread main [sync.Cond.Wait]:\n"), "{text}");
-    // Compilers differ in how they write the type.
-    assert!(
-        text.contains("Door>::pass\n\ttests/it/support.rs:") || text.contains("Door::pass\n\ttests/it/support.rs:"),
-        "{text}"
-    );
+    // How the type is written, and whether it is, depends on the compiler and on the debug information.
+    assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
     // Its own calls, not what runs a thread.
     assert!(text.contains("\ttests/it/thread_waits.rs:") || text.contains("/tests/it/thread_waits.rs:"), "{text}");
     assert!(!text.contains("lang_start"), "{text}");
