@@ -100,7 +100,7 @@ fn check_large_frame(test: &str, set_up: fn()) {
                 // SAFETY: none: it is to fault, and what it would otherwise hit is another stack's.
                 unsafe { deep.write_volatile(7) };
             });
-            println!("overflows: {} at {}", handle.id(), line!() - 7);
+            println!("overflows: {} at {}", handle.id(), line!() - 8);
             let _ = handle.join();
         });
     });
