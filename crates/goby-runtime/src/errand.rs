@@ -104,6 +104,8 @@ impl Notice {
     pub(crate) fn new(waker: &Waker) -> Notice {
         let is_polled = || Worker::current().is_some_and(|worker| worker.polls_with(waker.vtable()));
         let is_own = ptr::eq(waker.vtable(), &future::SIGNAL) || is_polled();
+        // What the poll has done is seen by the wake, though a scheduler, whose edges are ignored, hands it on.
+        tsan::release(waker.data());
         Notice { waker: waker.clone(), is_own }
     }
 
@@ -114,7 +116,10 @@ impl Notice {
             wake(waker);
         } else {
             let _heed = tsan::heed();
-            go_detached_at(Location::caller(), move || wake(waker));
+            go_detached_at(Location::caller(), move || {
+                tsan::acquire(waker.data());
+                wake(waker);
+            });
         }
     }
 
