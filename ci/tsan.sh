@@ -35,6 +35,15 @@ skip_runtime=(
     dropped::
 )
 
+skip_goby=(
+    # The stage part `stress`.
+    stress::
+    # Time limits of tests, in child processes under the harness: tested in the stage `test`.
+    macros::
+    # Counts tries within microseconds, of which each takes longer here.
+    checkpoints::a_loop_of_
+)
+
 skip_cli=(
     # Tested in the stage `test`, with TSan inside.
     race::
@@ -96,7 +105,7 @@ it() {
 tests() {
     it 100 goby-runtime "${skip_runtime[@]/#/--skip=}"
     GOBY_TSAN=threads run_tests 4 "$goby" race test --locked -p goby-runtime --test it -- pinning::
-    it 350 goby --skip=stress::
+    it 350 goby "${skip_goby[@]/#/--skip=}"
 }
 
 # Not of every run of CI, for the time they take.
