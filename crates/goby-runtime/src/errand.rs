@@ -115,7 +115,6 @@ impl Notice {
         if is_own || !is_scheduler() {
             wake(waker);
         } else {
-            let _heed = tsan::heed();
             go_detached_at(Location::caller(), move || {
                 tsan::acquire(waker.data());
                 wake(waker);
