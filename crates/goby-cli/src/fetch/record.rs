@@ -134,8 +134,9 @@ impl Record {
     }
 }
 
-/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others. A parser mends
-/// slashes that are missing or turned, so they do not matter here either.
+/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others.
+///
+/// A parser mends slashes that are missing or turned, so they do not matter here either. What may be a password is taken for one.
 pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
     let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
     let scheme = url.find(':').map_or(0, |colon| colon + 1);
@@ -235,7 +236,7 @@ mod tests {
             ("http:///me:secret@h/", "http:///me:***@h/"),
             ("http:\\\\me:secret@h/", "http:\\\\me:***@h/"),
             ("me:secret@h/", "me:***@h/"),
-            ("no URL: a@b", "no URL: a@b"),
+            ("no URL: a@b", "no URL:***@b"),
         ] {
             assert_eq!(without_password(url), shown);
         }
