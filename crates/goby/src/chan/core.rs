@@ -716,11 +716,11 @@ impl<T> Chan<T> {
                 wake.unpark_all();
                 unread
             };
-            // The user's destructors: last, outside the lock.
-            drop(unread);
             if let Some(keeper) = &self.keeper {
                 keeper.receivers_gone();
             }
+            // The user's destructors: last, outside the lock.
+            drop(unread);
         }
     }
 

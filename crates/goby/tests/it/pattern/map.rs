@@ -230,3 +230,31 @@ fn source_stops_when_it_is_not_wanted() {
         assert_eq!(received, 5);
     });
 }
+
+/// The destructor of a result that nobody has read may panic: the output is cancelled all the same.
+#[test]
+fn map_stops_when_an_unread_result_panics_when_dropped() {
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a result that breaks");
+        }
+    }
+    with_workers(|| {
+        let stopped = Arc::new(AtomicUsize::new(0));
+        let results = try_par_map(&Context::background(), numbers(2), 2, {
+            let stopped = stopped.clone();
+            move |ctx, v| {
+                if v == 2 {
+                    _ = ctx.done().recv();
+                    stopped.fetch_add(1, Ordering::SeqCst);
+                    return Err(());
+                }
+                Ok(Breaks)
+            }
+        });
+        wait_until("the first result", || !results.is_empty());
+        assert_eq!(panic_text(|| drop(results)), "a result that breaks");
+        wait_until("the second to be stopped", || stopped.load(Ordering::SeqCst) == 1);
+    });
+}
