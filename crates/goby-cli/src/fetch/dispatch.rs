@@ -10,9 +10,9 @@ use super::input::Job;
 use super::queue::{Host, Next, Queue};
 use super::task::Task;
 
-/// So many tasks are looked at ahead, some 10 MB of them. A list whose hosts come one after the other in longer runs than this is
-/// fetched host by host.
-pub(crate) const WINDOW: usize = 32 * 1024;
+/// The tasks that are looked at ahead take at most so many bytes, which is some 30,000 usual URLs. A list whose hosts come one
+/// after the other in longer runs than this is fetched host by host.
+pub(crate) const WINDOW: usize = 10 * 1024 * 1024;
 
 /// Longer than any run: where only a channel can bring news.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -43,7 +43,7 @@ pub(crate) fn dispatch(
     loop {
         let now = goby::now();
         // All that is known before any of it is chosen: the first URLs may all be one host's.
-        while !all_fed && queue.len() < WINDOW {
+        while !all_fed && queue.size() < WINDOW {
             match jobs.try_recv() {
                 Ok(job) => queue.push(Task::new(job), now),
                 Err(TryRecvError::Empty) => break,
@@ -73,7 +73,7 @@ pub(crate) fn dispatch(
             send(tasks, ref next) -> sent => if sent.is_err() {
                 return;
             },
-            recv(jobs) -> job if !all_fed && queue.len() < WINDOW => match job {
+            recv(jobs) -> job if !all_fed && queue.size() < WINDOW => match job {
                 Ok(job) => queue.push(Task::new(job), now),
                 Err(_) => all_fed = true,
             },

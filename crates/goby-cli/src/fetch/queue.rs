@@ -50,6 +50,8 @@ pub(crate) struct Queue {
     turn: u64,
     /// Tasks in the hosts' queues.
     queued: usize,
+    /// Bytes of the tasks in the hosts' queues and of those that wait for their retry.
+    size: usize,
     in_flight: usize,
 }
 
@@ -98,13 +100,14 @@ impl Queue {
             retries: BTreeMap::new(),
             turn: 0,
             queued: 0,
+            size: 0,
             in_flight: 0,
         }
     }
 
-    /// How many tasks it holds, those in flight not counted.
-    pub(crate) fn len(&self) -> usize {
-        self.queued + self.retries.len()
+    /// How many bytes the tasks take that it holds, those in flight not counted.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// How many tasks are in flight.
@@ -114,7 +117,7 @@ impl Queue {
 
     /// Whether nothing is left, and nothing can come back.
     pub(crate) fn is_over(&self) -> bool {
-        self.len() + self.in_flight == 0
+        self.queued + self.retries.len() + self.in_flight == 0
     }
 
     /// Adds a new task.
@@ -135,6 +138,7 @@ impl Queue {
     /// Takes any task, due or not: the run was stopped, and all are to be answered for.
     pub(crate) fn take_any(&mut self, now: Instant) -> Next {
         while let Some((_, task)) = self.retries.pop_first() {
+            self.size -= task.size();
             self.push(task, now);
         }
         let mut hosts = self.ready.values().chain(self.resting.values());
@@ -154,12 +158,14 @@ impl Queue {
     /// Keeps a task until its retry is due.
     pub(crate) fn put_back(&mut self, task: Task, due: Instant) {
         self.turn += 1;
+        self.size += task.size();
         self.retries.insert((due, self.turn), task);
     }
 
     fn queue(&mut self, task: Task, now: Instant, add: impl FnOnce(&mut VecDeque<Task>, Task)) {
         let host = task.host.clone();
         self.queued += 1;
+        self.size += task.size();
         self.change(&host, now, |state| add(&mut state.tasks, task));
     }
 
@@ -167,19 +173,22 @@ impl Queue {
         self.queued -= 1;
         self.in_flight += 1;
         let pace = self.pace;
-        self.change(host, now, |state| {
+        let task = self.change(host, now, |state| {
             state.in_flight += 1;
             if let Some(pace) = pace {
                 state.paid_at = state.paid_at.max(now) + pace.interval;
             }
             state.tasks.pop_front().expect("a host in these orders has a task")
-        })
+        });
+        self.size -= task.size();
+        task
     }
 
     /// Puts in order what was to wait until now.
     fn wake_up(&mut self, now: Instant) {
         while let Some(entry) = self.retries.first_entry().filter(|entry| entry.key().0 <= now) {
             let task = entry.remove();
+            self.size -= task.size();
             self.queue(task, now, VecDeque::push_front);
         }
         while let Some((_, host)) = self.resting.first_key_value().filter(|((time, _), _)| *time <= now) {
@@ -306,6 +315,7 @@ mod tests {
         assert!(matches!(queue.take(now), Next::At(time) if time == later));
         // The retry goes before the host's others.
         assert_eq!([next(&mut queue, later), next(&mut queue, later)], ["a/1", "a/2"]);
+        assert_eq!(queue.size(), 0);
     }
 
     #[test]
@@ -329,6 +339,20 @@ mod tests {
         }
         assert_eq!(taken, 4);
         assert!(queue.is_over());
+        assert_eq!(queue.size(), 0);
+    }
+
+    #[test]
+    fn its_size_is_that_of_the_tasks_whatever_way_they_go() {
+        let (mut queue, now) = queue(None, &["http://a/1", "http://a/2", &format!("http://a/{}", "x".repeat(1 << 20))]);
+        assert!(queue.size() > 1 << 20);
+        let Next::Task(busy) = queue.take(now) else { panic!("there are three") };
+        let without_it = queue.size();
+        queue.put_back(busy, now);
+        assert!(queue.size() > without_it);
+        // The retry is due, and goes through the host's queue.
+        (0..3).for_each(|_| _ = next(&mut queue, now));
+        assert_eq!(queue.size(), 0);
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Task {
         let host = url.as_ref().map(host).unwrap_or_default();
         Task { text: job.text, url, host: host.into(), attempts: 0, last_failure: None }
     }
+
+    /// How many bytes it takes, about: the URL stands in it twice.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Task>() + 2 * self.text.len()
+    }
 }
 
 /// A host is its name and port.
