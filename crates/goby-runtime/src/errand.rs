@@ -122,9 +122,14 @@ impl Notice {
         }
     }
 
-    /// Where the waker lies.
-    pub(crate) fn address(&self) -> *const () {
-        self.waker.data()
+    /// The waker, and whether it is goby's own.
+    pub(crate) fn into_waker(self) -> (Waker, bool) {
+        (self.waker, self.is_own)
+    }
+
+    /// What [`into_waker`](Notice::into_waker) has taken apart.
+    pub(crate) fn from_waker(waker: Waker, is_own: bool) -> Notice {
+        Notice { waker, is_own }
     }
 }
 

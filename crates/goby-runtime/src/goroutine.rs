@@ -259,10 +259,15 @@ impl Goroutine {
         &raw const self.id
     }
 
-    /// Its stack, if it is of a size of its own.
+    /// Whether its stack is of a size of its own.
     #[inline]
+    pub(crate) fn has_own_stack(&self) -> bool {
+        self.flags.get() & OWN_STACK != 0
+    }
+
+    /// Its stack, if it is of a size of its own.
     pub(crate) fn own_stack(&self) -> Option<OwnStack> {
-        if self.flags.get() & OWN_STACK == 0 {
+        if !self.has_own_stack() {
             return None;
         }
         Some(OwnStack::new(self.slot.get()?, self.own_size?))

@@ -432,7 +432,11 @@ fn thread_target(parker: &Arc<Parker>) -> Target {
 
 #[cold]
 fn task_target(slot: &Lock<Option<Notice>>) -> Target {
-    slot.lock().take().map_or(Target::Nobody, Target::Task)
+    match slot.lock().take().map(Notice::into_waker) {
+        Some((waker, true)) => Target::OwnTask(waker),
+        Some((waker, false)) => Target::ForeignTask(waker),
+        None => Target::Nobody,
+    }
 }
 
 #[cold]
@@ -452,11 +456,13 @@ impl fmt::Debug for Wait {
 #[must_use = "a claimed waiter must be unparked"]
 pub struct Unparker(Target);
 
+/// Flat, so that the common case is told by one comparison: a [`Notice`] inside would hide it in the niche of a `bool`.
 enum Target {
     /// The second lies in its wait.
     Goroutine(NonNull<Goroutine>, NonNull<Answer>),
     Thread(Arc<Parker>),
-    Task(Notice),
+    OwnTask(Waker),
+    ForeignTask(Waker),
     /// A future that has not been polled yet, or that has been told already.
     Nobody,
 }
@@ -485,7 +491,7 @@ impl Unparker {
     fn prefetch(&self) {
         match &self.0 {
             Target::Goroutine(g, _) => Goroutine::prefetch(*g),
-            Target::Task(notice) => prefetch(notice.address()),
+            Target::OwnTask(waker) | Target::ForeignTask(waker) => prefetch(waker.data()),
             Target::Thread(_) | Target::Nobody => {}
         }
     }
@@ -495,7 +501,8 @@ impl Unparker {
         match self.0 {
             Target::Goroutine(..) | Target::Nobody => {}
             Target::Thread(parker) => parker.unpark(),
-            Target::Task(notice) => notice.wake(),
+            Target::OwnTask(waker) => Notice::from_waker(waker, true).wake(),
+            Target::ForeignTask(waker) => Notice::from_waker(waker, false).wake(),
         }
     }
 }

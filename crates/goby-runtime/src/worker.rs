@@ -712,9 +712,9 @@ impl Worker {
     fn start(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, so alive.
         let header = unsafe { g.as_ref() };
-        let stack = if let Some(own) = header.own_stack() {
+        let stack = if header.has_own_stack() {
             // SAFETY: made for this goroutine, and unmapped only when it has ended.
-            unsafe { own.raw() }
+            unsafe { header.own_stack().expect("it has one").raw() }
         } else {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
@@ -752,21 +752,16 @@ impl Worker {
     }
 
     /// Takes a goroutine that has ended off its stack.
+    #[inline]
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
         let header = unsafe { g.as_ref() };
-        let own = header.own_stack();
+        if header.has_own_stack() {
+            return self.retire_with_stack(g);
+        }
         let slot = header.slot.take().expect("it ran on a stack");
-        self.registry.leave(header.place.get());
-        bump(&self.remote.ended);
-        self.count_spread(g, -1);
-        self.shared.note_end();
-        // SAFETY: its fiber has finished, and we forget it here.
-        unsafe { goroutine::end(g) };
-        if let Some(own) = own {
-            // SAFETY: its goroutine has ended.
-            unsafe { self.shared.pool.give_own(own) };
-        } else if tsan::POOL_MEMORY {
+        self.bury(g);
+        if tsan::POOL_MEMORY {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
             stacks.push(slot);
@@ -780,6 +775,28 @@ impl Worker {
         if self.shared.has_starved() {
             self.shared.feed_starved(&self.remote.fresh);
         }
+    }
+
+    /// The same of one with a stack of its own.
+    #[cold]
+    fn retire_with_stack(&self, g: NonNull<Goroutine>) {
+        // SAFETY: the record is alive until `end`.
+        let own = unsafe { g.as_ref() }.own_stack().expect("it has one");
+        self.bury(g);
+        // SAFETY: its goroutine has ended.
+        unsafe { self.shared.pool.give_own(own) };
+    }
+
+    /// Forgets a goroutine that has ended.
+    #[inline]
+    fn bury(&self, g: NonNull<Goroutine>) {
+        // SAFETY: the record is alive until `end`.
+        self.registry.leave(unsafe { g.as_ref() }.place.get());
+        bump(&self.remote.ended);
+        self.count_spread(g, -1);
+        self.shared.note_end();
+        // SAFETY: its fiber has finished, and we forget it here.
+        unsafe { goroutine::end(g) };
     }
 
     // Finding work.

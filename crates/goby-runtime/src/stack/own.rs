@@ -95,6 +95,7 @@ impl OwnStack {
     /// # Safety
     ///
     /// It is given to one goroutine only, which ends before it is unmapped.
+    #[cold]
     pub(crate) unsafe fn raw(&self) -> RawStack {
         // SAFETY: page aligned, readable and writable above its guard, and mapped for as long as it is used.
         unsafe { RawStack::new(self.slot.top(), self.guard().start) }

@@ -210,18 +210,16 @@ fn a_timer_of_a_spare_worker_outlives_it() {
     let runtime = build();
     let (give, made) = mpsc::channel();
     let (tell, fired) = mpsc::channel();
-    runtime.run(move || {
-        // This worker is stuck in the kernel, so a spare one begins it.
+    let timer = runtime.run(move || {
         let maker = go(move || {
             assert_ne!(thread::current().name(), Some("timer-of-a-spare-0"));
             give.send(Timer::new(move |_| tell.send(()).unwrap())).unwrap();
         });
-        while !maker.is_finished() {
-            thread::sleep(Duration::from_millis(5));
-        }
+        // This worker is stuck in the kernel meanwhile, so a spare one begins it.
+        let timer = made.recv().unwrap();
         maker.join().unwrap();
+        timer
     });
-    let timer = made.recv().unwrap();
     let check = || {
         timer.start(now() + Duration::from_millis(1));
         fired.recv_timeout(PATIENCE).unwrap();

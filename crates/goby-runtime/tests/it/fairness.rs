@@ -120,33 +120,27 @@ fn busy_workers_begin_what_a_computation_keeps() {
     }
 
     on_workers(2, || {
-        let here = thread::current().id();
-        let (stop, n_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, n_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut busy = Vec::new();
-        while n_there.load(Ordering::SeqCst) < 3 {
-            let (stop, n_there) = (stop.clone(), n_there.clone());
+        // This worker computes throughout. From the second on the other one has others to run, too.
+        for n in 1..=4 {
+            let (stop, begins) = (stop.clone(), n_begun.clone());
             busy.push(go(move || {
-                if thread::current().id() != here {
-                    n_there.fetch_add(1, Ordering::SeqCst);
-                    starts_the_next(stop.clone());
-                }
+                begins.fetch_add(1, Ordering::SeqCst);
+                starts_the_next(stop.clone());
                 while !stop.load(Ordering::Relaxed) {
                     checkpoint();
                 }
             }));
-            pause(Duration::from_millis(1));
+            let start = std::time::Instant::now();
+            while n_begun.load(Ordering::SeqCst) < n && start.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
         }
-        let begun = Arc::new(AtomicBool::new(false));
-        let begins = begun.clone();
-        go(move || begins.store(true, Ordering::SeqCst));
-        let start = std::time::Instant::now();
-        while !begun.load(Ordering::SeqCst) && start.elapsed() < PATIENCE {
-            std::hint::spin_loop();
-        }
-        let is_begun = begun.load(Ordering::SeqCst);
+        let n_begun = n_begun.load(Ordering::SeqCst);
         stop.store(true, Ordering::Relaxed);
         busy.into_iter().for_each(|goroutine| goroutine.join().unwrap());
-        assert!(is_begun, "nobody has begun it");
+        assert_eq!(n_begun, 4, "nobody has begun the others");
     });
 }
 

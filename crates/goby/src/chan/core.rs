@@ -28,7 +28,7 @@
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -207,15 +207,14 @@ impl<T> State<T> {
         if self.closed || self.abandoned {
             return Err(Refused::Closed(value));
         }
-        if !self.recv_queue.is_empty() {
+        if let Some((waiter, unparker)) = self.pop_receiver() {
             if self.is_rare {
-                return self.try_send_rare(value, capacity);
-            }
-            if let Some((waiter, unparker)) = self.recv_queue.pop() {
+                self.hand_rare(waiter, value);
+            } else {
                 // SAFETY: just taken out, under the lock.
                 unsafe { hand_to(waiter.as_ref(), value) };
-                return Ok(Some(unparker));
             }
+            return Ok(Some(unparker));
         }
         if self.buffer.len() < capacity {
             self.buffer.push_back(value);
@@ -224,33 +223,57 @@ impl<T> State<T> {
         Err(Refused::Full(value))
     }
 
-    /// The same where receivers may be without a slot, or parked beside buffered values.
+    /// Gives a receiver that was just taken out what it waits for, where it may be a future, or parked beside buffered values.
     #[cold]
-    fn try_send_rare(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
-        while let Some((waiter, unparker)) = self.recv_queue.pop() {
-            // SAFETY: just taken out, so it is alive until the unpark.
-            let receiver = unsafe { waiter.as_ref() };
-            if receiver.slot() == WATCHES {
-                // It looks again once the lock is free.
-                unparker.unpark();
-                continue;
-            }
-            self.buffer.push_back(value);
-            if has_slot(receiver)
-                && let Some(oldest) = self.buffer.pop_front()
-            {
-                // SAFETY: just taken out, under the lock.
-                unsafe { hand_to(receiver, oldest) };
-            }
-            self.see_if_rare();
-            return Ok(Some(unparker));
+    fn hand_rare(&mut self, receiver: NonNull<Waiter>, value: T) {
+        self.buffer.push_back(value);
+        // SAFETY: just taken out, so it is alive until the unpark.
+        let receiver = unsafe { receiver.as_ref() };
+        if has_slot(receiver)
+            && let Some(oldest) = self.buffer.pop_front()
+        {
+            // SAFETY: just taken out, under the lock.
+            unsafe { hand_to(receiver, oldest) };
         }
         self.see_if_rare();
-        if self.buffer.len() < capacity {
-            self.buffer.push_back(value);
-            return Ok(None);
+    }
+
+    /// Takes out the first receiver that takes a value, and those before it who only watch.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn pop_receiver(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
+        loop {
+            let (waiter, unparker) = self.recv_queue.pop()?;
+            if !(self.is_rare && self.only_watches(waiter)) {
+                return Some((waiter, unparker));
+            }
+            self.show(unparker);
         }
-        Err(Refused::Full(value))
+    }
+
+    /// Takes out the first sender who has a value, and those before it who only watch.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn pop_sender(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
+        loop {
+            let (waiter, unparker) = self.send_queue.pop()?;
+            if !(self.is_rare && self.only_watches(waiter)) {
+                return Some((waiter, unparker));
+            }
+            self.show(unparker);
+        }
+    }
+
+    /// Whether a waiter that was just taken out only watches.
+    #[cold]
+    fn only_watches(&self, waiter: NonNull<Waiter>) -> bool {
+        // SAFETY: just taken out, so it is alive until the unpark.
+        unsafe { waiter.as_ref() }.slot() == WATCHES
+    }
+
+    /// Wakes who only watches: it looks again once the lock is free.
+    #[cold]
+    fn show(&mut self, watcher: Unparker) {
+        watcher.unpark();
+        self.see_if_rare();
     }
 
     /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets it where that succeeds.
@@ -262,19 +285,18 @@ impl<T> State<T> {
         if self.closed || self.abandoned {
             return Err(Refusal::Closed);
         }
-        if !self.recv_queue.is_empty() {
+        if let Some((waiter, unparker)) = self.pop_receiver() {
             if self.is_rare {
-                // SAFETY: by contract.
-                return unsafe { self.send_from_rare(from, capacity) };
-            }
-            if let Some((waiter, unparker)) = self.recv_queue.pop() {
+                // SAFETY: there is a value, and the caller forgets it.
+                self.hand_rare(waiter, unsafe { from.read() });
+            } else {
                 // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty `MaybeUninit<T>`. There is a value.
                 unsafe {
                     ptr::copy_nonoverlapping(from, waiter.as_ref().slot().cast(), 1);
                     waiter.as_ref().set_done(true);
                 }
-                return Ok(Some(unparker));
             }
+            return Ok(Some(unparker));
         }
         if self.buffer.len() < capacity {
             // SAFETY: there is a value, and the caller forgets it.
@@ -282,26 +304,6 @@ impl<T> State<T> {
             return Ok(None);
         }
         Err(Refusal::Full)
-    }
-
-    /// See [`try_send_rare`](State::try_send_rare).
-    ///
-    /// # Safety
-    ///
-    /// As for `send_from`.
-    #[cold]
-    unsafe fn send_from_rare(&mut self, from: *const T, capacity: usize) -> Result<Option<Unparker>, Refusal> {
-        // SAFETY: there is a value, which the caller forgets if it is sent, and which is forgotten here if not.
-        self.try_send_rare(unsafe { from.read() }, capacity).map_err(|refused| match refused {
-            Refused::Full(value) => {
-                mem::forget(value);
-                Refusal::Full
-            }
-            Refused::Closed(value) => {
-                mem::forget(value);
-                Refusal::Closed
-            }
-        })
     }
 
     /// Receives to `to`, as [`try_recv`](State::try_recv) does.
@@ -314,19 +316,16 @@ impl<T> State<T> {
         // SAFETY: there is room, by contract.
         if unsafe { pop_into(&mut self.buffer, to) } {
             let mut wake = None;
-            if self.buffer.len() < capacity && !self.send_queue.is_empty() {
-                if self.is_rare {
-                    wake = self.refill_rare();
-                } else if let Some((waiter, unparker)) = self.send_queue.pop() {
-                    // SAFETY: just taken out, under the lock.
-                    unsafe { push_from(&mut self.buffer, waiter.as_ref()) };
-                    wake = Some(unparker);
-                }
+            if self.buffer.len() < capacity
+                && let Some((waiter, unparker)) = self.pop_sender()
+            {
+                // SAFETY: just taken out, under the lock.
+                unsafe { push_from(&mut self.buffer, waiter.as_ref()) };
+                wake = Some(unparker);
             }
             return Ok(wake);
         }
-        let sender = if self.is_rare { self.pop_sender_rare() } else { self.send_queue.pop() };
-        if let Some((waiter, unparker)) = sender {
+        if let Some((waiter, unparker)) = self.pop_sender() {
             // SAFETY: as in `take_from`: just taken out, under the lock, and its slot is full.
             unsafe {
                 waiter.as_ref().set_done(true);
@@ -341,56 +340,21 @@ impl<T> State<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
-            if self.buffer.len() < capacity && !self.send_queue.is_empty() {
-                if self.is_rare {
-                    return Ok((value, self.refill_rare()));
-                }
-                if let Some((waiter, unparker)) = self.send_queue.pop() {
-                    // SAFETY: just taken out, under the lock.
-                    self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
-                    return Ok((value, Some(unparker)));
-                }
-            }
-            return Ok((value, None));
-        }
-        if !self.send_queue.is_empty() {
-            if self.is_rare {
-                if let Some((waiter, unparker)) = self.pop_sender_rare() {
-                    // SAFETY: just taken out, under the lock.
-                    return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
-                }
-            } else if let Some((waiter, unparker)) = self.send_queue.pop() {
+            let mut wake = None;
+            if self.buffer.len() < capacity
+                && let Some((waiter, unparker)) = self.pop_sender()
+            {
                 // SAFETY: just taken out, under the lock.
-                return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
+                self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
+                wake = Some(unparker);
             }
+            return Ok((value, wake));
+        }
+        if let Some((waiter, unparker)) = self.pop_sender() {
+            // SAFETY: just taken out, under the lock.
+            return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
         }
         Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
-    }
-
-    /// Takes the value of a parked sender into the buffer, where senders may be without a slot.
-    #[cold]
-    fn refill_rare(&mut self) -> Option<Unparker> {
-        let (waiter, unparker) = self.pop_sender_rare()?;
-        // SAFETY: just taken out, under the lock.
-        self.buffer.push_back(unsafe { take_from(waiter.as_ref()) });
-        Some(unparker)
-    }
-
-    /// Takes out the first sender who has a value, and those before it who only watch.
-    #[cold]
-    fn pop_sender_rare(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
-        loop {
-            let Some((waiter, unparker)) = self.send_queue.pop() else {
-                self.see_if_rare();
-                return None;
-            };
-            // SAFETY: just taken out, so it is alive until the unpark.
-            if has_slot(unsafe { waiter.as_ref() }) {
-                return Some((waiter, unparker));
-            }
-            // It looks again once the lock is free.
-            unparker.unpark();
-        }
     }
 
     fn see_if_rare(&mut self) {
