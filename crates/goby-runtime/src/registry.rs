@@ -22,7 +22,7 @@ impl Registry {
     }
 
     /// Enters a goroutine; gives its place. Four billion started goroutines do not fit an address space of stacks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(&self, g: NonNull<Goroutine>) -> u32 {
         // SAFETY: the table belongs to one thread, and no reference into it leaves these methods.
         let places = unsafe { &mut *self.places.get() };
