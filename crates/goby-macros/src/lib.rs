@@ -49,7 +49,11 @@ impl Fault {
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
-    let made = options::none(options).and_then(|()| Function::parse(item, "#[goby::main]")).map(|function| {
+    if let Err(fault) = options::none(options) {
+        // The function stays: that there is none would be a second complaint.
+        return fault.into_tokens().into_iter().chain(item).collect();
+    }
+    let made = Function::parse(item, "#[goby::main]").map(|function| {
         let call = format!("::goby::__macros::main({})", function.name);
         function.replaced("", &call)
     });

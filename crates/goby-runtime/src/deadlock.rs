@@ -174,7 +174,8 @@ impl Part {
             return Verdict::Alive;
         }
         // Those that nobody waits for change nothing.
-        if self.runtimes.iter().any(|runtime| has_awaited_timers(runtime)) {
+        let has_timers = || self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
+        if has_timers() {
             return Verdict::Alive;
         }
         let Some(outside) = Outside::look() else { return Verdict::Changing };
@@ -184,8 +185,7 @@ impl Part {
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
         // A stranger may have done something and ended meanwhile: so what it can have left behind is looked at once more.
-        let has_timers = self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
-        if !self.is_quiet() || has_timers || changes() != before || threads::changes() != self.changes {
+        if !self.is_quiet() || has_timers() || changes() != before || threads::changes() != self.changes {
             return Verdict::Changing;
         }
         if !is_alone {

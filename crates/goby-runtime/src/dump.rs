@@ -88,12 +88,11 @@ impl fmt::Display for Dump {
             thread.write(&mut names, f)?;
         }
         for silent in &self.found.silent {
-            writeln!(
-                f,
-                "\nworker {} is not responding: up to {} goroutines that are pinned to it are not shown",
-                silent.worker,
-                silent.n_started.saturating_sub(1)
-            )?;
+            write!(f, "\nworker {} is not responding", silent.worker)?;
+            match silent.n_started.saturating_sub(1) {
+                0 => writeln!(f)?,
+                n => writeln!(f, ": up to {n} goroutines that are pinned to it are not shown")?,
+            }
         }
         Ok(())
     }

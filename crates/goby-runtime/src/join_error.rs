@@ -13,6 +13,9 @@ use crate::goroutine::payload_text;
 /// It holds the payload, and dereferences to it: `is` and `downcast_ref` look at it, [`into_payload`](JoinError::into_payload)
 /// gives it back, for `std::panic::resume_unwind` say. Unlike the payload it has a text.
 ///
+/// It is `Send` but not `Sync`, as a payload need not be. An error type that asks for both (anyhow's, say) takes the text:
+/// `map_err(|failed| anyhow!("{failed}"))`.
+///
 /// ```
 /// use goby_runtime::{Goexit, go, goexit};
 ///

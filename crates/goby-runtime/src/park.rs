@@ -591,7 +591,9 @@ pub fn sleep_until(deadline: Instant) {
 
 /// Goes to the back of the run queue, so that the worker's other goroutines run first.
 ///
-/// On an OS thread that is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
+/// Those that have started come before new ones: of two that do nothing but yield to each other, a third may begin only after some
+/// sixty rounds. In Go it would begin at once. On an OS thread that is no worker it gives up the processor. Source: Go's
+/// `runtime.Gosched`.
 ///
 /// ```
 /// let handle = goby_runtime::go(|| 1);

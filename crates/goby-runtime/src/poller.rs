@@ -343,3 +343,34 @@ unsafe fn borrow(fd: &AtomicI32) -> BorrowedFd<'_> {
 fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    /// What is counted decides whether the poller is looked at, and whether its worker can be used again.
+    #[test]
+    fn sockets_that_go_while_it_closes_are_counted_once() {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        let copies: Vec<_> = (0..8).map(|_| socket.try_clone().unwrap()).collect();
+        let poller = Poller::new().unwrap();
+        for _ in 0..1000 {
+            let keys: Vec<_> =
+                copies.iter().map(|copy| poller.add(copy.as_fd(), Arc::new(Readiness::new())).unwrap()).collect();
+            assert!(poller.has_sources());
+            thread::scope(|s| {
+                s.spawn(|| copies.iter().zip(keys).for_each(|(copy, key)| _ = poller.remove(copy.as_fd(), key)));
+                // SAFETY: nobody waits.
+                unsafe { poller.close() };
+            });
+            assert_eq!(poller.n_sources.load(Ordering::Relaxed), 0);
+            poller.open().unwrap();
+        }
+        // SAFETY: as above.
+        unsafe { poller.close() };
+    }
+}

@@ -62,6 +62,16 @@ const EDGE: usize = 0;
 const INTERRUPTED: usize = 1;
 
 impl Readiness {
+    pub(crate) fn new() -> Readiness {
+        Readiness {
+            read: Gate::new(Half::default()),
+            write: Gate::new(Half::default()),
+            read_edges: 0.into(),
+            write_told: false.into(),
+            _foreign: Foreign,
+        }
+    }
+
     /// Tells the waiters of the directions that became ready; `uncounted`: edges of reading say nothing from now on.
     pub(crate) fn ready(&self, read: bool, write: bool, uncounted: bool) {
         if read {
@@ -151,16 +161,9 @@ pub struct Source<T: AsFd> {
 impl<T: AsFd> Source<T> {
     /// Takes a socket that is in non-blocking mode.
     pub fn new(io: T) -> Source<T> {
-        let readiness = Readiness {
-            read: Gate::new(Half::default()),
-            write: Gate::new(Half::default()),
-            read_edges: 0.into(),
-            write_told: false.into(),
-            _foreign: Foreign,
-        };
         Source {
             io,
-            readiness: Arc::new(readiness),
+            readiness: Arc::new(Readiness::new()),
             home: AtomicPtr::new(ptr::null_mut()),
             key: Lock::new(None),
             life: 0.into(),

@@ -31,7 +31,8 @@ pub(crate) const LIMIT: Duration = Duration::from_millis(100);
 /// Stalls that are kept.
 const KEPT: usize = 64;
 /// What is to be done about a stall.
-const COMPUTES_OR_BLOCKS: &str = "run what blocks or computes in `blocking`, or call `yield_now` now and then";
+const COMPUTES_OR_BLOCKS: &str =
+    "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
 const WAITS_IN_HOOK: &str =
     "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
 /// How long goroutines that were started at the same place are not printed again: a pool whose every job takes too long says

@@ -131,18 +131,15 @@ impl Runtime {
     /// The goroutines that are part of it stay parked. `main` owns what it uses, because after a deadlock it never ends
     /// while the caller goes on.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use goby_runtime::{Gate, Runtime, WaitReason};
     ///
     /// let runtime = Runtime::builder().workers(1).build()?;
     /// assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
-    /// # #[cfg(any())] // The test harness's own threads could still help.
-    /// # {
     /// let deadlock = runtime.try_run(|| {
     ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Ok(0));
     /// });
     /// assert_eq!(deadlock.unwrap_err().to_string(), "all goroutines are asleep - deadlock!");
-    /// # }
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///

@@ -59,7 +59,7 @@
 //! entry in [`stalls`], and printed to the standard error:
 //!
 //! ```text
-//! goby: goroutine 7, started at src/main.rs:12:9, has kept worker 0 for 101 ms: run what blocks or computes in `blocking`, or call `yield_now` now and then
+//! goby: goroutine 7, started at src/main.rs:12:9, has kept worker 0 for 101 ms: run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then
 //! goby: goroutine 7 was here:
 //! my_crate::compute
 //!         src/main.rs:30

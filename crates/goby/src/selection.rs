@@ -188,7 +188,8 @@ impl<'a> Select<'a> {
     ///
     /// # Panics
     ///
-    /// When the case is another one.
+    /// When the case is no send to that channel.
+    #[track_caller]
     pub fn put<T>(&mut self, index: usize, sender: &Sender<T>, value: T) -> Option<T> {
         match self.send_case(index, sender) {
             Some(case) => case.put(value),
@@ -210,17 +211,19 @@ impl<'a> Select<'a> {
     ///
     /// # Panics
     ///
-    /// When the case is another one.
+    /// When the case is no send to that channel.
+    #[track_caller]
     pub fn take<T>(&mut self, index: usize, sender: &Sender<T>) -> Option<T> {
         self.send_case(index, sender)?.take_back()
     }
 
     /// The case `index`; none where `sender` is no channel's: what such a case sends nobody can tell.
+    #[track_caller]
     fn send_case<'s, T>(&'s mut self, index: usize, sender: &'s Sender<T>) -> Option<&'s mut SendCase<'s, T>> {
         self.settle();
         let case = self.cases.get_mut(index).unwrap_or_else(|| no_case(index));
         let chan = sender.chan().map(case::any);
-        assert!(!case.is_recv() && case.chan() == chan, "case {index} is another one");
+        assert!(!case.is_recv() && case.chan() == chan, "case {index} is no send to this channel");
         chan?;
         // SAFETY: a send to that channel, which carries values of one type; the channel is alive because the case borrows it.
         Some(unsafe { &mut *(&raw mut **case).cast::<SendCase<'s, T>>() })
@@ -256,6 +259,7 @@ impl<'a> Select<'a> {
     /// # Panics
     ///
     /// When there is none, or it has been removed.
+    #[track_caller]
     pub fn remove(&mut self, index: usize) {
         self.settle();
         self.order = None;
@@ -411,6 +415,7 @@ impl<'a> Select<'a> {
 }
 
 #[cold]
+#[track_caller]
 fn no_case(index: usize) -> ! {
     panic!("there is no case {index}")
 }
@@ -497,14 +502,15 @@ impl Selected<'_> {
     /// # Panics
     ///
     /// When the case is another one, or the result has been taken.
+    #[track_caller]
     pub fn recv<T>(&mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         let chan = receiver.chan().map(case::any);
         // A case that happened has a channel.
-        assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
+        assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is no receive from this channel", self.index);
         // SAFETY: a receive from that channel, which carries values of one type; the channel is alive
         // because the case borrows it.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<RecvCase<'_, T>>() };
-        case.take().expect("the result has been taken")
+        case.take().expect("a result is given once")
     }
 
     /// Tells how the send went, where the case was a send to `sender`.
@@ -516,12 +522,13 @@ impl Selected<'_> {
     /// # Panics
     ///
     /// When the case is another one, or the result has been taken.
+    #[track_caller]
     pub fn send<T>(&mut self, sender: &Sender<T>) -> Result<(), SendError<T>> {
         let chan = sender.chan().map(case::any);
-        assert!(!self.case.is_recv() && self.case.chan() == chan, "case {} is another one", self.index);
+        assert!(!self.case.is_recv() && self.case.chan() == chan, "case {} is no send to this channel", self.index);
         // SAFETY: as in `recv`.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<SendCase<'_, T>>() };
-        case.take().expect("the result has been taken")
+        case.take().expect("a result is given once")
     }
 }
 

@@ -69,7 +69,7 @@ impl Builder {
     }
 
     /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages. Memory is used as it is
-    /// touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment (bytes, or with a `K` or `M` behind the number),
+    /// touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment (bytes, or with a `K`, `M` or `G` behind the number),
     /// else 192 KiB.
     ///
     /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart, which the processor's
@@ -233,11 +233,12 @@ pub(super) fn default_stack_size() -> io::Result<usize> {
     }
 }
 
-/// A number of bytes, or of KiB or MiB with a `K` or `M` behind it.
+/// A number of bytes, or of KiB, MiB or GiB with a `K`, `M` or `G` behind it.
 fn parse_bytes(text: &str) -> Option<usize> {
     let (number, unit) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
         b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 1 << 30),
         _ => (text, 1),
     };
     number.parse::<usize>().ok()?.checked_mul(unit)

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use goby_runtime::{Direction, Gate, Source, Timer, WaitReason, go, now, spawn};
 
-use crate::support::{leaky_runtime, pause, runtime, wait_until};
+use crate::support::{PATIENCE, leaky_runtime, pause, runtime, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -94,6 +94,32 @@ fn a_socket_that_is_waited_for() {
     // And later, by a future.
     let mut cx = Context::from_waker(Waker::noop());
     assert!(matches!(source.poll_ready(Direction::Read, &mut cx), Poll::Pending | Poll::Ready(Ok(()))));
+}
+
+/// The same, where the runtime is dropped while they look whether they have to wait: the one may take the edge that tells both.
+#[test]
+fn a_socket_that_is_about_to_be_waited_for() {
+    for _ in 0..300 {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let first = runtime(1);
+        let source = Source::new(ours);
+        first.run(|| assert!(source.wait(Direction::Read, Some(now())).is_err()));
+        let read = || loop {
+            match source.get_ref().read(&mut [0; 1]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    source.wait(Direction::Read, Some(now() + PATIENCE)).unwrap();
+                }
+                read => return assert_eq!(read.unwrap(), 1),
+            }
+        };
+        std::thread::scope(|s| {
+            s.spawn(read);
+            s.spawn(read);
+            drop(first);
+            theirs.write_all(b"ab").unwrap();
+        });
+    }
 }
 
 /// The socket itself lives on; a second one, made afterwards, may have the numbers of what is gone.

@@ -290,7 +290,7 @@ fn goby_stack_sets_the_size_of_stacks() {
         let small = Runtime::builder().workers(1).stack_size(16 * 1024).build().unwrap();
         small.run(overflow::<100>);
     };
-    for (text, size) in [("4194304", "4"), ("2048K", "2"), ("16M", "16")] {
+    for (text, size) in [("4194304", "4"), ("2048K", "2"), ("16M", "16"), ("1G", "16")] {
         let output = in_child_with(test, &[("GOBY_STACK", text), ("STACK_IN_MIB", size)], recurse_in);
         check_overflow(&output, 16);
     }

@@ -98,7 +98,7 @@ fn a_stall_is_printed_and_then_its_stack() {
     assert!(line.starts_with("goby: goroutine ") && line.contains(", started at "), "{text}");
     assert!(line.contains("tests/it/stalls.rs:") && line.contains(", has kept worker 0 for "), "{text}");
     assert!(
-        line.ends_with(" ms: run what blocks or computes in `blocking`, or call `yield_now` now and then"),
+        line.ends_with(" ms: run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then"),
         "{text}"
     );
     assert!(lines.next().unwrap().ends_with(" was here:"), "{text}");

@@ -138,7 +138,8 @@ macro_rules! select {
     (@parse $cases:tt $default:tt $($rest:tt)*) => {
         compile_error!(concat!(
             "expected `recv(receiver) -> value => …`, `send(sender, value) -> result => …`, `default => …` or ",
-            "`default(duration) => …`, each with a comma after an expression; found `",
+            "`default(duration) => …`, each with a comma after an expression; a case may have a guard before its `=>`, as in ",
+            "`recv(receiver) -> value if condition => …`; `biased;` may stand before all; found `",
             stringify!($($rest)*),
             "`"
         ))

@@ -85,6 +85,7 @@ impl Cond {
     ///     assert!(*guard);
     /// });
     /// ```
+    #[track_caller]
     pub fn wait<G: CondGuard>(&self, guard: G) -> G {
         self.wait_until(guard, Until::Forever).0
     }
@@ -103,6 +104,7 @@ impl Cond {
     /// let guard = changed.wait_while(count.lock(), |count| *count == 0);
     /// assert_eq!(*guard, 3);
     /// ```
+    #[track_caller]
     pub fn wait_while<G>(&self, mut guard: G, mut condition: impl FnMut(&mut G::Target) -> bool) -> G
     where
         G: CondGuard + DerefMut,
@@ -127,6 +129,7 @@ impl Cond {
     /// let (_guard, result) = cond.wait_timeout(mutex.lock(), Duration::from_millis(1));
     /// assert!(result.timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_timeout<G: CondGuard>(&self, guard: G, timeout: Duration) -> (G, WaitTimeoutResult) {
         match goby_runtime::now().checked_add(timeout) {
             Some(deadline) => self.wait_deadline(guard, deadline),
@@ -147,6 +150,7 @@ impl Cond {
     /// let (mutex, cond) = (Mutex::new(()), Cond::new());
     /// assert!(cond.wait_deadline(mutex.lock(), Instant::now()).1.timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_deadline<G: CondGuard>(&self, guard: G, deadline: Instant) -> (G, WaitTimeoutResult) {
         let (guard, signaled) = self.wait_until(guard, Until::Deadline(deadline));
         (guard, WaitTimeoutResult { timed_out: !signaled })
@@ -172,6 +176,7 @@ impl Cond {
     /// let (guard, result) = cond.wait_ctx(mutex.lock(), &ctx);
     /// assert_eq!((*guard, result), (1, Err(ContextError::DeadlineExceeded)));
     /// ```
+    #[track_caller]
     pub fn wait_ctx<G: CondGuard>(&self, guard: G, ctx: &Context) -> (G, Result<(), ContextError>) {
         if let Some(error) = ctx.err() {
             return (guard, Err(error));
@@ -197,6 +202,7 @@ impl Cond {
     /// let (guard, result) = changed.wait_while_ctx(guard, &ctx, |count| *count != 0);
     /// assert_eq!((*guard, result), (0, Ok(())));
     /// ```
+    #[track_caller]
     pub fn wait_while_ctx<G>(
         &self,
         mut guard: G,
@@ -260,6 +266,7 @@ impl Cond {
     }
 
     /// Waits, and tells whether a signal ended that.
+    #[track_caller]
     fn wait_until<G: CondGuard>(&self, guard: G, until: Until<'_>) -> (G, bool) {
         let lock = G::lock_of(&guard);
         let mine = G::address(&lock);

@@ -162,6 +162,7 @@ impl Semaphore {
     /// semaphore.release(1);
     /// assert_eq!(semaphore.available(), 1);
     /// ```
+    #[track_caller]
     pub fn release(&self, n: usize) {
         let size = self.inner.size;
         let released = self.inner.queue.with(|free, line| {

@@ -327,32 +327,32 @@ fn asking_for_another_case_panics() {
         message(&mut || {
             let _ = selected.recv(&other_rx);
         }),
-        "case 1 is another one"
+        "case 1 is no receive from this channel"
     );
     assert_eq!(
         message(&mut || {
             let _ = selected.send(&tx);
         }),
-        "case 1 is another one"
+        "case 1 is no send to this channel"
     );
     assert_eq!(
         message(&mut || {
             let _ = selected.send(&other_tx);
         }),
-        "case 1 is another one"
+        "case 1 is no send to this channel"
     );
     assert_eq!(
         message(&mut || {
             let _ = selected.recv(&never::<i32>());
         }),
-        "case 1 is another one"
+        "case 1 is no receive from this channel"
     );
     assert_eq!(selected.recv(&rx), Ok(1));
     assert_eq!(
         message(&mut || {
             let _ = selected.recv(&rx);
         }),
-        "the result has been taken"
+        "a result is given once"
     );
     // A value nobody asks for is dropped with it; it was received.
     tx.send(2).unwrap();

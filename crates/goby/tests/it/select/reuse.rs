@@ -160,14 +160,14 @@ fn misused_cases_panic() {
     let ((tx, rx), (other_tx, _other)) = (bounded::<i32>(1), bounded::<i32>(1));
     let mut select = Select::new();
     let (recv, send) = (select.recv(&rx), select.send_later(&tx));
-    assert_eq!(panics(&mut || _ = select.put(recv, &tx, 1)), "case 0 is another one");
-    assert_eq!(panics(&mut || _ = select.put(send, &other_tx, 1)), "case 1 is another one");
-    assert_eq!(panics(&mut || _ = select.take(send, &Sender::<i32>::never())), "case 1 is another one");
+    assert_eq!(panics(&mut || _ = select.put(recv, &tx, 1)), "case 0 is no send to this channel");
+    assert_eq!(panics(&mut || _ = select.put(send, &other_tx, 1)), "case 1 is no send to this channel");
+    assert_eq!(panics(&mut || _ = select.take(send, &Sender::<i32>::never())), "case 1 is no send to this channel");
     assert_eq!(panics(&mut || _ = select.put(2, &tx, 1)), "there is no case 2");
     select.remove(recv);
     assert_eq!(panics(&mut || select.remove(recv)), "case 0 has been removed");
     assert_eq!(panics(&mut || select.remove(7)), "there is no case 7");
-    assert_eq!(panics(&mut || _ = select.take(recv, &tx)), "case 0 is another one");
+    assert_eq!(panics(&mut || _ = select.take(recv, &tx)), "case 0 is no send to this channel");
     // It works on.
     assert_eq!(select.put(send, &tx, 5), None);
     assert_eq!(select.select().send(&tx), Ok(()));
