@@ -358,12 +358,22 @@ mod tests {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let copies: Vec<_> = (0..8).map(|_| socket.try_clone().unwrap()).collect();
         let poller = Poller::new().unwrap();
-        for _ in 0..1000 {
+        for round in 0..1000 {
+            let removed = AtomicUsize::new(0);
             let keys: Vec<_> =
                 copies.iter().map(|copy| poller.add(copy.as_fd(), Arc::new(Readiness::new())).unwrap()).collect();
             assert!(poller.has_sources());
             thread::scope(|s| {
-                s.spawn(|| copies.iter().zip(keys).for_each(|(copy, key)| _ = poller.remove(copy.as_fd(), key)));
+                s.spawn(|| {
+                    for (copy, key) in copies.iter().zip(keys) {
+                        poller.remove(copy.as_fd(), key);
+                        removed.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                // At all points of it.
+                while removed.load(Ordering::Relaxed) < round % copies.len() {
+                    std::hint::spin_loop();
+                }
                 // SAFETY: nobody waits.
                 unsafe { poller.close() };
             });
