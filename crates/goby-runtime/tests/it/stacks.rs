@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -272,8 +272,16 @@ fn the_goroutine_of_a_run_has_a_large_stack() {
 fn a_run_needs_no_large_stack() {
     let output = in_child("stacks::a_run_needs_no_large_stack", || {
         let runtime = runtime(1);
-        // The pool has some, and the heap of malloc, too.
+        // The pool has some, and the heap of malloc, too. The monitor, which needs some to begin, has begun: a worker that is stuck
+        // in the kernel gets a spare one by it.
         runtime.go(|| drop(vec![1u8; 100_000])).join().unwrap();
+        let stuck = runtime.go(|| {
+            let (tx, rx) = mpsc::channel();
+            let helper = go(move || tx.send(7).unwrap());
+            assert_eq!(rx.recv(), Ok(7));
+            helper.join().unwrap();
+        });
+        stuck.join().unwrap();
         leave_address_space(4 << 20);
         assert_eq!(runtime.run(|| go(|| 6 * 7).join().unwrap()), 42);
     });
