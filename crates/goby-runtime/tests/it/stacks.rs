@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -267,14 +267,30 @@ fn the_goroutine_of_a_run_has_a_large_stack() {
     runtime.run(|| use_most_of(64));
 }
 
+struct YieldsWhenDropped;
+
+impl YieldsWhenDropped {
+    fn unwind(self) {
+        resume_unwind(Box::new(()));
+    }
+}
+
+impl Drop for YieldsWhenDropped {
+    fn drop(&mut self) {
+        yield_now();
+    }
+}
+
 /// Without address space for that it has the usual one.
 #[test]
 fn a_run_needs_no_large_stack() {
     let output = in_child("stacks::a_run_needs_no_large_stack", || {
         let runtime = runtime(1);
-        // The pool has some, and the heap of malloc, too. The monitor, which needs some to begin, has begun: a worker that is stuck
-        // in the kernel gets a spare one by it.
+        // The pool has some, and the heap of malloc, too.
         runtime.go(|| drop(vec![1u8; 100_000])).join().unwrap();
+        // No thread of goby's begins any more. The symbols are read, as whoever yields while it unwinds waits for them. And the
+        // monitor has begun: it gives a worker that is stuck in the kernel a spare one.
+        runtime.go(|| drop(catch_unwind(|| YieldsWhenDropped.unwind()))).join().unwrap();
         let stuck = runtime.go(|| {
             let (tx, rx) = mpsc::channel();
             let helper = go(move || tx.send(7).unwrap());
