@@ -51,7 +51,8 @@
 //! | `func main`, `testing` and `goleak` | [`#[goby::main]`](macro@main), [`#[goby::test]`](macro@test) |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
-//! What differs from Go, package by package, and why: [`from_go`].
+//! To learn goby, read the [`guide`], which begins with the programs of the Tour of Go. What differs
+//! from Go, package by package, and why: [`from_go`].
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
 //! [`blocking`] for what would block the OS thread.
@@ -89,6 +90,7 @@ pub mod context;
 pub mod diag;
 pub mod goroutine;
 pub mod group;
+pub mod guide;
 pub mod net;
 pub mod pattern;
 pub mod rate;
