@@ -5,7 +5,7 @@
 //! leaves functions in pairs; a switch does not, so TSan's shadow call stack would drift with every one.
 //!
 //! A [`Fiber`] is one suspended or finished run of a function on a stack of its own. It is `!Send`: what lies on its
-//! stack may point into the thread that started it (DESIGN D1).
+//! stack may point into the thread that started it (`docs/decisions/01-pinned-goroutines.md`).
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -70,7 +70,7 @@ pub type Entry = unsafe fn(*mut (), Suspender);
 /// One run of an [`Entry`] on a stack of its own.
 ///
 /// Dropping a fiber that has not finished leaks what is on its stack: nothing is unwound, and the memory must then
-/// never be used again (DESIGN invariant 6).
+/// never be used again (`docs/decisions/06-unfinished-stacks.md`).
 pub struct Fiber {
     coroutine: ManuallyDrop<Coroutine<(), (), (), RawStack>>,
     tag: FiberTag,

@@ -1,4 +1,4 @@
-//! What ends a request early, at each of its stages: the conformance list's group "http cancellation".
+//! What ends a request early, at each of its stages: rows 329 to 349 of `docs/conformance.md`.
 
 use std::error::Error as _;
 use std::io::{Read, Write};

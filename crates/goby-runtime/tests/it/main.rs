@@ -1,4 +1,4 @@
-//! The integration tests of the runtime, one binary. Tests named `c319_…` follow the lines of the conformance list by number.
+//! The integration tests of the runtime, one binary. Tests named `c319_…` follow the rows of `docs/conformance.md`.
 
 mod child;
 mod support;

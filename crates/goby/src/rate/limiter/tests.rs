@@ -1,4 +1,4 @@
-//! The waits, with a sleep that does not sleep: conformance lines 273 and 275.
+//! The waits, with a sleep that does not sleep: rows 273 and 275 of `docs/conformance.md`.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Channels: lines 1 to 45 of the conformance list. Line 35, which is about what must not compile, is
+//! Channels: rows 1 to 45 of the conformance list. Row 35, which is about what must not compile, is
 //! `compile_fail/c035_perm.rs`.
 
 use std::cell::UnsafeCell;

@@ -1,4 +1,4 @@
-//! Group `context` of the conformance list. Not here: 115 (a parent is never null), 135 (there are no contexts of users'
+//! The rows 83 to 139 of the conformance list. Not here: 115 (a parent is never null), 135 (there are no contexts of users'
 //! making); the child counts of 131 are checked in `src/context/tests.rs`, where they can be seen. Trees are in `stress/contexts.rs`.
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! How goby behaves where Go does: one test for each line of the conformance list, named by its number.
+//! How goby behaves where Go does: one test for each row of `docs/conformance.md`, named by its number.
 
 pub(crate) mod chan;
 mod select;

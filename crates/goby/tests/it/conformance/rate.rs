@@ -1,4 +1,4 @@
-//! Group `rate` of the conformance list. No test here sleeps: each call says when it happens. The waits of 273 and 275 are
+//! The rows 251 to 279 of the conformance list. No test here sleeps: each call says when it happens. The waits of 273 and 275 are
 //! tested in `src/rate/limiter/tests.rs`, where the sleep can be replaced.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Select: lines 47 to 81 of the conformance list. Lines 63, 65 and 71 are the stress programs S20, S17 and S21 at Go's own
+//! Select: rows 47 to 81 of the conformance list. Rows 63, 65 and 71 are the stress programs S20, S17 and S21 at Go's own
 //! sizes; `crate::stress::select` has them with more kinds of ends.
 
 use std::cell::{Cell, UnsafeCell};

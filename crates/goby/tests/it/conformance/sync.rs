@@ -1,4 +1,5 @@
-//! Groups `sync` and `semaphore` of the conformance list. S29 of the stress list is `stress/locks.rs`.
+//! Locks, semaphores and wait groups: rows 141 to 175 and 223 to 231 of the conformance list. The stress program S29 is
+//! `stress/locks.rs`.
 //!
 //! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive).
 //! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has data outside the lock.

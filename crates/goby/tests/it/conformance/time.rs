@@ -1,4 +1,4 @@
-//! Group `time` of the conformance list, scaled down: what takes Go's test 100 ms takes 10 ms here. Where the line gives an
+//! The rows 177 to 211 of the conformance list, scaled down: what takes Go's test 100 ms takes 10 ms here. Where the line gives an
 //! upper bound on time, the test is tried again with longer times before it fails: the machine may be busy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

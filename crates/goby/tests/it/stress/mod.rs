@@ -1,4 +1,4 @@
-//! The programs of the stress list, named by their numbers. A plain run uses sizes for a debug build on two busy cores,
+//! The stress programs of `docs/conformance.md`, named by their numbers. A plain run uses sizes for a debug build on two busy cores,
 //! `RUN_SLOW_TESTS=1` the full ones.
 
 pub(crate) mod select;

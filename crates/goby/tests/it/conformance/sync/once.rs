@@ -97,7 +97,7 @@ fn s165_goexit_is_not_run_again() {
     });
 }
 
-/// Preamble 5: after a panic it counts as not done. 167: the first call unwinds with the function's own panic.
+/// After a panic it counts as not done, and the first call unwinds with the function's own panic.
 #[test]
 fn s167_a_panic_counts_as_not_done() {
     with_workers(|| {
