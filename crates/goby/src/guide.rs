@@ -5,6 +5,8 @@
 //! | page | for |
 //! |---|---|
 //! | [`from_go_in_an_hour`] | learning goby at the keyboard, with the programs of the Tour of Go and its exercises |
+//! | [`channels_and_select`] | which channel to take, how channels end, and the usual loops over `select!` |
+//! | [`contexts_and_shutdown`] | calling work off, waiting for what was called off, and a server that shuts down in order |
 //!
 //! Pages for looking things up: [`from_go`](crate::from_go) is a table of Go's names,
 //! [`checkpoints`](crate::checkpoints) says which calls let others run, and
@@ -14,3 +16,9 @@
 
 #[doc = include_str!("docs/guide/from_go_in_an_hour.md")]
 pub mod from_go_in_an_hour {}
+
+#[doc = include_str!("docs/guide/channels_and_select.md")]
+pub mod channels_and_select {}
+
+#[doc = include_str!("docs/guide/contexts_and_shutdown.md")]
+pub mod contexts_and_shutdown {}
