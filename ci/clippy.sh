@@ -2,6 +2,6 @@
 # No warning of the compiler's or clippy's, in libraries, binaries, tests, examples, the benchmark and the TSan programs.
 set -euo pipefail
 cargo clippy --workspace --all-targets --locked -- -D warnings
-for package in bench ci/tsan ci/instructions; do
+for package in bench ci/tsan ci/instructions ci/crates; do
     cargo clippy --manifest-path "$package/Cargo.toml" --target-dir "${CARGO_TARGET_DIR:-target}" --all-targets --locked -- -D warnings
 done

@@ -7,6 +7,7 @@
 //! | [`from_go_in_an_hour`] | learning goby at the keyboard, with the programs of the Tour of Go and its exercises |
 //! | [`channels_and_select`] | which channel to take, how channels end, and the usual loops over `select!` |
 //! | [`contexts_and_shutdown`] | calling work off, waiting for what was called off, and a server that shuts down in order |
+//! | [`other_crates`] | which crates work in a goroutine as they are, and what to write where one does not |
 //!
 //! Pages for looking things up: [`from_go`](crate::from_go) is a table of Go's names,
 //! [`checkpoints`](crate::checkpoints) says which calls let others run, and
@@ -22,3 +23,6 @@ pub mod channels_and_select {}
 
 #[doc = include_str!("docs/guide/contexts_and_shutdown.md")]
 pub mod contexts_and_shutdown {}
+
+#[doc = include_str!("docs/guide/other_crates.md")]
+pub mod other_crates {}

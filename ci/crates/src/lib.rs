@@ -1,0 +1,71 @@
+//! Other crates under goby: the rows of the table in the guide's page `other_crates`, one test
+//! each, named after it.
+//!
+//! The module that a test is in is the row's verdict: [`as_it_is`], [`through_blocking`],
+//! [`does_not`]. The tests of the first two have one worker, so that whatever blocks the thread
+//! blocks everybody: what works there parks the goroutine. [`page`] compares the table with the
+//! tests.
+
+#![cfg(test)]
+
+mod as_it_is;
+mod does_not;
+mod page;
+mod through_blocking;
+
+use std::env;
+use std::process::{self, Command};
+use std::thread;
+
+use goby::{Runtime, chan, go};
+
+/// Tells a child process that it is one.
+const CHILD: &str = "GOBY_CRATES_CHILD";
+/// The exit status of a child process in which two goroutines stand still.
+const STAND_STILL: i32 = 86;
+
+/// Gives a value that lives as long as the process: what is stuck for good may go on using it.
+fn forever<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// Shows that two goroutines of one worker stand still forever, in a process of their own. `test`
+/// is the name of the calling test in [`does_not`].
+///
+/// The neighbor begins. In the middle of `neighbor`, where that calls its argument, it waits for a
+/// word. Then `blocks` begins on the same worker, and must block the thread until the neighbor has
+/// gone on. When goby has reported that `blocks` keeps the worker, the neighbor gets its word: now
+/// it lacks nothing but the worker.
+fn stands_still(test: &str, neighbor: impl FnOnce(&dyn Fn()) + Send + 'static, blocks: impl FnOnce() + Send + 'static) {
+    if env::var_os(CHILD).is_none() {
+        let mut child = Command::new(env::current_exe().unwrap());
+        let output = child.args(["--exact", &format!("does_not::{test}")]).env(CHILD, "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(STAND_STILL), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let runtime = Runtime::builder().workers(1).report_leaks(false).build().unwrap();
+    let (word, words) = chan::bounded::<()>(0);
+    let blocked = runtime.go(move || {
+        let (begun, has_begun) = chan::bounded(0);
+        go(move || {
+            neighbor(&|| {
+                begun.send(()).unwrap();
+                words.recv().unwrap();
+            })
+        });
+        has_begun.recv().unwrap();
+        blocks();
+    });
+    let keeps_the_worker = || {
+        let stalls = runtime.stalls();
+        stalls.iter().any(|stall| stall.goroutine().is_some_and(|goroutine| goroutine.id() == blocked.id()))
+    };
+    while !keeps_the_worker() {
+        thread::yield_now();
+    }
+    // It is received at once, since the neighbor waits for it.
+    word.send(()).unwrap();
+    assert!(!blocked.is_finished());
+    assert_eq!(runtime.num_goroutines(), 2);
+    process::exit(STAND_STILL);
+}
