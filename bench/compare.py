@@ -6,8 +6,8 @@
     python3 bench/compare.py --only pingpong http_64
     python3 bench/compare.py --quick           one repetition, for a first look
 
-It builds everything, runs it, prints one table, and writes bench/results.json, bench/results.svg and
-bench/RESULTS.md over the old ones; with --only or --quick, or interrupted, it prints only. In RESULTS.md, what
+It builds everything, runs it, prints one table, and writes bench/results.json, bench/results.svg,
+bench/RESULTS.md and the README's figures over the old ones; with --only or --quick, or interrupted, it prints only. In RESULTS.md, what
 stands below the line `<!-- by hand -->` is kept.
 
 Needs cargo. Without Go its column is left out, and the echo rows, whose load it makes; without wrk the
@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "peers"))
 
 import chart  # noqa: E402
+import readme  # noqa: E402
 import run  # noqa: E402
 from run import log  # noqa: E402
 
@@ -306,6 +307,8 @@ def main():
         if not args.json:
             (HERE / "results.json").write_text(document)
         write_results(args, about, figures, labels)
+        if not args.json:
+            readme.update()
 
 
 if __name__ == "__main__":

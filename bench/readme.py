@@ -4,7 +4,7 @@
     python3 bench/readme.py            writes them between the two marks in README.md
     python3 bench/readme.py --check    fails if they are not what results.json says
 
-Needs nothing but Python. `compare.py` writes results.json; run this after it.
+Needs nothing but Python. A whole run of `compare.py` writes both results.json and the README.
 """
 
 import json
@@ -60,6 +60,8 @@ def cell(row, label):
 def table(rows):
     lines = ["| | unit | goby | Go | tokio | may |", "|---|---|---:|---:|---:|---:|"]
     for figure, what in ROWS.items():
+        if figure not in rows:
+            continue
         row = rows[figure]
         cells = " | ".join(cell(row, label) for label in ["goby", *PEERS])
         lines.append(f"| {what} (`{figure}`) | {row['unit']} | {cells} |")
@@ -69,7 +71,7 @@ def table(rows):
 def text(document):
     """What stands between the marks."""
     about = document["machine"]
-    go = about["go"].split()[2].replace("go", "Go ")
+    go = about["go"].split()[2].replace("go", "Go ") if about["go"] else "no Go"
     rows = {row["figure"]: row for row in document["rows"]}
     compared = [row for row in document["rows"] if row["ratio"] is not None]
     met = [row["met"] for row in compared if row["met"] is not None]
@@ -88,7 +90,7 @@ def text(document):
     ])
 
 
-def main():
+def update(only_check=False):
     wanted = f"{BEGIN}\n\n{text(json.loads((HERE / 'results.json').read_text()))}\n\n{END}"
     readme = README.read_text()
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
@@ -96,10 +98,10 @@ def main():
     start, end = readme.index(BEGIN), readme.index(END) + len(END)
     if readme[start:end] == wanted:
         return
-    if "--check" in sys.argv[1:]:
+    if only_check:
         sys.exit("README.md has other figures than bench/results.json: python3 bench/readme.py writes them anew")
     README.write_text(readme[:start] + wanted + readme[end:])
 
 
 if __name__ == "__main__":
-    main()
+    update(only_check="--check" in sys.argv[1:])
