@@ -16,105 +16,68 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
-mod answer;
-mod attributes;
-mod biased;
-mod blocking;
-mod deadlock;
-mod discard;
-mod dump;
-mod ending;
-mod errand;
-mod family;
-mod fence;
-mod frames;
-mod future;
-mod gate;
-mod go;
-mod goexit;
-mod goroutine;
-mod heap;
-mod idle;
-mod inbox;
-mod inspect;
-mod join_error;
-mod leak;
-mod leak_check;
-mod lock;
-mod mistakes;
-mod monitor;
-mod orphans;
-mod overflow;
-mod owed;
-mod park;
-mod parker;
-mod policy;
-mod poller;
-mod prefetch;
-mod primitive;
-mod registry;
-mod ring;
-mod run_queue;
-mod runtime;
-mod sample;
-mod scope;
-mod slab;
-mod source;
-mod stack;
-mod stack_trace;
-mod stall;
-mod threads;
-mod timer;
-mod try_run;
-mod tsan;
-mod unjoined;
-mod wait_queue;
-mod worker;
+// In reading order: what the others are made of, the way of a goroutine, those who watch it, and what stands on top.
+mod base;
+mod engine;
+mod look;
 
-pub use attributes::{InheritedLocal, Local, labels, name, with_labels};
-pub use biased::{BiasedGuard, BiasedLock};
-pub use blocking::blocking;
-pub use discard::{discard, discard_quietly};
-pub use dump::{Dump, dump};
-pub use errand::{Foreign, let_go, let_go_shared};
-pub use family::Family;
-pub use fence::{fences_work, heavy_fence, light_fence};
+mod builder;
+mod runtime;
+
+/// What the engine takes from above it.
+mod above {
+    pub(crate) use crate::look::deadlock::look_without_monitors;
+    pub(crate) use crate::runtime::start_default;
+}
+
+pub use base::biased::{BiasedGuard, BiasedLock};
+pub use base::discard::{discard, discard_quietly};
+pub use base::fence::{fences_work, heavy_fence, light_fence};
+pub use base::lock::{Backoff, Lock, LockGuard};
+pub use base::policy::{now, random};
 #[doc(hidden)]
-pub use future::block_on_with_reach;
-pub use future::{Task, block_on, spawn};
-pub use gate::{Gate, Waited, Waiters};
-pub use go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
+pub use base::stack::force_mprotect_guards;
+pub use base::stack_trace::{Frame, StackTrace};
+pub use builder::Builder;
+pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
+pub use engine::errand::{Foreign, let_go, let_go_shared};
+pub use engine::gate::{Gate, Waited, Waiters};
+pub use engine::go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
 #[doc(hidden)]
-pub use go::{Heritage, go_detached_at};
-pub use goexit::{Goexit, goexit, is_goexit};
-pub use goroutine::GoroutineId;
-pub use inspect::{GoroutineInfo, Silent, Status, goroutines};
-pub use join_error::JoinError;
-pub use leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
-pub use lock::{Backoff, Lock, LockGuard};
-pub use owed::NeverRan;
+pub use engine::go::{Heritage, go_detached_at};
+pub use engine::goexit::{Goexit, goexit, is_goexit};
+pub use engine::goroutine::GoroutineId;
+pub use engine::io::blocking::blocking;
 #[doc(hidden)]
-pub use owed::{Debt, go_owing};
-pub use park::{
+pub use engine::io::future::block_on_with_reach;
+pub use engine::io::future::{Task, block_on, spawn};
+pub use engine::io::source::{Direction, Source};
+pub use engine::io::timer::{Timer, TimerAction};
+pub use engine::join_error::JoinError;
+pub use engine::monitor::has_passed;
+pub use engine::owed::NeverRan;
+#[doc(hidden)]
+pub use engine::owed::{Debt, go_owing};
+pub use engine::park::{
     IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, polled, refused, sleep_until, with_reach,
     yield_now,
 };
-pub use policy::{has_passed, now, random};
-pub use runtime::{Builder, DeadlockPolicy, PanicPolicy, Runtime, num_goroutines, run, spawn_own_thread};
+pub use engine::scope::{Scope, ScopedJoinHandle, scope};
+pub use engine::settings::{DeadlockPolicy, PanicPolicy};
+pub use engine::threads::WaitingThread;
+pub use engine::threads::spawn_own_thread;
 #[doc(hidden)]
-pub use sample::sample_all;
-pub use scope::{Scope, ScopedJoinHandle, scope};
-pub use source::{Direction, Source};
+pub use engine::threads::{IsolatedHost, set_handler_idle};
+pub use engine::wait_queue::{WaitQueue, Waiter};
+pub use engine::worker::{current_id, panicking, spread_next};
+pub use look::dump::{Dump, dump};
+pub use look::family::Family;
+pub use look::inspect::{GoroutineInfo, Silent, Status, goroutines};
+pub use look::leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
+pub use look::stall::{Stall, stalls};
+pub use look::try_run::Deadlock;
 #[doc(hidden)]
-pub use stack::force_mprotect_guards;
-pub use stack_trace::{Frame, StackTrace};
-pub use stall::{Stall, stalls};
-pub use threads::WaitingThread;
+pub use look::try_run::Stopped;
 #[doc(hidden)]
-pub use threads::{IsolatedHost, set_handler_idle};
-pub use timer::{Timer, TimerAction};
-pub use try_run::Deadlock;
-#[doc(hidden)]
-pub use try_run::Stopped;
-pub use wait_queue::{WaitQueue, Waiter};
-pub use worker::{current_id, panicking, spread_next};
+pub use runtime::sample_all;
+pub use runtime::{Runtime, num_goroutines, run};

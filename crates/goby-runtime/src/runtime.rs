@@ -1,31 +1,25 @@
 //! The runtime as a value, and which one the calling code belongs to. Its configuration is in `builder`, what its workers
 //! share, from spawning to shutting down, in `shared`.
 
-mod builder;
-mod retired;
-mod shared;
-
-use std::cell::Cell;
 use std::fmt;
-use std::io;
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::mem::ManuallyDrop;
+use std::panic::{self, Location};
 use std::ptr;
-use std::sync::OnceLock;
 use std::thread;
 
-use crate::dump::Dump;
-use crate::family::Family;
-use crate::go::JoinHandle;
-use crate::goexit::{self, is_goexit};
-use crate::inspect::{self, GoroutineInfo, Want};
-use crate::park;
-use crate::stall::Stall;
-use crate::worker::Worker;
-use crate::{leak, leak_check, overflow, threads, tsan};
-
-pub use builder::{Builder, DeadlockPolicy, PanicPolicy};
-pub(crate) use builder::{MAX_STACK, MIN_STACK};
-pub(crate) use shared::Shared;
+use crate::builder::Builder;
+use crate::engine::current::current_shared;
+use crate::engine::go::JoinHandle;
+use crate::engine::goexit::is_goexit;
+use crate::engine::shared::Shared;
+use crate::engine::worker::Worker;
+use crate::engine::{goexit, park, threads};
+use crate::look::Look;
+use crate::look::dump::Dump;
+use crate::look::family::Family;
+use crate::look::inspect::{GoroutineInfo, Want};
+use crate::look::stall::Stall;
+use crate::look::{inspect, leak, leak_check, sample};
 
 /// The workers and what they share: a value for tests and for embedding. Programs rarely need one, because the default
 /// runtime starts when it is first used.
@@ -47,7 +41,7 @@ pub(crate) use shared::Shared;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    shared: &'static Shared,
+    pub(crate) shared: &'static Shared,
 }
 
 impl Runtime {
@@ -68,7 +62,7 @@ impl Runtime {
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
         let at = Location::caller();
-        if !self.shared.report_leaks {
+        if !self.shared.settings.report_leaks {
             return run_on(self.shared, main, at);
         }
         let family = Family::new();
@@ -108,7 +102,7 @@ impl Runtime {
 
     /// Gives the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
     pub fn stalls(&self) -> Vec<Stall> {
-        self.shared.stalls.latest()
+        Look::of(self.shared).stalls.latest()
     }
 
     /// Gives the panics of goroutines that nobody joined, at most the latest 64, the oldest first: each as the line that was
@@ -151,7 +145,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // By one of its own goroutines, that one would count as well.
         let by_itself = Worker::current().is_some_and(|worker| ptr::eq(worker.shared, self.shared));
-        let is_checked = self.shared.leaks_are_fatal && !by_itself && !thread::panicking();
+        let is_checked = self.shared.settings.leaks_are_fatal && !by_itself && !thread::panicking();
         let checked = if is_checked { leak_check::check(&[self.shared]) } else { Ok(()) };
         self.shared.shut_down();
         if let Err(leaks) = checked {
@@ -210,58 +204,37 @@ pub fn num_goroutines() -> usize {
     current_shared().num_goroutines()
 }
 
-fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name(name).spawn(move || {
-        let _own = threads::OwnThread::enter();
-        let _stack = overflow::SignalStack::enter();
-        if panic::catch_unwind(AssertUnwindSafe(f)).is_err() {
-            crate::goroutine::report(format_args!("a panic inside the runtime; this is a bug in goby"));
-            std::process::abort();
-        }
-    })
+/// Interrupts every worker of a runtime: for tests of the interruption itself.
+#[doc(hidden)]
+pub fn sample_all(runtime: &Runtime) -> Vec<GoroutineInfo> {
+    runtime.shared.remotes().filter_map(sample::running).collect()
 }
 
-/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines that are deadlocked.
-pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    spawn_own(name.into(), f).map(drop)
-}
-
-/// Runs `f` on a thread that counts as goby's own, and waits for it; none where there is no thread to be had.
-pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
-    let (give, given) = std::sync::mpsc::sync_channel(1);
-    spawn_own_thread(name, move || _ = give.send(f())).ok()?;
-    given.recv().ok()
-}
-
-thread_local! {
-    /// The runtime of a helper thread's caller.
-    static ENTERED: Cell<Option<&'static Shared>> = const { Cell::new(None) };
-}
-
-/// Runs `f` on this thread as part of a runtime.
-pub(crate) fn with_shared<R>(shared: &'static Shared, f: impl FnOnce() -> R) -> R {
-    let before = ENTERED.replace(Some(shared));
-    let result = f();
-    ENTERED.set(before);
-    result
-}
-
-/// The runtime that the calling code belongs to; the default one where there is none.
-#[inline]
-pub(crate) fn current_shared() -> &'static Shared {
-    match Worker::current() {
-        Some(worker) => worker.shared,
-        None => ENTERED.try_with(Cell::get).ok().flatten().unwrap_or_else(default_shared),
+/// Starts the default runtime.
+pub(crate) fn start_default() -> &'static Shared {
+    match Runtime::builder().build() {
+        Ok(runtime) => ManuallyDrop::new(runtime).shared,
+        Err(error) => panic!("goby's default runtime could not be started: {error}"),
     }
 }
 
-/// The default runtime, started now if it was not.
-pub(crate) fn default_shared() -> &'static Shared {
-    static DEFAULT: OnceLock<&'static Shared> = OnceLock::new();
-    // ThreadSanitizer cannot see the edge inside std's cell.
-    let _ignore = tsan::ignore();
-    DEFAULT.get_or_init(|| match Shared::start(Runtime::builder()) {
-        Ok(shared) => shared,
-        Err(error) => panic!("goby's default runtime could not be started: {error}"),
-    })
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn what_a_worker_was_asked_too_late_the_next_one_looks_for() {
+        let runtime = Builder::default().workers(1).thread_name("asked-late").build().unwrap();
+        let shared = runtime.shared;
+        runtime.run(|| ());
+        drop(runtime);
+        let found = inspect::collect(&[shared], Want::ALL);
+        assert!(found.goroutines.is_empty() && found.silent.is_empty());
+        let remote = shared.remote(0);
+        assert!(remote.requests.are_pending(), "nobody is there to answer");
+        remote.reset();
+        assert!(remote.slice_over.load(Ordering::Relaxed));
+    }
 }

@@ -9,6 +9,7 @@ mod deadlock;
 mod dropped;
 mod errands;
 mod fairness;
+mod floors;
 mod futures;
 mod gate;
 mod goexit;

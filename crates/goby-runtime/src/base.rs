@@ -1,0 +1,24 @@
+//! What the engine is made of. Nothing here knows a goroutine.
+
+// Seams: the system, the clock, the checkers.
+pub(crate) mod fence;
+pub(crate) mod policy;
+pub(crate) mod prefetch;
+pub(crate) mod primitive;
+pub(crate) mod report;
+pub(crate) mod tsan;
+
+// Locks and lock-free words.
+pub(crate) mod answer;
+pub(crate) mod biased;
+pub(crate) mod ending;
+pub(crate) mod inbox;
+pub(crate) mod lock;
+pub(crate) mod ring;
+
+// Memory.
+pub(crate) mod discard;
+pub(crate) mod heap;
+pub(crate) mod slab;
+pub(crate) mod stack;
+pub(crate) mod stack_trace;

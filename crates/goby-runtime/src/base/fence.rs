@@ -1,0 +1,78 @@
+//! Asymmetric fences: of two threads that each write and then look at what the other writes, one comes often and passes
+//! a fence that costs nothing, since the other, who comes rarely, pays for both (`membarrier`, 0.4 to 11 µs).
+
+#[cfg(not(loom))]
+mod system {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{Ordering, compiler_fence};
+
+    use crate::base::tsan;
+
+    /// Keeps a write before it ahead of a read after it, for those who pass a [`heavy_fence`] between their own two.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn light_fence() {
+        // The compiler keeps the order, and the heavy fence makes the processor do.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: the call touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    /// Makes [`heavy_fence`] work, and tells whether it does: not where the kernel has no `membarrier`, nor under
+    /// ThreadSanitizer, which does not know it. To be asked before either fence is relied on.
+    pub fn fences_work() -> bool {
+        static REGISTERED: OnceLock<bool> = OnceLock::new();
+        // ThreadSanitizer cannot see the edge inside std's cell.
+        let _ignore = tsan::ignore();
+        *REGISTERED.get_or_init(|| {
+            tsan::KNOWS_MEMBARRIER
+                && membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+                && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+        })
+    }
+
+    /// Passes a full fence on every running thread of the process; one that does not run had one when it stopped. So it
+    /// falls before or after each [`light_fence`], and all agree on which.
+    ///
+    /// # Panics
+    ///
+    /// Aborts the process if the fence fails, which it does where nobody asked [`fences_work`].
+    pub fn heavy_fence() {
+        if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
+            // It has worked before, so this is no state to go on from.
+            crate::base::report::report(format_args!("membarrier failed: {}", std::io::Error::last_os_error()));
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(not(loom))]
+pub use system::{fences_work, heavy_fence, light_fence};
+
+/// In the models both are sequentially consistent fences.
+#[cfg(loom)]
+pub use model::{fences_work, heavy_fence, light_fence};
+
+#[cfg(loom)]
+mod model {
+    use loom::sync::atomic::fence;
+
+    use crate::base::primitive::Ordering;
+
+    /// See above.
+    pub fn light_fence() {
+        fence(Ordering::SeqCst);
+    }
+
+    /// See above.
+    pub fn heavy_fence() {
+        fence(Ordering::SeqCst);
+    }
+
+    /// See above.
+    pub fn fences_work() -> bool {
+        true
+    }
+}

@@ -1,0 +1,72 @@
+//! The policy seam: what time it is and every random choice come from here, and from nowhere else (DESIGN D11).
+//!
+//! In production that is the system's monotonic clock and a fast generator a thread. A checker that replaces both has
+//! one file to look at.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::base::tsan;
+
+/// Reads the clock that all of goby's deadlines, timers and tickers go by.
+///
+/// ```
+/// let before = goby_runtime::now();
+/// assert!(goby_runtime::now() >= before);
+/// ```
+#[inline]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The instant from which [`nanos`] counts.
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    // ThreadSanitizer cannot see the edge inside std's cell.
+    let _ignore = tsan::ignore();
+    // An hour back, so that instants a little before the first use are still told apart.
+    *EPOCH.get_or_init(|| now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(now))
+}
+
+/// An instant as nanoseconds since [`epoch`]: one word, for the timer heap. It saturates at both ends (584 years).
+#[inline]
+pub(crate) fn nanos(instant: Instant) -> u64 {
+    u64::try_from(instant.saturating_duration_since(epoch()).as_nanos()).unwrap_or(u64::MAX - 1)
+}
+
+/// The inverse of [`nanos`].
+pub(crate) fn instant(nanos: u64) -> Instant {
+    epoch() + Duration::from_nanos(nanos)
+}
+
+/// Gives a random number, from a generator of this thread (wyrand, as Go's `cheaprand`). Not for secrets.
+///
+/// ```
+/// assert_ne!(goby_runtime::random(), goby_runtime::random());
+/// ```
+#[inline]
+pub fn random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    // The worker's goroutines share it in turn.
+    let _ignore = tsan::ignore();
+    STATE.with(|state| {
+        let mut seed = state.get();
+        if seed == 0 {
+            seed = first_seed();
+        }
+        let next = seed.wrapping_add(0xa076_1d64_78bd_642f);
+        state.set(next);
+        let product = u128::from(next) * u128::from(next ^ 0xe703_7ed1_a0b4_28db);
+        (product >> 64) as u64 ^ product as u64
+    })
+}
+
+/// A seed that differs between threads and runs; never zero.
+#[cold]
+fn first_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::thread::current().id()) | 1
+}

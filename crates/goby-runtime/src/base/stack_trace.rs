@@ -1,0 +1,216 @@
+//! Stacks as data: collected as instruction addresses, given names only when somebody looks.
+//!
+//! A goroutine's stack is collected on itself: its worker resumes it for a moment with the order to do so (see
+//! `Worker::capture`), or a signal interrupts it (see `sample`). The walk ends where the goroutine's own stack does:
+//! below it lies the scheduler's, which says nothing.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Frames collected at the most. Go shows 100, its inner and outer ones.
+pub(crate) const MAX_FRAMES: usize = 256;
+
+/// Calls `each` with the return addresses on the part of this thread's stack that lies in `within`, the innermost first.
+///
+/// Async-signal-safe where the unwinder is, if `each` is: see `sample`.
+#[inline(never)]
+pub(crate) fn walk(within: &Range<usize>, mut each: impl FnMut(usize) -> bool) {
+    let mut entered = false;
+    let visit = |frame: &backtrace::Frame| {
+        if !within.contains(&frame.sp().addr()) {
+            return !entered;
+        }
+        entered = true;
+        each(frame.ip().addr())
+    };
+    // SAFETY: what the lock of the synchronized form guards are the debug libraries of Windows.
+    unsafe { backtrace::trace_unsynchronized(visit) };
+}
+
+/// Where a goroutine is: its calls, the innermost first.
+///
+/// Cheap to keep: names are looked up by [`frames`](StackTrace::frames).
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct StackTrace {
+    addresses: Box<[usize]>,
+}
+
+/// One call of a [`StackTrace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The function, with its path, as far as debug information tells.
+    pub function: String,
+    /// The file and line that the call has come to.
+    pub place: Option<(PathBuf, u32)>,
+}
+
+impl StackTrace {
+    /// That of the calling thread, which is no goroutine, from an address on its stack on outwards.
+    #[inline(never)]
+    pub(crate) fn of_thread(begin: usize) -> StackTrace {
+        let mut addresses = Vec::with_capacity(32);
+        walk(&(begin..usize::MAX), |address| {
+            addresses.push(address);
+            addresses.len() < MAX_FRAMES
+        });
+        StackTrace::new(&addresses)
+    }
+
+    pub(crate) fn new(addresses: &[usize]) -> StackTrace {
+        StackTrace { addresses: addresses.into() }
+    }
+
+    pub(crate) fn addresses(&self) -> &[usize] {
+        &self.addresses
+    }
+
+    /// Whether nothing was collected.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Looks the calls up: those of the program and of goby's public functions. How goby parks, and what runs a goroutine's
+    /// closure, is left out. This takes milliseconds where a program is large, and the first time.
+    pub fn frames(&self) -> Vec<Frame> {
+        let mut names = Names::default();
+        names.frames(self).into_iter().cloned().collect()
+    }
+}
+
+impl fmt::Debug for StackTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackTrace").field("depth", &self.addresses.len()).finish_non_exhaustive()
+    }
+}
+
+/// Function by function and line by line, as Go prints them.
+impl fmt::Display for StackTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Names::default().write(self, f)
+    }
+}
+
+/// Looks names up, each address once.
+#[derive(Default)]
+pub(crate) struct Names {
+    known: HashMap<usize, Calls>,
+}
+
+/// The calls at an address, the innermost first, without goby's inside.
+struct Calls {
+    frames: Vec<Frame>,
+    /// What lies below is how std runs a thread.
+    is_last: bool,
+}
+
+impl Names {
+    fn frames(&mut self, stack: &StackTrace) -> Vec<&Frame> {
+        for &address in &stack.addresses {
+            // The call, not where it returns to, which may be another line or function.
+            self.known.entry(address).or_insert_with(|| look_up(address.wrapping_sub(1)));
+        }
+        let mut frames = Vec::new();
+        for calls in stack.addresses.iter().map(|address| &self.known[address]) {
+            frames.extend(&calls.frames);
+            if calls.is_last {
+                break;
+            }
+        }
+        frames
+    }
+
+    pub(crate) fn write(&mut self, stack: &StackTrace, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for frame in self.frames(stack) {
+            writeln!(f, "{}", frame.function)?;
+            match &frame.place {
+                Some((file, line)) => writeln!(f, "\t{}:{line}", shorten(file).display())?,
+                None => writeln!(f, "\t?")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints the stack of a goroutine that a line before has told of. Looks names up, which takes long.
+pub(crate) fn print(id: impl fmt::Display, stack: &StackTrace) {
+    let text = format!("goby: goroutine {id} was here:\n{stack}");
+    // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    forget_symbols();
+}
+
+/// Gives back what looking names up has mapped and read, tens of MB where a program is large. The next look reads it again.
+fn forget_symbols() {
+    backtrace::clear_symbol_cache();
+}
+
+fn look_up(address: usize) -> Calls {
+    /// std's mark on the stacks of threads, for its own backtraces.
+    const MARK: &str = "__rust_begin_short_backtrace";
+    let (mut frames, mut is_last) = (Vec::new(), false);
+    backtrace::resolve(address as *mut c_void, |symbol| {
+        let function = symbol.name().map_or_else(|| format!("{address:#x}"), |name| format!("{name:#}"));
+        if function.contains(MARK) {
+            is_last = true;
+            return;
+        }
+        let file = symbol.filename();
+        if !is_inside(&function, file.and_then(Path::to_str).unwrap_or_default()) {
+            let place = file.zip(symbol.lineno());
+            frames.push(Frame { function, place: place.map(|(file, line)| (file.to_path_buf(), line)) });
+        }
+    });
+    Calls { frames, is_last }
+}
+
+/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its name, or, where debug
+/// information is line tables only and gives inlined functions no path, by its file.
+fn is_inside(function: &str, file: &str) -> bool {
+    const NAMES: [&str; 16] = [
+        "goby::chan::core::",
+        "goby::selection::pass::",
+        "goby::sync::queue::",
+        "goby::sync::raw_",
+        "goby_runtime::",
+        "goby_switch::",
+        "corosensei::",
+        "stack_init_trampoline",
+        "backtrace::",
+        "std::panicking::",
+        "std::panic::",
+        "std::sys::backtrace::",
+        "core::ops::function::",
+        "core::panic::unwind_safe::",
+        "__rust",
+        "_Unwind_",
+    ];
+    const FILES: [&str; 9] = [
+        concat!(env!("CARGO_MANIFEST_DIR"), "/src/"),
+        "/goby-switch/src/",
+        concat!("/goby-switch-", env!("CARGO_PKG_VERSION"), "/src/"),
+        "/corosensei-",
+        "/backtrace-",
+        "/library/core/src/ops/function.rs",
+        "/library/core/src/panic/unwind_safe.rs",
+        "/library/std/src/panic",
+        "/library/std/src/sys/backtrace.rs",
+    ];
+    /// In goby's own sources.
+    const PARTS: [&str; 4] = ["chan/core.rs", "selection/pass.rs", "sync/queue.rs", "sync/raw_"];
+    let function = function.trim_start_matches('<');
+    let in_goby =
+        file.split_once("/goby/src/").or(file.split_once(concat!("/goby-", env!("CARGO_PKG_VERSION"), "/src/")));
+    NAMES.iter().any(|start| function.starts_with(start))
+        || FILES.iter().any(|part| file.contains(part))
+        || in_goby.is_some_and(|(_, file)| PARTS.iter().any(|part| file.starts_with(part)))
+}
+
+/// A path below the current directory without that, as the compiler prints it.
+fn shorten(file: &Path) -> &Path {
+    let here = std::env::current_dir();
+    here.as_ref().ok().and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file)
+}

@@ -1,0 +1,250 @@
+//! The configuration of a runtime: what can be set, what comes from the environment, and the defaults.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use crate::engine::settings::{DeadlockPolicy, MAX_STACK, MIN_STACK, PanicPolicy, Settings};
+use crate::engine::shared::Shared;
+use crate::engine::unjoined;
+use crate::look::{Look, leak_check, stall};
+use crate::runtime::Runtime;
+
+/// Bytes of a stack that its goroutine may use: see `stack` for why so many.
+const DEFAULT_STACK: usize = 192 * 1024;
+/// Workers beyond this would not be told apart by anybody's workload.
+const MAX_WORKERS: usize = 1024;
+
+/// Configures a [`Runtime`]. Everything is checked by [`build`](Builder::build).
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    workers: Option<usize>,
+    stack_size: Option<usize>,
+    max_stacks: usize,
+    max_goroutines: Option<usize>,
+    thread_name: String,
+    panic_policy: Option<PanicPolicy>,
+    deadlock_policy: DeadlockPolicy,
+    report_leaks: Option<bool>,
+    stall_limit: Option<Duration>,
+    report_stalls: Option<bool>,
+    isolated: bool,
+}
+
+impl Builder {
+    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, else the processors that this
+    /// process may use (its affinity and the tightest CPU limit of its cgroups).
+    pub fn workers(mut self, n: usize) -> Builder {
+        self.workers = Some(n);
+        self
+    }
+
+    /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages. Memory is used as it is
+    /// touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment (bytes, or with a `K`, `M` or `G` behind the number),
+    /// else 192 KiB.
+    ///
+    /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart, which the processor's
+    /// TLB needs), as address space only: 260 KiB in all by default. A frame that is larger than the guard and does not
+    /// touch its pages one by one, as those of C code may be, can step over it.
+    ///
+    /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB, or more if this says more.
+    /// [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the size for one goroutine.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Sets how many stacks there may be, besides those of a size of their own; goroutines beyond that start when another
+    /// has ended. Default: as many as the system gives.
+    #[doc(hidden)]
+    pub fn max_stacks(mut self, n: usize) -> Builder {
+        self.max_stacks = n;
+        self
+    }
+
+    /// Sets how many goroutines there may be before [`try_go`](crate::try_go) refuses. `go` is not limited.
+    /// Default: no limit.
+    pub fn max_goroutines(mut self, n: usize) -> Builder {
+        self.max_goroutines = Some(n);
+        self
+    }
+
+    /// Sets the name of the workers' threads; a number is appended. Default: "goby-worker".
+    pub fn thread_name(mut self, name: impl Into<String>) -> Builder {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Sets what happens when a goroutine panics and nobody joins it. Default: [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal`
+    /// in the environment, as Go does, else [`PanicPolicy::Print`].
+    pub fn on_panic(mut self, policy: PanicPolicy) -> Builder {
+        self.panic_policy = Some(policy);
+        self
+    }
+
+    /// Sets what happens when no goroutine can ever run again. Default: [`DeadlockPolicy::Exit`].
+    pub fn on_deadlock(mut self, policy: DeadlockPolicy) -> Builder {
+        self.deadlock_policy = policy;
+        self
+    }
+
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
+    /// standard error: as `goby::diag::leaks` does. It gives them half a second to end. Default: no.
+    ///
+    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but those for which this says
+    /// no: dropping one with goroutines leaked then panics.
+    pub fn report_leaks(mut self, yes: bool) -> Builder {
+        self.report_leaks = Some(yes);
+        self
+    }
+
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, see
+    /// [`report_stalls`](Builder::report_stalls) and [`Runtime::stalls`]; none for never. Time in which the worker's thread
+    /// only waited for a processor does not count. The stack is taken by a signal (SIGURG) to the worker's thread, once per
+    /// stall. Default: 100 ms.
+    pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
+        self.stall_limit = limit.into();
+        self
+    }
+
+    /// Sets whether a goroutine that keeps its worker from others is printed to the standard error: a line that names it, says
+    /// where it was started and what to do, and then its stack. A start place is printed at most once in 10 s. Where
+    /// `tracing` has a subscriber for warnings it gets a warning instead, whatever this says. Default: yes, unless
+    /// `GOBY_STALLS=off` is in the environment.
+    pub fn report_stalls(mut self, yes: bool) -> Builder {
+        self.report_stalls = Some(yes);
+        self
+    }
+
+    /// Looks for deadlocks of this runtime alone, as for a test under a harness: what the harness's threads do counts for nothing.
+    #[doc(hidden)]
+    pub fn isolated(mut self) -> Builder {
+        self.isolated = true;
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a value out of range, naming it; otherwise what the system says when threads or pollers
+    /// cannot be had.
+    pub fn build(self) -> io::Result<Runtime> {
+        self.check().map_err(invalid)?;
+        let stalls_are_printed = match self.report_stalls {
+            Some(yes) => yes,
+            None => stall::are_printed()?,
+        };
+        let settings = Settings {
+            workers: match self.workers {
+                Some(n) => n,
+                None => default_workers()?,
+            },
+            stack_size: match self.stack_size {
+                Some(bytes) => bytes,
+                None => default_stack_size()?,
+            },
+            max_stacks: self.max_stacks,
+            max_goroutines: self.max_goroutines,
+            thread_name: self.thread_name,
+            panic_policy: match self.panic_policy {
+                Some(policy) => policy,
+                None => unjoined::default_policy()?,
+            },
+            deadlock_policy: self.deadlock_policy,
+            report_leaks: self.report_leaks == Some(true),
+            leaks_are_fatal: leak_check::is_asked_for()? && self.report_leaks != Some(false),
+            stall_limit: self.stall_limit,
+            stalls_are_printed,
+            isolated: self.isolated,
+        };
+        let look = Box::new(Look::new(&settings));
+        Ok(Runtime { shared: Shared::start(settings, look)? })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some(n) = self.workers
+            && !(1..=MAX_WORKERS).contains(&n)
+        {
+            return Err(format!("workers: {n} is not between 1 and {MAX_WORKERS}"));
+        }
+        if let Some(bytes) = self.stack_size
+            && !(MIN_STACK..=MAX_STACK).contains(&bytes)
+        {
+            return Err(format!("stack_size: {bytes} is not between {MIN_STACK} and {MAX_STACK} bytes"));
+        }
+        if self.max_stacks == 0 {
+            return Err("max_stacks: without a stack no goroutine can run".into());
+        }
+        if self.thread_name.contains('\0') {
+            return Err(format!("thread_name: {:?} contains a zero byte", self.thread_name));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            workers: None,
+            stack_size: None,
+            max_stacks: usize::MAX,
+            max_goroutines: None,
+            thread_name: "goby-worker".into(),
+            panic_policy: None,
+            deadlock_policy: DeadlockPolicy::default(),
+            report_leaks: None,
+            stall_limit: Some(stall::LIMIT),
+            report_stalls: None,
+            isolated: false,
+        }
+    }
+}
+
+/// The number of workers where nobody says it.
+fn default_workers() -> io::Result<usize> {
+    match std::env::var("GOBY_MAXPROCS") {
+        Ok(text) if !text.is_empty() => match text.parse() {
+            Ok(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
+            _ => Err(invalid(format!(
+                "GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it"
+            ))),
+        },
+        Err(std::env::VarError::NotUnicode(text)) => {
+            Err(invalid(format!("GOBY_MAXPROCS={text:?} is no number between 1 and {MAX_WORKERS}: change or unset it")))
+        }
+        _ => Ok(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)),
+    }
+}
+
+/// The size of a stack where nobody says it.
+fn default_stack_size() -> io::Result<usize> {
+    match std::env::var_os("GOBY_STACK") {
+        Some(text) if !text.is_empty() => {
+            let bytes = text.to_str().and_then(parse_bytes).filter(|bytes| (MIN_STACK..=MAX_STACK).contains(bytes));
+            bytes.ok_or_else(|| {
+                invalid(format!(
+                    "GOBY_STACK={text:?} is no number of bytes between {MIN_STACK} and {MAX_STACK} (such as 262144, 256K or \
+                     1M): change or unset it"
+                ))
+            })
+        }
+        _ => Ok(DEFAULT_STACK),
+    }
+}
+
+/// A number of bytes, or of KiB, MiB or GiB with a `K`, `M` or `G` behind it.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let (number, unit) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}

@@ -1,0 +1,42 @@
+//! The way of a goroutine, in reading order.
+
+// It is started, parks, and is woken.
+pub(crate) mod go;
+pub(crate) mod goroutine;
+pub(crate) mod attributes;
+pub(crate) mod park;
+pub(crate) mod parker;
+pub(crate) mod wait_queue;
+pub(crate) mod gate;
+
+// It ends.
+pub(crate) mod goexit;
+pub(crate) mod join_error;
+pub(crate) mod unjoined;
+pub(crate) mod owed;
+pub(crate) mod scope;
+pub(crate) mod errand;
+
+// Who runs it.
+pub(crate) mod run_queue;
+pub(crate) mod registry;
+pub(crate) mod worker;
+pub(crate) mod idle;
+pub(crate) mod frames;
+pub(crate) mod overflow;
+pub(crate) mod requests;
+
+// What it waits for outside.
+pub(crate) mod io;
+
+// The runtime that it belongs to, and who keeps that going.
+pub(crate) mod settings;
+pub(crate) mod shared;
+pub(crate) mod current;
+pub(crate) mod runtimes;
+pub(crate) mod retired;
+pub(crate) mod threads;
+pub(crate) mod orphans;
+pub(crate) mod monitor;
+pub(crate) mod suspect;
+pub(crate) mod watch;

@@ -1,0 +1,373 @@
+//! What a goroutine carries with it: a name, labels, its goroutine-locals, and the scopes that count it.
+//!
+//! Two parts, because they live differently. What children *inherit* (labels, inherited locals, scopes) is immutable and
+//! shared: a change makes a new one, a child gets a reference. What is its *own* (name, own locals) is touched by the
+//! goroutine's home thread alone, so locals need not be `Send`. A goroutine without any of it pays two null words.
+//!
+//! The attributes of an OS thread, and of futures, are those of the thread.
+
+use std::any::{Any, TypeId};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::discard::discard;
+use crate::base::tsan;
+use crate::engine::errand::Foreign;
+use crate::engine::worker;
+use crate::engine::worker::Worker;
+
+/// Rounds of destructors at a goroutine's end that make new locals, before those are leaked. POSIX's number for threads.
+const DESTRUCTOR_ROUNDS: usize = 4;
+
+/// Names a local: the address of its static, and its type, so that no two can be taken for each other.
+type Key = (usize, TypeId);
+
+/// What children inherit.
+#[derive(Clone, Default)]
+pub(crate) struct Inherited {
+    pub(crate) labels: Vec<(Arc<str>, Arc<str>)>,
+    locals: Vec<(Key, Arc<dyn Any + Send + Sync>)>,
+    /// The scopes that a goroutine was started in, the innermost last.
+    pub(crate) scopes: Vec<u64>,
+    /// The locals.
+    _foreign: Foreign,
+}
+
+impl Inherited {
+    fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.locals.is_empty() && self.scopes.is_empty()
+    }
+
+    /// Adds a label, or replaces the one with this key.
+    pub(crate) fn set_label(&mut self, key: Arc<str>, value: Arc<str>) {
+        match self.labels.iter_mut().find(|(other, _)| *other == key) {
+            Some(label) => label.1 = value,
+            None => self.labels.push((key, value)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Own {
+    name: Option<Arc<str>>,
+    locals: Vec<(Key, Rc<dyn Any>)>,
+}
+
+/// The attributes of one goroutine or thread.
+///
+/// Every method touches them for a moment only: no reference into them is given out, and no user code runs meanwhile.
+/// So the one thread that uses the cells never has two references into them.
+#[derive(Default)]
+pub(crate) struct Attributes {
+    inherited: UnsafeCell<Option<Arc<Inherited>>>,
+    own: UnsafeCell<Option<Box<Own>>>,
+}
+
+impl Attributes {
+    /// What a new goroutine begins with.
+    #[inline]
+    pub(crate) fn new(inherited: Option<Arc<Inherited>>, name: Option<Arc<str>>) -> Attributes {
+        let own = name.map(|name| Box::new(Own { name: Some(name), locals: Vec::new() }));
+        Attributes { inherited: UnsafeCell::new(inherited), own: UnsafeCell::new(own) }
+    }
+
+    #[inline]
+    pub(crate) fn inherited(&self) -> Option<Arc<Inherited>> {
+        // SAFETY: one thread, and the borrow ends here; cloning an `Arc` runs no user code.
+        unsafe { &*self.inherited.get() }.clone()
+    }
+
+    /// Replaces what children inherit; gives what was there, for the caller to drop.
+    fn set_inherited(&self, new: Option<Arc<Inherited>>) -> Option<Arc<Inherited>> {
+        // SAFETY: as in `inherited`.
+        std::mem::replace(unsafe { &mut *self.inherited.get() }, new)
+    }
+
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        // SAFETY: as in `inherited`.
+        unsafe { &*self.own.get() }.as_ref()?.name.clone()
+    }
+
+    fn local(&self, key: Key) -> Option<Rc<dyn Any>> {
+        // SAFETY: as in `inherited`; so is cloning an `Rc`.
+        let own = unsafe { &*self.own.get() }.as_ref()?;
+        own.locals.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone())
+    }
+
+    fn add_local(&self, key: Key, value: Rc<dyn Any>) {
+        // SAFETY: as in `inherited`; pushing runs no user code.
+        unsafe { &mut *self.own.get() }.get_or_insert_default().locals.push((key, value));
+    }
+
+    fn take_own(&self) -> Option<Box<Own>> {
+        // SAFETY: as in `inherited`.
+        unsafe { &mut *self.own.get() }.take()
+    }
+
+    /// Whether there is anything to clear.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: as in `inherited`.
+        unsafe { (*self.own.get()).is_none() && (*self.inherited.get()).is_none() }
+    }
+
+    /// Drops all at the end of a goroutine, and gives the panics of destructors to `report`. User code runs: the destructors
+    /// of locals, which may make new ones.
+    #[cold]
+    pub(crate) fn clear(&self, mut report: impl FnMut(Box<dyn Any + Send>)) {
+        // Each by itself: of two destructors of one list that panic, the second would abort the process.
+        for _ in 0..DESTRUCTOR_ROUNDS {
+            let Some(own) = self.take_own() else { break };
+            own.locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut report);
+        }
+        // Shared with children: whoever is the last drops the values.
+        if let Some(inherited) = self.set_inherited(None).and_then(Arc::into_inner) {
+            inherited.locals.into_iter().filter_map(|local| discard(local).err()).for_each(report);
+        }
+    }
+
+    /// Leaks what destructors have made anew: whoever frees the record may be another thread, or the scheduler.
+    pub(crate) fn leak(&self) {
+        std::mem::forget((self.take_own(), self.set_inherited(None)));
+    }
+}
+
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attributes(..)")
+    }
+}
+
+/// Runs `f` on the attributes of the caller. It must not run user code, nor park.
+fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
+    thread_local! {
+        /// Those of an OS thread.
+        static THREAD: Attributes = Attributes::default();
+    }
+    match worker::current_goroutine() {
+        // SAFETY: it is running, here, so its record is alive and this is its thread.
+        Some(g) => Some(f(&unsafe { g.as_ref() }.attributes)),
+        // Gone while a thread ends.
+        None => THREAD.try_with(f).ok(),
+    }
+}
+
+/// Tells ThreadSanitizer that what the caller has made of names and labels comes before [`can_be_read`]: whoever
+/// looks at goroutines gets them, by a way of which it is told nothing.
+pub(crate) fn can_be_shown() {
+    tsan::release(&raw const SHOWN);
+}
+
+/// The other end.
+pub(crate) fn can_be_read() {
+    tsan::acquire(&raw const SHOWN);
+}
+
+static SHOWN: u8 = 0;
+
+/// What a goroutine that the caller starts inherits; `worker` is the caller's.
+#[inline]
+pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
+    match worker {
+        // A timer's callback, or a future: whose labels the thread had would be chance.
+        Some(worker) => worker.running().and_then(|g| g.attributes.inherited()),
+        None => with_current(Attributes::inherited).flatten(),
+    }
+}
+
+/// Labels or a scope more for the caller and the goroutines that it starts, until dropped: by the same goroutine or thread
+/// (it is `!Send`), and in the reverse order of making.
+pub(crate) struct Changed {
+    before: Option<Arc<Inherited>>,
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Changed {
+    pub(crate) fn new(change: impl FnOnce(&mut Inherited)) -> Changed {
+        let before = with_current(Attributes::inherited).flatten();
+        set(&before, change);
+        Changed { before, _not_send: std::marker::PhantomData }
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        let before = self.before.take().unwrap_or_default();
+        // Inherited locals that were set meanwhile stay.
+        let now = with_current(Attributes::inherited).flatten();
+        set(&now, |now| {
+            now.labels.clone_from(&before.labels);
+            now.scopes.clone_from(&before.scopes);
+        });
+    }
+}
+
+/// Makes what `change` makes of `from` the caller's.
+fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
+    let mut new = from.as_deref().cloned().unwrap_or_default();
+    change(&mut new);
+    let new = (!new.is_empty()).then(|| Arc::new(new));
+    can_be_shown();
+    // The old one is dropped outside: its locals' destructors are user code.
+    drop(with_current(|attributes| attributes.set_inherited(new)));
+}
+
+/// A value that each goroutine has for itself, made when it first asks. Children do not inherit it.
+///
+/// It never leaves its goroutine's OS thread, so it need not be `Send`. It is dropped at the goroutine's end. An OS
+/// thread has one as well; a future uses that of the worker that polls it, so do not hold on to it across an await.
+/// Source: `std::thread_local!`.
+///
+/// ```
+/// use goby_runtime::{Local, go};
+/// use std::cell::Cell;
+///
+/// static CALLS: Local<Cell<u32>> = Local::new(|| Cell::new(0));
+///
+/// CALLS.with(|calls| calls.set(7));
+/// let in_child = go(|| CALLS.with(|calls| calls.get())).join().unwrap();
+/// assert_eq!((in_child, CALLS.with(|calls| calls.get())), (0, 7));
+/// ```
+pub struct Local<T: 'static> {
+    init: fn() -> T,
+}
+
+impl<T: 'static> Local<T> {
+    /// Makes a local, to be kept in a `static`; `init` makes each goroutine's value.
+    pub const fn new(init: fn() -> T) -> Local<T> {
+        Local { init }
+    }
+
+    /// Runs `f` on this goroutine's value.
+    ///
+    /// # Panics
+    ///
+    /// As `f` and the initializer do, and when the initializer asks for the very local that it makes without end.
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        let key = (ptr::from_ref(self).addr(), TypeId::of::<T>());
+        let value = match with_current(|attributes| attributes.local(key)).flatten() {
+            Some(value) => value.downcast::<T>().expect("the key has the type"),
+            None => {
+                let value = Rc::new((self.init)());
+                with_current(|attributes| attributes.add_local(key, value.clone()));
+                value
+            }
+        };
+        f(&value)
+    }
+}
+
+impl<T: 'static> fmt::Debug for Local<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local(..)")
+    }
+}
+
+/// A value that goroutines inherit: a child begins with what its parent had when it started it, and changes on either
+/// side are not seen by the other.
+///
+/// ```
+/// use goby_runtime::{InheritedLocal, go};
+///
+/// static REQUEST: InheritedLocal<u64> = InheritedLocal::new();
+///
+/// go(|| {
+///     REQUEST.set(17);
+///     assert_eq!(go(|| REQUEST.get()).join().unwrap(), Some(17));
+/// }).join().unwrap();
+/// assert_eq!(REQUEST.get(), None);
+/// ```
+pub struct InheritedLocal<T: 'static> {
+    _value: std::marker::PhantomData<fn() -> T>,
+    /// So that no two statics have one address.
+    _place: u8,
+}
+
+impl<T: Clone + Send + Sync + 'static> InheritedLocal<T> {
+    /// Makes a local without a value, to be kept in a `static`.
+    pub const fn new() -> InheritedLocal<T> {
+        InheritedLocal { _value: std::marker::PhantomData, _place: 0 }
+    }
+
+    fn key(&'static self) -> Key {
+        (ptr::from_ref(self).addr(), TypeId::of::<T>())
+    }
+
+    /// Gives this goroutine's value, if there is one.
+    pub fn get(&'static self) -> Option<T> {
+        let inherited = with_current(Attributes::inherited).flatten()?;
+        let (_, value) = inherited.locals.iter().find(|(key, _)| *key == self.key())?;
+        value.downcast_ref::<T>().cloned()
+    }
+
+    /// Sets it for this goroutine, and for those that it starts from now on.
+    pub fn set(&'static self, value: T) {
+        self.replace(Some(value));
+    }
+
+    /// Removes it, for this goroutine and those that it starts from now on.
+    pub fn clear(&'static self) {
+        self.replace(None);
+    }
+
+    fn replace(&'static self, value: Option<T>) {
+        let before = with_current(Attributes::inherited).flatten();
+        set(&before, |inherited| {
+            inherited.locals.retain(|(key, _)| *key != self.key());
+            if let Some(value) = value {
+                inherited.locals.push((self.key(), Arc::new(value)));
+            }
+        });
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Default for InheritedLocal<T> {
+    fn default() -> InheritedLocal<T> {
+        InheritedLocal::new()
+    }
+}
+
+impl<T: 'static> fmt::Debug for InheritedLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InheritedLocal(..)")
+    }
+}
+
+/// Runs `f` with labels added, which it and the goroutines that it starts carry in dumps and reports.
+///
+/// Source: Go's `pprof.Do`.
+///
+/// ```
+/// use goby_runtime::{go, labels, with_labels};
+///
+/// let seen = with_labels([("request", "17")], || go(labels).join().unwrap());
+/// assert_eq!(seen, [("request".to_string(), "17".to_string())]);
+/// assert_eq!(labels(), []);
+/// ```
+pub fn with_labels<K, V, R>(labels: impl IntoIterator<Item = (K, V)>, f: impl FnOnce() -> R) -> R
+where
+    K: Into<String>,
+    V: Into<String>,
+{
+    // Collected first: the iterator is user code.
+    let labels: Vec<(Arc<str>, Arc<str>)> =
+        labels.into_iter().map(|(key, value)| (key.into().into(), value.into().into())).collect();
+    let _changed =
+        Changed::new(|inherited| labels.into_iter().for_each(|(key, value)| inherited.set_label(key, value)));
+    f()
+}
+
+/// Gives the labels of the calling goroutine or thread, the oldest first.
+pub fn labels() -> Vec<(String, String)> {
+    let inherited = with_current(Attributes::inherited).flatten();
+    let labels = inherited.iter().flat_map(|inherited| &inherited.labels);
+    labels.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// Gives the name of the calling goroutine, if it was given one by [`GoBuilder::name`](crate::GoBuilder::name).
+pub fn name() -> Option<String> {
+    with_current(Attributes::name).flatten().map(|name| name.to_string())
+}

@@ -1,0 +1,179 @@
+//! State behind a short lock, with the FIFO of those who wait for it to change: the safe way to build a primitive.
+//!
+//! `sync` and sockets are built from it. Channels are not: they hand values over through the waiters' slots.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Instant;
+
+use crate::base::biased::BiasedLock;
+use crate::engine::park::{TIMED_OUT, Wait, WaitReason, WakeList};
+use crate::engine::wait_queue::{WaitQueue, Waiter};
+
+/// State, and who waits for it to change.
+///
+/// ```
+/// use goby_runtime::{Gate, WaitReason, Waited};
+///
+/// let door = Gate::new(false);
+/// let open = goby_runtime::scope(|s| {
+///     let waiter = s.go(|| door.wait(WaitReason::CondWait, None, |open, _| if *open { Err(()) } else { Ok(0) }));
+///     door.with(|open, waiters| {
+///         *open = true;
+///         waiters.unpark_all(7);
+///     });
+///     waiter.join().unwrap()
+/// });
+/// assert!(matches!(open, Waited::Ready(()) | Waited::Unparked(7)));
+/// ```
+pub struct Gate<S> {
+    inner: BiasedLock<Inner<S>>,
+}
+
+struct Inner<S> {
+    state: S,
+    queue: WaitQueue,
+}
+
+/// How a [`Gate::wait`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited<R> {
+    /// There was no need to wait.
+    Ready(R),
+    /// A notifier unparked it, with this token.
+    Unparked(usize),
+    /// The deadline came first; no notifier has counted this waiter.
+    TimedOut,
+}
+
+/// The waiters of a gate, while its lock is held.
+pub struct Waiters<'a> {
+    queue: &'a mut WaitQueue,
+    wake: &'a mut WakeList,
+}
+
+impl fmt::Debug for Waiters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiters").finish_non_exhaustive()
+    }
+}
+
+/// A queue entry and the notifier's message. `waiter.slot` points to `message`.
+struct Entry {
+    waiter: Waiter,
+    message: Cell<usize>,
+}
+
+impl Waiters<'_> {
+    /// The tag of who has waited longest.
+    pub fn front_tag(&mut self) -> Option<usize> {
+        if self.queue.has_waiter() { self.queue.front_token() } else { None }
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&mut self) -> bool {
+        !self.queue.has_waiter()
+    }
+
+    /// Ends the wait of who has waited longest; false if nobody waits. The wake happens after the lock is released.
+    pub fn unpark_one(&mut self, token: usize) -> bool {
+        let Some((waiter, unparker)) = self.queue.pop() else { return false };
+        // SAFETY: the entry is alive until the unparker is used; its slot is the `message` beside it.
+        unsafe { (*waiter.as_ref().slot().cast::<Cell<usize>>()).set(token) };
+        self.wake.push(unparker);
+        true
+    }
+
+    /// Ends the waits of all; says of how many.
+    pub fn unpark_all(&mut self, token: usize) -> usize {
+        let mut n = 0;
+        while self.unpark_one(token) {
+            n += 1;
+        }
+        n
+    }
+}
+
+impl<S> Gate<S> {
+    /// Makes a gate around `state`.
+    #[cfg(not(loom))]
+    pub const fn new(state: S) -> Gate<S> {
+        Gate { inner: BiasedLock::new(Inner { state, queue: WaitQueue::new() }) }
+    }
+
+    /// Makes a gate around `state` (loom's atomics are not `const`).
+    #[cfg(loom)]
+    pub fn new(state: S) -> Gate<S> {
+        Gate { inner: BiasedLock::new(Inner { state, queue: WaitQueue::new() }) }
+    }
+
+    /// Runs `f` under the lock. It must be a few instructions long: no user code, nothing that parks.
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(&mut S, &mut Waiters<'_>) -> R) -> R {
+        let mut wake = WakeList::new();
+        let result = {
+            let mut inner = self.inner.lock();
+            let Inner { state, queue } = &mut *inner;
+            f(state, &mut Waiters { queue, wake: &mut wake })
+        };
+        wake.unpark_all();
+        result
+    }
+
+    /// Asks `f` under the lock: `Err(r)` means that there is no need to wait, `Ok(tag)` to wait with that tag until a
+    /// notifier unparks, at most until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    pub fn wait<R>(
+        &self,
+        reason: WaitReason,
+        deadline: Option<Instant>,
+        f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Result<usize, R>,
+    ) -> Waited<R> {
+        // SAFETY: parked on below, if and only if it is queued; shown to this gate's notifiers, who unpark.
+        let wait = unsafe { Wait::current() };
+        let entry = Entry { waiter: Waiter::new(0, std::ptr::null_mut()), message: Cell::new(0) };
+        let mut wake = WakeList::new();
+        let verdict = {
+            let mut inner = self.inner.lock();
+            let Inner { state, queue } = &mut *inner;
+            let verdict = f(state, &mut Waiters { queue, wake: &mut wake });
+            if let Ok(tag) = verdict {
+                entry.waiter.set(tag, (&raw const entry.message).cast_mut().cast());
+                // SAFETY: `entry` and `wait` stay where they are until this function returns, which is after the
+                // unpark, or after the entry was taken out.
+                unsafe { queue.push_back(&entry.waiter, &wait) };
+            }
+            verdict
+        };
+        wake.unpark_all();
+        match verdict {
+            Err(ready) => Waited::Ready(ready),
+            Ok(_) => {
+                if wait.park_until(reason, deadline) == TIMED_OUT {
+                    // SAFETY: the entry is in this gate's queue, or was dropped from it.
+                    unsafe { self.inner.lock().queue.remove(&entry.waiter) };
+                    Waited::TimedOut
+                } else {
+                    Waited::Unparked(entry.message.get())
+                }
+            }
+        }
+    }
+
+    /// Gives the state, when nobody else can use the gate.
+    pub fn into_inner(self) -> S
+    where
+        S: Default,
+    {
+        std::mem::take(&mut self.inner.lock().state)
+    }
+}
+
+impl<S> fmt::Debug for Gate<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
+}

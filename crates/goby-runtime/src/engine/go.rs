@@ -1,0 +1,304 @@
+//! Starting goroutines and joining them.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::engine::attributes::Inherited;
+use crate::engine::current::current_shared;
+use crate::engine::goroutine::{Goroutine, GoroutineId};
+use crate::engine::join_error::JoinError;
+use crate::engine::park::{checkpoint, polled, refused};
+use crate::engine::settings::{MAX_STACK, MIN_STACK};
+use crate::engine::worker::Worker;
+use crate::engine::{attributes, goroutine};
+
+/// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
+///
+/// It may be called from anywhere: a goroutine, `main`, any OS thread. The goroutine runs on the caller's runtime, or on
+/// the default one, which is started by its first use. Once it has begun to run it stays on its OS thread, so it may
+/// hold what is not `Send` across any blocking call. Source: Go's `go` statement.
+///
+/// ```
+/// let handle = goby_runtime::go(|| 6 * 7);
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+///
+/// # Panics
+///
+/// A panic of `f` stays in its goroutine and comes out of [`JoinHandle::join`]; when nobody joins, it is printed.
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    checkpoint();
+    // SAFETY: `F` and `T` borrow nothing.
+    unsafe { current_shared().spawn(f, Location::caller()) }
+}
+
+/// Starts a goroutine that nobody joins, on behalf of the place that reports should name.
+#[doc(hidden)]
+pub fn go_detached_at<F>(started_at: &'static Location<'static>, f: F)
+where
+    F: FnOnce() + Send + 'static,
+{
+    // SAFETY: `F` borrows nothing.
+    unsafe { current_shared().spawn_detached(f, started_at) }
+}
+
+/// What a goroutine inherits from the one that starts it, kept for one that is started later: by a timer, or wherever a context is
+/// canceled.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Heritage(Option<Arc<Inherited>>);
+
+impl Heritage {
+    /// That of a goroutine which the caller would start now.
+    #[inline]
+    pub fn of_caller() -> Heritage {
+        Heritage(attributes::to_inherit(Worker::current()))
+    }
+
+    /// Starts a goroutine as [`go_detached_at`] does, with this heritage.
+    pub fn go_detached_at<F>(self, started_at: &'static Location<'static>, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        // SAFETY: `F` borrows nothing.
+        unsafe { current_shared().spawn_detached_with(f, started_at, |_| self.0) }
+    }
+}
+
+impl fmt::Debug for Heritage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heritage(..)")
+    }
+}
+
+/// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.
+///
+/// ```
+/// let runtime = goby_runtime::Runtime::builder().workers(1).max_goroutines(1).build()?;
+/// runtime.run(|| {
+///     let refused = goby_runtime::try_go(|| "work").unwrap_err();
+///     assert_eq!(refused.into_inner()(), "work");
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`TryGoError`] with the closure, when the limit is reached.
+#[track_caller]
+pub fn try_go<F, T>(f: F) -> Result<JoinHandle<T>, TryGoError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    checkpoint();
+    let shared = current_shared();
+    if !shared.has_room() {
+        refused();
+        return Err(TryGoError { closure: f, limit: shared.max_goroutines().unwrap_or(usize::MAX) });
+    }
+    // SAFETY: `F` and `T` borrow nothing.
+    Ok(unsafe { shared.spawn(f, Location::caller()) })
+}
+
+/// A goroutine that was refused, with its closure.
+pub struct TryGoError<F> {
+    closure: F,
+    limit: usize,
+}
+
+impl<F> TryGoError<F> {
+    /// Gives the closure back.
+    pub fn into_inner(self) -> F {
+        self.closure
+    }
+}
+
+impl<F> fmt::Debug for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryGoError").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the runtime's limit of {} goroutines is reached", self.limit)
+    }
+}
+
+impl<F> std::error::Error for TryGoError<F> {}
+
+/// Starts goroutines with a name and labels, for dumps and reports, or with a stack of another size. Plain [`go`] knows
+/// nothing of them and costs nothing.
+///
+/// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
+///
+/// ```
+/// use goby_runtime::{GoBuilder, labels, name};
+///
+/// let handle = GoBuilder::new().name("fetcher").label("host", "example.org").go(|| (name(), labels()));
+/// let (name, labels) = handle.join().unwrap();
+/// assert_eq!(name.as_deref(), Some("fetcher"));
+/// assert_eq!(labels, [("host".to_string(), "example.org".to_string())]);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it starts a goroutine"]
+pub struct GoBuilder {
+    name: Option<Arc<str>>,
+    labels: Vec<(Arc<str>, Arc<str>)>,
+    stack_size: Option<usize>,
+}
+
+impl GoBuilder {
+    /// Starts with neither name nor labels, and with the runtime's size of stacks.
+    pub fn new() -> GoBuilder {
+        GoBuilder::default()
+    }
+
+    /// Names the goroutine. Its children do not inherit the name.
+    pub fn name(mut self, name: impl Into<String>) -> GoBuilder {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// Adds a label, or replaces what is inherited under this key. Its children inherit it.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> GoBuilder {
+        self.labels.push((key.into().into(), value.into().into()));
+        self
+    }
+
+    /// Sets the size of the goroutine's stack: the bytes that it may use, rounded up to whole pages. A guard of 64 KiB comes
+    /// on top. Its children do not inherit it. Default: the runtime's,
+    /// see [`Builder::stack_size`](crate::Builder::stack_size).
+    ///
+    /// Such a stack is mapped and unmapped for its goroutine (some 10 µs), where others are used again and again: it is for
+    /// the few that need it, a deep recursion or a large value.
+    ///
+    /// ```
+    /// use goby_runtime::GoBuilder;
+    ///
+    /// fn depth(n: u64) -> u64 {
+    ///     let frame = std::hint::black_box([n; 100]);
+    ///     if n == 0 { 0 } else { depth(n - 1) + frame[99] / n }
+    /// }
+    ///
+    /// // Some 20 MB of frames.
+    /// let handle = GoBuilder::new().stack_size(64 << 20).go(|| depth(20_000));
+    /// assert_eq!(handle.join().unwrap(), 20_000);
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> GoBuilder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts a goroutine as [`go`] does.
+    ///
+    /// # Panics
+    ///
+    /// If [`stack_size`](GoBuilder::stack_size) is not between 16 KiB and 1 GiB, or the system has no such stack. As with
+    /// [`go`], a panic of `f` stays in its goroutine.
+    #[track_caller]
+    pub fn go<F, T>(self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        checkpoint();
+        let GoBuilder { name, labels, stack_size } = self;
+        let shared = current_shared();
+        let own_stack = stack_size.map(|bytes| {
+            let is_valid = (MIN_STACK..=MAX_STACK).contains(&bytes);
+            assert!(is_valid, "stack_size: {bytes} is not between {MIN_STACK} and {MAX_STACK} bytes");
+            match shared.pool.take_own(bytes) {
+                Ok(own) => own,
+                Err(error) => panic!("no stack of {bytes} bytes for a goroutine: {error}"),
+            }
+        });
+        attributes::can_be_shown();
+        let inherit = |worker: Option<&Worker>| {
+            let inherited = attributes::to_inherit(worker);
+            if labels.is_empty() {
+                return inherited;
+            }
+            let mut changed = inherited.as_deref().cloned().unwrap_or_default();
+            labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
+            Some(Arc::new(changed))
+        };
+        // SAFETY: `F` and `T` borrow nothing.
+        unsafe { shared.spawn_with(f, Location::caller(), inherit, name, own_stack) }
+    }
+}
+
+/// Owns the right to join a goroutine. Dropping it detaches the goroutine.
+pub struct JoinHandle<T> {
+    g: NonNull<Goroutine>,
+    _result: PhantomData<T>,
+}
+
+// SAFETY: the handle gives access to the result, which is Send, and to words that are atomic.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: by reference it gives no access to the result.
+unsafe impl<T> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(g: NonNull<Goroutine>) -> JoinHandle<T> {
+        JoinHandle { g, _result: PhantomData }
+    }
+
+    /// Waits until the goroutine has ended and gives its result.
+    ///
+    /// ```
+    /// let failed = goby_runtime::go(|| -> u8 { panic!("no luck") }).join().unwrap_err();
+    /// assert_eq!(*failed.downcast_ref::<&str>().unwrap(), "no luck");
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] with the payload of its panic, if it panicked, or with [`Goexit`](crate::Goexit).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn join(self) -> Result<T, JoinError> {
+        checkpoint();
+        let g = mem::ManuallyDrop::new(self).g;
+        // SAFETY: the handle of a goroutine with this result type, used up.
+        unsafe { goroutine::join(g) }.map_err(JoinError::new)
+    }
+
+    /// Whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        polled();
+        // SAFETY: the handle holds the record.
+        goroutine::has_ended(unsafe { self.g.as_ref() })
+    }
+
+    /// Names the goroutine.
+    pub fn id(&self) -> GoroutineId {
+        // SAFETY: the handle holds the record.
+        unsafe { self.g.as_ref() }.id
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        // SAFETY: the handle, used up.
+        unsafe { goroutine::detach(self.g) };
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! Ending a goroutine from inside.
+
+use std::any::Any;
+use std::fmt;
+use std::panic;
+
+use crate::engine::gate::Gate;
+use crate::engine::park::{EXITING, WaitReason};
+use crate::engine::{threads, worker};
+
+/// The payload that [`join`](crate::JoinHandle::join) gives for a goroutine that ended by [`goexit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Goexit;
+
+impl fmt::Display for Goexit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the goroutine ended by goexit")
+    }
+}
+
+impl std::error::Error for Goexit {}
+
+/// Ends the calling goroutine: its stack is unwound, and every destructor on it runs.
+///
+/// It is no panic: nothing is printed, and neither [`scope`](crate::scope) nor a group that waits for the goroutine
+/// re-raises it. `join` gives `Err` with [`Goexit`]. A `catch_unwind` on the way stops the unwinding but not the end: the
+/// goroutine then goes on until its closure returns, and `join` gives [`Goexit`] all the same; if it panics after that, it
+/// is a panic. A destructor that panics while it unwinds aborts the process, as in every unwinding.
+///
+/// When the main goroutine of [`run`](crate::run) calls it, `run` never returns: the others go on, and when all
+/// have ended the deadlock report says so. Source: Go's `runtime.Goexit`.
+///
+/// ```
+/// use goby_runtime::{Goexit, go, goexit};
+///
+/// let handle = go(|| -> u32 { goexit() });
+/// assert!(handle.join().unwrap_err().is::<Goexit>());
+/// ```
+///
+/// # Panics
+///
+/// When the caller is no goroutine.
+pub fn goexit() -> ! {
+    let Some(g) = worker::current_goroutine() else { panic!("only a goroutine can end by goexit") };
+    // SAFETY: it is running, here, so its record is alive.
+    let flags = unsafe { &g.as_ref().flags };
+    flags.set(flags.get() | EXITING);
+    // Not `panic_any`: the panic hook has nothing to tell.
+    panic::resume_unwind(Box::new(Goexit))
+}
+
+/// Whether a payload of `catch_unwind` is that of a goroutine that ends by [`goexit`], which is no panic.
+pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Goexit>()
+}
+
+/// What `run` does when its main goroutine has ended so: it waits for what will not come.
+pub(crate) fn wait_for_ever() -> ! {
+    threads::as_host(|| Gate::new(()).wait::<()>(WaitReason::Join, None, |(), _| Ok(0)));
+    unreachable!("nobody knows of the wait")
+}

@@ -1,0 +1,590 @@
+//! A goroutine's record: one allocation that holds its state, its closure until it runs, and its result until it is
+//! taken.
+//!
+//! # Who may touch what
+//!
+//! | field | who |
+//! |---|---|
+//! | `fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
+//! | `slot` | who starts it, if it has a stack of its own; else, and from the first run on, the home worker's thread |
+//! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
+//! | `stage` | the goroutine while it runs; then whom `ending` names |
+//! | `place`, `since`, `flags`, `joins`, `timer`, `attributes` | who starts it; from the first run on the home worker's thread |
+//! | `ending` | its own protocol, see `ending` |
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::thread;
+
+use goby_switch::{Fiber, FiberTag, Suspender};
+
+use crate::base::discard::{discard, discard_quietly};
+use crate::base::ending::{Duty, Ending};
+use crate::base::inbox::Linked;
+use crate::base::prefetch::prefetch;
+use crate::base::primitive::AtomicPtr;
+use crate::base::slab::Slab;
+use crate::base::stack::{OwnStack, Slot};
+use crate::base::tsan;
+use crate::engine::attributes::{Attributes, Inherited};
+use crate::engine::errand;
+use crate::engine::goexit::{Goexit, is_goexit};
+use crate::engine::owed::NeverRan;
+use crate::engine::park::{EXITING, NEVER_RAN, OWN_STACK, Wait, WaitReason};
+use crate::engine::shared::Shared;
+use crate::engine::unjoined::report_panic;
+use crate::engine::watch;
+use crate::engine::worker::{Remote, Worker};
+
+/// Names a goroutine; no two in the life of a process have the same.
+///
+/// ```
+/// let handle = goby_runtime::go(|| ());
+/// assert!(handle.id().as_u64() > 0);
+/// # handle.join().unwrap();
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GoroutineId(u64);
+
+impl GoroutineId {
+    /// Gives the number that reports and dumps show.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_u64(id: u64) -> GoroutineId {
+        GoroutineId(id)
+    }
+
+    /// Takes the next `n` numbers; gives the first.
+    pub(crate) fn reserve(n: u64) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only distinctness matters.
+        NEXT.fetch_add(n, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Display for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoroutineId({})", self.0)
+    }
+}
+
+/// The part of the record whose type does not depend on the closure. Always the beginning of a [`Record`].
+pub(crate) struct Goroutine {
+    pub(crate) id: GoroutineId,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) runtime: &'static Shared,
+    vtable: &'static VTable,
+    /// The worker that runs it, null before the first run.
+    home: AtomicPtr<Remote>,
+    /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code, outside the switch.
+    pub(crate) reason: AtomicU8,
+    /// What else is known of its wait: see `park`.
+    pub(crate) flags: Cell<u8>,
+    /// Its place in its worker's registry.
+    pub(crate) place: Cell<u32>,
+    /// When it last parked, by the monitor's clock.
+    pub(crate) since: Cell<u64>,
+    /// The goroutine that it joins, while it waits for that.
+    pub(crate) joins: Cell<u64>,
+    /// An [`IsArmed`](crate::engine::park::IsArmed) of its wait, on its stack, or null: see `park::with_reach`.
+    pub(crate) timer: Cell<*const ()>,
+    /// The goroutine that started it; 0 for a thread.
+    pub(crate) parent: u64,
+    pub(crate) attributes: Attributes,
+    ending: Ending<Wait>,
+    /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
+    link: AtomicPtr<Goroutine>,
+    pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
+    pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
+    pub(crate) slot: Cell<Option<Slot>>,
+    /// How much of a stack of its own it may use; none if its stack is one of the pool's.
+    own_size: Option<NonZeroUsize>,
+    /// Its name for ThreadSanitizer.
+    pub(crate) tag: FiberTag,
+}
+
+impl Goroutine {
+    /// Asks for the part of a record that a resume uses.
+    #[inline]
+    pub(crate) fn prefetch(g: NonNull<Goroutine>) {
+        // SAFETY: no reference is made, and nothing read.
+        prefetch(unsafe { &raw const (*g.as_ptr()).fiber });
+    }
+
+    /// Asks for the bottom of the stack, where a goroutine that waits has mostly got to.
+    #[inline]
+    pub(crate) fn prefetch_stack(&self) {
+        // SAFETY: only started ones are queued.
+        let at = unsafe { self.suspender.get().assume_init() }.address();
+        prefetch(at);
+        prefetch(at.wrapping_byte_sub(256));
+        prefetch(at.wrapping_byte_sub(512));
+    }
+}
+
+impl Linked for Goroutine {
+    fn link(&self) -> &AtomicPtr<Goroutine> {
+        &self.link
+    }
+}
+
+struct VTable {
+    run: unsafe fn(NonNull<Goroutine>),
+    cancel: unsafe fn(NonNull<Goroutine>),
+    take: unsafe fn(NonNull<Goroutine>, *mut ()),
+    drop_result: unsafe fn(NonNull<Goroutine>),
+    free: unsafe fn(NonNull<Goroutine>),
+}
+
+enum Stage<F, T> {
+    Unstarted(F),
+    Running,
+    Ended(thread::Result<T>),
+    Taken,
+}
+
+#[repr(C)]
+struct Record<F, T> {
+    header: Goroutine,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+/// Who starts a goroutine, where, and what it is given.
+pub(crate) struct Birth {
+    pub(crate) id: u64,
+    pub(crate) runtime: &'static Shared,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) tag: FiberTag,
+    /// Whether there will be a handle.
+    pub(crate) is_joined: bool,
+    pub(crate) parent: u64,
+    pub(crate) inherited: Option<Arc<Inherited>>,
+    pub(crate) name: Option<Arc<str>>,
+    /// A stack that no other goroutine is given.
+    pub(crate) own_stack: Option<OwnStack>,
+}
+
+/// Allocates the record of a goroutine that runs `f`, from the spawning worker's slab if it is one.
+///
+/// # Safety
+///
+/// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
+#[inline]
+pub(crate) unsafe fn create<F, T>(f: F, birth: Birth, slab: Option<&Slab>) -> NonNull<Goroutine>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let record = Slab::allocate::<Record<F, T>>(slab);
+    let place = record.as_ptr();
+    // Written where it stays, part by part: built first and moved then, it would be copied.
+    // SAFETY: the memory is the record's, and both of its parts are written here.
+    unsafe {
+        (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
+        (&raw mut (*place).header).write(Goroutine {
+            id: GoroutineId(birth.id),
+            spawned_at: birth.spawned_at,
+            runtime: birth.runtime,
+            vtable: &const {
+                VTable {
+                    run: run::<F, T>,
+                    cancel: cancel::<F, T>,
+                    take: take::<F, T>,
+                    drop_result: drop_result::<F, T>,
+                    free: free::<F, T>,
+                }
+            },
+            home: AtomicPtr::new(ptr::null_mut()),
+            reason: AtomicU8::new(WaitReason::Yield as u8),
+            flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
+            place: Cell::new(0),
+            since: Cell::new(0),
+            joins: Cell::new(0),
+            timer: Cell::new(ptr::null()),
+            parent: birth.parent,
+            attributes: Attributes::new(birth.inherited, birth.name),
+            ending: if birth.is_joined { Ending::joined() } else { Ending::detached() },
+            link: AtomicPtr::new(ptr::null_mut()),
+            fiber: UnsafeCell::new(MaybeUninit::uninit()),
+            suspender: Cell::new(MaybeUninit::uninit()),
+            slot: Cell::new(birth.own_stack.map(|own| own.slot())),
+            own_size: birth.own_stack.map(|own| own.size()),
+            tag: birth.tag,
+        });
+    }
+    record.cast()
+}
+
+impl Goroutine {
+    /// The worker it is pinned to.
+    #[inline]
+    pub(crate) fn home(&self) -> &'static Remote {
+        // Relaxed: whoever unparks has the park, and so the first run, behind it by the lock of what was waited for.
+        // SAFETY: remotes live for ever, and a goroutine that parks has a home.
+        unsafe { &*self.home.load(Ordering::Relaxed) }
+    }
+
+    /// What stands for that worker; 0 before the first run.
+    pub(crate) fn home_address(&self) -> usize {
+        self.home.load(Ordering::Relaxed).addr()
+    }
+
+    /// Whether it has begun to run. For whom it belongs to.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        // Relaxed: written by this thread only, after it was null when it was left in this thread's inbox.
+        !self.home.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The address that stands for this goroutine's edges (unpark to park, end to join) in ThreadSanitizer: one that no
+    /// atomic has, whose own edges would count too.
+    #[inline]
+    pub(crate) fn edge(&self) -> *const GoroutineId {
+        &raw const self.id
+    }
+
+    /// Whether its stack is of a size of its own.
+    #[inline]
+    pub(crate) fn has_own_stack(&self) -> bool {
+        self.flags.get() & OWN_STACK != 0
+    }
+
+    /// Its stack, if it is of a size of its own.
+    pub(crate) fn own_stack(&self) -> Option<OwnStack> {
+        if !self.has_own_stack() {
+            return None;
+        }
+        Some(OwnStack::new(self.slot.get()?, self.own_size?))
+    }
+
+    /// The part of its stack that it may use, once it has one.
+    pub(crate) fn usable_stack(&self) -> Option<Range<usize>> {
+        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.usable(slot));
+        self.own_stack().map(|own| own.usable()).or_else(of_pool)
+    }
+
+    /// The part of its stack that faults, once it has one.
+    pub(crate) fn guard(&self) -> Option<Range<usize>> {
+        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.guard(slot));
+        self.own_stack().map(|own| own.guard()).or_else(of_pool)
+    }
+
+    /// Pins it, before the first run.
+    pub(crate) fn pin(&self, home: &'static Remote) {
+        self.home.store(ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goroutine").field("id", &self.id).field("spawned_at", &self.spawned_at).finish_non_exhaustive()
+    }
+}
+
+/// What a fiber enters at: runs the goroutine at `arg`, on its own stack.
+///
+/// # Safety
+///
+/// `arg` is an unstarted goroutine that the calling fiber was made for.
+pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
+    // SAFETY: `arg` came from `NonNull::as_ptr` of a live record.
+    let g = unsafe { NonNull::new_unchecked(arg.cast::<Goroutine>()) };
+    // SAFETY: the record outlives the fiber.
+    let header = unsafe { g.as_ref() };
+    header.suspender.set(MaybeUninit::new(suspender));
+    let home = header.home();
+    let thread = &home.index;
+    tsan::acquire(thread);
+    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
+    // SAFETY: unstarted, by contract.
+    unsafe { (header.vtable.run)(g) };
+    if !header.attributes.is_empty() {
+        clear_attributes(header);
+    }
+    // From here on it is on its way to the switch.
+    header.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
+    tsan::end_on_thread(thread);
+    // Pairs with the end of the worker, which destroys the thread's locals.
+    tsan::release(&raw const home.shared);
+    // Last: whoever acquires this frees the record.
+    tsan::release(header.edge());
+}
+
+/// Runs the closure and stores its result, or drops it where nobody wants it.
+///
+/// # Safety
+///
+/// `g` is the start of an unstarted `Record<F, T>`, and the caller is its fiber.
+unsafe fn run<F, T>(g: NonNull<Goroutine>)
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    let stage = record.stage.get();
+    // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is moved out of it, and what is left
+    // written over, not dropped.
+    let f = unsafe {
+        let Stage::Unstarted(f) = &*stage else { unreachable!("a goroutine runs once") };
+        let f = ptr::read(f);
+        stage.write(Stage::Running);
+        f
+    };
+    let mut result = panic::catch_unwind(AssertUnwindSafe(f));
+    if record.header.flags.get() & EXITING != 0 {
+        result = never_success(result);
+    }
+    if watch::SEES_PARKS
+        && let Err(payload) = &result
+    {
+        record.header.runtime.watch.panicked(&record.header, &**payload);
+    }
+    // SAFETY: as above; `Running` need not be dropped.
+    unsafe { stage.write(Stage::Ended(result)) };
+    tsan::release(record.header.edge());
+    if record.header.ending.store() {
+        // SAFETY: the handle went first, so the result is the goroutine's.
+        unsafe { drop_result::<F, T>(g) };
+    }
+}
+
+/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
+/// does.
+#[cold]
+fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
+    let value = result?;
+    discard(value)?;
+    Err(Box::new(Goexit))
+}
+
+/// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
+#[cold]
+fn clear_attributes(g: &Goroutine) {
+    errand::assert_allowed();
+    g.attributes.clear(|payload| {
+        report_panic(g, &*payload);
+        mem::forget(payload);
+    });
+    g.attributes.leak();
+}
+
+/// Gives an unstarted goroutine the result "never ran" and ends it.
+///
+/// # Safety
+///
+/// As for `run`, but on any stack that may run user code, and the goroutine is in no queue.
+unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
+    errand::assert_allowed();
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
+    // Before the result is stored, as whoever drops that reads it.
+    record.header.flags.set(record.header.flags.get() | NEVER_RAN);
+    // SAFETY: as in `run`. What is replaced is the closure, which is dropped here.
+    let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
+    clear_attributes(&record.header);
+    // Its destructor is the user's code; the goroutine ends whatever that does.
+    if let Err(payload) = discard(closure) {
+        report_panic(&record.header, &*payload);
+        mem::forget(payload);
+    }
+    tsan::release(record.header.edge());
+    if record.header.ending.store() {
+        // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
+        unsafe { *record.stage.get() = Stage::Taken };
+    }
+}
+
+/// Drops a result that nobody will take, and reports it if it is a panic.
+///
+/// # Safety
+///
+/// The result is stored, and the caller's by the rule of `ending`.
+unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
+    errand::assert_allowed();
+    // SAFETY: by contract.
+    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
+    let stage = {
+        let _ignore = tsan::ignore();
+        // SAFETY: by contract nobody else touches the stage.
+        mem::replace(unsafe { &mut *record.stage.get() }, Stage::Taken)
+    };
+    let Stage::Ended(result) = stage else {
+        unreachable!("a result is dropped once");
+    };
+    if mem::needs_drop::<T>() || result.is_err() {
+        tsan::acquire(record.header.edge());
+    }
+    match result {
+        // A destructor that panics is reported like the goroutine's own panic.
+        Ok(value) => {
+            if let Err(payload) = discard(value) {
+                report_panic(&record.header, &*payload);
+                mem::forget(payload);
+            }
+        }
+        Err(payload) => {
+            // Nothing has gone wrong in one that never ran.
+            if !is_goexit(&*payload) && record.header.flags.get() & NEVER_RAN == 0 {
+                report_panic(&record.header, &*payload);
+            }
+            discard_quietly(payload);
+        }
+    }
+}
+
+/// Moves the result to `to`, and frees the record.
+///
+/// # Safety
+///
+/// The goroutine has ended, the scheduler has let go of the record, and the caller is its `JoinHandle<T>`, with room for a
+/// `thread::Result<T>` at `to`.
+unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
+    let record = g.cast::<Record<F, T>>().as_ptr();
+    // SAFETY: by contract nobody else touches the record, whose result is moved out of it here.
+    unsafe {
+        let Stage::Ended(result) = (*record).stage.get().read() else {
+            unreachable!("a result is taken once");
+        };
+        to.cast::<thread::Result<T>>().write(result);
+        free::<F, T>(g);
+    }
+}
+
+/// Frees a record whose result is gone. That is all that it held: its attributes went at the end of the goroutine.
+///
+/// # Safety
+///
+/// The caller is the last of the two holders.
+#[inline]
+unsafe fn free<F, T>(g: NonNull<Goroutine>) {
+    // SAFETY: by contract nobody else touches the record; `create` has allocated it so.
+    unsafe {
+        debug_assert!(g.as_ref().attributes.is_empty());
+        Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
+    }
+}
+
+/// Ends a goroutine: called by its home worker once its stack is free.
+///
+/// # Safety
+///
+/// The goroutine's fiber has finished, or it was cancelled before it had one; the scheduler forgets `g`.
+pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
+    // SAFETY: the scheduler still holds it.
+    let header = unsafe { g.as_ref() };
+    let vtable = header.vtable;
+    tsan::retire(header.tag);
+    match header.ending.end() {
+        Duty::None => {}
+        // SAFETY: the handle is gone, so the scheduler is the last.
+        Duty::Free => unsafe { (vtable.free)(g) },
+        Duty::Unpark(waiter) => {
+            // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
+            if let Some(unparker) = unsafe { &*waiter }.claim(0) {
+                unparker.unpark();
+            }
+        }
+    }
+}
+
+/// Ends a goroutine that will never run.
+///
+/// # Safety
+///
+/// It is unstarted, in no queue, and the scheduler forgets it.
+pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
+    // SAFETY: by contract.
+    unsafe {
+        tsan::acquire(g.as_ref().edge());
+        (g.as_ref().vtable.cancel)(g);
+        if let Some(own) = g.as_ref().own_stack() {
+            g.as_ref().runtime.pool.give_own(own);
+        }
+        // As in `entry`: whoever acquires this frees the record. And from here on as by a scheduler.
+        tsan::release(g.as_ref().edge());
+        let _ignore = tsan::ignore();
+        end(g);
+    }
+}
+
+/// Parks until `g` has ended, and takes its result. Inlined into its caller as [`Wait::park`] is: spawning and joining took a
+/// fifth longer else.
+///
+/// # Safety
+///
+/// `g` is a goroutine with result type `T`, and the caller its handle, which is used up.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
+    // SAFETY: the handle holds the record.
+    let header = unsafe { g.as_ref() };
+    if !has_ended(header) {
+        // SAFETY: parked on if it is shown, to `end`, which alone claims it, and unparks.
+        let wait = unsafe { Wait::in_one_queue() };
+        let is_shown = {
+            let _ignore = tsan::ignore();
+            header.ending.show(&wait)
+        };
+        if is_shown {
+            if let Some(joiner) = wait.goroutine() {
+                // SAFETY: it is running, here, so its record is alive.
+                unsafe { joiner.as_ref() }.joins.set(header.id.0);
+            }
+            wait.park(WaitReason::Join);
+        }
+    }
+    tsan::acquire(header.edge());
+    let mut result = MaybeUninit::<thread::Result<T>>::uninit();
+    // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of the record.
+    unsafe {
+        (header.vtable.take)(g, result.as_mut_ptr().cast());
+        result.assume_init()
+    }
+}
+
+pub(crate) fn has_ended(g: &Goroutine) -> bool {
+    let _ignore = tsan::ignore();
+    g.ending.has_ended()
+}
+
+/// Drops a handle without joining.
+///
+/// # Safety
+///
+/// The caller is the handle, which is used up.
+pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
+    // SAFETY: the handle holds the record.
+    let header = unsafe { g.as_ref() };
+    let vtable = header.vtable;
+    // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
+    // dropped would come before all that its starter does later, other goroutines included.
+    let ignore = tsan::ignore();
+    let went_first = header.ending.detach();
+    drop(ignore);
+    if went_first {
+        return;
+    }
+    // SAFETY: the goroutine went first, so the result is the handle's.
+    unsafe { (vtable.drop_result)(g) };
+    let _ignore = tsan::ignore();
+    if header.ending.release() {
+        // SAFETY: the scheduler went first, so the handle is the last.
+        unsafe { (vtable.free)(g) };
+    }
+}

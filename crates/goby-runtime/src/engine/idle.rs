@@ -1,0 +1,159 @@
+//! Who sleeps, who searches, and who wakes whom (DESIGN D5).
+//!
+//! At most one worker searches at a time: one that finds something wakes the next, so a burst of work wakes the workers
+//! one after the other, and a trickle wakes none.
+//!
+//! Protocol to post work that anybody may run: *Queue* it; then *Look* (`wake_searcher`): if nobody searches and
+//! somebody sleeps, take the right to search (0 → 1) and give it to a sleeper, by taking it off the list and waking it.
+//!
+//! Protocol to fall asleep: *Announce* (`announce`: onto the list), then *Recheck* all queues; sleep only if they are
+//! empty; afterwards `retract`: who finds itself off the list was given the right to search.
+//!
+//! Proof sketch. A work item posted with the fence of `post` (an OS thread's, which will not run it itself) is never
+//! left behind by sleepers: Queue, fence, Look against Announce, fence, Recheck: either Look sees the sleeper, or
+//! Recheck sees the item. If Look sees a searcher instead, that searcher has not yet finished: after it has given the right
+//! back it Looks itself, on behalf of everything that is still queued (`Worker::share`), or goes on to Announce and Recheck. A worker's own spawns skip the fence: it is
+//! awake, will run them itself if nobody else does, and the monitor repeats Look every tick.
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use crate::base::lock::Lock;
+use crate::engine::worker::Remote;
+
+/// The idle workers of one runtime.
+pub(crate) struct Idle {
+    /// Workers that search: 0 or 1.
+    searching: AtomicUsize,
+    /// Length of `sleepers`.
+    n_sleeping: AtomicUsize,
+    sleepers: Lock<Vec<&'static Remote>>,
+    /// Counts changes of `sleepers`: a deadlock's proof holds only if nobody came or went while it was made.
+    changes: AtomicUsize,
+}
+
+impl Idle {
+    pub(crate) fn new() -> Idle {
+        Idle {
+            searching: AtomicUsize::new(0),
+            n_sleeping: AtomicUsize::new(0),
+            sleepers: Lock::new(Vec::new()),
+            changes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Forgets workers that have stopped.
+    pub(crate) fn reset(&self) {
+        let mut sleepers = self.sleepers.lock();
+        sleepers.clear();
+        self.note(&sleepers);
+        self.finish_search();
+    }
+
+    pub(crate) fn changes(&self) -> usize {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Notes the list's new length, under its lock.
+    fn note(&self, sleepers: &[&'static Remote]) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.n_sleeping.store(sleepers.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn n_sleeping(&self) -> usize {
+        self.n_sleeping.load(Ordering::SeqCst)
+    }
+
+    /// Tells the sleepers of work that the caller has queued and will not run itself.
+    pub(crate) fn post(&self) {
+        // Between Queue and Look.
+        fence(Ordering::SeqCst);
+        self.wake_searcher();
+    }
+
+    /// Whether somebody sleeps, and nobody searches.
+    #[inline(always)]
+    pub(crate) fn wants_searcher(&self) -> bool {
+        self.n_sleeping.load(Ordering::Relaxed) != 0 && self.searching.load(Ordering::Relaxed) == 0
+    }
+
+    /// Wakes a sleeper to search, unless one searches already.
+    #[inline]
+    pub(crate) fn wake_searcher(&self) {
+        if self.wants_searcher() {
+            self.wake_searcher_slow();
+        }
+    }
+
+    #[cold]
+    fn wake_searcher_slow(&self) {
+        if !self.start_search() {
+            return;
+        }
+        let sleeper = {
+            let mut sleepers = self.sleepers.lock();
+            let sleeper = sleepers.pop();
+            self.note(&sleepers);
+            sleeper
+        };
+        match sleeper {
+            Some(sleeper) => sleeper.notify(),
+            None => self.searching.store(0, Ordering::SeqCst),
+        }
+    }
+
+    /// The sleeper of which `count` is least.
+    pub(crate) fn sleeper_by(&self, count: impl Fn(&Remote) -> usize) -> Option<&'static Remote> {
+        // Relaxed: a hint.
+        if self.n_sleeping.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let sleepers = self.sleepers.lock();
+        // Not a spare: what begins there would keep its thread in use.
+        let wanted = sleepers.iter().copied().filter(|remote| remote.index < remote.shared.settings.workers);
+        wanted.min_by_key(|remote| count(remote))
+    }
+
+    /// Takes the right to search; false if somebody has it.
+    pub(crate) fn start_search(&self) -> bool {
+        self.searching.load(Ordering::Relaxed) == 0
+            // SeqCst: part of the total order that the proof is about.
+            && self.searching.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives the right to search back. The caller then looks whether there is more to find, for somebody else.
+    pub(crate) fn finish_search(&self) {
+        self.searching.store(0, Ordering::SeqCst);
+    }
+
+    /// Puts a worker on the list of sleepers.
+    pub(crate) fn announce(&self, remote: &'static Remote) {
+        {
+            let mut sleepers = self.sleepers.lock();
+            sleepers.push(remote);
+            self.note(&sleepers);
+        }
+        // Between Announce and Recheck.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes a worker off the list. If it is off already, it was woken to search: the right to do so is given back,
+    /// because the worker is about to look everywhere anyway, and takes it again if it is still free; unless it has
+    /// something to run first: then it Looks for somebody else.
+    pub(crate) fn retract(&self, remote: &'static Remote) {
+        let woken_to_search = {
+            let mut sleepers = self.sleepers.lock();
+            let place = sleepers.iter().position(|&sleeper| std::ptr::eq(sleeper, remote));
+            if let Some(place) = place {
+                sleepers.swap_remove(place);
+            }
+            self.note(&sleepers);
+            place.is_none()
+        };
+        if woken_to_search {
+            self.searching.store(0, Ordering::SeqCst);
+            if !remote.inbox.is_empty() {
+                self.wake_searcher();
+            }
+        }
+    }
+}

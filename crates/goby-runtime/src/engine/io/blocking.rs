@@ -1,0 +1,219 @@
+//! Calls that block an OS thread, run on helper threads while their goroutines are parked (DESIGN D2).
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::base::tsan;
+use crate::engine::current::with_shared;
+use crate::engine::park::{Unparker, Wait, WaitReason};
+use crate::engine::shared::Shared;
+use crate::engine::worker::Worker;
+
+/// A helper without work ends after this long.
+const IDLE: Duration = Duration::from_secs(10);
+/// Helpers at the most; further calls wait for one. tokio's number.
+const MAX_HELPERS: usize = 512;
+
+/// Runs `f` on a helper thread while this goroutine is parked, and gives its value.
+///
+/// For calls that would block the OS thread and with it every goroutine pinned there: file system, name look-ups, locks
+/// of std, foreign code, long computations. `f` may borrow from the caller. On an OS thread that is no worker it simply
+/// calls `f`.
+///
+/// ```
+/// let path = String::from("/proc/self/status");
+/// let text = goby_runtime::blocking(|| std::fs::read_to_string(&path))?;
+/// assert!(text.contains("Name:"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, until `f` has returned. At most 512 calls run at a time.
+///
+/// # Panics
+///
+/// As `f` does.
+pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return f() };
+    let shared = worker.shared;
+    let mut call = Call { f: Some(f), result: None };
+    // SAFETY: parked on below, once a helper has it, which unparks.
+    let wait = unsafe { Wait::current() };
+    let job = Job::new(&mut call, &wait);
+    if let Err(error) = shared.helpers.submit(shared, job) {
+        // No helper at all could be started: to block this worker is the lesser evil, and the monitor will tell.
+        tracing::warn!("goby: no helper thread for a blocking call: {error}");
+        return call.f.take().expect("not submitted")();
+    }
+    wait.park(WaitReason::Blocking);
+    tsan::acquire(&raw const call);
+    match call.result.take().expect("the helper has stored the result") {
+        Ok(value) => value,
+        Err(payload) => panic::resume_unwind(payload),
+    }
+}
+
+/// A call and its result, on the stack of the parked goroutine.
+struct Call<F, R> {
+    f: Option<F>,
+    result: Option<Result<R, Box<dyn Any + Send>>>,
+}
+
+/// Runs the call at `call`.
+///
+/// # Safety
+///
+/// `call` is a `Call<F, R>` that nobody else touches.
+unsafe fn run_call<F: FnOnce() -> R, R>(call: *mut ()) {
+    // SAFETY: by contract.
+    let call = unsafe { &mut *call.cast::<Call<F, R>>() };
+    let f = call.f.take().expect("a call is run once");
+    call.result = Some(panic::catch_unwind(AssertUnwindSafe(f)));
+    tsan::release(&raw const *call);
+}
+
+/// A call as the helpers see it.
+struct Job {
+    call: *mut (),
+    run: unsafe fn(*mut ()),
+    wait: *const Wait,
+}
+
+// SAFETY: the closure and its result are Send, and the goroutine touches neither until it is unparked.
+unsafe impl Send for Job {}
+
+impl Job {
+    fn new<F: FnOnce() -> R, R>(call: &mut Call<F, R>, wait: &Wait) -> Job {
+        Job { call: ptr::from_mut(call).cast(), run: run_call::<F, R>, wait }
+    }
+
+    /// Runs the call; the caller then unparks its goroutine.
+    fn run(self, shared: &'static Shared) -> Option<Unparker> {
+        with_shared(shared, || {
+            // SAFETY: the goroutine is parked until we unpark it, so the call and the wait are alive and ours.
+            unsafe {
+                (self.run)(self.call);
+                (*self.wait).claim(0)
+            }
+        })
+    }
+}
+
+/// The helper threads of a runtime.
+pub(crate) struct Helpers {
+    state: Mutex<State>,
+    work: Condvar,
+    /// Calls submitted and not finished.
+    in_progress: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    idle: usize,
+    total: usize,
+    started: usize,
+    shut_down: bool,
+}
+
+impl Helpers {
+    pub(crate) fn new() -> Helpers {
+        Helpers { state: Mutex::default(), work: Condvar::new(), in_progress: AtomicUsize::new(0) }
+    }
+
+    /// Calls submitted and not finished.
+    pub(crate) fn in_progress(&self) -> usize {
+        self.in_progress.load(Ordering::SeqCst)
+    }
+
+    fn submit(&'static self, shared: &'static Shared, job: Job) -> std::io::Result<()> {
+        self.in_progress.fetch_add(1, Ordering::SeqCst);
+        let call = job.call;
+        let mut state = self.state.lock();
+        state.queue.push_back(job);
+        if state.idle >= state.queue.len() {
+            drop(state);
+            self.work.notify_one();
+            return Ok(());
+        }
+        if state.total < MAX_HELPERS {
+            state.total += 1;
+            state.started += 1;
+            let name = format!("{}-helper-{}", shared.settings.thread_name, state.started);
+            drop(state);
+            if let Err(error) = shared.spawn_thread(name, move || self.help(shared)) {
+                let mut state = self.state.lock();
+                state.total -= 1;
+                // With other helpers about, one of them will come to it; or has.
+                if state.total == 0
+                    && let Some(place) = state.queue.iter().position(|job| ptr::eq(job.call, call))
+                {
+                    state.queue.remove(place);
+                    self.in_progress.fetch_sub(1, Ordering::SeqCst);
+                    // Others whose helper could not be started either counted on the one that we now are not.
+                    let left = std::mem::take(&mut state.queue);
+                    drop(state);
+                    left.into_iter().for_each(|job| self.finish(job, shared));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, job: Job, shared: &'static Shared) {
+        if let Some(unparker) = job.run(shared) {
+            unparker.unpark();
+        }
+        // After the unpark: before it, the goroutine would seem to wait for nothing.
+        self.in_progress.fetch_sub(1, Ordering::SeqCst);
+        shared.forget_if_over();
+    }
+
+    /// A helper thread's life.
+    fn help(&'static self, shared: &'static Shared) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                self.finish(job, shared);
+                state = self.state.lock();
+                continue;
+            }
+            if state.shut_down {
+                break;
+            }
+            state.idle += 1;
+            let timed_out = self.work.wait_for(&mut state, IDLE).timed_out();
+            state.idle -= 1;
+            if timed_out && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.total -= 1;
+    }
+
+    /// How many there are.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.state.lock().total
+    }
+
+    /// Allows new ones after a shutdown.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state.lock();
+        state.shut_down = false;
+        state.started = 0;
+    }
+
+    pub(crate) fn shut_down(&self) {
+        self.state.lock().shut_down = true;
+        self.work.notify_all();
+    }
+}

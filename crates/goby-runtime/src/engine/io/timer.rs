@@ -1,0 +1,470 @@
+//! Timers: each worker has a heap of them, under a short lock, and runs the due ones between goroutines.
+//!
+//! A timer belongs to the heap of the worker that made it (an OS thread's to some worker's). Its entry knows its place
+//! in the heap, so stopping takes it out at once: nothing is left behind by a million timers that never fire. Any
+//! worker may run another's due timers; the lock decides who fires one. Those of a runtime that is shut down are fired by a thread, see
+//! `orphans`.
+//!
+//! Two kinds share the heap: a [`Timer`] with a callback, and the [`SleepTimer`] of a parked goroutine, which lies on
+//! its stack. A sleep timer is claimed under the heap's lock, so that taking that lock is enough to be rid of it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomPinned;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::biased::BiasedLock;
+use crate::base::primitive::Ordering;
+use crate::base::{policy, tsan};
+use crate::engine::current;
+use crate::engine::orphans;
+use crate::engine::park::{TIMED_OUT, Unparker, Wait};
+use crate::engine::worker::{Remote, Worker};
+
+/// Children of a heap node: a wide heap is shallow, and the children share a cache line or two.
+const ARITY: usize = 4;
+/// `place`: not in the heap.
+const NOWHERE: usize = usize::MAX;
+/// The due time of an empty heap.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// Timers taken out of the heap in one go.
+const FIRE_BATCH: usize = 32;
+
+/// What a timer does when it is due, where that may be of no use to anybody: the channel that it fills may have no reader. The deadlock
+/// detector does not wait for such a timer.
+///
+/// Both methods are called with no lock held, [`fire`](TimerAction::fire) on a worker between goroutines. The value may be dropped by any
+/// thread of goby's, so it owns nothing that has a destructor of the user's.
+pub trait TimerAction: Send + Sync + 'static {
+    /// Is called when the timer is due, which it was at `due`.
+    fn fire(&self, due: Instant);
+
+    /// Whether a firing would let somebody go on, or run the program's code.
+    fn is_awaited(&self) -> bool;
+}
+
+/// A function of which nothing is known: somebody may always wait for what it does.
+struct Always<F>(F);
+
+impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
+    fn fire(&self, due: Instant) {
+        (self.0)(due);
+    }
+
+    fn is_awaited(&self) -> bool {
+        true
+    }
+}
+
+/// A timer that calls a function when it is due.
+///
+/// The function runs on a worker between goroutines, with no lock held. It must not park and must not panic; it may
+/// start goroutines, unpark, close a channel, send without blocking. The function itself may be dropped there, too: whatever it owns
+/// or finds that has a destructor of the user's it gives to [`let_go`](crate::let_go). Dropping the timer stops it.
+///
+/// This is what `goby::time` is built from; programs use that.
+///
+/// ```
+/// use std::sync::mpsc;
+/// let (tx, rx) = mpsc::channel();
+/// let timer = goby_runtime::Timer::new(move |due| tx.send(due).unwrap());
+/// let due = goby_runtime::now();
+/// timer.start(due);
+/// assert_eq!(rx.recv().unwrap(), due);
+/// assert!(!timer.stop(), "it has fired");
+/// ```
+pub struct Timer {
+    inner: Arc<Inner<dyn TimerAction>>,
+}
+
+struct Inner<A: ?Sized> {
+    home: &'static Remote,
+    /// Whether `action` is worth asking whether it is awaited.
+    is_asked: bool,
+    /// Its place in `home`'s heap; with `period`, guarded by that heap's lock.
+    place: Cell<usize>,
+    /// Nanoseconds between firings; zero fires once.
+    period: Cell<u64>,
+    action: A,
+}
+
+// SAFETY: the cells are used under the heap's lock only; the action is Send and Sync.
+unsafe impl<A: ?Sized + Send + Sync> Send for Inner<A> {}
+// SAFETY: as above.
+unsafe impl<A: ?Sized + Send + Sync> Sync for Inner<A> {}
+
+impl Timer {
+    /// Makes a timer that is not started.
+    pub fn new(callback: impl Fn(Instant) + Send + Sync + 'static) -> Timer {
+        Timer::make(Always(callback), false)
+    }
+
+    /// The same with an action that says whether anybody waits for it.
+    pub fn of(action: impl TimerAction) -> Timer {
+        Timer::make(action, true)
+    }
+
+    fn make(action: impl TimerAction, is_asked: bool) -> Timer {
+        let _ignore = tsan::ignore();
+        let home = match Worker::current() {
+            Some(worker) => worker.remote,
+            None => current::default_shared().any_remote(),
+        };
+        Timer { inner: Arc::new(Inner { home, is_asked, place: Cell::new(NOWHERE), period: Cell::new(0), action }) }
+    }
+
+    /// Starts it, or changes when it is due; true if it was running.
+    pub fn start(&self, due: Instant) -> bool {
+        self.start_at(due, 0)
+    }
+
+    /// Starts it to fire at `due` and every `period` from then on; true if it was running.
+    ///
+    /// A firing that finds several periods gone by counts once.
+    ///
+    /// # Panics
+    ///
+    /// When `period` is zero.
+    pub fn start_periodic(&self, due: Instant, period: Duration) -> bool {
+        assert!(!period.is_zero(), "a periodic timer needs a period above zero");
+        self.start_at(due, u64::try_from(period.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn target(&self) -> NonNull<Inner<dyn TimerAction>> {
+        // From the `Arc` itself, not a reference: the heap makes an `Arc` of it again.
+        NonNull::new(Arc::as_ptr(&self.inner).cast_mut()).expect("an Arc is not null")
+    }
+
+    fn start_at(&self, due: Instant, period: u64) -> bool {
+        tsan::release(Arc::as_ptr(&self.inner));
+        let _ignore = tsan::ignore();
+        let entry = Entry { due: policy::nanos(due), target: Target::Callback(self.target()) };
+        self.inner.home.timers.change(self.inner.home, |heap| {
+            let was_running = heap.remove(self.inner.place.get());
+            self.inner.period.set(period);
+            heap.insert(entry);
+            was_running
+        })
+    }
+
+    /// Stops it; true if it was running. A callback that is under way goes on.
+    pub fn stop(&self) -> bool {
+        let _ignore = tsan::ignore();
+        self.inner.home.timers.change(self.inner.home, |heap| heap.remove(self.inner.place.get()))
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").finish_non_exhaustive()
+    }
+}
+
+/// The timer of one parked goroutine, on its stack.
+pub(crate) struct SleepTimer {
+    wait: *const Wait,
+    home: &'static Remote,
+    place: Cell<usize>,
+    _pinned: PhantomPinned,
+}
+
+impl SleepTimer {
+    /// Makes a timer for a wait of the calling goroutine.
+    pub(crate) fn new(wait: &Wait) -> SleepTimer {
+        let home = Worker::current().expect("only a goroutine has a sleep timer").remote;
+        SleepTimer { wait, home, place: Cell::new(NOWHERE), _pinned: PhantomPinned }
+    }
+
+    /// Claims the wait at `due`, with [`TIMED_OUT`].
+    ///
+    /// # Safety
+    ///
+    /// The timer and its wait neither move nor die until the wait is claimed by it, or `stop` has returned.
+    pub(crate) unsafe fn start(&self, due: Instant) {
+        let _ignore = tsan::ignore();
+        let entry = Entry { due: policy::nanos(due), target: Target::Sleep(NonNull::from(self)) };
+        self.home.timers.change(self.home, |heap| heap.insert(entry));
+    }
+
+    /// Makes sure that it will not be touched any more.
+    pub(crate) fn stop(&self) {
+        let _ignore = tsan::ignore();
+        self.home.timers.change(self.home, |heap| heap.remove(self.place.get()));
+    }
+}
+
+/// What fires.
+#[derive(Clone, Copy)]
+enum Target {
+    Callback(NonNull<Inner<dyn TimerAction>>),
+    Sleep(NonNull<SleepTimer>),
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    due: u64,
+    target: Target,
+}
+
+impl Entry {
+    /// Claims the wait of a sleeper, under the lock of the heap that it has just been taken out of.
+    ///
+    /// # Safety
+    ///
+    /// The wait of a sleep timer is alive until it is unparked.
+    unsafe fn end_sleep(&self) -> Option<Unparker> {
+        let Target::Sleep(timer) = self.target else { return None };
+        // SAFETY: by contract; the timer lies beside it.
+        unsafe { &*timer.as_ref().wait }.claim(TIMED_OUT)
+    }
+
+    fn set_place(&self, place: usize) {
+        match self.target {
+            // SAFETY: what is in the heap is alive: a `Timer` takes itself out before it goes.
+            Target::Callback(inner) => unsafe { inner.as_ref() }.place.set(place),
+            // SAFETY: so does a goroutine before it leaves its wait.
+            Target::Sleep(timer) => unsafe { timer.as_ref() }.place.set(place),
+        }
+    }
+}
+
+/// A worker's timers.
+pub(crate) struct Timers {
+    heap: BiasedLock<Heap>,
+    /// When the first is due, readable without the lock.
+    next: std::sync::atomic::AtomicU64,
+}
+
+// SAFETY: entries point to timers, which may be touched by any thread under the lock.
+unsafe impl Send for Heap {}
+
+enum Fired {
+    Callback(Arc<Inner<dyn TimerAction>>, u64),
+    Sleeper(Unparker),
+}
+
+impl Timers {
+    pub(crate) fn new() -> Timers {
+        Timers { heap: BiasedLock::of_a_worker(Heap { entries: Vec::new() }), next: NEVER.into() }
+    }
+
+    /// When the first is due, in [`policy::nanos`].
+    #[inline]
+    pub(crate) fn next_due(&self) -> u64 {
+        // SeqCst: a worker that has announced its sleep reads it after that; see `change`.
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// Changes the heap, and wakes its sleeping worker if the first timer is now due earlier.
+    fn change<R>(&self, home: &'static Remote, f: impl FnOnce(&mut Heap) -> R) -> R {
+        let (result, earlier) = {
+            let mut heap = self.heap.lock();
+            let before = heap.first_due();
+            let result = f(&mut heap);
+            let after = heap.first_due();
+            if after != before {
+                // SeqCst: either the worker that is about to sleep sees this, or we see that it sleeps.
+                self.next.store(after, Ordering::SeqCst);
+            }
+            (result, after < before)
+        };
+        if earlier {
+            home.notify();
+            // After `next` was stored, see `orphans`.
+            if !home.is_served() {
+                orphans::adopt(home);
+            }
+        }
+        result
+    }
+
+    /// Whether any of them would let somebody go on, or run the program's code. Slow where there are many, and none does.
+    pub(crate) fn are_awaited(&self) -> bool {
+        if self.next_due() == NEVER {
+            return false;
+        }
+        let asked: Vec<Arc<Inner<dyn TimerAction>>> = {
+            let heap = self.heap.lock();
+            let asked = heap.entries.iter().map(|entry| match entry.target {
+                // SAFETY: what is in the heap is alive, see `set_place`.
+                Target::Callback(inner) if unsafe { inner.as_ref() }.is_asked => Some(inner),
+                Target::Callback(_) | Target::Sleep(_) => None,
+            });
+            let Some(asked) = asked.collect::<Option<Vec<_>>>() else { return true };
+            // SAFETY: as in `fire_first`.
+            asked.into_iter().map(|inner| unsafe { share(inner) }).collect()
+        };
+        // Without the lock: they look at channels and contexts.
+        asked.iter().any(|timer| timer.action.is_awaited())
+    }
+
+    /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside that takes nothing any more from
+    /// those who live. Their worker has stopped.
+    pub(crate) fn end_sleeps(&self) {
+        // Waits of goroutines that are parked: ordered by the lock, of which ThreadSanitizer knows nothing.
+        let _ignore = tsan::ignore();
+        let claimed: Vec<Unparker> = {
+            let mut heap = self.heap.lock();
+            let (sleepers, timers) = std::mem::take(&mut heap.entries)
+                .into_iter()
+                .partition(|entry| matches!(entry.target, Target::Sleep(_)));
+            let sleepers: Vec<Entry> = sleepers;
+            for entry in timers {
+                heap.insert(entry);
+            }
+            sleepers.iter().for_each(|entry| entry.set_place(NOWHERE));
+            self.next.store(heap.first_due(), Ordering::SeqCst);
+            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack for ever.
+            sleepers.iter().filter_map(|entry| unsafe { entry.end_sleep() }).collect()
+        };
+        claimed.into_iter().for_each(Unparker::unpark);
+    }
+
+    /// Fires what is due; true if anything was.
+    pub(crate) fn run_due(&self) -> bool {
+        if self.next_due() == NEVER {
+            return false;
+        }
+        let now = policy::nanos(policy::now());
+        let mut any = false;
+        while self.next_due() <= now {
+            let mut fired = Vec::with_capacity(FIRE_BATCH);
+            {
+                let mut heap = self.heap.lock();
+                while fired.len() < FIRE_BATCH && heap.first_due() <= now {
+                    fired.extend(heap.fire_first(now));
+                }
+                self.next.store(heap.first_due(), Ordering::SeqCst);
+            }
+            any |= !fired.is_empty();
+            for fired in fired {
+                match fired {
+                    Fired::Sleeper(unparker) => unparker.unpark(),
+                    Fired::Callback(timer, due) => {
+                        let _heed = tsan::heed();
+                        tsan::acquire(Arc::as_ptr(&timer));
+                        timer.action.fire(policy::instant(due));
+                        drop(timer);
+                    }
+                }
+            }
+        }
+        any
+    }
+}
+
+/// Makes another reference of what the heap knows.
+///
+/// # Safety
+///
+/// It came from an `Arc` that is alive.
+unsafe fn share(inner: NonNull<Inner<dyn TimerAction>>) -> Arc<Inner<dyn TimerAction>> {
+    // SAFETY: by contract.
+    unsafe {
+        Arc::increment_strong_count(inner.as_ptr());
+        Arc::from_raw(inner.as_ptr().cast_const())
+    }
+}
+
+/// A heap of entries, the first due on top.
+struct Heap {
+    entries: Vec<Entry>,
+}
+
+impl Heap {
+    #[inline]
+    fn first_due(&self) -> u64 {
+        self.entries.first().map_or(NEVER, |entry| entry.due)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.sift_up(self.entries.len() - 1);
+    }
+
+    /// Takes out the entry at `place`; false if that is nowhere.
+    fn remove(&mut self, place: usize) -> bool {
+        if place == NOWHERE {
+            return false;
+        }
+        let removed = self.entries.swap_remove(place);
+        removed.set_place(NOWHERE);
+        if place < self.entries.len() {
+            self.sift_down(place);
+            self.sift_up(place);
+        }
+        true
+    }
+
+    /// Takes out the first entry and says whom to tell; puts it back for its next period if it has one.
+    fn fire_first(&mut self, now: u64) -> Option<Fired> {
+        let entry = self.entries[0];
+        match entry.target {
+            Target::Sleep(_) => {
+                self.remove(0);
+                // SAFETY: it was in the heap until now, and its goroutine cannot go on before it has our lock or our
+                // unpark.
+                unsafe { entry.end_sleep() }.map(Fired::Sleeper)
+            }
+            Target::Callback(inner) => {
+                // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to take it out; so the
+                // count is at least one, and raising it makes an `Arc` of our own.
+                let timer = unsafe { share(inner) };
+                let period = timer.period.get();
+                // A period of zero has no quotient, and fires once.
+                match (now - entry.due).checked_div(period) {
+                    None => {
+                        self.remove(0);
+                    }
+                    Some(missed) => {
+                        let next = entry.due.saturating_add(period.saturating_mul(missed + 1));
+                        self.entries[0].due = next.min(NEVER - 1);
+                        self.sift_down(0);
+                    }
+                }
+                Some(Fired::Callback(timer, entry.due))
+            }
+        }
+    }
+
+    fn sift_up(&mut self, mut place: usize) {
+        let entry = self.entries[place];
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            if self.entries[parent].due <= entry.due {
+                break;
+            }
+            self.put(place, self.entries[parent]);
+            place = parent;
+        }
+        self.put(place, entry);
+    }
+
+    fn sift_down(&mut self, mut place: usize) {
+        let entry = self.entries[place];
+        loop {
+            let children = place * ARITY + 1..(place * ARITY + 1 + ARITY).min(self.entries.len());
+            let Some(child) = children.min_by_key(|&child| self.entries[child].due) else { break };
+            if self.entries[child].due >= entry.due {
+                break;
+            }
+            self.put(place, self.entries[child]);
+            place = child;
+        }
+        self.put(place, entry);
+    }
+
+    #[inline]
+    fn put(&mut self, place: usize, entry: Entry) {
+        self.entries[place] = entry;
+        entry.set_place(place);
+    }
+}

@@ -1,0 +1,451 @@
+//! The monitor: a thread that notices workers that do not come back (DESIGN D2).
+//!
+//! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
+//! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
+//! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
+//! So is one whose slices are short, but which has not paused between them for as long (`worker/fairness.rs`).
+//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
+//! begun to run get a searcher.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::base::{heap, policy, tsan};
+use crate::engine::run_queue::Sight;
+use crate::engine::shared::Shared;
+use crate::engine::suspect::Suspect;
+use crate::engine::watch::Prospect;
+use crate::engine::worker::{Remote, Worker};
+
+/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should it have been missed, or in a truce
+/// (`worker/theft.rs`).
+const TICK: Duration = Duration::from_millis(1);
+/// After so many ticks with nothing to do it looks less often, until somebody starts something: a tick takes 30 µs here,
+/// 1.5 % of what two workers that compute could do. A slice then ends up to as much later as it takes to see its begin and its
+/// end.
+const CALM: u32 = 16;
+const CALM_TICK: Duration = Duration::from_millis(5);
+/// A goroutine's time slice. Go's.
+const SLICE: Duration = Duration::from_millis(10);
+/// How long all workers must have slept before the monitor does, so that it is not woken for every short pause.
+const LINGER: Duration = Duration::from_millis(50);
+/// When to look again for a deadlock that only another thread can break; then twice as long, and so on.
+const FIRST_NAP: Duration = Duration::from_millis(100);
+/// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand goroutines or futures.
+const WORTH_TIDYING: u64 = 16;
+/// How long they must not have grown then: who needs the memory every second shall keep it. To take it back takes malloc 0.13 ms a
+/// MB, and several times that where little has been freed between what is in use; whoever allocates meanwhile may wait.
+const SETTLED: Duration = Duration::from_secs(3);
+/// How often stacks that nobody wants are trimmed.
+const TRIM: Duration = Duration::from_secs(1);
+
+pub(crate) struct Monitor {
+    ticks: AtomicUsize,
+    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
+    /// the clock costs 20 to 40 ns. It is at most a tick old, be it a calm one (more on a machine that is busy with
+    /// others), whenever a goroutine runs.
+    clock: AtomicU64,
+    asleep: AtomicBool,
+    /// It is in a long tick, which should be cut short if there is something to do.
+    is_calm: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// What the monitor remembers of a worker.
+#[derive(Clone, Copy)]
+struct Seen {
+    slices: u64,
+    since: Instant,
+    /// Its pauses, and since when their number has been the same.
+    turns: u64,
+    paused: Instant,
+    /// None if its slice is not looked at, or is reported already.
+    stall: Option<Suspect>,
+    /// The state of its queue of fresh goroutines.
+    fresh: Sight,
+    /// How long its thread had run or waited for a processor, and when that was read; `None` until its slice is over.
+    busy: Option<(Duration, Instant)>,
+}
+
+impl Monitor {
+    pub(crate) fn new() -> Monitor {
+        Monitor {
+            ticks: AtomicUsize::new(0),
+            clock: AtomicU64::new(policy::nanos(policy::now())),
+            asleep: AtomicBool::new(false),
+            is_calm: AtomicBool::new(false),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Prepares it for another thread. Its ticks go on.
+    pub(crate) fn reset(&self) {
+        // Relaxed: the thread is started after it.
+        self.asleep.store(false, Ordering::Relaxed);
+        self.is_calm.store(false, Ordering::Relaxed);
+        self.set_clock(policy::now());
+        *self.thread.lock() = None;
+    }
+
+    /// Counts its ticks.
+    #[inline]
+    pub(crate) fn tick(&self) -> usize {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// The time of the last tick, as [`policy::nanos`].
+    #[inline]
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock; a worker does when it wakes, because the monitor may still sleep then.
+    pub(crate) fn set_clock(&self, now: Instant) {
+        // Relaxed: a time, and nothing else. Two that write at once write nearly the same.
+        self.clock.store(policy::nanos(now), Ordering::Relaxed);
+    }
+
+    /// Makes it tick again; a worker calls it when it wakes.
+    #[inline]
+    pub(crate) fn ensure_awake(&self) {
+        // SeqCst: the worker has taken itself off the list of sleepers before; see `rest`.
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Makes it look soon: somebody has started something. A hint: what comes just before the long tick waits for its end.
+    #[inline]
+    pub(crate) fn hurry(&self) {
+        // Relaxed, here and where it is set: whoever misses it loses a few milliseconds.
+        if self.is_calm.load(Ordering::Relaxed) {
+            self.end_calm();
+        }
+    }
+
+    #[cold]
+    fn end_calm(&self) {
+        if self.is_calm.swap(false, Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Makes a monitor that sleeps ask once more whether its runtime is stuck.
+    pub(crate) fn look_again(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        let _ignore = tsan::ignore();
+        let thread = self.thread.lock().clone();
+        if let Some(thread) = thread {
+            thread.unpark();
+        }
+    }
+
+    /// The monitor's life.
+    pub(crate) fn run(&self, shared: &'static Shared) {
+        {
+            let _ignore = tsan::ignore();
+            *self.thread.lock() = Some(thread::current());
+        }
+        let mut seen: Vec<Seen> = Vec::new();
+        let mut idle_since: Option<Instant> = None;
+        let mut trimmed = policy::now();
+        let mut calm = 0;
+        let mut order = Order { grown: 0, since: trimmed, tidied: 0, is_asked: false };
+        while !shared.is_shut_down() {
+            let now = policy::now();
+            self.set_clock(now);
+            if shared.idle.n_sleeping() == shared.n_workers() {
+                if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
+                    // Twice: what was given back only now counts as unwanted the second time.
+                    let _ = shared.pool.trim() || shared.pool.trim();
+                    let asks_in = order.keep(shared, now);
+                    if asks_in != Some(Duration::ZERO) {
+                        self.rest(shared, asks_in.map(|time| now + time));
+                    }
+                    idle_since = None;
+                    calm = 0;
+                    continue;
+                }
+            } else {
+                idle_since = None;
+                calm = if self.watch(shared, &mut seen, now) { 0 } else { calm + 1 };
+            }
+            if now.duration_since(trimmed) >= TRIM {
+                trimmed = now;
+                shared.pool.trim();
+            }
+            self.wait_for_tick(calm);
+            self.ticks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sleeps until a worker wakes, or until `end`; before that, looks whether any ever can.
+    fn rest(&self, shared: &'static Shared, end: Option<Instant>) {
+        self.asleep.store(true, Ordering::SeqCst);
+        let mut nap = FIRST_NAP;
+        // SeqCst: either this sees the worker that has woken since, or that worker sees `asleep`.
+        while shared.idle.n_sleeping() == shared.n_workers()
+            && self.asleep.load(Ordering::SeqCst)
+            && !shared.is_shut_down()
+        {
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(policy::now()));
+            if left.is_zero() {
+                break;
+            }
+            match shared.watch.all_asleep(shared) {
+                // Whoever waits goes on waiting.
+                Prospect::Never => thread::park(),
+                // A few further looks, ever more rarely: an idle program has no wake-ups to speak of.
+                Prospect::Unclear => {
+                    thread::park_timeout(nap.min(left));
+                    // A test's runtime does not live long, and somebody waits for the verdict.
+                    if !shared.settings.isolated {
+                        nap = nap.saturating_mul(2);
+                    }
+                }
+                Prospect::Wake => thread::park_timeout(left),
+            }
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn wait_for_tick(&self, calm: u32) {
+        if calm < CALM {
+            return thread::park_timeout(TICK);
+        }
+        self.is_calm.store(true, Ordering::Relaxed);
+        thread::park_timeout(CALM_TICK);
+        self.is_calm.store(false, Ordering::Relaxed);
+    }
+
+    /// Looks at every worker; whether there was anything to see.
+    fn watch(&self, shared: &'static Shared, seen: &mut Vec<Seen>, now: Instant) -> bool {
+        // Whoever was refused a stack while others were just being trimmed may be on a worker that is busy now.
+        if shared.can_feed_starved() {
+            shared.feed_starved(&shared.inject);
+        }
+        let mut is_eventful = shared.inject.len() > 0;
+        if is_eventful {
+            shared.idle.wake_searcher();
+        }
+        let has_work = || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.fresh.len() > 0);
+        let mut stuck = 0;
+        for (i, remote) in shared.remotes().enumerate() {
+            let slices = remote.slices.load(Ordering::Relaxed);
+            let fresh = remote.fresh.sight();
+            let turns = remote.turns.load(Ordering::Relaxed);
+            let stall = shared.settings.stall_limit.map(Suspect::new);
+            let mut anew = Seen { slices, since: now, turns, paused: now, stall, fresh, busy: None };
+            if i == seen.len() {
+                seen.push(anew);
+            }
+            // One whose goroutine waits in a panic hook sleeps, too, and is not free.
+            let sleeps = remote.inbox.sleeps() && !remote.is_held.load(Ordering::Relaxed);
+            if seen[i].turns == turns && !sleeps {
+                anew.paused = seen[i].paused;
+            } else {
+                (seen[i].turns, seen[i].paused) = (turns, now);
+            }
+            // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in a truce none does. Whoever is woken finds
+            // out whether they are left alone.
+            if remote.fresh.len() > 0 {
+                shared.idle.wake_searcher();
+            }
+            is_eventful |= remote.fresh.len() > 0 || seen[i].fresh != fresh;
+            seen[i].fresh = fresh;
+            if seen[i].slices != slices || sleeps {
+                if now.duration_since(anew.paused) >= SLICE {
+                    // Relaxed: a hint, see `Worker::pause`.
+                    remote.pause_due.store(true, Ordering::Relaxed);
+                    remote.slice_over.store(true, Ordering::Relaxed);
+                }
+                seen[i] = anew;
+                continue;
+            }
+            let lasts = now.duration_since(seen[i].since);
+            if let Some(stall) = &mut seen[i].stall
+                && stall.is_stall(remote.thread_id.load(Ordering::Relaxed), lasts)
+            {
+                if shared.watch.stalled(remote, lasts) {
+                    seen[i].stall = None;
+                } else {
+                    stall.again(lasts);
+                }
+            }
+            if lasts >= SLICE {
+                remote.pause_due.store(false, Ordering::Relaxed);
+                remote.slice_over.store(true, Ordering::Relaxed);
+                // To look at a thread takes some 50 us: only if there is work, and nobody else to begin it.
+                if shared.idle.n_sleeping() == 0 && has_work() {
+                    stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
+                } else {
+                    seen[i].busy = None;
+                }
+            }
+        }
+        let wants_spare = stuck > 0 && shared.n_workers() < shared.settings.workers + stuck;
+        if wants_spare && let Err(error) = shared.add_worker() {
+            tracing::warn!("goby: {stuck} workers are blocked in the kernel, and no spare one: {error}");
+        }
+        is_eventful
+    }
+}
+
+/// Whether `deadline` has passed. A goroutine hears of that up to a tick of the monitor late (5 ms), and in return does not read the
+/// clock.
+///
+/// ```
+/// assert!(goby_runtime::has_passed(goby_runtime::now()));
+/// ```
+pub fn has_passed(deadline: Instant) -> bool {
+    match Worker::current() {
+        // With the runtime its monitor ends.
+        Some(worker) if !worker.shared.is_shut_down() => worker.shared.monitor.clock() >= policy::nanos(deadline),
+        _ => policy::now() >= deadline,
+    }
+}
+
+/// Giving back what a crowd of goroutines or futures has needed, in an idle program.
+struct Order {
+    /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when, and when it was last tidied up.
+    grown: u64,
+    since: Instant,
+    tidied: u64,
+    /// The workers have been asked to give back what they keep.
+    is_asked: bool,
+}
+
+impl Order {
+    /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call again, zero if as soon as
+    /// they do.
+    fn keep(&mut self, shared: &Shared, now: Instant) -> Option<Duration> {
+        if self.is_asked {
+            // A thread that has not got a processor for so long. Whoever has done it sleeps again, or is awake.
+            if shared.remotes().any(Remote::is_to_tidy) {
+                return Some(LINGER);
+            }
+            self.is_asked = false;
+            shared.pool.shrink();
+            // Our own heap, too: lists of stacks lie there.
+            heap::trim_top();
+            heap::trim();
+        }
+        // Relaxed: it decides when memory goes back, and nothing else.
+        let grown = shared.remotes().map(|remote| remote.grown.load(Ordering::Relaxed)).sum();
+        if grown != self.grown {
+            (self.grown, self.since) = (grown, now);
+        }
+        if grown - self.tidied < WORTH_TIDYING {
+            return None;
+        }
+        let left = SETTLED.saturating_sub(now.duration_since(self.since));
+        if left.is_zero() {
+            self.tidied = grown;
+            self.is_asked = true;
+            shared.remotes().for_each(Remote::ask_to_tidy);
+        }
+        Some(left)
+    }
+}
+
+impl Seen {
+    /// Whether the worker's thread sleeps in the kernel, and not just for a moment: it has slept for half of the time since the
+    /// last look. A loop that spawns a million futures sleeps there, too, now and then, for page faults and `mprotect`; a spare worker
+    /// is then one thread more than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
+    fn is_blocked(&mut self, thread_id: i32, now: Instant) -> bool {
+        let thread = format!("/proc/self/task/{thread_id}");
+        // Before its time is read, which is exact only for a thread that sleeps.
+        let sleeps = sleeps(&thread);
+        // Some kernels do not count it.
+        let Some(busy) = busy_time(&thread) else { return sleeps };
+        let Some((before, then)) = self.busy else {
+            self.busy = Some((busy, now));
+            return false;
+        };
+        let time = now.duration_since(then);
+        if time < TICK / 2 {
+            return false;
+        }
+        self.busy = Some((busy, now));
+        sleeps && time.saturating_sub(busy.saturating_sub(before)) >= time / 2
+    }
+}
+
+/// How long a thread has run, or waited for a processor.
+fn busy_time(thread: &str) -> Option<Duration> {
+    run_times(thread).map(|(ran, waited)| ran + waited)
+}
+
+/// How long a thread has run, and how long it has waited for a processor.
+pub(crate) fn run_times(thread: &str) -> Option<(Duration, Duration)> {
+    let stat = std::fs::read_to_string(format!("{thread}/schedstat")).ok()?;
+    let mut nanos = stat.split_whitespace().map(str::parse);
+    Some((Duration::from_nanos(nanos.next()?.ok()?), Duration::from_nanos(nanos.next()?.ok()?)))
+}
+
+/// Whether a thread is asleep in the kernel at this moment, as far as `/proc` says.
+pub(crate) fn sleeps(thread: &str) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("{thread}/stat")) else { return false };
+    // The state follows the name, which is in parentheses and may contain some itself.
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|c| c == 'S' || c == 'D')
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn busy_of(id: i32) -> Duration {
+        busy_time(&format!("/proc/self/task/{id}")).expect("Linux counts it")
+    }
+
+    #[test]
+    fn a_thread_is_blocked_that_sleeps_and_has_slept_for_long_enough() {
+        static COMPUTES: AtomicBool = AtomicBool::new(true);
+        let (tell, told) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let worker = thread::spawn(move || {
+            let id = rustix::thread::gettid().as_raw_nonzero().get();
+            tell.send(id).unwrap();
+            may_go_on.recv().unwrap();
+            while COMPUTES.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            // Until the end.
+            let _ = may_go_on.recv();
+        });
+        let id = told.recv().unwrap();
+        let wait_until_it = |is_asleep| {
+            while sleeps(&format!("/proc/self/task/{id}")) != is_asleep {
+                thread::yield_now();
+            }
+        };
+        let start = policy::now();
+        let sight = Sight { changes: 0, emptied: 0 };
+        let mut seen = Seen { slices: 0, since: start, turns: 0, paused: start, stall: None, fresh: sight, busy: None };
+        wait_until_it(true);
+        assert!(!seen.is_blocked(id, start), "a moment's sleep says nothing");
+        assert!(!seen.is_blocked(id, start + TICK / 4), "nor does one between two looks that are close to each other");
+        let before = busy_of(id);
+        go_on.send(()).unwrap();
+        wait_until_it(false);
+        assert!(!seen.is_blocked(id, start + 1000 * TICK), "it runs");
+        seen.busy = Some((before, start));
+        while busy_of(id) < before + 10 * TICK {}
+        COMPUTES.store(false, Ordering::Relaxed);
+        wait_until_it(true);
+        assert!(!seen.is_blocked(id, start + 10 * TICK), "it sleeps, but has run all the time");
+        assert!(seen.is_blocked(id, start + 1000 * TICK));
+        drop(go_on);
+        worker.join().unwrap();
+    }
+}

@@ -1,0 +1,651 @@
+//! One way to wait (DESIGN D4).
+//!
+//! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a channel, a timer, a
+//! joined goroutine) under *their* locks, releases those locks, and parks. Who ends the wait *claims* it first, under
+//! such a lock; the claim gives an [`Unparker`], which is used after the lock is released.
+//!
+//! - Exactly one claim succeeds, so of several ends of one wait (the cases of a select, a time-out) one happens.
+//! - Exactly one unpark follows each successful claim, and a park returns only after it. Therefore everything on the
+//!   waiter's stack is alive until the unpark, and nobody may touch it afterwards. No token is ever left over, and no
+//!   wake-up is spurious.
+//! - Only the home worker resumes a goroutine, so an unpark that comes before the goroutine is off its stack waits in a
+//!   queue: a primitive releases its lock before the switch and needs no callback.
+//!
+//! The waiter is one of three: a goroutine, an OS thread, or a `std::task::Waker`. The last knows no park: its future
+//! asks for the claim in `poll`, under the lock that the claimer held.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::base::answer::Answer;
+use crate::base::lock::Lock;
+use crate::base::prefetch::prefetch;
+use crate::base::primitive::{AtomicUsize, Ordering};
+use crate::base::report::report;
+use crate::base::{policy, tsan};
+use crate::engine::errand::Notice;
+use crate::engine::goroutine::Goroutine;
+use crate::engine::io::timer::SleepTimer;
+use crate::engine::parker::Parker;
+use crate::engine::worker;
+use crate::engine::worker::Worker;
+
+/// Why a goroutine is parked. Dumps show the text; do not use one reason for two things, add one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The texts below say it.
+pub enum WaitReason {
+    None,
+    ChanReceive,
+    ChanSend,
+    ChanReceiveNil,
+    ChanSendNil,
+    Select,
+    SelectNoCases,
+    Sleep,
+    IoWait,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    WaitGroupWait,
+    SemaphoreAcquire,
+    BarrierWait,
+    LatchWait,
+    OnceWait,
+    Join,
+    ScopeWait,
+    BlockOn,
+    Blocking,
+    ContextDone,
+    Inspect,
+    Yield,
+}
+
+/// All reasons, each at the place that its number names.
+const REASONS: [WaitReason; 25] = [
+    WaitReason::None,
+    WaitReason::ChanReceive,
+    WaitReason::ChanSend,
+    WaitReason::ChanReceiveNil,
+    WaitReason::ChanSendNil,
+    WaitReason::Select,
+    WaitReason::SelectNoCases,
+    WaitReason::Sleep,
+    WaitReason::IoWait,
+    WaitReason::MutexLock,
+    WaitReason::RwLockRead,
+    WaitReason::RwLockWrite,
+    WaitReason::CondWait,
+    WaitReason::WaitGroupWait,
+    WaitReason::SemaphoreAcquire,
+    WaitReason::BarrierWait,
+    WaitReason::LatchWait,
+    WaitReason::OnceWait,
+    WaitReason::Join,
+    WaitReason::ScopeWait,
+    WaitReason::BlockOn,
+    WaitReason::Blocking,
+    WaitReason::ContextDone,
+    WaitReason::Inspect,
+    WaitReason::Yield,
+];
+
+// So that none is forgotten, nor out of place.
+const _: () = {
+    let mut i = 0;
+    while i < REASONS.len() {
+        assert!(REASONS[i] as usize == i);
+        i += 1;
+    }
+    assert!(REASONS.len() == WaitReason::Yield as usize + 1);
+};
+
+impl WaitReason {
+    pub(crate) fn from_number(number: u8) -> WaitReason {
+        REASONS.get(usize::from(number)).copied().unwrap_or(WaitReason::None)
+    }
+
+    /// Gives the words that dumps use: Go's, where Go has them.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitReason::None => "running",
+            WaitReason::ChanReceive => "chan receive",
+            WaitReason::ChanSend => "chan send",
+            WaitReason::ChanReceiveNil => "chan receive (nil chan)",
+            WaitReason::ChanSendNil => "chan send (nil chan)",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::Sleep => "sleep",
+            WaitReason::IoWait => "IO wait",
+            WaitReason::MutexLock => "sync.Mutex.Lock",
+            WaitReason::RwLockRead => "sync.RWMutex.RLock",
+            WaitReason::RwLockWrite => "sync.RWMutex.Lock",
+            WaitReason::CondWait => "sync.Cond.Wait",
+            WaitReason::WaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::SemaphoreAcquire => "semacquire",
+            WaitReason::BarrierWait => "barrier wait",
+            WaitReason::LatchWait => "latch wait",
+            WaitReason::OnceWait => "sync.Once.Do",
+            WaitReason::Join => "join",
+            WaitReason::ScopeWait => "scope wait",
+            WaitReason::BlockOn => "block_on",
+            WaitReason::Blocking => "blocking call",
+            WaitReason::ContextDone => "context done",
+            WaitReason::Inspect => "running",
+            WaitReason::Yield => "runnable",
+        }
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`; [`with_reach`] names one that has to be asked.
+pub(crate) const HAS_DEADLINE: u8 = 1;
+/// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
+pub(crate) const HAS_CONTEXT: u8 = 2;
+
+/// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
+pub(crate) const EXITING: u8 = 4;
+
+/// Those that say something of a wait.
+pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
+/// `flags` of a goroutine: the next one that it starts is to be spread. Set by [`spread_next`](worker::spread_next), cleared by
+/// that start, if it is one of the same runtime.
+pub(crate) const SPREADS: u8 = 8;
+/// `flags` of a goroutine: it is one of those. Never cleared.
+pub(crate) const SPREAD: u8 = 16;
+/// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
+pub(crate) const OWN_STACK: u8 = 32;
+/// `flags` of a goroutine: its runtime was shut down before it ran. Set by who ends it, before its result is stored.
+pub(crate) const NEVER_RAN: u8 = 64;
+
+/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
+/// or a timer (`timer`), as long as that says that it is armed. On a thread it only runs `f`.
+///
+/// `timer` is called while the goroutine is parked, by its worker between two goroutines: it takes short locks at the most.
+#[inline]
+pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce() -> R) -> R {
+    if !context && timer.is_none() {
+        return f();
+    }
+    let Some(g) = worker::current_goroutine() else { return f() };
+    // SAFETY: it is running, here, now and until `reset` is gone, so its record is alive.
+    let header = unsafe { g.as_ref() };
+    let _reset = Reset { header, flags: header.flags.get(), timer: header.timer.get() };
+    header.flags.set(header.flags.get() | if context { HAS_CONTEXT } else { 0 });
+    header.timer.set(timer.as_ref().map_or(ptr::null(), |timer| ptr::from_ref(timer).cast()));
+    f()
+}
+
+/// Says whether the timer that may end a wait is armed: neither fired nor stopped.
+pub type IsArmed<'a> = &'a dyn Fn() -> bool;
+
+/// Takes back what [`with_reach`] has said, however its `f` ends.
+struct Reset<'a> {
+    header: &'a Goroutine,
+    flags: u8,
+    timer: *const (),
+}
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.header.flags.set(self.flags);
+        self.header.timer.set(self.timer);
+    }
+}
+
+/// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if a timer ends it that is armed now.
+///
+/// # Safety
+///
+/// The goroutine is alive, and suspended by the worker that calls.
+pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
+    let flags = header.flags.get() & REPORTED;
+    let timer = header.timer.get().cast::<IsArmed<'_>>();
+    // SAFETY: null, or the argument of a `with_reach` that has not returned: its goroutine is suspended inside, on this thread.
+    let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());
+    if is_armed { flags | HAS_DEADLINE } else { flags }
+}
+
+/// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
+const WAITING: usize = 0;
+/// The token of a wait that its deadline ended.
+pub const TIMED_OUT: usize = usize::MAX - 1;
+
+/// One wait of one waiter.
+pub struct Wait {
+    state: AtomicUsize,
+    /// It is shown to one queue only, whose lock orders the claims, or to one claimer.
+    in_one_queue: bool,
+    answer: Answer,
+    who: Who,
+}
+
+enum Who {
+    Goroutine(NonNull<Goroutine>),
+    Thread(Arc<Parker>),
+    Task(Lock<Option<Notice>>),
+}
+
+// SAFETY: a goroutine's record may be unparked from any thread; the rest is Sync by itself.
+unsafe impl Sync for Wait {}
+// SAFETY: a `Wait` of a future moves with it; one of a goroutine or thread stays where its parker is, since `park`
+// checks that it is called by the one that made it only in so far as that is the only caller with a reference.
+unsafe impl Send for Wait {}
+
+impl Wait {
+    /// Starts a wait of the calling goroutine, or OS thread.
+    ///
+    /// # Safety
+    ///
+    /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
+    /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub unsafe fn current() -> Wait {
+        Wait::of_current(false)
+    }
+
+    /// Starts a wait of the calling goroutine; none if the caller is none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`current`](Wait::current).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub unsafe fn of_goroutine() -> Option<Wait> {
+        worker::current_goroutine().map(|g| Wait::of(Who::Goroutine(g), false))
+    }
+
+    /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic
+    /// update.
+    ///
+    /// # Safety
+    ///
+    /// As for `current`; and it is claimed under one lock only, the same for all who may, or by one who alone may; and not
+    /// parked on with a deadline.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub unsafe fn in_one_queue() -> Wait {
+        Wait::of_current(true)
+    }
+
+    /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
+    pub fn task() -> Wait {
+        Wait::of(Who::Task(Lock::new(None)), false)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of_current(in_one_queue: bool) -> Wait {
+        // Made in each branch: `Who` alone, made first and moved then, would be copied, the unused part of it too.
+        match worker::current_goroutine() {
+            Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
+            None => Wait::of(Who::this_thread(), in_one_queue),
+        }
+    }
+
+    /// The goroutine that waits, if it is one.
+    #[inline]
+    pub(crate) fn goroutine(&self) -> Option<NonNull<Goroutine>> {
+        if let Who::Goroutine(g) = &self.who { Some(*g) } else { None }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of(who: Who, in_one_queue: bool) -> Wait {
+        Wait { state: AtomicUsize::new(WAITING), in_one_queue, answer: Answer::new(), who }
+    }
+
+    /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When this is no future's wait.
+    pub fn set_waker(&self, waker: &Waker) {
+        let Who::Task(slot) = &self.who else { panic!("only a future's wait has a waker") };
+        // Cloned and dropped outside the lock: both are the executor's code.
+        let new = Notice::new(waker);
+        let old = slot.lock().replace(new);
+        drop(old);
+    }
+
+    /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    #[must_use = "a claimed waiter must be unparked"]
+    pub fn claim(&self, token: usize) -> Option<Unparker> {
+        if !self.try_claim(token) {
+            return None;
+        }
+        Some(Unparker(match &self.who {
+            Who::Goroutine(g) => Target::Goroutine(*g, NonNull::from(&self.answer)),
+            Who::Thread(parker) => thread_target(parker),
+            Who::Task(slot) => task_target(slot),
+        }))
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn try_claim(&self, token: usize) -> bool {
+        if self.in_one_queue {
+            debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
+            // Release: as below. No read-modify-write: whoever else could claim it would hold the lock that we hold.
+            self.state.store(token + 1, Ordering::Release);
+            return true;
+        }
+        // AcqRel: the release publishes what the claimer did before; the acquire pairs with the waiter's set-up, which
+        // the claimer has behind it by the lock of the queue anyway.
+        self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether somebody has claimed it already.
+    #[inline]
+    pub fn is_claimed(&self) -> bool {
+        // Relaxed: a hint, for who holds the lock of one queue of several.
+        self.state.load(Ordering::Relaxed) != WAITING
+    }
+
+    /// The token of the claim, if there was one.
+    #[inline]
+    pub fn token(&self) -> Option<usize> {
+        // Acquire pairs with the release half of the claim.
+        self.state.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Parks until claimed and unparked; gives the claim's token.
+    ///
+    /// Inlined into its caller, and so are the callers that matter: the switch makes the processor forget where the
+    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5). Not in
+    /// debug builds, which would give the user's function a frame of several KiB.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn park(&self, reason: WaitReason) -> usize {
+        if let Who::Goroutine(g) = &self.who {
+            // SAFETY: this goroutine is running, by the contract of `current`, so its record is alive.
+            unsafe {
+                worker::park(*g, reason, &self.answer);
+                tsan::acquire(g.as_ref().edge());
+            }
+        } else {
+            self.park_thread(reason);
+        }
+        self.claimed_token()
+    }
+
+    #[cold]
+    fn park_thread(&self, reason: WaitReason) {
+        let Who::Thread(parker) = &self.who else { unreachable!("a future does not park") };
+        parker.park(reason);
+    }
+
+    /// The token of a wait that has been unparked.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn claimed_token(&self) -> usize {
+        self.token().unwrap_or_else(unparked_without_claim)
+    }
+
+    /// Parks until claimed, at most until `deadline`: the token is then [`TIMED_OUT`].
+    pub fn park_until(&self, reason: WaitReason, deadline: Option<Instant>) -> usize {
+        let Some(deadline) = deadline else { return self.park(reason) };
+        debug_assert!(!self.in_one_queue, "the deadline's timer claims it under another lock");
+        match &self.who {
+            Who::Goroutine(g) => {
+                let timer = SleepTimer::new(self);
+                // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
+                unsafe { timer.start(deadline) };
+                // SAFETY: this goroutine is running, now and after the park, so its record is alive.
+                let flags = unsafe { &g.as_ref().flags };
+                let before = flags.replace(flags.get() | HAS_DEADLINE);
+                let token = self.park(reason);
+                flags.set(before);
+                if token != TIMED_OUT {
+                    timer.stop();
+                }
+                token
+            }
+            Who::Thread(parker) => {
+                if !parker.park_until(deadline) && self.try_claim(TIMED_OUT) {
+                    return TIMED_OUT;
+                }
+                // Unparked in time, or claimed by somebody whose unpark is under way.
+                if !parker.take_token() {
+                    parker.park(reason);
+                }
+                self.claimed_token()
+            }
+            Who::Task(_) => unreachable!("a future does not park"),
+        }
+    }
+}
+
+impl Who {
+    #[cold]
+    fn this_thread() -> Who {
+        Who::Thread(Parker::current())
+    }
+}
+
+#[cold]
+fn thread_target(parker: &Arc<Parker>) -> Target {
+    Target::Thread(parker.clone())
+}
+
+#[cold]
+fn task_target(slot: &Lock<Option<Notice>>) -> Target {
+    match slot.lock().take().map(Notice::into_waker) {
+        Some((waker, true)) => Target::OwnTask(waker),
+        Some((waker, false)) => Target::ForeignTask(waker),
+        None => Target::Nobody,
+    }
+}
+
+#[cold]
+fn unparked_without_claim() -> usize {
+    // Waiters lie on this stack: a panic here would leave them queued.
+    report(format_args!("unparked without a claim; this is a bug in goby, or in a primitive built on it"));
+    std::process::abort()
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").field("token", &self.token()).finish_non_exhaustive()
+    }
+}
+
+/// The duty to unpark a waiter whose wait has been claimed.
+#[must_use = "a claimed waiter must be unparked"]
+pub struct Unparker(Target);
+
+/// Flat, so that the common case is told by one comparison: a [`Notice`] inside would hide it in the niche of a `bool`.
+enum Target {
+    /// The second lies in its wait.
+    Goroutine(NonNull<Goroutine>, NonNull<Answer>),
+    Thread(Arc<Parker>),
+    OwnTask(Waker),
+    ForeignTask(Waker),
+    /// A future that has not been polled yet, or that has been told already.
+    Nobody,
+}
+
+// SAFETY: a parked goroutine's record stays alive until it is unparked, and unparking is what any thread may do.
+unsafe impl Send for Unparker {}
+// SAFETY: shared access allows nothing.
+unsafe impl Sync for Unparker {}
+
+impl Unparker {
+    /// Makes the waiter runnable. Not under a lock that the waiter may take.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn unpark(self) {
+        if let Target::Goroutine(g, answer) = self.0 {
+            // SAFETY: claimed and not yet unparked, so the record is alive.
+            tsan::release(unsafe { g.as_ref() }.edge());
+            // SAFETY: claimed by `self`, and not unparked before.
+            unsafe { worker::unpark(g, answer) };
+        } else {
+            self.unpark_rare();
+        }
+    }
+
+    /// Asks for the memory that an unpark will use.
+    #[inline]
+    fn prefetch(&self) {
+        match &self.0 {
+            Target::Goroutine(g, _) => Goroutine::prefetch(*g),
+            Target::OwnTask(waker) | Target::ForeignTask(waker) => prefetch(waker.data()),
+            Target::Thread(_) | Target::Nobody => {}
+        }
+    }
+
+    #[cold]
+    fn unpark_rare(self) {
+        match self.0 {
+            Target::Goroutine(..) | Target::Nobody => {}
+            Target::Thread(parker) => parker.unpark(),
+            Target::OwnTask(waker) => Notice::from_waker(waker, true).wake(),
+            Target::ForeignTask(waker) => Notice::from_waker(waker, false).wake(),
+        }
+    }
+}
+
+impl fmt::Debug for Unparker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unparker(..)")
+    }
+}
+
+/// Several waiters to unpark once the lock is released: none, one or many, without a cost for the first ones.
+#[derive(Default)]
+#[must_use = "claimed waiters must be unparked"]
+pub struct WakeList {
+    first: Option<Unparker>,
+    rest: Vec<Unparker>,
+}
+
+impl WakeList {
+    /// Makes an empty list.
+    #[inline]
+    pub const fn new() -> WakeList {
+        WakeList { first: None, rest: Vec::new() }
+    }
+
+    /// Adds a waiter.
+    #[inline]
+    pub fn push(&mut self, unparker: Unparker) {
+        if self.first.is_none() {
+            self.first = Some(unparker);
+        } else {
+            self.rest.push(unparker);
+        }
+    }
+
+    /// Unparks all, in the order in which they were added. The list is empty then, and keeps its memory.
+    #[inline]
+    pub fn unpark_all(&mut self) {
+        if let Some(first) = self.first.take() {
+            first.unpark();
+            let mut rest = self.rest.drain(..);
+            while let Some(unparker) = rest.next() {
+                if let Some(later) = rest.as_slice().get(4) {
+                    later.prefetch();
+                }
+                unparker.unpark();
+            }
+        }
+    }
+}
+
+/// Whoever has claimed waiters and then panics must unpark them all the same.
+impl Drop for WakeList {
+    #[inline]
+    fn drop(&mut self) {
+        self.unpark_all();
+    }
+}
+
+impl fmt::Debug for WakeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WakeList").field("len", &(usize::from(self.first.is_some()) + self.rest.len())).finish()
+    }
+}
+
+/// Parks until `deadline`.
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread. Source: Go's `time.Sleep`.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let start = Instant::now();
+/// goby_runtime::sleep_until(start + Duration::from_millis(5));
+/// assert!(start.elapsed() >= Duration::from_millis(5));
+/// ```
+pub fn sleep_until(deadline: Instant) {
+    if deadline <= policy::now() {
+        return yield_now();
+    }
+    // SAFETY: nobody but the deadline's timer gets to see it.
+    let token = unsafe { Wait::current() }.park_until(WaitReason::Sleep, Some(deadline));
+    debug_assert_eq!(token, TIMED_OUT);
+}
+
+/// Goes to the back of the run queue, so that the worker's other goroutines run first.
+///
+/// Those that have started come before new ones: of two that do nothing but yield to each other, a third may begin only after some
+/// sixty rounds. In Go it would begin at once. On an OS thread that is no worker it gives up the processor. Source: Go's
+/// `runtime.Gosched`.
+///
+/// ```
+/// let handle = goby_runtime::go(|| 1);
+/// goby_runtime::yield_now();
+/// assert_eq!(handle.join().unwrap(), 1);
+/// ```
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn yield_now() {
+    match Worker::current() {
+        Some(worker) if worker.in_goroutine() => worker.yield_current(),
+        _ => std::thread::yield_now(),
+    }
+}
+
+/// Yields if this goroutine's time slice is over.
+///
+/// Every operation that can be repeated without parking calls it, whether it succeeds, fails or only looks. So a loop of such
+/// operations does not starve the worker's other goroutines, timers and sockets.
+///
+/// ```
+/// // A computation that calls nothing else of goby.
+/// let sum = (0..1000).fold(0, |sum, n| {
+///     goby_runtime::checkpoint();
+///     sum + n
+/// });
+/// assert_eq!(sum, 499_500);
+/// ```
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn checkpoint() {
+    if let Some(worker) = Worker::current()
+        && worker.slice_is_over()
+    {
+        worker.end_slice_of_current();
+    }
+}
+
+/// Counts an operation that was refused because it would have to wait. After several in a row the goroutine yields, if others
+/// are runnable on its worker: what it waits for may be one of them, and its slice may have long to go.
+///
+/// An operation that was refused calls it beside [`checkpoint`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn refused() {
+    if let Some(worker) = Worker::current() {
+        worker.note_refusal();
+    }
+}
+
+/// A [`checkpoint`] of an operation that only looks whether something has happened, and counts as [`refused`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn polled() {
+    checkpoint();
+    refused();
+}

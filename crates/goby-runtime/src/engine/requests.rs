@@ -1,0 +1,55 @@
+//! Questions to a worker about its goroutines, which only its own thread may look at. Whoever asks posts one; the scheduler
+//! answers between two goroutines. What is asked is in `look/inspect.rs`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::engine::worker::Worker;
+
+/// What a worker is asked.
+pub(crate) trait Question: Send {
+    /// Answers it, on the scheduler's stack. What it drops must not run the program's code there.
+    fn answer(self: Box<Self>, worker: &Worker);
+}
+
+/// The questions that a worker has yet to answer.
+pub(crate) struct Requests {
+    posted: Mutex<Vec<Box<dyn Question>>>,
+    /// Length of `posted`.
+    n: AtomicUsize,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Requests {
+        Requests { posted: Mutex::new(Vec::new()), n: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn post(&self, request: Box<dyn Question>) {
+        let mut posted = self.posted.lock();
+        posted.push(request);
+        // SeqCst: in one order with `slice_over` and the worker's announcement of its sleep. Post, set `slice_over`, wake:
+        // either the worker finds the request before it sleeps, or it is woken and finds `slice_over`.
+        self.n.store(posted.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn are_pending(&self) -> bool {
+        self.n.load(Ordering::SeqCst) != 0
+    }
+
+    fn take(&self) -> Vec<Box<dyn Question>> {
+        let mut posted = self.posted.lock();
+        self.n.store(0, Ordering::SeqCst);
+        std::mem::take(&mut *posted)
+    }
+}
+
+impl Worker {
+    /// Answers whoever has asked. Called by the scheduler.
+    #[cold]
+    pub(crate) fn answer_requests(&self) {
+        for question in self.remote.requests.take() {
+            question.answer(self);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Goroutines that borrow from the function that starts them.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::sync::Arc;
+use std::thread;
+
+use crate::base::discard::{discard, discard_quietly};
+use crate::base::lock::Lock;
+use crate::base::tsan;
+use crate::engine::current::current_shared;
+use crate::engine::gate::Gate;
+use crate::engine::go::JoinHandle;
+use crate::engine::goexit::is_goexit;
+use crate::engine::join_error::JoinError;
+use crate::engine::owed::{Debt, NeverRan};
+use crate::engine::park::{WaitReason, checkpoint};
+
+/// Runs `f`, which may start goroutines that borrow from its environment, and waits for all of them.
+///
+/// Source: `std::thread::scope`.
+///
+/// ```
+/// let mut numbers = vec![1, 2, 3];
+/// let sum = goby_runtime::scope(|s| {
+///     let sum = s.go(|| numbers.iter().sum::<i32>());
+///     sum.join().unwrap()
+/// });
+/// numbers.push(sum);
+/// assert_eq!(numbers, [1, 2, 3, 6]);
+/// ```
+///
+/// # Blocking
+///
+/// Until every goroutine of the scope has ended.
+///
+/// # Panics
+///
+/// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and was not joined. A result
+/// that nobody joined is dropped before the scope ends, and a panic of its destructor is one of its goroutine. What
+/// further panics come with is dropped; a panic of those destructors is lost. A goroutine that never ran, because its runtime was dropped,
+/// counts as one that panicked.
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    checkpoint();
+    let scope = Scope {
+        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None), edge: 0 }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
+    tsan::acquire(&raw const scope.inner.edge);
+    let panicked = scope.inner.panicked.lock().take();
+    // What is not raised goes first: during the unwinding a destructor that panics would abort the process.
+    match (result, panicked) {
+        (Ok(value), None) => value,
+        (Ok(value), Some(payload)) => {
+            discard_quietly(value);
+            panic::resume_unwind(payload)
+        }
+        (Err(payload), panicked) => {
+            discard_quietly(panicked);
+            panic::resume_unwind(payload)
+        }
+    }
+}
+
+/// Starts goroutines that end before the scope does.
+pub struct Scope<'scope, 'env: 'scope> {
+    inner: Arc<Inner>,
+    /// Invariant, so that neither lifetime can be made to fit.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+struct Inner {
+    running: Gate<usize>,
+    /// The payload of a goroutine that nobody joined.
+    panicked: Lock<Option<Box<dyn Any + Send>>>,
+    /// Its address stands for the edges to the scope's end in ThreadSanitizer. Not the start of the struct: the gate's
+    /// lock is there, whose unlock would replace what was released.
+    edge: u8,
+}
+
+impl Inner {
+    /// Keeps the panic of a goroutine that nobody joined, unless there is one already.
+    fn keep(&self, payload: Box<dyn Any + Send>) {
+        if is_goexit(&*payload) {
+            return;
+        }
+        let mut panicked = self.panicked.lock();
+        let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
+        drop(panicked);
+        // The user's, and it may park: outside the lock.
+        discard_quietly(unwanted);
+    }
+}
+
+/// Where a goroutine of a scope leaves its result.
+struct Packet<'scope, T> {
+    scope: Arc<Inner>,
+    result: Lock<Option<thread::Result<T>>>,
+    _scope: PhantomData<&'scope ()>,
+}
+
+impl<T> Drop for Packet<'_, T> {
+    fn drop(&mut self) {
+        // Dropped by the second of its holders: what is still there nobody has joined.
+        let Some(unjoined) = self.result.lock().take() else { return };
+        if !mem::needs_drop::<T>() && unjoined.is_ok() {
+            return;
+        }
+        let _heed = tsan::heed();
+        tsan::acquire(&raw const self.scope);
+        if let Err(payload) = unjoined.and_then(discard) {
+            self.scope.keep(payload);
+        }
+    }
+}
+
+/// One of the two that hold a packet: the handle and the goroutine.
+struct Holder<'scope, T>(ManuallyDrop<Arc<Packet<'scope, T>>>);
+
+impl<T> Drop for Holder<'_, T> {
+    fn drop(&mut self) {
+        // As little an edge as in `goroutine::detach`.
+        let _ignore = tsan::ignore();
+        // SAFETY: not used again.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+/// Counts a goroutine of a scope until the last thing that it does: nothing borrowed is touched after its drop.
+struct Running {
+    scope: Arc<Inner>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        tsan::release(&raw const self.scope.edge);
+        let _ignore = tsan::ignore();
+        self.scope.running.with(|n, waiters| {
+            *n -= 1;
+            if *n == 0 {
+                waiters.unpark_all(0);
+            }
+        });
+    }
+}
+
+/// What a goroutine of a scope owes to it.
+struct Body<'scope, T> {
+    packet: Holder<'scope, T>,
+    running: Running,
+}
+
+impl<T> Body<'_, T> {
+    fn end(self, result: thread::Result<T>) {
+        let Body { packet, running } = self;
+        *packet.0.result.lock() = Some(result);
+        tsan::release(&raw const packet.0.scope);
+        // A result that nobody will join is dropped here, while the scope still waits for us.
+        drop(packet);
+        drop(running);
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts a goroutine that may borrow from outside the scope.
+    ///
+    /// # Panics
+    ///
+    /// See [`scope`].
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        checkpoint();
+        {
+            // Not an edge: a goroutine that has ended does not come before one that is started later.
+            let _ignore = tsan::ignore();
+            self.inner.running.with(|n, _| *n += 1);
+        }
+        let packet = Arc::new(Packet { scope: self.inner.clone(), result: Lock::new(None), _scope: PhantomData });
+        let theirs = Holder(ManuallyDrop::new(packet.clone()));
+        let packet = Holder(ManuallyDrop::new(packet));
+        let body = Body { packet: theirs, running: Running { scope: self.inner.clone() } };
+        let debt = Debt::new(
+            body,
+            |body: Body<'_, T>| body.end(panic::catch_unwind(AssertUnwindSafe(f))),
+            |body| body.end(Err(Box::new(NeverRan::MESSAGE))),
+        );
+        // SAFETY: `scope` does not return before `running` is zero, and by then the body has dropped what it borrowed:
+        // `f` by calling it, or before the debt is paid without it, its result with the packet or left in it for the handle, which
+        // cannot outlive 'scope.
+        let handle = unsafe { current_shared().spawn(move || debt.pay(), Location::caller()) };
+        ScopedJoinHandle { handle, packet }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// Owns the right to join a goroutine of a scope.
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: JoinHandle<()>,
+    packet: Holder<'scope, T>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits until the goroutine has ended and gives its result.
+    ///
+    /// # Blocking
+    ///
+    /// The goroutine, or the OS thread.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] with the payload of its panic, which the scope then does not raise again.
+    pub fn join(self) -> Result<T, JoinError> {
+        // Fails for one that never ran; why is in the packet.
+        let _ = self.handle.join();
+        let result = self.packet.0.result.lock().take().expect("an ended goroutine has left its result");
+        result.map_err(JoinError::new)
+    }
+
+    /// Whether the goroutine has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("id", &self.handle.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! What a worker shows of its goroutines, and only its own thread may look at. What is asked, and what for, is in `look/inspect.rs`.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::Worker;
+use crate::base::stack_trace::{self, StackTrace};
+use crate::engine::goroutine::Goroutine;
+
+/// `reason` of a goroutine that is resumed to take its own stack.
+pub(crate) const CAPTURE: u8 = u8::MAX;
+/// What collecting a stack needs of it: the unwinder takes up to 3 KiB. A goroutine with less left shows none, rather
+/// than overflow.
+const CAPTURE_ROOM: usize = 8 * 1024;
+
+impl Worker {
+    /// The goroutines that have started here and have not ended.
+    pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
+        self.registry.all()
+    }
+
+    /// Those of them that are queued to run. Called by the scheduler.
+    pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
+        self.open_inbox();
+        self.run_next.get().into_iter().chain(self.local.all()).collect()
+    }
+
+    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
+    /// scheduler.
+    ///
+    /// # Safety
+    ///
+    /// `g` has started here, has not ended and is not running.
+    pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
+        debug_assert!(!self.in_goroutine());
+        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
+        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
+        unsafe {
+            let header = g.as_ref();
+            let reason = header.reason.swap(CAPTURE, Ordering::Relaxed);
+            self.current.set(Some(g));
+            let alive = (*header.fiber.get()).assume_init_mut().resume();
+            self.current.set(None);
+            debug_assert!(alive);
+            header.reason.store(reason, Ordering::Relaxed);
+        }
+        self.captured.take()
+    }
+
+    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
+    pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
+        self.captured.set(stack);
+    }
+}
+
+/// Collects the stack of the goroutine that calls, having been resumed for that.
+#[cold]
+#[inline(never)]
+pub(crate) fn capture_self(header: &Goroutine) {
+    let worker = Worker::current().expect("a goroutine is resumed by its worker");
+    let usable = header.usable_stack().expect("it runs on a stack");
+    // On the heap: this stack may have little room, and none of its pages should be touched without need.
+    let mut addresses = Vec::with_capacity(32);
+    if usable.start + CAPTURE_ROOM > (&raw const addresses).addr() {
+        return worker.leave_captured(None);
+    }
+    stack_trace::walk(&usable, |address| {
+        addresses.push(address);
+        addresses.len() < stack_trace::MAX_FRAMES
+    });
+    worker.leave_captured(Some(StackTrace::new(&addresses)));
+}

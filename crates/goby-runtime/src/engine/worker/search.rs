@@ -1,0 +1,295 @@
+//! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes from others, and sleeps.
+//! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5).
+
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::theft::{LOOK, LOOK_IN_TRUCE, Look, Watched};
+use super::{Remote, Worker};
+use crate::base::answer::Answer;
+use crate::base::primitive::bump;
+use crate::base::{heap, policy};
+use crate::engine::io::timer::NEVER;
+use crate::engine::run_queue::Fresh;
+
+/// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
+const SPIN: Duration = Duration::from_micros(40);
+/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`, each longer one takes two, down
+/// to `WEARY`; above zero the worker spins. Traffic with pauses of 100 µs took 79 % of a processor before, for nothing.
+pub(super) const EAGER: i32 = 4;
+const WEARY: i32 = -8;
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
+/// writes to it with every goroutine it starts, for up to half a microsecond.
+const SPINS_PER_LOOK: u32 = 200;
+/// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some round trips between two
+/// workers.
+const ANSWER_LOOKS: u32 = 64;
+/// The most that is stolen at once.
+const STEAL_MAX: usize = 256;
+
+impl Worker {
+    /// Lets the running goroutine, which is about to park and leaves no other to run, look for its unpark for a moment; true
+    /// if it has come. Not where anything may be begun, or is to be looked at.
+    #[cold]
+    pub(super) fn await_answer(&self, answer: &Answer) -> bool {
+        let rounds_left = self.rounds_left.get() - 1;
+        if rounds_left == 0 || self.remote.poller.has_sources() || !self.is_free() {
+            return false;
+        }
+        answer.look();
+        let mut looks = ANSWER_LOOKS;
+        while !answer.is_given() {
+            if looks == 0 || self.is_interrupted() {
+                if answer.give_up() {
+                    break;
+                }
+                return false;
+            }
+            looks -= 1;
+            std::hint::spin_loop();
+        }
+        // As if it had parked and been resumed.
+        self.rounds_left.set(rounds_left);
+        bump(&self.remote.slices);
+        true
+    }
+
+    /// Whether there is nothing that it could begin, and nobody else wants anything of its scheduler.
+    pub(super) fn is_free(&self) -> bool {
+        self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
+    }
+
+    /// Whether somebody else wants something of the scheduler.
+    fn is_interrupted(&self) -> bool {
+        !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
+    }
+
+    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
+    #[cold]
+    pub(super) fn find_elsewhere(&self) -> Option<Fresh> {
+        self.maintain();
+        if !self.local.is_empty() {
+            return None;
+        }
+        if self.shared.inject.len() > 0
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+        {
+            self.share();
+            return Some(item);
+        }
+        self.remote.load.store(0, Ordering::Relaxed);
+        let searching = self.shared.idle.start_search();
+        let found = self.look_around(searching);
+        if !matches!(found, Finding::Nothing) {
+            self.note_wait(Duration::ZERO);
+        }
+        if searching {
+            self.shared.idle.finish_search();
+            self.share();
+        }
+        match found {
+            Finding::Found(item) => Some(item),
+            Finding::Local => None,
+            Finding::Nothing => {
+                self.sleep();
+                None
+            }
+        }
+    }
+
+    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
+    /// might have been woken for says so: the one who was woken first may be busy with it from now on.
+    pub(super) fn share(&self) {
+        if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
+            self.shared.idle.wake_searcher();
+        }
+    }
+
+    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
+    fn look_around(&self, searching: bool) -> Finding {
+        let start = policy::now();
+        let is_patient = self.spin_pays.get() > 0;
+        let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
+        loop {
+            for _ in 0..std::mem::replace(&mut spins, SPINS_PER_LOOK) {
+                if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
+                    return Finding::Local;
+                }
+                std::hint::spin_loop();
+            }
+            if self.remote.poller.has_sources() {
+                std::thread::yield_now();
+                self.poll(Some(Duration::ZERO));
+            }
+            let now = policy::now();
+            if searching && let Some(item) = self.steal(now) {
+                return Finding::Found(item);
+            }
+            // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
+            let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
+            if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
+                return Finding::Local;
+            }
+            // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
+            let spin = if searching { self.time_to_watch() } else { None };
+            if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
+                return Finding::Nothing;
+            }
+        }
+    }
+
+    /// How long we look around for the sake of the one we watch, if it still has something.
+    fn time_to_watch(&self) -> Option<Duration> {
+        let victim = self.shared.remote(self.watched.get()?.index);
+        let is_truce = victim.truce.holds(self.shared.monitor.tick());
+        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { LOOK })
+    }
+
+    /// Takes from the injected goroutines, or half of another worker's.
+    fn steal(&self, now: Instant) -> Option<Fresh> {
+        if self.shared.inject.len() > 0
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+        {
+            return Some(item);
+        }
+        // At least one: while the runtime starts, we may run before we are counted.
+        let n = self.shared.n_workers().max(1);
+        let first = policy::random() as usize % n;
+        for i in 0..n {
+            let victim = self.shared.remote((first + i) % n);
+            if ptr::eq(victim, self.remote) {
+                continue;
+            }
+            if victim.fresh.len() > 0
+                && self.may_rob(victim, now)
+                && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
+            {
+                self.note_robbery();
+                return Some(item);
+            }
+            // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
+            // or, for callbacks, runs at once.
+            if victim.timers.next_due() <= policy::nanos(now) {
+                victim.timers.run_due();
+            }
+        }
+        None
+    }
+
+    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
+    /// has none left, or until another has some and we have robbed this one, or find it busy in a truce: one that always has some
+    /// would hide the others.
+    pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
+        let look = Look {
+            sight: victim.fresh.sight(),
+            // Relaxed: a hint.
+            turns: victim.turns.load(Ordering::Relaxed),
+            own: self.remote.fresh.sight().changes,
+            now,
+            tick: self.shared.monitor.tick(),
+        };
+        let mut watched = match self.watched.get() {
+            Some(watched) if watched.index == victim.index => watched,
+            Some(watched) if self.goes_on_watching(&watched, look.tick) => return false,
+            _ => Watched::new(victim.index, &look),
+        };
+        let may = watched.may_be_robbed(&look, &victim.truce);
+        self.watched.set(Some(watched));
+        if may {
+            self.shared.note_theft();
+        }
+        may
+    }
+
+    /// Whether the watched one, which is not the one we look at, comes first.
+    fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
+        let victim = self.shared.remote(watched.index);
+        victim.fresh.len() > 0 && watched.comes_first(victim.fresh.sight(), victim.truce.holds(tick))
+    }
+
+    /// The watched one has been robbed.
+    pub(super) fn note_robbery(&self) {
+        self.watched.set(self.watched.get().map(Watched::robbed));
+    }
+
+    /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
+    fn sleep(&self) {
+        debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
+        self.give_stacks_back();
+        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us; not before there is nothing to do.
+        if self.remote.tidy.swap(false, Ordering::Acquire) {
+            self.tidy();
+        }
+        if !self.remote.inbox.start_sleep() {
+            return;
+        }
+        self.shared.idle.announce(self.remote);
+        let start = policy::now();
+        let timeout = if self.shared.has_shareable_work(self.remote) {
+            Some(Duration::ZERO)
+        } else {
+            match self.remote.timers.next_due() {
+                NEVER => None,
+                due => Some(Duration::from_nanos(due.saturating_sub(policy::nanos(start)))),
+            }
+        };
+        self.poll(timeout);
+        self.remote.inbox.finish_sleep();
+        self.shared.idle.retract(self.remote);
+        // At once, for nobody else can take what was given to us (`spread`) out of there, and it is given to sleepers only. Who was
+        // woken beside it may run for long: then others may have it.
+        if self.open_inbox() && self.remote.fresh.len() > 0 && !self.local.is_empty() {
+            self.shared.idle.wake_searcher();
+        }
+        let now = policy::now();
+        self.note_wait(now.duration_since(start));
+        self.shared.monitor.set_clock(now);
+        self.shared.monitor.ensure_awake();
+    }
+
+    /// Counts a wait for spinning, or against it.
+    fn note_wait(&self, wait: Duration) {
+        let change = if wait < SPIN { 1 } else { -2 };
+        self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
+    }
+
+    /// Gives back what a crowd of goroutines has needed. The stacks are with the pool already.
+    #[cold]
+    fn tidy(&self) {
+        self.slab.clear();
+        self.registry.shrink();
+        self.local.shrink();
+        self.remote.fresh.shrink();
+        heap::trim_top();
+    }
+
+    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.
+    pub(super) fn give_stacks_back(&self) {
+        // SAFETY: only this thread touches the cache.
+        let stacks = unsafe { &mut *self.stacks.get() };
+        if !stacks.is_empty() {
+            self.shared.pool.give(stacks.drain(..));
+        }
+        if self.shared.has_starved() {
+            self.feed_starved();
+        }
+    }
+
+    /// Has a goroutine that was refused a stack try again, if there is one by now.
+    #[cold]
+    pub(super) fn feed_starved(&self) {
+        // SAFETY: only this thread touches the cache.
+        let has_own = unsafe { !(*self.stacks.get()).is_empty() };
+        if has_own || self.shared.pool.has_free() {
+            self.shared.feed_starved(&self.remote.fresh);
+        }
+    }
+}
+
+/// What looking around came to.
+enum Finding {
+    Found(Fresh),
+    Local,
+    Nothing,
+}

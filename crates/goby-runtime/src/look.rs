@@ -1,0 +1,71 @@
+//! Those who watch: what goroutines do, who is deadlocked, who keeps a worker, what is left behind.
+//!
+//! The engine knows of them by one trait, [`Watch`]; [`Look`] is what a runtime is given. They read the engine, and change nothing in
+//! it.
+
+// Goroutines as data, and as text.
+pub(crate) mod inspect;
+pub(crate) mod sample;
+pub(crate) mod dump;
+pub(crate) mod family;
+// Verdicts.
+pub(crate) mod stall;
+pub(crate) mod deadlock;
+pub(crate) mod try_run;
+pub(crate) mod leak;
+pub(crate) mod leak_check;
+pub(crate) mod mistakes;
+
+use std::any::Any;
+use std::time::Duration;
+
+use self::stall::Stalls;
+use self::try_run::Watchers;
+use crate::engine::goroutine::Goroutine;
+use crate::engine::park::WaitReason;
+use crate::engine::settings::Settings;
+use crate::engine::shared::Shared;
+use crate::engine::watch::{Prospect, Watch};
+use crate::engine::worker::{Remote, Worker};
+
+/// Watches one runtime.
+pub(crate) struct Look {
+    pub(crate) stalls: Stalls,
+    /// Who wants to be told of a deadlock.
+    pub(crate) watchers: Watchers,
+}
+
+impl Look {
+    pub(crate) fn new(settings: &Settings) -> Look {
+        Look { stalls: Stalls::new(settings.stalls_are_printed), watchers: Watchers::default() }
+    }
+
+    /// Who watches this runtime.
+    pub(crate) fn of(shared: &Shared) -> &Look {
+        let watch: &dyn Any = &*shared.watch;
+        watch.downcast_ref().expect("a builder gives nothing else")
+    }
+}
+
+impl Watch for Look {
+    fn all_asleep(&self, shared: &'static Shared) -> Prospect {
+        deadlock::judge(shared)
+    }
+
+    fn stalled(&self, remote: &Remote, lasted: Duration) -> bool {
+        self.stalls.report(remote, lasted)
+    }
+
+    fn parks(&self, worker: &Worker, g: &Goroutine, reason: WaitReason) {
+        mistakes::look_at_park(worker, g, reason);
+    }
+
+    fn panicked(&self, g: &Goroutine, payload: &(dyn Any + Send)) {
+        mistakes::look_at_panic(g, payload);
+    }
+
+    fn begin_anew(&self) {
+        self.stalls.reset();
+        self.watchers.reset();
+    }
+}

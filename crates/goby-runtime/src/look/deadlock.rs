@@ -1,0 +1,262 @@
+//! Whether any goroutine, or thread that waits in goby, can ever run again.
+//!
+//! Asked by the monitors when every worker has slept for a while, and, where there is no runtime, by the threads that wait. A
+//! verdict needs proof: no timer is pending that somebody waits for or that runs the program's code, no socket registered, no `blocking` call or future in progress, no OS thread outside goby
+//! is running that could unpark somebody, and no signal has a handler. The threads are known by name: every
+//! thread of the process is goby's own, or itself waits in goby without a deadline (see `threads`).
+//!
+//! What is asked about is a [`Part`] of the process, mostly all of it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::base::tsan;
+use crate::engine::parker::Parker;
+use crate::engine::runtimes;
+use crate::engine::settings::DeadlockPolicy;
+use crate::engine::shared::Shared;
+use crate::engine::threads::{Outside, ThreadId, WaitingThread};
+use crate::engine::watch::Prospect;
+use crate::engine::{orphans, threads};
+use crate::look::Look;
+use crate::look::dump::Dump;
+use crate::look::inspect;
+use crate::look::inspect::Want;
+use crate::look::try_run::Deadlock;
+
+/// The process ends with a report. Taken for good.
+static REPORT: Mutex<()> = Mutex::new(());
+static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the process ends because of a deadlock.
+pub(crate) fn is_reported() -> bool {
+    // Relaxed: asked by the thread that has set it, when it exits.
+    IS_REPORTED.load(Ordering::Relaxed)
+}
+
+/// Looks for a deadlock of a runtime whose workers all sleep, and tells of it.
+pub(crate) fn judge(shared: &'static Shared) -> Prospect {
+    match Part::of(shared).look() {
+        Verdict::Alive => Prospect::Wake,
+        Verdict::Outside | Verdict::Changing => Prospect::Unclear,
+        Verdict::Stuck(stuck) => {
+            if !stuck.tell_watchers() {
+                stuck.exit();
+            }
+            Prospect::Never
+        }
+    }
+}
+
+/// Looks for a deadlock on behalf of a thread that waits, where there is no monitor.
+pub(crate) fn look_without_monitors() {
+    let part = Part::process();
+    if !runtimes::has_monitors()
+        && let Verdict::Stuck(stuck) = part.look()
+    {
+        stuck.exit();
+    }
+}
+
+/// Whose deadlock is asked for.
+pub(crate) struct Part {
+    /// Their goroutines.
+    runtimes: Vec<&'static Shared>,
+    /// Further runtimes, whose goroutines do not count, but may help.
+    helpers: Vec<&'static Shared>,
+    /// It is a test's: the threads of the harness cannot help.
+    is_isolated: bool,
+    /// Some runtime that could help was shut down, and may still run something.
+    has_ending: bool,
+    /// [`threads::changes`] from before the runtimes were listed: each that begins or ends is one.
+    changes: usize,
+}
+
+/// A proof that nobody in a part of the process can run again.
+pub(crate) struct Stuck {
+    runtimes: Vec<&'static Shared>,
+    goroutines: usize,
+    threads: Vec<Arc<Parker>>,
+    /// How many goroutines wait for a stack, and why they get none.
+    starved: Option<(usize, String)>,
+}
+
+/// What a look for a deadlock has found.
+pub(crate) enum Verdict {
+    /// Something will make a goroutine runnable, or nobody waits.
+    Alive,
+    /// Something moved while we looked.
+    Changing,
+    /// Only others can: a thread outside goby, another runtime, one that was shut down, a signal. They do not tell when they will not.
+    Outside,
+    Stuck(Stuck),
+}
+
+impl Part {
+    /// All of the process.
+    pub(crate) fn process() -> Part {
+        let _ignore = tsan::ignore();
+        let changes = threads::changes();
+        let (ending, runtimes): (Vec<_>, Vec<_>) =
+            runtimes::all().into_iter().partition(|runtime| runtime.is_shut_down());
+        Part { runtimes, helpers: Vec::new(), is_isolated: false, has_ending: !ending.is_empty(), changes }
+    }
+
+    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. All others may help it, since
+    /// tests share the process's statics: so they must be quiet, too.
+    pub(crate) fn of(shared: &'static Shared) -> Part {
+        let all = Part::process();
+        if !shared.settings.isolated {
+            return all;
+        }
+        let helpers = all.runtimes.into_iter().filter(|other| !ptr::eq(*other, shared)).collect();
+        Part { runtimes: vec![shared], helpers, is_isolated: true, ..all }
+    }
+
+    /// Whether a thread does not belong to it, and cannot help.
+    fn is_bystander(&self, thread: ThreadId) -> bool {
+        self.is_isolated && threads::is_bystander(thread)
+    }
+
+    /// Looks for a deadlock.
+    pub(crate) fn look(&self) -> Verdict {
+        let _ignore = tsan::ignore();
+        // The parts are looked at one after the other. They are true at once if nothing has changed in between: who begins to run
+        // leaves its worker's list of sleepers, or its wait, or is a stranger.
+        let changes = || {
+            let idle = self.runtimes.iter().chain(&self.helpers).map(|runtime| runtime.idle.changes());
+            idle.fold(0, usize::wrapping_add)
+        };
+        let before = changes();
+        let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
+        let threads = self.waiting();
+        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
+            return Verdict::Alive;
+        }
+        // Those that nobody waits for change nothing.
+        let has_timers = || self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
+        if has_timers() {
+            return Verdict::Alive;
+        }
+        let Some(outside) = Outside::look() else { return Verdict::Changing };
+        let is_alone = !self.has_ending
+            && !orphans::are_awaited()
+            && !outside.has_handlers
+            && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
+            && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
+        // A stranger may have done something and ended meanwhile: so what it can have left behind is looked at once more.
+        if !self.is_quiet() || has_timers() || changes() != before || threads::changes() != self.changes {
+            return Verdict::Changing;
+        }
+        if !is_alone {
+            return Verdict::Outside;
+        }
+        let starved = self.runtimes.iter().find_map(|runtime| runtime.starvation());
+        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
+    }
+
+    /// Its threads that wait for ever, but for those whose goroutine stands for them.
+    fn waiting(&self) -> Vec<Arc<Parker>> {
+        let mut waiting = threads::waiting();
+        waiting.retain(|parker| {
+            let wait = parker.wait();
+            !wait.is_host() && wait.thread().is_some_and(|thread| !self.is_bystander(thread))
+        });
+        waiting
+    }
+
+    fn main_exited(&self) -> bool {
+        self.runtimes.iter().any(|runtime| runtime.main_exited())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.runtimes.iter().all(|runtime| is_quiet(runtime))
+    }
+}
+
+fn has_awaited_timers(runtime: &Shared) -> bool {
+    runtime.remotes().any(|remote| remote.timers.are_awaited())
+}
+
+/// Whether nothing in a runtime runs, or will by itself.
+fn is_quiet(runtime: &Shared) -> bool {
+    runtime.idle.n_sleeping() == runtime.n_workers()
+        && runtime.inject.len() == 0
+        && runtime.helpers.in_progress() == 0
+        && runtime.n_tasks() == 0
+        && !runtime.can_feed_starved()
+        && runtime.remotes().all(|r| !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0)
+}
+
+impl Stuck {
+    /// Whether nobody has asked to go on waiting. Goroutines that cannot start at all are no matter of policy; and who waits as a
+    /// thread may wait for any runtime's.
+    fn is_fatal(&self) -> bool {
+        let exits = |runtime: &Shared| runtime.settings.deadlock_policy == DeadlockPolicy::Exit;
+        let has_stuck = |runtime: &Shared| runtime.num_goroutines() > 0 || runtime.main_exited();
+        self.starved.is_some()
+            || self.runtimes.iter().any(|runtime| exits(runtime) && has_stuck(runtime))
+            || !self.threads.is_empty() && self.runtimes.iter().all(|runtime| exits(runtime))
+    }
+
+    /// The report's first line.
+    fn message(&self) -> String {
+        match &self.starved {
+            Some((n, why)) => format!(
+                "{n} goroutines cannot start, and the {} that have started all wait: {why}",
+                self.goroutines.saturating_sub(*n)
+            ),
+            None if self.goroutines == 0 && self.threads.is_empty() => {
+                "no goroutines (main called runtime.Goexit) - deadlock!".into()
+            }
+            None => "all goroutines are asleep - deadlock!".into(),
+        }
+    }
+
+    /// How many wait, if any do.
+    fn count(&self) -> Option<String> {
+        let some = |n: usize, what| (n > 0).then(|| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
+        let (goroutines, threads) = (some(self.goroutines, "goroutine"), some(self.threads.len(), "thread"));
+        let are = if self.goroutines + self.threads.len() == 1 { "is" } else { "are" };
+        let who: Vec<String> = goroutines.into_iter().chain(threads).collect();
+        (!who.is_empty()).then(|| format!("{} {are} parked for ever", who.join(" and ")))
+    }
+
+    fn dump(&self) -> Dump {
+        let threads = self.threads.iter().filter_map(|parker| WaitingThread::of(parker)).collect();
+        Dump::of(inspect::collect(&self.runtimes, Want::ALL)).with_threads(threads)
+    }
+
+    /// Tells those who have asked to be told, in any of the runtimes; false if nobody has.
+    pub(crate) fn tell_watchers(&self) -> bool {
+        let _ignore = tsan::ignore();
+        if self.runtimes.iter().all(|runtime| Look::of(runtime).watchers.is_empty()) {
+            return false;
+        }
+        let deadlock = Deadlock::new(self.message(), self.dump());
+        self.runtimes.iter().for_each(|runtime| Look::of(runtime).watchers.tell(&deadlock));
+        true
+    }
+
+    /// Reports it, with all who wait, and ends the process; unless that is not wanted.
+    pub(crate) fn exit(self) {
+        if !self.is_fatal() {
+            return;
+        }
+        // Others may find it, too. They go back to their waits: their stacks are asked for.
+        let Some(_for_good) = REPORT.try_lock() else { return };
+        IS_REPORTED.store(true, Ordering::Relaxed);
+        let mut text = format!("fatal error: {}\n", self.message());
+        if let Some(count) = self.count() {
+            let _ = write!(text, "\n{count}\n\n{}", self.dump());
+        }
+        // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        std::process::exit(2);
+    }
+}

@@ -1,0 +1,75 @@
+//! Which goroutines belong to whom: a family is what its maker started, what those started, and so on.
+//!
+//! It is how a leak is attributed when tests run in parallel in one process: the mark is inherited as labels are, over
+//! all runtimes. Goroutines that a timer's callback or a future starts are nobody's.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::attributes::Changed;
+use crate::engine::runtimes;
+use crate::engine::worker;
+use crate::look::inspect;
+use crate::look::inspect::{GoroutineInfo, Want};
+
+/// A mark on all goroutines that its maker starts while it lives, and that those start, whenever they do.
+///
+/// To be dropped by the goroutine or thread that made it, in the reverse order of making.
+///
+/// ```
+/// use goby_runtime::{Family, Gate, WaitReason, go};
+/// use std::sync::Arc;
+///
+/// let family = Family::new();
+/// let gate = Arc::new(Gate::new(()));
+/// let waits = gate.clone();
+/// let handle = go(move || { gate.wait::<()>(WaitReason::CondWait, None, |(), _| Ok(0)); });
+/// assert_eq!(family.goroutines()[0].id(), handle.id());
+/// waits.with(|(), waiters| while !waiters.unpark_one(0) {});
+/// handle.join().unwrap();
+/// assert!(family.goroutines().is_empty());
+/// ```
+pub struct Family {
+    id: u64,
+    _mark: Changed,
+}
+
+impl Family {
+    /// Marks what the caller starts from now on.
+    pub fn new() -> Family {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only distinctness matters.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Family { id, _mark: Changed::new(|inherited| inherited.scopes.push(id)) }
+    }
+
+    /// Its goroutines that have not ended, by their ids. The maker is none of them.
+    ///
+    /// # Blocking
+    ///
+    /// As [`goroutines`](crate::goroutines).
+    pub fn goroutines(&self) -> Vec<GoroutineInfo> {
+        self.look(true)
+    }
+
+    /// The same, with stacks or without, which takes less time.
+    pub fn look(&self, stacks: bool) -> Vec<GoroutineInfo> {
+        let want = Want { family: Some(self.id), stacks, patient: true };
+        let mut infos = inspect::collect(&runtimes::alive(), want).goroutines;
+        let maker = worker::current_id();
+        infos.retain(|info| Some(info.id()) != maker);
+        infos
+    }
+}
+
+impl Default for Family {
+    fn default() -> Family {
+        Family::new()
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Family").field("id", &self.id).finish_non_exhaustive()
+    }
+}

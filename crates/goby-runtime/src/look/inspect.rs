@@ -1,0 +1,452 @@
+//! Looking at goroutines, as data.
+//!
+//! Only its home worker may touch what a goroutine is doing, so whoever wants to know *asks* each worker (`requests`), and
+//! each answers at its next scheduling point: a worker that sleeps is woken, a goroutine that runs yields at its next
+//! goby call. No lock guards any of this on the way of a goroutine; the order to answer travels with the monitor's wish
+//! for a new time slice (`slice_over`), which is looked at anyway. A worker that does not answer in time is interrupted
+//! by a signal for what it runs, see `sample`; what else it is home to is counted, not shown.
+//!
+//! What comes of it is no snapshot: workers answer one after the other, and goroutines go on. What is parked for good
+//! is shown exactly.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::base::stack_trace::StackTrace;
+use crate::base::{policy, tsan};
+use crate::engine::attributes::Inherited;
+use crate::engine::current::current_shared;
+use crate::engine::gate::{Gate, Waited};
+use crate::engine::goroutine::{Goroutine, GoroutineId};
+use crate::engine::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason, reported_flags};
+use crate::engine::requests::Question;
+use crate::engine::run_queue::Fresh;
+use crate::engine::shared::Shared;
+use crate::engine::worker::{Remote, Worker};
+use crate::engine::{attributes, errand};
+use crate::look::sample;
+
+/// Each worker's goroutines whose stacks are taken whatever they look like: taking one costs microseconds, and a page
+/// that the goroutine may not have touched.
+const STACKS_OF_ALL: usize = 4096;
+/// Beyond that, so many of those that were started at one place and wait for one reason.
+const STACKS_OF_ALIKE: usize = 8;
+/// How long a worker may take to answer before it is looked whether it is busy with a goroutine.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it may take at the most.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Looks at the most, when one may have missed a goroutine.
+const TRIES: u32 = 7;
+/// Where goroutines are stolen all the time: looks in a row that must agree. That one goroutine is missed by two looks in a
+/// row takes two thieves, by three looks three.
+const AGREEING_LOOKS: u32 = 3;
+
+/// What a goroutine was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// It has not run yet.
+    Unstarted,
+    /// It waits for its turn.
+    Runnable,
+    /// It runs, or is the one that asked.
+    Running,
+    /// It is parked.
+    Waiting(WaitReason),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Unstarted => "unstarted",
+            Status::Runnable => "runnable",
+            Status::Running => "running",
+            Status::Waiting(reason) => reason.as_str(),
+        })
+    }
+}
+
+/// What is known of one goroutine.
+#[derive(Clone)]
+pub struct GoroutineInfo {
+    pub(crate) id: GoroutineId,
+    pub(crate) status: Status,
+    pub(crate) flags: u8,
+    pub(crate) parent: u64,
+    pub(crate) joins: u64,
+    /// Stands for the worker that it is pinned to; 0 if it is to none, or not known.
+    pub(crate) home: usize,
+    /// How long ago it last parked.
+    pub(crate) age: Duration,
+    pub(crate) started_at: &'static Location<'static>,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) inherited: Option<Arc<Inherited>>,
+    pub(crate) stack: Option<StackTrace>,
+}
+
+impl GoroutineInfo {
+    /// Names it.
+    pub fn id(&self) -> GoroutineId {
+        self.id
+    }
+
+    /// The name that it was given.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its labels, the oldest first.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.inherited.iter().flat_map(|inherited| &inherited.labels).map(|(key, value)| (&**key, &**value))
+    }
+
+    /// What it was doing.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// How long it has been parked, if it is: to the tick of the monitor, 1 to 5 ms, or as much more as the machine
+    /// keeps that from running.
+    pub fn waited(&self) -> Option<Duration> {
+        matches!(self.status, Status::Waiting(_)).then_some(self.age)
+    }
+
+    /// Where it was started.
+    pub fn started_at(&self) -> &'static Location<'static> {
+        self.started_at
+    }
+
+    /// The number of the goroutine that started it; none if a thread, timer or future did.
+    pub fn started_by(&self) -> Option<u64> {
+        (self.parent != 0).then_some(self.parent)
+    }
+
+    /// The number of the goroutine that it waits for to end, if it does.
+    pub fn joins(&self) -> Option<u64> {
+        (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
+    }
+
+    /// Its stack. None where it has not started, where too little of it is left to collect it there, or where very
+    /// many wait alike and others' were taken.
+    pub fn stack(&self) -> Option<&StackTrace> {
+        self.stack.as_ref()
+    }
+
+    /// Whether a timer ends its wait: it has a deadline, or receives from the channel of a timer that is armed, neither fired nor
+    /// stopped, or the done channel of a context with a deadline.
+    pub fn has_deadline(&self) -> bool {
+        self.flags & HAS_DEADLINE != 0
+    }
+
+    /// Whether its wait ends when a context is done: it receives from a context's done channel, waits in a select with
+    /// such a case, or in the form of an operation that takes a context. It says nothing of who holds the context.
+    pub fn is_reached_by_context(&self) -> bool {
+        self.flags & HAS_CONTEXT != 0
+    }
+
+    /// Whether it was started in a scope, by a goroutine in it, and so on.
+    pub(crate) fn is_in(&self, scope: u64) -> bool {
+        self.inherited.as_ref().is_some_and(|inherited| inherited.scopes.contains(&scope))
+    }
+
+    /// # Safety
+    ///
+    /// The goroutine is alive, and the caller its home's scheduler, or whoever keeps it in a queue of unstarted ones.
+    unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
+        // SAFETY: alive by contract.
+        let header = unsafe { g.as_ref() };
+        GoroutineInfo {
+            id: header.id,
+            status,
+            // They are of a wait.
+            // SAFETY: alive, and one that waits has started here and is suspended, by contract.
+            flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
+            parent: header.parent,
+            joins: header.joins.get(),
+            home: header.home_address(),
+            age: Duration::from_nanos(now.saturating_sub(header.since.get())),
+            started_at: header.spawned_at,
+            name: header.attributes.name(),
+            inherited: header.attributes.inherited(),
+            stack: None,
+        }
+    }
+}
+
+/// Prints one line: `goroutine 18 "fetcher" [chan receive, 3 minutes], started at src/main.rs:30:5`. The name is there if
+/// it has one, and the minutes from the first on, as in a [`dump`](crate::dump()).
+impl fmt::Display for GoroutineInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {}", self.id)?;
+        if let Some(name) = self.name() {
+            write!(f, " {name:?}")?;
+        }
+        let long = LongWait(self.waited().unwrap_or_default());
+        write!(f, " [{}{long}], started at {}", self.status, self.started_at)
+    }
+}
+
+/// Prints how long a wait has lasted, behind its reason, if that is long.
+pub(crate) struct LongWait(pub(crate) Duration);
+
+/// A wait is shown from here on, as in Go.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
+impl fmt::Display for LongWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < LONG_WAIT {
+            return Ok(());
+        }
+        let minutes = self.0.as_secs() / 60;
+        write!(f, ", {minutes} minute{}", if minutes == 1 { "" } else { "s" })
+    }
+}
+
+impl fmt::Debug for GoroutineInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoroutineInfo")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .field("waited", &self.waited())
+            .field("started_at", &self.started_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker that did not answer.
+#[derive(Clone, Debug)]
+pub struct Silent {
+    /// Its number in its runtime.
+    pub worker: usize,
+    /// Goroutines that have started there and have not ended, at most: others than the running one are not shown.
+    pub n_started: usize,
+}
+
+/// What a look at goroutines has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// By their ids.
+    pub(crate) goroutines: Vec<GoroutineInfo>,
+    pub(crate) silent: Vec<Silent>,
+}
+
+/// Looks at the goroutines of the caller's runtime (the default one, from a plain thread), one entry each, by their ids.
+///
+/// It is no snapshot: goroutines go on while it is made. A worker that does not come to a goby call within 100 ms shows
+/// the goroutine that it runs, and none of the others.
+///
+/// ```
+/// use goby_runtime::{Runtime, Status};
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let seen = runtime.run(goby_runtime::goroutines);
+/// assert_eq!(seen.len(), 1);
+/// assert_eq!(seen[0].status(), Status::Running);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Blocking
+///
+/// The goroutine, or the OS thread, until all workers have answered.
+pub fn goroutines() -> Vec<GoroutineInfo> {
+    collect(&[current_shared()], Want::ALL).goroutines
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Want {
+    /// The goroutines of this family only.
+    pub(crate) family: Option<u64>,
+    /// Their stacks too.
+    pub(crate) stacks: bool,
+    /// Rather wait for a worker than miss its goroutines.
+    pub(crate) patient: bool,
+}
+
+impl Want {
+    pub(crate) const ALL: Want = Want { family: None, stacks: true, patient: false };
+
+    fn includes(self, info: &GoroutineInfo) -> bool {
+        self.family.is_none_or(|family| info.is_in(family))
+    }
+}
+
+/// Asks the workers of all these runtimes at once.
+pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
+    let _ignore = tsan::ignore();
+    let (mut tries, mut agreeing, mut seen_last) = (0, 0, None);
+    let thefts = || runtimes.iter().map(|shared| shared.n_thefts()).sum::<u64>();
+    loop {
+        let before = thefts();
+        let found = ask(runtimes, want);
+        tries += 1;
+        // A goroutine that was stolen from a worker not asked yet, by one that had answered, was missed. Counts of goroutines do
+        // not tell: those that begin and end meanwhile hide it.
+        let is_complete = thefts() == before || !found.silent.is_empty();
+        let seen: Vec<_> = found.goroutines.iter().map(|info| info.id).collect();
+        agreeing = if seen_last.as_ref() == Some(&seen) { agreeing + 1 } else { 1 };
+        seen_last = Some(seen);
+        if is_complete || agreeing >= AGREEING_LOOKS || tries == TRIES {
+            let _heed = tsan::heed();
+            attributes::can_be_read();
+            return found;
+        }
+    }
+}
+
+/// One look.
+fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
+    // Before the workers and after them: a goroutine may leave these queues for a worker that has answered, or, getting no stack,
+    // come from one that has not.
+    let mut homeless = look_at_homeless(runtimes);
+    let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
+    let request = Arc::new(Request {
+        want,
+        asker: crate::engine::worker::current_id(),
+        answers: Mutex::new(Vec::new()),
+        missing: Gate::new(remotes.len()),
+    });
+    for remote in &remotes {
+        remote.requests.post(Box::new(Asked(request.clone())));
+        remote.slice_over.store(true, Ordering::SeqCst);
+        remote.notify();
+    }
+    let mut found = Found::default();
+    let start = policy::now();
+    loop {
+        let waited = request.missing.wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| {
+            if *missing == 0 { Err(()) } else { Ok(0) }
+        });
+        if waited != Waited::TimedOut {
+            break;
+        }
+        // Busy with a goroutine, or only kept from running by others on this machine?
+        let is_silent = |remote: &&Remote| !request.has_answer_of(remote) && !remote.shared.is_shut_down();
+        let silent: Vec<&Remote> = remotes.iter().copied().filter(is_silent).collect();
+        let running: Vec<Option<GoroutineInfo>> = silent.iter().map(|remote| sample::running(remote)).collect();
+        let is_busy = !want.patient && running.iter().all(Option::is_some);
+        if is_busy || start.elapsed() > LAST_PATIENCE {
+            found.goroutines.extend(running.into_iter().flatten());
+            let name = |remote: &&Remote| Silent { worker: remote.index, n_started: remote.n_started() };
+            found.silent.extend(silent.iter().map(name));
+            break;
+        }
+    }
+    // What comes later is dropped with the request.
+    for answer in std::mem::take(&mut *request.answers.lock()) {
+        found.goroutines.extend(answer.infos);
+    }
+    homeless.extend(look_at_homeless(runtimes));
+    found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
+    // One that has moved meanwhile may be there twice: what was seen of it on a worker, which comes first, says more.
+    found.goroutines.sort_by_key(|info| info.id);
+    found.goroutines.dedup_by_key(|info| info.id);
+    found
+}
+
+/// The unstarted goroutines that are in no worker's queue.
+fn look_at_homeless(runtimes: &[&'static Shared]) -> Vec<GoroutineInfo> {
+    let now = policy::nanos(policy::now());
+    let mut infos = Vec::new();
+    for shared in runtimes {
+        shared.for_each_homeless(|item| infos.extend(unstarted(item, now)));
+    }
+    infos
+}
+
+/// One look at goroutines.
+pub(crate) struct Request {
+    want: Want,
+    /// The goroutine that asks: it shows as running.
+    asker: Option<GoroutineId>,
+    answers: Mutex<Vec<Answer>>,
+    /// Workers that have not answered.
+    missing: Gate<usize>,
+}
+
+/// What one worker has said.
+struct Answer {
+    remote: &'static Remote,
+    infos: Vec<GoroutineInfo>,
+}
+
+impl Request {
+    fn has_answer_of(&self, remote: &Remote) -> bool {
+        self.answers.lock().iter().any(|answer| ptr::eq(answer.remote, remote))
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.answers.lock().push(answer);
+        self.missing.with(|missing, waiters| {
+            *missing -= 1;
+            if *missing == 0 {
+                waiters.unpark_all(0);
+            }
+        });
+    }
+}
+
+impl Worker {
+    /// Looks at all goroutines that are here.
+    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Answer {
+        let now = policy::nanos(policy::now());
+        let runnable: HashSet<_> = self.runnable().into_iter().collect();
+        let started = self.started();
+        let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
+        let mut infos = Vec::with_capacity(started.len());
+        for g in started {
+            // SAFETY: in the registry, so alive; here is its home.
+            let header = unsafe { g.as_ref() };
+            let reason = WaitReason::from_number(header.reason.load(Ordering::Relaxed));
+            let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
+                Status::Running
+            } else if reason == WaitReason::Yield || runnable.contains(&g) {
+                Status::Runnable
+            } else {
+                Status::Waiting(reason)
+            };
+            // SAFETY: as above.
+            let mut info = unsafe { GoroutineInfo::of(g, status, now) };
+            if !want.includes(&info) {
+                continue;
+            }
+            let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
+            *n_alike += 1;
+            if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {
+                // SAFETY: started, not ended, and the scheduler runs.
+                info.stack = unsafe { self.capture(g) };
+            }
+            infos.push(info);
+        }
+        self.remote.fresh.for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
+        Answer { remote: self.remote, infos }
+    }
+}
+
+/// A worker's copy of a request.
+struct Asked(Arc<Request>);
+
+impl Question for Asked {
+    fn answer(self: Box<Self>, worker: &Worker) {
+        let Asked(request) = *self;
+        request.answer(worker.look(request.want, request.asker));
+        // Whoever has asked may have gone meanwhile.
+        errand::let_go_shared(request);
+    }
+}
+
+/// An item of a queue whose lock is held.
+fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
+    match item {
+        // SAFETY: what is in a queue is alive, and nobody else knows it.
+        Fresh::Goroutine(g) => Some(unsafe { GoroutineInfo::of(*g, Status::Unstarted, now) }),
+        Fresh::Future(_) => None,
+    }
+}

@@ -1,0 +1,235 @@
+//! Goroutines that keep their worker: reported by the monitor, with their stack.
+//!
+//! The monitor tells a stall from a thread that merely got no processor (`suspect`); here the running goroutine's stack taken
+//! (`sample`), and leaves the telling to a thread of its own: names are looked up for seconds where a program is large. Told
+//! is a subscriber of `tracing`, if there is one, else the standard error: a line at once, the stack when it has names.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::base::report::report;
+use crate::base::stack_trace::Names;
+use crate::base::{policy, stack_trace};
+use crate::engine::current::current_shared;
+use crate::engine::frames;
+use crate::engine::frames::Function;
+use crate::engine::io::timer::NEVER;
+use crate::engine::threads::spawn_own_thread;
+use crate::engine::worker::Remote;
+use crate::look::Look;
+use crate::look::inspect::GoroutineInfo;
+use crate::look::sample;
+
+/// From when on a goroutine is reported: long enough to be felt, and ten time slices.
+pub(crate) const LIMIT: Duration = Duration::from_millis(100);
+/// Stalls that are kept.
+const KEPT: usize = 64;
+/// What is to be done about a stall.
+const COMPUTES_OR_BLOCKS: &str =
+    "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
+const WAITS_IN_HOOK: &str =
+    "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
+/// How long goroutines that were started at the same place are not printed again: a pool whose every job takes too long says
+/// so once, not a thousand times.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Turns the printing off, by the one value [`OFF`].
+const VARIABLE: &str = "GOBY_STALLS";
+const OFF: &str = "off";
+
+/// Whether stalls are printed where no builder says it.
+///
+/// # Errors
+///
+/// `InvalidInput` for a value of the variable that is none.
+pub(crate) fn are_printed() -> io::Result<bool> {
+    match std::env::var_os(VARIABLE) {
+        None => Ok(true),
+        Some(value) if value.is_empty() => Ok(true),
+        Some(value) if value == OFF => Ok(false),
+        Some(value) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{VARIABLE}={value:?} is not {OFF:?}: change or unset it"),
+        )),
+    }
+}
+
+/// A worker that did not come back to its other goroutines for longer than the limit. Its `Display` is the report.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    worker: usize,
+    lasted: Duration,
+    goroutine: Option<GoroutineInfo>,
+    /// It waits in a panic hook.
+    is_held: bool,
+}
+
+impl Stall {
+    /// The worker's number in its runtime.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// How long it had lasted when it was reported.
+    pub fn lasted(&self) -> Duration {
+        self.lasted
+    }
+
+    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the thread could not tell: then
+    /// another report follows when the stall has lasted twice as long.
+    pub fn goroutine(&self) -> Option<&GoroutineInfo> {
+        self.goroutine.as_ref()
+    }
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.headline())?;
+        let Some(stack) = self.goroutine.as_ref().and_then(|g| g.stack.as_ref()) else { return Ok(()) };
+        writeln!(f)?;
+        Names::default().write(stack, f)
+    }
+}
+
+impl Stall {
+    /// The first line of the report, which looks no names up.
+    fn headline(&self) -> String {
+        let (worker, ms) = (self.worker, self.lasted.as_millis());
+        match &self.goroutine {
+            None => format!("worker {worker} has not come back for {ms} ms"),
+            Some(g) => format!(
+                "goroutine {}, started at {}, has kept worker {worker} for {ms} ms: {}",
+                g.id,
+                g.started_at,
+                if self.is_held { WAITS_IN_HOOK } else { COMPUTES_OR_BLOCKS }
+            ),
+        }
+    }
+
+    /// Prints it: the line first, the stack when its names are known.
+    fn print(&self) {
+        report(format_args!("{}", self.headline()));
+        if let Some(g) = &self.goroutine
+            && let Some(stack) = &g.stack
+        {
+            stack_trace::print(g.id, stack);
+        }
+    }
+
+    /// Where the goroutine was started: what is alike in stalls of one cause.
+    fn place(&self) -> *const Location<'static> {
+        self.goroutine.as_ref().map_or(ptr::null(), |g| ptr::from_ref(g.started_at))
+    }
+}
+
+impl Stall {
+    fn is_in_panic_hook(&self) -> bool {
+        let stack = self.goroutine.as_ref().and_then(|g| g.stack.as_ref());
+        stack.is_some_and(|stack| frames::contains(stack.addresses(), Function::PanicHook))
+    }
+}
+
+/// The latest stalls of one runtime.
+pub(crate) struct Stalls {
+    is_printed: bool,
+    latest: Mutex<VecDeque<Stall>>,
+    /// Addresses of the places whose goroutines were printed, and when.
+    printed: Mutex<Vec<(usize, Instant)>>,
+}
+
+impl Stalls {
+    pub(crate) fn new(is_printed: bool) -> Stalls {
+        Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default() }
+    }
+
+    /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called by the monitor.
+    pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
+        // Relaxed: a hint.
+        let is_held = remote.is_held.load(Ordering::Relaxed);
+        let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
+        let is_known = stall.goroutine.is_some();
+        {
+            let mut latest = self.latest.lock();
+            if latest.len() == KEPT {
+                latest.pop_front();
+            }
+            latest.push_back(stall.clone());
+        }
+        // Not here: looking names up takes long, a standard error that nobody reads blocks, and the monitor has others to look
+        // after. Without a further thread there is no telling.
+        if tracing::enabled!(tracing::Level::WARN) {
+            // A subscriber is the program's code, and may let somebody go on: for the deadlock detector it is no thread of goby's.
+            let name = thread::Builder::new().name("goby-report".into());
+            let _ = name.spawn(move || tracing::warn!("goby: {stall}"));
+        } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
+            let _ = spawn_own_thread("goby-report", move || {
+                // The panic that is being reported is what the user has to know, and names are looked up for it.
+                if stall.is_held || !stall.is_in_panic_hook() {
+                    stall.print();
+                }
+            });
+        }
+        is_known
+    }
+
+    /// Whether no stall of a goroutine that was started at this place was printed of late. The caller prints this one.
+    fn is_news(&self, place: usize, now: Instant) -> bool {
+        let mut printed = self.printed.lock();
+        printed.retain(|(_, when)| now.duration_since(*when) < QUIET);
+        let is_news = printed.iter().all(|(other, _)| *other != place);
+        if is_news {
+            printed.push((place, now));
+        }
+        is_news
+    }
+
+    /// Forgets those of a former life.
+    pub(crate) fn reset(&self) {
+        self.latest.lock().clear();
+        self.printed.lock().clear();
+    }
+
+    pub(crate) fn latest(&self) -> Vec<Stall> {
+        self.latest.lock().iter().cloned().collect()
+    }
+}
+
+/// Whether anybody may wait for the worker: another goroutine that is pinned there, or has yet to begin, a timer or a socket. A
+/// goroutine that is alone may compute for as long as it likes.
+fn has_others(remote: &Remote) -> bool {
+    remote.n_started() > 1
+        || remote.fresh.len() > 0
+        || !remote.inbox.is_empty()
+        || remote.timers.next_due() != NEVER
+        || remote.poller.has_sources()
+}
+
+/// Gives the latest stalls of the caller's runtime: see [`Runtime::stalls`](crate::Runtime::stalls).
+pub fn stalls() -> Vec<Stall> {
+    Look::of(current_shared()).stalls.latest()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_place_is_news_once_in_a_while() {
+        let stalls = Stalls::new(true);
+        let start = policy::now();
+        assert!(stalls.is_news(1, start) && stalls.is_news(2, start));
+        assert!(!stalls.is_news(1, start + QUIET / 2));
+        assert!(stalls.is_news(1, start + QUIET));
+        assert!(!stalls.is_news(1, start + QUIET + MS));
+    }
+}

@@ -1,0 +1,212 @@
+//! `run` that gives a deadlock back as an error.
+//!
+//! Why this is another method, and asks for `'static`: the goroutine of a plain `run` borrows from its caller, who may
+//! therefore not go on while it exists; and after a deadlock it exists for ever. Here it owns everything, so the caller
+//! can. It stays parked, and should the caller wake it after all (by a channel that both know), it goes on.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::base::tsan;
+use crate::engine::gate::{Gate, Waited};
+use crate::engine::goexit::is_goexit;
+use crate::engine::park::WaitReason;
+use crate::engine::{goexit, threads};
+use crate::look::Look;
+use crate::look::dump::Dump;
+use crate::runtime::Runtime;
+
+/// All goroutines were asleep, and nothing was left that could wake one: what [`Runtime::try_run`] gives.
+#[derive(Clone)]
+pub struct Deadlock {
+    message: Arc<str>,
+    dump: Arc<Dump>,
+}
+
+impl Deadlock {
+    pub(crate) fn new(message: String, dump: Dump) -> Deadlock {
+        Deadlock { message: message.into(), dump: Arc::new(dump) }
+    }
+
+    /// Where all goroutines were.
+    pub fn dump(&self) -> &Dump {
+        &self.dump
+    }
+}
+
+impl fmt::Debug for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadlock").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Deadlock {}
+
+/// Who is told of a deadlock instead of the process's end.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    list: Mutex<Vec<Weak<dyn Watcher>>>,
+}
+
+trait Watcher: Send + Sync {
+    fn is_deadlocked(&self, deadlock: &Deadlock);
+}
+
+impl Watchers {
+    fn add(&self, watcher: Weak<dyn Watcher>) {
+        let _ignore = tsan::ignore();
+        self.list.lock().push(watcher);
+    }
+
+    fn remove(&self, watcher: &Weak<dyn Watcher>) {
+        let _ignore = tsan::ignore();
+        self.list.lock().retain(|other| !other.ptr_eq(watcher));
+    }
+
+    /// Forgets those of a former life.
+    pub(crate) fn reset(&self) {
+        let _ignore = tsan::ignore();
+        self.list.lock().clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.lock().is_empty()
+    }
+
+    /// Tells all.
+    pub(crate) fn tell(&self, deadlock: &Deadlock) {
+        let watchers = std::mem::take(&mut *self.list.lock());
+        watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.is_deadlocked(deadlock));
+    }
+}
+
+/// How the main goroutine of a `try_run` has come out.
+struct Outcome<T> {
+    end: Gate<Option<Result<thread::Result<T>, Deadlock>>>,
+}
+
+impl<T> Outcome<T> {
+    /// The first one counts.
+    fn settle(&self, end: Result<thread::Result<T>, Deadlock>) {
+        let late = self.end.with(|slot, waiters| {
+            if slot.is_some() {
+                return Some(end);
+            }
+            *slot = Some(end);
+            waiters.unpark_all(0);
+            None
+        });
+        // The user's value: dropped outside.
+        drop(late);
+    }
+}
+
+/// Why the main goroutine of a `try_run` is waited for no longer.
+#[derive(Debug)]
+pub enum Stopped {
+    /// Nothing is left that could make it go on.
+    Deadlock(Deadlock),
+    /// The deadline has passed. It goes on.
+    TimedOut,
+}
+
+impl<T: Send> Watcher for Outcome<T> {
+    fn is_deadlocked(&self, deadlock: &Deadlock) {
+        self.settle(Err(deadlock.clone()));
+    }
+}
+
+impl Runtime {
+    /// Runs `main` as [`run`](Runtime::run) does, but gives a deadlock back instead of ending the process.
+    ///
+    /// The goroutines that are part of it stay parked. `main` owns what it uses, because after a deadlock it never ends
+    /// while the caller goes on.
+    ///
+    /// ```standalone_crate
+    /// use goby_runtime::{Gate, Runtime, WaitReason};
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
+    /// let deadlock = runtime.try_run(|| {
+    ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Ok(0));
+    /// });
+    /// assert_eq!(deadlock.unwrap_err().to_string(), "all goroutines are asleep - deadlock!");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Until `main` has returned, or nothing is left that could make it return. The verdict needs what the report of a
+    /// deadlock needs: no timer, socket, blocking call or future, and no thread outside goby that runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Deadlock`], with a dump of all goroutines.
+    ///
+    /// # Panics
+    ///
+    /// As `main` does.
+    #[track_caller]
+    pub fn try_run<F, T>(&self, main: F) -> Result<T, Deadlock>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.try_run_until(None, main) {
+            Ok(value) => Ok(value),
+            Err(Stopped::Deadlock(deadlock)) => Err(deadlock),
+            Err(Stopped::TimedOut) => unreachable!("there is no deadline"),
+        }
+    }
+
+    /// Runs `main` as [`try_run`](Runtime::try_run) does, and waits for it at most until `deadline`.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn try_run_until<F, T>(&self, deadline: Option<Instant>, main: F) -> Result<T, Stopped>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let outcome = Arc::new(Outcome { end: Gate::new(None) });
+        let weak: Weak<Outcome<T>> = Arc::downgrade(&outcome);
+        let watcher: Weak<dyn Watcher> = weak;
+        Look::of(self.shared()).watchers.add(watcher.clone());
+        let settles = outcome.clone();
+        let settled = move || {
+            // Unwind safe: what `main` owned is gone, and the caller goes on with the panic.
+            let end = panic::catch_unwind(AssertUnwindSafe(main));
+            tsan::release(Arc::as_ptr(&settles));
+            settles.settle(Ok(end));
+        };
+        // SAFETY: `F` and `T` borrow nothing.
+        drop(unsafe { self.shared().spawn_main(settled, Location::caller()) });
+        let waited = threads::as_host(|| {
+            outcome.end.wait(WaitReason::Join, deadline, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
+        });
+        Look::of(self.shared()).watchers.remove(&watcher);
+        if waited == Waited::TimedOut {
+            return Err(Stopped::TimedOut);
+        }
+        tsan::acquire(Arc::as_ptr(&outcome));
+        match outcome.end.with(|end, _| end.take()).expect("settled") {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(payload)) if is_goexit(&*payload) => {
+                self.shared().note_main_exit();
+                goexit::wait_for_ever()
+            }
+            Ok(Err(payload)) => panic::resume_unwind(payload),
+            Err(deadlock) => Err(Stopped::Deadlock(deadlock)),
+        }
+    }
+}
