@@ -57,7 +57,7 @@ def links(path, text):
 
 
 def citations(path, text):
-    for cited in re.findall(r"\bdocs/[\w./-]+\.md\b", text):
+    for cited in re.findall(r"(?:[\w.-]+/)*\bdocs/[\w./-]+\.md\b", text):
         if not any((base / cited).exists() for base in (ROOT, path.parent)):
             complain(path, f"no such page: {cited}")
 
