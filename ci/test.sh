@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The README's test command, in debug: unit, integration and doc tests of all crates, every example, the README's code.
-# A goroutine that is left behind for good fails its test, or its process.
+# A goroutine that is left behind for good fails its test, or its process. Then what features that are off change.
 set -euo pipefail
 . ci/lib.sh
 export GOBY_LEAKS=fatal
 run_tests 100 cargo test --workspace --locked
+run_tests 1 cargo test -p goby-http --no-default-features --locked --test it no_tls

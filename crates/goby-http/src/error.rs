@@ -9,6 +9,8 @@ use goby::Context;
 use goby::context::ContextError;
 use rustix::io::Errno;
 
+use crate::tls;
+
 pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 
 /// Why a request failed.
@@ -210,7 +212,7 @@ impl Error {
     /// Tells whether a client could not be built.
     ///
     /// ```
-    /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
+    /// let error = goby_http::Client::builder().max_connections_per_host(0).build().unwrap_err();
     /// assert!(error.is_build());
     /// ```
     pub fn is_build(&self) -> bool {
@@ -431,7 +433,7 @@ fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|cause| {
         let of_decoder = |error: &io::Error| {
             let kind = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
-            kind && !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+            kind && !error.get_ref().is_some_and(tls::is_failure)
         };
         cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
             || cause.downcast_ref::<io::Error>().is_some_and(of_decoder)

@@ -41,6 +41,14 @@
 //! request whose chunked body was not read to its end, heads on the same connection may have 100 fields. A raw `"` in the query of a
 //! request is refused (400), though some clients send it.
 //!
+//! # Features
+//!
+//! Both are on by default; `default-features = false` leaves them out.
+//!
+//! - `tls`: `https` URLs, over rustls and ring, with the roots that browsers trust. Without it a request for such a URL fails with an
+//!   error whose [`is_tls`](Error::is_tls) is true, before anything is sent.
+//! - `tracing`: goby's own feature of that name.
+//!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
 
 #![forbid(unsafe_code)]
@@ -54,6 +62,8 @@ mod intake;
 mod response;
 mod server;
 mod stream;
+// The one place where the feature chooses: both files have the same functions.
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};

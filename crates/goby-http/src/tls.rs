@@ -1,5 +1,6 @@
 //! TLS over a socket: rustls, which does no input and output itself, driven by polling.
 
+use std::error::Error as StdError;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,8 +15,11 @@ pub(crate) struct Tls {
     session: ClientConnection,
 }
 
+/// The configuration of a client.
+pub(crate) type Config = Arc<ClientConfig>;
+
 /// Makes the configuration of a client: today's protocol versions, the roots that browsers trust, and `extra` ones.
-pub(crate) fn client_config(extra: &[Vec<u8>]) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(crate) fn client_config(extra: &[Vec<u8>]) -> Result<Config, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for der in extra {
         roots.add(CertificateDer::from_slice(der).into_owned())?;
@@ -29,8 +33,18 @@ pub(crate) fn client_config(extra: &[Vec<u8>]) -> Result<Arc<ClientConfig>, rust
     Ok(Arc::new(config))
 }
 
+/// Returns an error where the crate was built without TLS: not here, see `no_tls.rs`.
+pub(crate) fn check_is_built_in() -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns whether the error is TLS's own, as opposed to one of the socket below it.
+pub(crate) fn is_failure(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
+    error.is::<rustls::Error>()
+}
+
 impl Tls {
-    pub(crate) fn new(config: Arc<ClientConfig>, host: &str) -> io::Result<Tls> {
+    pub(crate) fn new(config: Config, host: &str) -> io::Result<Tls> {
         // A URL writes an IPv6 address in brackets.
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;

@@ -1,6 +1,8 @@
 //! What the engine is made of. Nothing here knows a goroutine.
 
 // Seams: the system, the clock, the checkers.
+#[macro_use]
+pub(crate) mod warning;
 pub(crate) mod fence;
 pub(crate) mod policy;
 pub(crate) mod prefetch;

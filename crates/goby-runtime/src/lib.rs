@@ -17,6 +17,8 @@
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
 // In reading order: what the others are made of, the way of a goroutine, those who watch it, and what stands on top.
+// `base` has macros, which are known only to what follows.
+#[macro_use]
 mod base;
 mod engine;
 mod look;

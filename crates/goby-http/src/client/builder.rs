@@ -178,11 +178,13 @@ impl ClientBuilder {
     }
 
     /// Trusts servers whose certificate was issued by the one given here (in DER), beside those that browsers trust.
+    /// Needs the feature `tls`, which is on by default.
     ///
     /// ```
     /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
     /// assert_eq!(error.to_string(), "building the client failed");
     /// ```
+    #[cfg(feature = "tls")]
     pub fn add_root_certificate(mut self, der: impl Into<Vec<u8>>) -> ClientBuilder {
         self.roots.push(der.into());
         self

@@ -14,13 +14,13 @@ use super::exchange::Conn;
 use super::pool::{Permit, Place};
 use crate::error::{Error, Phase, is_out_of_descriptors};
 use crate::stream::{Link, Stream};
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 
 pub(super) type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// How connections are made.
 pub(super) struct Connector {
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) tls: tls::Config,
     pub(super) resolver: Option<Arc<Resolver>>,
     /// For the name, the connection and TLS together.
     pub(super) timeout: Option<Duration>,
@@ -42,6 +42,9 @@ impl Connector {
             None if limit.err().is_some() => Error::timeout(phase, error),
             None => Error::of_io(phase, error),
         };
+        if place.https {
+            tls::check_is_built_in().map_err(|error| Error::new(Phase::Tls(place.host.clone()), error))?;
+        }
         let addrs = self
             .resolve(&place, limit)
             .map_err(|error| explain(Phase::Resolve(place.host.clone()), why_not_resolved(error)))?;

@@ -239,6 +239,7 @@ fn c339_canceling_while_the_connection_is_made() {
     });
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn c339_canceling_while_tls_is_negotiated() {
     with_workers(|| {

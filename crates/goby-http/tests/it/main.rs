@@ -10,7 +10,10 @@ mod cancellation;
 mod connections;
 mod endless;
 mod framing;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod redirects;
 mod server;
 mod shutdown;
+#[cfg(feature = "tls")]
 mod tls;

@@ -161,6 +161,7 @@ impl Script {
         Script { addr, cancel: Some(cancel), running: Some(running) }
     }
 
+    #[cfg(feature = "tls")]
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

@@ -293,7 +293,7 @@ impl Monitor {
         }
         let wants_spare = stuck > 0 && shared.n_workers() < shared.settings.workers + stuck;
         if wants_spare && let Err(error) = shared.add_worker() {
-            tracing::warn!("goby: {stuck} workers are blocked in the kernel, and no spare one: {error}");
+            warning!("goby: {stuck} workers are blocked in the kernel, and no spare one: {error}");
         }
         is_eventful
     }

@@ -54,7 +54,7 @@ pub(crate) fn adopt(remote: &'static Remote) {
     drop(adopted);
     if let Err(error) = served {
         // The next timer that is started tries again.
-        tracing::warn!("goby: timers of a runtime that was dropped do not fire, for want of a thread: {error}");
+        warning!("goby: timers of a runtime that was dropped do not fire, for want of a thread: {error}");
     }
 }
 

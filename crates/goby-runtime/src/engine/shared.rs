@@ -545,7 +545,7 @@ impl Shared {
             // Dropped by one of its own goroutines: the rest has to wait until that has ended.
             let name = format!("{}-shutdown", self.settings.thread_name);
             if let Err(error) = self.spawn_thread(name, move || self.finish_shut_down(n_told)) {
-                tracing::warn!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
+                warning!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
             }
         } else {
             self.finish_shut_down(n_told);

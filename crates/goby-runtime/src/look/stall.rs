@@ -165,10 +165,10 @@ impl Stalls {
         }
         // Not here: looking names up takes long, a standard error that nobody reads blocks, and the monitor has others to look
         // after. Without a further thread there is no telling.
-        if tracing::enabled!(tracing::Level::WARN) {
+        if warnings_are_heard!() {
             // A subscriber is the program's code, and may let somebody go on: for the deadlock detector it is no thread of goby's.
             let name = thread::Builder::new().name("goby-report".into());
-            let _ = name.spawn(move || tracing::warn!("goby: {stall}"));
+            let _ = name.spawn(move || warning!("goby: {stall}"));
         } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || {
                 // The panic that is being reported is what the user has to know, and names are looked up for it.

@@ -144,6 +144,7 @@ fn a_stall_that_nobody_can_feel_is_not_printed() {
 }
 
 /// What has warnings told to it tells them in its own way.
+#[cfg(feature = "tracing")]
 #[test]
 fn a_subscriber_replaces_the_print() {
     use std::sync::mpsc;

@@ -49,7 +49,7 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let job = Job::new(&mut call, &wait);
     if let Err(error) = shared.helpers.submit(shared, job) {
         // No helper at all could be started: to block this worker is the lesser evil, and the monitor will tell.
-        tracing::warn!("goby: no helper thread for a blocking call: {error}");
+        warning!("goby: no helper thread for a blocking call: {error}");
         return call.f.take().expect("not submitted")();
     }
     wait.park(WaitReason::Blocking);

@@ -1,0 +1,59 @@
+//! Stands in for `tls.rs` where the crate is built without its feature `tls`: the same functions, and never a session.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::io;
+use std::task::{Context, Poll};
+
+use crate::stream::Link;
+
+/// The client's side of a TLS session, of which there is none.
+pub(crate) enum Tls {}
+
+/// The configuration of a client, which has nothing to say.
+#[derive(Clone)]
+pub(crate) struct Config;
+
+pub(crate) fn client_config(_: &[Vec<u8>]) -> Result<Config, Infallible> {
+    Ok(Config)
+}
+
+/// Refuses, before anything is sent.
+pub(crate) fn check_is_built_in() -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "goby-http was built without its feature `tls`"))
+}
+
+pub(crate) fn is_failure(_: &(dyn StdError + Send + Sync + 'static)) -> bool {
+    false
+}
+
+impl Tls {
+    pub(crate) fn new(_: Config, _: &str) -> io::Result<Tls> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn poll_handshake(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        _: &Link,
+        _: &mut Context<'_>,
+        _: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    pub(crate) fn poll_write(&mut self, _: &Link, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+
+    pub(crate) fn poll_flush(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    pub(crate) fn poll_close(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+}
