@@ -80,6 +80,7 @@ pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 /// ```
 ///
 /// Source: Go's `make(chan T, n)`.
+#[doc(alias("make", "channel", "sync_channel", "mpsc", "oneshot"))]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     // The largest number means "unbounded" inside; a buffer of one less cannot be told from it.
     ends(Chan::new(capacity.min(usize::MAX - 1), None))
@@ -95,6 +96,7 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// assert_eq!(rx.len(), 1000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "unbounded_channel")]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     ends(Chan::new(usize::MAX, None))
 }
@@ -106,6 +108,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// ```
 ///
 /// Source: a nil channel in Go.
+#[doc(alias = "nil")]
 pub const fn never<T>() -> Receiver<T> {
     Receiver { chan: None }
 }

@@ -126,6 +126,7 @@ use value::Link;
 /// ```
 ///
 /// Source: Go's `context.Context`.
+#[doc(alias("context.Context", "CancellationToken"))]
 #[derive(Clone, Default)]
 pub struct Context {
     /// The nearest layer that can be canceled.
@@ -145,6 +146,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.Background`.
+    #[doc(alias("context.Background", "context.TODO", "TODO"))]
     pub const fn background() -> Context {
         Context { node: None, values: None }
     }
@@ -164,6 +166,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithCancel`.
+    #[doc(alias("context.WithCancel", "WithCancel", "child_token"))]
     pub fn with_cancel(&self) -> (Context, CancelGuard) {
         let (ctx, node) = self.derive(None);
         (ctx, CancelGuard::new(node))
@@ -182,6 +185,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithCancelCause`.
+    #[doc(alias("context.WithCancelCause", "WithCancelCause"))]
     pub fn with_cancel_cause(&self) -> (Context, CancelCauseGuard) {
         let (ctx, node) = self.derive(None);
         (ctx, CancelCauseGuard::new(node))
@@ -198,6 +202,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithTimeout`.
+    #[doc(alias("context.WithTimeout", "WithTimeout", "timeout"))]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelGuard) {
         self.with_deadline(crate::time::deadline_in(timeout))
     }
@@ -216,6 +221,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithTimeoutCause`.
+    #[doc(alias("context.WithTimeoutCause", "WithTimeoutCause"))]
     pub fn with_timeout_cause(&self, timeout: Duration, cause: impl IntoCause) -> (Context, CancelGuard) {
         self.with_deadline_cause(crate::time::deadline_in(timeout), cause)
     }
@@ -237,6 +243,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithDeadline`.
+    #[doc(alias("context.WithDeadline", "WithDeadline", "timeout_at"))]
     pub fn with_deadline(&self, deadline: Instant) -> (Context, CancelGuard) {
         let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: None }));
         (ctx, CancelGuard::new(node))
@@ -256,6 +263,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithDeadlineCause`.
+    #[doc(alias("context.WithDeadlineCause", "WithDeadlineCause"))]
     pub fn with_deadline_cause(&self, deadline: Instant, cause: impl IntoCause) -> (Context, CancelGuard) {
         let (ctx, node) = self.derive(Some(Deadline { due: deadline, cause: Some(cause.into_cause()) }));
         (ctx, CancelGuard::new(node))
@@ -275,6 +283,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithValue`.
+    #[doc(alias("context.WithValue", "WithValue"))]
     pub fn with_value<T: Any + Send + Sync>(&self, value: T) -> Context {
         let link = Link::with_value(self.next_layer(), value, self.values.clone());
         Context { node: self.node.clone(), values: Some(Arc::new(link)) }
@@ -315,6 +324,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.WithoutCancel`.
+    #[doc(alias("context.WithoutCancel", "WithoutCancel"))]
     pub fn without_cancel(&self) -> Context {
         let link = Link::without_cancel(self.next_layer(), self.values.clone());
         Context { node: None, values: Some(Arc::new(link)) }
@@ -339,6 +349,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.AfterFunc`.
+    #[doc(alias("context.AfterFunc", "AfterFunc"))]
     #[track_caller]
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
         goby_runtime::checkpoint();
@@ -358,6 +369,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `Context.Done`.
+    #[doc(alias = "cancelled")]
     #[inline]
     pub fn done(&self) -> &Receiver<Infallible> {
         static NEVER: Receiver<Infallible> = chan::never();
@@ -383,6 +395,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `Context.Err`.
+    #[doc(alias = "is_cancelled")]
     #[inline]
     pub fn err(&self) -> Option<ContextError> {
         goby_runtime::checkpoint();
@@ -409,6 +422,7 @@ impl Context {
     /// ```
     ///
     /// Source: Go's `context.Cause`.
+    #[doc(alias = "context.Cause")]
     pub fn cause(&self) -> Option<Cause> {
         goby_runtime::checkpoint();
         self.node.as_ref()?.cause()

@@ -73,6 +73,7 @@
 //! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all, needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
 //! [`Runtime::try_run`](crate::Runtime::try_run).
 
+#![doc(alias = "pprof")]
 #![forbid(unsafe_code)]
 
 mod find;

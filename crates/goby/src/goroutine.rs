@@ -11,6 +11,7 @@
 //! assert_eq!(worker.join().unwrap(), [("shard".to_string(), "3".to_string())]);
 //! ```
 
+#![doc(alias = "task_local")]
 #![forbid(unsafe_code)]
 
 pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, Local, current_id as id, labels, name, with_labels};

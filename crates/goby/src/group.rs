@@ -61,6 +61,7 @@ use crate::sync::{FirstPanic, Permit, Semaphore};
 /// assert_eq!(group.wait()?, ["web results", "image results", "video results"]);
 /// # Ok::<(), goby::context::Cause>(())
 /// ```
+#[doc(alias("errgroup", "errgroup.Group", "JoinSet", "TaskTracker"))]
 pub struct Group<T = (), E = Box<dyn Error + Send + Sync>> {
     inner: Arc<Inner<T>>,
     /// Only goes in, by way of the closures.
@@ -129,6 +130,7 @@ impl<T, E> Group<T, E> {
     /// assert_eq!(error.to_string(), "no such host");
     /// assert!(Arc::ptr_eq(&error, &ctx.cause().unwrap()));
     /// ```
+    #[doc(alias("errgroup.WithContext", "WithContext"))]
     pub fn with_context(ctx: &Context) -> (Group<T, E>, Context) {
         let (ctx, cancel) = ctx.with_cancel_cause();
         (Group::canceling(Some(cancel)), ctx)
@@ -160,6 +162,7 @@ impl<T, E> Group<T, E> {
     /// group.set_limit(2);
     /// group.set_limit(None);
     /// ```
+    #[doc(alias = "SetLimit")]
     pub fn set_limit(&self, limit: impl Into<Option<usize>>) {
         let semaphore = limit.into().map(Semaphore::new);
         let running = self.inner.count.with(|count, _| count.running);
@@ -188,6 +191,7 @@ where
     /// }
     /// assert_eq!(group.wait().unwrap().iter().sum::<u32>(), 285);
     /// ```
+    #[doc(alias("errgroup.Go", "Group.Go"))]
     #[track_caller]
     pub fn go<F>(&self, f: F)
     where
@@ -212,6 +216,7 @@ where
     /// # Errors
     ///
     /// [`TryGoError`] with the closure, when the limit is reached.
+    #[doc(alias("errgroup.TryGo", "TryGo"))]
     #[track_caller]
     pub fn try_go<F>(&self, f: F) -> Result<(), TryGoError<F>>
     where
@@ -288,6 +293,7 @@ where
     /// let panic = std::panic::catch_unwind(|| group.wait()).unwrap_err();
     /// assert_eq!(panic.downcast_ref(), Some(&"no such file"));
     /// ```
+    #[doc(alias("errgroup.Wait", "try_join_all", "join_all"))]
     pub fn wait(&self) -> Result<Vec<T>, Cause> {
         let results = self.wait_all();
         match self.inner.first_error.get() {
@@ -354,6 +360,7 @@ where
     /// assert_eq!(sum, 10);
     /// # Ok::<(), goby::context::Cause>(())
     /// ```
+    #[doc(alias = "join_next")]
     pub fn results(&self) -> Results<'_, T> {
         Results { inner: &self.inner }
     }

@@ -1,10 +1,11 @@
-//! The guide: pages to read from top to bottom. The other pages of the crate are for looking things up.
+//! The guide: pages to read from top to bottom.
 //!
 //! Every program in it is compiled and run as a test.
 //!
 //! | page | for |
 //! |---|---|
 //! | [`from_go_in_an_hour`] | learning goby at the keyboard, with the programs of the Tour of Go and its exercises |
+//! | [`from_tokio`] | what becomes of tokio's tasks, macros and types, and what goby does not have |
 //! | [`channels_and_select`] | which channel to take, how channels end, and the usual loops over `select!` |
 //! | [`contexts_and_shutdown`] | calling work off, waiting for what was called off, and a server that shuts down in order |
 //! | [`other_crates`] | which crates work in a goroutine as they are, and what to write where one does not |
@@ -17,6 +18,9 @@
 
 #[doc = include_str!("docs/guide/from_go_in_an_hour.md")]
 pub mod from_go_in_an_hour {}
+
+#[doc = include_str!("docs/guide/from_tokio.md")]
+pub mod from_tokio {}
 
 #[doc = include_str!("docs/guide/channels_and_select.md")]
 pub mod channels_and_select {}

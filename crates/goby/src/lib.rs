@@ -51,11 +51,14 @@
 //! | `func main`, `testing` and `goleak` | [`#[goby::main]`](macro@main), [`#[goby::test]`](macro@test) |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
-//! To learn goby, read the [`guide`], which begins with the programs of the Tour of Go. What differs
-//! from Go, package by package, and why: [`from_go`].
+//! To learn goby, read the [`guide`]: [`from_go_in_an_hour`](guide::from_go_in_an_hour) has the programs
+//! of the Tour of Go, [`from_tokio`](guide::from_tokio) what becomes of tokio's names. What differs from
+//! Go, package by package, and why: [`from_go`].
 //!
-//! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the goroutines, and
-//! [`blocking`] for what would block the OS thread.
+//! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the
+//! goroutines, and [`blocking`] for what would block the OS thread. The first two run any future that
+//! needs no other runtime. Tokio's timers and sockets need one:
+//! [what to do then](guide::from_tokio#futures-that-you-have).
 //!
 //! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker for each processor, or
 //! `GOBY_MAXPROCS` of them. A goroutine's stack has 192 KiB, or `GOBY_STACK` (see [`Builder::stack_size`]), that of [`run`]'s 8 MiB. When `main` returns the process ends, as in Go, and with it the goroutines that still run: join

@@ -95,6 +95,7 @@ pub fn until(timeout: Duration) -> Until {
 /// });
 /// assert_eq!(squares.iter().collect::<Vec<_>>(), [1, 4, 9]);
 /// ```
+#[doc(alias("reflect.Select", "select_all"))]
 #[derive(Default)]
 #[must_use = "a select does nothing until it selects"]
 pub struct Select<'a> {

@@ -46,6 +46,7 @@ use crate::context::{CancelCauseGuard, Context, ContextError};
 /// assert_eq!(Signal::INTERRUPT.to_string(), "interrupt");
 /// assert_eq!(Signal::TERMINATED.as_raw(), 15);
 /// ```
+#[doc(alias = "os.Signal")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
@@ -114,6 +115,7 @@ impl fmt::Debug for Signal {
 /// # Errors
 ///
 /// If the system has no descriptor or no thread left to wait for signals with.
+#[doc(alias = "signal.Notify")]
 pub fn notify(signals: &[Signal]) -> io::Result<Receiver<Signal>> {
     goby_runtime::checkpoint();
     let subscription = Subscription::new();
@@ -143,6 +145,7 @@ pub fn notify(signals: &[Signal]) -> io::Result<Receiver<Signal>> {
 /// # Errors
 ///
 /// As for [`notify`].
+#[doc(alias("signal.NotifyContext", "NotifyContext", "ctrl_c"))]
 pub fn notify_context(ctx: &Context, signals: &[Signal]) -> io::Result<(Context, StopGuard)> {
     let (ctx, cancel) = ctx.with_cancel_cause();
     let guard = StopGuard { subscription: Subscription::new(), cancel: Arc::new(cancel) };

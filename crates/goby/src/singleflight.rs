@@ -56,6 +56,7 @@ use crate::sync::{FirstPanic, Mutex};
 /// });
 /// assert!(calls.load(Ordering::Relaxed) < 10);
 /// ```
+#[doc(alias = "singleflight.Group")]
 pub struct Group<K, V> {
     calls: Arc<Mutex<HashMap<K, Arc<Call<V>>>>>,
 }
@@ -135,6 +136,7 @@ where
     ///
     /// If the function does, its own or the one waited for: one caller goes on with that panic, the others repeat its
     /// message.
+    #[doc(alias("singleflight.Do", "Do"))]
     pub fn run(&self, mut key: K, f: impl FnOnce() -> V) -> Outcome<V> {
         loop {
             match self.join(key, |_| ()).0 {
@@ -228,6 +230,7 @@ where
     /// # Panics
     ///
     /// Not by itself. If the function panics, the receive that would find the channel closed goes on with the panic.
+    #[doc(alias("singleflight.DoChan", "DoChan"))]
     #[track_caller]
     pub fn run_chan<F>(&self, key: K, f: F) -> Receiver<Outcome<V>>
     where

@@ -65,6 +65,8 @@
 //! and `rwlock` (the guards), with `rwlock_upgradable`, `owned` (guards that keep the lock alive) and `mapped` (guards of a
 //! part), which have the only unsafe code, then the rest, each of which is a few lines over `queue`.
 
+#![doc(alias("sync.Pool", "sync.Map"))]
+
 mod places;
 mod queue;
 

@@ -52,6 +52,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// None: see [`sleep_ctx`].
 ///
 /// Source: Go's `time.Sleep`.
+#[doc(alias = "time.Sleep")]
 pub fn sleep(duration: Duration) {
     goby_runtime::sleep_until(deadline_in(duration));
 }
@@ -130,6 +131,7 @@ pub fn sleep_ctx(ctx: &Context, duration: Duration) -> Result<(), ContextError> 
 /// ```
 ///
 /// Source: Go's `time.After`.
+#[doc(alias = "time.After")]
 pub fn after(duration: Duration) -> Receiver<Instant> {
     goby_runtime::checkpoint();
     let alarm = Alarm::new(alarm::Rings::Once);
@@ -178,6 +180,7 @@ pub fn at(deadline: Instant) -> Receiver<Instant> {
 /// ```
 ///
 /// Source: Go's `time.Tick`.
+#[doc(alias("time.Tick", "interval"))]
 pub fn tick(period: Duration) -> Receiver<Instant> {
     goby_runtime::checkpoint();
     if period.is_zero() {

@@ -31,6 +31,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 /// ```
 ///
 /// Source: Go's `context.Canceled`, `context.DeadlineExceeded`.
+#[doc(alias("context.Canceled", "context.DeadlineExceeded"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContextError {
     /// It was canceled, or one that it descends from was.

@@ -22,6 +22,7 @@ use super::{ContextError, IntoCause};
 /// ```
 ///
 /// Source: Go's `context.CancelFunc`.
+#[doc(alias("CancelFunc", "context.CancelFunc", "DropGuard"))]
 #[must_use = "the context is canceled when its guard is dropped"]
 pub struct CancelGuard {
     /// `None` once disarmed.
@@ -91,6 +92,7 @@ impl fmt::Debug for CancelGuard {
 /// ```
 ///
 /// Source: Go's `context.CancelCauseFunc`.
+#[doc(alias("CancelCauseFunc", "context.CancelCauseFunc"))]
 #[must_use = "the context is canceled when its guard is dropped"]
 #[derive(Debug)]
 pub struct CancelCauseGuard {

@@ -34,6 +34,7 @@ use super::LeakFinder;
 /// # Panics
 ///
 /// When dropped with goroutines leaked, unless the thread already panics.
+#[doc(alias("goleak", "VerifyNone"))]
 pub struct LeakGuard {
     family: Family,
     finder: LeakFinder,

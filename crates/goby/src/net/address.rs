@@ -61,6 +61,7 @@ pub(super) struct Limit<'a> {
 /// # Errors
 ///
 /// The system's, and `InvalidInput` when the text is not `host:port`.
+#[doc(alias("lookup_host", "net.LookupHost"))]
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     goby_runtime::checkpoint();
     addr.into().resolve(Limit::default())

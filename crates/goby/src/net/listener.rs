@@ -69,6 +69,7 @@ impl TcpListener {
     /// # Errors
     ///
     /// The one of the lookup, or of the last address tried.
+    #[doc(alias("net.Listen", "Listen"))]
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
         let mut last = None;

@@ -48,6 +48,7 @@ use crate::Context;
 /// # Cancellation
 ///
 /// A deadline ends a wait, and so does a [context](TcpStream::set_context) when it is done.
+#[doc(alias("net.Conn", "TCPConn"))]
 pub struct TcpStream {
     pub(super) socket: Socket<net::TcpStream>,
 }
@@ -70,6 +71,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// The one of the lookup, or of the last address tried.
+    #[doc(alias("net.Dial", "Dial"))]
     pub fn connect(addr: impl Into<Address>) -> io::Result<TcpStream> {
         connect(addr.into(), Limit::default())
     }
@@ -96,6 +98,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// Those of `connect`, and `TimedOut`.
+    #[doc(alias("net.DialTimeout", "DialTimeout"))]
     pub fn connect_timeout(addr: impl Into<Address>, timeout: Duration) -> io::Result<TcpStream> {
         connect(addr.into(), Limit { context: None, deadline: now().checked_add(timeout) })
     }
@@ -123,6 +126,7 @@ impl TcpStream {
     /// # Cancellation
     ///
     /// Returns at once when `ctx` is done, also while the name is looked up; a connection half made is closed.
+    #[doc(alias("net.DialContext", "DialContext"))]
     pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
         connect(addr.into(), Limit { context: Some(ctx), deadline: ctx.deadline() })
     }

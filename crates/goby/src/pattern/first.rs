@@ -108,6 +108,7 @@ where
 /// }
 /// return 0, errors.Join(errs...)
 /// ```
+#[doc(alias = "select_ok")]
 #[track_caller]
 pub fn first_ok<R, E, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<R, FirstError<E>>
 where

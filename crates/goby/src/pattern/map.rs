@@ -64,6 +64,7 @@ use crate::context::Context;
 ///     }
 /// }()
 /// ```
+#[doc(alias = "buffered")]
 #[track_caller]
 pub fn par_map<T, R, F>(ctx: &Context, input: Receiver<T>, n: usize, f: F) -> Receiver<R>
 where
@@ -112,6 +113,7 @@ where
 /// }
 /// return results, g.Wait()
 /// ```
+#[doc(alias = "try_buffered")]
 #[track_caller]
 pub fn try_par_map<T, R, E, F>(ctx: &Context, input: Receiver<T>, n: usize, f: F) -> Receiver<Result<R, E>>
 where

@@ -65,6 +65,7 @@ use crate::context::Context;
 /// }
 /// go func() { wg.Wait(); close(results) }()
 /// ```
+#[doc(alias = "buffer_unordered")]
 #[track_caller]
 pub fn worker_pool<J, R, F>(ctx: &Context, jobs: Receiver<J>, n: usize, f: F) -> Receiver<R>
 where

@@ -25,6 +25,7 @@ use crate::time;
 /// assert!(limiter.allow()); // The burst.
 /// assert!(!limiter.allow());
 /// ```
+#[doc(alias("rate.Limiter", "NewLimiter", "rate.NewLimiter"))]
 pub struct Limiter {
     bucket: Mutex<Bucket>,
 }

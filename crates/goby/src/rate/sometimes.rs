@@ -19,6 +19,7 @@ use crate::sync::Mutex;
 /// }
 /// assert_eq!(warnings, 3); // And one more after ten seconds.
 /// ```
+#[doc(alias = "rate.Sometimes")]
 #[derive(Debug)]
 pub struct Sometimes {
     first: u64,

@@ -9,35 +9,66 @@
 
 /// Waits for several channel operations and carries out exactly one.
 ///
+/// ```text
+/// select! {
+///     biased;                                         // optional: the first ready case wins
+///     recv(RECEIVER) -> PATTERN => BODY,              // PATTERN gets a Result<T, RecvError>
+///     send(SENDER, VALUE) -> PATTERN => BODY,         // PATTERN gets a Result<(), SendError<T>>
+///     send(SENDER, ref SLOT) -> PATTERN => BODY,      // sends what is in SLOT: Option<T>
+///     recv(RECEIVER) -> PATTERN if CONDITION => BODY, // any recv or send may have a condition
+///     default => BODY,                                // no case is ready now
+///     default(DURATION) => BODY,                      // no case was ready for so long
+/// }
 /// ```
-/// use goby::{chan, select};
+///
+/// There may be any number of `recv` and `send` cases, in any order, and at most one `default`. A
+/// body is an expression, with a comma behind it, or a block. The value of the `select!` is that of
+/// the body that ran.
+///
+/// ```
+/// use goby::{chan, go, select, time};
 /// use std::time::Duration;
 ///
-/// let (tx, rx) = chan::bounded(1);
-/// let (out, _in) = chan::bounded::<&str>(1);
-/// tx.send(7).unwrap();
-/// let chosen = select! {
-///     recv(rx) -> value => value.unwrap(),
-///     recv(chan::never::<i32>()) -> _ => unreachable!(),
-///     send(out, "never sent") -> result if false => { result.unwrap(); 0 }
-///     default(Duration::from_secs(10)) => unreachable!(),
+/// let (tx, numbers) = chan::bounded(0);
+/// go(move || (1..=3).try_for_each(|n| tx.send(n)));
+///
+/// let late = time::after(Duration::from_secs(60));
+/// let mut sum = 0;
+/// let outcome = loop {
+///     select! {
+///         recv(numbers) -> n => match n {
+///             Ok(n) => sum += n,
+///             Err(_) => break "all", // closed: its last sender is gone
+///         },
+///         recv(late) -> _ => break "late",
+///     }
 /// };
-/// assert_eq!(chosen, 7);
+/// assert_eq!((sum, outcome), (6, "all"));
 /// ```
 ///
 /// # Cases
 ///
-/// - `recv(receiver) -> value => …`: `value` is a `Result<T, RecvError>`; a closed channel is ready with the error.
-/// - `send(sender, value) -> result => …`: `result` is a `Result<(), SendError<T>>`. The value is evaluated once, on
-///   entry, as in Go; if another case happens it is dropped. `send(sender, ref slot)`, with a variable
-///   `slot: Option<T>`, leaves the value in `slot` unless it is sent, and is disabled while `slot` is `None`.
-/// - `default => …`: taken when no case is ready at once. `default(duration) => …`: when none is in that time.
-/// - `… if condition => …` disables a case; its operands are not evaluated then. So does a [`never`](fn@crate::chan::never).
+/// - `recv(receiver) -> value`: `value` is a `Result<T, RecvError>`. A closed channel is ready, with
+///   the error.
+/// - `send(sender, value) -> result`: `result` is a `Result<(), SendError<T>>`. The value is
+///   evaluated once, on entry, as in Go. If another case happens it is dropped.
+/// - `send(sender, ref slot) -> result`, with a variable `slot: Option<T>`: the value stays in `slot`
+///   unless it is sent. The case is disabled while `slot` is `None`.
+/// - `default`: taken when no case is ready at once. `default(duration)`: when none is in that time.
+/// - `… if condition` disables a case where the condition does not hold; its operands are not
+///   evaluated then. A [`never`](fn@crate::chan::never) disables a case, too.
 ///
-/// Guards are evaluated first, then operands, both in source order. Of several ready cases each is chosen with the same probability;
-/// the position of `default` does not matter. All readiness is judged at one instant. `select! {}` waits for ever.
-/// Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and assign to the variables
-/// that were waited on. For cases known only at run time, see [`Select`](crate::chan::Select).
+/// # Rules
+///
+/// - Guards are evaluated first, then operands, both in source order.
+/// - All readiness is judged at one instant. Of several ready cases each is chosen with the same
+///   probability. The position of `default` does not matter.
+/// - Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and assign
+///   to the variables that were waited on.
+/// - `select! {}` waits forever.
+///
+/// For cases known only at run time, see [`Select`](crate::chan::Select). For loops over `select!`, see
+/// the [guide](crate::guide::channels_and_select).
 ///
 /// ```
 /// use goby::chan::{self, Receiver};
@@ -57,8 +88,9 @@
 ///
 /// # Biased
 ///
-/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain select would choose. Who waits takes
-/// what happens first, all the same. A case that is always ready keeps those below it from happening.
+/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain select
+/// would choose at random. Where none is ready yet, it takes what happens first, as a plain one does. A
+/// case that is always ready keeps those below it from happening.
 ///
 /// ```
 /// use goby::{chan, select};

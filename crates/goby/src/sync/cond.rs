@@ -45,6 +45,7 @@ use crate::context::{Context, ContextError};
 /// });
 /// assert_eq!(taken, Some(7));
 /// ```
+#[doc(alias("sync.Cond", "NewCond", "Condvar", "Notify"))]
 pub struct Cond {
     /// The lock of those who wait, by its address.
     queue: Queue<usize>,
@@ -230,6 +231,7 @@ impl Cond {
     /// ```
     /// assert!(!goby::sync::Cond::new().signal(), "nobody waits");
     /// ```
+    #[doc(alias = "notify_one")]
     pub fn signal(&self) -> bool {
         checkpoint();
         self.queue.with(|_, line| line.unpark_one(SIGNALED))
@@ -251,6 +253,7 @@ impl Cond {
     /// ```
     /// assert_eq!(goby::sync::Cond::new().broadcast(), 0);
     /// ```
+    #[doc(alias("notify_all", "notify_waiters"))]
     pub fn broadcast(&self) -> usize {
         checkpoint();
         self.queue.with(|_, line| line.unpark_all(SIGNALED))

@@ -28,6 +28,7 @@ use crate::context::{Context, ContextError};
 /// assert_eq!(server.join().unwrap(), "serving");
 /// READY.wait(); // Open is open.
 /// ```
+#[doc(alias = "Notify")]
 pub struct Latch {
     open: AtomicBool,
     queue: Queue<bool>,

@@ -36,6 +36,7 @@ use crate::context::{Context, ContextError};
 /// wg.wait();
 /// assert_eq!(*total.lock(), 55);
 /// ```
+#[doc(alias = "sync.Mutex")]
 pub struct Mutex<T: ?Sized> {
     pub(super) raw: RawMutex,
     pub(super) value: UnsafeCell<T>,

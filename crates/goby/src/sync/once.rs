@@ -39,6 +39,7 @@ use crate::context::{Context, ContextError};
 /// });
 /// assert_eq!(*LOG.lock(), ["started"]);
 /// ```
+#[doc(alias = "sync.Once")]
 pub struct Once {
     done: AtomicBool,
     queue: Queue<State>,
@@ -91,6 +92,7 @@ impl Once {
     /// once.call_once(|| calls += 1);
     /// assert_eq!(calls, 1);
     /// ```
+    #[doc(alias = "Once.Do")]
     pub fn call_once(&self, f: impl FnOnce()) {
         self.run(Until::Forever, always(f));
     }
@@ -311,6 +313,7 @@ impl fmt::Debug for Once {
 /// assert_eq!(CONFIG.get_or_init(|| "first".to_string()), "first");
 /// assert_eq!(CONFIG.get_or_init(|| "second".to_string()), "first");
 /// ```
+#[doc(alias = "OnceLock")]
 pub struct OnceCell<T> {
     once: Once,
     /// Set by whoever `once` runs, so never waited for.

@@ -32,6 +32,7 @@ use super::once::OnceCell;
 /// same();
 /// assert_eq!(OPENED.load(Ordering::Relaxed), 1);
 /// ```
+#[doc(alias("sync.OnceFunc", "OnceFunc"))]
 pub fn once_func<F: FnOnce()>(f: F) -> impl Fn() + Clone {
     let shared = Deferred::new(f);
     move || _ = shared.call()
@@ -51,6 +52,7 @@ pub fn once_func<F: FnOnce()>(f: F) -> impl Fn() + Clone {
 /// let pair = goby::sync::once_value(|| ("one", 2));
 /// assert_eq!((pair(), pair()), (("one", 2), ("one", 2)));
 /// ```
+#[doc(alias("sync.OnceValue", "OnceValue", "OnceValues"))]
 pub fn once_value<T: Clone, F: FnOnce() -> T>(f: F) -> impl Fn() -> T + Clone {
     let shared = Deferred::new(f);
     move || match shared.call() {

@@ -32,6 +32,7 @@ use crate::context::{Context, ContextError};
 /// let second = LIMITS.try_read().expect("readers share");
 /// assert_eq!((first[0], second.len()), (3, 1));
 /// ```
+#[doc(alias("RWMutex", "sync.RWMutex"))]
 pub struct RwLock<T: ?Sized> {
     pub(super) raw: RawRwLock,
     pub(super) value: UnsafeCell<T>,

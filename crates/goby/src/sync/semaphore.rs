@@ -31,6 +31,7 @@ use crate::context::{Context, ContextError};
 /// wg.wait();
 /// assert_eq!(at_most_2.available(), 2);
 /// ```
+#[doc(alias("semaphore.Weighted", "NewWeighted"))]
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
@@ -84,6 +85,7 @@ impl Semaphore {
     /// assert_eq!(semaphore.available(), 5);
     /// # Ok::<(), goby::context::ContextError>(())
     /// ```
+    #[doc(alias("acquire_owned", "acquire_many"))]
     pub fn acquire(&self, ctx: &Context, n: usize) -> Result<Permit, ContextError> {
         checkpoint();
         if let Some(error) = ctx.err() {
@@ -240,6 +242,7 @@ impl fmt::Debug for Semaphore {
 /// assert_eq!(semaphore.available(), 1);
 /// # Ok::<(), goby::context::ContextError>(())
 /// ```
+#[doc(alias("SemaphorePermit", "OwnedSemaphorePermit"))]
 #[must_use = "the permits are given back at once if this is not kept"]
 pub struct Permit {
     semaphore: Semaphore,

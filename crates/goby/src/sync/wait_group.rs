@@ -44,6 +44,7 @@ const ONE: u64 = 2;
 /// wg.wait();
 /// assert_eq!(SUM.load(Ordering::Relaxed), 10);
 /// ```
+#[doc(alias("sync.WaitGroup", "TaskTracker"))]
 #[derive(Clone, Default)]
 pub struct WaitGroup {
     inner: Arc<Inner>,
@@ -139,6 +140,7 @@ impl WaitGroup {
     /// wg.wait();
     /// assert_eq!(*lines.lock(), ["hello"]);
     /// ```
+    #[doc(alias = "WaitGroup.Go")]
     #[track_caller]
     pub fn go<F, T>(&self, f: F)
     where

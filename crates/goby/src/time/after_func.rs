@@ -30,6 +30,7 @@ use super::deadline_in;
 /// ```
 ///
 /// Source: Go's `time.AfterFunc`.
+#[doc(alias("time.AfterFunc", "AfterFunc"))]
 #[track_caller]
 pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> AfterFunc {
     let caller = Location::caller();

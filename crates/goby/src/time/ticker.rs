@@ -19,6 +19,7 @@ use crate::chan::Receiver;
 /// ```
 ///
 /// Source: Go's `time.Ticker`.
+#[doc(alias("time.Ticker", "Interval"))]
 #[derive(Debug)]
 pub struct Ticker {
     alarm: Alarm,
@@ -39,6 +40,7 @@ impl Ticker {
     /// When `period` is zero.
     ///
     /// Source: Go's `time.NewTicker`.
+    #[doc(alias("time.NewTicker", "NewTicker"))]
     #[track_caller]
     pub fn new(period: Duration) -> Ticker {
         check(period);

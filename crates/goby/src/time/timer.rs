@@ -28,6 +28,7 @@ use crate::chan::Receiver;
 /// ```
 ///
 /// Source: Go's `time.Timer`.
+#[doc(alias = "time.Timer")]
 #[derive(Debug)]
 pub struct Timer {
     /// When it is due, if it is running; once there is an alarm, that knows instead.
@@ -47,6 +48,7 @@ impl Timer {
     /// ```
     ///
     /// Source: Go's `time.NewTimer`.
+    #[doc(alias("time.NewTimer", "NewTimer"))]
     pub fn new(duration: Duration) -> Timer {
         Timer { due: Lock::new(Some(deadline_in(duration))), alarm: OnceCell::new() }
     }
