@@ -9,6 +9,9 @@
 //! | [`channels_and_select`] | which channel to take, how channels end, and the usual loops over `select!` |
 //! | [`contexts_and_shutdown`] | calling work off, waiting for what was called off, and a server that shuts down in order |
 //! | [`other_crates`] | which crates work in a goroutine as they are, and what to write where one does not |
+//! | [`pitfalls`] | the mistakes that goby cannot keep you from, what a program does then, and what is printed |
+//! | [`testing`] | tests that fail instead of hanging, find what is left behind, and need no sleep |
+//! | [`production`] | what to know before a program runs for long where nobody watches |
 //!
 //! Pages for looking things up: [`from_go`](crate::from_go) is a table of Go's names,
 //! [`checkpoints`](crate::checkpoints) says which calls let others run, and
@@ -30,3 +33,12 @@ pub mod contexts_and_shutdown {}
 
 #[doc = include_str!("docs/guide/other_crates.md")]
 pub mod other_crates {}
+
+#[doc = include_str!("docs/guide/pitfalls.md")]
+pub mod pitfalls {}
+
+#[doc = include_str!("docs/guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("docs/guide/production.md")]
+pub mod production {}
