@@ -148,6 +148,21 @@ fn tokio_sync() {
     block_on(news.notified());
     assert_eq!(count.into_inner(), 1000);
 
+    let (tx, mut rx) = tokio::sync::broadcast::channel(1);
+    let (others, mut other) = tokio::sync::mpsc::channel::<u32>(1);
+    let first = go(move || {
+        block_on(async {
+            tokio::select! {
+                n = rx.recv() => n.unwrap(),
+                n = other.recv() => n.unwrap(),
+            }
+        })
+    });
+    tx.send(7).unwrap();
+    assert_eq!(first.join().unwrap(), 7);
+    drop(others);
+    assert_eq!(block_on(async { tokio::join!(async { 1 }, async { 2 }) }), (1, 2));
+
     let (tx, mut rx) = tokio::sync::watch::channel("old");
     let watcher = go(move || {
         block_on(rx.changed()).unwrap();

@@ -174,10 +174,18 @@ fn rayon_par_iter_that_waits_for_a_neighbor() {
 }
 
 #[goby::test(workers = 1)]
-fn tokio_time_under_block_on() {
-    let sleeper = go(|| block_on(async { tokio::time::sleep(Duration::from_millis(1)).await }));
-    let error = sleeper.join().unwrap_err().to_string();
-    assert!(error.contains("there is no reactor running"), "{error}");
+fn tokio_reactor_under_block_on() {
+    let attempts: [(&str, fn()); 5] = [
+        ("time", || block_on(async { tokio::time::sleep(Duration::from_millis(1)).await })),
+        ("net", || drop(block_on(tokio::net::TcpListener::bind("127.0.0.1:0")))),
+        ("fs", || drop(block_on(tokio::fs::read("/proc/self/status")))),
+        ("spawn", || drop(block_on(async { tokio::spawn(async {}).await }))),
+        ("spawn_blocking", || drop(block_on(async { tokio::task::spawn_blocking(|| ()).await }))),
+    ];
+    for (name, attempt) in attempts {
+        let error = go(attempt).join().unwrap_err().to_string();
+        assert!(error.contains("there is no reactor running"), "{name}: {error}");
+    }
 }
 
 /// The runtime that was entered is kept in a thread-local, which the neighbors share.

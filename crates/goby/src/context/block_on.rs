@@ -10,6 +10,9 @@ use super::{Context, ContextError};
 
 /// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is dropped.
 ///
+/// The future must need no other runtime, as tokio's timers and sockets do:
+/// [what to do then](crate::guide::other_crates#futures-that-need-tokio).
+///
 /// ```
 /// use goby::{Context, block_on_ctx, chan, context::ContextError};
 /// use std::time::Duration;
