@@ -43,6 +43,9 @@
 //! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is larger in a `Box`, which is faster, too; or
 //! give the goroutine a larger stack, by [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
 //!
+//! Which channel to take, and the usual loops, are a page of the guide:
+//! [`channels_and_select`](crate::guide::channels_and_select).
+//!
 //! To wait for several at once, [`select!`](crate::select!), or [`Select`] for cases that are known only at run time; to give up
 //! when a context is done, that, or
 //! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and

@@ -11,6 +11,9 @@
 //! Layers are numbered across both chains, only to print them in the order of nesting. A context without a cancel node
 //! (the background, and all that is derived from it by values alone) can never be done and costs nothing to ask.
 //!
+//! How contexts are used, up to a server that shuts down in order, is a page of the guide:
+//! [`contexts_and_shutdown`](crate::guide::contexts_and_shutdown).
+//!
 //! # Which calls a context ends
 //!
 //! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of [`select!`] beside
