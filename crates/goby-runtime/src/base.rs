@@ -13,6 +13,7 @@ pub(crate) mod tsan;
 // Locks and lock-free words.
 pub(crate) mod answer;
 pub(crate) mod biased;
+pub(crate) mod edges;
 pub(crate) mod ending;
 pub(crate) mod inbox;
 pub(crate) mod lock;

@@ -1,5 +1,5 @@
 //! The short lock that a worker can keep: an atomic update is what an uncontended channel operation costs most of
-//! (4.7 ns of 9 here), and a started goroutine never changes its thread (DESIGN D1), so most channels, and all of a
+//! (4.7 ns of 9 here), and a started goroutine never changes its thread (`docs/decisions/01-pinned-goroutines.md`), so most channels, and all of a
 //! worker's own queues, are used by one thread only. After a streak of sections by one worker the lock is *biased* to
 //! it: that worker enters with a store and a load. Whoever else comes *revokes* the bias first, for some
 //! microseconds (`membarrier`), and from then on the lock is an ordinary one until another, longer streak.

@@ -1,4 +1,4 @@
-//! The policy seam: what time it is and every random choice come from here, and from nowhere else (DESIGN D11).
+//! The policy seam: what time it is and every random choice come from here, and from nowhere else (`docs/decisions/05-one-policy-seam.md`).
 //!
 //! In production that is the system's monotonic clock and a fast generator a thread. A checker that replaces both has
 //! one file to look at.

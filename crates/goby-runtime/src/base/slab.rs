@@ -2,7 +2,7 @@
 //!
 //! A wave of goroutines is too many for the allocator's own cache, whose slow path took more instructions than all the
 //! rest of starting and ending a goroutine. Blocks come from the global allocator and go back to it, wherever they are
-//! freed; a slab only lies in between. DESIGN D1.
+//! freed; a slab only lies in between. See `docs/decisions/22-record-slabs.md`.
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;

@@ -14,7 +14,7 @@
 //! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again, last in first out so
 //! that the warm ones are used first. The pool gives the memory of slots that nobody has wanted for a while back to the
 //! system ([`Pool::trim`]), which also undoes what a deep call once touched. A runtime that ends unmaps them all
-//! ([`Pool::unmap_free`]) but the stacks of goroutines that have not ended (DESIGN invariant 6).
+//! ([`Pool::unmap_free`]) but the stacks of goroutines that have not ended (`docs/decisions/06-unfinished-stacks.md`).
 
 mod guard;
 mod own;

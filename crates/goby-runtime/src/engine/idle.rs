@@ -1,4 +1,4 @@
-//! Who sleeps, who searches, and who wakes whom (DESIGN D5).
+//! Who sleeps, who searches, and who wakes whom (`docs/decisions/04-spin-before-sleep.md`).
 //!
 //! At most one worker searches at a time: one that finds something wakes the next, so a burst of work wakes the workers
 //! one after the other, and a trickle wakes none.

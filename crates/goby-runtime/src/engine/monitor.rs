@@ -1,4 +1,4 @@
-//! The monitor: a thread that notices workers that do not come back (DESIGN D2).
+//! The monitor: a thread that notices workers that do not come back (`docs/decisions/03-blocking-and-the-monitor.md`).
 //!
 //! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
 //! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of

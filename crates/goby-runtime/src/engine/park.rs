@@ -1,4 +1,4 @@
-//! One way to wait (DESIGN D4).
+//! One way to wait (`docs/decisions/02-one-way-to-wait.md`).
 //!
 //! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a channel, a timer, a
 //! joined goroutine) under *their* locks, releases those locks, and parks. Who ends the wait *claims* it first, under

@@ -103,7 +103,7 @@ fn a_deadlock_that_begins_when_a_thread_closes_a_socket() {
             let (ours, _theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let source = Source::new(ours);
-            assert!(source.wait(Direction::Read, Some(now())).is_err());
+            assert!(source.wait(Direction::Read, 0, Some(now())).is_err());
             thread::sleep(LONG);
             drop(source);
         });
@@ -150,7 +150,7 @@ fn c285_what_can_still_happen_is_no_deadlock() {
         let mut child =
             std::process::Command::new("sleep").arg("0.3").stdin(std::os::fd::OwnedFd::from(theirs)).spawn().unwrap();
         ours.set_nonblocking(true).unwrap();
-        runtime.run(|| Source::new(ours).wait(Direction::Read, None).unwrap());
+        runtime.run(|| Source::new(ours).wait(Direction::Read, 0, None).unwrap());
         child.wait().unwrap();
         // A task.
         runtime.run(|| {

@@ -99,7 +99,7 @@ fn a_foreign_waker_of_a_socket() {
     let runtime = runtime(1);
     let polled = source.clone();
     runtime.run(move || {
-        let poll = polled.poll_ready(Direction::Read, &mut Context::from_waker(&waker));
+        let poll = polled.poll_ready(Direction::Read, 0, &mut Context::from_waker(&waker));
         assert!(matches!(poll, Poll::Pending));
     });
     drop(theirs);

@@ -84,7 +84,7 @@ fn a_loop_does_not_starve_sockets() {
         ours.set_nonblocking(true).unwrap();
         go(move || {
             let ours = Source::new(ours);
-            ours.wait(Direction::Read, None).unwrap();
+            ours.wait(Direction::Read, 0, None).unwrap();
             happened.store(true, Ordering::SeqCst);
         });
         go(move || {

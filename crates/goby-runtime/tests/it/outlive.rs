@@ -75,11 +75,14 @@ fn a_socket_that_is_waited_for() {
     ours.set_nonblocking(true).unwrap();
     let (first, second) = (runtime(1), runtime(1));
     let source = Arc::new(Source::new(ours));
-    first.run(|| assert!(source.wait(Direction::Read, Some(now())).is_err()));
+    first.run(|| assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err()));
     let read = |source: Arc<Source<UnixStream>>| {
         move || loop {
+            let edges = source.edges(Direction::Read);
             match source.get_ref().read(&mut [0; 1]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.wait(Direction::Read, None).unwrap(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    source.wait(Direction::Read, edges, None).unwrap();
+                }
                 read => return read.unwrap(),
             }
         }
@@ -93,7 +96,10 @@ fn a_socket_that_is_waited_for() {
     assert_eq!((goroutine.join().unwrap(), thread.join().unwrap()), (1, 1));
     // And later, by a future.
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(matches!(source.poll_ready(Direction::Read, &mut cx), Poll::Pending | Poll::Ready(Ok(()))));
+    assert!(matches!(
+        source.poll_ready(Direction::Read, source.edges(Direction::Read), &mut cx),
+        Poll::Pending | Poll::Ready(Ok(()))
+    ));
 }
 
 /// The same, where the runtime is dropped while they look whether they have to wait: the one may take the edge that tells both.
@@ -104,11 +110,12 @@ fn a_socket_that_is_about_to_be_waited_for() {
         ours.set_nonblocking(true).unwrap();
         let first = runtime(1);
         let source = Source::new(ours);
-        first.run(|| assert!(source.wait(Direction::Read, Some(now())).is_err()));
+        first.run(|| assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err()));
         let read = || loop {
+            let edges = source.edges(Direction::Read);
             match source.get_ref().read(&mut [0; 1]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    source.wait(Direction::Read, Some(now() + PATIENCE)).unwrap();
+                    source.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
                 }
                 read => return assert_eq!(read.unwrap(), 1),
             }
@@ -131,7 +138,7 @@ fn a_socket() {
         let (first, second) = (runtime(1), runtime(1));
         let source = first.run(|| {
             let source = Source::new(ours);
-            assert!(source.wait(Direction::Read, Some(now())).is_err());
+            assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err());
             source
         });
         drop(first);
@@ -142,7 +149,7 @@ fn a_socket() {
         ours.set_nonblocking(true).unwrap();
         let source = Source::new(ours);
         third.run(|| {
-            assert!(source.wait(Direction::Write, Some(now() + Duration::from_secs(60))).is_ok());
+            assert!(source.wait(Direction::Write, 0, Some(now() + Duration::from_secs(60))).is_ok());
         });
         drop((second, theirs));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use goby_runtime::{Direction, Source, blocking, go, now};
 
-use crate::support::{pause, with_workers};
+use crate::support::{PATIENCE, pause, with_workers};
 
 fn pair() -> (Source<UnixStream>, Source<UnixStream>) {
     let (a, b) = UnixStream::pair().unwrap();
@@ -25,8 +25,9 @@ fn retry<T>(
     mut operation: impl FnMut(&mut &UnixStream) -> io::Result<T>,
 ) -> io::Result<T> {
     loop {
+        let edges = source.edges(direction);
         match operation(&mut source.get_ref()) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => source.wait(direction, None)?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => source.wait(direction, edges, None)?,
             result => return result,
         }
     }
@@ -47,6 +48,24 @@ fn write_all(source: &Source<UnixStream>, mut data: &[u8]) {
         let n = retry(source, Direction::Write, |socket| socket.write(data)).unwrap();
         data = &data[n..];
     }
+}
+
+/// Of two that had to wait, the first that is told of an edge may leave something for the other: it is told as well, though it comes
+/// later.
+#[test]
+fn an_edge_is_for_all_who_tried_before_it() {
+    with_workers(|| {
+        let (a, b) = pair();
+        assert!(a.wait(Direction::Read, a.edges(Direction::Read), Some(now())).is_err());
+        let edges = a.edges(Direction::Read);
+        write_all(&b, b"xy");
+        for n in 1..=2 {
+            a.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
+            assert_eq!(a.get_ref().read(&mut [0; 1]).unwrap(), 1, "reader {n}");
+        }
+        // Those who have tried since wait for the next one.
+        assert!(a.wait(Direction::Read, a.edges(Direction::Read), Some(now())).is_err());
+    });
 }
 
 /// Far more than the system buffers, so both sides wait many times; goroutines and plain threads at either end.
@@ -89,12 +108,13 @@ fn a_deadline_ends_a_wait_and_later_waits_work() {
         let (a, b) = pair();
         for time in [0, 1, 10] {
             let (start, time) = (now(), Duration::from_millis(time));
-            let error = a.wait(Direction::Read, Some(start + time)).unwrap_err();
+            let error = a.wait(Direction::Read, a.edges(Direction::Read), Some(start + time)).unwrap_err();
             assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::TimedOut, "deadline exceeded"));
             assert!(now() - start >= time);
         }
+        let edges = a.edges(Direction::Read);
         write_all(&b, b"x");
-        a.wait(Direction::Read, Some(now() + Duration::from_secs(60))).unwrap();
+        a.wait(Direction::Read, edges, Some(now() + Duration::from_secs(60))).unwrap();
         assert_eq!(a.get_ref().read(&mut [0; 9]).unwrap(), 1);
     });
 }
@@ -113,8 +133,7 @@ fn interrupting_ends_waits_of_both_directions_until_it_is_cleared() {
             let a = a.clone();
             go(move || {
                 loop {
-                    // The first wait may be told of an edge from before.
-                    if let Err(error) = a.wait(direction, None) {
+                    if let Err(error) = a.wait(direction, a.edges(direction), None) {
                         return error;
                     }
                 }
@@ -124,8 +143,8 @@ fn interrupting_ends_waits_of_both_directions_until_it_is_cleared() {
         assert!(!waits[0].is_finished() && !waits[1].is_finished());
         a.interrupt();
         waits.into_iter().for_each(|wait| check_error(wait.join().unwrap()));
-        check_error(a.wait(Direction::Read, None).unwrap_err());
-        check_error(a.wait(Direction::Write, None).unwrap_err());
+        check_error(a.wait(Direction::Read, a.edges(Direction::Read), None).unwrap_err());
+        check_error(a.wait(Direction::Write, a.edges(Direction::Write), None).unwrap_err());
         a.clear_interrupt();
         let reader = go({
             let a = a.clone();
@@ -158,16 +177,17 @@ fn futures_wait_for_sockets() {
     with_workers(|| {
         let (a, b) = pair();
         let mut context = Context::from_waker(Waker::noop());
-        assert!(a.poll_ready(Direction::Read, &mut context).is_pending());
+        assert!(a.poll_ready(Direction::Read, a.edges(Direction::Read), &mut context).is_pending());
         let reader = go(move || {
             goby_runtime::block_on(std::future::poll_fn(|cx| {
                 let mut buffer = [0; 9];
                 loop {
+                    let edges = a.edges(Direction::Read);
                     match a.get_ref().read(&mut buffer) {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                         result => return Poll::Ready(result.unwrap()),
                     }
-                    match a.poll_ready(Direction::Read, cx) {
+                    match a.poll_ready(Direction::Read, edges, cx) {
                         Poll::Ready(result) => result.unwrap(),
                         Poll::Pending => return Poll::Pending,
                     }
@@ -188,7 +208,7 @@ fn sockets_come_and_go() {
         for _ in 0..200 {
             let (a, b) = pair();
             let start = now();
-            assert!(a.wait(Direction::Read, Some(start)).is_err());
+            assert!(a.wait(Direction::Read, a.edges(Direction::Read), Some(start)).is_err());
             let reader = go(move || read_all(&a));
             write_all(&b, b"bye");
             drop(b);

@@ -63,8 +63,10 @@ fn connect_one(addr: &SocketAddr, limit: Limit<'_>) -> io::Result<TcpStream> {
 }
 
 fn wait_connected(stream: &TcpStream) -> io::Result<()> {
+    let mut edges = stream.socket.edges(Direction::Write);
     loop {
-        stream.socket.wait(Direction::Write)?;
+        stream.socket.wait(Direction::Write, edges)?;
+        edges = stream.socket.edges(Direction::Write);
         if let Some(error) = stream.socket.get_ref().take_error()? {
             return Err(error);
         }

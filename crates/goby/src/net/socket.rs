@@ -23,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
@@ -52,14 +52,14 @@ struct Shared<T: AsFd> {
     limits: AtomicU8,
     /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what is true once stays true
     /// for as long as that is the count.
-    drained: AtomicU64,
+    drained: AtomicUsize,
     state: Mutex<State>,
     /// The context, with its values.
     _foreign: Foreign,
 }
 
 /// `drained`: never, so far.
-const NOT_YET: u64 = u64::MAX;
+const NOT_YET: usize = usize::MAX;
 
 #[derive(Default)]
 struct State {
@@ -92,7 +92,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         let shared = Shared {
             source: Source::new(io),
             limits: AtomicU8::new(0),
-            drained: AtomicU64::new(NOT_YET),
+            drained: AtomicUsize::new(NOT_YET),
             state: Mutex::new(State::default()),
             _foreign: Foreign,
         };
@@ -113,8 +113,9 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         checkpoint();
         loop {
             self.shared.look(direction)?;
+            let edges = self.edges(direction);
             match operation(self.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shared.wait(direction)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shared.wait(direction, edges)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -130,14 +131,10 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     ) -> Poll<io::Result<R>> {
         loop {
             self.shared.look(direction)?;
-            // The edge that woke us stays until somebody consumes it, and would have us try once more for nothing. Not for
-            // goroutines, of which several may accept from one listener, nor for writing, which hardly ever blocks.
-            if direction == Direction::Read {
-                self.shared.source.forget_edge(direction);
-            }
+            let edges = self.edges(direction);
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.shared.poll_wait(direction, cx))?;
+                    ready!(self.shared.poll_wait(direction, edges, cx))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return Poll::Ready(result),
@@ -150,8 +147,8 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
         // Here too: its deadline may be past.
         checkpoint();
-        while self.shared.is_drained() {
-            self.shared.wait(Direction::Read)?;
+        while let Some(edges) = self.shared.drained() {
+            self.shared.wait(Direction::Read, edges)?;
         }
         self.perform(Direction::Read, |socket| self.shared.note_drained(room, || read(socket)))
     }
@@ -163,15 +160,20 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         cx: &mut task::Context<'_>,
         mut read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        while self.shared.is_drained() {
-            ready!(self.shared.poll_wait(Direction::Read, cx))?;
+        while let Some(edges) = self.shared.drained() {
+            ready!(self.shared.poll_wait(Direction::Read, edges, cx))?;
         }
         self.poll_perform(Direction::Read, cx, |socket| self.shared.note_drained(room, || read(socket)))
     }
 
-    /// Parks until the socket may be ready.
-    pub(super) fn wait(&self, direction: Direction) -> io::Result<()> {
-        self.shared.wait(direction)
+    /// See [`Source::edges`].
+    pub(super) fn edges(&self, direction: Direction) -> usize {
+        self.shared.source.edges(direction)
+    }
+
+    /// Parks until there was an edge since there had been `edges`.
+    pub(super) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
+        self.shared.wait(direction, edges)
     }
 
     pub(super) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
@@ -242,8 +244,9 @@ impl<T: AsFd> Shared<T> {
         if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
     }
 
-    fn is_drained(&self) -> bool {
-        self.source.read_edges().is_some_and(|edges| edges == self.drained.load(Ordering::Relaxed))
+    /// The count of edges, if there was none since a read emptied the socket.
+    fn drained(&self) -> Option<usize> {
+        self.source.read_edges().filter(|&edges| edges == self.drained.load(Ordering::Relaxed))
     }
 
     fn note_drained(&self, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
@@ -255,7 +258,7 @@ impl<T: AsFd> Shared<T> {
         Ok(n)
     }
 
-    fn wait(&self, direction: Direction) -> io::Result<()> {
+    fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
         let has_context = {
             let mut state = self.state.lock();
             self.examine(&state, direction).into_result()?;
@@ -268,7 +271,7 @@ impl<T: AsFd> Shared<T> {
             let of_context = state.context.as_ref().and_then(Context::deadline);
             of_context.is_some() || state.half(direction).deadline.is_some()
         };
-        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, None));
+        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, None));
         let mut state = self.state.lock();
         let alone = state.waiting == 1;
         state.waiting -= 1;
@@ -288,14 +291,14 @@ impl<T: AsFd> Shared<T> {
         Ok(())
     }
 
-    fn poll_wait(&self, direction: Direction, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_wait(&self, direction: Direction, edges: usize, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         {
             let mut state = self.state.lock();
             self.examine(&state, direction).into_result()?;
             state.polled = true;
         }
         // Without the lock: wakers are cloned, and the one before is dropped, which is foreign code.
-        match self.source.poll_ready(direction, cx) {
+        match self.source.poll_ready(direction, edges, cx) {
             Poll::Ready(Err(error)) if was_interrupted(&error) => {
                 let state = self.state.lock();
                 if state.waiting == 0 {

@@ -1,4 +1,4 @@
-//! Calls that block an OS thread, run on helper threads while their goroutines are parked (DESIGN D2).
+//! Calls that block an OS thread, run on helper threads while their goroutines are parked (`docs/decisions/03-blocking-and-the-monitor.md`).
 
 use std::any::Any;
 use std::collections::VecDeque;

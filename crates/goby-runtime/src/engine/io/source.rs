@@ -1,7 +1,7 @@
 //! Sockets: something with a file descriptor, and per direction whether it is ready and who waits for it to be.
 //!
-//! The system tells of readiness once, at the edge. So an operation is tried first; when it would block, its goroutine
-//! waits for an edge *since the last one it consumed*, and tries again. An edge that nobody waits for is remembered.
+//! The system tells of readiness once, at the edge. So the edges are counted ([`Edges`]), an operation is tried, and when it would
+//! block its goroutine waits for an edge *since the count before it was tried*, and tries again. Every edge is for all who wait.
 //! A wake-up may be for nothing (somebody else was faster); then the operation is tried once more than needed.
 
 use std::fmt;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::base::edges::Edges;
 use crate::base::lock::Lock;
 use crate::base::tsan;
 use crate::engine::current;
@@ -34,25 +35,22 @@ pub enum Direction {
 
 /// The halves of a socket, as its poller knows them.
 pub(crate) struct Readiness {
-    read: Gate<Half>,
-    write: Gate<Half>,
-    /// Edges of the read half so far; `FOR_EVER` once it has been shut down or broken, or had urgent data. Written by the poller's thread only.
-    read_edges: AtomicU64,
-    /// An edge of the write half is remembered, and nobody waits: another one says nothing new. The poller reports "may be
-    /// written" beside every "may be read", so this saves it the lock and the cache line. Set and cleared under the lock; it
-    /// is cleared before the operation that finds the socket full, and the system orders the edge that follows after that.
-    write_told: AtomicBool,
+    read: Half,
+    write: Half,
+    /// What a read took says nothing of what is left: the stream was shut down or broken, or has had urgent data. Set before the edge.
+    is_uncounted: AtomicBool,
     /// The wakers.
     _foreign: Foreign,
 }
 
-/// `read_edges`: what a read took says nothing of what is left: the stream has ended, or has had urgent data.
-const FOR_EVER: u64 = u64::MAX;
+/// One direction. Its edges are told by its poller's thread only.
+struct Half {
+    edges: Edges,
+    waiting: Gate<Waiting>,
+}
 
 #[derive(Default)]
-struct Half {
-    /// An edge has come that nobody has consumed.
-    ready: bool,
+struct Waiting {
     /// Waits fail until this is cleared.
     interrupted: bool,
     waker: Option<Notice>,
@@ -65,61 +63,46 @@ const INTERRUPTED: usize = 1;
 
 impl Readiness {
     pub(crate) fn new() -> Readiness {
-        Readiness {
-            read: Gate::new(Half::default()),
-            write: Gate::new(Half::default()),
-            read_edges: 0.into(),
-            write_told: false.into(),
-            _foreign: Foreign,
-        }
+        let half = || Half { edges: Edges::new(), waiting: Gate::new(Waiting::default()) };
+        Readiness { read: half(), write: half(), is_uncounted: false.into(), _foreign: Foreign }
     }
 
-    /// Tells the waiters of the directions that became ready; `uncounted`: edges of reading say nothing from now on.
-    pub(crate) fn ready(&self, read: bool, write: bool, uncounted: bool) {
-        if read {
-            let edges = self.read_edges.load(Ordering::Relaxed);
-            // Release pairs with the Acquire of `read_edges` below. Before the waiters are told, and their lock is taken:
-            // who has been told, or finds the edge there, knows that the count is a new one.
-            self.read_edges.store(if uncounted || edges == FOR_EVER { FOR_EVER } else { edges + 1 }, Ordering::Release);
-            self.edge(Direction::Read);
+    /// Tells the waiters of the directions that became ready; `is_uncounted`: reads say nothing of what is left from now on.
+    pub(crate) fn ready(&self, read: bool, write: bool, is_uncounted: bool) {
+        if is_uncounted {
+            // Relaxed: the edge publishes it.
+            self.is_uncounted.store(true, Ordering::Relaxed);
         }
-        if write && !self.write_told.load(Ordering::SeqCst) {
-            self.edge(Direction::Write);
-        }
-    }
-
-    fn edge(&self, direction: Direction) {
-        let waker = self.half(direction).with(|half, waiters| {
-            half.ready = waiters.unpark_all(EDGE) == 0;
-            let waker = half.waker.take();
-            if direction == Direction::Write {
-                self.write_told.store(half.ready && waker.is_none(), Ordering::SeqCst);
+        for (half, is_ready) in [(&self.read, read), (&self.write, write)] {
+            if is_ready && half.edges.tell() {
+                half.wake_all();
             }
-            waker
-        });
-        if let Some(waker) = waker {
-            waker.wake();
         }
     }
 
     /// Has whoever waits try once more, and wait with another poller: this one's worker has stopped.
     pub(crate) fn send_away(&self) {
-        self.edge(Direction::Read);
-        self.edge(Direction::Write);
+        self.read.wake_all();
+        self.write.wake_all();
     }
 
-    /// Consumes an edge if one has come. Under the lock of that half.
-    fn consume(&self, direction: Direction, half: &mut Half) -> bool {
-        if direction == Direction::Write {
-            self.write_told.store(false, Ordering::SeqCst);
-        }
-        std::mem::take(&mut half.ready)
-    }
-
-    fn half(&self, direction: Direction) -> &Gate<Half> {
+    fn half(&self, direction: Direction) -> &Half {
         match direction {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
+        }
+    }
+}
+
+impl Half {
+    fn wake_all(&self) {
+        let waker = self.waiting.with(|waiting, waiters| {
+            self.edges.nobody_waits();
+            waiters.unpark_all(EDGE);
+            waiting.waker.take()
+        });
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
@@ -139,8 +122,9 @@ impl Readiness {
 /// let b = Source::new(b);
 /// let reader = goby_runtime::go(move || loop {
 ///     let mut buffer = [0; 5];
+///     let edges = b.edges(Direction::Read);
 ///     match b.get_ref().read(&mut buffer) {
-///         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => b.wait(Direction::Read, None).unwrap(),
+///         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => b.wait(Direction::Read, edges, None).unwrap(),
 ///         result => break result.map(|n| buffer[..n].to_vec()),
 ///     }
 /// });
@@ -177,7 +161,14 @@ impl<T: AsFd> Source<T> {
         &self.io
     }
 
-    /// Parks until the socket may be ready, at most until `deadline`.
+    /// Counts the edges so far: to be read *before* an operation is tried, and given to the wait if that would block.
+    #[inline]
+    pub fn edges(&self, direction: Direction) -> usize {
+        self.readiness.half(direction).edges.count()
+    }
+
+    /// Parks until there was an edge since there had been `edges`, so that the socket may be ready, at most until `deadline`. Every edge
+    /// ends the waits of all.
     ///
     /// # Blocking
     ///
@@ -187,13 +178,14 @@ impl<T: AsFd> Source<T> {
     ///
     /// `TimedOut` at the deadline; `ConnectionAborted` with the text "wait interrupted" after
     /// [`interrupt`](Source::interrupt); and what registering may give, such as a limit of the system.
-    pub fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    pub fn wait(&self, direction: Direction, edges: usize, deadline: Option<Instant>) -> io::Result<()> {
         self.register()?;
-        let waited = self.readiness.half(direction).wait(WaitReason::IoWait, deadline, |half, _| {
-            if half.interrupted {
+        let half = self.readiness.half(direction);
+        let waited = half.waiting.wait(WaitReason::IoWait, deadline, |waiting, _| {
+            if waiting.interrupted {
                 Err(INTERRUPTED)
-            } else if self.readiness.consume(direction, half) || !self.is_registered() {
-                // The poller may have closed since, and another waiter have taken the edge that this gave.
+            } else if !half.edges.awaits(edges) || !self.is_registered() {
+                // The poller may have closed since, and have sent away the others before this one came.
                 Err(EDGE)
             } else {
                 Ok(0)
@@ -213,17 +205,18 @@ impl<T: AsFd> Source<T> {
     /// # Errors
     ///
     /// As for `wait`.
-    pub fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_ready(&self, direction: Direction, edges: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.register()?;
+        let half = self.readiness.half(direction);
         let mut waker = Some(Notice::new(cx.waker()));
-        let result = self.readiness.half(direction).with(|half, _| {
-            if half.interrupted {
+        let result = half.waiting.with(|waiting, _| {
+            if waiting.interrupted {
                 Poll::Ready(Err(interrupted()))
-            } else if self.readiness.consume(direction, half) || !self.is_registered() {
+            } else if !half.edges.awaits(edges) || !self.is_registered() {
                 // As in `wait`.
                 Poll::Ready(Ok(()))
             } else {
-                std::mem::swap(&mut half.waker, &mut waker);
+                std::mem::swap(&mut waiting.waker, &mut waker);
                 Poll::Pending
             }
         });
@@ -232,33 +225,25 @@ impl<T: AsFd> Source<T> {
         result
     }
 
-    /// Forgets an edge that has come already, to be called *before* an operation is tried: the operation finds whatever
-    /// that edge told of, and a wait afterwards is for a newer one. Saves an operation that would only say "not ready".
-    pub fn forget_edge(&self, direction: Direction) {
-        if self.home().is_some() {
-            self.readiness.half(direction).with(|half, _| self.readiness.consume(direction, half));
-        }
-    }
-
     /// Counts the edges of the read half; `None` once it has been shut down, by either side, is broken, or has had urgent
     /// data, at which a read stops though there is more.
     ///
     /// A read that took less than there was room for has emptied the socket: if the count is still what it was before
     /// that read, another one would block, and what arrives from then on gives an edge. So a reader may wait at once, and
     /// save the system call. The end of the stream gives no further edge when its edge came before the read; hence `None`.
-    pub fn read_edges(&self) -> Option<u64> {
-        // Acquire pairs with the Release of `Readiness::ready`.
-        let edges = self.readiness.read_edges.load(Ordering::Acquire);
-        (edges != FOR_EVER).then_some(edges)
+    pub fn read_edges(&self) -> Option<usize> {
+        // In this order: whoever sees the edge sees what was said before it.
+        let edges = self.edges(Direction::Read);
+        (!self.readiness.is_uncounted.load(Ordering::Relaxed)).then_some(edges)
     }
 
     /// Makes the waits of both directions fail, those going on and those to come.
     pub fn interrupt(&self) {
         for half in [&self.readiness.read, &self.readiness.write] {
-            let waker = half.with(|half, waiters| {
-                half.interrupted = true;
+            let waker = half.waiting.with(|waiting, waiters| {
+                waiting.interrupted = true;
                 waiters.unpark_all(INTERRUPTED);
-                half.waker.take()
+                waiting.waker.take()
             });
             if let Some(waker) = waker {
                 waker.wake();
@@ -269,7 +254,7 @@ impl<T: AsFd> Source<T> {
     /// Undoes [`interrupt`](Source::interrupt).
     pub fn clear_interrupt(&self) {
         for half in [&self.readiness.read, &self.readiness.write] {
-            half.with(|half, _| half.interrupted = false);
+            half.waiting.with(|waiting, _| waiting.interrupted = false);
         }
     }
 

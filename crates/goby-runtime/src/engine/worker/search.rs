@@ -1,5 +1,5 @@
 //! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes from others, and sleeps.
-//! Who wakes whom is in `idle.rs` and `inbox.rs` (DESIGN D5).
+//! Who wakes whom is in `idle.rs` and `inbox.rs` (`docs/decisions/04-spin-before-sleep.md`).
 
 use std::ptr;
 use std::sync::atomic::Ordering;
