@@ -2,8 +2,9 @@
 //!
 //!     cargo run -p goby-examples --bin chat_server [ADDR]      then: nc 127.0.0.1 7000
 //!
-//! One goroutine, the hub, knows the clients; the others talk to it over channels, so nothing is locked. A client has
-//! two goroutines, one that reads its socket and one that writes it. The shape is Go's:
+//! One goroutine, the hub, knows the clients; the others talk to it over channels, so nothing is
+//! locked. A client has two goroutines, one that reads its socket and one that writes it. The shape
+//! is Go's:
 //!
 //! ```go
 //! func hub() {

@@ -1,4 +1,5 @@
-//! Graceful shutdown: at Ctrl-C the server takes no new connections, finishes what it has begun, and ends.
+//! Graceful shutdown: at Ctrl-C the server takes no new connections, finishes what it has begun,
+//! and ends.
 //!
 //!     cargo run -p goby-examples --bin graceful_shutdown [ADDR]
 //!

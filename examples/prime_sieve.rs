@@ -1,4 +1,5 @@
-//! The prime sieve: a chain of goroutines, each of which lets through what its prime does not divide.
+//! The prime sieve: a chain of goroutines, each of which lets through what its prime does not
+//! divide.
 //!
 //! In Go:
 //!
@@ -26,7 +27,7 @@
 //! }
 //! ```
 //!
-//! Go's chain stays behind, blocked for ever. Here it ends: when the last receiver is dropped its
+//! Go's chain stays behind, blocked forever. Here it ends: when the last receiver is dropped its
 //! sender is refused, returns, and drops its own receiver, back to the source.
 
 use goby::{chan, go};

@@ -15,7 +15,8 @@
 //! }
 //! ```
 //!
-//! With a ticker instead, as it is often written: `for _ in time::tick(Duration::from_millis(20)) { … }`.
+//! With a ticker instead, as it is often written: `for _ in time::tick(Duration::from_millis(20)) {
+//! … }`.
 
 use std::error::Error;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! "No cliff": what happens where a runtime is tempted to fall. Each prints its figures; README.md says what is wanted.
+//! "No cliff": what happens where a runtime is tempted to fall. Each prints its figures; README.md
+//! says what is wanted.
 
 pub mod apart;
 pub mod balance;

@@ -4,11 +4,11 @@
 //!     goby-bench echo-server ADDR | http-server ADDR | http-slow ADDR
 //!     goby-bench echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY
 //!
-//! Names, sizes and output lines ("name value unit") are those of the Go, tokio and may programs, so
-//! that `peers/run.py --peer PATH=goby` measures this binary beside them. A workload runs as the first
-//! goroutine of the default runtime; GOBY_MAXPROCS sets its workers. Names that end in `_async` are the
-//! same workload with `Send` futures in place of goroutines, those in `_pattern` the same with the
-//! ready-made form of `goby::pattern`; neither has a twin.
+//! Names, sizes and output lines ("name value unit") are those of the Go, tokio and may programs,
+//! so that `peers/run.py --peer PATH=goby` measures this binary beside them. A workload runs as the
+//! first goroutine of the default runtime; GOBY_MAXPROCS sets its workers. Names that end in
+//! `_async` are the same workload with `Send` futures in place of goroutines, those in `_pattern`
+//! the same with the ready-made form of `goby::pattern`; neither has a twin.
 
 mod channels;
 mod cliffs;

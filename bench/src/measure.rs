@@ -40,8 +40,8 @@ pub fn rss() -> f64 {
     field_of("/proc/self/status", "VmRSS:")
 }
 
-/// The same to the page, and what of it is files: the text of the program and its libraries, as far as it has been used. It takes
-/// a walk through all that is mapped.
+/// The same to the page, and what of it is files: the text of the program and its libraries, as far
+/// as it has been used. It takes a walk through all that is mapped.
 pub fn exact_rss() -> (f64, f64) {
     let rss = field_of("/proc/self/smaps_rollup", "Rss:");
     (rss, rss - field_of("/proc/self/smaps_rollup", "Anonymous:"))

@@ -1,5 +1,6 @@
-//! Copies the sources under test out of goby, with loom's atomics and `Arc` in place of std's. What else differs: loom's
-//! types are not made by `const fn`s, and a file that is included has no inner comments.
+//! Copies the sources under test out of goby, with loom's atomics and `Arc` in place of std's. What
+//! else differs: loom's types are not made by `const fn`s, and a file that is included has no inner
+//! comments.
 
 use std::path::Path;
 use std::{env, fs};
@@ -21,10 +22,12 @@ fn main() {
             .replace("pub(super) const fn new", "pub(super) fn new")
             // Made once and then read: nothing for loom to look at, and one crate less.
             .replace("use once_cell::sync::OnceCell;", "use std::sync::OnceLock as OnceCell;")
-            // A read-modify-write follows right after the value that it changed, so what the holder of a lock stores comes
-            // after what others have put upon his value. Loom keeps no such order, but for what is one itself.
+            // A read-modify-write follows right after the value that it changed, so what the holder
+            // of a lock stores comes after what others have put upon his value. Loom keeps no such
+            // order, but for what is one itself.
             .replace("self.word.store(", "self.word.swap(");
-        // `first_panic` has an `Arc<str>`, which loom's is not, behind parking_lot's lock: nothing for loom to look at.
+        // `first_panic` has an `Arc<str>`, which loom's is not, behind parking_lot's lock: nothing
+        // for loom to look at.
         let text =
             if file == "first_panic.rs" { text } else { text.replace("use std::sync::Arc;", "use loom::sync::Arc;") };
         fs::write(Path::new(&to).join(file), text).expect("the output directory is writable");

@@ -1,12 +1,13 @@
-//! What one operation costs, where neither the table of `compare.py` nor the instruction counts of `ci/instructions.sh` say so:
+//! What one operation costs, where neither the table of `compare.py` nor the instruction counts of
+//! `ci/instructions.sh` say so:
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml                 # all
 //! cargo bench --manifest-path bench/Cargo.toml -- context      # those with "context" in their name
 //! ```
 //!
-//! Criterion compares each run with the one before. All of it runs as the first goroutine of the default runtime, so what it
-//! times is what a goroutine sees.
+//! Criterion compares each run with the one before. All of it runs as the first goroutine of the
+//! default runtime, so what it times is what a goroutine sees.
 
 mod channels;
 mod contexts;

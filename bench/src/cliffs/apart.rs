@@ -1,7 +1,7 @@
 //! Partners that live on different workers: *_apart.
 //!
-//! A goroutine stays on the worker that ran it first, so partners are placed at their start: one that begins on the
-//! wrong worker gives its job back and ends, and another is started.
+//! A goroutine stays on the worker that ran it first, so partners are placed at their start: one
+//! that begins on the wrong worker gives its job back and ends, and another is started.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU8, Ordering};

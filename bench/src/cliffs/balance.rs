@@ -9,7 +9,8 @@ use goby::{chan, go, yield_now};
 
 use crate::measure::{Clock, percentile_us, report};
 
-/// Some tens of microseconds of pure computing: the same code for threads and goroutines, or it is compiled to loops of different speed.
+/// Some tens of microseconds of pure computing: the same code for threads and goroutines, or it is
+/// compiled to loops of different speed.
 #[inline(never)]
 fn chunk() {
     let mut x = 1_u64;
@@ -20,7 +21,8 @@ fn chunk() {
     black_box(x);
 }
 
-/// 8 goroutines that compute and yield, started by one goroutine, beside plain threads that share the same work evenly.
+/// 8 goroutines that compute and yield, started by one goroutine, beside plain threads that share
+/// the same work evenly.
 pub fn imbalance() {
     const P: usize = 8;
     const CHUNKS: usize = 3000;
@@ -68,7 +70,8 @@ fn compute(length: Duration) {
     }
 }
 
-/// The longest and the median of what `leave` leaves behind for others in a goroutine that then computes for 100 ms.
+/// The longest and the median of what `leave` leaves behind for others in a goroutine that then
+/// computes for 100 ms.
 fn hog(name: &str, n: usize, leave: impl Fn(chan::Sender<Duration>) + Copy + Send + 'static) {
     let mut delays = Vec::new();
     for _ in 0..10 {

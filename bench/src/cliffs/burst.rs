@@ -1,4 +1,5 @@
-//! Traffic with pauses: a message each so often between two goroutines, and a program that has nothing to do.
+//! Traffic with pauses: a message each so often between two goroutines, and a program that has
+//! nothing to do.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use crate::measure::{Clock, cpu_ns, percentile_us, report};
 
 const LENGTH: Duration = Duration::from_secs(1);
 
-/// Latencies from the moment of the send, and from the moment it was due; and the processor's time in all.
+/// Latencies from the moment of the send, and from the moment it was due; and the processor's time
+/// in all.
 fn burst(name: &str, period: Duration) {
     let n = LENGTH.as_nanos() / period.as_nanos();
     let (tx, rx) = chan::bounded::<(Instant, Instant)>(0);
@@ -58,7 +60,8 @@ pub fn burst_1ms() {
     burst("burst_1ms", Duration::from_millis(1));
 }
 
-/// Park a thousand goroutines, say so, and wait for the end of standard input: cliffs.py looks on from outside.
+/// Park a thousand goroutines, say so, and wait for the end of standard input: cliffs.py looks on
+/// from outside.
 pub fn idle_program() {
     let (_close, stop) = chan::bounded::<()>(0);
     let ready = WaitGroup::new();

@@ -8,8 +8,8 @@ use crate::measure::{Clock, report};
 
 const N: u32 = 1_000_000;
 
-/// An uncontended atomic update; a word to another spinning thread and back; a sleeping thread woken and back; a page
-/// touched first.
+/// An uncontended atomic update; a word to another spinning thread and back; a sleeping thread
+/// woken and back; a page touched first.
 pub fn machine() {
     let word = AtomicU32::new(0);
     let clock = Clock::start();

@@ -28,7 +28,8 @@ fn wave(width: usize) {
     ended.wait();
 }
 
-/// Ten million goroutines, ten thousand alive at a time; the size before the first and after the last.
+/// Ten million goroutines, ten thousand alive at a time; the size before the first and after the
+/// last.
 pub fn life() {
     const WIDTH: usize = 10_000;
     go(|| {}).join().unwrap();

@@ -13,7 +13,8 @@ use crate::measure::{Clock, report};
 
 const SIZES: [usize; 4] = [10, 1000, 100_000, 1_000_000];
 
-/// Report the time for each of `n`, over as many rounds as take long enough; `round` returns the ns that count.
+/// Report the time for each of `n`, over as many rounds as take long enough; `round` returns the ns
+/// that count.
 fn each_size(name: &str, at_least: usize, sizes: &[usize], round: impl Fn(usize) -> f64) {
     for &n in sizes {
         // The first warms up, unless it is long.

@@ -3,8 +3,9 @@
 //!     goby-instructions NAME N    does it N times
 //!     goby-instructions list      the names
 //!
-//! ci/instructions.sh runs each twice under callgrind, with two N, so that start-up and end do not count. One worker and
-//! no clock: the count is the same in every run, to less than one in a hundred.
+//! ci/instructions.sh runs each twice under callgrind, with two N, so that start-up and end do not
+//! count. One worker and no clock: the count is the same in every run, to less than one in a
+//! hundred.
 
 use std::hint::black_box;
 use std::process::ExitCode;

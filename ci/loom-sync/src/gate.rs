@@ -1,5 +1,5 @@
-//! What the sources under test use of the runtime: a gate of loom's mutex and condition variable, and a clock that each look
-//! moves on by a step of the model's choosing.
+//! What the sources under test use of the runtime: a gate of loom's mutex and condition variable,
+//! and a clock that each look moves on by a step of the model's choosing.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -150,8 +150,8 @@ impl<S> fmt::Debug for Gate<S> {
 }
 
 thread_local! {
-    /// How many microseconds a look moves the clock on, and how many looks there were. A model's threads are coroutines of one
-    /// OS thread, and the clock is no part of what is explored.
+    /// How many microseconds a look moves the clock on, and how many looks there were. A model's
+    /// threads are coroutines of one OS thread, and the clock is no part of what is explored.
     static CLOCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 

@@ -1,5 +1,6 @@
-//! Models of `goby::sync`, explored by loom: the production sources of the lock words and of the queue (see `build.rs`), over
-//! a stand-in for the runtime's `Gate` and for contexts that loom understands.
+//! Models of `goby::sync`, explored by loom: the production sources of the lock words and of the
+//! queue (see `build.rs`), over a stand-in for the runtime's `Gate` and for contexts that loom
+//! understands.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release`
 

@@ -1,4 +1,5 @@
-//! The same kinds of exchange as in `racy`, each with the edge that orders it, some hundred times over.
+//! The same kinds of exchange as in `racy`, each with the edge that orders it, some hundred times
+//! over.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,9 @@
-//! Programs for ThreadSanitizer: `goby-tsan-programs NAME WORKERS`, or `goby-tsan-programs list racy|clean`.
+//! Programs for ThreadSanitizer: `goby-tsan-programs NAME WORKERS`, or `goby-tsan-programs list
+//! racy|clean`.
 //!
-//! Each racy program has exactly one data race of user code, between goroutines or between a goroutine and what else
-//! may run, and must be reported (exit status 66) on one worker as on two. Each clean program does the same work with
-//! the edge that orders it, and must not be reported.
+//! Each racy program has exactly one data race of user code, between goroutines or between a
+//! goroutine and what else may run, and must be reported (exit status 66) on one worker as on two.
+//! Each clean program does the same work with the edge that orders it, and must not be reported.
 
 mod clean;
 mod racy;

@@ -1,5 +1,6 @@
-//! One data race each. `Turn` fixes who is first, and that both sides have been started before: joining, dropping a
-//! handle and entering a scope's counter may order more than they promise, and would hide the race now and then.
+//! One data race each. `Turn` fixes who is first, and that both sides have been started before:
+//! joining, dropping a handle and entering a scope's counter may order more than they promise, and
+//! would hide the race now and then.
 
 use std::future::poll_fn;
 use std::sync::Arc;

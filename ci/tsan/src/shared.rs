@@ -1,9 +1,11 @@
-//! What the programs share: memory without protection, and an order in time that is no order for memory.
+//! What the programs share: memory without protection, and an order in time that is no order for
+//! memory.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A number that says it may be shared and does nothing for it: the wrong `unsafe impl` of some user.
+/// A number that says it may be shared and does nothing for it: the wrong `unsafe impl` of some
+/// user.
 pub struct Unprotected(UnsafeCell<u64>);
 
 // SAFETY: none for the racy programs, that is their point. The clean ones order all their accesses.
@@ -27,7 +29,8 @@ impl Unprotected {
     }
 }
 
-/// Makes one side go first without making its memory visible: so the race is there in every run, and shown by none.
+/// Makes one side go first without making its memory visible: so the race is there in every run,
+/// and shown by none.
 pub struct Turn(AtomicBool);
 
 impl Turn {

@@ -1,8 +1,8 @@
 //! The `goby` command.
 //!
-//! This file is the table of contents: `main` turns the end of a run into an exit status, `run` is one `match`
-//! over the subcommands. Each subcommand is a directory of its own whose `mod.rs` reads from top to bottom as
-//! the run goes.
+//! This file is the table of contents: `main` turns the end of a run into an exit status, `run` is
+//! one `match` over the subcommands. Each subcommand is a directory of its own whose `mod.rs` reads
+//! from top to bottom as the run goes.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,8 @@ use crate::args::{Args, Command};
 use crate::exit::{Exit, Usage};
 
 fn main() -> ExitCode {
-    // A mistake in the options themselves ends here: clap prints it and exits with 2, as `Exit::Usage` would.
+    // A mistake in the options themselves ends here: clap prints it and exits with 2, as
+    // `Exit::Usage` would.
     let args = Args::parse();
     let exit = run(args).unwrap_or_else(|usage| {
         text::complain(&usage);

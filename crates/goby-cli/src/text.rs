@@ -1,4 +1,5 @@
-//! Numbers, sizes and durations as people read and write them, and the one way to write to standard error.
+//! Numbers, sizes and durations as people read and write them, and the one way to write to standard
+//! error.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -82,7 +83,8 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-/// Reads a duration as it is typed: `10s`, `1m30s`, `500ms`, `1.5h`; a bare number is seconds. Zero is refused.
+/// Reads a duration as it is typed: `10s`, `1m30s`, `500ms`, `1.5h`; a bare number is seconds. Zero
+/// is refused.
 ///
 /// # Errors
 /// In words, for clap to print behind the option's name.

@@ -1,10 +1,11 @@
 //! Bodies: of requests and responses, to send and received.
 //!
-//! A body is bytes at hand, or a source that is asked for one chunk after the other. A source may park its goroutine: it is
-//! somebody's reader, a channel, or another connection. hyper, which polls, never asks one. Instead the body that it sees
-//! ([`Outgoing`]) takes chunks from a slot; when it finds the slot empty it says so there, and the goroutine that drives the
-//! connection fills it between two polls ([`Feeder::supply`]). So no user code runs inside hyper, and a source may even
-//! be the body received on the same connection.
+//! A body is bytes at hand, or a source that is asked for one chunk after the other. A source may
+//! park its goroutine: it is somebody's reader, a channel, or another connection. hyper, which
+//! polls, never asks one. Instead the body that it sees ([`Outgoing`]) takes chunks from a slot;
+//! when it finds the slot empty it says so there, and the goroutine that drives the connection
+//! fills it between two polls ([`Feeder::supply`]). So no user code runs inside hyper, and a source
+//! may even be the body received on the same connection.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
@@ -19,7 +20,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Phase};
 
-/// How much is read from a reader at a time: a few system calls' worth, small beside the buffers of a socket.
+/// How much is read from a reader at a time: a few system calls' worth, small beside the buffers of
+/// a socket.
 const CHUNK: usize = 16 * 1024;
 
 /// The media type of text.
@@ -27,7 +29,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The body of a request or a response: bytes at hand, or a stream of them.
 ///
-/// It reads as any [`Read`] and [`BufRead`] does, in pieces as they come; [`bytes`](Body::bytes) takes all of it.
+/// It reads as any [`Read`] and [`BufRead`] does, in pieces as they come; [`bytes`](Body::bytes)
+/// takes all of it.
 ///
 /// ```
 /// use goby_http::Body;
@@ -44,7 +47,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// # Blocking
 ///
-/// Reading a received body parks the goroutine until more has come. So does a source of one's own that waits.
+/// Reading a received body parks the goroutine until more has come. So does a source of one's own
+/// that waits.
 #[derive(Default)]
 pub struct Body {
     /// Read before anything else.
@@ -103,7 +107,8 @@ impl Body {
         if len == 0 { Body::empty() } else { Body::from_source(FromReader { reader, left: Some(len) }) }
     }
 
-    /// Makes a body of the chunks of an iterator, which may be the receiver of a channel. Each is sent as it comes.
+    /// Makes a body of the chunks of an iterator, which may be the receiver of a channel. Each is
+    /// sent as it comes.
     ///
     /// ```
     /// use goby_http::Body;
@@ -425,8 +430,8 @@ impl Feeder {
         matches!(*self.slot.lock(), Slot::Wanted)
     }
 
-    /// Gets the next chunk from the source, which may park, and lays it into the slot. The connection is to be polled then.
-    /// Returns whether there may be more.
+    /// Gets the next chunk from the source, which may park, and lays it into the slot. The
+    /// connection is to be polled then. Returns whether there may be more.
     pub(crate) fn supply(&mut self) -> bool {
         let slot = match self.body.chunk() {
             Ok(Some(chunk)) => Slot::Chunk(chunk),
@@ -451,7 +456,8 @@ impl http_body::Body for Outgoing {
             Outgoing::Fed { slot, left } => {
                 let mut slot = slot.lock();
                 match mem::replace(&mut *slot, Slot::Empty) {
-                    // Whoever drives the connection looks into the slot after every poll: no waker is needed.
+                    // Whoever drives the connection looks into the slot after every poll: no waker
+                    // is needed.
                     Slot::Empty | Slot::Wanted => {
                         *slot = Slot::Wanted;
                         Poll::Pending

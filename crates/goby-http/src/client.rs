@@ -31,7 +31,8 @@ use crate::error::{ClientTimeout, Error, Phase};
 use crate::framing::{frame_request, unframe_request};
 use crate::response::Response;
 
-/// A redirect's own body is read to its end if it is no longer than this, so that the connection can be kept (as Go does).
+/// A redirect's own body is read to its end if it is no longer than this, so that the connection
+/// can be kept (as Go does).
 const SMALL_BODY: u64 = 2 << 10;
 
 /// Fetches `url` with a client that all callers share.
@@ -62,8 +63,8 @@ const SMALL_BODY: u64 = 2 << 10;
 ///
 /// # Cancellation
 ///
-/// When `ctx` is done the call returns at once, whatever it was waiting for, and the connection is closed. The context holds
-/// for the response's body, too.
+/// When `ctx` is done the call returns at once, whatever it was waiting for, and the connection is
+/// closed. The context holds for the response's body, too.
 pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
     static SHARED: OnceCell<Client> = OnceCell::new();
     SHARED.get_or_init(Client::new).get(ctx, url)
@@ -71,11 +72,12 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 
 /// Makes requests over connections that it keeps.
 ///
-/// It is a handle: clones share connections and limits, and any number of goroutines may use it at once. The connections are
-/// closed with the last clone. No goroutine works on behalf of a client: the one that makes a request drives its connection.
+/// It is a handle: clones share connections and limits, and any number of goroutines may use it at
+/// once. The connections are closed with the last clone. No goroutine works on behalf of a client:
+/// the one that makes a request drives its connection.
 ///
-/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It knows no proxies and no cookies, and
-/// leaves compressed bodies compressed (it asks for none).
+/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It knows
+/// no proxies and no cookies, and leaves compressed bodies compressed (it asks for none).
 ///
 /// ```
 /// use goby::Context;
@@ -205,15 +207,17 @@ impl Client {
 
     /// Makes any request. Its URI is to be absolute.
     ///
-    /// Redirects are followed: after 301, 302 and 303 with a `GET` (a `HEAD` stays one), after 307 and 308 with the same method and body. A
-    /// streamed body cannot be sent again; then the redirect itself is the response. `Authorization` and `Cookie` do not go
-    /// to another origin.
+    /// Redirects are followed: after 301, 302 and 303 with a `GET` (a `HEAD` stays one), after 307
+    /// and 308 with the same method and body. A streamed body cannot be sent again; then the
+    /// redirect itself is the response. `Authorization` and `Cookie` do not go to another origin.
     ///
-    /// How long the body is, is the body's matter: a `content-length` among the headers is taken for the length of a streamed
-    /// body of unknown length, and otherwise gives way, as does a `transfer-encoding`.
+    /// How long the body is, is the body's matter: a `content-length` among the headers is taken
+    /// for the length of a streamed body of unknown length, and otherwise gives way, as does a
+    /// `transfer-encoding`.
     ///
-    /// A request that finds that the server has closed the kept connection is made again on a new one, if nothing of it was
-    /// sent, or if no byte of a response came and its method is `GET`, `HEAD`, `OPTIONS` or `TRACE` and its body not streamed.
+    /// A request that finds that the server has closed the kept connection is made again on a new
+    /// one, if nothing of it was sent, or if no byte of a response came and its method is `GET`,
+    /// `HEAD`, `OPTIONS` or `TRACE` and its body not streamed.
     ///
     /// ```
     /// # use goby::Context;
@@ -230,7 +234,8 @@ impl Client {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine until the response's headers have come. A streamed body is read by the same goroutine.
+    /// Parks the goroutine until the response's headers have come. A streamed body is read by the
+    /// same goroutine.
     ///
     /// # Errors
     ///
@@ -238,8 +243,9 @@ impl Client {
     ///
     /// # Cancellation
     ///
-    /// When `ctx` is done the call returns at once, whether it was waiting for a name, a connection, TLS or the response, and the
-    /// connection is closed. The context holds for the response's body, too.
+    /// When `ctx` is done the call returns at once, whether it was waiting for a name, a
+    /// connection, TLS or the response, and the connection is closed. The context holds for the
+    /// response's body, too.
     pub fn request(&self, ctx: &Context, request: http::Request<Body>) -> Result<Response, Error> {
         let (mut head, mut body) = request.into_parts();
         let claimed = unframe_request(&mut head.headers).map_err(|error| Error::new(Phase::Produce, error))?;
@@ -380,7 +386,8 @@ impl Client {
 }
 
 impl Inner {
-    /// Makes a connection. When there is no descriptor for it, idle ones are given up, the oldest first.
+    /// Makes a connection. When there is no descriptor for it, idle ones are given up, the oldest
+    /// first.
     fn connect(&self, place: Arc<Place>, mut permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
         loop {
             match self.connector.connect(place.clone(), &mut permit, ctx) {

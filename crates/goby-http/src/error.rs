@@ -15,13 +15,15 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 
 /// Why a request failed.
 ///
-/// Opaque, with a predicate for each thing a caller may want to tell apart. Two questions are independent: how far the
-/// request had come ([`is_resolve`](Error::is_resolve), [`is_connect`](Error::is_connect), [`is_tls`](Error::is_tls),
-/// [`is_request`](Error::is_request), [`is_body`](Error::is_body), …), and whether it was given up
-/// ([`is_timeout`](Error::is_timeout), [`is_canceled`](Error::is_canceled)) or failed by itself.
+/// Opaque, with a predicate for each thing a caller may want to tell apart. Two questions are
+/// independent: how far the request had come ([`is_resolve`](Error::is_resolve),
+/// [`is_connect`](Error::is_connect), [`is_tls`](Error::is_tls), [`is_request`](Error::is_request),
+/// [`is_body`](Error::is_body), …), and whether it was given up ([`is_timeout`](Error::is_timeout),
+/// [`is_canceled`](Error::is_canceled)) or failed by itself.
 ///
-/// `Display` says one level; what caused it is the [`source`](std::error::Error::source). Reading a [`Body`](crate::Body)
-/// through [`std::io::Read`] gives an [`io::Error`] that holds this error ([`io::Error::get_ref`]).
+/// `Display` says one level; what caused it is the [`source`](std::error::Error::source). Reading a
+/// [`Body`](crate::Body) through [`std::io::Read`] gives an [`io::Error`] that holds this error
+/// ([`io::Error::get_ref`]).
 ///
 /// ```
 /// use goby::Context;
@@ -121,7 +123,8 @@ impl Error {
         Some(Error::with(phase.clone(), why, Some(error.into())))
     }
 
-    /// The error of an operation during a request. That its context is done explains whatever else came of it.
+    /// The error of an operation during a request. That its context is done explains whatever else
+    /// came of it.
     pub(crate) fn during(phase: Phase, ctx: &Context, source: impl Into<Source>) -> Error {
         Error::of_context(&phase, ctx).unwrap_or_else(|| Error::of_io(phase, source))
     }
@@ -243,7 +246,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Connect(_) | Phase::Queue(_))
     }
 
-    /// Tells whether the process, or the whole system, had no descriptor left for a connection (`EMFILE`, `ENFILE`).
+    /// Tells whether the process, or the whole system, had no descriptor left for a connection
+    /// (`EMFILE`, `ENFILE`).
     ///
     /// That says nothing about the host. The client has given up its idle connections by then.
     ///
@@ -256,7 +260,8 @@ impl Error {
         causes.any(is_out_of_descriptors)
     }
 
-    /// Tells whether what came is no proper HTTP: it cannot be understood, or its head has no end. Trying again is of no use.
+    /// Tells whether what came is no proper HTTP: it cannot be understood, or its head has no end.
+    /// Trying again is of no use.
     ///
     /// ```
     /// use std::io::Write;
@@ -284,7 +289,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Tls(_))
     }
 
-    /// Tells whether the connection stood, but no response came: the request was being sent or its response awaited.
+    /// Tells whether the connection stood, but no response came: the request was being sent or its
+    /// response awaited.
     ///
     /// ```
     /// use goby::net::TcpListener;
@@ -297,7 +303,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Headers | Phase::Produce)
     }
 
-    /// Tells whether a body was being read: it broke off, it is longer than the client's limit, or no text.
+    /// Tells whether a body was being read: it broke off, it is longer than the client's limit, or
+    /// no text.
     ///
     /// ```
     /// use goby_http::Response;
@@ -424,7 +431,8 @@ fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
     causes.any(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Whether what came could not be understood: hyper says so of a head, and its decoders of a body by the kind of an `io::Error`.
+/// Whether what came could not be understood: hyper says so of a head, and its decoders of a body
+/// by the kind of an `io::Error`.
 fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
     if causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)) {
         // What a body that is to be sent failed with.

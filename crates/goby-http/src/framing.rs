@@ -1,8 +1,9 @@
 //! How long a message is, from one source: its body.
 //!
-//! hyper trusts a `content-length` that somebody has set by hand, and a wrong one puts the connection out of step: the other side
-//! takes the rest of one message for the beginning of the next, or waits for bytes that never come. So such headers are taken
-//! out here, on both sides, and hyper writes them from the body:
+//! hyper trusts a `content-length` that somebody has set by hand, and a wrong one puts the
+//! connection out of step: the other side takes the rest of one message for the beginning of the
+//! next, or waits for bytes that never come. So such headers are taken out here, on both sides, and
+//! hyper writes them from the body:
 //!
 //! | the body            | a `content-length` set by hand                                      |
 //! |---------------------|---------------------------------------------------------------------|
@@ -10,7 +11,8 @@
 //! | is of unknown length| is its length: more is not sent, and less breaks the message off    |
 //! | is not sent (`HEAD`)| stays, unless the body that would be sent has another length        |
 //!
-//! A `transfer-encoding` set by hand is taken out: only `chunked` is spoken, where the length is unknown.
+//! A `transfer-encoding` set by hand is taken out: only `chunked` is spoken, where the length is
+//! unknown.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -24,7 +26,8 @@ pub(crate) struct Framed {
     pub(crate) mended: Option<String>,
 }
 
-/// Prepares a response to a request with `method`. A body that is not to be sent is dropped: no file stays open behind it.
+/// Prepares a response to a request with `method`. A body that is not to be sent is dropped: no
+/// file stays open behind it.
 ///
 /// # Errors
 ///
@@ -81,7 +84,8 @@ pub(crate) fn unframe_request(headers: &mut HeaderMap) -> Result<Option<u64>, St
 /// Adds the headers of a request that hyper does not, for a body of this length, if it is known.
 pub(crate) fn frame_request(method: &Method, headers: &mut HeaderMap, len: Option<u64>) {
     match len {
-        // These are expected to have a body: a server may wait for it, or refuse the request, if nothing says that it is empty.
+        // These are expected to have a body: a server may wait for it, or refuse the request, if
+        // nothing says that it is empty.
         Some(0) if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
             headers.insert(CONTENT_LENGTH, 0.into());
         }

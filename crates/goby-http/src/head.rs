@@ -1,8 +1,9 @@
 //! Heads with more fields than hyper takes.
 //!
-//! hyper has room for 100 fields on its stack, and more room costs every message time (1,024: 1.8 µs, 8,192: 400 µs, measured).
-//! So hyper is given what it needs of a longer head: the first lines, and of the others those that say how the message is framed.
-//! The *surplus* goes round it, and is added to the headers that it made of the rest. What bounds a head is its length in bytes.
+//! hyper has room for 100 fields on its stack, and more room costs every message time (1,024: 1.8
+//! µs, 8,192: 400 µs, measured). So hyper is given what it needs of a longer head: the first lines,
+//! and of the others those that say how the message is framed. The *surplus* goes round it, and is
+//! added to the headers that it made of the rest. What bounds a head is its length in bytes.
 //!
 //! The reader has to know where a head begins, and that it ends where hyper takes it to end:
 //!
@@ -11,8 +12,9 @@
 //!                                               └── further lines, held back until the empty line
 //! ```
 //!
-//! Lines end as httparse has them end: with a line feed, with or without a carriage return. A surplus line that is no proper field
-//! has the whole head given to hyper as it is, which then refuses it.
+//! Lines end as httparse has them end: with a line feed, with or without a carriage return. A
+//! surplus line that is no proper field has the whole head given to hyper as it is, which then
+//! refuses it.
 
 use std::mem;
 
@@ -20,7 +22,8 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Lines that hyper is given as they come, the first one included: it takes 100 fields, and some are left for its own needs.
+/// Lines that hyper is given as they come, the first one included: it takes 100 fields, and some
+/// are left for its own needs.
 const PLAIN: usize = 81;
 /// How many bytes of a head are held back: about what hyper has room for, for all of it.
 const MAX_HELD: usize = 400 << 10;
@@ -125,8 +128,9 @@ impl Head {
     }
 }
 
-/// Divides lines into those that hyper needs and fields of the others; `None` if they are not proper ones. A field over several
-/// lines is none here; a server that sends one among so many others is not known.
+/// Divides lines into those that hyper needs and fields of the others; `None` if they are not
+/// proper ones. A field over several lines is none here; a server that sends one among so many
+/// others is not known.
 fn divide(held: &[u8]) -> Option<(Vec<u8>, Surplus)> {
     let (mut kept, mut surplus) = (Vec::new(), Surplus::new());
     for line in held.split_inclusive(|byte| *byte == b'\n') {
@@ -152,7 +156,8 @@ fn divide(held: &[u8]) -> Option<(Vec<u8>, Surplus)> {
 mod tests {
     use super::*;
 
-    /// Gives `text` to a head in pieces of this size. Returns what hyper gets, the surplus, and what is left behind the head.
+    /// Gives `text` to a head in pieces of this size. Returns what hyper gets, the surplus, and
+    /// what is left behind the head.
     fn follow(text: &str, size: usize) -> (String, Vec<String>, Option<usize>) {
         let (mut head, mut out) = (Head::default(), Vec::new());
         for (n, piece) in text.as_bytes().chunks(size).enumerate() {

@@ -1,10 +1,12 @@
-//! What becomes of bytes on their way to hyper: heads are followed, for the fields that hyper has no room for ([`Head`]).
+//! What becomes of bytes on their way to hyper: heads are followed, for the fields that hyper has
+//! no room for ([`Head`]).
 //!
-//! That takes knowing where a head begins. A client knows: behind a request comes the head of its response. A server follows
-//! its connection: hyper is given a head and nothing behind it, its driver then sees the request and says how long the body
-//! is, and hyper is given that and nothing behind it. Behind a body of unknown length, which hyper alone decodes, the place is
-//! known again if its reader came to its end and the bytes end as such a body does. Otherwise, as behind a body that nobody
-//! read, the rest of the connection is hyper's, with its limit of 100 fields.
+//! That takes knowing where a head begins. A client knows: behind a request comes the head of its
+//! response. A server follows its connection: hyper is given a head and nothing behind it, its
+//! driver then sees the request and says how long the body is, and hyper is given that and nothing
+//! behind it. Behind a body of unknown length, which hyper alone decodes, the place is known again
+//! if its reader came to its end and the bytes end as such a body does. Otherwise, as behind a body
+//! that nobody read, the rest of the connection is hyper's, with its limit of 100 fields.
 //!
 //! ```text
 //!     Head ── empty line ──> Behind ── expect_body ──┬─ 0 ────────────────────────────> Head
@@ -74,7 +76,8 @@ impl Intake {
         self.place = match (&self.place, body) {
             (Place::Behind, CHUNKED) => Place::Chunked([0; 4]),
             (Place::Chunked(last), CHUNKED) => Place::Chunked(*last),
-            // hyper may have had the beginning of the next head behind the body; not if all that came ends as a body does.
+            // hyper may have had the beginning of the next head behind the body; not if all that
+            // came ends as a body does.
             (Place::Chunked([b'\r', b'\n', b'\r', b'\n']), COMPLETE) => Place::Head,
             (Place::Behind, 0) => Place::Head,
             (Place::Behind, len) if len < COMPLETE => Place::Body(len),

@@ -1,8 +1,8 @@
 //! HTTP/1.1 for goby: a client and a server, as straight-line code over hyper.
 //!
-//! A request parks the goroutine that makes it, a handler may park the goroutine that serves its connection, and bodies are
-//! [`Read`](std::io::Read). A [`Context`](goby::Context) reaches every wait: when it is done, the request stops and its
-//! socket is closed, whatever it was doing.
+//! A request parks the goroutine that makes it, a handler may park the goroutine that serves its
+//! connection, and bodies are [`Read`](std::io::Read). A [`Context`](goby::Context) reaches every
+//! wait: when it is done, the request stops and its socket is closed, whatever it was doing.
 //!
 //! ```
 //! use goby::Context;
@@ -22,31 +22,34 @@
 //!
 //! # The client
 //!
-//! [`get`] for one request, a [`Client`] for settings of one's own: time-outs, redirects, certificates, limits. It keeps
-//! connections for later requests. An [`Error`] tells by predicates how far a request came, and whether time ran out or the
-//! context was canceled.
+//! [`get`] for one request, a [`Client`] for settings of one's own: time-outs, redirects,
+//! certificates, limits. It keeps connections for later requests. An [`Error`] tells by predicates
+//! how far a request came, and whether time ran out or the context was canceled.
 //!
 //! # The server
 //!
-//! [`serve`] for a handler on a listener, a [`Server`] for settings and shutdown. Each connection has one goroutine. A handler
-//! that panics costs its connection and nothing else.
+//! [`serve`] for a handler on a listener, a [`Server`] for settings and shutdown. Each connection
+//! has one goroutine. A handler that panics costs its connection and nothing else.
 //!
-//! It refuses what is no proper request: one without exactly one valid `Host`, or with a target that is neither a path nor a URL
-//! (400), and a body with a coding beside `chunked` (501). The body of a response alone says how it is sent; see
-//! [`Response::new`] for headers that claim something else.
+//! It refuses what is no proper request: one without exactly one valid `Host`, or with a target
+//! that is neither a path nor a URL (400), and a body with a coding beside `chunked` (501). The
+//! body of a response alone says how it is sent; see [`Response::new`] for headers that claim
+//! something else.
 //!
 //! # Limits
 //!
-//! The head of a message may have some 400 KB and 20,000 fields, that of a response with all interim ones before it. Behind a
-//! request whose chunked body was not read to its end, heads on the same connection may have 100 fields. A raw `"` in the query of a
-//! request is refused (400), though some clients send it.
+//! The head of a message may have some 400 KB and 20,000 fields, that of a response with all
+//! interim ones before it. Behind a request whose chunked body was not read to its end, heads on
+//! the same connection may have 100 fields. A raw `"` in the query of a request is refused (400),
+//! though some clients send it.
 //!
 //! # Features
 //!
 //! Both are on by default; `default-features = false` leaves them out.
 //!
-//! - `tls`: `https` URLs, over rustls and ring, with the roots that browsers trust. Without it a request for such a URL fails with an
-//!   error whose [`is_tls`](Error::is_tls) is true, before anything is sent.
+//! - `tls`: `https` URLs, over rustls and ring, with the roots that browsers trust. Without it a
+//!   request for such a URL fails with an error whose [`is_tls`](Error::is_tls) is true, before
+//!   anything is sent.
 //! - `tracing`: goby's own feature of that name.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.

@@ -1,4 +1,5 @@
-//! Stands in for `tls.rs` where the crate is built without its feature `tls`: the same functions, and never a session.
+//! Stands in for `tls.rs` where the crate is built without its feature `tls`: the same functions,
+//! and never a session.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;

@@ -12,8 +12,9 @@ use crate::error::Error;
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
 ///
-/// One type for both, so that a handler may pass on what it fetched. The body is streamed: it is read from the connection as it is
-/// read from the response ([`Read`], [`reader`](Response::reader), [`copy_to`](Response::copy_to)), or all at once
+/// One type for both, so that a handler may pass on what it fetched. The body is streamed: it is
+/// read from the connection as it is read from the response ([`Read`],
+/// [`reader`](Response::reader), [`copy_to`](Response::copy_to)), or all at once
 /// ([`bytes`](Response::bytes), [`text`](Response::text)).
 ///
 /// ```
@@ -31,8 +32,9 @@ use crate::error::Error;
 ///
 /// # Cancellation
 ///
-/// The context of the request holds for the body too: when it is done, reading fails and the connection is closed. Dropping
-/// a response whose body has not been read to its end closes the connection at once.
+/// The context of the request holds for the body too: when it is done, reading fails and the
+/// connection is closed. Dropping a response whose body has not been read to its end closes the
+/// connection at once.
 pub struct Response {
     head: http::response::Parts,
     url: String,
@@ -42,11 +44,12 @@ pub struct Response {
 impl Response {
     /// Makes a response with status 200 and this body.
     ///
-    /// The server says what it is unless a `content-type` is set: text is `text/plain; charset=utf-8`, bytes are
-    /// `application/octet-stream`. Of a streamed body it says nothing.
+    /// The server says what it is unless a `content-type` is set: text is `text/plain;
+    /// charset=utf-8`, bytes are `application/octet-stream`. Of a streamed body it says nothing.
     ///
-    /// How long the body is, and how it is sent, is the server's matter. A `content-length` that is set by hand is taken for
-    /// the length of a streamed body; where the length is known it gives way to it, and the server says so on standard error.
+    /// How long the body is, and how it is sent, is the server's matter. A `content-length` that is
+    /// set by hand is taken for the length of a streamed body; where the length is known it gives
+    /// way to it, and the server says so on standard error.
     ///
     /// ```
     /// use goby_http::Response;
@@ -98,8 +101,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// When name or value have characters that no header may have. For those that a program does not know beforehand there
-    /// is [`headers_mut`](Response::headers_mut).
+    /// When name or value have characters that no header may have. For those that a program does
+    /// not know beforehand there is [`headers_mut`](Response::headers_mut).
     #[must_use]
     pub fn with_header<N, V>(mut self, name: N, value: V) -> Response
     where
@@ -151,7 +154,8 @@ impl Response {
         self.head.version
     }
 
-    /// Tells the URL that the response came from, after redirects. Empty for a response that was made, not received.
+    /// Tells the URL that the response came from, after redirects. Empty for a response that was
+    /// made, not received.
     ///
     /// ```
     /// assert_eq!(goby_http::Response::new("").url(), "");
@@ -160,7 +164,8 @@ impl Response {
         &self.url
     }
 
-    /// Tells how long the rest of the body is, if that is known: the header `Content-Length`, before any of it is read.
+    /// Tells how long the rest of the body is, if that is known: the header `Content-Length`,
+    /// before any of it is read.
     ///
     /// ```
     /// assert_eq!(goby_http::Response::new("four").content_length(), Some(4));

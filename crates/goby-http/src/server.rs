@@ -1,8 +1,10 @@
-//! The server: accepts connections, each served by a goroutine of its own, and stops without breaking off what is under way.
+//! The server: accepts connections, each served by a goroutine of its own, and stops without
+//! breaking off what is under way.
 //!
-//! Stopping: the context that accepting waits under is canceled, the listener is dropped, every connection is told (its driver
-//! is woken, and sees `Stopping`), and the server waits for their goroutines. A connection registers its waker before it looks
-//! whether to stop; who stops sets that before it wakes: one of the two sees the other.
+//! Stopping: the context that accepting waits under is canceled, the listener is dropped, every
+//! connection is told (its driver is woken, and sees `Stopping`), and the server waits for their
+//! goroutines. A connection registers its waker before it looks whether to stop; who stops sets
+//! that before it wakes: one of the two sees the other.
 
 mod check;
 mod connection;
@@ -32,14 +34,16 @@ pub use timeout::with_timeout;
 use crate::response::Response;
 use crate::stream::Link;
 
-/// How long the server waits when the system has no room for another connection: the first time, and at most (Go's figures).
+/// How long the server waits when the system has no room for another connection: the first time,
+/// and at most (Go's figures).
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on `listener`, each connection in a goroutine of its own, until accepting fails.
 ///
-/// A handler is a function from [`Request`] to whatever makes a [`Response`]: a response, text, bytes, a status. It is
-/// straight-line code that may park its goroutine, and many run at a time. For time-outs and shutdown there is [`Server`].
+/// A handler is a function from [`Request`] to whatever makes a [`Response`]: a response, text,
+/// bytes, a status. It is straight-line code that may park its goroutine, and many run at a time.
+/// For time-outs and shutdown there is [`Server`].
 ///
 /// ```
 /// use goby::{Context, net::TcpListener};
@@ -74,7 +78,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When accepting fails for good. That the system has no room for more connections at the moment is waited out.
+/// When accepting fails for good. That the system has no room for more connections at the moment is
+/// waited out.
 pub fn serve<H, R>(listener: TcpListener, handler: H) -> io::Result<()>
 where
     H: Fn(Request) -> R + Send + Sync + 'static,
@@ -190,8 +195,8 @@ impl Server {
         Ok(Server { listener: Mutex::new(Some(listener)), addr, settings, shared: Arc::default() })
     }
 
-    /// Sets how long the head of a request may take to come, from its first byte, or from the beginning of the connection.
-    /// Default: 30 seconds.
+    /// Sets how long the head of a request may take to come, from its first byte, or from the
+    /// beginning of the connection. Default: 30 seconds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -271,7 +276,8 @@ impl Server {
         self.serve_ctx(&Context::background(), handler)
     }
 
-    /// Serves until `ctx` is done, then stops as [`shutdown`](Server::shutdown) does: what is under way is finished.
+    /// Serves until `ctx` is done, then stops as [`shutdown`](Server::shutdown) does: what is under
+    /// way is finished.
     ///
     /// ```
     /// use goby::Context;
@@ -352,8 +358,8 @@ impl Server {
 
     /// Stops accepting and waits until the connections have ended, or `ctx` is done.
     ///
-    /// Connections without a request are closed at once, the others after the response that is under way. Those that are
-    /// left when `ctx` is done stay; [`close`](Server::close) ends them.
+    /// Connections without a request are closed at once, the others after the response that is
+    /// under way. Those that are left when `ctx` is done stay; [`close`](Server::close) ends them.
     ///
     /// ```
     /// use goby::Context;
@@ -483,7 +489,8 @@ impl Drop for Stopping {
     }
 }
 
-/// Whether an error of accepting is one of the moment: the process or the system has too much open, or the peer left.
+/// Whether an error of accepting is one of the moment: the process or the system has too much open,
+/// or the peer left.
 fn passes(error: &io::Error) -> bool {
     const MOMENTARY: [Errno; 7] = [
         Errno::MFILE,

@@ -1,8 +1,9 @@
 //! The connection as hyper sees it: a socket, with TLS over it or not.
 //!
-//! hyper reads and writes for as long as the socket lets it. A peer that always has bytes ready, or always takes some, would
-//! keep a poll going without end. So the socket pretends now and then that it would block ([`TURN`]), and has the poll
-//! repeated: whoever drives the connection comes to a checkpoint in between, where other goroutines and timers get their turn.
+//! hyper reads and writes for as long as the socket lets it. A peer that always has bytes ready, or
+//! always takes some, would keep a poll going without end. So the socket pretends now and then that
+//! it would block ([`TURN`]), and has the poll repeated: whoever drives the connection comes to a
+//! checkpoint in between, where other goroutines and timers get their turn.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -25,23 +26,24 @@ use crate::head::Surplus;
 use crate::intake::Intake;
 use crate::tls::Tls;
 
-/// The most that one system call reads. hyper's own buffer is filled from a buffer of this size, one a worker, because
-/// safe code can hand the system only memory that has been written before: copying what came is cheaper than clearing room for
-/// what might.
+/// The most that one system call reads. hyper's own buffer is filled from a buffer of this size,
+/// one a worker, because safe code can hand the system only memory that has been written before:
+/// copying what came is cheaper than clearing room for what might.
 const READ_AT_ONCE: usize = 64 * 1024;
 
-/// How many bytes are moved before the driver gets a look: what the system moves in some 50 µs, and what hyper parses in 10 ms
-/// in a debug build.
+/// How many bytes are moved before the driver gets a look: what the system moves in some 50 µs, and
+/// what hyper parses in 10 ms in a debug build.
 const TURN: u64 = 256 * 1024;
 /// What an operation counts as at least: its system call takes as long as so many bytes.
 const OPERATION: u64 = 8 * 1024;
 
-/// A socket, shared by hyper's connection, which owns its [`Stream`], and by those who set its limits.
+/// A socket, shared by hyper's connection, which owns its [`Stream`], and by those who set its
+/// limits.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) tcp: TcpStream,
-    /// Bytes received so far: whether a message has begun to come. Relaxed, as are the others: they are for the one who
-    /// drives the connection.
+    /// Bytes received so far: whether a message has begun to come. Relaxed, as are the others: they
+    /// are for the one who drives the connection.
     received: AtomicU64,
     /// Where `received` has to end while a head is awaited.
     head_end: AtomicU64,
@@ -53,13 +55,15 @@ pub(crate) struct Link {
     write_broken: AtomicBool,
     /// A client awaits the head of a response, which has not begun to come.
     pub(crate) awaits_head: AtomicBool,
-    /// What the server's driver says of the body behind the last head: its length, or one of the values below.
+    /// What the server's driver says of the body behind the last head: its length, or one of the
+    /// values below.
     pub(crate) body: AtomicU64,
     /// What hyper has not seen of the last head.
     pub(crate) surplus: Mutex<Surplus>,
 }
 
-/// Values of `body`: the driver has not seen the request yet; the body is of unknown length; that one has come to its end.
+/// Values of `body`: the driver has not seen the request yet; the body is of unknown length; that
+/// one has come to its end.
 pub(crate) const UNSEEN: u64 = u64::MAX;
 pub(crate) const CHUNKED: u64 = u64::MAX - 1;
 pub(crate) const COMPLETE: u64 = u64::MAX - 2;
@@ -86,8 +90,8 @@ impl Link {
         })
     }
 
-    /// A client's end. When the server takes no more it has often answered before: what is written then goes nowhere, without
-    /// an error, and reading tells the answer, or that there is none.
+    /// A client's end. When the server takes no more it has often answered before: what is written
+    /// then goes nowhere, without an error, and reading tells the answer, or that there is none.
     pub(crate) fn of_client(tcp: TcpStream) -> Arc<Link> {
         let link = Arc::into_inner(Link::new(tcp)).expect("the only one");
         Arc::new(Link { is_client: true, ..link })
@@ -102,15 +106,16 @@ impl Link {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Lets at most so many bytes come until the limit is lifted, by `None`: reading more is an error. What is read while hyper
-    /// waits for a head is head, all but the last piece.
+    /// Lets at most so many bytes come until the limit is lifted, by `None`: reading more is an
+    /// error. What is read while hyper waits for a head is head, all but the last piece.
     pub(crate) fn limit_head(&self, most: Option<u64>) {
         let end = most.map_or(u64::MAX, |most| self.received().saturating_add(most));
         self.head_end.store(end, Ordering::Relaxed);
         self.awaits_head.store(most.is_some(), Ordering::Relaxed);
     }
 
-    /// Says how the request goes on whose head hyper has just given: with a body of this length, or of an unknown one.
+    /// Says how the request goes on whose head hyper has just given: with a body of this length, or
+    /// of an unknown one.
     pub(crate) fn expect_body(&self, len: Option<u64>) {
         self.body.store(len.unwrap_or(CHUNKED).min(CHUNKED), Ordering::Relaxed);
     }
@@ -243,7 +248,8 @@ impl hyper::rt::Read for Stream {
         }
         this.intake.look(&this.link);
         if this.intake.is_behind_head() {
-            // hyper has parsed the head by itself. Its driver sees the request next, and polls again.
+            // hyper has parsed the head by itself. Its driver sees the request next, and polls
+            // again.
             return Poll::Pending;
         }
         loop {

@@ -18,7 +18,8 @@ pub(crate) struct Tls {
 /// The configuration of a client.
 pub(crate) type Config = Arc<ClientConfig>;
 
-/// Makes the configuration of a client: today's protocol versions, the roots that browsers trust, and `extra` ones.
+/// Makes the configuration of a client: today's protocol versions, the roots that browsers trust,
+/// and `extra` ones.
 pub(crate) fn client_config(extra: &[Vec<u8>]) -> Result<Config, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for der in extra {
@@ -126,7 +127,8 @@ impl Tls {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let processed = self.session.process_new_packets();
-        // An alert says why, an answer to a key update is due: sent if there is room, otherwise with the next flush.
+        // An alert says why, an answer to a key update is due: sent if there is room, otherwise
+        // with the next flush.
         let sent = self.poll_flush(link, cx);
         if let Err(error) = processed {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));

@@ -58,8 +58,8 @@ impl Function {
         Ok(Function { front: front.into_iter().collect(), whole: whole.into_iter().collect(), has_result, name })
     }
 
-    /// Gives a function of the same name that gives `call`'s value, an `ExitCode`, with this one inside it. One without a
-    /// result stays without: `#[should_panic]` asks for that.
+    /// Gives a function of the same name that gives `call`'s value, an `ExitCode`, with this one
+    /// inside it. One without a result stays without: `#[should_panic]` asks for that.
     pub(crate) fn replaced(self, attribute: &str, call: &str) -> TokenStream {
         let parse = |text: &str| text.parse::<TokenStream>().expect("it is Rust");
         let mut body = self.whole;

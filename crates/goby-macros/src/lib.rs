@@ -1,6 +1,7 @@
 //! The attributes of the `goby` crate: `#[goby::main]` and `#[goby::test]`. Their pages are there.
 //!
-//! Both turn `fn name() -> R { body }` into a function that gives an `ExitCode`, with the function as it was written inside it:
+//! Both turn `fn name() -> R { body }` into a function that gives an `ExitCode`, with the function
+//! as it was written inside it:
 //!
 //! ```text
 //! #[test]
@@ -10,8 +11,9 @@
 //! }
 //! ```
 //!
-//! Nothing of the body is parsed, so no parser for Rust is needed: `item` splits the function's tokens at its name, its
-//! parameters and its body, `options` reads what stands in the attribute's parentheses.
+//! Nothing of the body is parsed, so no parser for Rust is needed: `item` splits the function's
+//! tokens at its name, its parameters and its body, `options` reads what stands in the attribute's
+//! parentheses.
 
 mod item;
 mod options;

@@ -1,4 +1,5 @@
-//! The configuration of a runtime: what can be set, what comes from the environment, and the defaults.
+//! The configuration of a runtime: what can be set, what comes from the environment, and the
+//! defaults.
 
 use std::io;
 use std::thread;
@@ -33,38 +34,41 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, else the processors that this
-    /// process may use (its affinity and the tightest CPU limit of its cgroups).
+    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, else the
+    /// processors that this process may use (its affinity and the tightest CPU limit of its
+    /// cgroups).
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);
         self
     }
 
-    /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages. Memory is used as it is
-    /// touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment (bytes, or with a `K`, `M` or `G` behind the number),
-    /// else 192 KiB.
+    /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages.
+    /// Memory is used as it is touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment
+    /// (bytes, or with a `K`, `M` or `G` behind the number), else 192 KiB.
     ///
-    /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart, which the processor's
-    /// TLB needs), as address space only: 260 KiB in all by default. A frame that is larger than the guard and does not
-    /// touch its pages one by one, as those of C code may be, can step over it.
+    /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart,
+    /// which the processor's TLB needs), as address space only: 260 KiB in all by default. A frame
+    /// that is larger than the guard and does not touch its pages one by one, as those of C code
+    /// may be, can step over it.
     ///
-    /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB, or more if this says more.
-    /// [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the size for one goroutine.
+    /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB,
+    /// or more if this says more. [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the
+    /// size for one goroutine.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Sets how many stacks there may be, besides those of a size of their own; goroutines beyond that start when another
-    /// has ended. Default: as many as the system gives.
+    /// Sets how many stacks there may be, besides those of a size of their own; goroutines beyond
+    /// that start when another has ended. Default: as many as the system gives.
     #[doc(hidden)]
     pub fn max_stacks(mut self, n: usize) -> Builder {
         self.max_stacks = n;
         self
     }
 
-    /// Sets how many goroutines there may be before [`try_go`](crate::try_go) refuses. `go` is not limited.
-    /// Default: no limit.
+    /// Sets how many goroutines there may be before [`try_go`](crate::try_go) refuses. `go` is not
+    /// limited. Default: no limit.
     pub fn max_goroutines(mut self, n: usize) -> Builder {
         self.max_goroutines = Some(n);
         self
@@ -76,8 +80,9 @@ impl Builder {
         self
     }
 
-    /// Sets what happens when a goroutine panics and nobody joins it. Default: [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal`
-    /// in the environment, as Go does, else [`PanicPolicy::Print`].
+    /// Sets what happens when a goroutine panics and nobody joins it. Default:
+    /// [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal` in the environment, as Go does, else
+    /// [`PanicPolicy::Print`].
     pub fn on_panic(mut self, policy: PanicPolicy) -> Builder {
         self.panic_policy = Some(policy);
         self
@@ -89,35 +94,38 @@ impl Builder {
         self
     }
 
-    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good, and prints them to the
-    /// standard error: as `goby::diag::leaks` does. It gives them half a second to end. Default: no.
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good,
+    /// and prints them to the standard error: as `goby::diag::leaks` does. It gives them half a
+    /// second to end. Default: no.
     ///
-    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but those for which this says
-    /// no: dropping one with goroutines leaked then panics.
+    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but
+    /// those for which this says no: dropping one with goroutines leaked then panics.
     pub fn report_leaks(mut self, yes: bool) -> Builder {
         self.report_leaks = Some(yes);
         self
     }
 
-    /// Sets how long a goroutine may keep its worker from the others before it is reported with its stack, see
-    /// [`report_stalls`](Builder::report_stalls) and [`Runtime::stalls`]; none for never. Time in which the worker's thread
-    /// only waited for a processor does not count. The stack is taken by a signal (SIGURG) to the worker's thread, once per
-    /// stall. Default: 100 ms.
+    /// Sets how long a goroutine may keep its worker from the others before it is reported with its
+    /// stack, see [`report_stalls`](Builder::report_stalls) and [`Runtime::stalls`]; none for
+    /// never. Time in which the worker's thread only waited for a processor does not count. The
+    /// stack is taken by a signal (SIGURG) to the worker's thread, once per stall. Default: 100 ms.
     pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
         self.stall_limit = limit.into();
         self
     }
 
-    /// Sets whether a goroutine that keeps its worker from others is printed to the standard error: a line that names it, says
-    /// where it was started and what to do, and then its stack. A start place is printed at most once in 10 s. Where
-    /// `tracing` has a subscriber for warnings it gets a warning instead, whatever this says. Default: yes, unless
-    /// `GOBY_STALLS=off` is in the environment.
+    /// Sets whether a goroutine that keeps its worker from others is printed to the standard error:
+    /// a line that names it, says where it was started and what to do, and then its stack. A start
+    /// place is printed at most once in 10 s. Where `tracing` has a subscriber for warnings it gets
+    /// a warning instead, whatever this says. Default: yes, unless `GOBY_STALLS=off` is in the
+    /// environment.
     pub fn report_stalls(mut self, yes: bool) -> Builder {
         self.report_stalls = Some(yes);
         self
     }
 
-    /// Looks for deadlocks of this runtime alone, as for a test under a harness: what the harness's threads do counts for nothing.
+    /// Looks for deadlocks of this runtime alone, as for a test under a harness: what the harness's
+    /// threads do counts for nothing.
     #[doc(hidden)]
     pub fn isolated(mut self) -> Builder {
         self.isolated = true;
@@ -128,8 +136,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a value out of range, naming it; otherwise what the system says when threads or pollers
-    /// cannot be had.
+    /// `InvalidInput` for a value out of range, naming it; otherwise what the system says when
+    /// threads or pollers cannot be had.
     pub fn build(self) -> io::Result<Runtime> {
         self.check().map_err(invalid)?;
         let stalls_are_printed = match self.report_stalls {

@@ -1,7 +1,7 @@
 //! Those who watch: what goroutines do, who is deadlocked, who keeps a worker, what is left behind.
 //!
-//! The engine knows of them by one trait, [`Watch`]; [`Look`] is what a runtime is given. They read the engine, and change nothing in
-//! it.
+//! The engine knows of them by one trait, [`Watch`]; [`Look`] is what a runtime is given. They read
+//! the engine, and change nothing in it.
 
 // Goroutines as data, and as text.
 pub(crate) mod inspect;

@@ -1,5 +1,5 @@
-//! The runtime as a value, and which one the calling code belongs to. Its configuration is in `builder`, what its workers
-//! share, from spawning to shutting down, in `shared`.
+//! The runtime as a value, and which one the calling code belongs to. Its configuration is in
+//! `builder`, what its workers share, from spawning to shutting down, in `shared`.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -21,19 +21,23 @@ use crate::look::inspect::{GoroutineInfo, Want};
 use crate::look::stall::Stall;
 use crate::look::{inspect, leak, leak_check, sample};
 
-/// The workers and what they share: a value for tests and for embedding. Programs rarely need one, because the default
-/// runtime starts when it is first used.
+/// The workers and what they share: a value for tests and for embedding. Programs rarely need one,
+/// because the default runtime starts when it is first used.
 ///
-/// Dropping it ends its workers once their running goroutines park or yield, as any of goby's operations may. Goroutines that have
-/// not ended then never do: what they own is leaked, whoever joins one waits for ever, their stacks stay mapped, and each worker that
-/// has some keeps its thread, whose thread-locals they may have borrowed. Without such goroutines it leaves nothing behind: stacks are unmapped, descriptors closed,
-/// threads ended, and a few KiB wait for the next runtime of the same configuration. One that drops its own runtime goes on until it
-/// parks, or calls [`yield_now`](crate::yield_now).
+/// Dropping it ends its workers once their running goroutines park or yield, as any of goby's
+/// operations may. Goroutines that have not ended then never do: what they own is leaked, whoever
+/// joins one waits forever, their stacks stay mapped, and each worker that has some keeps its
+/// thread, whose thread-locals they may have borrowed. Without such goroutines it leaves nothing
+/// behind: stacks are unmapped, descriptors closed, threads ended, and a few KiB wait for the next
+/// runtime of the same configuration. One that drops its own runtime goes on until it parks, or
+/// calls [`yield_now`](crate::yield_now).
 ///
-/// Goroutines that have not begun never run. Their closures are dropped, and those who wait for them are told: a join fails, a scope
-/// panics, and so do wait groups and the outputs of patterns; in a group the error [`NeverRan`](crate::NeverRan) stands in their place.
-/// What was made in the runtime goes on without it: timers fire and contexts end at their deadlines, by a thread that is there for them; a
-/// socket moves to the runtime of whoever waits for it; a blocking call goes on, and its result is lost.
+/// Goroutines that have not begun never run. Their closures are dropped, and those who wait for
+/// them are told: a join fails, a scope panics, and so do wait groups and the outputs of patterns;
+/// in a group the error [`NeverRan`](crate::NeverRan) stands in their place. What was made in the
+/// runtime goes on without it: timers fire and contexts end at their deadlines, by a thread that is
+/// there for them; a socket moves to the runtime of whoever waits for it; a blocking call goes on,
+/// and its result is lost.
 ///
 /// ```
 /// let runtime = goby_runtime::Runtime::builder().workers(2).build()?;
@@ -50,7 +54,8 @@ impl Runtime {
         Builder::default()
     }
 
-    /// Runs `main` as a goroutine of this runtime and gives its value. Its stack has 8 MiB: see [`Builder::stack_size`].
+    /// Runs `main` as a goroutine of this runtime and gives its value. Its stack has 8 MiB: see
+    /// [`Builder::stack_size`].
     ///
     /// # Blocking
     ///
@@ -105,8 +110,8 @@ impl Runtime {
         Look::of(self.shared).stalls.latest()
     }
 
-    /// Gives the panics of goroutines that nobody joined, at most the latest 64, the oldest first: each as the line that was
-    /// printed.
+    /// Gives the panics of goroutines that nobody joined, at most the latest 64, the oldest first:
+    /// each as the line that was printed.
     ///
     /// ```
     /// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;
@@ -156,15 +161,17 @@ impl Drop for Runtime {
 
 /// Runs `main` as the first goroutine of the default runtime and gives its value.
 ///
-/// The goroutines that `main` leaves behind go on until the process ends, which is when Rust's `main` returns. The stack of
-/// this one has 8 MiB, those of others what [`Builder::stack_size`] says.
+/// The goroutines that `main` leaves behind go on until the process ends, which is when Rust's
+/// `main` returns. The stack of this one has 8 MiB, those of others what [`Builder::stack_size`]
+/// says.
 ///
 /// ```
 /// assert_eq!(goby_runtime::run(|| 6 * 7), 42);
 /// ```
 ///
-/// The result goes from a worker's thread to the caller's, so it is [`Send`]: an `Rc` in it could have a twin in a thread-local of that
-/// worker. The attribute `#[goby::main]` reports a result where it was made, so there it need not be.
+/// The result goes from a worker's thread to the caller's, so it is [`Send`]: an `Rc` in it could
+/// have a twin in a thread-local of that worker. The attribute `#[goby::main]` reports a result
+/// where it was made, so there it need not be.
 ///
 /// # Blocking
 ///
@@ -191,8 +198,8 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
     }
 }
 
-/// Counts the goroutines of the current runtime that have been started and have not ended: the caller is one of them,
-/// if it is one. Source: Go's `runtime.NumGoroutine`.
+/// Counts the goroutines of the current runtime that have been started and have not ended: the
+/// caller is one of them, if it is one. Source: Go's `runtime.NumGoroutine`.
 ///
 /// ```
 /// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;

@@ -1,11 +1,14 @@
-//! The goroutine switch: corosensei's, behind functions that are neither generic nor inlined into other crates' code.
+//! The goroutine switch: corosensei's, behind functions that are neither generic nor inlined into
+//! other crates' code.
 //!
-//! This is a crate of its own because its *rules* differ: under ThreadSanitizer it alone must be built without
-//! instrumentation (`-Cllvm-args=-tsan-instrument-func-entry-exit=0 …`, see `goby race`). Instrumented code enters and
-//! leaves functions in pairs; a switch does not, so TSan's shadow call stack would drift with every one.
+//! This is a crate of its own because its *rules* differ: under ThreadSanitizer it alone must be
+//! built without instrumentation (`-Cllvm-args=-tsan-instrument-func-entry-exit=0 …`, see `goby
+//! race`). Instrumented code enters and leaves functions in pairs; a switch does not, so TSan's
+//! shadow call stack would drift with every one.
 //!
-//! A [`Fiber`] is one suspended or finished run of a function on a stack of its own. It is `!Send`: what lies on its
-//! stack may point into the thread that started it (`docs/decisions/01-pinned-goroutines.md`).
+//! A [`Fiber`] is one suspended or finished run of a function on a stack of its own. It is `!Send`:
+//! what lies on its stack may point into the thread that started it
+//! (`docs/decisions/01-pinned-goroutines.md`).
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -26,12 +29,14 @@ pub struct RawStack {
 }
 
 impl RawStack {
-    /// Describes the stack from `limit` (lowest address, guard page included) to `base` (just past the highest).
+    /// Describes the stack from `limit` (lowest address, guard page included) to `base` (just past
+    /// the highest).
     ///
     /// # Safety
     ///
-    /// Both addresses are page aligned, at least two pages lie between them, the lowest page faults on every access,
-    /// the others can be read and written, and the memory stays so for as long as a [`Fiber`] uses it.
+    /// Both addresses are page aligned, at least two pages lie between them, the lowest page faults
+    /// on every access, the others can be read and written, and the memory stays so for as long as
+    /// a [`Fiber`] uses it.
     ///
     /// # Panics
     ///
@@ -51,7 +56,8 @@ impl RawStack {
     }
 }
 
-// SAFETY: the caller of `RawStack::new` promised a guard page at `limit` and at least a page above it.
+// SAFETY: the caller of `RawStack::new` promised a guard page at `limit` and at least a page above
+// it.
 unsafe impl Stack for RawStack {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -64,13 +70,14 @@ unsafe impl Stack for RawStack {
     }
 }
 
-/// What a fiber runs: it gets the argument given to [`Fiber::new`] and its own [`Suspender`]. It must not unwind.
+/// What a fiber runs: it gets the argument given to [`Fiber::new`] and its own [`Suspender`]. It
+/// must not unwind.
 pub type Entry = unsafe fn(*mut (), Suspender);
 
 /// One run of an [`Entry`] on a stack of its own.
 ///
-/// Dropping a fiber that has not finished leaks what is on its stack: nothing is unwound, and the memory must then
-/// never be used again (`docs/decisions/06-unfinished-stacks.md`).
+/// Dropping a fiber that has not finished leaks what is on its stack: nothing is unwound, and the
+/// memory must then never be used again (`docs/decisions/06-unfinished-stacks.md`).
 pub struct Fiber {
     coroutine: ManuallyDrop<Coroutine<(), (), (), RawStack>>,
     tag: FiberTag,
@@ -87,8 +94,8 @@ impl Fiber {
     ///
     /// # Safety
     ///
-    /// Nothing else uses the stack until the fiber has finished; `entry` does not unwind and may be called with `arg`
-    /// on the thread that resumes the fiber.
+    /// Nothing else uses the stack until the fiber has finished; `entry` does not unwind and may be
+    /// called with `arg` on the thread that resumes the fiber.
     #[cfg_attr(goby_tsan, inline(never))]
     #[cfg_attr(not(goby_tsan), inline)]
     pub unsafe fn new(stack: RawStack, entry: Entry, arg: *mut (), tag: FiberTag) -> Fiber {
@@ -97,7 +104,8 @@ impl Fiber {
             unsafe { entry(arg, Suspender(NonNull::from(yielder))) };
             tsan::leave();
         };
-        // SAFETY: `body` owns raw pointers only, so there is no borrow to outlive; the stack is ours by contract.
+        // SAFETY: `body` owns raw pointers only, so there is no borrow to outlive; the stack is
+        // ours by contract.
         let coroutine = unsafe { Coroutine::with_stack_unchecked(stack, body) };
         Fiber { coroutine: ManuallyDrop::new(coroutine), tag }
     }
@@ -135,7 +143,8 @@ impl Suspender {
     #[cfg_attr(not(goby_tsan), inline)]
     pub unsafe fn suspend(self) {
         tsan::leave();
-        // SAFETY: the yielder lives at the base of this fiber's stack for as long as the fiber runs.
+        // SAFETY: the yielder lives at the base of this fiber's stack for as long as the fiber
+        // runs.
         unsafe { self.0.as_ref() }.suspend(());
     }
 }

@@ -1,5 +1,6 @@
-//! What ThreadSanitizer is told of a switch. It must be told here: a function that is instrumented pushes onto the shadow
-//! stack of the fiber that enters it and would pop from that of the fiber that leaves it.
+//! What ThreadSanitizer is told of a switch. It must be told here: a function that is instrumented
+//! pushes onto the shadow stack of the fiber that enters it and would pop from that of the fiber
+//! that leaves it.
 
 pub use imp::FiberTag;
 pub(crate) use imp::{enter, leave};

@@ -1,7 +1,8 @@
 //! Channels: typed queues between goroutines, OS threads and futures, in any mixture.
 //!
-//! A channel has two ends, [`Sender`] and [`Receiver`], both cloneable, so that any number may send and any number
-//! receive; each value goes to one receiver. Values arrive in the order in which they were sent.
+//! A channel has two ends, [`Sender`] and [`Receiver`], both cloneable, so that any number may send
+//! and any number receive; each value goes to one receiver. Values arrive in the order in which
+//! they were sent.
 //!
 //! | | when a send waits | when a receive waits |
 //! |---|---|---|
@@ -12,10 +13,11 @@
 //!
 //! # Closing
 //!
-//! A channel closes by ownership: when its last `Sender` is dropped, or early, by [`Sender::close`]. Receivers still get
-//! what is buffered and then [`RecvError`]. A send on a closed channel gives the value back in its error. When the last
-//! `Receiver` is dropped, sends fail likewise, those that wait too, and what is buffered is dropped. A receiver cannot
-//! close, and closing twice does nothing, so Go's panics for both do not exist.
+//! A channel closes by ownership: when its last `Sender` is dropped, or early, by
+//! [`Sender::close`]. Receivers still get what is buffered and then [`RecvError`]. A send on a
+//! closed channel gives the value back in its error. When the last `Receiver` is dropped, sends
+//! fail likewise, those that wait too, and what is buffered is dropped. A receiver cannot close,
+//! and closing twice does nothing, so Go's panics for both do not exist.
 //!
 //! ```
 //! let (tx, rx) = goby::chan::bounded(2);
@@ -29,8 +31,9 @@
 //!
 //! # Large values
 //!
-//! A value moves once, from its sender's stack to the buffer or its receiver's stack; but whoever passes it on by value has room for it
-//! in each frame, and stacks do not grow: 192 KiB (see [`Builder::stack_size`](crate::Builder::stack_size)). So many times the size of a value is
+//! A value moves once, from its sender's stack to the buffer or its receiver's stack; but whoever
+//! passes it on by value has room for it in each frame, and stacks do not grow: 192 KiB (see
+//! [`Builder::stack_size`](crate::Builder::stack_size)). So many times the size of a value is
 //! needed, with what a caller has for it (from 1 KiB on; smaller ones may need more):
 //!
 //! | | optimized | debug build |
@@ -40,16 +43,16 @@
 //! | [`select!`](crate::select!) | 7 | 21 |
 //! | the result of a goroutine, [`join`](crate::JoinHandle::join) | 4 | 8 |
 //!
-//! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is larger in a `Box`, which is faster, too; or
-//! give the goroutine a larger stack, by [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
+//! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is
+//! larger in a `Box`, which is faster, too; or give the goroutine a larger stack, by
+//! [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
 //!
 //! Which channel to take, and the usual loops, are a page of the guide:
 //! [`channels_and_select`](crate::guide::channels_and_select).
 //!
-//! To wait for several at once, [`select!`](crate::select!), or [`Select`] for cases that are known only at run time; to give up
-//! when a context is done, that, or
-//! [`Sender::send_ctx`] and [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and
-//! [`Receiver::recv_async`].
+//! To wait for several at once, [`select!`](crate::select!), or [`Select`] for cases that are known
+//! only at run time; to give up when a context is done, that, or [`Sender::send_ctx`] and
+//! [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and [`Receiver::recv_async`].
 
 pub(crate) mod core;
 mod ctx;
@@ -73,7 +76,8 @@ pub use self::iter::{IntoIter, Iter, TryIter};
 pub use crate::select;
 pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 
-/// Makes a channel whose buffer holds `capacity` values; with 0, a rendezvous: every send waits for its receive.
+/// Makes a channel whose buffer holds `capacity` values; with 0, a rendezvous: every send waits for
+/// its receive.
 ///
 /// ```
 /// let (tx, rx) = goby::chan::bounded(1);
@@ -89,7 +93,8 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     ends(Chan::new(capacity.min(usize::MAX - 1), None))
 }
 
-/// Makes a channel whose sends never wait. Memory is the only bound: prefer [`bounded`] where you can name one.
+/// Makes a channel whose sends never wait. Memory is the only bound: prefer [`bounded`] where you
+/// can name one.
 ///
 /// ```
 /// let (tx, rx) = goby::chan::unbounded();
@@ -104,7 +109,8 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     ends(Chan::new(usize::MAX, None))
 }
 
-/// Makes a receiver that never receives and is never closed: a disabled case of a [`select!`](crate::select!).
+/// Makes a receiver that never receives and is never closed: a disabled case of a
+/// [`select!`](crate::select!).
 ///
 /// ```
 /// assert!(goby::chan::never::<i32>().try_recv().unwrap_err().is_empty());
@@ -121,13 +127,13 @@ fn ends<T>(chan: Chan<T>) -> (Sender<T>, Receiver<T>) {
     (Sender { chan: Some(chan.clone()) }, Receiver { chan: Some(chan) })
 }
 
-/// Parks until the deadline; for ever without one.
+/// Parks until the deadline; forever without one.
 fn park_until(reason: WaitReason, deadline: Option<Instant>) {
     // SAFETY: parked on at once, and shown to nobody but the deadline's timer.
     unsafe { Wait::current() }.park_until(reason, deadline);
 }
 
-/// Parks for ever.
+/// Parks forever.
 fn park_forever(reason: WaitReason) -> ! {
     park_until(reason, None);
     unreachable!("nobody knows this wait");
@@ -140,17 +146,18 @@ fn deadline_after(timeout: Duration) -> Option<Instant> {
 
 /// The sending end of a channel.
 pub struct Sender<T> {
-    /// `None`: a sender that waits for ever.
+    /// `None`: a sender that waits forever.
     chan: Option<Arc<Chan<T>>>,
 }
 
 /// The receiving end of a channel.
 pub struct Receiver<T> {
-    /// `None`: a receiver that waits for ever.
+    /// `None`: a receiver that waits forever.
     chan: Option<Arc<Chan<T>>>,
 }
 
-// SAFETY: the ends move values between threads, and nothing else of `T`; the channel's state is behind its lock.
+// SAFETY: the ends move values between threads, and nothing else of `T`; the channel's state is
+// behind its lock.
 unsafe impl<T: Send> Send for Sender<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Sender<T> {}
@@ -165,7 +172,7 @@ impl<T> std::panic::UnwindSafe for Receiver<T> {}
 impl<T> std::panic::RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
-    /// Makes a sender whose sends wait for ever: a disabled case. Source: a nil channel in Go.
+    /// Makes a sender whose sends wait forever: a disabled case. Source: a nil channel in Go.
     ///
     /// ```
     /// assert!(goby::chan::Sender::never().try_send(1).unwrap_err().is_full());
@@ -178,7 +185,8 @@ impl<T> Sender<T> {
         self.chan.as_deref()
     }
 
-    /// Sends a value; waits while the buffer is full, or, on a rendezvous, until a receiver takes it.
+    /// Sends a value; waits while the buffer is full, or, on a rendezvous, until a receiver takes
+    /// it.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);
@@ -193,7 +201,8 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also while it waits.
+    /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also
+    /// while it waits.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
@@ -285,17 +294,18 @@ impl<T> Sender<T> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future may have sent all the same: a receiver may have taken the value since the last
-    /// poll. Otherwise the value is dropped with it.
+    /// Dropped before it is ready, the future may have sent all the same: a receiver may have taken
+    /// the value since the last poll. Otherwise the value is dropped with it.
     pub fn send_async(&self, value: T) -> SendFuture<'_, T> {
         SendFuture::new(self.chan(), value)
     }
 
     /// Closes the channel for all senders; true if this call did it, false if it was closed before.
     ///
-    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back. When it returns nobody waits any
-    /// more; but a crowd of receivers is woken in pieces, in the order in which they came, and until then the last ones may still
-    /// time out, or take another case of their `select!`.
+    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back.
+    /// When it returns nobody waits any more; but a crowd of receivers is woken in pieces, in the
+    /// order in which they came, and until then the last ones may still time out, or take another
+    /// case of their `select!`.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);
@@ -448,10 +458,11 @@ impl<T> Receiver<T> {
     ///
     /// Dropped before it is ready, the future has received nothing.
     ///
-    /// It receives when it is polled: until then a value that it was woken for is in the channel, and another receiver may get it.
-    /// One that was parked before the value came gets it with the next send, or with the end. On a rendezvous, where a send is over
-    /// once it has met a receiver, the value waits in the future; dropped, it leaves it to the next receiver. So poll a future that
-    /// has begun to wait, or drop it.
+    /// It receives when it is polled: until then a value that it was woken for is in the channel,
+    /// and another receiver may get it. One that was parked before the value came gets it with the
+    /// next send, or with the end. On a rendezvous, where a send is over once it has met a
+    /// receiver, the value waits in the future; dropped, it leaves it to the next receiver. So poll
+    /// a future that has begun to wait, or drop it.
     pub fn recv_async(&self) -> RecvFuture<'_, T> {
         RecvFuture::new(self.chan())
     }
@@ -479,7 +490,8 @@ impl<T> Receiver<T> {
 macro_rules! both_ends {
     ($End:ident, $add:ident, $drop:ident) => {
         impl<T> $End<T> {
-            /// Counts the buffered values, at most the capacity. Out of date when it returns, if others use the channel.
+            /// Counts the buffered values, at most the capacity. Out of date when it returns, if
+            /// others use the channel.
             pub fn len(&self) -> usize {
                 polled();
                 self.n_buffered()
@@ -505,7 +517,7 @@ macro_rules! both_ends {
                 self.chan().map_or(Some(0), Chan::capacity)
             }
 
-            /// Whether both are ends of one channel. All ends that wait for ever count as one.
+            /// Whether both are ends of one channel. All ends that wait forever count as one.
             pub fn same_channel(&self, other: &$End<T>) -> bool {
                 match (&self.chan, &other.chan) {
                     (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -546,8 +558,8 @@ macro_rules! both_ends {
 both_ends!(Sender, add_sender, drop_sender);
 both_ends!(Receiver, add_receiver, drop_receiver);
 
-/// Whether channels of `T` are contexts' done channels, for reports: nobody else has a use for one that carries nothing.
-/// The compiler decides it.
+/// Whether channels of `T` are contexts' done channels, for reports: nobody else has a use for one
+/// that carries nothing. The compiler decides it.
 #[inline]
 pub(crate) fn is_done_channel<T>() -> bool {
     std::any::type_name::<T>() == std::any::type_name::<std::convert::Infallible>()
@@ -558,10 +570,11 @@ pub(crate) fn bounded_kept<T>(capacity: usize, keeper: Arc<dyn Keeper>) -> (Send
     ends(Chan::new(capacity, Some(keeper)))
 }
 
-/// Makes the channel of a timer: it holds at most one unread instant, and looks unbuffered to its users.
+/// Makes the channel of a timer: it holds at most one unread instant, and looks unbuffered to its
+/// users.
 ///
-/// `make` builds the timer around the slot that its callback fills. The channel owns the timer: when all receivers and
-/// handles are gone, the timer is stopped and freed.
+/// `make` builds the timer around the slot that its callback fills. The channel owns the timer:
+/// when all receivers and handles are gone, the timer is stopped and freed.
 pub(crate) fn timer_channel(make: impl FnOnce(TimerSlot) -> Timer) -> (Receiver<Instant>, TimerHandle) {
     let chan = Arc::new(Chan::new(1, None));
     chan.set_timer(make(TimerSlot { chan: Arc::downgrade(&chan) }));
@@ -580,7 +593,8 @@ unsafe impl Send for TimerSlot {}
 unsafe impl Sync for TimerSlot {}
 
 impl TimerSlot {
-    /// Leaves the instant, if the channel accepts one due then and none is unread; `again` says that more will come.
+    /// Leaves the instant, if the channel accepts one due then and none is unread; `again` says
+    /// that more will come.
     pub(crate) fn offer(&self, due: Instant, again: bool) {
         if let Some(chan) = self.chan.upgrade() {
             chan.offer(due, again);
@@ -614,8 +628,8 @@ impl TimerHandle {
         self.chan.offer(due, again);
     }
 
-    /// Takes an unread instant back, and accepts one due at `due` or later; true if it accepted one before, or one was
-    /// unread.
+    /// Takes an unread instant back, and accepts one due at `due` or later; true if it accepted one
+    /// before, or one was unread.
     pub(crate) fn arm(&self, due: Instant) -> bool {
         self.chan.arm(Some(due))
     }

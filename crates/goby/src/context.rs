@@ -2,24 +2,27 @@
 //!
 //! A [`Context`] is two shared chains, and a clone of it two reference counts:
 //!
-//! - the **cancel tree** (`node`): each `with_cancel`, `with_timeout`, `with_deadline` adds a node, which knows its
-//!   parent and is known by it until it is done or dropped. Cancelling walks down from a node, level by level, with no
-//!   lock held while anybody is woken and no goroutine of its own.
-//! - the **values** (`value`): each `with_value` adds a link. Values never change, so they need no lock, and looking
-//!   one up passes no cancel node.
+//! - the **cancel tree** (`node`): each `with_cancel`, `with_timeout`, `with_deadline` adds a node,
+//!   which knows its parent and is known by it until it is done or dropped. Cancelling walks down
+//!   from a node, level by level, with no lock held while anybody is woken and no goroutine of its
+//!   own.
+//! - the **values** (`value`): each `with_value` adds a link. Values never change, so they need no
+//!   lock, and looking one up passes no cancel node.
 //!
-//! Layers are numbered across both chains, only to print them in the order of nesting. A context without a cancel node
-//! (the background, and all that is derived from it by values alone) can never be done and costs nothing to ask.
+//! Layers are numbered across both chains, only to print them in the order of nesting. A context
+//! without a cancel node (the background, and all that is derived from it by values alone) can
+//! never be done and costs nothing to ask.
 //!
 //! How contexts are used, up to a server that shuts down in order, is a page of the guide:
 //! [`contexts_and_shutdown`](crate::guide::contexts_and_shutdown).
 //!
 //! # Which calls a context ends
 //!
-//! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of [`select!`] beside
-//! `recv(ctx.done())`. A call that takes a context fails at once if that is done already, also where it would not have to
-//! wait (those that only wait for an event report the event first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`]). What a call was
-//! granted while the context ended is not lost.
+//! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of
+//! [`select!`] beside `recv(ctx.done())`. A call that takes a context fails at once if that is done
+//! already, also where it would not have to wait (those that only wait for an event report the
+//! event first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`]). What a call was granted while
+//! the context ended is not lost.
 //!
 //! | call | how a context ends it |
 //! |---|---|
@@ -67,11 +70,13 @@
 //!
 //! # Inside
 //!
-//! Files: this one is what users call; `block_on` awaits futures; `error` says how and why one ended; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the
-//! children of a node; `value` the values.
+//! Files: this one is what users call; `block_on` awaits futures; `error` says how and why one
+//! ended; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the children
+//! of a node; `value` the values.
 //!
-//! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they are dropped; values
-//! are found by their type; there are no contexts of other people's making, so none needs a goroutine to watch it.
+//! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they
+//! are dropped; values are found by their type; there are no contexts of other people's making, so
+//! none needs a goroutine to watch it.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -102,8 +107,9 @@ use value::Link;
 
 /// Carries cancellation, a deadline and values to all the goroutines that work for one purpose.
 ///
-/// A context is a cheap clone of a tree. Deriving (`with_…`) makes a child, which is done when its parent is, and may
-/// be done earlier. Pass it as the first argument, by reference; clone it into goroutines.
+/// A context is a cheap clone of a tree. Deriving (`with_…`) makes a child, which is done when its
+/// parent is, and may be done earlier. Pass it as the first argument, by reference; clone it into
+/// goroutines.
 ///
 /// ```
 /// use goby::{Context, chan, context::ContextError, select};
@@ -154,7 +160,8 @@ impl Context {
         Context { node: None, values: None }
     }
 
-    /// Derives a context that is done when the guard cancels it or is dropped, or when this one is done.
+    /// Derives a context that is done when the guard cancels it or is dropped, or when this one is
+    /// done.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -175,7 +182,8 @@ impl Context {
         (ctx, CancelGuard::new(node))
     }
 
-    /// Derives a context like [`with_cancel`](Context::with_cancel), whose guard can say why it cancels.
+    /// Derives a context like [`with_cancel`](Context::with_cancel), whose guard can say why it
+    /// cancels.
     ///
     /// ```
     /// use goby::{Context, context::{Cause, ContextError}};
@@ -194,7 +202,8 @@ impl Context {
         (ctx, CancelCauseGuard::new(node))
     }
 
-    /// Derives a context that is also done `timeout` from now, with [`ContextError::DeadlineExceeded`].
+    /// Derives a context that is also done `timeout` from now, with
+    /// [`ContextError::DeadlineExceeded`].
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -210,7 +219,8 @@ impl Context {
         self.with_deadline(crate::time::deadline_in(timeout))
     }
 
-    /// Derives a context like [`with_timeout`](Context::with_timeout); `cause` is its cause if the time runs out.
+    /// Derives a context like [`with_timeout`](Context::with_timeout); `cause` is its cause if the
+    /// time runs out.
     ///
     /// ```
     /// use goby::{Context, context::Cause};
@@ -231,7 +241,8 @@ impl Context {
 
     /// Derives a context that is also done at `deadline`, with [`ContextError::DeadlineExceeded`].
     ///
-    /// The earliest deadline on the way to the root counts. One in the past makes a context that is done already.
+    /// The earliest deadline on the way to the root counts. One in the past makes a context that is
+    /// done already.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -252,9 +263,11 @@ impl Context {
         (ctx, CancelGuard::new(node))
     }
 
-    /// Derives a context like [`with_deadline`](Context::with_deadline); `cause` is its cause if the deadline passes.
+    /// Derives a context like [`with_deadline`](Context::with_deadline); `cause` is its cause if
+    /// the deadline passes.
     ///
-    /// It is not the cause when the guard cancels first, nor when this context has an earlier deadline of its own.
+    /// It is not the cause when the guard cancels first, nor when this context has an earlier
+    /// deadline of its own.
     ///
     /// ```
     /// use goby::{Context, context::{Cause, ContextError}};
@@ -274,8 +287,9 @@ impl Context {
 
     /// Derives a context that carries `value`, found again by its type.
     ///
-    /// Make a type of your own for each meaning: the type is the key. A second value of one type hides the first from
-    /// the contexts below. Use it for what belongs to a request and crosses interfaces, not to pass arguments.
+    /// Make a type of your own for each meaning: the type is the key. A second value of one type
+    /// hides the first from the contexts below. Use it for what belongs to a request and crosses
+    /// interfaces, not to pass arguments.
     ///
     /// ```
     /// use goby::Context;
@@ -313,7 +327,8 @@ impl Context {
         None
     }
 
-    /// Derives a context with the same values that is not done when this one is, and has no deadline.
+    /// Derives a context with the same values that is not done when this one is, and has no
+    /// deadline.
     ///
     /// For work that must outlive the request that started it: an audit record, a cleanup.
     ///
@@ -335,8 +350,9 @@ impl Context {
 
     /// Calls `f` in a goroutine of its own once this context is done; at once if it is.
     ///
-    /// Dropping the handle changes nothing. A context that is dropped everywhere without being done never calls `f`. The goroutine
-    /// inherits labels and locals from the caller of this function, not from whoever cancels, and belongs to its family.
+    /// Dropping the handle changes nothing. A context that is dropped everywhere without being done
+    /// never calls `f`. The goroutine inherits labels and locals from the caller of this function,
+    /// not from whoever cancels, and belongs to its family.
     ///
     /// ```
     /// use goby::{Context, chan};
@@ -361,7 +377,8 @@ impl Context {
         AfterFunc::new(self.on_done(move || heritage.go_detached_at(caller, f)))
     }
 
-    /// Gives a channel that carries nothing and is closed when this context is done: the case to select on.
+    /// Gives a channel that carries nothing and is closed when this context is done: the case to
+    /// select on.
     ///
     /// ```
     /// use goby::{Context, chan::TryRecvError};
@@ -384,9 +401,10 @@ impl Context {
 
     /// Tells whether and how this context has ended; `None` while it is not done.
     ///
-    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives an error. It looks at the
-    /// clock: a deadline that has passed ends the context here, though its timer may come late. (A goroutine may hear of that a few
-    /// milliseconds late.) A goroutine that asks in a long computation lets others run when its time slice is over.
+    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives
+    /// an error. It looks at the clock: a deadline that has passed ends the context here, though
+    /// its timer may come late. (A goroutine may hear of that a few milliseconds late.) A goroutine
+    /// that asks in a long computation lets others run when its time slice is over.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -405,7 +423,8 @@ impl Context {
         self.node.as_ref()?.err()
     }
 
-    /// Tells why this context is done: the cause given when it was canceled, else its [`err`](Context::err).
+    /// Tells why this context is done: the cause given when it was canceled, else its
+    /// [`err`](Context::err).
     ///
     /// The first cancellation on the way from the root settles it for all below.
     ///
@@ -451,8 +470,9 @@ impl Context {
         self.node.is_some()
     }
 
-    /// Tells how it has ended, or is ending: `done` may not be closed yet. Unlike [`err`](Context::err) it neither yields
-    /// nor wakes anybody, so it may be asked under a short lock.
+    /// Tells how it has ended, or is ending: `done` may not be closed yet. Unlike
+    /// [`err`](Context::err) it neither yields nor wakes anybody, so it may be asked under a short
+    /// lock.
     #[inline]
     pub(crate) fn error(&self) -> Option<ContextError> {
         self.node.as_ref()?.decided()
@@ -466,8 +486,8 @@ impl Context {
 
     /// Calls `f` where this context is canceled, on the canceler's stack; at once if it is done.
     ///
-    /// `f` must be short and must neither park nor panic: it may run on a worker's scheduler (deadlines do). No lock of
-    /// the tree is held. The guard takes `f` back when it is dropped.
+    /// `f` must be short and must neither park nor panic: it may run on a worker's scheduler
+    /// (deadlines do). No lock of the tree is held. The guard takes `f` back when it is dropped.
     pub(crate) fn on_done(&self, f: impl FnOnce() + Send + 'static) -> OnDone {
         match &self.node {
             Some(node) => OnDone::register(node, f),
@@ -488,10 +508,11 @@ impl Context {
     }
 }
 
-/// Prints the layers from the root: `context.Background.WithValue(app::RequestId).WithDeadline(4.99s)`.
+/// Prints the layers from the root:
+/// `context.Background.WithValue(app::RequestId).WithDeadline(4.99s)`.
 ///
-/// Values show their type, deadlines how far off they are. Of the layers that [`Context::without_cancel`] cut off only
-/// the values are left to show.
+/// Values show their type, deadlines how far off they are. Of the layers that
+/// [`Context::without_cancel`] cut off only the values are left to show.
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut layers = Vec::new();

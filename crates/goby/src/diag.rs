@@ -21,8 +21,8 @@
 //!
 //! # What is a leak
 //!
-//! A goroutine that is parked when it should have ended, with nothing left that could free it. A test says when that is,
-//! with a [`LeakGuard`]:
+//! A goroutine that is parked when it should have ended, with nothing left that could free it. A
+//! test says when that is, with a [`LeakGuard`]:
 //!
 //! ```should_panic
 //! # // Both ends are kept, so that dropping one does not end the wait.
@@ -41,22 +41,25 @@
 //! GOBY_LEAKS=fatal cargo test
 //! ```
 //!
-//! Then every [`Runtime`](crate::Runtime) is looked at when it is dropped, which panics if goroutines are leaked, and every
-//! other one, the default one above all, when the process ends, which prints them and makes the exit status 23. A server
-//! that nobody has stopped is such a leak, too. A goroutine that still runs is waited for for 10 s, and then named; while it runs,
-//! or sleeps, those beside it may be freed by it, and are not counted. What leaks on purpose says so, by
-//! [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
+//! Then every [`Runtime`](crate::Runtime) is looked at when it is dropped, which panics if
+//! goroutines are leaked, and every other one, the default one above all, when the process ends,
+//! which prints them and makes the exit status 23. A server that nobody has stopped is such a leak,
+//! too. A goroutine that still runs is waited for for 10 s, and then named; while it runs, or
+//! sleeps, those beside it may be freed by it, and are not counted. What leaks on purpose says so,
+//! by [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
 //! [`exit`](std::process::exit)) is not looked at.
 //!
-//! Likewise `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go: for runtimes whose builder does not say
-//! otherwise ([`Builder::on_panic`](crate::Builder::on_panic)). A test with the attribute [`goby::test`](macro@crate::test) has both
-//! without being asked: it fails for what it leaves behind, and for a panic that nobody joined.
+//! Likewise `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go: for
+//! runtimes whose builder does not say otherwise ([`Builder::on_panic`](crate::Builder::on_panic)).
+//! A test with the attribute [`goby::test`](macro@crate::test) has both without being asked: it
+//! fails for what it leaves behind, and for a panic that nobody joined.
 //!
 //! # What is a stall
 //!
-//! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of std, say), and the
-//! goroutines that are pinned beside it wait. Past 100 ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an
-//! entry in [`stalls`], and printed to the standard error:
+//! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of
+//! std, say), and the goroutines that are pinned beside it wait. Past 100 ms
+//! ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an entry in [`stalls`], and
+//! printed to the standard error:
 //!
 //! ```text
 //! goby: goroutine 7, started at src/main.rs:12:9, has kept worker 0 for 101 ms: run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then
@@ -65,12 +68,14 @@
 //!         src/main.rs:30
 //! ```
 //!
-//! The stack comes when its names have been looked up. A goroutine is printed only where others may wait for its worker,
-//! and those of one start place at most once in 10 s. A subscriber of `tracing` gets a warning instead;
-//! `GOBY_STALLS=off` in the environment or [`Builder::report_stalls`](crate::Builder::report_stalls) turns the printing off.
-//! Time in which the thread only waited for a processor does not count.
+//! The stack comes when its names have been looked up. A goroutine is printed only where others may
+//! wait for its worker, and those of one start place at most once in 10 s. A subscriber of
+//! `tracing` gets a warning instead; `GOBY_STALLS=off` in the environment or
+//! [`Builder::report_stalls`](crate::Builder::report_stalls) turns the printing off. Time in which
+//! the thread only waited for a processor does not count.
 //!
-//! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all, needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
+//! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all,
+//! needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
 //! [`Runtime::try_run`](crate::Runtime::try_run).
 
 #![doc(alias = "pprof")]

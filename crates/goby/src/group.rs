@@ -1,7 +1,7 @@
 //! Groups: goroutines that work on parts of one task, of which the first error stops the others.
 //!
-//! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`; what the group makes of
-//! it is chosen by how one waits:
+//! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`;
+//! what the group makes of it is chosen by how one waits:
 //!
 //! | | results | errors | as in |
 //! |---|---|---|---|
@@ -9,11 +9,11 @@
 //! | [`Group::wait_all`] | each in its place | each in its place | conc's pools, a parallel map |
 //! | [`Group::results`] | as they come | as they come | a results channel |
 //!
-//! The type of error is the group's own, so that `?` works in its goroutines: anything that can become a boxed error,
-//! such as `io::Error`, `Box<dyn Error + Send + Sync>` or `&str`. What comes out is a [`Cause`]: the same shared error
-//! that the group's context has as its cause. (`let (group, ctx): (Group<u64>, _) = …` says so for a group with results that uses `?`;
-//! `let group: Group = …` is a group without results whose goroutines may
-//! fail with any error, boxed.)
+//! The type of error is the group's own, so that `?` works in its goroutines: anything that can
+//! become a boxed error, such as `io::Error`, `Box<dyn Error + Send + Sync>` or `&str`. What comes
+//! out is a [`Cause`]: the same shared error that the group's context has as its cause. (`let
+//! (group, ctx): (Group<u64>, _) = …` says so for a group with results that uses `?`; `let group:
+//! Group = …` is a group without results whose goroutines may fail with any error, boxed.)
 //!
 //! # Inside
 //!
@@ -21,8 +21,9 @@
 //!   go ── permit, count ──▶ goroutine ── first error, cancel ── outcome ──▶ finished ── permit, count ──▶ wait
 //! ```
 //!
-//! `finished` is an unbounded channel of outcomes, each with its number. Whoever wants one *claims* it first, from the
-//! count of those that nobody has claimed; then it is there, or on its way. So no two wait for one outcome.
+//! `finished` is an unbounded channel of outcomes, each with its number. Whoever wants one *claims*
+//! it first, from the count of those that nobody has claimed; then it is there, or on its way. So
+//! no two wait for one outcome.
 
 use std::error::Error;
 use std::fmt;
@@ -41,13 +42,15 @@ use crate::sync::{FirstPanic, Permit, Semaphore};
 ///
 /// It is a handle: clones are the same group. Dropping it does not stop its goroutines.
 ///
-/// A panic in a goroutine of the group never lets a wait return as if all were well: it stops the others as an error does
-/// and is raised again by [`wait`](Group::wait), [`wait_all`](Group::wait_all), and where [`results`](Group::results) would
-/// end. When nobody waits any more, it is printed, as for a goroutine that nobody joins.
+/// A panic in a goroutine of the group never lets a wait return as if all were well: it stops the
+/// others as an error does and is raised again by [`wait`](Group::wait),
+/// [`wait_all`](Group::wait_all), and where [`results`](Group::results) would end. When nobody
+/// waits any more, it is printed, as for a goroutine that nobody joins.
 ///
 /// A goroutine of the group that ends by [`goexit`](crate::goexit) has returned nothing: the error
-/// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context. The same holds for one that never
-/// ran, because its runtime was dropped, with the error [`NeverRan`].
+/// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context.
+/// The same holds for one that never ran, because its runtime was dropped, with the error
+/// [`NeverRan`].
 ///
 /// ```
 /// use goby::{Context, group::Group};
@@ -113,10 +116,11 @@ impl<T, E> Group<T, E> {
         Group::canceling(None)
     }
 
-    /// Makes a group and a context below `ctx`, which is done when a goroutine of the group fails or panics, or else when
-    /// the first wait for the group returns. Go: `errgroup.WithContext`.
+    /// Makes a group and a context below `ctx`, which is done when a goroutine of the group fails
+    /// or panics, or else when the first wait for the group returns. Go: `errgroup.WithContext`.
     ///
-    /// The first error is the cause of that context. To be stopped by it, pass it on to what the goroutines call.
+    /// The first error is the cause of that context. To be stopped by it, pass it on to what the
+    /// goroutines call.
     ///
     /// ```
     /// use goby::{Context, group::Group};
@@ -148,8 +152,8 @@ impl<T, E> Group<T, E> {
         Group { inner: Arc::new(inner), error: PhantomData }
     }
 
-    /// Sets how many goroutines of the group may run at a time; `None` for any number. With 0 none may be started.
-    /// Go: `SetLimit`.
+    /// Sets how many goroutines of the group may run at a time; `None` for any number. With 0 none
+    /// may be started. Go: `SetLimit`.
     ///
     /// Default: any number.
     ///
@@ -180,7 +184,7 @@ where
     ///
     /// # Blocking
     ///
-    /// While as many goroutines run as the limit allows. For ever, if it allows none.
+    /// While as many goroutines run as the limit allows. Forever, if it allows none.
     ///
     /// ```
     /// use goby::group::Group;
@@ -203,7 +207,8 @@ where
         goby_runtime::go_owing(Location::caller(), member, |member| member.run(f), Member::never_run);
     }
 
-    /// Runs `f` in a new goroutine of the group, unless as many run as the limit allows. Go: `TryGo`.
+    /// Runs `f` in a new goroutine of the group, unless as many run as the limit allows. Go:
+    /// `TryGo`.
     ///
     /// ```
     /// let group: goby::group::Group = goby::group::Group::new();
@@ -269,10 +274,11 @@ where
         s.go(move || debt.pay());
     }
 
-    /// Waits until all goroutines of the group have ended and gives their results, in the order in which they were
-    /// started; or the first error. Go: `Wait`.
+    /// Waits until all goroutines of the group have ended and gives their results, in the order in
+    /// which they were started; or the first error. Go: `Wait`.
     ///
-    /// The group can be used again: results are given once, the first error is given by every wait from then on.
+    /// The group can be used again: results are given once, the first error is given by every wait
+    /// from then on.
     ///
     /// # Blocking
     ///
@@ -280,12 +286,14 @@ where
     ///
     /// # Errors
     ///
-    /// The first one that a goroutine of the group returned, else [`Goexit`] or [`NeverRan`] if one did not return. The results are
-    /// dropped then; where they matter call [`wait_all`](Group::wait_all).
+    /// The first one that a goroutine of the group returned, else [`Goexit`] or [`NeverRan`] if one
+    /// did not return. The results are dropped then; where they matter call
+    /// [`wait_all`](Group::wait_all).
     ///
     /// # Panics
     ///
-    /// If a goroutine of the group panicked: the first wait goes on with that panic, later ones repeat its message.
+    /// If a goroutine of the group panicked: the first wait goes on with that panic, later ones
+    /// repeat its message.
     ///
     /// ```
     /// let group: goby::group::Group = goby::group::Group::new();
@@ -302,8 +310,8 @@ where
         }
     }
 
-    /// Waits until all goroutines of the group have ended and gives what each has returned, in the order in which they
-    /// were started.
+    /// Waits until all goroutines of the group have ended and gives what each has returned, in the
+    /// order in which they were started.
     ///
     /// What was given once, by this or another wait, is not given again.
     ///
@@ -345,8 +353,9 @@ where
 
     /// Iterates over what the goroutines of the group return, in the order in which they end.
     ///
-    /// Each outcome is given once: of several iterators, or an iterator and a wait, one gets it. The iterator ends when
-    /// all that were started until then have ended and been given; so start one before you iterate.
+    /// Each outcome is given once: of several iterators, or an iterator and a wait, one gets it.
+    /// The iterator ends when all that were started until then have ended and been given; so start
+    /// one before you iterate.
     ///
     /// ```
     /// let group = goby::group::Group::<u32, std::io::Error>::new();
@@ -417,8 +426,8 @@ struct Member<T> {
 impl<T> Member<T> {
     fn run<E: Into<Box<dyn Error + Send + Sync>>>(self, f: impl FnOnce() -> Result<T, E>) {
         let inner = &self.inner;
-        // Unwind safe: what `f` owned is gone after a panic, and what it shared the others see at their own risk, as with
-        // every panic of a goroutine.
+        // Unwind safe: what `f` owned is gone after a panic, and what it shared the others see at
+        // their own risk, as with every panic of a goroutine.
         let result = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(|error| cause_of(error.into()))));
         let result = match result {
             Ok(Ok(value)) => Some(Ok(value)),

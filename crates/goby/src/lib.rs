@@ -1,5 +1,5 @@
-//! Go's concurrency model for Rust: goroutines, channels, `select!`, contexts, `sync`, timers and sockets, written as
-//! straight-line code.
+//! Go's concurrency model for Rust: goroutines, channels, `select!`, contexts, `sync`, timers and
+//! sockets, written as straight-line code.
 //!
 //! ```
 //! use goby::{Context, chan, go, pattern, select};
@@ -51,37 +51,43 @@
 //! | `func main`, `testing` and `goleak` | [`#[goby::main]`](macro@main), [`#[goby::test]`](macro@test) |
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
-//! To learn goby, read the [`guide`]: [`from_go_in_an_hour`](guide::from_go_in_an_hour) has the programs
-//! of the Tour of Go, [`from_tokio`](guide::from_tokio) what becomes of tokio's names. What differs from
-//! Go, package by package, and why: [`from_go`].
+//! To learn goby, read the [`guide`]: [`from_go_in_an_hour`](guide::from_go_in_an_hour) has the
+//! programs of the Tour of Go, [`from_tokio`](guide::from_tokio) what becomes of tokio's names.
+//! What differs from Go, package by package, and why: [`from_go`].
 //!
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the
-//! goroutines, and [`blocking`] for what would block the OS thread. The first two run any future that
-//! needs no other runtime. Tokio's timers and sockets need one:
-//! [what to do then](guide::from_tokio#futures-that-you-have).
+//! goroutines, and [`blocking`] for what would block the OS thread. The first two run any future
+//! that needs no other runtime. Tokio's timers and sockets need one: [what to do
+//! then](guide::from_tokio#futures-that-you-have).
 //!
-//! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker for each processor, or
-//! `GOBY_MAXPROCS` of them. A goroutine's stack has 192 KiB, or `GOBY_STACK` (see [`Builder::stack_size`]), that of [`run`]'s 8 MiB. When `main` returns the process ends, as in Go, and with it the goroutines that still run: join
-//! what has to be finished, or wait for it with [`scope`] or a [`WaitGroup`](sync::WaitGroup).
+//! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker
+//! for each processor, or `GOBY_MAXPROCS` of them. A goroutine's stack has 192 KiB, or `GOBY_STACK`
+//! (see [`Builder::stack_size`]), that of [`run`]'s 8 MiB. When `main` returns the process ends, as
+//! in Go, and with it the goroutines that still run: join what has to be finished, or wait for it
+//! with [`scope`] or a [`WaitGroup`](sync::WaitGroup).
 //!
-//! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a goroutine, which then waits without
-//! putting a thread to sleep. Linux only, so far.
+//! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a
+//! goroutine, which then waits without putting a thread to sleep. Linux only, so far.
 //!
 //! # What blocks what
 //!
-//! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock or a channel of *std*
-//! blocks the worker with all goroutines that are pinned to it, and so does a long computation: run such things through
-//! [`blocking`], or call [`yield_now`] now and then. What blocks the worker is slow, and may be a deadlock, but nothing worse.
-//! Calls that need not wait let others run too when their time slice is over: [`checkpoints`] has the rule, and a table of which do.
+//! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock
+//! or a channel of *std* blocks the worker with all goroutines that are pinned to it, and so does a
+//! long computation: run such things through [`blocking`], or call [`yield_now`] now and then. What
+//! blocks the worker is slow, and may be a deadlock, but nothing worse. Calls that need not wait
+//! let others run too when their time slice is over: [`checkpoints`] has the rule, and a table of
+//! which do.
 //!
 //! # What is promised of threads
 //!
-//! Safe code has no data race, and a started goroutine never changes its OS thread: it may hold an `Rc`, a guard or a
-//! reference to a thread-local's value across anything that blocks. It shares the thread, and so its *thread-locals*, with
-//! the other goroutines of its worker. **Code that keeps something set on its thread for the length of a call must not wait
-//! inside that call**: not an initializer of a `thread_local!`, nor what crates such as `scoped-tls` call. std and such crates
-//! take for granted that the calls of a thread nest; where goroutines break that, memory may be used after it was freed, though
-//! the program has no `unsafe`. [`thread_locals`] has the rules, what is fine, and what to use instead.
+//! Safe code has no data race, and a started goroutine never changes its OS thread: it may hold an
+//! `Rc`, a guard or a reference to a thread-local's value across anything that blocks. It shares
+//! the thread, and so its *thread-locals*, with the other goroutines of its worker. **Code that
+//! keeps something set on its thread for the length of a call must not wait inside that call**: not
+//! an initializer of a `thread_local!`, nor what crates such as `scoped-tls` call. std and such
+//! crates take for granted that the calls of a thread nest; where goroutines break that, memory may
+//! be used after it was freed, though the program has no `unsafe`. [`thread_locals`] has the rules,
+//! what is fine, and what to use instead.
 
 #![warn(missing_docs)]
 

@@ -20,7 +20,8 @@ pub struct TestOptions {
     pub workers: Option<usize>,
 }
 
-/// Runs a program's main function as the first goroutine, and reports its result where it was made: it need not be `Send`.
+/// Runs a program's main function as the first goroutine, and reports its result where it was made:
+/// it need not be `Send`.
 #[track_caller]
 pub fn main<R: Termination + 'static>(main: fn() -> R) -> ExitCode {
     goby_runtime::run(|| main().report())
@@ -34,8 +35,8 @@ pub fn main<R: Termination + 'static>(main: fn() -> R) -> ExitCode {
 #[track_caller]
 pub fn test<R: Termination + 'static>(test: fn() -> R, options: TestOptions) -> ExitCode {
     let _host = IsolatedHost::new();
-    // Its own leak guard looks: `GOBY_LEAKS` would report the same once more. A deadlock is told by `try_run_until`; what is left when
-    // the test has ended is a leak.
+    // Its own leak guard looks: `GOBY_LEAKS` would report the same once more. A deadlock is told by
+    // `try_run_until`; what is left when the test has ended is a leak.
     let mut builder = Runtime::builder().isolated().report_leaks(false).on_deadlock(DeadlockPolicy::Ignore);
     if let Some(n) = options.workers {
         builder = builder.workers(n);
@@ -56,7 +57,8 @@ pub fn test<R: Termination + 'static>(test: fn() -> R, options: TestOptions) -> 
             panic!("the test has not ended after {timeout:?}: raise `timeout`, or see what it waits for\n\n{dump}");
         }
     };
-    // In this order: goroutines that are on their way out have ended, and so have reported their panics, after the check.
+    // In this order: goroutines that are on their way out have ended, and so have reported their
+    // panics, after the check.
     let leaked = leaks.check();
     let panics = runtime.unjoined_panics();
     assert!(panics.is_empty(), "{}", panics.join("\n"));

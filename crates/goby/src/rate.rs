@@ -1,9 +1,10 @@
 //! Rate limits: a token bucket, Go's `golang.org/x/time/rate`.
 //!
-//! A [`Limiter`] holds up to `burst` tokens and gains `limit` of them a second. An event takes one or more tokens:
-//! [`allow`](Limiter::allow) refuses it if they are not there, [`wait`](Limiter::wait) waits for them, and
-//! [`reserve`](Limiter::reserve) takes them in advance and tells how long to wait. [`Sometimes`] thins out work that
-//! need not be done every time. [`Keyed`] is a limiter for each host, user or address.
+//! A [`Limiter`] holds up to `burst` tokens and gains `limit` of them a second. An event takes one
+//! or more tokens: [`allow`](Limiter::allow) refuses it if they are not there,
+//! [`wait`](Limiter::wait) waits for them, and [`reserve`](Limiter::reserve) takes them in advance
+//! and tells how long to wait. [`Sometimes`] thins out work that need not be done every time.
+//! [`Keyed`] is a limiter for each host, user or address.
 //!
 //! | Go | goby |
 //! |---|---|

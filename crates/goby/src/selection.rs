@@ -1,12 +1,12 @@
-//! Waiting for several channel operations at once: the [`select!`](crate::select!) macro, and [`Select`] for cases that
-//! are known only at run time.
+//! Waiting for several channel operations at once: the [`select!`](crate::select!) macro, and
+//! [`Select`] for cases that are known only at run time.
 //!
-//! Exactly one case happens; of those that are ready at one instant, each is chosen with the same probability; a value
-//! is never received and dropped, and never sent twice. Source: Go's `select`, and `reflect.Select`; for the loop over one
-//! `Select`, and `ready`, crossbeam-channel.
+//! Exactly one case happens; of those that are ready at one instant, each is chosen with the same
+//! probability; a value is never received and dropped, and never sent twice. Source: Go's `select`,
+//! and `reflect.Select`; for the loop over one `Select`, and `ready`, crossbeam-channel.
 //!
-//! Files: `macros` turns arms into cases; `case` is what a case does; `pass` runs the three passes over them; `future` waits from
-//! async code.
+//! Files: `macros` turns arms into cases; `case` is what a case does; `pass` runs the three passes
+//! over them; `future` waits from async code.
 
 mod case;
 mod future;
@@ -30,7 +30,7 @@ pub use self::pass::{Cases, Choice, Look, Until, look, run, wait};
 /// Cases that a [`Select`] may have. Source: Go's `reflect.Select`.
 pub const MAX_CASES: usize = 65_536;
 
-/// Waits for ever: what `select! {}` does.
+/// Waits forever: what `select! {}` does.
 #[doc(hidden)]
 pub fn forever() -> ! {
     run(Choice::fair(), &mut [], Until::Forever);
@@ -45,8 +45,8 @@ pub fn until(timeout: Duration) -> Until {
 
 /// A select whose cases are added at run time.
 ///
-/// It is made once and selects as often as it is asked to, without allocating. What a case received, or how it sent, is in the
-/// [`Selected`].
+/// It is made once and selects as often as it is asked to, without allocating. What a case
+/// received, or how it sent, is in the [`Selected`].
 ///
 /// ```
 /// use goby::chan::{self, Select};
@@ -64,9 +64,11 @@ pub fn until(timeout: Duration) -> Until {
 /// }
 /// ```
 ///
-/// A case that receives stays; where its channel is closed and drained it is always ready, until it is [removed](Select::remove).
-/// A case that sends has its value beforehand, since a receiver that waits takes it at once; it is disabled once that is sent, until
-/// it is [given another](Select::put). An unsent value stays, and is dropped with the select if nobody [takes it back](Select::take).
+/// A case that receives stays; where its channel is closed and drained it is always ready, until it
+/// is [removed](Select::remove). A case that sends has its value beforehand, since a receiver that
+/// waits takes it at once; it is disabled once that is sent, until it is [given
+/// another](Select::put). An unsent value stays, and is dropped with the select if nobody [takes it
+/// back](Select::take).
 ///
 /// ```
 /// use goby::chan::{self, RecvError, Select};
@@ -105,17 +107,19 @@ pub struct Select<'a> {
     biased: bool,
     /// The case that happened last, whose result goes when the cases are used next.
     happened: Option<usize>,
-    /// What a future has queued, which may have been forgotten: whatever uses the cases next takes them out first.
+    /// What a future has queued, which may have been forgotten: whatever uses the cases next takes
+    /// them out first.
     queued: Queued,
 }
 
 impl<'a> Select<'a> {
-    /// Makes a select without cases; it would wait for ever.
+    /// Makes a select without cases; it would wait forever.
     pub fn new() -> Select<'a> {
         Select::default()
     }
 
-    /// Makes a select that takes the first case that is ready, in the order in which they were added.
+    /// Makes a select that takes the first case that is ready, in the order in which they were
+    /// added.
     ///
     /// Source: crossbeam-channel; the `biased;` of a [`select!`](crate::select!).
     ///
@@ -146,7 +150,8 @@ impl<'a> Select<'a> {
         self.add(Box::new(RecvCase::new(receiver)))
     }
 
-    /// Adds a case that sends `value`; gives its index. If another case happens, the value stays for the next time.
+    /// Adds a case that sends `value`; gives its index. If another case happens, the value stays
+    /// for the next time.
     ///
     /// # Panics
     ///
@@ -155,7 +160,8 @@ impl<'a> Select<'a> {
         self.add(Box::new(SendCase::reusable(sender, Some(value))))
     }
 
-    /// Adds a case that sends what is in `slot`; gives its index. What is not sent is back there when the select is dropped.
+    /// Adds a case that sends what is in `slot`; gives its index. What is not sent is back there
+    /// when the select is dropped.
     ///
     /// # Panics
     ///
@@ -166,7 +172,8 @@ impl<'a> Select<'a> {
 
     /// Adds a case that sends a value yet to be [put](Select::put) there; gives its index.
     ///
-    /// Without one it never happens. [`ready`](Select::ready) counts it all the same: as a send that would not wait.
+    /// Without one it never happens. [`ready`](Select::ready) counts it all the same: as a send
+    /// that would not wait.
     ///
     /// # Panics
     ///
@@ -183,7 +190,8 @@ impl<'a> Select<'a> {
         self.cases.len() - 1
     }
 
-    /// Gives the case `index`, which sends to `sender`, its value; gives back the one that was there, unsent.
+    /// Gives the case `index`, which sends to `sender`, its value; gives back the one that was
+    /// there, unsent.
     ///
     /// Where `sender` is a [`never`](Sender::never) that is `value` itself.
     ///
@@ -198,7 +206,8 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// Takes the unsent value of the case `index`, which sends to `sender`, back, and so disables it.
+    /// Takes the unsent value of the case `index`, which sends to `sender`, back, and so disables
+    /// it.
     ///
     /// ```
     /// use goby::chan::{self, Select};
@@ -218,7 +227,8 @@ impl<'a> Select<'a> {
         self.send_case(index, sender)?.take_back()
     }
 
-    /// The case `index`; none where `sender` is no channel's: what such a case sends nobody can tell.
+    /// The case `index`; none where `sender` is no channel's: what such a case sends nobody can
+    /// tell.
     #[track_caller]
     fn send_case<'s, T>(&'s mut self, index: usize, sender: &'s Sender<T>) -> Option<&'s mut SendCase<'s, T>> {
         self.settle();
@@ -226,11 +236,13 @@ impl<'a> Select<'a> {
         let chan = sender.chan().map(case::any);
         assert!(!case.is_recv() && case.chan() == chan, "case {index} is no send to this channel");
         chan?;
-        // SAFETY: a send to that channel, which carries values of one type; the channel is alive because the case borrows it.
+        // SAFETY: a send to that channel, which carries values of one type; the channel is alive
+        // because the case borrows it.
         Some(unsafe { &mut *(&raw mut **case).cast::<SendCase<'s, T>>() })
     }
 
-    /// Removes the case `index`, with its value if it sends; the others keep theirs. Source: crossbeam-channel.
+    /// Removes the case `index`, with its value if it sends; the others keep theirs. Source:
+    /// crossbeam-channel.
     ///
     /// ```
     /// use goby::chan::{self, RecvError, Select};
@@ -324,10 +336,12 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// Waits until one of the operations would not wait, and carries none out; gives the index of the case.
+    /// Waits until one of the operations would not wait, and carries none out; gives the index of
+    /// the case.
     ///
-    /// For what a [`Selected`] cannot do: to look, and to decide then who receives, or what is sent. Others may come in
-    /// between: use [`try_recv`](Receiver::try_recv) or [`try_send`](Sender::try_send), and ask again if they refuse.
+    /// For what a [`Selected`] cannot do: to look, and to decide then who receives, or what is
+    /// sent. Others may come in between: use [`try_recv`](Receiver::try_recv) or
+    /// [`try_send`](Sender::try_send), and ask again if they refuse.
     ///
     /// ```
     /// use goby::chan::{self, Select};
@@ -341,7 +355,8 @@ impl<'a> Select<'a> {
     /// assert_eq!(rx.try_recv(), Ok("hello"));
     /// ```
     ///
-    /// Two that are ready for each other's rendezvous wait for ever: one of them must send or receive. Source: crossbeam-channel.
+    /// Two that are ready for each other's rendezvous wait forever: one of them must send or
+    /// receive. Source: crossbeam-channel.
     ///
     /// # Blocking
     ///
@@ -400,8 +415,8 @@ impl<'a> Select<'a> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has received nothing. A value that it offered may have been taken; otherwise it
-    /// stays in its case.
+    /// Dropped before it is ready, the future has received nothing. A value that it offered may
+    /// have been taken; otherwise it stays in its case.
     pub fn select_async(&mut self) -> SelectFuture<'_, 'a> {
         self.settle();
         SelectFuture::new(self)
@@ -508,8 +523,8 @@ impl Selected<'_> {
         let chan = receiver.chan().map(case::any);
         // A case that happened has a channel.
         assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is no receive from this channel", self.index);
-        // SAFETY: a receive from that channel, which carries values of one type; the channel is alive
-        // because the case borrows it.
+        // SAFETY: a receive from that channel, which carries values of one type; the channel is
+        // alive because the case borrows it.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<RecvCase<'_, T>>() };
         case.take().expect("a result is given once")
     }

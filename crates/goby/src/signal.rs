@@ -1,7 +1,8 @@
 //! Signals of the system, through channels and contexts: Go's `os/signal`.
 //!
-//! [`notify`] asks for signals, which then no longer do what they do by default; dropping the receiver stops that. A
-//! signal that nobody asks for any more does what it would have done before: a second Ctrl-C ends the program, say.
+//! [`notify`] asks for signals, which then no longer do what they do by default; dropping the
+//! receiver stops that. A signal that nobody asks for any more does what it would have done before:
+//! a second Ctrl-C ends the program, say.
 //!
 //! ```no_run
 //! use goby::{Context, signal::{self, Signal}};
@@ -15,12 +16,13 @@
 //!
 //! # Inside
 //!
-//! Everybody who asked is in one list (`Hub`), under one lock, and one thread waits for the signals, in the kernel: it
-//! costs nothing until one comes. It is there only while somebody is in the list. As it is none of goby's own threads, a
-//! program in which all goroutines wait counts as alive while it may still get a signal, and as deadlocked when not.
+//! Everybody who asked is in one list (`Hub`), under one lock, and one thread waits for the
+//! signals, in the kernel: it costs nothing until one comes. It is there only while somebody is in
+//! the list. As it is none of goby's own threads, a program in which all goroutines wait counts as
+//! alive while it may still get a signal, and as deadlocked when not.
 //!
-//! What runs in the signal handler is signal-hook's: a flag and a write that wake the thread, and, for a signal of which
-//! nobody is told any more, an imitation of its default action.
+//! What runs in the signal handler is signal-hook's: a flag and a write that wake the thread, and,
+//! for a signal of which nobody is told any more, an imitation of its default action.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -96,11 +98,12 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// Asks for each of `signals`, which come through the channel from now on, until its last receiver is dropped. Go:
-/// `signal.Notify`, `signal.Stop`.
+/// Asks for each of `signals`, which come through the channel from now on, until its last receiver
+/// is dropped. Go: `signal.Notify`, `signal.Stop`.
 ///
-/// The channel holds as many unread signals as there are in the list, and at least one. As in Go, further ones are
-/// dropped; the system itself may make one of several equal ones that come at once.
+/// The channel holds as many unread signals as there are in the list, and at least one. As in Go,
+/// further ones are dropped; the system itself may make one of several equal ones that come at
+/// once.
 ///
 /// ```
 /// use goby::signal::{self, Signal};
@@ -125,11 +128,11 @@ pub fn notify(signals: &[Signal]) -> io::Result<Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// Derives a context that is done at the first of `signals`, or when `ctx` is, or when the guard is dropped. Go:
-/// `signal.NotifyContext`.
+/// Derives a context that is done at the first of `signals`, or when `ctx` is, or when the guard is
+/// dropped. Go: `signal.NotifyContext`.
 ///
-/// The cause is then an [`Interrupted`]. Until the guard is dropped or [stopped](StopGuard::stop), further signals do
-/// nothing; afterwards they do what they would have done before.
+/// The cause is then an [`Interrupted`]. Until the guard is dropped or [stopped](StopGuard::stop),
+/// further signals do nothing; afterwards they do what they would have done before.
 ///
 /// ```
 /// use goby::{Context, signal::{self, Interrupted, Signal}};
@@ -200,8 +203,8 @@ impl Error for Interrupted {}
 #[derive(Default)]
 struct Hub {
     subscribers: Vec<Subscriber>,
-    /// For each signal that goby has ever been asked for and that was at its default before: whether its handler imitates
-    /// the default. Handlers stay for good.
+    /// For each signal that goby has ever been asked for and that was at its default before:
+    /// whether its handler imitates the default. Handlers stay for good.
     defaults: HashMap<Signal, Arc<AtomicBool>>,
     /// Ends the waiting thread. There is one while there are subscribers.
     waiting: Option<Handle>,
@@ -257,7 +260,8 @@ impl Subscription {
             hub.give_up_unwanted();
         }
         drop(hub);
-        // What the channel still holds, or who waits for the context, is none of the hub's business: after the lock.
+        // What the channel still holds, or who waits for the context, is none of the hub's
+        // business: after the lock.
         drop(removed);
     }
 }
@@ -297,7 +301,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Gives signals of which nobody is told back to what they did before, and ends the thread if there is nobody at all.
+    /// Gives signals of which nobody is told back to what they did before, and ends the thread if
+    /// there is nobody at all.
     fn give_up_unwanted(&mut self) {
         let is_wanted = |signal: &Signal| self.subscribers.iter().any(|s| s.signals.contains(signal));
         let unwanted: Vec<Signal> = self.defaults.keys().filter(|signal| !is_wanted(signal)).copied().collect();
@@ -319,7 +324,8 @@ impl Hub {
     }
 }
 
-/// Tells everybody who asked for it of a signal. Their wakers are foreign code, so the lock is not held meanwhile.
+/// Tells everybody who asked for it of a signal. Their wakers are foreign code, so the lock is not
+/// held meanwhile.
 fn dispatch(signal: Signal) {
     let targets: Vec<Target> = {
         let hub = HUB.lock();
@@ -328,7 +334,8 @@ fn dispatch(signal: Signal) {
     targets.iter().for_each(|target| target.tell(signal));
 }
 
-/// Whether a signal is neither caught nor ignored yet. If the system does not say, it is not imitated.
+/// Whether a signal is neither caught nor ignored yet. If the system does not say, it is not
+/// imitated.
 fn is_default(signal: Signal) -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
     let is_clear = |name| {

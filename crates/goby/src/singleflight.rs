@@ -1,6 +1,8 @@
-//! Duplicate calls joined: while a call for a key runs, others for that key wait for it and share what it gives.
+//! Duplicate calls joined: while a call for a key runs, others for that key wait for it and share
+//! what it gives.
 //!
-//! Go's `golang.org/x/sync/singleflight`. It keeps nothing: when the call has ended, the next one for its key runs again.
+//! Go's `golang.org/x/sync/singleflight`. It keeps nothing: when the call has ended, the next one
+//! for its key runs again.
 //!
 //! | Go | goby |
 //! |---|---|
@@ -11,10 +13,11 @@
 //!
 //! # Inside
 //!
-//! A call is in the map from its first caller on until its function has ended or it is forgotten, under the map's lock.
-//! Joining counts, under that lock; so when the call leaves the map it is settled who shares it. Then, without the lock,
-//! the outcome is set, put into the channels, and `ended` is closed, which unparks those who wait. If they find neither an
-//! outcome nor a panic, the function never returned: they join anew.
+//! A call is in the map from its first caller on until its function has ended or it is forgotten,
+//! under the map's lock. Joining counts, under that lock; so when the call leaves the map it is
+//! settled who shares it. Then, without the lock, the outcome is set, put into the channels, and
+//! `ended` is closed, which unparks those who wait. If they find neither an outcome nor a panic,
+//! the function never returned: they join anew.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,12 +33,12 @@ use crate::sync::{FirstPanic, Mutex};
 
 /// Calls by key, of which one at a time runs for each key. Go: `singleflight.Group`.
 ///
-/// It is a handle: clones are the same group. Every caller gets a clone of the value; where calls may fail, `V` is a
-/// `Result` whose error can be cloned, `Result<_, Arc<io::Error>>` for example.
+/// It is a handle: clones are the same group. Every caller gets a clone of the value; where calls
+/// may fail, `V` is a `Result` whose error can be cloned, `Result<_, Arc<io::Error>>` for example.
 ///
-/// A panic of the function reaches every caller that waits for it; when none does, it is printed. A function that ends its
-/// goroutine by [`goexit`](crate::goexit) has given nothing to share: those who wait for it call their own functions, one
-/// of them for all.
+/// A panic of the function reaches every caller that waits for it; when none does, it is printed. A
+/// function that ends its goroutine by [`goexit`](crate::goexit) has given nothing to share: those
+/// who wait for it call their own functions, one of them for all.
 ///
 /// ```
 /// use goby::{singleflight::Group, sync::Barrier};
@@ -96,7 +99,8 @@ enum Joined<K: Eq + Hash, V> {
     Other(Arc<Call<V>>, K),
 }
 
-/// The duty to run the function of a call. Dropped, it ends the call: also if its goroutine never ran.
+/// The duty to run the function of a call. Dropped, it ends the call: also if its goroutine never
+/// ran.
 struct First<K: Eq + Hash, V> {
     group: Group<K, V>,
     key: K,
@@ -119,7 +123,8 @@ where
         Group::default()
     }
 
-    /// Calls `f`, here, and gives its value; or waits for a call for `key` that runs already. Go: `Do`.
+    /// Calls `f`, here, and gives its value; or waits for a call for `key` that runs already. Go:
+    /// `Do`.
     ///
     /// ```
     /// let group = goby::singleflight::Group::new();
@@ -130,12 +135,13 @@ where
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread, while another caller's function runs. If `f` runs the same key it deadlocks.
+    /// The goroutine, or the OS thread, while another caller's function runs. If `f` runs the same
+    /// key it deadlocks.
     ///
     /// # Panics
     ///
-    /// If the function does, its own or the one waited for: one caller goes on with that panic, the others repeat its
-    /// message.
+    /// If the function does, its own or the one waited for: one caller goes on with that panic, the
+    /// others repeat its message.
     #[doc(alias("singleflight.Do", "Do"))]
     pub fn run(&self, mut key: K, f: impl FnOnce() -> V) -> Outcome<V> {
         loop {
@@ -149,8 +155,8 @@ where
         }
     }
 
-    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and waits for the value until
-    /// `ctx` is done.
+    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and waits
+    /// for the value until `ctx` is done.
     ///
     /// ```
     /// use goby::{Context, context::ContextError, singleflight::Group};
@@ -175,15 +181,18 @@ where
     ///
     /// # Cancellation
     ///
-    /// The caller stops waiting. The call goes on, for those who have joined it or will; give `f` a context to stop it.
+    /// The caller stops waiting. The call goes on, for those who have joined it or will; give `f` a
+    /// context to stop it.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already, when nothing is called, or before the call has ended.
+    /// The context's error, if it is done already, when nothing is called, or before the call has
+    /// ended.
     ///
     /// # Panics
     ///
-    /// As [`run`](Group::run). If `f` ends its goroutine by [`goexit`](crate::goexit), for then there is no value.
+    /// As [`run`](Group::run). If `f` ends its goroutine by [`goexit`](crate::goexit), for then
+    /// there is no value.
     #[track_caller]
     pub fn run_ctx<F>(&self, ctx: &Context, mut key: K, f: F) -> Result<Outcome<V>, ContextError>
     where
@@ -209,11 +218,11 @@ where
         }
     }
 
-    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and gives a channel that the
-    /// outcome will come through. Go: `DoChan`.
+    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and gives
+    /// a channel that the outcome will come through. Go: `DoChan`.
     ///
-    /// After the outcome the channel is closed; without an outcome, if the function ended its goroutine by
-    /// [`goexit`](crate::goexit). Dropping the receiver does not stop the call.
+    /// After the outcome the channel is closed; without an outcome, if the function ended its
+    /// goroutine by [`goexit`](crate::goexit). Dropping the receiver does not stop the call.
     ///
     /// ```
     /// use goby::select;
@@ -229,7 +238,8 @@ where
     ///
     /// # Panics
     ///
-    /// Not by itself. If the function panics, the receive that would find the channel closed goes on with the panic.
+    /// Not by itself. If the function panics, the receive that would find the channel closed goes
+    /// on with the panic.
     #[doc(alias("singleflight.DoChan", "DoChan"))]
     #[track_caller]
     pub fn run_chan<F>(&self, key: K, f: F) -> Receiver<Outcome<V>>
@@ -282,7 +292,8 @@ where
 }
 
 impl<K: Eq + Hash, V: Clone> First<K, V> {
-    /// Runs the function and tells everybody what it has given. Does not return if `f` ends this goroutine.
+    /// Runs the function and tells everybody what it has given. Does not return if `f` ends this
+    /// goroutine.
     fn run(mut self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
         // Unwind safe: the panic goes on in those who wait.
         let result = panic::catch_unwind(AssertUnwindSafe(f));
@@ -332,7 +343,8 @@ impl<K: Eq + Hash, V> Drop for First<K, V> {
 }
 
 impl<V: Clone> Call<V> {
-    /// Waits for the end and gives the outcome, or goes on with the panic. `None` if the function did not return.
+    /// Waits for the end and gives the outcome, or goes on with the panic. `None` if the function
+    /// did not return.
     fn wait(&self) -> Option<Outcome<V>> {
         let _ = self.ended.recv();
         let outcome = self.outcome.get();

@@ -1,14 +1,17 @@
 //! Time: sleeping, and channels and functions that fire later.
 //!
-//! Everything goes by [`goby_runtime::now`] and the runtime's timers, so a policy that replaces the clock replaces it
-//! here too. A timer's channel holds at most one instant that nobody has received yet, and shows none: its `len` and
-//! `capacity` are 0. The instant is when the timer was due, not when it was read.
+//! Everything goes by [`goby_runtime::now`] and the runtime's timers, so a policy that replaces the
+//! clock replaces it here too. A timer's channel holds at most one instant that nobody has received
+//! yet, and shows none: its `len` and `capacity` are 0. The instant is when the timer was due, not
+//! when it was read.
 //!
-//! Files: this one has sleeping and the receivers that need no handle; `alarm` joins a timer to its channel so that
-//! stopping leaves nothing behind; `timer` and `ticker` are its two users; `after_func` calls a function instead.
+//! Files: this one has sleeping and the receivers that need no handle; `alarm` joins a timer to its
+//! channel so that stopping leaves nothing behind; `timer` and `ticker` are its two users;
+//! `after_func` calls a function instead.
 //!
-//! From Go: `time/sleep.go`, `time/tick.go`, with the semantics of Go 1.23 and later: stopping or resetting withdraws
-//! an instant not yet received, and what nobody refers to any more is freed although it was not stopped.
+//! From Go: `time/sleep.go`, `time/tick.go`, with the semantics of Go 1.23 and later: stopping or
+//! resetting withdraws an instant not yet received, and what nobody refers to any more is freed
+//! although it was not stopped.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -29,8 +32,8 @@ pub use timer::Timer;
 
 use alarm::Alarm;
 
-/// As far off as a deadline gets: a hundred years. Later ones would not fit everywhere an instant is counted in
-/// nanoseconds, and nobody will see the difference.
+/// As far off as a deadline gets: a hundred years. Later ones would not fit everywhere an instant
+/// is counted in nanoseconds, and nobody will see the difference.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Parks the calling goroutine for `duration`.
@@ -169,7 +172,8 @@ pub fn at(deadline: Instant) -> Receiver<Instant> {
 
 /// Gives a channel that receives an instant every `period`, until the receiver is dropped.
 ///
-/// A receiver that is late misses ticks. A period of zero gives a channel that never receives anything.
+/// A receiver that is late misses ticks. A period of zero gives a channel that never receives
+/// anything.
 ///
 /// ```
 /// use goby::time;

@@ -1,5 +1,6 @@
-//! The models. Each checks three things in every schedule: loom's cells, that nobody reads what another writes; that all
-//! threads end, so that no wake-up is lost; and that in the end the primitive is free.
+//! The models. Each checks three things in every schedule: loom's cells, that nobody reads what
+//! another writes; that all threads end, so that no wake-up is lost; and that in the end the
+//! primitive is free.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -12,8 +13,9 @@ use super::semaphore::Semaphore;
 use super::wait_group::WaitGroup;
 use crate::{Context, gate};
 
-/// Explores `f` with at most so many preemptions; a look at the clock moves it on by `step` microseconds. Where that is more
-/// than 1000, a waiter that has to queue again makes the mutex starving.
+/// Explores `f` with at most so many preemptions; a look at the clock moves it on by `step`
+/// microseconds. Where that is more than 1000, a waiter that has to queue again makes the mutex
+/// starving.
 fn explore(step: u64, preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -223,7 +225,8 @@ fn rwlock_with_a_writer_that_is_canceled() {
     });
 }
 
-/// The same, but the first stays until the others have ended: the writer that gives up must let the reader in.
+/// The same, but the first stays until the others have ended: the writer that gives up must let the
+/// reader in.
 #[test]
 fn rwlock_with_a_writer_that_gives_up_before_readers() {
     explore(0, 3, || {
@@ -268,8 +271,8 @@ fn rwlock_with_a_reader_that_is_canceled() {
     });
 }
 
-/// The writer becomes a reader while a reader and a writer come: the reader sees what it wrote, and so does the writer, which
-/// comes after both.
+/// The writer becomes a reader while a reader and a writer come: the reader sees what it wrote, and
+/// so does the writer, which comes after both.
 #[test]
 fn rwlock_with_a_writer_that_becomes_a_reader() {
     explore(0, 3, || {
@@ -307,7 +310,8 @@ fn upgrade(lock: &Locked<RawRwLock>) {
 fn rwlock_upgrade(n_readers: u32, n_writers: u32, n_upgraders: u32, preemptions: usize) {
     explore(0, preemptions, move || {
         let lock = Locked::new(RawRwLock::new());
-        // Makes what upgradable readers need: loom does not see that std orders this before its uses.
+        // Makes what upgradable readers need: loom does not see that std orders this before its
+        // uses.
         assert!(lock.raw.try_upgradable_read());
         lock.raw.unlock_upgradable();
         let readers = (0..n_readers).map(|_| {
@@ -345,7 +349,8 @@ fn rwlock_of_2_upgraders_and_a_reader() {
     rwlock_upgrade(1, 0, 2, 2);
 }
 
-/// An upgrade is canceled while the other reader leaves and one comes: that one gets in, in any case.
+/// An upgrade is canceled while the other reader leaves and one comes: that one gets in, in any
+/// case.
 #[test]
 fn rwlock_with_an_upgrade_that_is_canceled() {
     explore(0, 3, || {
@@ -381,7 +386,8 @@ fn rwlock_with_an_upgrade_that_is_canceled() {
     });
 }
 
-/// The same, but the first stays until the others have ended: the upgrader that gives up must let the reader in.
+/// The same, but the first stays until the others have ended: the upgrader that gives up must let
+/// the reader in.
 #[test]
 fn rwlock_with_an_upgrade_that_gives_up_before_readers() {
     explore(0, 3, || {

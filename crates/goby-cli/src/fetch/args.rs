@@ -1,7 +1,8 @@
 //! `goby fetch`, stage one: the options as they were typed, each with its help text.
 //!
-//! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment. What the options mean
-//! together, and whether they can be used at all, is [`Plan`](super::plan::Plan)'s business.
+//! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment. What
+//! the options mean together, and whether they can be used at all, is [`Plan`](super::plan::Plan)'s
+//! business.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::text::parse_duration;
 /// Fetch many URLs at once, and say what became of each.
 ///
 /// Every URL becomes one line of JSON: what was fetched, or why it was not. The URLs come from the
-/// command line, a file or standard input, and are fetched by a pool of goroutines while the input is
-/// still being read, so a list of any length needs little memory.
+/// command line, a file or standard input, and are fetched by a pool of goroutines while the input
+/// is still being read, so a list of any length needs little memory.
 #[derive(Debug, Parser)]
 #[command(after_help = SHORT_NOTES, after_long_help = LONG_NOTES)]
 pub(crate) struct FetchArgs {
@@ -40,8 +41,8 @@ pub(crate) struct FetchArgs {
     /// Go on from the results in the output file: skip what it says was fetched, append the rest.
     ///
     /// URLs that failed are fetched again; the last line about a URL is the one that counts. A last
-    /// line that was torn by a crash is cut off first. With --save, a URL is skipped only if its line
-    /// names the saved file and that is there. Two runs cannot write one file at a time.
+    /// line that was torn by a crash is cut off first. With --save, a URL is skipped only if its
+    /// line names the saved file and that is there. Two runs cannot write one file at a time.
     #[arg(long, requires = "output", conflicts_with = "demo")]
     pub(crate) resume: bool,
 
@@ -50,11 +51,12 @@ pub(crate) struct FetchArgs {
     /// The URL http://host/a/b.html is saved as DIR/http/host/a/b.html (a port that is not the
     /// scheme's own stays with the host: host:8080). That plain form is kept for paths whose
     /// directories consist of letters, digits, - and _, and whose last part has a dot as well. Any
-    /// other URL (with a query, a user name, no file ending, odd characters or much length) is saved
-    /// under a cleaned-up form of its name, ~, and a hash of the whole URL: DIR/http/host/find~HASH.
-    /// So a name depends on its URL alone, two URLs never share one, and none leads out of DIR. The
-    /// result line gives the name as "file". Bodies appear complete, by renaming; only those of
-    /// results without an error are saved. Files of the same names are replaced.
+    /// other URL (with a query, a user name, no file ending, odd characters or much length) is
+    /// saved under a cleaned-up form of its name, ~, and a hash of the whole URL:
+    /// DIR/http/host/find~HASH. So a name depends on its URL alone, two URLs never share one, and
+    /// none leads out of DIR. The result line gives the name as "file". Bodies appear complete, by
+    /// renaming; only those of results without an error are saved. Files of the same names are
+    /// replaced.
     #[arg(short = 'd', long = "save", value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
 
@@ -71,8 +73,8 @@ pub(crate) struct FetchArgs {
 
     /// Start at most N requests a second to each host [default: unlimited]
     ///
-    /// A host is a name with its port. While one host waits for its turn, the others are fetched, as far
-    /// as they stand among the next 32768 URLs of the list.
+    /// A host is a name with its port. While one host waits for its turn, the others are fetched,
+    /// as far as they stand among the next 10 MB of the list, some 30,000 URLs.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) per_host: Option<f64>,
 
@@ -92,8 +94,8 @@ pub(crate) struct FetchArgs {
     /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
     ///
     /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
-    /// least as long as the server's Retry-After asks: so do the host's other URLs. A server that asks
-    /// for more than 60 s is not asked again. No goroutine is held up by a wait.
+    /// least as long as the server's Retry-After asks: so do the host's other URLs. A server that
+    /// asks for more than 60 s is not asked again. No goroutine is held up by a wait.
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) retries: u32,
@@ -101,8 +103,8 @@ pub(crate) struct FetchArgs {
     /// Show progress on standard error.
     ///
     /// WHEN is auto (if that is a terminal), always or never. The line says what is done, how fast,
-    /// how much failed and the time left. On standard error that is no terminal, always writes a new
-    /// line every few seconds.
+    /// how much failed and the time left. On standard error that is no terminal, always writes a
+    /// new line every few seconds.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, hide_possible_values = true,
           help = "Show progress on standard error: auto (if it is a terminal), always or never")]
     pub(crate) progress: When,

@@ -7,7 +7,8 @@ use goby_http::{Request, Response, Server, StatusCode};
 use crate::exit::Usage;
 use crate::text;
 
-/// Most pages are small; the sizes of one in ten and one in a hundred make it resemble the real thing.
+/// Most pages are small; the sizes of one in ten and one in a hundred make it resemble the real
+/// thing.
 const SMALL: usize = 400;
 const MEDIUM: usize = 40_000;
 const LARGE: usize = 1_000_000;

@@ -1,5 +1,5 @@
-//! The goroutine between feeder and pool: it hands each worker the task whose turn it is, and takes back what is to be tried
-//! again. So a wait, for a retry or for a host's rate, holds no worker.
+//! The goroutine between feeder and pool: it hands each worker the task whose turn it is, and takes
+//! back what is to be tried again. So a wait, for a retry or for a host's rate, holds no worker.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use super::input::Job;
 use super::queue::{Host, Next, Queue};
 use super::task::Task;
 
-/// The tasks that are looked at ahead take at most so many bytes, which is some 30,000 usual URLs. A list whose hosts come one
-/// after the other in longer runs than this is fetched host by host.
+/// The tasks that are looked at ahead take at most so many bytes, which is some 30,000 usual URLs.
+/// A list whose hosts come one after the other in longer runs than this is fetched host by host.
 pub(crate) const WINDOW: usize = 10 * 1024 * 1024;
 
 /// Longer than any run: where only a channel can bring news.
@@ -27,8 +27,9 @@ pub(crate) struct Report {
     pub(crate) again: Option<(Task, Instant)>,
 }
 
-/// Hands tasks to workers until all jobs have been answered for. Once `ctx` is done it hands out everything at once, whether it is due
-/// or not: the workers then only answer. It calls `stop` where the context would end before anything is due.
+/// Hands tasks to workers until all jobs have been answered for. Once `ctx` is done it hands out
+/// everything at once, whether it is due or not: the workers then only answer. It calls `stop`
+/// where the context would end before anything is due.
 pub(crate) fn dispatch(
     ctx: &Context,
     stop: impl Fn(),
@@ -78,7 +79,8 @@ pub(crate) fn dispatch(
                 Err(_) => all_fed = true,
             },
             recv(reports) -> report => {
-                // The pool ends before its tasks do only where a worker has panicked: the results tell.
+                // The pool ends before its tasks do only where a worker has panicked: the results
+                // tell.
                 let Ok(Report { host, rests_until, again }) = report else { return };
                 queue.done(&host, rests_until, now);
                 if let Some((task, due)) = again {

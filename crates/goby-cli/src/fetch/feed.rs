@@ -1,8 +1,8 @@
 //! The goroutine that feeds jobs to the pool, while the input is still being read.
 //!
-//! Reading has a goroutine of its own, because a read of standard input cannot be given up: when the run is
-//! stopped, the feeder leaves at once and the reader with its last chunk is left behind. Both channels are
-//! bounded, so the reader is never far ahead of the requests.
+//! Reading has a goroutine of its own, because a read of standard input cannot be given up: when
+//! the run is stopped, the feeder leaves at once and the reader with its last chunk is left behind.
+//! Both channels are bounded, so the reader is never far ahead of the requests.
 
 use std::io;
 
@@ -75,8 +75,8 @@ impl Feeder<'_> {
         }
     }
 
-    /// Feeds the jobs of so many bytes of input. Each counts for its part of them: feeding may take long, and the estimate of
-    /// what is to come must not see bytes whose jobs it does not see.
+    /// Feeds the jobs of so many bytes of input. Each counts for its part of them: feeding may take
+    /// long, and the estimate of what is to come must not see bytes whose jobs it does not see.
     fn feed_chunk(&mut self, mut bytes: usize, jobs: &mut Vec<Job>) {
         let n = jobs.len();
         for (i, job) in jobs.drain(..).enumerate() {
@@ -89,8 +89,8 @@ impl Feeder<'_> {
     }
 
     fn feed_lines(&mut self, lines: LineSource) {
-        // What is left of a file can be counted without waiting for anybody; what may still come from a pipe
-        // cannot.
+        // What is left of a file can be counted without waiting for anybody; what may still come
+        // from a pipe cannot.
         let countable = lines.size().is_some();
         let chunks = read_chunks(lines);
         let mut splitter = Splitter::default();

@@ -1,10 +1,12 @@
-//! What a worker does with a task: request once, save, and say whether it is to be tried again, and when.
+//! What a worker does with a task: request once, save, and say whether it is to be tried again, and
+//! when.
 //!
-//! Each attempt has a context of its own, with the time-out, under the run's context. What is seen of the run's
-//! context decides between two ends: a task whose first request was never made is "not started", one whose
-//! request was in flight is a result of kind `canceled`.
+//! Each attempt has a context of its own, with the time-out, under the run's context. What is seen
+//! of the run's context decides between two ends: a task whose first request was never made is "not
+//! started", one whose request was in flight is a result of kind `canceled`.
 //!
-//! What fails because this process has no descriptor left is no failure of the URL's: it is tried again, and does not count.
+//! What fails because this process has no descriptor left is no failure of the URL's: it is tried
+//! again, and does not count.
 
 use std::error::Error as StdError;
 use std::io;
@@ -27,8 +29,8 @@ use super::save::{Body, Saver};
 use super::task::Task;
 use crate::text;
 
-/// The body of a failed response is read up to here, because a connection can only be used again when nothing is
-/// left on it. Past this a new connection is cheaper.
+/// The body of a failed response is read up to here, because a connection can only be used again
+/// when nothing is left on it. Past this a new connection is cheaper.
 const DRAINED: u64 = 64 * 1024;
 /// Without a descriptor: until others have given theirs back.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);

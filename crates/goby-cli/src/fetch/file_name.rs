@@ -9,11 +9,11 @@
 //! http://host/                http/host/index~HASH
 //! ```
 //!
-//! Why no two URLs share a name, and no name is both a file and a directory: a directory never has a dot or a
-//! tilde in it (below the host), a plain file always has a dot and never a tilde, a hashed file always has a
-//! tilde. Plain names keep the whole URL, so they differ when their URLs do; hashed names have 128 bits of
-//! SHA-256 over the whole URL. Why no name leads out: every part is made of `[A-Za-z0-9._~:-]` and brackets,
-//! and none begins with a dot.
+//! Why no two URLs share a name, and no name is both a file and a directory: a directory never has
+//! a dot or a tilde in it (below the host), a plain file always has a dot and never a tilde, a
+//! hashed file always has a tilde. Plain names keep the whole URL, so they differ when their URLs
+//! do; hashed names have 128 bits of SHA-256 over the whole URL. Why no name leads out: every part
+//! is made of `[A-Za-z0-9._~:-]` and brackets, and none begins with a dot.
 
 use std::fmt::Write;
 
@@ -22,7 +22,8 @@ use url::Url;
 
 /// The longest part of a plain name: file systems allow 255 bytes.
 const LONGEST_PART: usize = 200;
-/// The most directories of a plain name below the host, so that paths stay far below the system's 4,096 bytes.
+/// The most directories of a plain name below the host, so that paths stay far below the system's
+/// 4,096 bytes.
 const MOST_DIRECTORIES: usize = 12;
 /// Of a cleaned-up part, as much is kept.
 const CLEANED_PART: usize = 60;
@@ -31,7 +32,8 @@ const CLEANED_DIRECTORIES: usize = 4;
 /// A file ending of more letters is not one.
 const LONGEST_ENDING: usize = 8;
 
-/// The name under which the body of `url` is saved, relative to the directory. `url` has no fragment.
+/// The name under which the body of `url` is saved, relative to the directory. `url` has no
+/// fragment.
 pub(crate) fn file_name(url: &Url) -> String {
     plain_name(url).unwrap_or_else(|| hashed_name(url))
 }

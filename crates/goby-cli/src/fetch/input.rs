@@ -1,9 +1,9 @@
 //! Where the URLs come from: arguments, then the lines of a file or of standard input.
 //!
-//! [`LineSource::open`] finds out before any request whether the input can be read. [`Splitter`] turns the chunks
-//! that are read into [`Job`]s; it keeps at most one incomplete line, and of that at most [`LONGEST_LINE`]
-//! bytes, so memory is bounded whatever the input is. A line that is no URL becomes a job all the same: its
-//! result is a failure that names the line.
+//! [`LineSource::open`] finds out before any request whether the input can be read. [`Splitter`]
+//! turns the chunks that are read into [`Job`]s; it keeps at most one incomplete line, and of that
+//! at most [`LONGEST_LINE`] bytes, so memory is bounded whatever the input is. A line that is no
+//! URL becomes a job all the same: its result is a failure that names the line.
 
 use std::fmt;
 use std::fs::File;
@@ -81,7 +81,8 @@ impl Job {
             Some(Fault::NotUtf8) => return Err("not UTF-8 text".to_string()),
             None => {}
         }
-        // The parser would drop these; what a URL with them in it was meant to be is anyone's guess.
+        // The parser would drop these; what a URL with them in it was meant to be is anyone's
+        // guess.
         if self.text.chars().any(|c| c.is_control() || c == ' ') {
             return Err("a space or control character in the URL; write it as %20, %09, …".to_string());
         }
@@ -275,7 +276,8 @@ impl Splitter {
 mod tests {
     use super::*;
 
-    /// Splits `input` in chunks of `size` bytes; what matters must not depend on where a chunk ends.
+    /// Splits `input` in chunks of `size` bytes; what matters must not depend on where a chunk
+    /// ends.
     fn split(input: &[u8], size: usize) -> Vec<Job> {
         let mut splitter = Splitter::default();
         let mut jobs = Vec::new();

@@ -1,8 +1,8 @@
 //! Ctrl-C: the first stops the run in good order, the second ends the process at once.
 //!
-//! Of each signal three things happen, in the order in which they are registered: if it is the second, the
-//! handler itself ends the process; it is noted that there was one; a thread that waits for signals stops the
-//! run. So the second works even if everything else hangs.
+//! Of each signal three things happen, in the order in which they are registered: if it is the
+//! second, the handler itself ends the process; it is noted that there was one; a thread that waits
+//! for signals stops the run. So the second works even if everything else hangs.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

@@ -7,11 +7,11 @@
 //!                      └──────────────┴───────────────reports─┴── all under the run's context, which Ctrl-C and --total end
 //! ```
 //!
-//! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not grow with the input. `run`
-//! opens everything before the first request; what cannot be opened is a usage error. When the run's context is
-//! done, the feeder stops, the workers give up what is in flight and answer what is queued with "not started",
-//! the results close, and the writer, having written everything, prints the summary: stopping is the ordinary
-//! end, only sooner.
+//! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not
+//! grow with the input. `run` opens everything before the first request; what cannot be opened is a
+//! usage error. When the run's context is done, the feeder stops, the workers give up what is in
+//! flight and answer what is queued with "not started", the results close, and the writer, having
+//! written everything, prints the summary: stopping is the ordinary end, only sooner.
 
 pub(crate) mod args;
 mod demo;
@@ -106,8 +106,8 @@ fn fetch_all(
         let (ctx, cancel, queue, workers) = (ctx.clone(), cancel.clone(), plan.queue(), plan.workers() as usize);
         move || dispatch::dispatch(&ctx, || cancel.cancel(), workers, queue, &jobs, &reports, tasks_in)
     });
-    // The pool is not under the run's context, the fetcher is: a pool that is canceled drops results, but here
-    // every result is to be written, and every job to be answered for.
+    // The pool is not under the run's context, the fetcher is: a pool that is canceled drops
+    // results, but here every result is to be written, and every job to be answered for.
     let pool = Context::background();
     let results = pattern::worker_pool(&pool, tasks, plan.workers() as usize, move |task| fetcher.fetch(task));
     let target = plan.progress(&output, io::stderr().is_terminal());
@@ -116,7 +116,8 @@ fn fetch_all(
     let mut tally = if output.is_somewhere() { Tally::new() } else { Tally::with_examples() };
     let written = write_results(&results, &mut output, &mut tally, &live);
     if written.is_err() {
-        // Nobody takes results any more: stop, wait until the workers have cleaned up, and count what they had done.
+        // Nobody takes results any more: stop, wait until the workers have cleaned up, and count
+        // what they had done.
         cancel.cancel();
         results.iter().for_each(|outcome| tally.count_outcome(&outcome));
     }
@@ -132,7 +133,8 @@ fn fetch_all(
     let mut stopped = None;
     if let Err(error) = &written {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            // The reader has seen enough (`goby fetch … | head`): that is its good right, and no failure of ours.
+            // The reader has seen enough (`goby fetch … | head`): that is its good right, and no
+            // failure of ours.
             return Ok(Exit::Success);
         }
         text::complain(&format_args!("cannot write {}: {}", output.name(), text::reason(error)));

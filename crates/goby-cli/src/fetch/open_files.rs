@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::exit::Usage;
 use crate::text::{self, count};
 
-/// Open besides the sockets and saved files of the workers: standard streams, input, output, the run's directory, names that are
-/// being resolved, and the like.
+/// Open besides the sockets and saved files of the workers: standard streams, input, output, the
+/// run's directory, names that are being resolved, and the like.
 const OTHER_FILES: u64 = 16;
 /// A thread of the runtime has a poller and what wakes it.
 const FILES_PER_THREAD: u64 = 2;
@@ -21,7 +21,8 @@ pub(crate) struct Room {
     pub(crate) idle: usize,
 }
 
-/// Raises the soft limit to the hard one, as Go's runtime does, and warns if not all of `workers` fit, with so many files for each.
+/// Raises the soft limit to the hard one, as Go's runtime does, and warns if not all of `workers`
+/// fit, with so many files for each.
 ///
 /// # Errors
 /// If not even one does.

@@ -1,8 +1,9 @@
 //! Where result lines go: a file, standard output, or nowhere.
 //!
-//! Lines are written whole, many in one system call, never through a buffer that outlives the call: whatever
-//! ends the process, everything handed to [`Output::write_lines`] is in the file, and a file cut short by a
-//! crash or a full disk can be gone on with (`--resume`), because only its last line can be torn.
+//! Lines are written whole, many in one system call, never through a buffer that outlives the call:
+//! whatever ends the process, everything handed to [`Output::write_lines`] is in the file, and a
+//! file cut short by a crash or a full disk can be gone on with (`--resume`), because only its last
+//! line can be torn.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -77,7 +78,8 @@ impl Output {
     /// Opens the file of `-o` to go on from what is in it. A torn last line is cut off.
     ///
     /// # Errors
-    /// If that cannot be done, or if the file has other content than results; then it is left alone.
+    /// If that cannot be done, or if the file has other content than results; then it is left
+    /// alone.
     pub(crate) fn resume(path: &Path, saved: Option<&Path>, input: Option<FileId>) -> Result<(Output, Done), Usage> {
         refuse_input(path, input)?;
         let name = path.display().to_string();
@@ -129,8 +131,8 @@ impl Output {
     }
 }
 
-/// Takes the file for this process alone, until it ends, however it ends: two runs would write over each other's lines. A file system
-/// without locks has none to take.
+/// Takes the file for this process alone, until it ends, however it ends: two runs would write over
+/// each other's lines. A file system without locks has none to take.
 fn lock(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(io::Error::other(Locked)),

@@ -1,4 +1,5 @@
-//! `goby fetch`, stage two: what the options mean together, and the parts of the run that they make.
+//! `goby fetch`, stage two: what the options mean together, and the parts of the run that they
+//! make.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +78,8 @@ impl Plan {
         }
     }
 
-    /// The URLs that need no reading. The demo's site is started for it, and serves as long as the plan lives.
+    /// The URLs that need no reading. The demo's site is started for it, and serves as long as the
+    /// plan lives.
     pub(crate) fn given(&mut self) -> Result<Given, Usage> {
         match self.args.demo {
             Some(count) => Ok(Given::Demo(self.site.insert(Site::start()?).pages(count))),
@@ -95,7 +97,8 @@ impl Plan {
     /// # Errors
     /// If it has none.
     pub(crate) fn find_room(&mut self) -> Result<(), Usage> {
-        // Its socket, the file it saves to, and where goby serves the site itself, the other end of the socket.
+        // Its socket, the file it saves to, and where goby serves the site itself, the other end of
+        // the socket.
         let per_worker = 1 + u64::from(self.args.save.is_some()) + u64::from(self.args.demo.is_some());
         let room = open_files::room(self.args.workers, per_worker)?;
         self.args.workers = room.workers;

@@ -1,8 +1,8 @@
 //! The progress line: what is done, how fast, how much failed, and the time left.
 //!
-//! Workers know nothing of it: the feeder and the writer count in [`Live`], and a goroutine with a ticker draws
-//! from that. Drawing is behind `goby::blocking`, so a terminal that is stopped (Ctrl-S) stops the line, not
-//! the run.
+//! Workers know nothing of it: the feeder and the writer count in [`Live`], and a goroutine with a
+//! ticker draws from that. Drawing is behind `goby::blocking`, so a terminal that is stopped
+//! (Ctrl-S) stops the line, not the run.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -25,8 +25,8 @@ const LOG_PERIOD: Duration = Duration::from_secs(2);
 /// Elsewhere lines are cut at this width.
 const LOG_WIDTH: u16 = 100;
 
-/// Counters of a run that is going on. All are plain statistics: each is read for itself, and nothing else is
-/// published by them, so every access is relaxed.
+/// Counters of a run that is going on. All are plain statistics: each is read for itself, and
+/// nothing else is published by them, so every access is relaxed.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     /// URLs found in the input so far, without those an earlier run has fetched.
@@ -90,7 +90,8 @@ impl Live {
             0 => Some(self.given),
             _ if read == 0 => None,
             bytes => {
-                // The rest is taken to be as what was read, with nothing in it that is done already.
+                // The rest is taken to be as what was read, with nothing in it that is done
+                // already.
                 let lines = (found + self.skipped.load(Ordering::Relaxed)).saturating_sub(self.given);
                 let rest = bytes.saturating_sub(read) as f64 / read as f64;
                 Some(found.max(self.given) + (lines as f64 * rest) as u64)

@@ -6,11 +6,15 @@
 //!                └── list of retries, by due time <──────┘ put_back
 //! ```
 //!
-//! - Of the hosts that have a task and may be asked now, the one with the fewest tasks in flight is next; among equals, the one
-//!   that has not been asked for the longest time. So a slow host holds its share of the workers and no more.
-//! - A host is left alone until a time where its rate (`--per-host`) says so, or its Retry-After did.
-//! - A task that waits for its retry is in no queue and in no worker. When it is due it goes before its host's others.
-//! - A host is forgotten when nothing is left to know about it, so memory does not grow with the number of hosts.
+//! - Of the hosts that have a task and may be asked now, the one with the fewest tasks in flight is
+//!   next; among equals, the one that has not been asked for the longest time. So a slow host holds
+//!   its share of the workers and no more.
+//! - A host is left alone until a time where its rate (`--per-host`) says so, or its Retry-After
+//!   did.
+//! - A task that waits for its retry is in no queue and in no worker. When it is due it goes before
+//!   its host's others.
+//! - A host is forgotten when nothing is left to know about it, so memory does not grow with the
+//!   number of hosts.
 //!
 //! All of it is plain data. Time comes from the caller.
 
@@ -75,7 +79,8 @@ enum Place {
     Resting((Instant, u64)),
 }
 
-/// The rate of each host: a request pays for `interval`, and may be made `ahead` of time. Source: the generic cell rate algorithm.
+/// The rate of each host: a request pays for `interval`, and may be made `ahead` of time. Source:
+/// the generic cell rate algorithm.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     interval: Duration,
@@ -197,7 +202,8 @@ impl Queue {
         }
     }
 
-    /// Changes what is known of a host, and gives it the place that belongs to that. Every change is made here.
+    /// Changes what is known of a host, and gives it the place that belongs to that. Every change
+    /// is made here.
     fn change<R>(&mut self, host: &Host, now: Instant, f: impl FnOnce(&mut State) -> R) -> R {
         let new =
             || State { tasks: VecDeque::new(), in_flight: 0, paid_at: now, rests_until: now, place: Place::Nowhere };

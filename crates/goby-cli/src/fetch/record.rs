@@ -7,7 +7,8 @@ use std::time::Duration;
 /// What became of one URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// The URL as it was given, so that results can be joined with the input. It is shown without a password.
+    /// The URL as it was given, so that results can be joined with the input. It is shown without a
+    /// password.
     pub(crate) url: String,
     /// What was fetched, or why it was not.
     pub(crate) result: Result<Fetched, Failure>,
@@ -134,9 +135,11 @@ impl Record {
     }
 }
 
-/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages are read by others.
+/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages
+/// are read by others.
 ///
-/// A parser mends slashes that are missing or turned, so they do not matter here either. What may be a password is taken for one.
+/// A parser mends slashes that are missing or turned, so they do not matter here either. What may
+/// be a password is taken for one.
 pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
     let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
     let scheme = url.find(':').map_or(0, |colon| colon + 1);
@@ -154,7 +157,8 @@ fn push_json_string(lines: &mut String, text: &str) {
     lines.push_str(&json);
 }
 
-/// A whole line of an output file, read back: the URL, and whether there is nothing left to do for it.
+/// A whole line of an output file, read back: the URL, and whether there is nothing left to do for
+/// it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Earlier {
     /// The URL as it was given.

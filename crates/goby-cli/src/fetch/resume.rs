@@ -1,7 +1,7 @@
 //! `--resume`: what an earlier run has done already, read from its output file.
 //!
-//! Of each URL only 128 bits of hash are kept, so going on from a file of a million lines takes about 40 MB,
-//! and the chance that any URL is wrongly taken for done is below 2^-80.
+//! Of each URL only 128 bits of hash are kept, so going on from a file of a million lines takes
+//! about 40 MB, and the chance that any URL is wrongly taken for done is below 2^-80.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::record::{Earlier, without_password};
 use crate::text;
 
-/// No result line is longer: the longest line of input, with every byte escaped, fits several times.
+/// No result line is longer: the longest line of input, with every byte escaped, fits several
+/// times.
 const LONGEST_RESULT: u64 = 4 * 1024 * 1024;
 
 /// The URLs for which nothing is left to do.
@@ -81,7 +82,8 @@ impl Done {
         }
     }
 
-    /// Whether there is nothing left to do for `url`, as it was given. Results do not tell passwords apart.
+    /// Whether there is nothing left to do for `url`, as it was given. Results do not tell
+    /// passwords apart.
     pub(crate) fn contains(&self, url: &str) -> bool {
         !self.urls.is_empty() && self.urls.contains(&hash(&without_password(url)))
     }

@@ -1,8 +1,9 @@
 //! When a failed request is tried again, and how long to wait before.
 //!
 //! Exponential back-off with full jitter: before retry k the wait is a random part of
-//! `min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2^(k-1))`, so clients that failed together do not come back together.
-//! A server's Retry-After is a floor under that, and the jitter is added to it for the same reason.
+//! `min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2^(k-1))`, so clients that failed together do not come
+//! back together. A server's Retry-After is a floor under that, and the jitter is added to it for
+//! the same reason.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,8 +27,8 @@ pub(crate) struct Retry {
 impl Retry {
     /// How long to wait before the next attempt; `None` if this failure is final.
     ///
-    /// `attempts` have been made, the last ended with `failure` and asked for `retry_after`; `random` is any
-    /// number.
+    /// `attempts` have been made, the last ended with `failure` and asked for `retry_after`;
+    /// `random` is any number.
     pub(crate) fn wait(
         self,
         attempts: u32,
@@ -49,9 +50,9 @@ impl Retry {
     }
 }
 
-/// How long all requests to a host are to wait after a failure: as long as its Retry-After asks, or, if it has had too many (429)
-/// and does not say, as long as this one waits. A server that asks for too long is asked for the other URLs all the same: each
-/// is worth one request.
+/// How long all requests to a host are to wait after a failure: as long as its Retry-After asks,
+/// or, if it has had too many (429) and does not say, as long as this one waits. A server that asks
+/// for too long is asked for the other URLs all the same: each is worth one request.
 pub(crate) fn host_wait(failure: &Failure, retry_after: Option<Duration>, wait: Option<Duration>) -> Option<Duration> {
     match retry_after {
         Some(asked) => Some(asked).filter(|asked| *asked <= LONGEST_RETRY_AFTER),
@@ -68,7 +69,8 @@ fn is_passing(failure: &Failure) -> bool {
     }
 }
 
-/// Reads the value of a Retry-After header: seconds, or an HTTP date. A date that has passed is no wait.
+/// Reads the value of a Retry-After header: seconds, or an HTTP date. A date that has passed is no
+/// wait.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,11 +1,11 @@
 //! `--save`: each body becomes a file under one directory.
 //!
-//! A body is collected in memory, spilled to a file `DIR/.goby-partial/RUN/N` when it grows, and renamed to its
-//! name when it is complete: so no name ever shows half a body. Everything here blocks the thread on the file
-//! system; the caller puts it behind `goby::blocking`.
+//! A body is collected in memory, spilled to a file `DIR/.goby-partial/RUN/N` when it grows, and
+//! renamed to its name when it is complete: so no name ever shows half a body. Everything here
+//! blocks the thread on the file system; the caller puts it behind `goby::blocking`.
 //!
-//! A run locks its directory of partial files for as long as its process lives, however that ends. One that is not locked is a dead
-//! run's, and the next run removes it.
+//! A run locks its directory of partial files for as long as its process lives, however that ends.
+//! One that is not locked is a dead run's, and the next run removes it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -33,7 +33,8 @@ pub(crate) struct Saver {
     partial: PathBuf,
     /// It, locked.
     _lock: File,
-    /// Makes the names of partial files different. A plain counter: nothing else is published by it.
+    /// Makes the names of partial files different. A plain counter: nothing else is published by
+    /// it.
     next: AtomicU64,
 }
 
@@ -65,7 +66,8 @@ impl Saver {
         Body { saver: self, name: file_name(url), buffer: Vec::new(), spilled: None }
     }
 
-    /// Ends the run: its directory of partial files goes, and the one above it, if nobody else uses it.
+    /// Ends the run: its directory of partial files goes, and the one above it, if nobody else uses
+    /// it.
     pub(crate) fn close(&self) {
         let _ = fs::remove_dir(&self.partial);
         let _ = self.partial.parent().map(fs::remove_dir);
@@ -92,7 +94,8 @@ fn make_partial(all: &Path) -> io::Result<(PathBuf, File)> {
         let path = all.join(format!("{}-{:x}", std::process::id(), goby::random()));
         fs::create_dir(&path)?;
         match lock(&path) {
-            // Another run may have taken it for a dead one's before it was locked: then it is gone, or about to be.
+            // Another run may have taken it for a dead one's before it was locked: then it is gone,
+            // or about to be.
             Ok((_, Lock::AnothersOwn)) => {}
             Ok((dir, _)) if path.is_dir() => return Ok((path, dir)),
             Ok(_) => {}
@@ -159,7 +162,8 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Gives the complete body its name, and returns that, relative to the directory. Blocks the thread.
+    /// Gives the complete body its name, and returns that, relative to the directory. Blocks the
+    /// thread.
     pub(crate) fn finish(mut self) -> io::Result<String> {
         self.spill()?;
         let mut spilled = self.spilled.take().expect("spill makes the file");

@@ -1,4 +1,5 @@
-//! `goby race`, what was typed: options of its own, then a cargo command with anything that cargo takes.
+//! `goby race`, what was typed: options of its own, then a cargo command with anything that cargo
+//! takes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -11,8 +11,8 @@ use super::project::Project;
 use super::reports::Reports;
 use super::toolchain::{Std, Toolchain};
 
-/// Keeps a crate's code uninstrumented. Instrumented code enters and leaves functions in pairs, which a switch of stacks
-/// does not: TSan's shadow call stack would drift with every one.
+/// Keeps a crate's code uninstrumented. Instrumented code enters and leaves functions in pairs,
+/// which a switch of stacks does not: TSan's shadow call stack would drift with every one.
 const UNINSTRUMENTED: &str = "-Cllvm-args=-tsan-instrument-func-entry-exit=0 -tsan-instrument-memory-accesses=0 \
                               -tsan-instrument-atomics=0 -tsan-instrument-memintrinsics=0";
 
@@ -22,7 +22,8 @@ pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &
     for profile in ["dev", "release"] {
         for setting in [
             &format!("package.goby-switch.rustflags=[{UNINSTRUMENTED:?}]"),
-            // Link-time optimization instruments late, when it is no longer known what was goby-switch's.
+            // Link-time optimization instruments late, when it is no longer known what was
+            // goby-switch's.
             "lto=\"off\"",
             // Names of inlined functions, with their modules: suppressions go by them.
             "debug=\"full\"",
@@ -34,7 +35,8 @@ pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &
     if toolchain.std() == Std::Instrumented {
         cargo.arg("-Zbuild-std");
     }
-    // Without a target, build scripts and proc macros would be instrumented too, and would not load.
+    // Without a target, build scripts and proc macros would be instrumented too, and would not
+    // load.
     if line.option("--target").is_none() {
         cargo.arg("--target").arg(toolchain.host());
     }

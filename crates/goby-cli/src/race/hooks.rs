@@ -1,4 +1,5 @@
-//! What is linked into every program: a C object, made of `hooks.c` and the default options and suppressions.
+//! What is linked into every program: a C object, made of `hooks.c` and the default options and
+//! suppressions.
 //!
 //! So a program that was built by `goby race build` needs no environment to be right.
 
@@ -19,9 +20,9 @@ use crate::text;
 const WRAPPED: [&str; 4] =
     ["atomic64_fetch_sub", "atomic64_load", "atomic64_compare_exchange_val", "atomic_thread_fence"];
 
-/// What TSan does unless `TSAN_OPTIONS` says otherwise. The longest history: else the first access's stack is often
-/// lost. Workers and helpers outlive `main`, which is no leak. Nothing is gained by waiting at the end, or by dying
-/// when a program with threads forks.
+/// What TSan does unless `TSAN_OPTIONS` says otherwise. The longest history: else the first
+/// access's stack is often lost. Workers and helpers outlive `main`, which is no leak. Nothing is
+/// gained by waiting at the end, or by dying when a program with threads forks.
 const OPTIONS: &str = "exitcode=66 history_size=7 report_thread_leaks=0 atexit_sleep_ms=0 die_after_fork=0";
 
 const SUPPRESSIONS: &str = include_str!("suppressions.txt");
@@ -41,7 +42,8 @@ impl Hooks {
     /// If there is no C compiler, or it fails.
     pub(crate) fn compile(project: &Project, std: Std) -> Result<Hooks, Usage> {
         let source = source(std);
-        // Named by what is in it: two versions of goby may work in one directory, and cargo builds anew for a new one.
+        // Named by what is in it: two versions of goby may work in one directory, and cargo builds
+        // anew for a new one.
         let mut name = String::from("hooks-");
         for byte in &Sha256::digest(&source)[..8] {
             let _ = write!(name, "{byte:02x}");

@@ -6,10 +6,11 @@
 //!  summary, exit status <── reports (a file a process) <── cargo <── flags <── hooks (a C object, linked in)
 //! ```
 //!
-//! Two things make it more than `RUSTFLAGS=-Zsanitizer=thread`. The switch between goroutines is left uninstrumented
-//! (`flags.rs`), and tells TSan itself what it does (`goby-switch`). And where std is not instrumented either, what
-//! std orders must not be taken for a race: its fences are told to TSan (`hooks.c`), its insides are suppressed line
-//! by line (`suppressions-std.txt`), and what cannot be told is said at the start.
+//! Two things make it more than `RUSTFLAGS=-Zsanitizer=thread`. The switch between goroutines is
+//! left uninstrumented (`flags.rs`), and tells TSan itself what it does (`goby-switch`). And where
+//! std is not instrumented either, what std orders must not be taken for a race: its fences are
+//! told to TSan (`hooks.c`), its insides are suppressed line by line (`suppressions-std.txt`), and
+//! what cannot be told is said at the start.
 
 pub(crate) mod args;
 mod flags;

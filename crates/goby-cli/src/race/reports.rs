@@ -1,7 +1,8 @@
 //! The reports: TSan writes them into a file for each process, and we show and count them.
 //!
-//! Files, not standard error: so the program keeps the terminal, nothing that it prints is taken for a report, and the
-//! reports of child processes are seen even where a test swallows what they print.
+//! Files, not standard error: so the program keeps the terminal, nothing that it prints is taken
+//! for a report, and the reports of child processes are seen even where a test swallows what they
+//! print.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

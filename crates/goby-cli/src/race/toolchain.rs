@@ -35,7 +35,8 @@ impl Toolchain {
         let ask = |args: &[&str]| -> Result<String, Usage> {
             match Command::new("rustc").arg(&plus).args(args).stdin(Stdio::null()).output() {
                 Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-                // What rustc says then is rustup's own word, or that it is not rustup's and knows no +name.
+                // What rustc says then is rustup's own word, or that it is not rustup's and knows
+                // no +name.
                 Ok(_) => Err(Usage::new(format!(
                     "the toolchain {name} is not here; install it with: {install} (rustup itself: https://rustup.rs)"
                 ))),

@@ -9,7 +9,8 @@ fn span(times: &[Instant]) -> Duration {
     *times.last().unwrap() - times[0]
 }
 
-/// Checks that requests at `rate` a second came no faster, apart from what two clocks may differ by.
+/// Checks that requests at `rate` a second came no faster, apart from what two clocks may differ
+/// by.
 #[track_caller]
 fn check_rate(times: &[Instant], rate: f64) {
     let expected = Duration::from_secs_f64((times.len() - 1) as f64 / rate);

@@ -1,7 +1,8 @@
-//! Real input: 10,000 URLs on nginx, with some missing, some slow, some redirecting; every byte is checked.
+//! Real input: 10,000 URLs on nginx, with some missing, some slow, some redirecting; every byte is
+//! checked.
 //!
-//! The test starts nginx itself, with a configuration, a prefix and a port of its own. Where nginx is not
-//! installed it says so and passes, except in CI (`CI` is set), where that is a failure.
+//! The test starts nginx itself, with a configuration, a prefix and a port of its own. Where nginx
+//! is not installed it says so and passes, except in CI (`CI` is set), where that is a failure.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! `goby race`: what it refuses, without a toolchain; and on a project of its own, with one.
 //!
-//! The latter needs a nightly toolchain, and is skipped with a word where there is none, but not where `CI` is set.
+//! The latter needs a nightly toolchain, and is skipped with a word where there is none, but not
+//! where `CI` is set.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -197,7 +197,8 @@ fn an_output_that_fills_up_ends_the_run() {
     check(ended.code, Some(1));
     let first = ended.stderr.lines().next().unwrap().to_string();
     check(first, "goby: cannot write /dev/full: No space left on device".to_string());
-    // Every URL is in one of the counts. They are the only numbers before "abandoned" and "not started", and at "URLs".
+    // Every URL is in one of the counts. They are the only numbers before "abandoned" and "not
+    // started", and at "URLs".
     let number = |after: &str, before: &str| -> u64 {
         let (_, rest) = ended.stderr.split_once(after).unwrap_or_else(|| panic!("{}", ended.stderr));
         rest.split_once(before)

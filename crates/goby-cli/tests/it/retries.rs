@@ -99,7 +99,8 @@ fn a_server_that_wants_a_long_time_is_not_asked_again() {
 
 #[test]
 fn retries_that_wait_hold_no_worker() {
-    // Each is busy once, and asks for a second: one after the other on two workers that would take 10 s.
+    // Each is busy once, and asks for a second: one after the other on two workers that would take
+    // 10 s.
     let servers: Vec<Server> = (0..20)
         .map(|_| {
             Server::start(

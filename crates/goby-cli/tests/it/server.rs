@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server over std's sockets and threads, scripted by each test.
 //!
-//! It shares no code with what is tested. It counts what arrives, by path, and lets a test wait for a count;
-//! that is how tests know where a run is.
+//! It shares no code with what is tested. It counts what arrives, by path, and lets a test wait for
+//! a count; that is how tests know where a run is.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,7 +47,8 @@ impl Reply {
     }
 }
 
-/// A server that runs as long as this is there; connections that are open then are left to their ends.
+/// A server that runs as long as this is there; connections that are open then are left to their
+/// ends.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -224,7 +225,8 @@ fn serve(stream: &TcpStream, shared: &Shared, handler: &(dyn Fn(&Request<'_>) ->
             times.len()
         });
         let reply = handler(&Request { path: &path, hit, shared });
-        // Before the response, so that the client cannot send the next request while this one still counts.
+        // Before the response, so that the client cannot send the next request while this one still
+        // counts.
         shared.change(|state| state.in_flight -= 1);
         if !send(stream, &mut reader, shared, reply) {
             return;

@@ -17,7 +17,8 @@ use serde_json::Value;
 /// No child of these tests takes this long, unless it hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-/// The binary, not yet started, with nothing of this process's environment that changes what it prints.
+/// The binary, not yet started, with nothing of this process's environment that changes what it
+/// prints.
 pub(crate) fn goby() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goby"));
     command.env_remove("COLUMNS").env_remove("CLICOLOR_FORCE").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
@@ -222,7 +223,8 @@ pub(crate) fn check_golden(name: &str, got: &str) {
     assert!(got == expected, "{name} differs\n--- got ---\n{got}\n--- expected ---\n{expected}\n---");
 }
 
-/// `text` with every figure that differs from run to run replaced: numbers with a unit of time, rates and ports.
+/// `text` with every figure that differs from run to run replaced: numbers with a unit of time,
+/// rates and ports.
 pub(crate) fn masked(text: &str) -> String {
     let mut masked = String::new();
     for line in text.lines() {

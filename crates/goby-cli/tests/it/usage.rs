@@ -1,5 +1,5 @@
-//! Help, and everything that stops a run before its first request: exit status 2, and a message that says what
-//! to do.
+//! Help, and everything that stops a run before its first request: exit status 2, and a message
+//! that says what to do.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;

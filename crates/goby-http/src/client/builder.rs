@@ -60,7 +60,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Sets what the client calls itself; the empty string sends no such header. Default: `goby-http/` and the version.
+    /// Sets what the client calls itself; the empty string sends no such header. Default:
+    /// `goby-http/` and the version.
     ///
     /// ```
     /// let client = goby_http::Client::builder().user_agent("example/1.0").build()?;
@@ -71,7 +72,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the time of a whole request, from the call to the end of the response's body. Default: no limit but the context's.
+    /// Limits the time of a whole request, from the call to the end of the response's body.
+    /// Default: no limit but the context's.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -83,7 +85,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the time for making a connection: the lookup of the name, connecting, and TLS. Default: 30 seconds.
+    /// Limits the time for making a connection: the lookup of the name, connecting, and TLS.
+    /// Default: 30 seconds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -129,10 +132,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many connections are kept for later requests, to all hosts together; 0 keeps none. Beyond that, the one that has
-    /// not been used for the longest time is closed. Default: 100.
+    /// Sets how many connections are kept for later requests, to all hosts together; 0 keeps none.
+    /// Beyond that, the one that has not been used for the longest time is closed. Default: 100.
     ///
-    /// When the process runs out of descriptors, a request that needs a new connection closes kept ones to make room.
+    /// When the process runs out of descriptors, a request that needs a new connection closes kept
+    /// ones to make room.
     ///
     /// ```
     /// let client = goby_http::Client::builder().max_idle(1000).build()?;
@@ -143,7 +147,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many connections to one host are kept for later requests; 0 keeps none. Default: 64.
+    /// Sets how many connections to one host are kept for later requests; 0 keeps none. Default:
+    /// 64.
     ///
     /// ```
     /// let client = goby_http::Client::builder().max_idle_per_host(2).build()?;
@@ -166,7 +171,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the connections to one host, at least 1; requests beyond wait for one. Default: no limit.
+    /// Limits the connections to one host, at least 1; requests beyond wait for one. Default: no
+    /// limit.
     ///
     /// ```
     /// let client = goby_http::Client::builder().max_connections_per_host(8).build()?;
@@ -177,8 +183,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts servers whose certificate was issued by the one given here (in DER), beside those that browsers trust.
-    /// Needs the feature `tls`, which is on by default.
+    /// Trusts servers whose certificate was issued by the one given here (in DER), beside those
+    /// that browsers trust. Needs the feature `tls`, which is on by default.
     ///
     /// ```
     /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
@@ -224,7 +230,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting is not valid: a certificate that is none, a name that cannot be in a header, a limit of no connections.
+    /// When a setting is not valid: a certificate that is none, a name that cannot be in a header,
+    /// a limit of no connections.
     pub fn build(self) -> Result<Client, Error> {
         let user_agent = self.user_agent.map(HeaderValue::try_from).transpose();
         let user_agent = user_agent.map_err(|error| Error::new(Phase::Build, error))?;

@@ -27,7 +27,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Makes a connection, which takes the permit. After an error the permit is still there, for another attempt.
+    /// Makes a connection, which takes the permit. After an error the permit is still there, for
+    /// another attempt.
     pub(super) fn connect(
         &self,
         place: Arc<Place>,
@@ -36,7 +37,8 @@ impl Connector {
     ) -> Result<Box<Conn>, Error> {
         let limited = self.timeout.map(|timeout| ctx.with_timeout(timeout));
         let limit = limited.as_ref().map_or(ctx, |(limit, _)| limit);
-        // Whose end it was decides what is said: the caller's context, or the time-out for connecting.
+        // Whose end it was decides what is said: the caller's context, or the time-out for
+        // connecting.
         let explain = |phase: Phase, error: io::Error| match Error::of_context(&phase, ctx) {
             Some(error) => error,
             None if limit.err().is_some() => Error::timeout(phase, error),
@@ -91,8 +93,8 @@ impl Connector {
     }
 }
 
-/// The reason why a name was not resolved. A resolver that cannot open its files and sockets says that the name is not known,
-/// so this tries whether the process has a descriptor left.
+/// The reason why a name was not resolved. A resolver that cannot open its files and sockets says
+/// that the name is not known, so this tries whether the process has a descriptor left.
 #[cold]
 fn why_not_resolved(error: io::Error) -> io::Error {
     match File::open("/dev/null") {

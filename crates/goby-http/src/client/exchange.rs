@@ -1,11 +1,13 @@
 //! One request and its response on one connection.
 //!
-//! hyper's connection is a future that reads and writes when it is polled. Here the goroutine that makes the request polls
-//! it, together with the response it waits for, and later with the body it reads: nobody else runs on its behalf. Between
-//! requests nobody polls it at all; that the server closed it meanwhile shows when it is next used.
+//! hyper's connection is a future that reads and writes when it is polled. Here the goroutine that
+//! makes the request polls it, together with the response it waits for, and later with the body it
+//! reads: nobody else runs on its behalf. Between requests nobody polls it at all; that the server
+//! closed it meanwhile shows when it is next used.
 //!
-//! The halves of hyper talk through wakers, but all of them are polled by the same goroutine, one after the other, until
-//! none can go on. So only the connection, which waits for the socket, is given the goroutine's waker.
+//! The halves of hyper talk through wakers, but all of them are polled by the same goroutine, one
+//! after the other, until none can go on. So only the connection, which waits for the socket, is
+//! given the goroutine's waker.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -26,8 +28,8 @@ use crate::body::{Feeder, Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
 
-/// How long the head of a response may be, the interim responses before it included: what hyper has room for anyway (curl takes
-/// 300 KB, Go 10 MB).
+/// How long the head of a response may be, the interim responses before it included: what hyper has
+/// room for anyway (curl takes 300 KB, Go 10 MB).
 const MAX_HEAD: u64 = 400 << 10;
 
 /// A connection to a server.
@@ -38,7 +40,8 @@ pub(crate) struct Conn {
     driver: Option<Connection<Stream, Outgoing>>,
     /// It has carried a request before.
     pub(super) reused: bool,
-    /// It cannot carry another: its server speaks HTTP/1.0, and a body of unknown length could not be sent to it.
+    /// It cannot carry another: its server speaks HTTP/1.0, and a body of unknown length could not
+    /// be sent to it.
     spent: bool,
     pub(super) place: Arc<Place>,
     /// Its share of the connections allowed to this place.
@@ -69,8 +72,8 @@ impl Conn {
         self.driver.is_some() && self.sender.is_ready() && !self.spent && !self.link.is_write_broken()
     }
 
-    /// Whether the server has left an idle connection as it was: open, and with nothing to read. It asks the system, since
-    /// the news may not have come through the poller yet.
+    /// Whether the server has left an idle connection as it was: open, and with nothing to read. It
+    /// asks the system, since the news may not have come through the poller yet.
     pub(super) fn is_quiet(&self) -> bool {
         let mut cx = TaskContext::from_waker(Waker::noop());
         self.link.tcp.poll_peek(&mut cx, &mut [0]).is_pending()
@@ -171,7 +174,8 @@ impl Exchange {
                     None if stale => Retry::Stale,
                     None => Retry::No,
                 };
-                // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be the session that does.)
+                // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be
+                // the session that does.)
                 let spoke_first = link.received() > before && !self.conn.reused && !self.conn.place.https;
                 let error = match error.into_error() {
                     error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
@@ -202,7 +206,8 @@ impl Exchange {
         let Exchange { conn, feeder, timeout, .. } = self;
         drop(timeout);
         if feeder.is_some() {
-            // The server answered before it had all of the request; the rest of it would have to be sent.
+            // The server answered before it had all of the request; the rest of it would have to be
+            // sent.
             return;
         }
         conn.link.tcp.set_context(None);
@@ -272,7 +277,8 @@ impl Source for Incoming {
                     Poll::Pending => Poll::Pending,
                 }
             }));
-            // A server that is faster than its reader, or takes all that there is, would never let other goroutines run.
+            // A server that is faster than its reader, or takes all that there is, would never let
+            // other goroutines run.
             goby::checkpoint();
             match step {
                 Step::Supply => exchange.supply(),

@@ -1,17 +1,20 @@
 //! Connections that wait for their next request, and the limits to how many there are.
 //!
-//! Per place (scheme, host, port): the idle connections, the newest of which is used first; how many connections there are,
-//! if that is limited; and who waits for one, in order. A place with none of these is forgotten, so a client that visits any
-//! number of hosts remembers those that it has connections to.
+//! Per place (scheme, host, port): the idle connections, the newest of which is used first; how
+//! many connections there are, if that is limited; and who waits for one, in order. A place with
+//! none of these is forgotten, so a client that visits any number of hosts remembers those that it
+//! has connections to.
 //!
-//! Over all places: in which order connections became idle. The oldest is closed when its time is over, when there are more
-//! than the limit, and when the process has no descriptor left for a new one.
+//! Over all places: in which order connections became idle. The oldest is closed when its time is
+//! over, when there are more than the limit, and when the process has no descriptor left for a new
+//! one.
 //!
-//! `state` is a short lock: no channel is used, no connection dropped and nothing parked under it, so what is to be sent or
-//! dropped is taken out first.
+//! `state` is a short lock: no channel is used, no connection dropped and nothing parked under it,
+//! so what is to be sent or dropped is taken out first.
 //!
-//! Who waits is handed a connection that becomes idle, or the right to make one. Leaving the queue takes being found in it;
-//! who is no longer there is about to be handed something, and passes that on.
+//! Who waits is handed a connection that becomes idle, or the right to make one. Leaving the queue
+//! takes being found in it; who is no longer there is about to be handed something, and passes that
+//! on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -47,7 +50,8 @@ pub(super) struct Limits {
 
 pub(super) struct Pool {
     limits: Limits,
-    /// For those that must not keep the pool alive: permits, which idle connections hold, and the sweeper.
+    /// For those that must not keep the pool alive: permits, which idle connections hold, and the
+    /// sweeper.
     this: Weak<Pool>,
     state: Mutex<State>,
 }
@@ -56,7 +60,8 @@ pub(super) struct Pool {
 struct State {
     /// Those with connections or waiters, and no others.
     hosts: HashMap<Arc<Place>, Host>,
-    /// Where the idle connections are, and since when, by the numbers that they got when they became idle.
+    /// Where the idle connections are, and since when, by the numbers that they got when they
+    /// became idle.
     idle: BTreeMap<u64, (Instant, Arc<Place>)>,
     last_idle: u64,
     /// Drops connections that have been idle for too long; there while there are idle ones.
@@ -97,8 +102,8 @@ impl Pool {
         Arc::new_cyclic(|this| Pool { limits, this: this.clone(), state: Mutex::new(State::default()) })
     }
 
-    /// Gives an idle connection to the place that is wanted, if `reuse` and there is one, or else the right to make one, after
-    /// waiting for it if they are limited.
+    /// Gives an idle connection to the place that is wanted, if `reuse` and there is one, or else
+    /// the right to make one, after waiting for it if they are limited.
     pub(super) fn acquire(&self, wanted: Place, reuse: bool, ctx: &Context) -> Result<Acquired, Error> {
         let now = goby::now();
         let mut dead = Vec::new();
@@ -171,7 +176,8 @@ impl Pool {
         waiter.is_some()
     }
 
-    /// Takes a connection back whose request is over. Closes it if it cannot be used again, or if there are enough.
+    /// Takes a connection back whose request is over. Closes it if it cannot be used again, or if
+    /// there are enough.
     pub(super) fn put_back(&self, mut conn: Box<Conn>) {
         if !conn.is_idle() {
             return;
@@ -214,7 +220,8 @@ impl Pool {
         drop((dead, sweeper));
     }
 
-    /// Closes the connection that has waited for a request for the longest time, and returns whether there was one.
+    /// Closes the connection that has waited for a request for the longest time, and returns
+    /// whether there was one.
     pub(super) fn close_oldest(&self) -> bool {
         let oldest = self.state.lock().pop_oldest();
         oldest.is_some()

@@ -15,12 +15,14 @@ use crate::error::{Error, Phase};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Redirect {
     pub(super) url: Url,
-    /// Whether the body is sent again; otherwise the method becomes `GET`, as everybody does, unless it is `HEAD`.
+    /// Whether the body is sent again; otherwise the method becomes `GET`, as everybody does,
+    /// unless it is `HEAD`.
     pub(super) keep_body: bool,
 }
 
 impl Redirect {
-    /// The redirect that a response asks for, if it does. One without a location, or with an empty one, is a plain response.
+    /// The redirect that a response asks for, if it does. One without a location, or with an empty
+    /// one, is a plain response.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, from: &Url) -> Result<Option<Redirect>, Error> {
         let keep_body = match status.as_u16() {
             301..=303 => false,
@@ -60,7 +62,8 @@ impl Redirect {
     }
 }
 
-/// A location as text. Its bytes are UTF-8, or in a coding that nobody knows, and then encoded as they are.
+/// A location as text. Its bytes are UTF-8, or in a coding that nobody knows, and then encoded as
+/// they are.
 fn as_text(location: &[u8]) -> Cow<'_, str> {
     let Err(_) = std::str::from_utf8(location) else { return String::from_utf8_lossy(location) };
     let encode = |&byte: &u8| if byte.is_ascii() { char::from(byte).to_string() } else { format!("%{byte:02X}") };

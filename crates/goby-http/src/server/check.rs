@@ -1,7 +1,8 @@
-//! What the server refuses before a handler sees it, beyond what hyper does: RFC 9112, sections 3.2 and 6.1.
+//! What the server refuses before a handler sees it, beyond what hyper does: RFC 9112, sections 3.2
+//! and 6.1.
 //!
-//! Stated limits, which are hyper's: a raw `"` in the target's query is answered with 400 by hyper itself, though browsers
-//! send it encoded and Go takes it.
+//! Stated limits, which are hyper's: a raw `"` in the target's query is answered with 400 by hyper
+//! itself, though browsers send it encoded and Go takes it.
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};

@@ -1,9 +1,10 @@
 //! One connection of a server, and the goroutine that serves it.
 //!
-//! hyper's connection is a future; its goroutine polls it in one `block_on` for as long as the connection lives. A handler is
-//! never called by hyper: the service that hyper calls lays the request on a [`Desk`] and waits for a response to lie there, and
-//! the loop below, between two polls, takes the request, calls the handler, which may park, and lays down its response.
-//! In the same way the pieces of a streamed response are fetched between two polls.
+//! hyper's connection is a future; its goroutine polls it in one `block_on` for as long as the
+//! connection lives. A handler is never called by hyper: the service that hyper calls lays the
+//! request on a [`Desk`] and waits for a response to lie there, and the loop below, between two
+//! polls, takes the request, calls the handler, which may park, and lays down its response. In the
+//! same way the pieces of a streamed response are fetched between two polls.
 //!
 //! ```text
 //!          poll ───────────────> request on the desk ──> handler ──> response on the desk ──> poll
@@ -11,9 +12,10 @@
 //!           └─ nothing to do: park until the socket is ready, or the server is shut down <─────┘
 //! ```
 //!
-//! Deadlines for reading: `header_timeout` for the rest of a head once some of it has come (and for the first one), `idle_timeout`
-//! between requests, none while a body is read. The one for the next request is set before the response is
-//! sent, so that it only ever moves to later: moving it costs no wake-up.
+//! Deadlines for reading: `header_timeout` for the rest of a head once some of it has come (and for
+//! the first one), `idle_timeout` between requests, none while a body is read. The one for the next
+//! request is set before the response is sent, so that it only ever moves to later: moving it costs
+//! no wake-up.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -46,8 +48,9 @@ use crate::stream::{Link, Stream};
 /// hyper's side of a connection.
 pub(super) type Driver = http1::Connection<Stream, Clerk>;
 
-/// Where a request lies until it is handled, and a response until it is sent. One a thread, in use during a poll only, which
-/// does not park: so it needs no lock, and is warm where a thousand connections take turns.
+/// Where a request lies until it is handled, and a response until it is sent. One a thread, in use
+/// during a poll only, which does not park: so it needs no lock, and is warm where a thousand
+/// connections take turns.
 struct Desk {
     request: Cell<Option<http::Request<hyper::body::Incoming>>>,
     response: Cell<Option<http::Response<Outgoing>>>,
@@ -123,7 +126,8 @@ pub(super) fn serve<H, R>(
         waker: None,
     };
     connection.link.tcp.set_read_deadline(after(settings.header_timeout));
-    // Panics of handlers have been caught by then: one of hyper costs its connection and nothing else, too.
+    // Panics of handlers have been caught by then: one of hyper costs its connection and nothing
+    // else, too.
     let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
     let ended = catch_unwind(poll).unwrap_or_else(|payload| {
         report(addr, &connection.name, &*payload);
@@ -134,8 +138,9 @@ pub(super) fn serve<H, R>(
     }
 }
 
-/// Takes what the client still sends, for a moment: closing a socket with unread bytes would have the system tell the client
-/// to forget what it was sent, the response to the request that it is still sending included. The figures are Go's.
+/// Takes what the client still sends, for a moment: closing a socket with unread bytes would have
+/// the system tell the client to forget what it was sent, the response to the request that it is
+/// still sending included. The figures are Go's.
 fn linger(link: &Link) {
     const MOST: u64 = 256 << 10;
     link.tcp.set_read_deadline(after(Some(Duration::from_millis(500))));
@@ -194,7 +199,8 @@ impl Connection<'_> {
             }
             if let Some(request) = request {
                 self.handle(request, handler)?;
-                // A client that sends one request after the other would never let other goroutines run.
+                // A client that sends one request after the other would never let other goroutines
+                // run.
                 goby::checkpoint();
             } else if self.feeder.as_ref().is_some_and(Feeder::is_wanted) {
                 self.feed()?;
@@ -289,7 +295,8 @@ impl Connection<'_> {
         result
     }
 
-    /// Most errors are the client's: it has gone away, or does not speak HTTP. Those of a handler's response are worth a word.
+    /// Most errors are the client's: it has gone away, or does not speak HTTP. Those of a handler's
+    /// response are worth a word.
     fn explain(&self, error: &hyper::Error) -> Ended {
         if error.is_user() {
             let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
@@ -305,7 +312,8 @@ impl Connection<'_> {
         eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
     }
 
-    /// There is nothing more to be asked of the handler: what remains is to send, and to wait for the next request.
+    /// There is nothing more to be asked of the handler: what remains is to send, and to wait for
+    /// the next request.
     fn finish(&mut self) {
         self.peer.end();
         self.received = self.link.received();

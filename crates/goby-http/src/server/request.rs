@@ -1,10 +1,12 @@
 //! What a handler gets: the head of a request, its body as it comes, and a context of its own.
 //!
-//! While a handler runs, nobody polls its connection: the goroutine that would is running the handler. So a body that is
-//! still on its way takes the connection along ([`Loan`]): reading the body drives it, from whatever goroutine reads. When the
-//! handler has returned, the connection goes back, and who still reads is served by its driver.
+//! While a handler runs, nobody polls its connection: the goroutine that would is running the
+//! handler. So a body that is still on its way takes the connection along ([`Loan`]): reading the
+//! body drives it, from whatever goroutine reads. When the handler has returned, the connection
+//! goes back, and who still reads is served by its driver.
 //!
-//! A context is made only for a request that asks for it, and only then the socket is watched for the client going away.
+//! A context is made only for a request that asks for it, and only then the socket is watched for
+//! the client going away.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -30,8 +32,8 @@ use crate::stream::Link;
 
 /// A request, as its handler gets it.
 ///
-/// The body is streamed: it comes as it is read ([`Read`], [`reader`](Request::reader)), or all at once
-/// ([`bytes`](Request::bytes), [`text`](Request::text)).
+/// The body is streamed: it comes as it is read ([`Read`], [`reader`](Request::reader)), or all at
+/// once ([`bytes`](Request::bytes), [`text`](Request::text)).
 ///
 /// ```
 /// use goby::Context;
@@ -157,10 +159,11 @@ impl Request {
         self.remote_addr
     }
 
-    /// Gives a context that is done when the handler's response has been sent, or when the client has gone away.
+    /// Gives a context that is done when the handler's response has been sent, or when the client
+    /// has gone away.
     ///
-    /// That it has gone away cannot be seen behind bytes that it sent before and nobody has read: those of the body, or of its
-    /// next request.
+    /// That it has gone away cannot be seen behind bytes that it sent before and nobody has read:
+    /// those of the body, or of its next request.
     ///
     /// ```
     /// # goby_http::doc_test(|request| {
@@ -266,16 +269,19 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// What the contexts of requests descend from.
     pub(super) base: Context,
-    /// A body was left unread. Relaxed: looked at when the connection is over, which hyper has told everybody.
+    /// A body was left unread. Relaxed: looked at when the connection is over, which hyper has told
+    /// everybody.
     unread: AtomicBool,
-    /// The number of the request that is being handled, or 0, and the bit `ASKED`. Written by who drives the connection, but for
-    /// that bit; so a request that nobody asks for its context pays one swap.
+    /// The number of the request that is being handled, or 0, and the bit `ASKED`. Written by who
+    /// drives the connection, but for that bit; so a request that nobody asks for its context pays
+    /// one swap.
     current: AtomicU64,
     /// The guard of its context, if `ASKED`.
     guard: Mutex<Option<CancelGuard>>,
 }
 
-/// A bit of `current`, set under the lock of `guard`: the request's context has been asked for. The number is above it.
+/// A bit of `current`, set under the lock of `guard`: the request's context has been asked for. The
+/// number is above it.
 const ASKED: u64 = 1;
 
 /// The right of a request to a context.
@@ -303,7 +309,8 @@ impl Peer {
 
     /// Cancels the context of the request that was being handled, if it has one.
     pub(super) fn end(&self) {
-        // AcqRel: against the exchange in `context`, one comes first. After it, the lock waits until the guard lies there.
+        // AcqRel: against the exchange in `context`, one comes first. After it, the lock waits
+        // until the guard lies there.
         if self.current.swap(0, Ordering::AcqRel) & ASKED != 0 {
             let guard = self.guard.lock().take();
             drop(guard);
@@ -359,7 +366,8 @@ impl Peer {
     }
 }
 
-/// Woken when there is something to read, looks whether it is the end. The socket holds it; so it does not hold the socket.
+/// Woken when there is something to read, looks whether it is the end. The socket holds it; so it
+/// does not hold the socket.
 struct Watch {
     peer: Weak<Peer>,
     number: u64,

@@ -13,9 +13,10 @@ use crate::response::Response;
 
 /// Makes a handler that answers `503 Service Unavailable` if `handler` takes longer than `timeout`.
 ///
-/// The time counts from the call of the handler to its return; a streamed body is sent without limit. The request's
-/// [context](Request::context) is done when the time is over, and a handler that heeds it ends then; one that does not goes
-/// on for nothing. If the client goes away, the answer is an empty one.
+/// The time counts from the call of the handler to its return; a streamed body is sent without
+/// limit. The request's [context](Request::context) is done when the time is over, and a handler
+/// that heeds it ends then; one that does not goes on for nothing. If the client goes away, the
+/// answer is an empty one.
 ///
 /// ```
 /// use goby::{Context, time};

@@ -90,7 +90,8 @@ fn a_large_request_is_streamed() {
     });
 }
 
-/// The handler's response is the request's body: both are under way at the same time, on one connection.
+/// The handler's response is the request's body: both are under way at the same time, on one
+/// connection.
 #[test]
 fn a_large_body_is_echoed_while_it_is_sent() {
     with_workers(|| {
@@ -208,7 +209,8 @@ fn a_body_longer_than_the_limit_is_an_error() {
     });
 }
 
-/// The handler does not look at the body, which the client has sent with the request: the connection carries on.
+/// The handler does not look at the body, which the client has sent with the request: the
+/// connection carries on.
 #[test]
 fn a_small_body_that_is_not_read_costs_nothing() {
     with_workers(|| {

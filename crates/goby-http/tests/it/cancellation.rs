@@ -206,7 +206,8 @@ fn c339_canceling_while_the_name_is_looked_up() {
     });
 }
 
-/// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody accepts.
+/// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody
+/// accepts.
 fn unresponsive() -> (std::net::SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -423,7 +424,8 @@ fn waiting_for_a_free_connection_ends_with_the_context() {
     });
 }
 
-/// Canceled at any moment, a request ends, its context's error is the one that is seen, and the client stays usable.
+/// Canceled at any moment, a request ends, its context's error is the one that is seen, and the
+/// client stays usable.
 #[test]
 fn canceling_at_any_moment_leaves_a_usable_client() {
     with_workers(|| {

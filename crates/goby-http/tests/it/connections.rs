@@ -93,7 +93,8 @@ fn a_server_that_says_so_gets_a_connection_for_each_request() {
     });
 }
 
-/// The server closes the connection after each response, without a word. The next request finds out, and takes another.
+/// The server closes the connection after each response, without a word. The next request finds
+/// out, and takes another.
 #[test]
 fn a_connection_closed_while_idle_costs_no_request() {
     with_workers(|| {
@@ -217,7 +218,8 @@ fn client_of_all_hosts(set_up: impl FnOnce(ClientBuilder) -> ClientBuilder) -> C
     set_up(Client::builder()).resolver(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()])).build().unwrap()
 }
 
-/// Fetches from the host with this number, as which the site is known, and returns how many connections the site has had.
+/// Fetches from the host with this number, as which the site is known, and returns how many
+/// connections the site has had.
 fn fetch_from(client: &Client, site: &Site, host: usize) -> usize {
     let url = format!("http://host{host}.example:{}/", site.addr().port());
     assert_eq!(client.get(&background(), url).unwrap().text().unwrap(), "hello");
@@ -278,8 +280,8 @@ fn running_out_of_descriptors_closes_idle_connections() {
         while let Ok(hog) = std::fs::File::open("/dev/null") {
             hogs.push(hog);
         }
-        // The server, which is in this process too, has the other end of what is closed for the new one. Should somebody else
-        // in the process take that, it gets another.
+        // The server, which is in this process too, has the other end of what is closed for the new
+        // one. Should somebody else in the process take that, it gets another.
         let (done, helper_done) = chan::bounded::<()>(0);
         let helper = goby::go(move || {
             while helper_done.recv_timeout(Duration::from_secs(1)).is_err_and(|error| error.is_timeout()) {

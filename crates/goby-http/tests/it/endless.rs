@@ -1,7 +1,8 @@
-//! Peers that always have bytes ready, or always take some: with one worker, its other goroutines and timers go on, and the
-//! request's own context ends it.
+//! Peers that always have bytes ready, or always take some: with one worker, its other goroutines
+//! and timers go on, and the request's own context ends it.
 //!
-//! The peers are OS threads. They never stop by themselves: a test that starves its worker does not end.
+//! The peers are OS threads. They never stop by themselves: a test that starves its worker does not
+//! end.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -42,7 +43,8 @@ fn flood(start: &'static str, piece: &'static str) -> String {
     })
 }
 
-/// Calls `request` with a context that a neighbour cancels after a sleep of 5 ms, and with one whose time is over after 20 ms.
+/// Calls `request` with a context that a neighbour cancels after a sleep of 5 ms, and with one
+/// whose time is over after 20 ms.
 fn check_given_up<T>(request: impl Fn(&Context) -> Result<T, Error>) {
     let (ctx, cancel) = background().with_cancel();
     let neighbour = go(move || {
@@ -134,7 +136,8 @@ fn an_exchange_without_end_leaves_the_worker_to_others() {
     });
 }
 
-/// Starts a client on a thread that sends `start` and then `piece` without end, and takes whatever comes.
+/// Starts a client on a thread that sends `start` and then `piece` without end, and takes whatever
+/// comes.
 fn flooding_client(addr: SocketAddr, start: &'static str, piece: &'static str) {
     let mut stream = TcpStream::connect(addr).unwrap();
     let sink = stream.try_clone().unwrap();

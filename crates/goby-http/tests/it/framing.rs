@@ -1,4 +1,5 @@
-//! Where messages end: bodies that are not sent, lengths that do not fit, and requests that the server refuses for their form.
+//! Where messages end: bodies that are not sent, lengths that do not fit, and requests that the
+//! server refuses for their form.
 
 use std::io::{self, Read, Write};
 
@@ -208,7 +209,8 @@ fn a_request_is_framed_by_its_body() {
     });
 }
 
-/// A server of old cannot be sent a body of unknown length: so it is never sent one on a connection that it has kept.
+/// A server of old cannot be sent a body of unknown length: so it is never sent one on a connection
+/// that it has kept.
 #[test]
 fn a_connection_to_an_old_server_is_not_used_again() {
     with_workers(|| {
@@ -325,7 +327,8 @@ fn text_and_bytes_say_what_they_are() {
     });
 }
 
-/// The server refuses the body while most of it is still to be sent, and closes: the client hears why.
+/// The server refuses the body while most of it is still to be sent, and closes: the client hears
+/// why.
 #[test]
 fn an_early_refusal_is_heard_however_large_the_body() {
     with_workers(|| {
@@ -354,7 +357,8 @@ fn a_header_over_several_lines_is_one() {
     });
 }
 
-/// What bounds a head is its length in bytes. On one connection, behind bodies of all kinds, in one piece and in many.
+/// What bounds a head is its length in bytes. On one connection, behind bodies of all kinds, in one
+/// piece and in many.
 #[test]
 fn a_head_may_have_any_number_of_fields() {
     with_workers(|| {

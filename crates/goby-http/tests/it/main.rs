@@ -1,7 +1,9 @@
-//! The integration tests of goby-http, one binary. All sockets are on this machine's loopback address.
+//! The integration tests of goby-http, one binary. All sockets are on this machine's loopback
+//! address.
 //!
-//! Each test runs its body on runtimes of 1, 2 and 4 workers through [`support::with_workers`], which also checks that no
-//! goroutine is left behind. Tests named `c329_…` follow the rows of `docs/conformance.md` by number.
+//! Each test runs its body on runtimes of 1, 2 and 4 workers through [`support::with_workers`],
+//! which also checks that no goroutine is left behind. Tests named `c329_…` follow the rows of
+//! `docs/conformance.md` by number.
 
 mod support;
 

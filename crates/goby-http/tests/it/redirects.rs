@@ -4,7 +4,8 @@ use goby_http::{Body, Client, Request, Response, StatusCode};
 
 use crate::support::{Script, Site, answer, background, with_workers};
 
-/// Answers `/status/target` with that status and a redirect to `/target`, all else with what was asked for.
+/// Answers `/status/target` with that status and a redirect to `/target`, all else with what was
+/// asked for.
 fn site() -> Site {
     Site::start(|request: Request| {
         if let Some((status, target)) = request.path()[1..].split_once('/') {

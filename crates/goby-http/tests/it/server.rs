@@ -371,7 +371,8 @@ fn what_is_no_request_is_refused() {
     });
 }
 
-/// The answer to a request that is still being sent reaches the client, which gets the time to notice.
+/// The answer to a request that is still being sent reaches the client, which gets the time to
+/// notice.
 #[test]
 fn an_answer_that_comes_early_is_not_lost() {
     with_workers(|| {
@@ -400,7 +401,8 @@ fn running_out_of_descriptors_does_not_end_the_server() {
         while let Ok(hog) = std::fs::File::open("/dev/null") {
             hogs.push(hog);
         }
-        // The one that is given back goes to the client's end. (Or to somebody else in the process: then one more is.)
+        // The one that is given back goes to the client's end. (Or to somebody else in the process:
+        // then one more is.)
         let mut stream = loop {
             hogs.pop();
             match TcpStream::connect(site.addr()) {

@@ -140,7 +140,8 @@ fn a_server_serves_once() {
     });
 }
 
-/// Clients come and go while the server stops: every request is answered in full or fails as one that came too late.
+/// Clients come and go while the server stops: every request is answered in full or fails as one
+/// that came too late.
 #[test]
 fn stopping_under_load_breaks_no_response_off() {
     with_workers(|| {

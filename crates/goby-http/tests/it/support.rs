@@ -1,5 +1,5 @@
-//! What all tests share: runtimes of several sizes with a leak check, a watchdog, servers that are gone when a test ends, and
-//! servers that speak by script.
+//! What all tests share: runtimes of several sizes with a leak check, a watchdog, servers that are
+//! gone when a test ends, and servers that speak by script.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -13,13 +13,15 @@ use goby::net::{TcpListener, TcpStream};
 use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
 use goby_http::{Request, Response, Server};
 
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
+/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
+/// hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The minimum for "still blocked".
 pub(crate) const MOMENT: Duration = Duration::from_millis(2);
 
-/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
+/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves
+/// no goroutine behind.
 pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
     with_each(&[1, 2, 4], test);
 }
@@ -41,7 +43,8 @@ fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
     }
 }
 
-/// Polls until `condition` holds, giving way to others in between. For what no channel can tell, such as a count.
+/// Polls until `condition` holds, giving way to others in between. For what no channel can tell,
+/// such as a count.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -207,8 +210,9 @@ pub(crate) fn read_to_close(mut stream: impl Read) {
     let _ = stream.read_to_end(&mut rest);
 }
 
-/// Runs the test named `test` again, alone in a child process, and checks that it passes there. Returns what the child wrote to
-/// its standard error, or `None` in the child, which then does the work.
+/// Runs the test named `test` again, alone in a child process, and checks that it passes there.
+/// Returns what the child wrote to its standard error, or `None` in the child, which then does the
+/// work.
 pub(crate) fn rerun_alone(test: &str) -> Option<String> {
     const CHILD: &str = "GOBY_HTTP_TEST_CHILD";
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
@@ -225,7 +229,8 @@ pub(crate) fn rerun_alone(test: &str) -> Option<String> {
     Some(stderr.into_owned())
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure with a name.
+/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
+/// with a name.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,

@@ -1,4 +1,5 @@
-//! HTTPS: rustls on both sides, certificates made here. The server is straight-line code over a goby socket.
+//! HTTPS: rustls on both sides, certificates made here. The server is straight-line code over a
+//! goby socket.
 
 use std::error::Error as _;
 use std::io::{Read, Write};

@@ -1,7 +1,8 @@
-//! An answer to a goroutine that waits on the processor: with nothing else to run, a worker lets who is about to park
-//! look for a moment whether it is unparked, before it parks it. Partners on two workers then hand a word over, and
-//! neither goroutine queues nor schedulers, whose cache lines would travel too: a round trip of two goroutines took
-//! about ten cache misses each way, and takes about four.
+//! An answer to a goroutine that waits on the processor: with nothing else to run, a worker lets
+//! who is about to park look for a moment whether it is unparked, before it parks it. Partners on
+//! two workers then hand a word over, and neither goroutine queues nor schedulers, whose cache
+//! lines would travel too: a round trip of two goroutines took about ten cache misses each way, and
+//! takes about four.
 //!
 //! ```text
 //! state:  ABSENT   the waiter has not begun to look, or has given up: it parks, and is unparked through the inbox
@@ -9,10 +10,11 @@
 //!         GIVEN    it has been answered, and goes on without having parked
 //! ```
 //!
-//! Proof sketch. Whoever unparks tries LOOKING → GIVEN, the waiter that gives up LOOKING → ABSENT, both by a
-//! compare-and-swap: one of them comes first. If it is the answer, the waiter finds it, and nobody queues the goroutine; if it is
-//! the waiter, or if it has not begun, the answer fails, and the goroutine is queued as if there were no such thing: that
-//! it parks only later is no matter, since only its own thread takes it out of the queue. There is one unpark a wait, so
+//! Proof sketch. Whoever unparks tries LOOKING → GIVEN, the waiter that gives up LOOKING → ABSENT,
+//! both by a compare-and-swap: one of them comes first. If it is the answer, the waiter finds it,
+//! and nobody queues the goroutine; if it is the waiter, or if it has not begun, the answer fails,
+//! and the goroutine is queued as if there were no such thing: that it parks only later is no
+//! matter, since only its own thread takes it out of the queue. There is one unpark a wait, so
 //! GIVEN is written once. `loom_answer` below checks it.
 
 use crate::base::primitive::{AtomicU8, Ordering};
@@ -35,7 +37,8 @@ impl Answer {
     /// Begins to look. For the waiter.
     #[inline]
     pub(crate) fn look(&self) {
-        // Release: whoever answers had the wait from a queue, and so sees it whole without this; but it is free here.
+        // Release: whoever answers had the wait from a queue, and so sees it whole without this;
+        // but it is free here.
         self.state.store(LOOKING, Ordering::Release);
     }
 
@@ -49,14 +52,16 @@ impl Answer {
     /// Ends the look; true if the answer has come after all. For the waiter.
     #[inline]
     pub(crate) fn give_up(&self) -> bool {
-        // Acquire, where it fails: as in `is_given`. Where it succeeds nothing is published: the unpark then goes its way.
+        // Acquire, where it fails: as in `is_given`. Where it succeeds nothing is published: the
+        // unpark then goes its way.
         self.state.compare_exchange(LOOKING, ABSENT, Ordering::Relaxed, Ordering::Acquire).is_err()
     }
 
     /// Unparks a waiter that looks; false if it does not. After true it may be gone.
     #[inline]
     pub(crate) fn give(&self) -> bool {
-        // Relaxed: to find LOOKING too late, or not, only chooses the way. Release pairs with `is_given` and `give_up`.
+        // Relaxed: to find LOOKING too late, or not, only chooses the way. Release pairs with
+        // `is_given` and `give_up`.
         self.state.load(Ordering::Relaxed) == LOOKING
             && self.state.compare_exchange(LOOKING, GIVEN, Ordering::Release, Ordering::Relaxed).is_ok()
     }

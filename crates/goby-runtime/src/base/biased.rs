@@ -1,8 +1,10 @@
-//! The short lock that a worker can keep: an atomic update is what an uncontended channel operation costs most of
-//! (4.7 ns of 9 here), and a started goroutine never changes its thread (`docs/decisions/01-pinned-goroutines.md`), so most channels, and all of a
-//! worker's own queues, are used by one thread only. After a streak of sections by one worker the lock is *biased* to
-//! it: that worker enters with a store and a load. Whoever else comes *revokes* the bias first, for some
-//! microseconds (`membarrier`), and from then on the lock is an ordinary one until another, longer streak.
+//! The short lock that a worker can keep: an atomic update is what an uncontended channel operation
+//! costs most of (4.7 ns of 9 here), and a started goroutine never changes its thread
+//! (`docs/decisions/01-pinned-goroutines.md`), so most channels, and all of a worker's own queues,
+//! are used by one thread only. After a streak of sections by one worker the lock is *biased* to
+//! it: that worker enters with a store and a load. Whoever else comes *revokes* the bias first, for
+//! some microseconds (`membarrier`), and from then on the lock is an ordinary one until another,
+//! longer streak.
 //!
 //! ```text
 //! word:   FREE ◄──────► LOCKED                 an ordinary short lock, see lock.rs
@@ -11,17 +13,20 @@
 //! inside: true while the worker is inside by its bias, or about to find out that it has lost it
 //! ```
 //!
-//! Proof sketch. The owner: *Enter* (`inside` := true), light fence, *Check* (`word` is still mine?). The revoker: *Revoke*
-//! (`word` := LOCKED), heavy fence, *Look* (`inside`?). The heavy fence is a full fence on every running thread of the
-//! process, and a thread that does not run had one when it stopped; so it falls before or after the owner's light
-//! fence. Before: Check comes after Revoke, and the owner stays out. After: Look comes after Enter, and the revoker
-//! waits. Where the fences do not work, every worker is [`NOBODY`] ([`current_address`]).
-//! `inside` is written by one thread, since a lock is biased to one worker only in all its life: the first that had a
-//! streak (with several, one that is about to find out that it has lost the lock would clear the flag of its
-//! successor). And only the owner gives the bias back to itself, at an unlock of its own, so Check cannot be fooled by
-//! a bias that came back. `loom_revoke` below checks this, with both fences as sequentially consistent ones.
+//! Proof sketch. The owner: *Enter* (`inside` := true), light fence, *Check* (`word` is still
+//! mine?). The revoker: *Revoke* (`word` := LOCKED), heavy fence, *Look* (`inside`?). The heavy
+//! fence is a full fence on every running thread of the process, and a thread that does not run had
+//! one when it stopped; so it falls before or after the owner's light fence. Before: Check comes
+//! after Revoke, and the owner stays out. After: Look comes after Enter, and the revoker waits.
+//! Where the fences do not work, every worker is [`NOBODY`] ([`current_address`]). `inside` is
+//! written by one thread, since a lock is biased to one worker only in all its life: the first that
+//! had a streak (with several, one that is about to find out that it has lost the lock would clear
+//! the flag of its successor). And only the owner gives the bias back to itself, at an unlock of
+//! its own, so Check cannot be fooled by a bias that came back. `loom_revoke` below checks this,
+//! with both fences as sequentially consistent ones.
 //!
-//! Source: Dice, Moir, Scherer, "Quickly reacquirable locks" (2003); the asymmetric fences of folly and of Linux.
+//! Source: Dice, Moir, Scherer, "Quickly reacquirable locks" (2003); the asymmetric fences of folly
+//! and of Linux.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -38,8 +43,9 @@ const FREE: usize = 0;
 const LOCKED: usize = 1;
 /// What a thread is known by that no lock is ever biased to: never in `word`.
 pub(crate) const NOBODY: usize = usize::MAX;
-/// Sections in a row after which a worker that has used a lock alone may keep it. Giving it up costs 0.4 to 11 µs, by
-/// whether the owner's thread runs: a lock that is shared after all loses less than that once in so many sections.
+/// Sections in a row after which a worker that has used a lock alone may keep it. Giving it up
+/// costs 0.4 to 11 µs, by whether the owner's thread runs: a lock that is shared after all loses
+/// less than that once in so many sections.
 const STREAK: u32 = 256;
 /// The same for a worker's own: it is known to come back.
 const OWNERS_STREAK: u32 = 4;
@@ -79,8 +85,8 @@ pub struct BiasedLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock lets one thread inside at a time (the proof above), so sharing it moves the value between threads at
-// most; its cells are used inside only.
+// SAFETY: the lock lets one thread inside at a time (the proof above), so sharing it moves the
+// value between threads at most; its cells are used inside only.
 unsafe impl<T: ?Sized + Send> Sync for BiasedLock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: ?Sized + Send> Send for BiasedLock<T> {}
@@ -142,13 +148,15 @@ impl<T: ?Sized> BiasedLock<T> {
         BiasedGuard { lock: self, value: PhantomData }
     }
 
-    /// Enters without a guard; [`unlock`](BiasedLock::unlock) leaves. For code that holds several locks at once.
+    /// Enters without a guard; [`unlock`](BiasedLock::unlock) leaves. For code that holds several
+    /// locks at once.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn lock_raw(&self) {
         self.lock_as(current_address());
     }
 
-    /// Enters if that is possible at once: not if somebody is inside, be it this thread, nor if it means to revoke a bias.
+    /// Enters if that is possible at once: not if somebody is inside, be it this thread, nor if it
+    /// means to revoke a bias.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn try_lock_raw(&self) -> bool {
         self.try_lock_as(current_address())
@@ -172,8 +180,9 @@ impl<T: ?Sized> BiasedLock<T> {
     fn lock_as(&self, me: usize) {
         // Relaxed: that it is ours says all that we need, since we are the ones who made it so.
         if self.word.load(Ordering::Relaxed) == me {
-            // Relaxed: only this thread writes it, so it is exact. Without the look, the owner would be let in a second time,
-            // to a second `&mut`; who is inside an ordinary short lock waits for itself.
+            // Relaxed: only this thread writes it, so it is exact. Without the look, the owner
+            // would be let in a second time, to a second `&mut`; who is inside an ordinary short
+            // lock waits for itself.
             if self.inside.load(Ordering::Relaxed) {
                 entered_twice();
             }
@@ -209,8 +218,8 @@ impl<T: ?Sized> BiasedLock<T> {
     ///
     /// # Safety
     ///
-    /// This thread is inside, by [`lock_raw`](BiasedLock::lock_raw), and no longer uses what [`get`](BiasedLock::get)
-    /// gave.
+    /// This thread is inside, by [`lock_raw`](BiasedLock::lock_raw), and no longer uses what
+    /// [`get`](BiasedLock::get) gave.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn unlock(&self) {
         if self.by_bias.get() {
@@ -265,7 +274,8 @@ impl<T: ?Sized> BiasedLock<T> {
         loop {
             match self.word.load(Ordering::Relaxed) {
                 LOCKED => backoff.step(),
-                // Acquire: as in `lock_slow`; or, revoking, pairs with the Release by which the owner took the lock.
+                // Acquire: as in `lock_slow`; or, revoking, pairs with the Release by which the
+                // owner took the lock.
                 found if self.word.compare_exchange(found, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() => {
                     backoff.step();
                 }
@@ -352,7 +362,8 @@ mod tests {
     use super::*;
     use crate::base::fence::fences_work;
 
-    /// Each thread poses as a worker of its own, and uses the lock in bursts that are longer than the streak it asks for.
+    /// Each thread poses as a worker of its own, and uses the lock in bursts that are longer than
+    /// the streak it asks for.
     #[test]
     fn excludes_through_biases_and_revocations() {
         assert!(fences_work());
@@ -412,8 +423,9 @@ mod loom_tests {
     use loom::cell::UnsafeCell as Tracked;
     use loom::sync::Arc;
 
-    /// The owner enters by its bias, and then tries to enter, while somebody revokes it: loom's cell reports any two
-    /// accesses that are not ordered. Only the first steps, as in the model of `lock.rs`: the slow paths repeat them.
+    /// The owner enters by its bias, and then tries to enter, while somebody revokes it: loom's
+    /// cell reports any two accesses that are not ordered. Only the first steps, as in the model of
+    /// `lock.rs`: the slow paths repeat them.
     #[test]
     fn loom_revoke() {
         const OWNER: usize = 16;

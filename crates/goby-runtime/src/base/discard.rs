@@ -1,8 +1,9 @@
-//! Dropping what nobody wants: results and panic payloads of users, whose destructors may panic themselves.
+//! Dropping what nobody wants: results and panic payloads of users, whose destructors may panic
+//! themselves.
 //!
-//! Such a panic must reach neither the caller, who has nothing to do with it, nor a stack that unwinds already, where a
-//! second panic aborts the process. What a destructor panics with is forgotten where nobody is told of it: its own
-//! destructor could panic as well.
+//! Such a panic must reach neither the caller, who has nothing to do with it, nor a stack that
+//! unwinds already, where a second panic aborts the process. What a destructor panics with is
+//! forgotten where nobody is told of it: its own destructor could panic as well.
 
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -22,7 +23,8 @@ pub fn discard<T>(value: T) -> thread::Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
 }
 
-/// Drops what is not worth a report, the payload of a second panic say, whatever its destructor does.
+/// Drops what is not worth a report, the payload of a second panic say, whatever its destructor
+/// does.
 ///
 /// ```
 /// let payload = std::panic::catch_unwind(|| panic!("the second")).unwrap_err();

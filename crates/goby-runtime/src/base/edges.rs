@@ -1,12 +1,16 @@
-//! Edges of readiness: counted by whoever is told of them, compared by those who wait for the next one.
+//! Edges of readiness: counted by whoever is told of them, compared by those who wait for the next
+//! one.
 //!
-//! An operation reads the count before it is tried. If it would block, it waits for an edge *since then*. So an edge is there for all
-//! who had to wait for it: none takes it from another, as a remembered edge would be taken by the first.
+//! An operation reads the count before it is tried. If it would block, it waits for an edge *since
+//! then*. So an edge is there for all who had to wait for it: none takes it from another, as a
+//! remembered edge would be taken by the first.
 //!
-//! Proof sketch. The teller: *Count*, then *Look* whether anybody may wait; if so, it takes the waiters' lock and wakes them all. The
-//! waiter, under that lock: *Announce*, then *Compare*. Each has a full fence between its two steps, and one of the fences comes first.
-//! The waiter's: Look sees the announcement, and the teller takes the lock, after the waiter, which it finds. The teller's: Compare sees
-//! the new count, and the waiter does not wait. `loom_tell_or_wait` below checks this.
+//! Proof sketch. The teller: *Count*, then *Look* whether anybody may wait; if so, it takes the
+//! waiters' lock and wakes them all. The waiter, under that lock: *Announce*, then *Compare*. Each
+//! has a full fence between its two steps, and one of the fences comes first. The waiter's: Look
+//! sees the announcement, and the teller takes the lock, after the waiter, which it finds. The
+//! teller's: Compare sees the new count, and the waiter does not wait. `loom_tell_or_wait` below
+//! checks this.
 
 use crate::base::primitive::{AtomicBool, AtomicUsize, Ordering, fence};
 
@@ -25,15 +29,17 @@ impl Edges {
     /// Counts those so far.
     #[inline]
     pub(crate) fn count(&self) -> usize {
-        // Acquire pairs with the store in `tell`: whoever sees the count sees what the teller knew by then.
+        // Acquire pairs with the store in `tell`: whoever sees the count sees what the teller knew
+        // by then.
         self.count.load(Ordering::Acquire)
     }
 
-    /// Counts one more; says whether somebody may wait for it: then the caller takes the waiters' lock, calls
-    /// [`nobody_waits`](Edges::nobody_waits) and wakes all.
+    /// Counts one more; says whether somebody may wait for it: then the caller takes the waiters'
+    /// lock, calls [`nobody_waits`](Edges::nobody_waits) and wakes all.
     #[must_use]
     pub(crate) fn tell(&self) -> bool {
-        // Relaxed, the load: one teller. Release: see `count`. The fence pairs with the one in `awaits`.
+        // Relaxed, the load: one teller. Release: see `count`. The fence pairs with the one in
+        // `awaits`.
         self.count.store(self.count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         fence(Ordering::SeqCst);
         self.is_awaited.load(Ordering::Relaxed)
@@ -50,7 +56,8 @@ impl Edges {
 
     /// All who waited are being woken. Under the waiters' lock.
     pub(crate) fn nobody_waits(&self) {
-        // Relaxed: the lock orders it with `awaits`, and a teller that still reads true takes the lock for nothing.
+        // Relaxed: the lock orders it with `awaits`, and a teller that still reads true takes the
+        // lock for nothing.
         self.is_awaited.store(false, Ordering::Relaxed);
     }
 }
@@ -62,8 +69,8 @@ mod loom_tests {
 
     use super::*;
 
-    /// Two waiters that have seen nothing, and two edges: none of them waits in the end, though each edge may be told while only one is
-    /// there.
+    /// Two waiters that have seen nothing, and two edges: none of them waits in the end, though
+    /// each edge may be told while only one is there.
     #[test]
     fn loom_tell_or_wait() {
         loom::model(|| {

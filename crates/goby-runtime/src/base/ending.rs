@@ -1,8 +1,9 @@
 //! Who drops a goroutine's result and frees its record.
 //!
-//! Two hold a record: the scheduler, until the goroutine has ended, and the [`JoinHandle`](crate::JoinHandle). If the
-//! handle is dropped before the result is stored (`state`), it has no further part in the record: the goroutine drops
-//! its result itself, on its own stack, and the scheduler frees the record. Otherwise the result is the handle's, and the
+//! Two hold a record: the scheduler, until the goroutine has ended, and the
+//! [`JoinHandle`](crate::JoinHandle). If the handle is dropped before the result is stored
+//! (`state`), it has no further part in the record: the goroutine drops its result itself, on its
+//! own stack, and the scheduler frees the record. Otherwise the result is the handle's, and the
 //! record is freed by whoever comes second of "ended" and "released" (`joiner`).
 //!
 //! ```text
@@ -14,11 +15,13 @@
 //!          null ──release──► RELEASED ──end──► freed by the scheduler
 //! ```
 //!
-//! Proof sketch. A handle that has shown a waiter does nothing more until it is unparked: whoever finds one there, in `store`
-//! or `end`, is alone with the record, and needs no atomic update. Else: `state` leaves 0 once, by an atomic update of whoever
-//! is first; the other learns of it by its own. If it was the handle, the handle is done and the scheduler alone is left. If it
-//! was the goroutine, both go on to `joiner`, which each of them changes at most once more, by a swap (or the exchange of a
-//! joiner): the second swap finds the first, and frees, or unparks. `loom_*` below checks it.
+//! Proof sketch. A handle that has shown a waiter does nothing more until it is unparked: whoever
+//! finds one there, in `store` or `end`, is alone with the record, and needs no atomic update.
+//! Else: `state` leaves 0 once, by an atomic update of whoever is first; the other learns of it by
+//! its own. If it was the handle, the handle is done and the scheduler alone is left. If it was the
+//! goroutine, both go on to `joiner`, which each of them changes at most once more, by a swap (or
+//! the exchange of a joiner): the second swap finds the first, and frees, or unparks. `loom_*`
+//! below checks it.
 
 use std::ptr;
 
@@ -64,15 +67,17 @@ impl<W> Ending<W> {
 
     // The goroutine's, and its scheduler's, in this order.
 
-    /// Says that the result has been stored; true if it is the caller's own, because the handle has gone before.
+    /// Says that the result has been stored; true if it is the caller's own, because the handle has
+    /// gone before.
     #[inline]
     pub(crate) fn store(&self) -> bool {
         // Relaxed: a joiner neither detaches nor looks at the result before `end`.
         if !self.joiner.load(Ordering::Relaxed).is_null() {
             return false;
         }
-        // Acquire, twice: what the handle did before its detach has happened. Only a handle that is still there is worth
-        // an update. Release: publishes the result to a handle that finds it stored.
+        // Acquire, twice: what the handle did before its detach has happened. Only a handle that is
+        // still there is worth an update. Release: publishes the result to a handle that finds it
+        // stored.
         self.state.load(Ordering::Acquire) == DETACHED
             || self.state.compare_exchange(0, STORED, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
@@ -84,10 +89,12 @@ impl<W> Ending<W> {
         if self.state.load(Ordering::Relaxed) == DETACHED {
             return Duty::Free;
         }
-        // Acquire pairs with `show` and `release`. Who has shown a waiter gets to know all that the goroutine did by the unpark.
+        // Acquire pairs with `show` and `release`. Who has shown a waiter gets to know all that the
+        // goroutine did by the unpark.
         let mut found = self.joiner.load(Ordering::Acquire);
         if found.is_null() {
-            // AcqRel: the release publishes that to who finds that it has ended; the acquire is as above.
+            // AcqRel: the release publishes that to who finds that it has ended; the acquire is as
+            // above.
             found = self.joiner.swap(Self::ENDED, Ordering::AcqRel);
         }
         match found {
@@ -113,8 +120,8 @@ impl<W> Ending<W> {
         found.is_ok()
     }
 
-    /// Lets go of result and record; false if the result had been stored and is the caller's to drop, and then the record
-    /// to [`release`](Ending::release).
+    /// Lets go of result and record; false if the result had been stored and is the caller's to
+    /// drop, and then the record to [`release`](Ending::release).
     #[must_use]
     pub(crate) fn detach(&self) -> bool {
         // AcqRel: pairs with `store`, both ways.
@@ -136,7 +143,8 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::sync::atomic::{AtomicBool, AtomicUsize};
 
-    /// A record whose result and whose freeing are tracked: loom reports any two accesses that are not ordered.
+    /// A record whose result and whose freeing are tracked: loom reports any two accesses that are
+    /// not ordered.
     struct Record {
         ending: Ending<Waiter>,
         result: UnsafeCell<Option<u32>>,

@@ -1,5 +1,6 @@
-//! Asymmetric fences: of two threads that each write and then look at what the other writes, one comes often and passes
-//! a fence that costs nothing, since the other, who comes rarely, pays for both (`membarrier`, 0.4 to 11 µs).
+//! Asymmetric fences: of two threads that each write and then look at what the other writes, one
+//! comes often and passes a fence that costs nothing, since the other, who comes rarely, pays for
+//! both (`membarrier`, 0.4 to 11 µs).
 
 #[cfg(not(loom))]
 mod system {
@@ -8,7 +9,8 @@ mod system {
 
     use crate::base::tsan;
 
-    /// Keeps a write before it ahead of a read after it, for those who pass a [`heavy_fence`] between their own two.
+    /// Keeps a write before it ahead of a read after it, for those who pass a [`heavy_fence`]
+    /// between their own two.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn light_fence() {
         // The compiler keeps the order, and the heavy fence makes the processor do.
@@ -20,8 +22,9 @@ mod system {
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    /// Makes [`heavy_fence`] work, and tells whether it does: not where the kernel has no `membarrier`, nor under
-    /// ThreadSanitizer, which does not know it. To be asked before either fence is relied on.
+    /// Makes [`heavy_fence`] work, and tells whether it does: not where the kernel has no
+    /// `membarrier`, nor under ThreadSanitizer, which does not know it. To be asked before either
+    /// fence is relied on.
     pub fn fences_work() -> bool {
         static REGISTERED: OnceLock<bool> = OnceLock::new();
         // ThreadSanitizer cannot see the edge inside std's cell.
@@ -33,8 +36,8 @@ mod system {
         })
     }
 
-    /// Passes a full fence on every running thread of the process; one that does not run had one when it stopped. So it
-    /// falls before or after each [`light_fence`], and all agree on which.
+    /// Passes a full fence on every running thread of the process; one that does not run had one
+    /// when it stopped. So it falls before or after each [`light_fence`], and all agree on which.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! What malloc keeps after much has been freed: glibc gives only the end of its heaps back by itself, and a million futures that have
-//! ended left 226 MB in the process.
+//! What malloc keeps after much has been freed: glibc gives only the end of its heaps back by
+//! itself, and a million futures that have ended left 226 MB in the process.
 
 #[cfg(target_env = "gnu")]
 pub(crate) use gnu::{trim, trim_top};
@@ -10,7 +10,8 @@ mod gnu {
 
     /// Below the 128 KiB from which on malloc mostly maps a block of its own.
     const PIECE: usize = 120 << 10;
-    /// So many pieces in a row that give nothing back lie behind all that was ever used, or where little was.
+    /// So many pieces in a row that give nothing back lie behind all that was ever used, or where
+    /// little was.
     const IN_VAIN: usize = 8;
     /// As many as fit one of malloc's heaps, 64 MiB.
     const MOST: usize = 512;
@@ -23,8 +24,9 @@ mod gnu {
         unsafe { libc::malloc_trim(0) };
     }
 
-    /// Gives what is free in the calling thread's heap back, in large pieces: above all its end, which [`trim`] leaves alone in all
-    /// heaps but the first, and malloc itself while it is less than twice the largest block that has been freed.
+    /// Gives what is free in the calling thread's heap back, in large pieces: above all its end,
+    /// which [`trim`] leaves alone in all heaps but the first, and malloc itself while it is less
+    /// than twice the largest block that has been freed.
     pub(crate) fn trim_top() {
         let page = rustix::param::page_size();
         let mut pieces = Vec::with_capacity(MOST);
@@ -39,8 +41,9 @@ mod gnu {
             let start = range.start.map_addr(|addr| addr.next_multiple_of(page));
             let len = range.end.addr().saturating_sub(start.addr()) / page * page;
             let mut states = [0u8; PIECE / SMALLEST_PAGE];
-            // SAFETY: there is room for a byte a page. The pages lie within a block that is ours and holds nothing; whether they keep
-            // what is in them makes no difference, nor whether a call fails.
+            // SAFETY: there is room for a byte a page. The pages lie within a block that is ours
+            // and holds nothing; whether they keep what is in them makes no difference, nor whether
+            // a call fails.
             let is_known = unsafe { libc::mincore(start.cast(), len, states.as_mut_ptr()) == 0 };
             if is_known && states.iter().all(|state| state & 1 == 0) {
                 in_vain += 1;
@@ -78,7 +81,8 @@ mod tests {
         let left = thread::spawn(move || {
             // From now on malloc keeps an end of up to 32 MiB.
             drop(std::hint::black_box(vec![1u8; 16 << 20]));
-            // Nothing is allocated after the blocks: it might lie behind them. They are written to: malloc knows zeros from others.
+            // Nothing is allocated after the blocks: it might lie behind them. They are written to:
+            // malloc knows zeros from others.
             let mut starts: Vec<*const u8> = Vec::with_capacity(blocks);
             let mut all: Vec<Vec<u8>> = (0..blocks).map(|i| vec![i as u8 | 1; BLOCK]).collect();
             starts.extend(all.iter().map(|block| block.as_ptr().map_addr(|addr| addr.next_multiple_of(PAGE))));

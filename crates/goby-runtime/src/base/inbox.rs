@@ -1,5 +1,5 @@
-//! A worker's inbox: where other threads leave the goroutines they unpark for it. One word, which also says whether
-//! the owner must be woken to look.
+//! A worker's inbox: where other threads leave the goroutines they unpark for it. One word, which
+//! also says whether the owner must be woken to look.
 //!
 //! ```text
 //! head:  null        nothing is there, and the owner is awake: it will look before it sleeps
@@ -7,11 +7,13 @@
 //!        ASLEEP      nothing is there, and the owner is in its poller, or about to be
 //! ```
 //!
-//! What is left is a goroutine of the owner that has been unparked, or an unstarted one that was given to a sleeping owner.
+//! What is left is a goroutine of the owner that has been unparked, or an unstarted one that was
+//! given to a sleeping owner.
 //!
-//! *Push* replaces `head` by the new item; whoever replaces `ASLEEP` wakes the owner. *Announce* replaces null, and
-//! nothing else, by `ASLEEP`. Because both are atomic changes of the same word, one comes first: Push, and Announce
-//! fails; or Announce, and the pusher learns of it. `loom_post_or_sleep` below checks this.
+//! *Push* replaces `head` by the new item; whoever replaces `ASLEEP` wakes the owner. *Announce*
+//! replaces null, and nothing else, by `ASLEEP`. Because both are atomic changes of the same word,
+//! one comes first: Push, and Announce fails; or Announce, and the pusher learns of it.
+//! `loom_post_or_sleep` below checks this.
 
 use std::ptr;
 
@@ -55,8 +57,9 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake, and which takes it before anything else;
-    /// false, and nothing is left, if it is awake, and may not come for long.
+    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake, and which
+    /// takes it before anything else; false, and nothing is left, if it is awake, and may not come
+    /// for long.
     ///
     /// # Safety
     ///
@@ -72,8 +75,8 @@ impl<T: Linked> Inbox<T> {
     /// Takes the duty of waking the owner, if it sleeps and nobody else has it.
     #[must_use]
     pub(crate) fn notify(&self) -> bool {
-        // SeqCst, also where it fails: who has changed something else that the owner looks at after Announce (a timer)
-        // either finds it asleep here, or has changed it before Announce.
+        // SeqCst, also where it fails: who has changed something else that the owner looks at after
+        // Announce (a timer) either finds it asleep here, or has changed it before Announce.
         self.head.compare_exchange(Self::ASLEEP, ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -109,7 +112,8 @@ impl<T: Linked> Inbox<T> {
 
     /// Says that the owner is awake again. For the owner.
     pub(crate) fn finish_sleep(&self) {
-        // Relaxed: whoever replaced ASLEEP by something else has published that. Failing means just this.
+        // Relaxed: whoever replaced ASLEEP by something else has published that. Failing means just
+        // this.
         let _ = self.head.compare_exchange(Self::ASLEEP, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -181,7 +185,8 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicBool;
 
-    /// Two pushers against an owner that takes, then sleeps: whatever is left behind when it sleeps has a waker.
+    /// Two pushers against an owner that takes, then sleeps: whatever is left behind when it sleeps
+    /// has a waker.
     #[test]
     fn loom_post_or_sleep() {
         loom::model(|| {
@@ -203,7 +208,8 @@ mod loom_tests {
             for pusher in pushers {
                 pusher.join().unwrap();
             }
-            // An owner that sleeps is in its poller: if anything was left since, exactly one pusher has the duty.
+            // An owner that sleeps is in its poller: if anything was left since, exactly one pusher
+            // has the duty.
             assert_eq!(woken.load(Ordering::SeqCst), asleep && !inbox.is_empty(), "a lost or a needless wake-up");
             inbox.finish_sleep();
             got.extend(numbers(inbox.take()));
@@ -212,8 +218,8 @@ mod loom_tests {
         });
     }
 
-    /// One who gives to a sleeper only, and one who notifies, against an owner that takes, then sleeps: what was given has a waker,
-    /// and what was not is still the giver's.
+    /// One who gives to a sleeper only, and one who notifies, against an owner that takes, then
+    /// sleeps: what was given has a waker, and what was not is still the giver's.
     #[test]
     fn loom_give_or_keep() {
         loom::model(|| {

@@ -1,10 +1,11 @@
-//! The short lock: one byte, for critical sections of a few instructions that never park, allocate little and run no
-//! user code.
+//! The short lock: one byte, for critical sections of a few instructions that never park, allocate
+//! little and run no user code.
 //!
-//! Acquiring is one compare-and-swap, releasing one plain store, which is why it is not a mutex of the system: a channel
-//! operation takes one such lock, and 2.6 ns for a second atomic update would be a quarter of it. Contention can only
-//! come from another *thread* inside the section, never from a goroutine (no lock is held across a switch), so a short
-//! spin nearly always suffices; where the holder lost its processor, the waiter gives its own up, then sleeps.
+//! Acquiring is one compare-and-swap, releasing one plain store, which is why it is not a mutex of
+//! the system: a channel operation takes one such lock, and 2.6 ns for a second atomic update would
+//! be a quarter of it. Contention can only come from another *thread* inside the section, never
+//! from a goroutine (no lock is held across a switch), so a short spin nearly always suffices;
+//! where the holder lost its processor, the waiter gives its own up, then sleeps.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -19,18 +20,20 @@ use crate::base::primitive::{AtomicBool, Ordering};
 #[cfg(not(loom))]
 use crate::base::tsan;
 
-/// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3 µs, some 6 in all. So long
-/// because the line of a contended lock is worth more where it is: the other goes through ten sections while we
-/// leave it alone, at a tenth of what they cost if the line travels after each (chan_mpmc apart: 240 ns, now 55).
+/// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3
+/// µs, some 6 in all. So long because the line of a contended lock is worth more where it is: the
+/// other goes through ten sections while we leave it alone, at a tenth of what they cost if the
+/// line travels after each (chan_mpmc apart: 240 ns, now 55).
 const FIRST_SPINS: u32 = 8;
 const DOUBLINGS: u32 = 5;
 /// Times the processor is given up before sleeping.
 const YIELDS: u32 = 20;
-/// How long to sleep then: the holder has lost its processor, for a time slice of the system's perhaps.
+/// How long to sleep then: the holder has lost its processor, for a time slice of the system's
+/// perhaps.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Whether the caller may spin for what another thread is about to do. Installed by the workers, which know what else there is to
-/// run; without them everybody may.
+/// Whether the caller may spin for what another thread is about to do. Installed by the workers,
+/// which know what else there is to run; without them everybody may.
 #[cfg(not(loom))]
 static MAY_SPIN: OnceLock<fn() -> bool> = OnceLock::new();
 
@@ -54,7 +57,8 @@ pub struct Lock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock gives out one reference at a time, so sharing it moves the value between threads at most.
+// SAFETY: the lock gives out one reference at a time, so sharing it moves the value between threads
+// at most.
 unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
@@ -83,7 +87,8 @@ impl<T: ?Sized> Lock<T> {
         LockGuard { lock: self, value: PhantomData }
     }
 
-    /// Enters without a guard; [`unlock`](Lock::unlock) leaves. For code that holds several locks at once.
+    /// Enters without a guard; [`unlock`](Lock::unlock) leaves. For code that holds several locks
+    /// at once.
     #[inline]
     pub fn lock_raw(&self) {
         if !self.try_enter() {
@@ -101,7 +106,8 @@ impl<T: ?Sized> Lock<T> {
     ///
     /// # Safety
     ///
-    /// This thread is inside, by [`lock_raw`](Lock::lock_raw), and no longer uses what [`get`](Lock::get) gave.
+    /// This thread is inside, by [`lock_raw`](Lock::lock_raw), and no longer uses what
+    /// [`get`](Lock::get) gave.
     #[inline]
     pub unsafe fn unlock(&self) {
         // Release pairs with the Acquire of the next holder: it sees all that was done inside.
@@ -132,7 +138,7 @@ fn looks_free(locked: &AtomicBool) -> bool {
     !locked.load(Ordering::Relaxed)
 }
 
-/// loom may give a relaxed load the old value for ever.
+/// loom may give a relaxed load the old value forever.
 #[cfg(loom)]
 fn looks_free(_: &AtomicBool) -> bool {
     true
@@ -150,7 +156,8 @@ impl Backoff {
         Backoff { rounds: 0 }
     }
 
-    /// Spins, twice as long each time; false, without, if that was often enough, or if the worker has other goroutines to run.
+    /// Spins, twice as long each time; false, without, if that was often enough, or if the worker
+    /// has other goroutines to run.
     #[cfg(not(loom))]
     pub fn spin(&mut self) -> bool {
         let may_spin = self.rounds < DOUBLINGS && may_spin();
@@ -192,7 +199,8 @@ impl<T: ?Sized> fmt::Debug for Lock<T> {
 /// The right to use the value; leaving is dropping it.
 pub struct LockGuard<'a, T: ?Sized> {
     lock: &'a Lock<T>,
-    /// As good as an exclusive borrow of the value: shared between threads only if the value may be.
+    /// As good as an exclusive borrow of the value: shared between threads only if the value may
+    /// be.
     value: PhantomData<&'a mut T>,
 }
 
@@ -258,8 +266,9 @@ mod loom_tests {
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
 
-    /// Entering and leaving publish what was done inside: loom's cell reports any two accesses that are not ordered.
-    /// The slow path only repeats the first step, which loom would explore without end.
+    /// Entering and leaving publish what was done inside: loom's cell reports any two accesses that
+    /// are not ordered. The slow path only repeats the first step, which loom would explore without
+    /// end.
     #[test]
     fn loom_lock_excludes_and_publishes() {
         fn add_one(counter: &Lock<UnsafeCell<u32>>) -> u32 {

@@ -1,7 +1,8 @@
-//! The policy seam: what time it is and every random choice come from here, and from nowhere else (`docs/decisions/05-one-policy-seam.md`).
+//! The policy seam: what time it is and every random choice come from here, and from nowhere else
+//! (`docs/decisions/05-one-policy-seam.md`).
 //!
-//! In production that is the system's monotonic clock and a fast generator a thread. A checker that replaces both has
-//! one file to look at.
+//! In production that is the system's monotonic clock and a fast generator a thread. A checker that
+//! replaces both has one file to look at.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -29,7 +30,8 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(|| now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(now))
 }
 
-/// An instant as nanoseconds since [`epoch`]: one word, for the timer heap. It saturates at both ends (584 years).
+/// An instant as nanoseconds since [`epoch`]: one word, for the timer heap. It saturates at both
+/// ends (584 years).
 #[inline]
 pub(crate) fn nanos(instant: Instant) -> u64 {
     u64::try_from(instant.saturating_duration_since(epoch()).as_nanos()).unwrap_or(u64::MAX - 1)
@@ -40,7 +42,8 @@ pub(crate) fn instant(nanos: u64) -> Instant {
     epoch() + Duration::from_nanos(nanos)
 }
 
-/// Gives a random number, from a generator of this thread (wyrand, as Go's `cheaprand`). Not for secrets.
+/// Gives a random number, from a generator of this thread (wyrand, as Go's `cheaprand`). Not for
+/// secrets.
 ///
 /// ```
 /// assert_ne!(goby_runtime::random(), goby_runtime::random());

@@ -1,4 +1,5 @@
-//! Atomics: std's, or loom's when a model test checks the lock-free files (`RUSTFLAGS="--cfg loom"`).
+//! Atomics: std's, or loom's when a model test checks the lock-free files (`RUSTFLAGS="--cfg
+//! loom"`).
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering, fence};

@@ -1,5 +1,5 @@
-//! A queue in a ring whose size is a power of two: a third fewer instructions than a `VecDeque` takes, which counts in a
-//! round of the scheduler that has less than a hundred.
+//! A queue in a ring whose size is a power of two: a third fewer instructions than a `VecDeque`
+//! takes, which counts in a round of the scheduler that has less than a hundred.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -82,7 +82,8 @@ impl<T: Copy> Ring<T> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn places(&self) -> &[Place<T>] {
-        // SAFETY: the ring is one thread's, no reference into it leaves these methods, and none is kept over `resize`.
+        // SAFETY: the ring is one thread's, no reference into it leaves these methods, and none is
+        // kept over `resize`.
         unsafe { &*self.places.get() }
     }
 
@@ -99,7 +100,8 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// Against the standard's queue: random pushes and pops, in waves that make it grow, wrap and shrink.
+    /// Against the standard's queue: random pushes and pops, in waves that make it grow, wrap and
+    /// shrink.
     #[test]
     fn it_is_a_queue() {
         let (ring, mut queue) = (Ring::with_capacity(4), VecDeque::new());

@@ -1,8 +1,10 @@
-//! Memory for goroutines' records: a worker keeps what its goroutines leave, for those it starts next.
+//! Memory for goroutines' records: a worker keeps what its goroutines leave, for those it starts
+//! next.
 //!
-//! A wave of goroutines is too many for the allocator's own cache, whose slow path took more instructions than all the
-//! rest of starting and ending a goroutine. Blocks come from the global allocator and go back to it, wherever they are
-//! freed; a slab only lies in between. See `docs/decisions/22-record-slabs.md`.
+//! A wave of goroutines is too many for the allocator's own cache, whose slow path took more
+//! instructions than all the rest of starting and ending a goroutine. Blocks come from the global
+//! allocator and go back to it, wherever they are freed; a slab only lies in between. See
+//! `docs/decisions/22-record-slabs.md`.
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;
@@ -23,9 +25,10 @@ const CLASSES: usize = 8;
 /// What is kept of one class, in bytes: a wave of a thousand goroutines with small closures.
 const KEPT: usize = 256 << 10;
 
-/// glibc grows the arena of a thread by as many pages as one allocation needs, mostly one, with a system call that also keeps
-/// the page faults of all threads waiting. A million futures took 55,000. So now and then a worker takes a larger block
-/// and gives it back: the arena keeps that, and has room for what comes.
+/// glibc grows the arena of a thread by as many pages as one allocation needs, mostly one, with a
+/// system call that also keeps the page faults of all threads waiting. A million futures took
+/// 55,000. So now and then a worker takes a larger block and gives it back: the arena keeps that,
+/// and has room for what comes.
 ///
 /// Below 64 KiB, or the arena would be tidied up whenever it comes back.
 const HEADROOM: usize = 60 << 10;
@@ -68,7 +71,8 @@ impl Shape {
 }
 
 impl Slab {
-    /// `grown` counts how often so many more have been allocated as there is headroom for; nobody else writes it.
+    /// `grown` counts how often so many more have been allocated as there is headroom for; nobody
+    /// else writes it.
     pub(crate) fn new(grown: &'static AtomicU64) -> Slab {
         Slab {
             classes: [const { Class { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES],
@@ -85,7 +89,8 @@ impl Slab {
             let class = &slab.classes[shape.class];
             if let Some(block) = NonNull::new(class.first.get()) {
                 class.len.set(class.len.get() - 1);
-                // SAFETY: a kept block is ours alone, and begins with a link that `free` has written.
+                // SAFETY: a kept block is ours alone, and begins with a link that `free` has
+                // written.
                 class.first.set(unsafe { block.cast::<*mut u8>().read() });
                 return block.cast();
             }
@@ -97,7 +102,8 @@ impl Slab {
         NonNull::new(block).unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast()
     }
 
-    /// Called for everything that the worker allocates for a goroutine or a future: see [`HEADROOM`].
+    /// Called for everything that the worker allocates for a goroutine or a future: see
+    /// [`HEADROOM`].
     #[inline]
     pub(crate) fn note_allocation(&self) {
         let allocated = self.allocated.get() + 1;
@@ -113,7 +119,8 @@ impl Slab {
     ///
     /// # Safety
     ///
-    /// It was given by [`allocate`](Slab::allocate) for the same `R`, by whatever slab, and nobody uses it any more.
+    /// It was given by [`allocate`](Slab::allocate) for the same `R`, by whatever slab, and nobody
+    /// uses it any more.
     #[inline]
     pub(crate) unsafe fn free<R>(slab: Option<&Slab>, memory: NonNull<R>) {
         let shape = const { Shape::of::<R>() };
@@ -122,7 +129,8 @@ impl Slab {
             let class = &slab.classes[shape.class];
             if class.len.get() < KEPT / shape.layout.size() {
                 class.len.set(class.len.get() + 1);
-                // SAFETY: by contract the block is ours, and it is larger than a pointer, and aligned.
+                // SAFETY: by contract the block is ours, and it is larger than a pointer, and
+                // aligned.
                 unsafe { block.cast::<*mut u8>().write(class.first.get()) };
                 return class.first.set(block.as_ptr());
             }
@@ -140,7 +148,8 @@ impl Slab {
             let mut next = class.first.replace(ptr::null_mut());
             class.len.set(0);
             while let Some(block) = NonNull::new(next) {
-                // SAFETY: a kept block is ours alone, begins with its link, and has its class's layout.
+                // SAFETY: a kept block is ours alone, begins with its link, and has its class's
+                // layout.
                 unsafe {
                     next = block.cast::<*mut u8>().read();
                     alloc::dealloc(block.as_ptr(), layout);

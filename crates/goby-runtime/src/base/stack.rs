@@ -1,20 +1,23 @@
-//! Stacks of goroutines: slabs of address space, carved into slots of one size, each with a guard at its low end.
+//! Stacks of goroutines: slabs of address space, carved into slots of one size, each with a guard
+//! at its low end.
 //!
 //! ```text
 //! slab   | slot 0            | slot 1            | …            one mmap, MAP_NORESERVE, touched on demand
 //! slot   | guard | … unused … | … in use, top page first |      grows down; `top` names the slot
 //! ```
 //!
-//! A slot is an odd number of pages. With a power of two the top pages of all stacks would share a few sets of the
-//! processor's TLB: sieve_1000, a chain of a thousand goroutines, took 63 ms, and takes 51. What a goroutine may use is
-//! what the builder says, to the page. The guard comes beside it, 64 KiB or a page more, whichever makes the slot odd.
-//! The default, 192 KiB, is chosen so that the slot has 260: page tables grow with the slot (a million idle goroutines
-//! have 509 MB of them, and would have 634 MB if the guard came on top of 256 KiB).
+//! A slot is an odd number of pages. With a power of two the top pages of all stacks would share a
+//! few sets of the processor's TLB: sieve_1000, a chain of a thousand goroutines, took 63 ms, and
+//! takes 51. What a goroutine may use is what the builder says, to the page. The guard comes beside
+//! it, 64 KiB or a page more, whichever makes the slot odd. The default, 192 KiB, is chosen so that
+//! the slot has 260: page tables grow with the slot (a million idle goroutines have 509 MB of them,
+//! and would have 634 MB if the guard came on top of 256 KiB).
 //!
-//! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again, last in first out so
-//! that the warm ones are used first. The pool gives the memory of slots that nobody has wanted for a while back to the
-//! system ([`Pool::trim`]), which also undoes what a deep call once touched. A runtime that ends unmaps them all
-//! ([`Pool::unmap_free`]) but the stacks of goroutines that have not ended (`docs/decisions/06-unfinished-stacks.md`).
+//! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again,
+//! last in first out so that the warm ones are used first. The pool gives the memory of slots that
+//! nobody has wanted for a while back to the system ([`Pool::trim`]), which also undoes what a deep
+//! call once touched. A runtime that ends unmaps them all ([`Pool::unmap_free`]) but the stacks of
+//! goroutines that have not ended (`docs/decisions/06-unfinished-stacks.md`).
 
 mod guard;
 mod own;
@@ -36,14 +39,18 @@ pub use self::guard::force_mprotect_guards;
 pub(crate) use self::own::OwnStack;
 
 pub(crate) const PAGE: usize = 4096;
-/// Slots of the largest slab: 1 GiB of address space at the default size, so a million goroutines make 244 mappings.
+/// Slots of the largest slab: 1 GiB of address space at the default size, so a million goroutines
+/// make 244 mappings.
 const SLAB_SLOTS: usize = 4096;
-/// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns one by one.
+/// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns
+/// one by one.
 const BATCH: usize = 32;
-/// Fresh slots at a time while there are few: a worker that is kept for longer than a thief's patience loses what it was about to begin.
+/// Fresh slots at a time while there are few: a worker that is kept for longer than a thief's
+/// patience loses what it was about to begin.
 const SMALL_BATCH: usize = 8;
-/// What gives its memory back with one system call, in bytes of address space: some sixty stacks of the default size. Whoever maps
-/// memory waits meanwhile. With a call for each stack, 90 % of a million were back after 3.3 s, now after 0.9.
+/// What gives its memory back with one system call, in bytes of address space: some sixty stacks of
+/// the default size. Whoever maps memory waits meanwhile. With a call for each stack, 90 % of a
+/// million were back after 3.3 s, now after 0.9.
 const TRIMMED_AT_ONCE: usize = 16 << 20;
 
 /// Why no stack could be had.
@@ -88,7 +95,8 @@ pub(crate) struct Pool {
 struct Inner {
     /// Free slots whose memory may be resident; the last one is the warmest.
     warm: Vec<Slot>,
-    /// The least length `warm` has had since the last trim: so many at its bottom were wanted by nobody.
+    /// The least length `warm` has had since the last trim: so many at its bottom were wanted by
+    /// nobody.
     unwanted: usize,
     /// Free stacks of sizes of their own.
     own: Vec<OwnStack>,
@@ -143,7 +151,8 @@ impl Pool {
     /// The slot came from this pool and is given to one goroutine only.
     #[inline]
     pub(crate) unsafe fn stack(&self, slot: Slot) -> RawStack {
-        // SAFETY: a slot is page aligned, readable and writable but for its guard, and mapped while it is used.
+        // SAFETY: a slot is page aligned, readable and writable but for its guard, and mapped while
+        // it is used.
         unsafe { RawStack::new(slot.top(), slot.top() - self.size) }
     }
 
@@ -227,7 +236,8 @@ impl Pool {
         self.warm_hint.store(inner.warm.len() + inner.own.len(), Ordering::Relaxed);
     }
 
-    /// Takes a slot back under ThreadSanitizer, which remembers what was on a stack: its memory is mapped afresh.
+    /// Takes a slot back under ThreadSanitizer, which remembers what was on a stack: its memory is
+    /// mapped afresh.
     pub(crate) fn give_afresh(&self, slot: Slot) {
         let low = slot.top() - self.size;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
@@ -240,14 +250,15 @@ impl Pool {
         self.give(std::iter::once(slot));
     }
 
-    /// Whether a free slot is there without asking the system, or will be in a moment: who has been refused one may ask again.
+    /// Whether a free slot is there without asking the system, or will be in a moment: who has been
+    /// refused one may ask again.
     pub(crate) fn has_free(&self) -> bool {
         let inner = self.inner.lock();
         !inner.warm.is_empty() || !inner.cold.is_empty() || inner.is_trimming
     }
 
-    /// Gives the memory of slots that were wanted by nobody since the last call back to the system. Not to be called by two at once.
-    /// True when there is nothing left to trim.
+    /// Gives the memory of slots that were wanted by nobody since the last call back to the system.
+    /// Not to be called by two at once. True when there is nothing left to trim.
     pub(crate) fn trim(&self) -> bool {
         if self.warm_hint.load(Ordering::Relaxed) == 0 {
             return true;
@@ -273,7 +284,8 @@ impl Pool {
         inner.cooling = runs;
         while let Some(run) = inner.cooling.pop() {
             drop(inner);
-            // SAFETY: the slots are free and ours alone, so nobody reads what is dropped. Guards of either kind stay: madvise(2).
+            // SAFETY: the slots are free and ours alone, so nobody reads what is dropped. Guards of
+            // either kind stay: madvise(2).
             unsafe { libc::madvise(run.start as *mut libc::c_void, run.len(), libc::MADV_DONTNEED) };
             inner = self.inner.lock();
             match inner.cold.last_mut() {
@@ -286,7 +298,8 @@ impl Pool {
         inner.warm.is_empty() && inner.own.is_empty()
     }
 
-    /// Unmaps all stacks but those of goroutines that have not ended: those are in use. For when nobody takes one any more.
+    /// Unmaps all stacks but those of goroutines that have not ended: those are in use. For when
+    /// nobody takes one any more.
     pub(crate) fn unmap_free(&self) {
         let (mut runs, own): (Vec<Range<usize>>, Vec<OwnStack>) = {
             let inner = &mut *self.inner.lock();
@@ -304,8 +317,9 @@ impl Pool {
         // Neighbours in one call: all of a slab, where nobody is left behind.
         for neighbours in runs.chunk_by(|low, high| low.end == high.start) {
             let (start, end) = (neighbours[0].start, neighbours[neighbours.len() - 1].end);
-            // SAFETY: free slots, and such as never were one: nobody knows of them any more. Where the kernel cannot cut them out
-            // of their mapping, for it has too many, they stay, without their memory.
+            // SAFETY: free slots, and such as never were one: nobody knows of them any more. Where
+            // the kernel cannot cut them out of their mapping, for it has too many, they stay,
+            // without their memory.
             unsafe {
                 if libc::munmap(start as *mut libc::c_void, end - start) != 0 {
                     libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
@@ -354,7 +368,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Installs the guards of `n` fresh slots from `start` on; says how many it managed, at least one.
+    /// Installs the guards of `n` fresh slots from `start` on; says how many it managed, at least
+    /// one.
     fn install_guards(&self, start: usize, n: usize) -> io::Result<usize> {
         for i in 0..n {
             // SAFETY: the pages belong to a slot that nobody uses yet.
@@ -371,10 +386,12 @@ impl Pool {
         loop {
             let len = slots * self.size;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's memory.
+            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's
+            // memory.
             let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
             if start != libc::MAP_FAILED {
-                // A huge page under a stack would cost 2 MiB a goroutine. Failing to say so is no reason to stop.
+                // A huge page under a stack would cost 2 MiB a goroutine. Failing to say so is no
+                // reason to stop.
                 // SAFETY: the range is the mapping just made.
                 unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
                 return Ok(start as usize..start as usize + len);

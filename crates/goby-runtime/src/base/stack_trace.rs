@@ -1,8 +1,8 @@
 //! Stacks as data: collected as instruction addresses, given names only when somebody looks.
 //!
-//! A goroutine's stack is collected on itself: its worker resumes it for a moment with the order to do so (see
-//! `Worker::capture`), or a signal interrupts it (see `sample`). The walk ends where the goroutine's own stack does:
-//! below it lies the scheduler's, which says nothing.
+//! A goroutine's stack is collected on itself: its worker resumes it for a moment with the order to
+//! do so (see `Worker::capture`), or a signal interrupts it (see `sample`). The walk ends where the
+//! goroutine's own stack does: below it lies the scheduler's, which says nothing.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Frames collected at the most. Go shows 100, its inner and outer ones.
 pub(crate) const MAX_FRAMES: usize = 256;
 
-/// Calls `each` with the return addresses on the part of this thread's stack that lies in `within`, the innermost first.
+/// Calls `each` with the return addresses on the part of this thread's stack that lies in `within`,
+/// the innermost first.
 ///
 /// Async-signal-safe where the unwinder is, if `each` is: see `sample`.
 #[inline(never)]
@@ -73,8 +74,9 @@ impl StackTrace {
         self.addresses.is_empty()
     }
 
-    /// Looks the calls up: those of the program and of goby's public functions. How goby parks, and what runs a goroutine's
-    /// closure, is left out. This takes milliseconds where a program is large, and the first time.
+    /// Looks the calls up: those of the program and of goby's public functions. How goby parks, and
+    /// what runs a goroutine's closure, is left out. This takes milliseconds where a program is
+    /// large, and the first time.
     pub fn frames(&self) -> Vec<Frame> {
         let mut names = Names::default();
         names.frames(self).into_iter().cloned().collect()
@@ -135,7 +137,8 @@ impl Names {
     }
 }
 
-/// Prints the stack of a goroutine that a line before has told of. Looks names up, which takes long.
+/// Prints the stack of a goroutine that a line before has told of. Looks names up, which takes
+/// long.
 pub(crate) fn print(id: impl fmt::Display, stack: &StackTrace) {
     let text = format!("goby: goroutine {id} was here:\n{stack}");
     // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
@@ -143,7 +146,8 @@ pub(crate) fn print(id: impl fmt::Display, stack: &StackTrace) {
     forget_symbols();
 }
 
-/// Gives back what looking names up has mapped and read, tens of MB where a program is large. The next look reads it again.
+/// Gives back what looking names up has mapped and read, tens of MB where a program is large. The
+/// next look reads it again.
 fn forget_symbols() {
     backtrace::clear_symbol_cache();
 }
@@ -167,8 +171,9 @@ fn look_up(address: usize) -> Calls {
     Calls { frames, is_last }
 }
 
-/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its name, or, where debug
-/// information is line tables only and gives inlined functions no path, by its file.
+/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its
+/// name, or, where debug information is line tables only and gives inlined functions no path, by
+/// its file.
 fn is_inside(function: &str, file: &str) -> bool {
     const NAMES: [&str; 16] = [
         "goby::chan::core::",

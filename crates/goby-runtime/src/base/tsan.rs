@@ -1,9 +1,11 @@
-//! What ThreadSanitizer is told, when goby is built under it (`build.rs` emits `cfg(goby_tsan)`); nothing otherwise.
+//! What ThreadSanitizer is told, when goby is built under it (`build.rs` emits `cfg(goby_tsan)`);
+//! nothing otherwise.
 //!
-//! TSan follows threads. A goroutine is made known to it as a *fiber* of its own, so that two goroutines of one worker
-//! count as concurrent, and only goby's own edges order them: spawn, unpark to park, exit to join, and the locks of
-//! channels. Futures count as part of the worker that polls them: two that race on one worker are not reported. The
-//! scheduler's own accesses, and its locks, are ignored: they would order everything with everything.
+//! TSan follows threads. A goroutine is made known to it as a *fiber* of its own, so that two
+//! goroutines of one worker count as concurrent, and only goby's own edges order them: spawn,
+//! unpark to park, exit to join, and the locks of channels. Futures count as part of the worker
+//! that polls them: two that race on one worker are not reported. The scheduler's own accesses, and
+//! its locks, are ignored: they would order everything with everything.
 
 pub(crate) use imp::*;
 
@@ -105,7 +107,8 @@ mod imp {
         fn AnnotateIgnoreSyncEnd(file: *const c_char, line: c_int);
     }
 
-    /// Fibers kept after their goroutine's end: a race whose first access is older than that many is missed.
+    /// Fibers kept after their goroutine's end: a race whose first access is older than that many
+    /// is missed.
     const KEPT: usize = 2000;
 
     /// Ends a fiber, some time after its goroutine.
@@ -124,8 +127,9 @@ mod imp {
     /// How late a signal may be handled.
     const SIGNAL_DELAY: Duration = Duration::from_millis(50);
 
-    /// May return without having been notified. TSan puts a signal off until its thread next comes by, which one that
-    /// sleeps in a system call does not: a program whose main thread waits for its goroutines would not hear Ctrl-C.
+    /// May return without having been notified. TSan puts a signal off until its thread next comes
+    /// by, which one that sleeps in a system call does not: a program whose main thread waits for
+    /// its goroutines would not hear Ctrl-C.
     pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, nap: Option<Duration>) {
         changed.wait_for(guard, nap.map_or(SIGNAL_DELAY, |nap| nap.min(SIGNAL_DELAY)));
     }
@@ -140,8 +144,9 @@ mod imp {
         unsafe { __tsan_acquire(address as *mut c_void) }
     }
 
-    /// Whether goroutines of one thread count as ordered (`GOBY_TSAN=threads`): for tests of thread-locals, which
-    /// they share in turn. Then races between threads are found, and those between goroutines of one are not.
+    /// Whether goroutines of one thread count as ordered (`GOBY_TSAN=threads`): for tests of
+    /// thread-locals, which they share in turn. Then races between threads are found, and those
+    /// between goroutines of one are not.
     fn threads_only() -> bool {
         const UNKNOWN: u8 = 2;
         // No OnceLock: std's is not instrumented, so TSan would report its initialisation.
@@ -199,7 +204,8 @@ mod imp {
     #[must_use]
     pub(crate) struct Heed;
 
-    /// Accesses count again while this lives: for user code that the scheduler calls, inside one `ignore`.
+    /// Accesses count again while this lives: for user code that the scheduler calls, inside one
+    /// `ignore`.
     pub(crate) fn heed() -> Heed {
         end_ignoring();
         Heed

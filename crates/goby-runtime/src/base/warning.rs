@@ -2,9 +2,10 @@
 //!
 //! The crate's feature `tracing`, on by default, chooses between two forms of the same macros:
 //!
-//! - `warning!(…)` formats as `format!` does and tells the subscriber. Without the feature it does nothing, as `tracing` does
-//!   without a subscriber.
-//! - `warnings_are_heard!()` returns whether a subscriber wants warnings. Without the feature it is `false`.
+//! - `warning!(…)` formats as `format!` does and tells the subscriber. Without the feature it does
+//!   nothing, as `tracing` does without a subscriber.
+//! - `warnings_are_heard!()` returns whether a subscriber wants warnings. Without the feature it is
+//!   `false`.
 //!
 //! They are macros because `tracing` names the place of a warning by the file that expands it.
 

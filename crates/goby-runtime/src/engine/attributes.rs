@@ -1,8 +1,10 @@
-//! What a goroutine carries with it: a name, labels, its goroutine-locals, and the scopes that count it.
+//! What a goroutine carries with it: a name, labels, its goroutine-locals, and the scopes that
+//! count it.
 //!
-//! Two parts, because they live differently. What children *inherit* (labels, inherited locals, scopes) is immutable and
-//! shared: a change makes a new one, a child gets a reference. What is its *own* (name, own locals) is touched by the
-//! goroutine's home thread alone, so locals need not be `Send`. A goroutine without any of it pays two null words.
+//! Two parts, because they live differently. What children *inherit* (labels, inherited locals,
+//! scopes) is immutable and shared: a change makes a new one, a child gets a reference. What is its
+//! *own* (name, own locals) is touched by the goroutine's home thread alone, so locals need not be
+//! `Send`. A goroutine without any of it pays two null words.
 //!
 //! The attributes of an OS thread, and of futures, are those of the thread.
 
@@ -19,10 +21,12 @@ use crate::engine::errand::Foreign;
 use crate::engine::worker;
 use crate::engine::worker::Worker;
 
-/// Rounds of destructors at a goroutine's end that make new locals, before those are leaked. POSIX's number for threads.
+/// Rounds of destructors at a goroutine's end that make new locals, before those are leaked.
+/// POSIX's number for threads.
 const DESTRUCTOR_ROUNDS: usize = 4;
 
-/// Names a local: the address of its static, and its type, so that no two can be taken for each other.
+/// Names a local: the address of its static, and its type, so that no two can be taken for each
+/// other.
 type Key = (usize, TypeId);
 
 /// What children inherit.
@@ -58,8 +62,8 @@ struct Own {
 
 /// The attributes of one goroutine or thread.
 ///
-/// Every method touches them for a moment only: no reference into them is given out, and no user code runs meanwhile.
-/// So the one thread that uses the cells never has two references into them.
+/// Every method touches them for a moment only: no reference into them is given out, and no user
+/// code runs meanwhile. So the one thread that uses the cells never has two references into them.
 #[derive(Default)]
 pub(crate) struct Attributes {
     inherited: UnsafeCell<Option<Arc<Inherited>>>,
@@ -114,11 +118,12 @@ impl Attributes {
         unsafe { (*self.own.get()).is_none() && (*self.inherited.get()).is_none() }
     }
 
-    /// Drops all at the end of a goroutine, and gives the panics of destructors to `report`. User code runs: the destructors
-    /// of locals, which may make new ones.
+    /// Drops all at the end of a goroutine, and gives the panics of destructors to `report`. User
+    /// code runs: the destructors of locals, which may make new ones.
     #[cold]
     pub(crate) fn clear(&self, mut report: impl FnMut(Box<dyn Any + Send>)) {
-        // Each by itself: of two destructors of one list that panic, the second would abort the process.
+        // Each by itself: of two destructors of one list that panic, the second would abort the
+        // process.
         for _ in 0..DESTRUCTOR_ROUNDS {
             let Some(own) = self.take_own() else { break };
             own.locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut report);
@@ -129,7 +134,8 @@ impl Attributes {
         }
     }
 
-    /// Leaks what destructors have made anew: whoever frees the record may be another thread, or the scheduler.
+    /// Leaks what destructors have made anew: whoever frees the record may be another thread, or
+    /// the scheduler.
     pub(crate) fn leak(&self) {
         std::mem::forget((self.take_own(), self.set_inherited(None)));
     }
@@ -155,8 +161,8 @@ fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
     }
 }
 
-/// Tells ThreadSanitizer that what the caller has made of names and labels comes before [`can_be_read`]: whoever
-/// looks at goroutines gets them, by a way of which it is told nothing.
+/// Tells ThreadSanitizer that what the caller has made of names and labels comes before
+/// [`can_be_read`]: whoever looks at goroutines gets them, by a way of which it is told nothing.
 pub(crate) fn can_be_shown() {
     tsan::release(&raw const SHOWN);
 }
@@ -178,8 +184,8 @@ pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
     }
 }
 
-/// Labels or a scope more for the caller and the goroutines that it starts, until dropped: by the same goroutine or thread
-/// (it is `!Send`), and in the reverse order of making.
+/// Labels or a scope more for the caller and the goroutines that it starts, until dropped: by the
+/// same goroutine or thread (it is `!Send`), and in the reverse order of making.
 pub(crate) struct Changed {
     before: Option<Arc<Inherited>>,
     _not_send: std::marker::PhantomData<*const ()>,
@@ -217,9 +223,9 @@ fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
 
 /// A value that each goroutine has for itself, made when it first asks. Children do not inherit it.
 ///
-/// It never leaves its goroutine's OS thread, so it need not be `Send`. It is dropped at the goroutine's end. An OS
-/// thread has one as well; a future uses that of the worker that polls it, so do not hold on to it across an await.
-/// Source: `std::thread_local!`.
+/// It never leaves its goroutine's OS thread, so it need not be `Send`. It is dropped at the
+/// goroutine's end. An OS thread has one as well; a future uses that of the worker that polls it,
+/// so do not hold on to it across an await. Source: `std::thread_local!`.
 ///
 /// ```
 /// use goby_runtime::{Local, go};
@@ -245,7 +251,8 @@ impl<T: 'static> Local<T> {
     ///
     /// # Panics
     ///
-    /// As `f` and the initializer do, and when the initializer asks for the very local that it makes without end.
+    /// As `f` and the initializer do, and when the initializer asks for the very local that it
+    /// makes without end.
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let key = (ptr::from_ref(self).addr(), TypeId::of::<T>());
         let value = match with_current(|attributes| attributes.local(key)).flatten() {
@@ -266,8 +273,8 @@ impl<T: 'static> fmt::Debug for Local<T> {
     }
 }
 
-/// A value that goroutines inherit: a child begins with what its parent had when it started it, and changes on either
-/// side are not seen by the other.
+/// A value that goroutines inherit: a child begins with what its parent had when it started it, and
+/// changes on either side are not seen by the other.
 ///
 /// ```
 /// use goby_runtime::{InheritedLocal, go};
@@ -336,7 +343,8 @@ impl<T: 'static> fmt::Debug for InheritedLocal<T> {
     }
 }
 
-/// Runs `f` with labels added, which it and the goroutines that it starts carry in dumps and reports.
+/// Runs `f` with labels added, which it and the goroutines that it starts carry in dumps and
+/// reports.
 ///
 /// Source: Go's `pprof.Do`.
 ///
@@ -367,7 +375,8 @@ pub fn labels() -> Vec<(String, String)> {
     labels.map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-/// Gives the name of the calling goroutine, if it was given one by [`GoBuilder::name`](crate::GoBuilder::name).
+/// Gives the name of the calling goroutine, if it was given one by
+/// [`GoBuilder::name`](crate::GoBuilder::name).
 pub fn name() -> Option<String> {
     with_current(Attributes::name).flatten().map(|name| name.to_string())
 }

@@ -1,11 +1,15 @@
-//! User code that a scheduler comes upon: destructors of the user's values, and the wakers of foreign executors.
+//! User code that a scheduler comes upon: destructors of the user's values, and the wakers of
+//! foreign executors.
 //!
-//! A scheduler cannot park: user code on its stack that waits puts the thread to sleep, with all goroutines at home there, and a panic
-//! of it ends the process. So no user code runs there, but for the polls of spawned futures, which are written for that. What a
-//! scheduler may hold the last reference to (a timer's firing does, an event's, an answer to who looks at goroutines) it hands to
-//! [`let_go`], and a waker to [`Notice::wake`]: both start a goroutine for it. Elsewhere they do it themselves.
+//! A scheduler cannot park: user code on its stack that waits puts the thread to sleep, with all
+//! goroutines at home there, and a panic of it ends the process. So no user code runs there, but
+//! for the polls of spawned futures, which are written for that. What a scheduler may hold the last
+//! reference to (a timer's firing does, an event's, an answer to who looks at goroutines) it hands
+//! to [`let_go`], and a waker to [`Notice::wake`]: both start a goroutine for it. Elsewhere they do
+//! it themselves.
 //!
-//! What owns values of the user's has a [`Foreign`] among its fields, and what is about to run user code calls
+//! What owns values of the user's has a [`Foreign`] among its fields, and what is about to run user
+//! code calls
 //! [`assert_allowed`]: in debug builds either panics on a scheduler's stack. The thread that keeps the timers of dropped runtimes
 //! (`orphans.rs`) counts as a scheduler here.
 
@@ -31,7 +35,8 @@ pub(crate) fn act_as_scheduler() {
     SCHEDULES.set(true);
 }
 
-/// Whether the caller is a scheduler: neither a goroutine, nor the poll of a future, nor a thread of the user's.
+/// Whether the caller is a scheduler: neither a goroutine, nor the poll of a future, nor a thread
+/// of the user's.
 fn is_scheduler() -> bool {
     match Worker::current() {
         Some(worker) => worker.is_scheduling(),
@@ -46,7 +51,8 @@ pub(crate) fn assert_allowed() {
     debug_assert!(!is_scheduler(), "user code on a scheduler's stack");
 }
 
-/// Marks what owns values of the user's: it must not be dropped on a scheduler's stack, and panics if it is, in debug builds.
+/// Marks what owns values of the user's: it must not be dropped on a scheduler's stack, and panics
+/// if it is, in debug builds.
 ///
 /// ```
 /// struct Callback<F> {
@@ -65,7 +71,8 @@ impl Drop for Foreign {
     }
 }
 
-/// Drops a value whose destructor may be the user's: in a goroutine of its own, if a scheduler calls, else here.
+/// Drops a value whose destructor may be the user's: in a goroutine of its own, if a scheduler
+/// calls, else here.
 ///
 /// ```
 /// goby_runtime::let_go(String::from("value"));
@@ -105,7 +112,8 @@ impl Notice {
     pub(crate) fn new(waker: &Waker) -> Notice {
         let is_polled = || Worker::current().is_some_and(|worker| worker.polls_with(waker.vtable()));
         let is_own = ptr::eq(waker.vtable(), &future::SIGNAL) || is_polled();
-        // What the poll has done is seen by the wake, though a scheduler, whose edges are ignored, hands it on.
+        // What the poll has done is seen by the wake, though a scheduler, whose edges are ignored,
+        // hands it on.
         tsan::release(waker.data());
         Notice { waker: waker.clone(), is_own }
     }
@@ -134,7 +142,8 @@ impl Notice {
     }
 }
 
-/// A waker is the executor's code: if it panics, those who are woken after it must be woken all the same.
+/// A waker is the executor's code: if it panics, those who are woken after it must be woken all the
+/// same.
 fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         report(format_args!("a waker panicked: {}", payload_text(&*payload)));

@@ -1,15 +1,18 @@
-//! Whether a certain function of std is among the calls on a goroutine's stack: what runs a panic hook, or the initializer of
-//! a thread-local. std says of neither that it is going on.
+//! Whether a certain function of std is among the calls on a goroutine's stack: what runs a panic
+//! hook, or the initializer of a thread-local. std says of neither that it is going on.
 //!
-//! Return addresses on the stack are compared with where the functions lie. That the symbol table of the program tells, which
-//! strip leaves there unless it is told to take all symbols (`strip = true`); without it nothing is found. It is read when it is
-//! first needed, piece by piece, by a thread of its own: a goroutine's stack may be too small for that. Who cannot do without
-//! the answer waits for that thread (some 20 ms where the program has 80 MB); others have none until it has read.
+//! Return addresses on the stack are compared with where the functions lie. That the symbol table
+//! of the program tells, which strip leaves there unless it is told to take all symbols (`strip =
+//! true`); without it nothing is found. It is read when it is first needed, piece by piece, by a
+//! thread of its own: a goroutine's stack may be too small for that. Who cannot do without the
+//! answer waits for that thread (some 20 ms where the program has 80 MB); others have none until it
+//! has read.
 //!
 //! Tried and rejected, for panic hooks:
-//! - *A hook of goby's around the program's*: whoever sets a hook later replaces it, and setting one waits for a hook that is
-//!   running, which may wait for us.
-//! - *A panic of our own, to see where its hook is called from*: it needs such a hook, for that moment.
+//! - *A hook of goby's around the program's*: whoever sets a hook later replaces it, and setting
+//!   one waits for a hook that is running, which may wait for us.
+//! - *A panic of our own, to see where its hook is called from*: it needs such a hook, for that
+//!   moment.
 //! - *To tell by the panic count*: std does not show it, and what can be seen of it changes it.
 
 use std::fs::File;
@@ -33,7 +36,8 @@ const PIECE: u64 = 256 * 1024;
 /// A function to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// What calls the panic hook. Unwinding has it no more: a destructor runs in the frame that owns the value.
+    /// What calls the panic hook. Unwinding has it no more: a destructor runs in the frame that
+    /// owns the value.
     PanicHook,
     /// What runs the initializer of a `thread_local!`.
     LocalInitializer,
@@ -44,7 +48,8 @@ pub(crate) enum Function {
 impl Function {
     /// Which of them has this mangled name, be it in the old manner or the new one.
     fn of_symbol(name: &str) -> Option<Function> {
-        // std's own traces end and begin at functions of this name, so it stays, and is never inlined.
+        // std's own traces end and begin at functions of this name, so it stays, and is never
+        // inlined.
         if name.contains("__rust_end_short_backtrace") || name.contains("panic_with_hook") {
             return Some(Function::PanicHook);
         }
@@ -74,7 +79,8 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     }
     let mut found = false;
     stack_trace::walk(&usable, |address| {
-        // The call, not where it returns to: what calls and never returns may be followed by another function.
+        // The call, not where it returns to: what calls and never returns may be followed by
+        // another function.
         found = find(places, address.wrapping_sub(1)) == Some(function);
         !found
     });
@@ -101,8 +107,8 @@ fn find(places: &[Place], address: usize) -> Option<Function> {
     place.addresses.contains(&address).then_some(place.function)
 }
 
-/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer cannot see the edge inside
-/// std's cell, so it ignores the readers.
+/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer
+/// cannot see the edge inside std's cell, so it ignores the readers.
 static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
 
 /// Waits until they are known.
@@ -256,7 +262,8 @@ impl Elf<'_> {
         Some(Elf { file, sections: sections.chunks_exact(64).map(section).collect::<Option<_>>()?, linked_at })
     }
 
-    /// Calls `each` with every function of a symbol table: where its name stands, and where it lies from the file's first byte on.
+    /// Calls `each` with every function of a symbol table: where its name stands, and where it lies
+    /// from the file's first byte on.
     fn for_each_function(&self, symbols: &Section, mut each: impl FnMut(u64, Range<usize>)) -> Option<()> {
         let mut at = 0;
         while at + Self::SYMBOL <= symbols.size {

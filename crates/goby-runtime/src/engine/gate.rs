@@ -1,6 +1,8 @@
-//! State behind a short lock, with the FIFO of those who wait for it to change: the safe way to build a primitive.
+//! State behind a short lock, with the FIFO of those who wait for it to change: the safe way to
+//! build a primitive.
 //!
-//! `sync` and sockets are built from it. Channels are not: they hand values over through the waiters' slots.
+//! `sync` and sockets are built from it. Channels are not: they hand values over through the
+//! waiters' slots.
 
 use std::cell::Cell;
 use std::fmt;
@@ -75,10 +77,12 @@ impl Waiters<'_> {
         !self.queue.has_waiter()
     }
 
-    /// Ends the wait of who has waited longest; false if nobody waits. The wake happens after the lock is released.
+    /// Ends the wait of who has waited longest; false if nobody waits. The wake happens after the
+    /// lock is released.
     pub fn unpark_one(&mut self, token: usize) -> bool {
         let Some((waiter, unparker)) = self.queue.pop() else { return false };
-        // SAFETY: the entry is alive until the unparker is used; its slot is the `message` beside it.
+        // SAFETY: the entry is alive until the unparker is used; its slot is the `message` beside
+        // it.
         unsafe { (*waiter.as_ref().slot().cast::<Cell<usize>>()).set(token) };
         self.wake.push(unparker);
         true
@@ -107,7 +111,8 @@ impl<S> Gate<S> {
         Gate { inner: BiasedLock::new(Inner { state, queue: WaitQueue::new() }) }
     }
 
-    /// Runs `f` under the lock. It must be a few instructions long: no user code, nothing that parks.
+    /// Runs `f` under the lock. It must be a few instructions long: no user code, nothing that
+    /// parks.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&mut S, &mut Waiters<'_>) -> R) -> R {
         let mut wake = WakeList::new();
@@ -120,8 +125,8 @@ impl<S> Gate<S> {
         result
     }
 
-    /// Asks `f` under the lock: `Err(r)` means that there is no need to wait, `Ok(tag)` to wait with that tag until a
-    /// notifier unparks, at most until `deadline`.
+    /// Asks `f` under the lock: `Err(r)` means that there is no need to wait, `Ok(tag)` to wait
+    /// with that tag until a notifier unparks, at most until `deadline`.
     ///
     /// # Blocking
     ///
@@ -132,7 +137,8 @@ impl<S> Gate<S> {
         deadline: Option<Instant>,
         f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Result<usize, R>,
     ) -> Waited<R> {
-        // SAFETY: parked on below, if and only if it is queued; shown to this gate's notifiers, who unpark.
+        // SAFETY: parked on below, if and only if it is queued; shown to this gate's notifiers, who
+        // unpark.
         let wait = unsafe { Wait::current() };
         let entry = Entry { waiter: Waiter::new(0, std::ptr::null_mut()), message: Cell::new(0) };
         let mut wake = WakeList::new();
@@ -142,8 +148,8 @@ impl<S> Gate<S> {
             let verdict = f(state, &mut Waiters { queue, wake: &mut wake });
             if let Ok(tag) = verdict {
                 entry.waiter.set(tag, (&raw const entry.message).cast_mut().cast());
-                // SAFETY: `entry` and `wait` stay where they are until this function returns, which is after the
-                // unpark, or after the entry was taken out.
+                // SAFETY: `entry` and `wait` stay where they are until this function returns, which
+                // is after the unpark, or after the entry was taken out.
                 unsafe { queue.push_back(&entry.waiter, &wait) };
             }
             verdict

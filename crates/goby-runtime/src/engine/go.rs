@@ -16,11 +16,13 @@ use crate::engine::settings::{MAX_STACK, MIN_STACK};
 use crate::engine::worker::Worker;
 use crate::engine::{attributes, goroutine};
 
-/// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches it.
+/// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches
+/// it.
 ///
-/// It may be called from anywhere: a goroutine, `main`, any OS thread. The goroutine runs on the caller's runtime, or on
-/// the default one, which is started by its first use. Once it has begun to run it stays on its OS thread, so it may
-/// hold what is not `Send` across any blocking call. Source: Go's `go` statement.
+/// It may be called from anywhere: a goroutine, `main`, any OS thread. The goroutine runs on the
+/// caller's runtime, or on the default one, which is started by its first use. Once it has begun to
+/// run it stays on its OS thread, so it may hold what is not `Send` across any blocking call.
+/// Source: Go's `go` statement.
 ///
 /// ```
 /// let handle = goby_runtime::go(|| 6 * 7);
@@ -29,7 +31,8 @@ use crate::engine::{attributes, goroutine};
 ///
 /// # Panics
 ///
-/// A panic of `f` stays in its goroutine and comes out of [`JoinHandle::join`]; when nobody joins, it is printed.
+/// A panic of `f` stays in its goroutine and comes out of [`JoinHandle::join`]; when nobody joins,
+/// it is printed.
 #[track_caller]
 pub fn go<F, T>(f: F) -> JoinHandle<T>
 where
@@ -51,8 +54,8 @@ where
     unsafe { current_shared().spawn_detached(f, started_at) }
 }
 
-/// What a goroutine inherits from the one that starts it, kept for one that is started later: by a timer, or wherever a context is
-/// canceled.
+/// What a goroutine inherits from the one that starts it, kept for one that is started later: by a
+/// timer, or wherever a context is canceled.
 #[doc(hidden)]
 #[derive(Clone)]
 pub struct Heritage(Option<Arc<Inherited>>);
@@ -137,8 +140,8 @@ impl<F> fmt::Display for TryGoError<F> {
 
 impl<F> std::error::Error for TryGoError<F> {}
 
-/// Starts goroutines with a name and labels, for dumps and reports, or with a stack of another size. Plain [`go`] knows
-/// nothing of them and costs nothing.
+/// Starts goroutines with a name and labels, for dumps and reports, or with a stack of another
+/// size. Plain [`go`] knows nothing of them and costs nothing.
 ///
 /// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
 ///
@@ -176,12 +179,12 @@ impl GoBuilder {
         self
     }
 
-    /// Sets the size of the goroutine's stack: the bytes that it may use, rounded up to whole pages. A guard of 64 KiB comes
-    /// on top. Its children do not inherit it. Default: the runtime's,
-    /// see [`Builder::stack_size`](crate::Builder::stack_size).
+    /// Sets the size of the goroutine's stack: the bytes that it may use, rounded up to whole
+    /// pages. A guard of 64 KiB comes on top. Its children do not inherit it. Default: the
+    /// runtime's, see [`Builder::stack_size`](crate::Builder::stack_size).
     ///
-    /// Such a stack is mapped and unmapped for its goroutine (some 10 µs), where others are used again and again: it is for
-    /// the few that need it, a deep recursion or a large value.
+    /// Such a stack is mapped and unmapped for its goroutine (some 10 µs), where others are used
+    /// again and again: it is for the few that need it, a deep recursion or a large value.
     ///
     /// ```
     /// use goby_runtime::GoBuilder;
@@ -204,8 +207,8 @@ impl GoBuilder {
     ///
     /// # Panics
     ///
-    /// If [`stack_size`](GoBuilder::stack_size) is not between 16 KiB and 1 GiB, or the system has no such stack. As with
-    /// [`go`], a panic of `f` stays in its goroutine.
+    /// If [`stack_size`](GoBuilder::stack_size) is not between 16 KiB and 1 GiB, or the system has
+    /// no such stack. As with [`go`], a panic of `f` stays in its goroutine.
     #[track_caller]
     pub fn go<F, T>(self, f: F) -> JoinHandle<T>
     where
@@ -267,7 +270,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] with the payload of its panic, if it panicked, or with [`Goexit`](crate::Goexit).
+    /// [`JoinError`] with the payload of its panic, if it panicked, or with
+    /// [`Goexit`](crate::Goexit).
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn join(self) -> Result<T, JoinError> {
         checkpoint();

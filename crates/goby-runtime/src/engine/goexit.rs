@@ -8,7 +8,8 @@ use crate::engine::gate::Gate;
 use crate::engine::park::{EXITING, WaitReason};
 use crate::engine::{threads, worker};
 
-/// The payload that [`join`](crate::JoinHandle::join) gives for a goroutine that ended by [`goexit`].
+/// The payload that [`join`](crate::JoinHandle::join) gives for a goroutine that ended by
+/// [`goexit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Goexit;
@@ -23,13 +24,14 @@ impl std::error::Error for Goexit {}
 
 /// Ends the calling goroutine: its stack is unwound, and every destructor on it runs.
 ///
-/// It is no panic: nothing is printed, and neither [`scope`](crate::scope) nor a group that waits for the goroutine
-/// re-raises it. `join` gives `Err` with [`Goexit`]. A `catch_unwind` on the way stops the unwinding but not the end: the
-/// goroutine then goes on until its closure returns, and `join` gives [`Goexit`] all the same; if it panics after that, it
-/// is a panic. A destructor that panics while it unwinds aborts the process, as in every unwinding.
+/// It is no panic: nothing is printed, and neither [`scope`](crate::scope) nor a group that waits
+/// for the goroutine re-raises it. `join` gives `Err` with [`Goexit`]. A `catch_unwind` on the way
+/// stops the unwinding but not the end: the goroutine then goes on until its closure returns, and
+/// `join` gives [`Goexit`] all the same; if it panics after that, it is a panic. A destructor that
+/// panics while it unwinds aborts the process, as in every unwinding.
 ///
-/// When the main goroutine of [`run`](crate::run) calls it, `run` never returns: the others go on, and when all
-/// have ended the deadlock report says so. Source: Go's `runtime.Goexit`.
+/// When the main goroutine of [`run`](crate::run) calls it, `run` never returns: the others go on,
+/// and when all have ended the deadlock report says so. Source: Go's `runtime.Goexit`.
 ///
 /// ```
 /// use goby_runtime::{Goexit, go, goexit};
@@ -50,7 +52,8 @@ pub fn goexit() -> ! {
     panic::resume_unwind(Box::new(Goexit))
 }
 
-/// Whether a payload of `catch_unwind` is that of a goroutine that ends by [`goexit`], which is no panic.
+/// Whether a payload of `catch_unwind` is that of a goroutine that ends by [`goexit`], which is no
+/// panic.
 pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Goexit>()
 }

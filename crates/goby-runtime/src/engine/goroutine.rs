@@ -1,5 +1,5 @@
-//! A goroutine's record: one allocation that holds its state, its closure until it runs, and its result until it is
-//! taken.
+//! A goroutine's record: one allocation that holds its state, its closure until it runs, and its
+//! result until it is taken.
 //!
 //! # Who may touch what
 //!
@@ -84,7 +84,8 @@ impl fmt::Debug for GoroutineId {
     }
 }
 
-/// The part of the record whose type does not depend on the closure. Always the beginning of a [`Record`].
+/// The part of the record whose type does not depend on the closure. Always the beginning of a
+/// [`Record`].
 pub(crate) struct Goroutine {
     pub(crate) id: GoroutineId,
     pub(crate) spawned_at: &'static Location<'static>,
@@ -92,7 +93,8 @@ pub(crate) struct Goroutine {
     vtable: &'static VTable,
     /// The worker that runs it, null before the first run.
     home: AtomicPtr<Remote>,
-    /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code, outside the switch.
+    /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code,
+    /// outside the switch.
     pub(crate) reason: AtomicU8,
     /// What else is known of its wait: see `park`.
     pub(crate) flags: Cell<u8>,
@@ -102,13 +104,15 @@ pub(crate) struct Goroutine {
     pub(crate) since: Cell<u64>,
     /// The goroutine that it joins, while it waits for that.
     pub(crate) joins: Cell<u64>,
-    /// An [`IsArmed`](crate::engine::park::IsArmed) of its wait, on its stack, or null: see `park::with_reach`.
+    /// An [`IsArmed`](crate::engine::park::IsArmed) of its wait, on its stack, or null: see
+    /// `park::with_reach`.
     pub(crate) timer: Cell<*const ()>,
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
     ending: Ending<Wait>,
-    /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be unparked.
+    /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be
+    /// unparked.
     link: AtomicPtr<Goroutine>,
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
     pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
@@ -235,8 +239,9 @@ impl Goroutine {
     /// The worker it is pinned to.
     #[inline]
     pub(crate) fn home(&self) -> &'static Remote {
-        // Relaxed: whoever unparks has the park, and so the first run, behind it by the lock of what was waited for.
-        // SAFETY: remotes live for ever, and a goroutine that parks has a home.
+        // Relaxed: whoever unparks has the park, and so the first run, behind it by the lock of
+        // what was waited for.
+        // SAFETY: remotes live forever, and a goroutine that parks has a home.
         unsafe { &*self.home.load(Ordering::Relaxed) }
     }
 
@@ -248,12 +253,13 @@ impl Goroutine {
     /// Whether it has begun to run. For whom it belongs to.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
-        // Relaxed: written by this thread only, after it was null when it was left in this thread's inbox.
+        // Relaxed: written by this thread only, after it was null when it was left in this thread's
+        // inbox.
         !self.home.load(Ordering::Relaxed).is_null()
     }
 
-    /// The address that stands for this goroutine's edges (unpark to park, end to join) in ThreadSanitizer: one that no
-    /// atomic has, whose own edges would count too.
+    /// The address that stands for this goroutine's edges (unpark to park, end to join) in
+    /// ThreadSanitizer: one that no atomic has, whose own edges would count too.
     #[inline]
     pub(crate) fn edge(&self) -> *const GoroutineId {
         &raw const self.id
@@ -338,8 +344,8 @@ where
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let stage = record.stage.get();
-    // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is moved out of it, and what is left
-    // written over, not dropped.
+    // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is
+    // moved out of it, and what is left written over, not dropped.
     let f = unsafe {
         let Stage::Unstarted(f) = &*stage else { unreachable!("a goroutine runs once") };
         let f = ptr::read(f);
@@ -364,8 +370,8 @@ where
     }
 }
 
-/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value does not count. A panic
-/// does.
+/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value
+/// does not count. A panic does.
 #[cold]
 fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
     let value = result?;
@@ -373,7 +379,8 @@ fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
     Err(Box::new(Goexit))
 }
 
-/// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and may park.
+/// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and
+/// may park.
 #[cold]
 fn clear_attributes(g: &Goroutine) {
     errand::assert_allowed();
@@ -453,8 +460,8 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
 ///
 /// # Safety
 ///
-/// The goroutine has ended, the scheduler has let go of the record, and the caller is its `JoinHandle<T>`, with room for a
-/// `thread::Result<T>` at `to`.
+/// The goroutine has ended, the scheduler has let go of the record, and the caller is its
+/// `JoinHandle<T>`, with room for a `thread::Result<T>` at `to`.
 unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
     let record = g.cast::<Record<F, T>>().as_ptr();
     // SAFETY: by contract nobody else touches the record, whose result is moved out of it here.
@@ -467,7 +474,8 @@ unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
     }
 }
 
-/// Frees a record whose result is gone. That is all that it held: its attributes went at the end of the goroutine.
+/// Frees a record whose result is gone. That is all that it held: its attributes went at the end of
+/// the goroutine.
 ///
 /// # Safety
 ///
@@ -485,7 +493,8 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
 ///
 /// # Safety
 ///
-/// The goroutine's fiber has finished, or it was cancelled before it had one; the scheduler forgets `g`.
+/// The goroutine's fiber has finished, or it was cancelled before it had one; the scheduler forgets
+/// `g`.
 pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     // SAFETY: the scheduler still holds it.
     let header = unsafe { g.as_ref() };
@@ -517,15 +526,16 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
         if let Some(own) = g.as_ref().own_stack() {
             g.as_ref().runtime.pool.give_own(own);
         }
-        // As in `entry`: whoever acquires this frees the record. And from here on as by a scheduler.
+        // As in `entry`: whoever acquires this frees the record. And from here on as by a
+        // scheduler.
         tsan::release(g.as_ref().edge());
         let _ignore = tsan::ignore();
         end(g);
     }
 }
 
-/// Parks until `g` has ended, and takes its result. Inlined into its caller as [`Wait::park`] is: spawning and joining took a
-/// fifth longer else.
+/// Parks until `g` has ended, and takes its result. Inlined into its caller as [`Wait::park`] is:
+/// spawning and joining took a fifth longer else.
 ///
 /// # Safety
 ///
@@ -551,7 +561,8 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     }
     tsan::acquire(header.edge());
     let mut result = MaybeUninit::<thread::Result<T>>::uninit();
-    // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of the record.
+    // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of
+    // the record.
     unsafe {
         (header.vtable.take)(g, result.as_mut_ptr().cast());
         result.assume_init()
@@ -572,8 +583,9 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
     let vtable = header.vtable;
-    // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to end before its handle is
-    // dropped would come before all that its starter does later, other goroutines included.
+    // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to
+    // end before its handle is dropped would come before all that its starter does later, other
+    // goroutines included.
     let ignore = tsan::ignore();
     let went_first = header.ending.detach();
     drop(ignore);

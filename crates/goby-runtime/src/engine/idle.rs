@@ -1,19 +1,23 @@
 //! Who sleeps, who searches, and who wakes whom (`docs/decisions/04-spin-before-sleep.md`).
 //!
-//! At most one worker searches at a time: one that finds something wakes the next, so a burst of work wakes the workers
-//! one after the other, and a trickle wakes none.
+//! At most one worker searches at a time: one that finds something wakes the next, so a burst of
+//! work wakes the workers one after the other, and a trickle wakes none.
 //!
-//! Protocol to post work that anybody may run: *Queue* it; then *Look* (`wake_searcher`): if nobody searches and
-//! somebody sleeps, take the right to search (0 → 1) and give it to a sleeper, by taking it off the list and waking it.
+//! Protocol to post work that anybody may run: *Queue* it; then *Look* (`wake_searcher`): if nobody
+//! searches and somebody sleeps, take the right to search (0 → 1) and give it to a sleeper, by
+//! taking it off the list and waking it.
 //!
-//! Protocol to fall asleep: *Announce* (`announce`: onto the list), then *Recheck* all queues; sleep only if they are
-//! empty; afterwards `retract`: who finds itself off the list was given the right to search.
+//! Protocol to fall asleep: *Announce* (`announce`: onto the list), then *Recheck* all queues;
+//! sleep only if they are empty; afterwards `retract`: who finds itself off the list was given the
+//! right to search.
 //!
-//! Proof sketch. A work item posted with the fence of `post` (an OS thread's, which will not run it itself) is never
-//! left behind by sleepers: Queue, fence, Look against Announce, fence, Recheck: either Look sees the sleeper, or
-//! Recheck sees the item. If Look sees a searcher instead, that searcher has not yet finished: after it has given the right
-//! back it Looks itself, on behalf of everything that is still queued (`Worker::share`), or goes on to Announce and Recheck. A worker's own spawns skip the fence: it is
-//! awake, will run them itself if nobody else does, and the monitor repeats Look every tick.
+//! Proof sketch. A work item posted with the fence of `post` (an OS thread's, which will not run it
+//! itself) is never left behind by sleepers: Queue, fence, Look against Announce, fence, Recheck:
+//! either Look sees the sleeper, or Recheck sees the item. If Look sees a searcher instead, that
+//! searcher has not yet finished: after it has given the right back it Looks itself, on behalf of
+//! everything that is still queued (`Worker::share`), or goes on to Announce and Recheck. A
+//! worker's own spawns skip the fence: it is awake, will run them itself if nobody else does, and
+//! the monitor repeats Look every tick.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
@@ -27,7 +31,8 @@ pub(crate) struct Idle {
     /// Length of `sleepers`.
     n_sleeping: AtomicUsize,
     sleepers: Lock<Vec<&'static Remote>>,
-    /// Counts changes of `sleepers`: a deadlock's proof holds only if nobody came or went while it was made.
+    /// Counts changes of `sleepers`: a deadlock's proof holds only if nobody came or went while it
+    /// was made.
     changes: AtomicUsize,
 }
 
@@ -120,7 +125,8 @@ impl Idle {
             && self.searching.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Gives the right to search back. The caller then looks whether there is more to find, for somebody else.
+    /// Gives the right to search back. The caller then looks whether there is more to find, for
+    /// somebody else.
     pub(crate) fn finish_search(&self) {
         self.searching.store(0, Ordering::SeqCst);
     }
@@ -136,9 +142,9 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes a worker off the list. If it is off already, it was woken to search: the right to do so is given back,
-    /// because the worker is about to look everywhere anyway, and takes it again if it is still free; unless it has
-    /// something to run first: then it Looks for somebody else.
+    /// Takes a worker off the list. If it is off already, it was woken to search: the right to do
+    /// so is given back, because the worker is about to look everywhere anyway, and takes it again
+    /// if it is still free; unless it has something to run first: then it Looks for somebody else.
     pub(crate) fn retract(&self, remote: &'static Remote) {
         let woken_to_search = {
             let mut sleepers = self.sleepers.lock();

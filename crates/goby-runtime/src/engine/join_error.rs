@@ -8,13 +8,15 @@ use std::ops::{Deref, DerefMut};
 use crate::base::report::payload_text;
 use crate::engine::goexit::Goexit;
 
-/// Why a joined goroutine or task gave no result: it panicked, or ended by [`goexit`](crate::goexit).
+/// Why a joined goroutine or task gave no result: it panicked, or ended by
+/// [`goexit`](crate::goexit).
 ///
-/// It holds the payload, and dereferences to it: `is` and `downcast_ref` look at it, [`into_payload`](JoinError::into_payload)
-/// gives it back, for `std::panic::resume_unwind` say. Unlike the payload it has a text.
+/// It holds the payload, and dereferences to it: `is` and `downcast_ref` look at it,
+/// [`into_payload`](JoinError::into_payload) gives it back, for `std::panic::resume_unwind` say.
+/// Unlike the payload it has a text.
 ///
-/// It is `Send` but not `Sync`, as a payload need not be. An error type that asks for both (anyhow's, say) takes the text:
-/// `map_err(|failed| anyhow!("{failed}"))`.
+/// It is `Send` but not `Sync`, as a payload need not be. An error type that asks for both
+/// (anyhow's, say) takes the text: `map_err(|failed| anyhow!("{failed}"))`.
 ///
 /// ```
 /// use goby_runtime::{Goexit, go, goexit};

@@ -1,11 +1,13 @@
-//! The monitor: a thread that notices workers that do not come back (`docs/decisions/03-blocking-and-the-monitor.md`).
+//! The monitor: a thread that notices workers that do not come back
+//! (`docs/decisions/03-blocking-and-the-monitor.md`).
 //!
-//! It ticks while any worker is awake, less often where it has found nothing to do for a while, and sleeps when none is: an
-//! idle program has no wake-ups, but for the one that gives memory back. Each tick it looks at every worker's count of
-//! time slices. One that has not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call.
-//! So is one whose slices are short, but which has not paused between them for as long (`worker/fairness.rs`).
-//! If its thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines that nobody has
-//! begun to run get a searcher.
+//! It ticks while any worker is awake, less often where it has found nothing to do for a while, and
+//! sleeps when none is: an idle program has no wake-ups, but for the one that gives memory back.
+//! Each tick it looks at every worker's count of time slices. One that has not begun a new slice
+//! for [`SLICE`] is asked to: its goroutine yields at its next goby call. So is one whose slices
+//! are short, but which has not paused between them for as long (`worker/fairness.rs`). If its
+//! thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines
+//! that nobody has begun to run get a searcher.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
@@ -20,33 +22,37 @@ use crate::engine::suspect::Suspect;
 use crate::engine::watch::Prospect;
 use crate::engine::worker::{Remote, Worker};
 
-/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should it have been missed, or in a truce
-/// (`worker/theft.rs`).
+/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should
+/// it have been missed, or in a truce (`worker/theft.rs`).
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks with nothing to do it looks less often, until somebody starts something: a tick takes 30 µs here,
-/// 1.5 % of what two workers that compute could do. A slice then ends up to as much later as it takes to see its begin and its
-/// end.
+/// After so many ticks with nothing to do it looks less often, until somebody starts something: a
+/// tick takes 30 µs here, 1.5 % of what two workers that compute could do. A slice then ends up to
+/// as much later as it takes to see its begin and its end.
 const CALM: u32 = 16;
 const CALM_TICK: Duration = Duration::from_millis(5);
 /// A goroutine's time slice. Go's.
 const SLICE: Duration = Duration::from_millis(10);
-/// How long all workers must have slept before the monitor does, so that it is not woken for every short pause.
+/// How long all workers must have slept before the monitor does, so that it is not woken for every
+/// short pause.
 const LINGER: Duration = Duration::from_millis(50);
-/// When to look again for a deadlock that only another thread can break; then twice as long, and so on.
+/// When to look again for a deadlock that only another thread can break; then twice as long, and so
+/// on.
 const FIRST_NAP: Duration = Duration::from_millis(100);
-/// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand goroutines or futures.
+/// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand
+/// goroutines or futures.
 const WORTH_TIDYING: u64 = 16;
-/// How long they must not have grown then: who needs the memory every second shall keep it. To take it back takes malloc 0.13 ms a
-/// MB, and several times that where little has been freed between what is in use; whoever allocates meanwhile may wait.
+/// How long they must not have grown then: who needs the memory every second shall keep it. To take
+/// it back takes malloc 0.13 ms a MB, and several times that where little has been freed between
+/// what is in use; whoever allocates meanwhile may wait.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How often stacks that nobody wants are trimmed.
 const TRIM: Duration = Duration::from_secs(1);
 
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
-    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a store, where reading
-    /// the clock costs 20 to 40 ns. It is at most a tick old, be it a calm one (more on a machine that is busy with
-    /// others), whenever a goroutine runs.
+    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a
+    /// store, where reading the clock costs 20 to 40 ns. It is at most a tick old, be it a calm one
+    /// (more on a machine that is busy with others), whenever a goroutine runs.
     clock: AtomicU64,
     asleep: AtomicBool,
     /// It is in a long tick, which should be cut short if there is something to do.
@@ -66,7 +72,8 @@ struct Seen {
     stall: Option<Suspect>,
     /// The state of its queue of fresh goroutines.
     fresh: Sight,
-    /// How long its thread had run or waited for a processor, and when that was read; `None` until its slice is over.
+    /// How long its thread had run or waited for a processor, and when that was read; `None` until
+    /// its slice is over.
     busy: Option<(Duration, Instant)>,
 }
 
@@ -117,7 +124,8 @@ impl Monitor {
         }
     }
 
-    /// Makes it look soon: somebody has started something. A hint: what comes just before the long tick waits for its end.
+    /// Makes it look soon: somebody has started something. A hint: what comes just before the long
+    /// tick waits for its end.
     #[inline]
     pub(crate) fn hurry(&self) {
         // Relaxed, here and where it is set: whoever misses it loses a few milliseconds.
@@ -203,7 +211,8 @@ impl Monitor {
             match shared.watch.all_asleep(shared) {
                 // Whoever waits goes on waiting.
                 Prospect::Never => thread::park(),
-                // A few further looks, ever more rarely: an idle program has no wake-ups to speak of.
+                // A few further looks, ever more rarely: an idle program has no wake-ups to speak
+                // of.
                 Prospect::Unclear => {
                     thread::park_timeout(nap.min(left));
                     // A test's runtime does not live long, and somebody waits for the verdict.
@@ -228,7 +237,8 @@ impl Monitor {
 
     /// Looks at every worker; whether there was anything to see.
     fn watch(&self, shared: &'static Shared, seen: &mut Vec<Seen>, now: Instant) -> bool {
-        // Whoever was refused a stack while others were just being trimmed may be on a worker that is busy now.
+        // Whoever was refused a stack while others were just being trimmed may be on a worker that
+        // is busy now.
         if shared.can_feed_starved() {
             shared.feed_starved(&shared.inject);
         }
@@ -254,8 +264,8 @@ impl Monitor {
             } else {
                 (seen[i].turns, seen[i].paused) = (turns, now);
             }
-            // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in a truce none does. Whoever is woken finds
-            // out whether they are left alone.
+            // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in
+            // a truce none does. Whoever is woken finds out whether they are left alone.
             if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
@@ -283,7 +293,8 @@ impl Monitor {
             if lasts >= SLICE {
                 remote.pause_due.store(false, Ordering::Relaxed);
                 remote.slice_over.store(true, Ordering::Relaxed);
-                // To look at a thread takes some 50 us: only if there is work, and nobody else to begin it.
+                // To look at a thread takes some 50 us: only if there is work, and nobody else to
+                // begin it.
                 if shared.idle.n_sleeping() == 0 && has_work() {
                     stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
                 } else {
@@ -299,8 +310,8 @@ impl Monitor {
     }
 }
 
-/// Whether `deadline` has passed. A goroutine hears of that up to a tick of the monitor late (5 ms), and in return does not read the
-/// clock.
+/// Whether `deadline` has passed. A goroutine hears of that up to a tick of the monitor late (5
+/// ms), and in return does not read the clock.
 ///
 /// ```
 /// assert!(goby_runtime::has_passed(goby_runtime::now()));
@@ -315,7 +326,8 @@ pub fn has_passed(deadline: Instant) -> bool {
 
 /// Giving back what a crowd of goroutines or futures has needed, in an idle program.
 struct Order {
-    /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when, and when it was last tidied up.
+    /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when,
+    /// and when it was last tidied up.
     grown: u64,
     since: Instant,
     tidied: u64,
@@ -324,11 +336,12 @@ struct Order {
 }
 
 impl Order {
-    /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call again, zero if as soon as
-    /// they do.
+    /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call
+    /// again, zero if as soon as they do.
     fn keep(&mut self, shared: &Shared, now: Instant) -> Option<Duration> {
         if self.is_asked {
-            // A thread that has not got a processor for so long. Whoever has done it sleeps again, or is awake.
+            // A thread that has not got a processor for so long. Whoever has done it sleeps again,
+            // or is awake.
             if shared.remotes().any(Remote::is_to_tidy) {
                 return Some(LINGER);
             }
@@ -357,9 +370,10 @@ impl Order {
 }
 
 impl Seen {
-    /// Whether the worker's thread sleeps in the kernel, and not just for a moment: it has slept for half of the time since the
-    /// last look. A loop that spawns a million futures sleeps there, too, now and then, for page faults and `mprotect`; a spare worker
-    /// is then one thread more than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
+    /// Whether the worker's thread sleeps in the kernel, and not just for a moment: it has slept
+    /// for half of the time since the last look. A loop that spawns a million futures sleeps there,
+    /// too, now and then, for page faults and `mprotect`; a spare worker is then one thread more
+    /// than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
     fn is_blocked(&mut self, thread_id: i32, now: Instant) -> bool {
         let thread = format!("/proc/self/task/{thread_id}");
         // Before its time is read, which is exact only for a thread that sleeps.

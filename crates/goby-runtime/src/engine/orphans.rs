@@ -1,15 +1,17 @@
 //! Timers that outlive their runtime: a thread fires them.
 //!
-//! A timer belongs to the heap of a worker. Once the runtime is shut down nobody looks at that heap any more, yet timers in it may
-//! be what others wait for: a channel's, a context's, a socket's. So whoever shuts a runtime down, and whoever starts a timer in
-//! such a heap afterwards, has the heap *adopted*, by a thread that is there for as long as there are such timers.
+//! A timer belongs to the heap of a worker. Once the runtime is shut down nobody looks at that heap
+//! any more, yet timers in it may be what others wait for: a channel's, a context's, a socket's. So
+//! whoever shuts a runtime down, and whoever starts a timer in such a heap afterwards, has the heap
+//! *adopted*, by a thread that is there for as long as there are such timers.
 //!
-//! Proof that none is forgotten. Who starts a timer stores when it is due and then looks whether the runtime is shut down; who shuts it
-//! down says so, and looks at the heaps at the end. Both are SeqCst, so one of them sees the other. A heap that is given up
-//! because it is empty is given up under the lock of `ADOPTED`, which whoever starts the next timer there takes after that.
+//! Proof that none is forgotten. Who starts a timer stores when it is due and then looks whether
+//! the runtime is shut down; who shuts it down says so, and looks at the heaps at the end. Both are
+//! SeqCst, so one of them sees the other. A heap that is given up because it is empty is given up
+//! under the lock of `ADOPTED`, which whoever starts the next timer there takes after that.
 //!
-//! In a deadlock verdict they count as all timers do: if they are awaited (`are_awaited`). Whoever fires some says so, to who looks
-//! meanwhile.
+//! In a deadlock verdict they count as all timers do: if they are awaited (`are_awaited`). Whoever
+//! fires some says so, to who looks meanwhile.
 
 use std::ptr;
 use std::time::Duration;

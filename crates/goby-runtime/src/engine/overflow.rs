@@ -1,8 +1,9 @@
 //! Stack overflow in a goroutine: a fatal message that names the goroutine, never a bare SIGSEGV.
 //!
-//! A handler for SIGSEGV and SIGBUS runs on an alternate stack, which every worker has. If the fault lies in the guard
-//! of the running goroutine's stack, it writes the message and aborts; any other fault goes to whoever handled it before
-//! (in a Rust program, std's handler for its threads' own guard pages).
+//! A handler for SIGSEGV and SIGBUS runs on an alternate stack, which every worker has. If the
+//! fault lies in the guard of the running goroutine's stack, it writes the message and aborts; any
+//! other fault goes to whoever handled it before (in a Rust program, std's handler for its threads'
+//! own guard pages).
 
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
@@ -23,7 +24,8 @@ pub(crate) fn install_handler() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         for (signal, previous) in [libc::SIGSEGV, libc::SIGBUS].into_iter().zip(&PREVIOUS) {
-            // SAFETY: the structures are initialised as sigaction(2) asks; the handler is async-signal-safe, see below.
+            // SAFETY: the structures are initialised as sigaction(2) asks; the handler is
+            // async-signal-safe, see below.
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = handler as *const () as usize;
@@ -47,11 +49,12 @@ pub(crate) struct SignalStack {
 }
 
 impl SignalStack {
-    /// Gives the calling thread one; none where there is no memory for it: std's own, smaller one serves as well.
+    /// Gives the calling thread one; none where there is no memory for it: std's own, smaller one
+    /// serves as well.
     pub(crate) fn enter() -> Option<SignalStack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows, becomes the alternate stack; it
-        // is unmapped when it no longer is.
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows,
+        // becomes the alternate stack; it is unmapped when it no longer is.
         unsafe {
             let memory = libc::mmap(ptr::null_mut(), SIGNAL_STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
             if memory == libc::MAP_FAILED {
@@ -67,8 +70,8 @@ impl SignalStack {
 
 impl Drop for SignalStack {
     fn drop(&mut self) {
-        // SAFETY: no handler runs on it, since the thread runs this; and none will once the previous one is back. Made in
-        // `enter`, by this thread: the type is not `Send`.
+        // SAFETY: no handler runs on it, since the thread runs this; and none will once the
+        // previous one is back. Made in `enter`, by this thread: the type is not `Send`.
         unsafe {
             libc::sigaltstack(&raw const self.previous, ptr::null_mut());
             libc::munmap(self.memory, SIGNAL_STACK);
@@ -76,8 +79,8 @@ impl Drop for SignalStack {
     }
 }
 
-/// Handles SIGSEGV and SIGBUS. Async-signal-safe: it reads a thread-local without destructor, atomics and what they
-/// point to, formats into an array, and writes.
+/// Handles SIGSEGV and SIGBUS. Async-signal-safe: it reads a thread-local without destructor,
+/// atomics and what they point to, formats into an array, and writes.
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo.
     let address = unsafe { (*info).si_addr() } as usize;
@@ -100,7 +103,8 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     let previous = &PREVIOUS[usize::from(signal == libc::SIGBUS)];
     // Acquire pairs with the Release in `install_handler`.
     let previous = previous.load(Ordering::Acquire);
-    // SAFETY: what the kernel gave us as the former action is called, or put back, as the kernel would have done.
+    // SAFETY: what the kernel gave us as the former action is called, or put back, as the kernel
+    // would have done.
     unsafe {
         let Some(previous) = previous.as_ref() else { libc::abort() };
         match previous.sa_sigaction {
@@ -117,8 +121,8 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 ///
 /// # Safety
 ///
-/// `action` is what the kernel gave as a signal's action, neither the default nor to ignore it; the other arguments are
-/// those that a handler of the same signal was called with.
+/// `action` is what the kernel gave as a signal's action, neither the default nor to ignore it; the
+/// other arguments are those that a handler of the same signal was called with.
 pub(crate) unsafe fn call(
     action: &libc::sigaction,
     signal: libc::c_int,

@@ -1,8 +1,9 @@
 //! Goroutines that owe something to others, whether they run or not.
 //!
-//! A goroutine that has not begun when its runtime is dropped never runs: its closure is dropped. Whoever waits for what it was to do (a
-//! count, a place among results, a scope) would wait for ever, or take the silence for success. So who starts such a goroutine says
-//! what is done in its place.
+//! A goroutine that has not begun when its runtime is dropped never runs: its closure is dropped.
+//! Whoever waits for what it was to do (a count, a place among results, a scope) would wait for
+//! ever, or take the silence for success. So who starts such a goroutine says what is done in its
+//! place.
 
 use std::fmt;
 use std::panic::Location;
@@ -28,8 +29,8 @@ impl fmt::Display for NeverRan {
 
 impl std::error::Error for NeverRan {}
 
-/// Starts a goroutine that nobody joins, and that runs `run` with what it owes; if it never runs, `never` is called with that, by whoever
-/// ends its runtime, when `run` has been dropped.
+/// Starts a goroutine that nobody joins, and that runs `run` with what it owes; if it never runs,
+/// `never` is called with that, by whoever ends its runtime, when `run` has been dropped.
 #[doc(hidden)]
 pub fn go_owing<S, R, N>(started_at: &'static Location<'static>, owed: S, run: R, never: N)
 where

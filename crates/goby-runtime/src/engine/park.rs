@@ -1,18 +1,21 @@
 //! One way to wait (`docs/decisions/02-one-way-to-wait.md`).
 //!
-//! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a channel, a timer, a
-//! joined goroutine) under *their* locks, releases those locks, and parks. Who ends the wait *claims* it first, under
-//! such a lock; the claim gives an [`Unparker`], which is used after the lock is released.
+//! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a
+//! channel, a timer, a joined goroutine) under *their* locks, releases those locks, and parks. Who
+//! ends the wait *claims* it first, under such a lock; the claim gives an [`Unparker`], which is
+//! used after the lock is released.
 //!
-//! - Exactly one claim succeeds, so of several ends of one wait (the cases of a select, a time-out) one happens.
-//! - Exactly one unpark follows each successful claim, and a park returns only after it. Therefore everything on the
-//!   waiter's stack is alive until the unpark, and nobody may touch it afterwards. No token is ever left over, and no
-//!   wake-up is spurious.
-//! - Only the home worker resumes a goroutine, so an unpark that comes before the goroutine is off its stack waits in a
-//!   queue: a primitive releases its lock before the switch and needs no callback.
+//! - Exactly one claim succeeds, so of several ends of one wait (the cases of a select, a time-out)
+//!   one happens.
+//! - Exactly one unpark follows each successful claim, and a park returns only after it. Therefore
+//!   everything on the waiter's stack is alive until the unpark, and nobody may touch it
+//!   afterwards. No token is ever left over, and no wake-up is spurious.
+//! - Only the home worker resumes a goroutine, so an unpark that comes before the goroutine is off
+//!   its stack waits in a queue: a primitive releases its lock before the switch and needs no
+//!   callback.
 //!
-//! The waiter is one of three: a goroutine, an OS thread, or a `std::task::Waker`. The last knows no park: its future
-//! asks for the claim in `poll`, under the lock that the claimer held.
+//! The waiter is one of three: a goroutine, an OS thread, or a `std::task::Waker`. The last knows
+//! no park: its future asks for the claim in `poll`, under the lock that the claimer held.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -148,7 +151,8 @@ impl fmt::Display for WaitReason {
     }
 }
 
-/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`; [`with_reach`] names one that has to be asked.
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`; [`with_reach`]
+/// names one that has to be asked.
 pub(crate) const HAS_DEADLINE: u8 = 1;
 /// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
 pub(crate) const HAS_CONTEXT: u8 = 2;
@@ -158,20 +162,23 @@ pub(crate) const EXITING: u8 = 4;
 
 /// Those that say something of a wait.
 pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
-/// `flags` of a goroutine: the next one that it starts is to be spread. Set by [`spread_next`](worker::spread_next), cleared by
-/// that start, if it is one of the same runtime.
+/// `flags` of a goroutine: the next one that it starts is to be spread. Set by
+/// [`spread_next`](worker::spread_next), cleared by that start, if it is one of the same runtime.
 pub(crate) const SPREADS: u8 = 8;
 /// `flags` of a goroutine: it is one of those. Never cleared.
 pub(crate) const SPREAD: u8 = 16;
 /// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
 pub(crate) const OWN_STACK: u8 = 32;
-/// `flags` of a goroutine: its runtime was shut down before it ran. Set by who ends it, before its result is stored.
+/// `flags` of a goroutine: its runtime was shut down before it ran. Set by who ends it, before its
+/// result is stored.
 pub(crate) const NEVER_RAN: u8 = 64;
 
-/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that is done (`context`),
-/// or a timer (`timer`), as long as that says that it is armed. On a thread it only runs `f`.
+/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that
+/// is done (`context`), or a timer (`timer`), as long as that says that it is armed. On a thread it
+/// only runs `f`.
 ///
-/// `timer` is called while the goroutine is parked, by its worker between two goroutines: it takes short locks at the most.
+/// `timer` is called while the goroutine is parked, by its worker between two goroutines: it takes
+/// short locks at the most.
 #[inline]
 pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce() -> R) -> R {
     if !context && timer.is_none() {
@@ -203,7 +210,8 @@ impl Drop for Reset<'_> {
     }
 }
 
-/// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if a timer ends it that is armed now.
+/// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if
+/// a timer ends it that is armed now.
 ///
 /// # Safety
 ///
@@ -211,7 +219,8 @@ impl Drop for Reset<'_> {
 pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
     let flags = header.flags.get() & REPORTED;
     let timer = header.timer.get().cast::<IsArmed<'_>>();
-    // SAFETY: null, or the argument of a `with_reach` that has not returned: its goroutine is suspended inside, on this thread.
+    // SAFETY: null, or the argument of a `with_reach` that has not returned: its goroutine is
+    // suspended inside, on this thread.
     let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());
     if is_armed { flags | HAS_DEADLINE } else { flags }
 }
@@ -238,8 +247,9 @@ enum Who {
 
 // SAFETY: a goroutine's record may be unparked from any thread; the rest is Sync by itself.
 unsafe impl Sync for Wait {}
-// SAFETY: a `Wait` of a future moves with it; one of a goroutine or thread stays where its parker is, since `park`
-// checks that it is called by the one that made it only in so far as that is the only caller with a reference.
+// SAFETY: a `Wait` of a future moves with it; one of a goroutine or thread stays where its parker
+// is, since `park` checks that it is called by the one that made it only in so far as that is the
+// only caller with a reference.
 unsafe impl Send for Wait {}
 
 impl Wait {
@@ -247,8 +257,9 @@ impl Wait {
     ///
     /// # Safety
     ///
-    /// Only the caller parks on it, at most once, and before it does anything else that parks. It is claimed only by
-    /// those it is shown to; whoever claims it unparks it exactly once, and then the caller does park, or has.
+    /// Only the caller parks on it, at most once, and before it does anything else that parks. It
+    /// is claimed only by those it is shown to; whoever claims it unparks it exactly once, and then
+    /// the caller does park, or has.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
         Wait::of_current(false)
@@ -264,13 +275,13 @@ impl Wait {
         worker::current_goroutine().map(|g| Wait::of(Who::Goroutine(g), false))
     }
 
-    /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim then costs no atomic
-    /// update.
+    /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim
+    /// then costs no atomic update.
     ///
     /// # Safety
     ///
-    /// As for `current`; and it is claimed under one lock only, the same for all who may, or by one who alone may; and not
-    /// parked on with a deadline.
+    /// As for `current`; and it is claimed under one lock only, the same for all who may, or by one
+    /// who alone may; and not parked on with a deadline.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
         Wait::of_current(true)
@@ -283,7 +294,8 @@ impl Wait {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn of_current(in_one_queue: bool) -> Wait {
-        // Made in each branch: `Who` alone, made first and moved then, would be copied, the unused part of it too.
+        // Made in each branch: `Who` alone, made first and moved then, would be copied, the unused
+        // part of it too.
         match worker::current_goroutine() {
             Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
             None => Wait::of(Who::this_thread(), in_one_queue),
@@ -301,7 +313,8 @@ impl Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue, answer: Answer::new(), who }
     }
 
-    /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token) afterwards.
+    /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token)
+    /// afterwards.
     ///
     /// # Panics
     ///
@@ -314,7 +327,8 @@ impl Wait {
         drop(old);
     }
 
-    /// Ends the wait with `token`, unless something else has. The caller must unpark, after it released its locks.
+    /// Ends the wait with `token`, unless something else has. The caller must unpark, after it
+    /// released its locks.
     #[cfg_attr(not(debug_assertions), inline(always))]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
@@ -332,12 +346,13 @@ impl Wait {
     fn try_claim(&self, token: usize) -> bool {
         if self.in_one_queue {
             debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
-            // Release: as below. No read-modify-write: whoever else could claim it would hold the lock that we hold.
+            // Release: as below. No read-modify-write: whoever else could claim it would hold the
+            // lock that we hold.
             self.state.store(token + 1, Ordering::Release);
             return true;
         }
-        // AcqRel: the release publishes what the claimer did before; the acquire pairs with the waiter's set-up, which
-        // the claimer has behind it by the lock of the queue anyway.
+        // AcqRel: the release publishes what the claimer did before; the acquire pairs with the
+        // waiter's set-up, which the claimer has behind it by the lock of the queue anyway.
         self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -357,13 +372,15 @@ impl Wait {
 
     /// Parks until claimed and unparked; gives the claim's token.
     ///
-    /// Inlined into its caller, and so are the callers that matter: the switch makes the processor forget where the
-    /// functions return to that lie between it and the user's code, at 5 ns each (a yield of 22 ns came to 5). Not in
-    /// debug builds, which would give the user's function a frame of several KiB.
+    /// Inlined into its caller, and so are the callers that matter: the switch makes the processor
+    /// forget where the functions return to that lie between it and the user's code, at 5 ns each
+    /// (a yield of 22 ns came to 5). Not in debug builds, which would give the user's function a
+    /// frame of several KiB.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
-            // SAFETY: this goroutine is running, by the contract of `current`, so its record is alive.
+            // SAFETY: this goroutine is running, by the contract of `current`, so its record is
+            // alive.
             unsafe {
                 worker::park(*g, reason, &self.answer);
                 tsan::acquire(g.as_ref().edge());
@@ -393,9 +410,11 @@ impl Wait {
         match &self.who {
             Who::Goroutine(g) => {
                 let timer = SleepTimer::new(self);
-                // SAFETY: `timer` and `self` stay where they are until `stop`, which is before either is dropped.
+                // SAFETY: `timer` and `self` stay where they are until `stop`, which is before
+                // either is dropped.
                 unsafe { timer.start(deadline) };
-                // SAFETY: this goroutine is running, now and after the park, so its record is alive.
+                // SAFETY: this goroutine is running, now and after the park, so its record is
+                // alive.
                 let flags = unsafe { &g.as_ref().flags };
                 let before = flags.replace(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
@@ -458,7 +477,8 @@ impl fmt::Debug for Wait {
 #[must_use = "a claimed waiter must be unparked"]
 pub struct Unparker(Target);
 
-/// Flat, so that the common case is told by one comparison: a [`Notice`] inside would hide it in the niche of a `bool`.
+/// Flat, so that the common case is told by one comparison: a [`Notice`] inside would hide it in
+/// the niche of a `bool`.
 enum Target {
     /// The second lies in its wait.
     Goroutine(NonNull<Goroutine>, NonNull<Answer>),
@@ -469,7 +489,8 @@ enum Target {
     Nobody,
 }
 
-// SAFETY: a parked goroutine's record stays alive until it is unparked, and unparking is what any thread may do.
+// SAFETY: a parked goroutine's record stays alive until it is unparked, and unparking is what any
+// thread may do.
 unsafe impl Send for Unparker {}
 // SAFETY: shared access allows nothing.
 unsafe impl Sync for Unparker {}
@@ -515,7 +536,8 @@ impl fmt::Debug for Unparker {
     }
 }
 
-/// Several waiters to unpark once the lock is released: none, one or many, without a cost for the first ones.
+/// Several waiters to unpark once the lock is released: none, one or many, without a cost for the
+/// first ones.
 #[derive(Default)]
 #[must_use = "claimed waiters must be unparked"]
 pub struct WakeList {
@@ -540,7 +562,8 @@ impl WakeList {
         }
     }
 
-    /// Unparks all, in the order in which they were added. The list is empty then, and keeps its memory.
+    /// Unparks all, in the order in which they were added. The list is empty then, and keeps its
+    /// memory.
     #[inline]
     pub fn unpark_all(&mut self) {
         if let Some(first) = self.first.take() {
@@ -593,9 +616,9 @@ pub fn sleep_until(deadline: Instant) {
 
 /// Goes to the back of the run queue, so that the worker's other goroutines run first.
 ///
-/// Those that have started come before new ones: of two that do nothing but yield to each other, a third may begin only after some
-/// sixty rounds. In Go it would begin at once. On an OS thread that is no worker it gives up the processor. Source: Go's
-/// `runtime.Gosched`.
+/// Those that have started come before new ones: of two that do nothing but yield to each other, a
+/// third may begin only after some sixty rounds. In Go it would begin at once. On an OS thread that
+/// is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
 ///
 /// ```
 /// let handle = goby_runtime::go(|| 1);
@@ -612,8 +635,9 @@ pub fn yield_now() {
 
 /// Yields if this goroutine's time slice is over.
 ///
-/// Every operation that can be repeated without parking calls it, whether it succeeds, fails or only looks. So a loop of such
-/// operations does not starve the worker's other goroutines, timers and sockets.
+/// Every operation that can be repeated without parking calls it, whether it succeeds, fails or
+/// only looks. So a loop of such operations does not starve the worker's other goroutines, timers
+/// and sockets.
 ///
 /// ```
 /// // A computation that calls nothing else of goby.
@@ -632,8 +656,9 @@ pub fn checkpoint() {
     }
 }
 
-/// Counts an operation that was refused because it would have to wait. After several in a row the goroutine yields, if others
-/// are runnable on its worker: what it waits for may be one of them, and its slice may have long to go.
+/// Counts an operation that was refused because it would have to wait. After several in a row the
+/// goroutine yields, if others are runnable on its worker: what it waits for may be one of them,
+/// and its slice may have long to go.
 ///
 /// An operation that was refused calls it beside [`checkpoint`].
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -643,7 +668,8 @@ pub fn refused() {
     }
 }
 
-/// A [`checkpoint`] of an operation that only looks whether something has happened, and counts as [`refused`].
+/// A [`checkpoint`] of an operation that only looks whether something has happened, and counts as
+/// [`refused`].
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn polled() {
     checkpoint();

@@ -1,12 +1,13 @@
 //! Puts one OS thread to sleep until it is unparked.
 //!
-//! A thread that parks without a deadline is known to the deadlock detector ([`ThreadWait`]): from before it sleeps until it
-//! is unparked, not until it runs again, which may be much later. While it sleeps it does two things for the detector,
-//! on its own stack and without its token's lock: it takes its stack when a report asks for that, and, where no runtime and so no
-//! monitor is there, it looks for a deadlock itself, ever more rarely.
+//! A thread that parks without a deadline is known to the deadlock detector ([`ThreadWait`]): from
+//! before it sleeps until it is unparked, not until it runs again, which may be much later. While
+//! it sleeps it does two things for the detector, on its own stack and without its token's lock: it
+//! takes its stack when a report asks for that, and, where no runtime and so no monitor is there,
+//! it looks for a deadlock itself, ever more rarely.
 //!
-//! For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its queues parking_lot leads
-//! from one sleeping thread to another, workers included.
+//! For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its
+//! queues parking_lot leads from one sleeping thread to another, workers included.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use crate::engine::runtimes;
 use crate::engine::threads;
 use crate::engine::threads::ThreadWait;
 
-/// How long a thread waits before it looks for a deadlock, where that is left to it; then twice as long, and so on: a further
-/// thread that ends does not tell.
+/// How long a thread waits before it looks for a deadlock, where that is left to it; then twice as
+/// long, and so on: a further thread that ends does not tell.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// How long a report waits for the stack of a thread that may be starved of its processor.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +44,8 @@ struct Token {
     given: bool,
     /// The deadlock detector counts the thread.
     counted: bool,
-    /// Somebody wants its stack, from here on outwards: what is further in is how it waits, and looks for a deadlock.
+    /// Somebody wants its stack, from here on outwards: what is further in is how it waits, and
+    /// looks for a deadlock.
     asked: bool,
     wait_begins: usize,
     stack: Option<StackTrace>,

@@ -1,7 +1,8 @@
 //! The goroutines that have started on one worker and have not ended, for inspection.
 //!
-//! A table that only its worker touches: entering and leaving cost a store each, nothing is shared and nobody else's
-//! record is touched, which rules out a list through the records. Places are used again, the last one first.
+//! A table that only its worker touches: entering and leaving cost a store each, nothing is shared
+//! and nobody else's record is touched, which rules out a list through the records. Places are used
+//! again, the last one first.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
@@ -21,7 +22,8 @@ impl Registry {
         Registry { places: UnsafeCell::new(Vec::new()), free: Cell::new(0) }
     }
 
-    /// Enters a goroutine; gives its place. Four billion started goroutines do not fit an address space of stacks.
+    /// Enters a goroutine; gives its place. Four billion started goroutines do not fit an address
+    /// space of stacks.
     #[inline(always)]
     pub(crate) fn enter(&self, g: NonNull<Goroutine>) -> u32 {
         // SAFETY: the table belongs to one thread, and no reference into it leaves these methods.

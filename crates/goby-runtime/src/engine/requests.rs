@@ -1,5 +1,5 @@
-//! Questions to a worker about its goroutines, which only its own thread may look at. Whoever asks posts one; the scheduler
-//! answers between two goroutines. What is asked is in `look/inspect.rs`.
+//! Questions to a worker about its goroutines, which only its own thread may look at. Whoever asks
+//! posts one; the scheduler answers between two goroutines. What is asked is in `look/inspect.rs`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,8 +28,9 @@ impl Requests {
     pub(crate) fn post(&self, request: Box<dyn Question>) {
         let mut posted = self.posted.lock();
         posted.push(request);
-        // SeqCst: in one order with `slice_over` and the worker's announcement of its sleep. Post, set `slice_over`, wake:
-        // either the worker finds the request before it sleeps, or it is woken and finds `slice_over`.
+        // SeqCst: in one order with `slice_over` and the worker's announcement of its sleep. Post,
+        // set `slice_over`, wake: either the worker finds the request before it sleeps, or it is
+        // woken and finds `slice_over`.
         self.n.store(posted.len(), Ordering::SeqCst);
     }
 

@@ -1,13 +1,14 @@
 //! Runtimes that were dropped, and wait for the next one of the same configuration.
 //!
-//! What the workers of a runtime share ([`Shared`], `Remote`) is never freed, because somebody may still be about to touch
-//! it, and a count of all who may would cost every unpark an atomic update. So this memory keeps its type forever, and is
-//! used again instead: by a runtime of the same configuration, since that is read without a lock. A program that starts
-//! and drops runtimes has as many of them as it had at once, and of different configurations.
+//! What the workers of a runtime share ([`Shared`], `Remote`) is never freed, because somebody may
+//! still be about to touch it, and a count of all who may would cost every unpark an atomic update.
+//! So this memory keeps its type forever, and is used again instead: by a runtime of the same
+//! configuration, since that is read without a lock. A program that starts and drops runtimes has
+//! as many of them as it had at once, and of different configurations.
 //!
-//! A dropped runtime is used again when nothing of it is left: all of its goroutines have ended or were cancelled, and so
-//! have its futures; no helper thread is in a blocking call, no timer runs, no socket is registered. What may still refer
-//! to it then does no harm to its next life:
+//! A dropped runtime is used again when nothing of it is left: all of its goroutines have ended or
+//! were cancelled, and so have its futures; no helper thread is in a blocking call, no timer runs,
+//! no socket is registered. What may still refer to it then does no harm to its next life:
 //!
 //! | who refers to it | what becomes of that |
 //! |---|---|
@@ -26,7 +27,8 @@ use crate::base::tsan;
 use crate::engine::settings::Settings;
 use crate::engine::shared::Shared;
 
-/// How many are looked at for one that fits: those that have other configurations, or are not over yet, go to the end.
+/// How many are looked at for one that fits: those that have other configurations, or are not over
+/// yet, go to the end.
 const LOOKED_AT: usize = 16;
 
 static RETIRED: Mutex<VecDeque<&'static Shared>> = Mutex::new(VecDeque::new());

@@ -1,10 +1,11 @@
 //! The queues of runnable goroutines.
 //!
 //! - [`LocalQueue`]: pinned goroutines of one worker, touched by it alone: no atomics.
-//! - [`FreshQueue`]: goroutines that have not run yet, and futures, behind a short lock that is biased to
-//!   the owner. It takes the newest, so that a tree of goroutines finishes what it started before it starts more and
-//!   lives on few warm stacks; thieves take the oldest, and half of them. With the bias the owner needs no atomic update
-//!   and no fence, which a lock-free deque would.
+//! - [`FreshQueue`]: goroutines that have not run yet, and futures, behind a short lock that is
+//!   biased to the owner. It takes the newest, so that a tree of goroutines finishes what it
+//!   started before it starts more and lives on few warm stacks; thieves take the oldest, and half
+//!   of them. With the bias the owner needs no atomic update and no fence, which a lock-free deque
+//!   would.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -105,8 +106,8 @@ pub(crate) struct Sight {
 pub(crate) struct FreshQueue {
     queue: BiasedLock<VecDeque<Fresh>>,
     len: AtomicUsize,
-    /// Grows with every item that comes or leaves: a thief that sees the same count twice knows that the owner has
-    /// been busy with something else in between.
+    /// Grows with every item that comes or leaves: a thief that sees the same count twice knows
+    /// that the owner has been busy with something else in between.
     changes: AtomicUsize,
     /// Grows whenever the last item leaves.
     emptied: AtomicUsize,
@@ -162,7 +163,8 @@ impl FreshQueue {
         item
     }
 
-    /// Moves the older half (at least one, at most `max`) to `to`; gives the oldest of it to run at once.
+    /// Moves the older half (at least one, at most `max`) to `to`; gives the oldest of it to run at
+    /// once.
     pub(crate) fn steal_into(&self, to: &FreshQueue, max: usize) -> Option<Fresh> {
         let mut stolen: VecDeque<Fresh> = {
             let mut queue = self.queue.lock();
@@ -202,7 +204,8 @@ impl FreshQueue {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn note_len(&self, queue: &VecDeque<Fresh>) -> usize {
-        // Relaxed: a hint. Where a wake-up depends on it, the reader takes part in the idle protocol's fences.
+        // Relaxed: a hint. Where a wake-up depends on it, the reader takes part in the idle
+        // protocol's fences.
         self.len.store(queue.len(), Ordering::Relaxed);
         // Relaxed, and no read-modify-write: written under the lock, read as a hint.
         self.changes.store(self.changes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

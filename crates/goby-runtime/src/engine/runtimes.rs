@@ -8,9 +8,10 @@ use crate::base::tsan;
 use crate::engine::shared::Shared;
 use crate::engine::threads;
 
-/// The runtimes of the process in which anything may run: one may unpark the other's goroutines. One that was shut down stays until
-/// its workers have stopped, what never ran is gone, and its blocking calls have returned. Always locked under `tsan::ignore`: a lock
-/// that only some ignore is handed over from those to the others without an edge.
+/// The runtimes of the process in which anything may run: one may unpark the other's goroutines.
+/// One that was shut down stays until its workers have stopped, what never ran is gone, and its
+/// blocking calls have returned. Always locked under `tsan::ignore`: a lock that only some ignore
+/// is handed over from those to the others without an edge.
 static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 
 /// Makes a runtime known.
@@ -42,8 +43,9 @@ pub(crate) fn all() -> Vec<&'static Shared> {
     RUNTIMES.lock().clone()
 }
 
-/// Has monitors that sleep look again: what they have found may have ended, where no worker has woken. Who calls has ended it before: a
-/// monitor that lists the runtimes after this sees that, and one that has listed them before is told.
+/// Has monitors that sleep look again: what they have found may have ended, where no worker has
+/// woken. Who calls has ended it before: a monitor that lists the runtimes after this sees that,
+/// and one that has listed them before is told.
 pub(crate) fn look_again() {
     let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {

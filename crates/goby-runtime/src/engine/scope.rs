@@ -19,7 +19,8 @@ use crate::engine::join_error::JoinError;
 use crate::engine::owed::{Debt, NeverRan};
 use crate::engine::park::{WaitReason, checkpoint};
 
-/// Runs `f`, which may start goroutines that borrow from its environment, and waits for all of them.
+/// Runs `f`, which may start goroutines that borrow from its environment, and waits for all of
+/// them.
 ///
 /// Source: `std::thread::scope`.
 ///
@@ -39,10 +40,11 @@ use crate::engine::park::{WaitReason, checkpoint};
 ///
 /// # Panics
 ///
-/// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and was not joined. A result
-/// that nobody joined is dropped before the scope ends, and a panic of its destructor is one of its goroutine. What
-/// further panics come with is dropped; a panic of those destructors is lost. A goroutine that never ran, because its runtime was dropped,
-/// counts as one that panicked.
+/// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and
+/// was not joined. A result that nobody joined is dropped before the scope ends, and a panic of its
+/// destructor is one of its goroutine. What further panics come with is dropped; a panic of those
+/// destructors is lost. A goroutine that never ran, because its runtime was dropped, counts as one
+/// that panicked.
 pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
@@ -57,7 +59,8 @@ where
     scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
     tsan::acquire(&raw const scope.inner.edge);
     let panicked = scope.inner.panicked.lock().take();
-    // What is not raised goes first: during the unwinding a destructor that panics would abort the process.
+    // What is not raised goes first: during the unwinding a destructor that panics would abort the
+    // process.
     match (result, panicked) {
         (Ok(value), None) => value,
         (Ok(value), Some(payload)) => {
@@ -83,8 +86,8 @@ struct Inner {
     running: Gate<usize>,
     /// The payload of a goroutine that nobody joined.
     panicked: Lock<Option<Box<dyn Any + Send>>>,
-    /// Its address stands for the edges to the scope's end in ThreadSanitizer. Not the start of the struct: the gate's
-    /// lock is there, whose unlock would replace what was released.
+    /// Its address stands for the edges to the scope's end in ThreadSanitizer. Not the start of the
+    /// struct: the gate's lock is there, whose unlock would replace what was released.
     edge: u8,
 }
 
@@ -136,7 +139,8 @@ impl<T> Drop for Holder<'_, T> {
     }
 }
 
-/// Counts a goroutine of a scope until the last thing that it does: nothing borrowed is touched after its drop.
+/// Counts a goroutine of a scope until the last thing that it does: nothing borrowed is touched
+/// after its drop.
 struct Running {
     scope: Arc<Inner>,
 }
@@ -185,7 +189,8 @@ impl<'scope> Scope<'scope, '_> {
     {
         checkpoint();
         {
-            // Not an edge: a goroutine that has ended does not come before one that is started later.
+            // Not an edge: a goroutine that has ended does not come before one that is started
+            // later.
             let _ignore = tsan::ignore();
             self.inner.running.with(|n, _| *n += 1);
         }
@@ -198,9 +203,9 @@ impl<'scope> Scope<'scope, '_> {
             |body: Body<'_, T>| body.end(panic::catch_unwind(AssertUnwindSafe(f))),
             |body| body.end(Err(Box::new(NeverRan::MESSAGE))),
         );
-        // SAFETY: `scope` does not return before `running` is zero, and by then the body has dropped what it borrowed:
-        // `f` by calling it, or before the debt is paid without it, its result with the packet or left in it for the handle, which
-        // cannot outlive 'scope.
+        // SAFETY: `scope` does not return before `running` is zero, and by then the body has
+        // dropped what it borrowed: `f` by calling it, or before the debt is paid without it, its
+        // result with the packet or left in it for the handle, which cannot outlive 'scope.
         let handle = unsafe { current_shared().spawn(move || debt.pay(), Location::caller()) };
         ScopedJoinHandle { handle, packet }
     }

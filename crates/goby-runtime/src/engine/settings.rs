@@ -21,13 +21,14 @@ pub enum PanicPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadlockPolicy {
-    /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!" and a list of the
-    /// goroutines. Go's behaviour.
+    /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!"
+    /// and a list of the goroutines. Go's behaviour.
     ///
-    /// An OS thread that waits in goby without a deadline, `main` say, counts like a goroutine and is listed, with its name and
-    /// where it waits; also where no goroutine was ever started. There is no verdict while something may still happen: a thread that
-    /// does anything but wait in goby, a timer that somebody waits for, a socket, a call on a helper thread, a future, a handler
-    /// of a signal.
+    /// An OS thread that waits in goby without a deadline, `main` say, counts like a goroutine and
+    /// is listed, with its name and where it waits; also where no goroutine was ever started. There
+    /// is no verdict while something may still happen: a thread that does anything but wait in
+    /// goby, a timer that somebody waits for, a socket, a call on a helper thread, a future, a
+    /// handler of a signal.
     #[default]
     Exit,
     /// Nothing; whoever waits goes on waiting.

@@ -1,4 +1,5 @@
-//! What the workers of a runtime share: starting them, spawning, goroutines that get no stack, shutting down.
+//! What the workers of a runtime share: starting them, spawning, goroutines that get no stack,
+//! shutting down.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -32,12 +33,13 @@ use crate::engine::{retired, runtimes};
 
 /// Workers added for threads that are stuck in the kernel, at the most.
 const MAX_SPARES: usize = 64;
-/// The stack of a `run`'s own goroutine, which is often a whole program: as large as Linux makes that of a process's main
-/// thread. It is one, and address space only; `go` has what the builder says.
+/// The stack of a `run`'s own goroutine, which is often a whole program: as large as Linux makes
+/// that of a process's main thread. It is one, and address space only; `go` has what the builder
+/// says.
 const MAIN_STACK: usize = 8 << 20;
 
-/// What the workers of a runtime share. It is never freed, since parked goroutines, timers and sockets point to it, but
-/// used again: see `retired`.
+/// What the workers of a runtime share. It is never freed, since parked goroutines, timers and
+/// sockets point to it, but used again: see `retired`.
 pub(crate) struct Shared {
     /// What it was made of, with all that was left open filled in.
     pub(crate) settings: Settings,
@@ -63,7 +65,8 @@ pub(crate) struct Shared {
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
-    /// Held where a new life begins, and where what came too late for the old one is taken out of the queues.
+    /// Held where a new life begins, and where what came too late for the old one is taken out of
+    /// the queues.
     life: Lock<()>,
     /// Unstarted goroutines that were cancelled.
     never_ran: AtomicU64,
@@ -95,7 +98,8 @@ impl Shared {
         overflow::install_handler();
         #[cfg(not(loom))]
         crate::base::lock::ask_before_spinning(crate::engine::worker::may_spin);
-        // Before there are workers: in a process of several threads the kernel takes some 10 ms to say so, once.
+        // Before there are workers: in a process of several threads the kernel takes some 10 ms to
+        // say so, once.
         fence::fences_work();
         let n = settings.workers;
         let shared = match retired::take(&settings) {
@@ -158,7 +162,8 @@ impl Shared {
             && self.remotes().all(Remote::is_left_by_all)
     }
 
-    /// Makes one of which nothing is left as it was when it was new, but for what only grows. No thread of its own is there.
+    /// Makes one of which nothing is left as it was when it was new, but for what only grows. No
+    /// thread of its own is there.
     fn begin_anew(&self) {
         let _life = self.life.lock();
         self.idle.reset();
@@ -168,8 +173,9 @@ impl Shared {
         self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
         self.starved.lock().why = None;
-        // Relaxed, all: whoever is started from here on comes after it. Counts that add up to nothing begin anew, since the
-        // next life may be without the spare workers that have some of them.
+        // Relaxed, all: whoever is started from here on comes after it. Counts that add up to
+        // nothing begin anew, since the next life may be without the spare workers that have some
+        // of them.
         for counter in [&self.spawned_outside, &self.never_ran] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -188,7 +194,8 @@ impl Shared {
         let Some(place) = self.remotes.get(index) else {
             return Err(io::Error::other("no room for a further spare worker"));
         };
-        // One thread at a time adds workers. A place that is filled already is left from a thread that did not start, or from a former life.
+        // One thread at a time adds workers. A place that is filled already is left from a thread
+        // that did not start, or from a former life.
         let remote = match place.get() {
             Some(remote) => {
                 remote.poller.open()?;
@@ -302,8 +309,8 @@ impl Shared {
         unsafe { self.launch(f, at, false, inherit, None, None) };
     }
 
-    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, its name, and its stack, if that is
-    /// to be of its own size.
+    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, its name, and
+    /// its stack, if that is to be of its own size.
     ///
     /// # Safety
     ///
@@ -363,7 +370,8 @@ impl Shared {
         // SAFETY: by contract.
         let g = unsafe { goroutine::create(f, birth, slab) };
         {
-            // For a cancellation, by any thread: the tag's edge is only for its own run. Edges are ignored, too, without this.
+            // For a cancellation, by any thread: the tag's edge is only for its own run. Edges are
+            // ignored, too, without this.
             let _heed = tsan::heed();
             // SAFETY: in no queue yet, so it is alive.
             tsan::release(unsafe { g.as_ref() }.edge());
@@ -420,7 +428,8 @@ impl Shared {
 
     /// Notes that a worker is about to steal from another.
     pub(crate) fn note_theft(&self) {
-        // Relaxed: before the lock of the victim's queue, by which whoever looks into that queue later gets to know.
+        // Relaxed: before the lock of the victim's queue, by which whoever looks into that queue
+        // later gets to know.
         self.thefts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -432,8 +441,8 @@ impl Shared {
 
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
-        // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it meanwhile is not missed by who asks
-        // for `idle.changes` afterwards.
+        // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it
+        // meanwhile is not missed by who asks for `idle.changes` afterwards.
         let inside = self.remotes().map(|r| r.tasks.load(Ordering::Acquire));
         inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
@@ -552,17 +561,19 @@ impl Shared {
         }
     }
 
-    /// Has a worker look whether the runtime is shut down: it sleeps, or looks at this flag only, between two goroutines and where
-    /// the running one could yield.
+    /// Has a worker look whether the runtime is shut down: it sleeps, or looks at this flag only,
+    /// between two goroutines and where the running one could yield.
     fn tell_to_stop(remote: &Remote) {
         // SeqCst: after `shut_down` in one order, see `Worker::take_slice_over`.
         remote.slice_over.store(true, Ordering::SeqCst);
         remote.notify();
     }
 
-    /// Waits until the workers have stopped, and cleans up behind them. The first `n_told` know that they are to stop.
+    /// Waits until the workers have stopped, and cleans up behind them. The first `n_told` know
+    /// that they are to stop.
     fn finish_shut_down(&'static self, n_told: usize) {
-        // The monitor first: it may be adding a worker, which may have begun to run something before it could know.
+        // The monitor first: it may be adding a worker, which may have begun to run something
+        // before it could know.
         let monitor = self.monitor_thread.lock().take();
         if let Some(monitor) = monitor {
             let _ = monitor.join();
@@ -587,16 +598,18 @@ impl Shared {
         // SeqCst: see `forget_if_over`.
         self.is_over.store(true, Ordering::SeqCst);
         self.forget_if_over();
-        // Last: from here on it may be another's. The stacks of those who have not ended are its for good.
+        // Last: from here on it may be another's. The stacks of those who have not ended are its
+        // for good.
         if is_empty {
             retired::keep(self);
         }
     }
 
-    /// Has the deadlock detector forget a runtime that was shut down, once nothing of it runs: neither a worker, nor a destructor of
-    /// what never ran, nor a blocking call.
+    /// Has the deadlock detector forget a runtime that was shut down, once nothing of it runs:
+    /// neither a worker, nor a destructor of what never ran, nor a blocking call.
     pub(crate) fn forget_if_over(&'static self) {
-        // SeqCst, both: whoever comes second, the end of the last worker or of the last call, sees the other.
+        // SeqCst, both: whoever comes second, the end of the last worker or of the last call, sees
+        // the other.
         if self.is_over.load(Ordering::SeqCst) && self.helpers.in_progress() == 0 {
             runtimes::forget(self);
         }
@@ -628,7 +641,8 @@ impl Shared {
         }
     }
 
-    /// Ends one that never ran; not on a scheduler's stack, for closures and futures are the user's.
+    /// Ends one that never ran; not on a scheduler's stack, for closures and futures are the
+    /// user's.
     fn never_run(&'static self, item: Fresh) {
         errand::let_go(NeverRun { shared: self, item: Some(item) });
     }
@@ -641,7 +655,8 @@ impl Shared {
                 // SeqCst: with this the last of it may be gone, see `is_left_by_all`.
                 self.never_ran.fetch_add(1, Ordering::SeqCst);
             }
-            // That cancels the future, which reports a panic of its destructor: the others are ended whatever that does.
+            // That cancels the future, which reports a panic of its destructor: the others are
+            // ended whatever that does.
             Fresh::Future(runnable) => drop(runnable),
         }
     }
@@ -655,7 +670,8 @@ impl Shared {
     }
 }
 
-/// Ends what never ran when it is dropped, so that it does also if it is given to a goroutine that never runs.
+/// Ends what never ran when it is dropped, so that it does also if it is given to a goroutine that
+/// never runs.
 struct NeverRun {
     shared: &'static Shared,
     item: Option<Fresh>,

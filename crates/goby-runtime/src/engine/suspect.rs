@@ -1,4 +1,5 @@
-//! Slices that may become stalls: the monitor tells a goroutine that keeps its worker from a thread that merely got no processor.
+//! Slices that may become stalls: the monitor tells a goroutine that keeps its worker from a thread
+//! that merely got no processor.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use crate::engine::monitor;
 
 /// A slice that may become a stall. The monitor has one for each worker.
 ///
-/// Time in which the thread only waited for a processor does not count: it is the machine that is busy then, not the goroutine.
+/// Time in which the thread only waited for a processor does not count: it is the machine that is
+/// busy then, not the goroutine.
 #[derive(Clone, Copy)]
 pub(crate) struct Suspect {
     limit: Duration,
@@ -57,26 +59,30 @@ impl Suspect {
         missing.is_zero()
     }
 
-    /// How long the worker must have been kept since the first look, which came when the slice had lasted for `since`: what was
-    /// before counts, but for half of the limit at the most, since the monitor itself may have come late.
+    /// How long the worker must have been kept since the first look, which came when the slice had
+    /// lasted for `since`: what was before counts, but for half of the limit at the most, since the
+    /// monitor itself may have come late.
     fn needed(&self, since: Duration) -> Duration {
         self.limit.saturating_sub(since).max(self.limit / 2)
     }
 
-    /// A stall whose goroutine could not be told is reported again when it has lasted twice as long.
+    /// A stall whose goroutine could not be told is reported again when it has lasted twice as
+    /// long.
     pub(crate) fn again(&mut self, lasts: Duration) {
         self.look_at = lasts.saturating_mul(2);
     }
 }
 
 impl Times {
-    /// How much of `time`, which has passed since `first`, the thread has run or slept; `sleeps`: it does now.
+    /// How much of `time`, which has passed since `first`, the thread has run or slept; `sleeps`:
+    /// it does now.
     fn kept_since(self, first: Times, sleeps: bool, time: Duration) -> Duration {
         if sleeps {
             // All its waits for a processor have ended.
             time.saturating_sub(self.waited.saturating_sub(first.waited))
         } else {
-            // It runs, or waits for a processor since who knows when. What it slept before that is missed.
+            // It runs, or waits for a processor since who knows when. What it slept before that is
+            // missed.
             self.ran.saturating_sub(first.ran)
         }
     }

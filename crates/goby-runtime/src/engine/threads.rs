@@ -1,11 +1,13 @@
-//! The OS threads of the process, as far as goby knows them: its own, and those that wait in goby without a deadline.
+//! The OS threads of the process, as far as goby knows them: its own, and those that wait in goby
+//! without a deadline.
 //!
-//! For the deadlock detector. Neither kind can do anything by itself for who waits: goby's own run goroutines and calls, which
-//! are looked at as such, and who waits is let go by others only. Every further thread may. Which there are is read from
-//! `/proc`, by number, so that it can also be asked who has come since some moment.
+//! For the deadlock detector. Neither kind can do anything by itself for who waits: goby's own run
+//! goroutines and calls, which are looked at as such, and who waits is let go by others only. Every
+//! further thread may. Which there are is read from `/proc`, by number, so that it can also be
+//! asked who has come since some moment.
 //!
-//! A wait costs two stores here. [`changes`] goes up *after* a wait begins and *before* one ends, so a look at several threads
-//! holds for one instant if the count was the same before and after.
+//! A wait costs two stores here. [`changes`] goes up *after* a wait begins and *before* one ends,
+//! so a look at several threads holds for one instant if the count was the same before and after.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -80,8 +82,8 @@ impl Drop for OwnThread {
     }
 }
 
-/// Counts an OS thread that parks without a deadline, unless it is goby's own, and so counted already; says whether it did.
-/// It may be the last one that could have done something.
+/// Counts an OS thread that parks without a deadline, unless it is goby's own, and so counted
+/// already; says whether it did. It may be the last one that could have done something.
 pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason) -> bool {
     if is_own() {
         return false;
@@ -102,12 +104,14 @@ pub(crate) fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::
     })
 }
 
-/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines that are deadlocked.
+/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines
+/// that are deadlocked.
 pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
     spawn_own(name.into(), f).map(drop)
 }
 
-/// Runs `f` on a thread that counts as goby's own, and waits for it; none where there is no thread to be had.
+/// Runs `f` on a thread that counts as goby's own, and waits for it; none where there is no thread
+/// to be had.
 pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     let (give, given) = std::sync::mpsc::sync_channel(1);
     spawn_own_thread(name, move || _ = give.send(f())).ok()?;
@@ -135,7 +139,8 @@ pub(crate) fn changes() -> usize {
     CHANGES.load(Ordering::SeqCst)
 }
 
-/// Counts something else that a thread does and that may let others go on when the thread has ended.
+/// Counts something else that a thread does and that may let others go on when the thread has
+/// ended.
 pub(crate) fn note_change() {
     CHANGES.fetch_add(1, Ordering::SeqCst);
 }
@@ -182,7 +187,8 @@ impl ThreadWait {
     }
 }
 
-/// Runs `f`, in which the calling thread waits for a goroutine that does its work: reports show only that.
+/// Runs `f`, in which the calling thread waits for a goroutine that does its work: reports show
+/// only that.
 pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
     struct Reset(bool);
     impl Drop for Reset {
@@ -197,7 +203,8 @@ pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
 /// Threads that wait for the goroutine of an isolated runtime which does their work.
 static HOSTS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
-/// Says that the calling thread does nothing for others until this is dropped: it starts, runs and ends an isolated runtime.
+/// Says that the calling thread does nothing for others until this is dropped: it starts, runs and
+/// ends an isolated runtime.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct IsolatedHost(ThreadId);
@@ -220,8 +227,8 @@ impl Drop for IsolatedHost {
     }
 }
 
-/// Whether a thread can do nothing for the goroutines of an isolated runtime: it is some test's host, or the first one of the process,
-/// which a harness lets wait for its tests, in std.
+/// Whether a thread can do nothing for the goroutines of an isolated runtime: it is some test's
+/// host, or the first one of the process, which a harness lets wait for its tests, in std.
 pub(crate) fn is_bystander(id: ThreadId) -> bool {
     id.unsigned_abs() == std::process::id() || HOSTS.lock().contains(&id)
 }
@@ -257,7 +264,8 @@ impl Outside {
     /// Looks; nothing if threads came or went meanwhile, or the system does not say.
     pub(crate) fn look() -> Option<Outside> {
         let all = all()?;
-        // After that: a handler of a signal may be what a thread leaves that is not in the list any more.
+        // After that: a handler of a signal may be what a thread leaves that is not in the list any
+        // more.
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let value = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
         let n_threads: usize = value("Threads:")?.parse().ok()?;
@@ -289,8 +297,9 @@ const HARMLESS: u64 = bit(libc::SIGILL)
     | bit(32)
     | bit(33);
 
-/// Says of a signal's handler whether it can do nothing for a goroutine or thread that waits, as one that only does what the default
-/// action would. Other handlers keep the deadlock detector from a verdict.
+/// Says of a signal's handler whether it can do nothing for a goroutine or thread that waits, as
+/// one that only does what the default action would. Other handlers keep the deadlock detector from
+/// a verdict.
 #[doc(hidden)]
 pub fn set_handler_idle(signal: i32, is_idle: bool) {
     if !(1..=64).contains(&signal) {
@@ -333,7 +342,8 @@ impl WaitingThread {
         Some(WaitingThread { name: name_of(id), reason, stack: parker.stack() })
     }
 
-    /// Its name, as far as the system keeps that (15 bytes): `main`, or what its builder was given; its number if it has none.
+    /// Its name, as far as the system keeps that (15 bytes): `main`, or what its builder was given;
+    /// its number if it has none.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,4 +1,5 @@
-//! Panics of goroutines that nobody joins: printed, kept as data, and fatal where that was asked for.
+//! Panics of goroutines that nobody joins: printed, kept as data, and fatal where that was asked
+//! for.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -31,7 +32,8 @@ pub(crate) struct Unjoined {
 #[derive(Default)]
 struct Kept {
     latest: VecDeque<String>,
-    /// The number that was the next one when this life of the runtime began: a goroutine with a lower one is of a former life.
+    /// The number that was the next one when this life of the runtime began: a goroutine with a
+    /// lower one is of a former life.
     first: u64,
 }
 

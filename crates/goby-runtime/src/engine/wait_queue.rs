@@ -1,12 +1,15 @@
-//! The FIFO of waiters that belongs to one primitive: an intrusive list whose entries lie on the waiters' stacks.
+//! The FIFO of waiters that belongs to one primitive: an intrusive list whose entries lie on the
+//! waiters' stacks.
 //!
-//! Everything here happens under the primitive's lock. An entry is in at most one queue; a waiter with several cases
-//! has an entry for each. Who claims a waiter takes its entry out; the entries that a select leaves in the queues of
-//! its losing cases it takes out itself, under each queue's lock, before it returns; until then a notifier that meets
-//! one finds it claimed, and drops it from the queue.
+//! Everything here happens under the primitive's lock. An entry is in at most one queue; a waiter
+//! with several cases has an entry for each. Who claims a waiter takes its entry out; the entries
+//! that a select leaves in the queues of its losing cases it takes out itself, under each queue's
+//! lock, before it returns; until then a notifier that meets one finds it claimed, and drops it
+//! from the queue.
 //!
-//! ThreadSanitizer ignores the links. A neighbour's entry is written to under the lock, and its owner may then be taken
-//! out by the scheduler, whose locks are no edges: its stack would be reported when it is used for something else.
+//! ThreadSanitizer ignores the links. A neighbour's entry is written to under the lock, and its
+//! owner may then be taken out by the scheduler, whose locks are no edges: its stack would be
+//! reported when it is used for something else.
 
 use std::cell::Cell;
 use std::fmt;
@@ -22,7 +25,8 @@ pub struct Waiter {
     prev: Cell<*const Waiter>,
     next: Cell<*const Waiter>,
     queued: Cell<bool>,
-    /// Set by the notifier: the operation was carried out (a value was handed over), not merely ended.
+    /// Set by the notifier: the operation was carried out (a value was handed over), not merely
+    /// ended.
     done: Cell<bool>,
     wait: Cell<*const Wait>,
     token: Cell<usize>,
@@ -31,8 +35,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Makes an entry that is in no queue. `slot` is where a value is handed over; `token` what a claim through this
-    /// entry tells the waiter.
+    /// Makes an entry that is in no queue. `slot` is where a value is handed over; `token` what a
+    /// claim through this entry tells the waiter.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub const fn new(token: usize, slot: *mut ()) -> Waiter {
         Waiter {
@@ -123,8 +127,8 @@ impl WaitQueue {
     ///
     /// # Safety
     ///
-    /// The entry is in no queue. It and `wait` neither move nor die while the entry is queued, nor, if it is claimed,
-    /// before the claimer unparks.
+    /// The entry is in no queue. It and `wait` neither move nor die while the entry is queued, nor,
+    /// if it is claimed, before the claimer unparks.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
         let _ignore = tsan::ignore();

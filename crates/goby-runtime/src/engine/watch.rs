@@ -1,4 +1,5 @@
-//! What the engine knows of those who watch it: one trait, given when a runtime is built. What they make of it is in `look`.
+//! What the engine knows of those who watch it: one trait, given when a runtime is built. What they
+//! make of it is in `look`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -9,7 +10,8 @@ use crate::engine::park::WaitReason;
 use crate::engine::shared::Shared;
 use crate::engine::worker::{Remote, Worker};
 
-/// Whether [`Watch::parks`] and [`Watch::panicked`] are called: a walk over a stack costs some microseconds, a park 5 ns.
+/// Whether [`Watch::parks`] and [`Watch::panicked`] are called: a walk over a stack costs some
+/// microseconds, a park 5 ns.
 pub(crate) const SEES_PARKS: bool = cfg!(any(debug_assertions, goby_tsan));
 
 /// Watches a runtime.
@@ -17,8 +19,8 @@ pub(crate) trait Watch: Any + Send + Sync {
     /// All of its workers sleep. Called by its monitor.
     fn all_asleep(&self, shared: &'static Shared) -> Prospect;
 
-    /// A worker has not come back to its other goroutines for `lasted`; says whether it could be told which goroutine it runs.
-    /// Called by the monitor.
+    /// A worker has not come back to its other goroutines for `lasted`; says whether it could be
+    /// told which goroutine it runs. Called by the monitor.
     fn stalled(&self, remote: &Remote, lasted: Duration) -> bool;
 
     /// A goroutine is about to park. Called by itself.
@@ -35,7 +37,8 @@ pub(crate) trait Watch: Any + Send + Sync {
 pub(crate) enum Prospect {
     /// Something will make a goroutine runnable, or nobody waits.
     Wake,
-    /// Only others can do that, or something moved during the look. They do not tell when they will not.
+    /// Only others can do that, or something moved during the look. They do not tell when they will
+    /// not.
     Unclear,
     /// Nobody can ever run again. Whoever was to be told has been told.
     Never,

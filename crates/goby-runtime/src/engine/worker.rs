@@ -4,12 +4,14 @@
 //! a round:  run_next, local queue, inbox, own fresh goroutines, timers, poller, steal, sleep
 //! ```
 //!
-//! That order is by cost and by kindness: whom we woke last is warm; then those that have waited here, then those that
-//! other threads woke, then what has not begun; the clock and the system are asked when none of these is left, or in a pause;
-//! other workers are troubled last (`worker/search.rs`). A pause breaks the order, so that everyone's wait is bounded: every so
+//! That order is by cost and by kindness: whom we woke last is warm; then those that have waited
+//! here, then those that other threads woke, then what has not begun; the clock and the system are
+//! asked when none of these is left, or in a pause; other workers are troubled last
+//! (`worker/search.rs`). A pause breaks the order, so that everyone's wait is bounded: every so
 //! many rounds, and whenever the monitor asks for one (`worker/fairness.rs`).
 //!
-//! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which everybody may.
+//! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which
+//! everybody may.
 
 mod capture;
 mod fairness;
@@ -50,7 +52,8 @@ use crate::engine::shared::Shared;
 use crate::engine::watch::{self, NextLook};
 use crate::engine::{frames, goroutine};
 
-/// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a wake-up costs it 2 µs.
+/// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a
+/// wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
 /// Free stacks that a worker keeps; beyond twice as many it gives so many back.
 const STACK_CACHE: usize = 64;
@@ -61,11 +64,11 @@ thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
 }
 
-/// How many more of those that are to be spread live on a worker before it gives one away: who lives for a moment only is
-/// better off where it is started.
+/// How many more of those that are to be spread live on a worker before it gives one away: who
+/// lives for a moment only is better off where it is started.
 const SPREAD_SLACK: usize = 4;
-/// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is longer than many a timer
-/// runs.
+/// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is
+/// longer than many a timer runs.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
 /// What other threads may touch of a worker. It is never freed, but used again: see `retired.rs`.
@@ -76,21 +79,24 @@ pub(crate) struct Remote {
     pub(crate) fresh: FreshQueue,
     pub(crate) timers: Timers,
     pub(crate) poller: Poller,
-    /// The monitor's wish: let others run. Set by it, and by who wants something else of the scheduler (`inspect`, `shut_down`);
-    /// cleared by the worker.
+    /// The monitor's wish: let others run. Set by it, and by who wants something else of the
+    /// scheduler (`inspect`, `shut_down`); cleared by the worker.
     pub(crate) slice_over: AtomicBool,
-    /// The monitor has set `slice_over` because no pause has been for long, though slices have ended by themselves. Set by it
-    /// before `slice_over`; cleared by the worker.
+    /// The monitor has set `slice_over` because no pause has been for long, though slices have
+    /// ended by themselves. Set by it before `slice_over`; cleared by the worker.
     pub(crate) pause_due: AtomicBool,
-    /// A panic hook waits on its thread, which sleeps without being free for others. Written by the worker only; see `hold`.
+    /// A panic hook waits on its thread, which sleeps without being free for others. Written by the
+    /// worker only; see `hold`.
     pub(crate) is_held: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
-    /// Counts its pauses, in which it looks at what is fresh (`worker/fairness.rs`). Written by the worker only.
+    /// Counts its pauses, in which it looks at what is fresh (`worker/fairness.rs`). Written by the
+    /// worker only.
     pub(crate) turns: AtomicU64,
     /// See `theft`.
     truce: Truce,
-    /// Counts time slices begun. Written by the worker only; unchanged means that it has not come back.
+    /// Counts time slices begun. Written by the worker only; unchanged means that it has not come
+    /// back.
     pub(crate) slices: AtomicU64,
     /// Goroutines that were to be spread, and live here. Written by the worker only.
     spread: AtomicUsize,
@@ -102,13 +108,15 @@ pub(crate) struct Remote {
     pub(crate) tasks: AtomicUsize,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
-    /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by it, cleared by the worker.
+    /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by
+    /// it, cleared by the worker.
     tidy: AtomicBool,
     /// See `slab`.
     pub(crate) grown: AtomicU64,
     /// Who wants to know about this worker's goroutines.
     pub(crate) requests: Requests,
-    /// Where the worker of a former life was, if it is gone: the next one's place. By its address `biased` knows it.
+    /// Where the worker of a former life was, if it is gone: the next one's place. By its address
+    /// `biased` knows it.
     place: AtomicPtr<Worker>,
 }
 
@@ -161,8 +169,9 @@ impl Remote {
         for flag in [&self.is_held, &self.pause_due] {
             flag.store(false, Ordering::Relaxed);
         }
-        // SeqCst, both: a request that came too late for the last worker is the next one's, which looks for it when its slice is over.
-        // `inspect::ask` posts first and sets the flag then: it is pending here, or the flag is set after this.
+        // SeqCst, both: a request that came too late for the last worker is the next one's, which
+        // looks for it when its slice is over. `inspect::ask` posts first and sets the flag then:
+        // it is pending here, or the flag is set after this.
         self.slice_over.store(false, Ordering::SeqCst);
         if self.requests.are_pending() {
             self.slice_over.store(true, Ordering::SeqCst);
@@ -172,7 +181,8 @@ impl Remote {
         self.inbox.finish_sleep();
     }
 
-    /// Whether it has a worker: its runtime is not shut down, and has as many. A spare worker's place may be empty in the next life.
+    /// Whether it has a worker: its runtime is not shut down, and has as many. A spare worker's
+    /// place may be empty in the next life.
     pub(crate) fn is_served(&self) -> bool {
         // In this order: who sees a new life sees its count, which begins at none.
         !self.shared.is_shut_down() && self.index < self.shared.n_workers()
@@ -189,8 +199,8 @@ impl Remote {
         self.spread.load(Ordering::Relaxed)
     }
 
-    /// Whether it has fresh goroutines or futures for whose sake another should stay awake: not a lone one, nor in a truce (`theft`),
-    /// in which the monitor has somebody look each tick.
+    /// Whether it has fresh goroutines or futures for whose sake another should stay awake: not a
+    /// lone one, nor in a truce (`theft`), in which the monitor has somebody look each tick.
     pub(crate) fn has_for_others(&self, tick: usize) -> bool {
         self.fresh.len() > 1 && !self.is_in_truce(tick)
     }
@@ -202,7 +212,8 @@ impl Remote {
 
     /// Has a worker that sleeps give back what it does not need.
     pub(crate) fn ask_to_tidy(&self) {
-        // Release pairs with the Acquire in `sleep`. One that is awake does it before it sleeps the next time.
+        // Release pairs with the Acquire in `sleep`. One that is awake does it before it sleeps the
+        // next time.
         self.tidy.store(true, Ordering::Release);
         self.notify();
     }
@@ -227,7 +238,8 @@ pub(crate) struct Worker {
     pub(crate) shared: &'static Shared,
     /// The goroutine that runs now; none while the scheduler does.
     current: Cell<Option<NonNull<Goroutine>>>,
-    /// The goroutine that waits in a panic hook, on this thread. There is no current one meanwhile; see `hold`.
+    /// The goroutine that waits in a panic hook, on this thread. There is no current one meanwhile;
+    /// see `hold`.
     held: Cell<Option<NonNull<Goroutine>>>,
     /// What wakes the future that is polled now; null while none is.
     polled: Cell<*const RawWakerVTable>,
@@ -239,7 +251,8 @@ pub(crate) struct Worker {
     rounds_left: Cell<u32>,
     /// The monitor's tick when it last looked at inbox, timers and poller.
     maintained: Cell<usize>,
-    /// The turn, as counted by `slices`, that a pause has begun last. The local queue has the one after it.
+    /// The turn, as counted by `slices`, that a pause has begun last. The local queue has the one
+    /// after it.
     began_fresh_at: Cell<u64>,
     /// Refused operations until it asks whether they come in a row, and when it last asked.
     refusals_left: Cell<u32>,
@@ -248,8 +261,8 @@ pub(crate) struct Worker {
     prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
-    /// The running goroutine has shut down its runtime, so it is the last that runs here. Who is asked to yield goes on later; it would
-    /// not.
+    /// The running goroutine has shut down its runtime, so it is the last that runs here. Who is
+    /// asked to yield goes on later; it would not.
     runs_last: Cell<bool>,
     ids: Cell<(u64, u64)>,
     /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
@@ -285,8 +298,8 @@ pub fn current_id() -> Option<GoroutineId> {
     current_goroutine().map(|g| unsafe { g.as_ref() }.id)
 }
 
-/// Parks the running goroutine until it is unparked; unless that comes within the moment that a worker with nothing else to
-/// run can spare it.
+/// Parks the running goroutine until it is unparked; unless that comes within the moment that a
+/// worker with nothing else to run can spare it.
 ///
 /// # Safety
 ///
@@ -328,9 +341,9 @@ unsafe fn suspend(g: NonNull<Goroutine>) {
     }
 }
 
-/// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor does. std counts panics
-/// by thread: for that long all of its goroutines seem to panic, see [`panicking`]. From within a panic hook it does not
-/// switch, see `hold`.
+/// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor
+/// does. std counts panics by thread: for that long all of its goroutines seem to panic, see
+/// [`panicking`]. From within a panic hook it does not switch, see `hold`.
 ///
 /// # Safety
 ///
@@ -367,11 +380,12 @@ unsafe fn switch(header: &Goroutine) {
     tsan::enter_thread(|| &header.home().index);
 }
 
-/// Whether this goroutine unwinds because of a panic. On an OS thread it is `std::thread::panicking`.
+/// Whether this goroutine unwinds because of a panic. On an OS thread it is
+/// `std::thread::panicking`.
 ///
-/// std counts panics by thread. So while a goroutine is parked inside a destructor that runs during its panic,
-/// `std::thread::panicking()` is true for its neighbors on that worker too; this is not, unless several of them do so
-/// at once.
+/// std counts panics by thread. So while a goroutine is parked inside a destructor that runs during
+/// its panic, `std::thread::panicking()` is true for its neighbors on that worker too; this is not,
+/// unless several of them do so at once.
 ///
 /// ```
 /// assert!(!goby_runtime::panicking());
@@ -380,8 +394,8 @@ pub fn panicking() -> bool {
     std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
 }
 
-/// Says that the next goroutine that the calling one starts will live for a while, and has little to do with its neighbors: it
-/// may begin on a worker that sleeps, if fewer such live there.
+/// Says that the next goroutine that the calling one starts will live for a while, and has little
+/// to do with its neighbors: it may begin on a worker that sleeps, if fewer such live there.
 ///
 /// ```
 /// goby_runtime::spread_next();
@@ -396,7 +410,8 @@ pub fn spread_next() {
     }
 }
 
-/// Whether the caller may spin for what another thread is about to do: its worker has nothing else to run or to begin.
+/// Whether the caller may spin for what another thread is about to do: its worker has nothing else
+/// to run or to begin.
 #[cfg(not(loom))]
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
@@ -407,7 +422,8 @@ pub(crate) fn may_spin() -> bool {
 ///
 /// # Safety
 ///
-/// It parks, or has parked, on the wait with this answer, which the caller has claimed and has not unparked before.
+/// It parks, or has parked, on the wait with this answer, which the caller has claimed and has not
+/// unparked before.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
     let _ignore = tsan::ignore();
@@ -439,8 +455,9 @@ impl Worker {
         self.current.get().is_some()
     }
 
-    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future. What is looked after for a goroutine that waits
-    /// in a panic hook (`hold`) is the scheduler's: user code there would be a part of the hook.
+    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future. What is looked
+    /// after for a goroutine that waits in a panic hook (`hold`) is the scheduler's: user code
+    /// there would be a part of the hook.
     pub(crate) fn is_scheduling(&self) -> bool {
         !self.in_goroutine() && self.polled.get().is_null()
     }
@@ -450,7 +467,8 @@ impl Worker {
         self.polled.set(waker);
     }
 
-    /// Whether a waker of this kind is that of the future that is polled now, for it is no goroutine that calls.
+    /// Whether a waker of this kind is that of the future that is polled now, for it is no
+    /// goroutine that calls.
     pub(crate) fn polls_with(&self, waker: *const RawWakerVTable) -> bool {
         !self.in_goroutine() && ptr::eq(self.polled.get(), waker)
     }
@@ -480,7 +498,8 @@ impl Worker {
 
     /// Runs the scheduler on this thread until the runtime is shut down.
     pub(crate) fn run(remote: &'static Remote) {
-        // What std sets up in this thread's locals comes before whatever its goroutines do with them.
+        // What std sets up in this thread's locals comes before whatever its goroutines do with
+        // them.
         tsan::release(&raw const remote.index);
         let ignore = tsan::ignore();
         // Where that is refused, timers are as late as everybody's.
@@ -516,8 +535,8 @@ impl Worker {
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
         };
-        // SAFETY: memory for a worker, with none in it. It stays until the loop below is over, and then nobody has the reference:
-        // neither a goroutine, if all have ended, nor this thread.
+        // SAFETY: memory for a worker, with none in it. It stays until the loop below is over, and
+        // then nobody has the reference: neither a goroutine, if all have ended, nor this thread.
         let worker: &'static Worker = unsafe {
             place.write(worker);
             place.as_ref()
@@ -539,8 +558,8 @@ impl Worker {
             remote.place.store(place.as_ptr(), Ordering::Relaxed);
         }
         remote.shared.note_exit();
-        // The thread's locals must outlive what its goroutines have lent out of them, and those that have not ended
-        // are never unwound: if there are any, neither does the thread end.
+        // The thread's locals must outlive what its goroutines have lent out of them, and those
+        // that have not ended are never unwound: if there are any, neither does the thread end.
         if leaves_some {
             loop {
                 std::thread::park();
@@ -570,7 +589,8 @@ impl Worker {
     #[inline]
     pub(crate) fn count_task(&self, change: isize) {
         let tasks = &self.remote.tasks;
-        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: who sees the change sees that we were awake.
+        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: who sees
+        // the change sees that we were awake.
         tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
     }
 
@@ -588,7 +608,8 @@ impl Worker {
         self.push_fresh(Fresh::Goroutine(g));
     }
 
-    /// Gives it to a worker that sleeps, and so comes to it at once, if fewer such goroutines live there.
+    /// Gives it to a worker that sleeps, and so comes to it at once, if fewer such goroutines live
+    /// there.
     #[cold]
     fn spread(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, and in no queue: nobody else knows it.
@@ -615,9 +636,10 @@ impl Worker {
         self.shared.monitor.hurry();
     }
 
-    /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will most likely run as soon
-    /// as we park; but if we compute instead, somebody else should take it. In a truce (`theft`) that is left to the monitor. No fence:
-    /// should the sleeper be missed, we are awake, and the monitor looks too.
+    /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will
+    /// most likely run as soon as we park; but if we compute instead, somebody else should take it.
+    /// In a truce (`theft`) that is left to the monitor. No fence: should the sleeper be missed, we
+    /// are awake, and the monitor looks too.
     #[cold]
     fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
@@ -661,8 +683,9 @@ impl Worker {
         }
     }
 
-    /// Whether the running goroutine is inside the initializer of a thread-local, which its neighbors share: it gives way only
-    /// where it waits. Asked once per slice, as far as it is not.
+    /// Whether the running goroutine is inside the initializer of a thread-local, which its
+    /// neighbors share: it gives way only where it waits. Asked once per slice, as far as it is
+    /// not.
     fn initializes_local(&self) -> bool {
         let _ignore = tsan::ignore();
         self.running().is_some_and(|g| frames::is_inside(g, Function::LocalInitializer))
@@ -676,13 +699,15 @@ impl Worker {
         // SAFETY: it is running, so its record is alive.
         unsafe { g.as_ref() }.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
         self.local.push_back(g);
-        // SAFETY: `g` is the running goroutine. That it is queued already is no matter: only this thread resumes it.
+        // SAFETY: `g` is the running goroutine. That it is queued already is no matter: only this
+        // thread resumes it.
         unsafe { suspend(g) };
     }
 
     #[inline]
     fn resume(&self, g: NonNull<Goroutine>) {
-        // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches it.
+        // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches
+        // it.
         let ended = unsafe {
             let header = g.as_ref();
             self.current.set(Some(g));
@@ -719,8 +744,8 @@ impl Worker {
         self.count_spread(g, 1);
         header.pin(self.remote);
         header.place.set(self.registry.enter(g));
-        // SAFETY: unstarted, so only this thread knows it; nobody else uses the stack; `entry` does not unwind, and is
-        // given the goroutine that it is for.
+        // SAFETY: unstarted, so only this thread knows it; nobody else uses the stack; `entry` does
+        // not unwind, and is given the goroutine that it is for.
         unsafe {
             let fiber = Fiber::new(stack, goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
@@ -731,15 +756,16 @@ impl Worker {
     /// Counts it, if it was to be spread.
     #[inline]
     fn count_spread(&self, g: NonNull<Goroutine>, change: isize) {
-        // SAFETY: about to begin, or ended and not yet forgotten, here, so its record is alive and nobody else touches its flags.
+        // SAFETY: about to begin, or ended and not yet forgotten, here, so its record is alive and
+        // nobody else touches its flags.
         if unsafe { g.as_ref() }.flags.get() & SPREAD != 0 {
             // Relaxed, and no read-modify-write: one writer, and a hint for others.
             self.remote.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
         }
     }
 
-    /// Takes a goroutine that has ended off its stack. Inlined by force, as `Registry::enter` is: both together save 42 of the 535
-    /// instructions of a goroutine's life (spawn_1000).
+    /// Takes a goroutine that has ended off its stack. Inlined by force, as `Registry::enter` is:
+    /// both together save 42 of the 535 instructions of a goroutine's life (spawn_1000).
     #[inline(always)]
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
@@ -789,14 +815,16 @@ impl Worker {
 
     // Finding work.
 
-    /// One round: runs whoever is next, on this worker if possible; false if the runtime is shut down.
+    /// One round: runs whoever is next, on this worker if possible; false if the runtime is shut
+    /// down.
     #[inline]
     fn round(&self) -> bool {
         let fresh = 'next: {
             let rounds_left = self.rounds_left.get() - 1;
             self.rounds_left.set(rounds_left);
             if rounds_left == 0 || self.slice_is_over() {
-                // In this order: whoever shuts down sets the flag last, and may have set it instead of the monitor.
+                // In this order: whoever shuts down sets the flag last, and may have set it instead
+                // of the monitor.
                 let slice_is_over = self.take_slice_over();
                 if self.shared.is_shut_down() {
                     return false;
@@ -843,8 +871,9 @@ impl Worker {
 
     /// Whether the slice is over; it is not asked for twice.
     fn take_slice_over(&self) -> bool {
-        // SeqCst: in one order with who sets it after something else: has posted a request (`inspect::ask`), or has said that the
-        // runtime is shut down. That is seen after this, or the flag is set after this.
+        // SeqCst: in one order with who sets it after something else: has posted a request
+        // (`inspect::ask`), or has said that the runtime is shut down. That is seen after this, or
+        // the flag is set after this.
         self.slice_is_over() && self.remote.slice_over.swap(false, Ordering::SeqCst)
     }
 
@@ -858,8 +887,8 @@ impl Worker {
         }
     }
 
-    /// Moves what other threads unparked into the local queue, and what they gave to a sleeper to what is fresh; true if there was
-    /// anything.
+    /// Moves what other threads unparked into the local queue, and what they gave to a sleeper to
+    /// what is fresh; true if there was anything.
     #[inline]
     fn open_inbox(&self) -> bool {
         let is_empty = self.remote.inbox.is_empty();

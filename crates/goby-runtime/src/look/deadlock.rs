@@ -1,9 +1,11 @@
 //! Whether any goroutine, or thread that waits in goby, can ever run again.
 //!
-//! Asked by the monitors when every worker has slept for a while, and, where there is no runtime, by the threads that wait. A
-//! verdict needs proof: no timer is pending that somebody waits for or that runs the program's code, no socket registered, no `blocking` call or future in progress, no OS thread outside goby
-//! is running that could unpark somebody, and no signal has a handler. The threads are known by name: every
-//! thread of the process is goby's own, or itself waits in goby without a deadline (see `threads`).
+//! Asked by the monitors when every worker has slept for a while, and, where there is no runtime,
+//! by the threads that wait. A verdict needs proof: no timer is pending that somebody waits for or
+//! that runs the program's code, no socket registered, no `blocking` call or future in progress, no
+//! OS thread outside goby is running that could unpark somebody, and no signal has a handler. The
+//! threads are known by name: every thread of the process is goby's own, or itself waits in goby
+//! without a deadline (see `threads`).
 //!
 //! What is asked about is a [`Part`] of the process, mostly all of it.
 
@@ -92,7 +94,8 @@ pub(crate) enum Verdict {
     Alive,
     /// Something moved while we looked.
     Changing,
-    /// Only others can: a thread outside goby, another runtime, one that was shut down, a signal. They do not tell when they will not.
+    /// Only others can: a thread outside goby, another runtime, one that was shut down, a signal.
+    /// They do not tell when they will not.
     Outside,
     Stuck(Stuck),
 }
@@ -107,8 +110,8 @@ impl Part {
         Part { runtimes, helpers: Vec::new(), is_isolated: false, has_ending: !ending.is_empty(), changes }
     }
 
-    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone. All others may help it, since
-    /// tests share the process's statics: so they must be quiet, too.
+    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone.
+    /// All others may help it, since tests share the process's statics: so they must be quiet, too.
     pub(crate) fn of(shared: &'static Shared) -> Part {
         let all = Part::process();
         if !shared.settings.isolated {
@@ -126,8 +129,9 @@ impl Part {
     /// Looks for a deadlock.
     pub(crate) fn look(&self) -> Verdict {
         let _ignore = tsan::ignore();
-        // The parts are looked at one after the other. They are true at once if nothing has changed in between: who begins to run
-        // leaves its worker's list of sleepers, or its wait, or is a stranger.
+        // The parts are looked at one after the other. They are true at once if nothing has changed
+        // in between: who begins to run leaves its worker's list of sleepers, or its wait, or is a
+        // stranger.
         let changes = || {
             let idle = self.runtimes.iter().chain(&self.helpers).map(|runtime| runtime.idle.changes());
             idle.fold(0, usize::wrapping_add)
@@ -149,7 +153,8 @@ impl Part {
             && !outside.has_handlers
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
-        // A stranger may have done something and ended meanwhile: so what it can have left behind is looked at once more.
+        // A stranger may have done something and ended meanwhile: so what it can have left behind
+        // is looked at once more.
         if !self.is_quiet() || has_timers() || changes() != before || threads::changes() != self.changes {
             return Verdict::Changing;
         }
@@ -160,7 +165,7 @@ impl Part {
         Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
 
-    /// Its threads that wait for ever, but for those whose goroutine stands for them.
+    /// Its threads that wait forever, but for those whose goroutine stands for them.
     fn waiting(&self) -> Vec<Arc<Parker>> {
         let mut waiting = threads::waiting();
         waiting.retain(|parker| {
@@ -194,8 +199,8 @@ fn is_quiet(runtime: &Shared) -> bool {
 }
 
 impl Stuck {
-    /// Whether nobody has asked to go on waiting. Goroutines that cannot start at all are no matter of policy; and who waits as a
-    /// thread may wait for any runtime's.
+    /// Whether nobody has asked to go on waiting. Goroutines that cannot start at all are no matter
+    /// of policy; and who waits as a thread may wait for any runtime's.
     fn is_fatal(&self) -> bool {
         let exits = |runtime: &Shared| runtime.settings.deadlock_policy == DeadlockPolicy::Exit;
         let has_stuck = |runtime: &Shared| runtime.num_goroutines() > 0 || runtime.main_exited();
@@ -224,7 +229,7 @@ impl Stuck {
         let (goroutines, threads) = (some(self.goroutines, "goroutine"), some(self.threads.len(), "thread"));
         let are = if self.goroutines + self.threads.len() == 1 { "is" } else { "are" };
         let who: Vec<String> = goroutines.into_iter().chain(threads).collect();
-        (!who.is_empty()).then(|| format!("{} {are} parked for ever", who.join(" and ")))
+        (!who.is_empty()).then(|| format!("{} {are} parked forever", who.join(" and ")))
     }
 
     fn dump(&self) -> Dump {

@@ -15,8 +15,9 @@ use crate::look::inspect::{Found, GoroutineInfo, LongWait, Silent, Status, Want}
 /// Members of a group that are named; further ones are counted.
 const NAMED: usize = 10;
 
-/// All goroutines of the process, as data and, by its `Display`, as text in the format of Go's tracebacks. Those that
-/// wait alike (same reason, start, name, labels and stack) are shown once, with their number.
+/// All goroutines of the process, as data and, by its `Display`, as text in the format of Go's
+/// tracebacks. Those that wait alike (same reason, start, name, labels and stack) are shown once,
+/// with their number.
 ///
 /// ```text
 /// goroutine 18 [chan receive, 3 minutes]:
@@ -41,8 +42,9 @@ pub struct Dump {
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until all workers have answered: at most 100 ms, for a worker that does not come to
-/// a goby call. What that one runs is shown, the others that are pinned to it are counted.
+/// The goroutine, or the OS thread, until all workers have answered: at most 100 ms, for a worker
+/// that does not come to a goby call. What that one runs is shown, the others that are pinned to it
+/// are counted.
 pub fn dump() -> Dump {
     Dump::of(inspect::collect(&runtimes::alive(), Want::ALL))
 }
@@ -61,8 +63,9 @@ impl Dump {
         &self.found.goroutines
     }
 
-    /// The OS threads that wait in goby without a deadline, in the report of a deadlock; other dumps show none. A thread that waits
-    /// in [`run`](crate::run) is none of them: its goroutine stands for it.
+    /// The OS threads that wait in goby without a deadline, in the report of a deadlock; other
+    /// dumps show none. A thread that waits in [`run`](crate::run) is none of them: its goroutine
+    /// stands for it.
     pub fn threads(&self) -> &[WaitingThread] {
         &self.threads
     }

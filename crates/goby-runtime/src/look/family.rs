@@ -1,7 +1,9 @@
-//! Which goroutines belong to whom: a family is what its maker started, what those started, and so on.
+//! Which goroutines belong to whom: a family is what its maker started, what those started, and so
+//! on.
 //!
-//! It is how a leak is attributed when tests run in parallel in one process: the mark is inherited as labels are, over
-//! all runtimes. Goroutines that a timer's callback or a future starts are nobody's.
+//! It is how a leak is attributed when tests run in parallel in one process: the mark is inherited
+//! as labels are, over all runtimes. Goroutines that a timer's callback or a future starts are
+//! nobody's.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +14,8 @@ use crate::engine::worker;
 use crate::look::inspect;
 use crate::look::inspect::{GoroutineInfo, Want};
 
-/// A mark on all goroutines that its maker starts while it lives, and that those start, whenever they do.
+/// A mark on all goroutines that its maker starts while it lives, and that those start, whenever
+/// they do.
 ///
 /// To be dropped by the goroutine or thread that made it, in the reverse order of making.
 ///

@@ -1,13 +1,14 @@
 //! Looking at goroutines, as data.
 //!
-//! Only its home worker may touch what a goroutine is doing, so whoever wants to know *asks* each worker (`requests`), and
-//! each answers at its next scheduling point: a worker that sleeps is woken, a goroutine that runs yields at its next
-//! goby call. No lock guards any of this on the way of a goroutine; the order to answer travels with the monitor's wish
-//! for a new time slice (`slice_over`), which is looked at anyway. A worker that does not answer in time is interrupted
+//! Only its home worker may touch what a goroutine is doing, so whoever wants to know *asks* each
+//! worker (`requests`), and each answers at its next scheduling point: a worker that sleeps is
+//! woken, a goroutine that runs yields at its next goby call. No lock guards any of this on the way
+//! of a goroutine; the order to answer travels with the monitor's wish for a new time slice
+//! (`slice_over`), which is looked at anyway. A worker that does not answer in time is interrupted
 //! by a signal for what it runs, see `sample`; what else it is home to is counted, not shown.
 //!
-//! What comes of it is no snapshot: workers answer one after the other, and goroutines go on. What is parked for good
-//! is shown exactly.
+//! What comes of it is no snapshot: workers answer one after the other, and goroutines go on. What
+//! is parked for good is shown exactly.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -33,8 +34,8 @@ use crate::engine::worker::{Remote, Worker};
 use crate::engine::{attributes, errand};
 use crate::look::sample;
 
-/// Each worker's goroutines whose stacks are taken whatever they look like: taking one costs microseconds, and a page
-/// that the goroutine may not have touched.
+/// Each worker's goroutines whose stacks are taken whatever they look like: taking one costs
+/// microseconds, and a page that the goroutine may not have touched.
 const STACKS_OF_ALL: usize = 4096;
 /// Beyond that, so many of those that were started at one place and wait for one reason.
 const STACKS_OF_ALIKE: usize = 8;
@@ -44,8 +45,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// Looks at the most, when one may have missed a goroutine.
 const TRIES: u32 = 7;
-/// Where goroutines are stolen all the time: looks in a row that must agree. That one goroutine is missed by two looks in a
-/// row takes two thieves, by three looks three.
+/// Where goroutines are stolen all the time: looks in a row that must agree. That one goroutine is
+/// missed by two looks in a row takes two thieves, by three looks three.
 const AGREEING_LOOKS: u32 = 3;
 
 /// What a goroutine was doing.
@@ -112,8 +113,8 @@ impl GoroutineInfo {
         self.status
     }
 
-    /// How long it has been parked, if it is: to the tick of the monitor, 1 to 5 ms, or as much more as the machine
-    /// keeps that from running.
+    /// How long it has been parked, if it is: to the tick of the monitor, 1 to 5 ms, or as much
+    /// more as the machine keeps that from running.
     pub fn waited(&self) -> Option<Duration> {
         matches!(self.status, Status::Waiting(_)).then_some(self.age)
     }
@@ -133,20 +134,21 @@ impl GoroutineInfo {
         (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
     }
 
-    /// Its stack. None where it has not started, where too little of it is left to collect it there, or where very
-    /// many wait alike and others' were taken.
+    /// Its stack. None where it has not started, where too little of it is left to collect it
+    /// there, or where very many wait alike and others' were taken.
     pub fn stack(&self) -> Option<&StackTrace> {
         self.stack.as_ref()
     }
 
-    /// Whether a timer ends its wait: it has a deadline, or receives from the channel of a timer that is armed, neither fired nor
-    /// stopped, or the done channel of a context with a deadline.
+    /// Whether a timer ends its wait: it has a deadline, or receives from the channel of a timer
+    /// that is armed, neither fired nor stopped, or the done channel of a context with a deadline.
     pub fn has_deadline(&self) -> bool {
         self.flags & HAS_DEADLINE != 0
     }
 
-    /// Whether its wait ends when a context is done: it receives from a context's done channel, waits in a select with
-    /// such a case, or in the form of an operation that takes a context. It says nothing of who holds the context.
+    /// Whether its wait ends when a context is done: it receives from a context's done channel,
+    /// waits in a select with such a case, or in the form of an operation that takes a context. It
+    /// says nothing of who holds the context.
     pub fn is_reached_by_context(&self) -> bool {
         self.flags & HAS_CONTEXT != 0
     }
@@ -158,7 +160,8 @@ impl GoroutineInfo {
 
     /// # Safety
     ///
-    /// The goroutine is alive, and the caller its home's scheduler, or whoever keeps it in a queue of unstarted ones.
+    /// The goroutine is alive, and the caller its home's scheduler, or whoever keeps it in a queue
+    /// of unstarted ones.
     unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
         // SAFETY: alive by contract.
         let header = unsafe { g.as_ref() };
@@ -180,8 +183,9 @@ impl GoroutineInfo {
     }
 }
 
-/// Prints one line: `goroutine 18 "fetcher" [chan receive, 3 minutes], started at src/main.rs:30:5`. The name is there if
-/// it has one, and the minutes from the first on, as in a [`dump`](crate::dump()).
+/// Prints one line: `goroutine 18 "fetcher" [chan receive, 3 minutes], started at
+/// src/main.rs:30:5`. The name is there if it has one, and the minutes from the first on, as in a
+/// [`dump`](crate::dump()).
 impl fmt::Display for GoroutineInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "goroutine {}", self.id)?;
@@ -226,7 +230,8 @@ impl fmt::Debug for GoroutineInfo {
 pub struct Silent {
     /// Its number in its runtime.
     pub worker: usize,
-    /// Goroutines that have started there and have not ended, at most: others than the running one are not shown.
+    /// Goroutines that have started there and have not ended, at most: others than the running one
+    /// are not shown.
     pub n_started: usize,
 }
 
@@ -238,10 +243,11 @@ pub(crate) struct Found {
     pub(crate) silent: Vec<Silent>,
 }
 
-/// Looks at the goroutines of the caller's runtime (the default one, from a plain thread), one entry each, by their ids.
+/// Looks at the goroutines of the caller's runtime (the default one, from a plain thread), one
+/// entry each, by their ids.
 ///
-/// It is no snapshot: goroutines go on while it is made. A worker that does not come to a goby call within 100 ms shows
-/// the goroutine that it runs, and none of the others.
+/// It is no snapshot: goroutines go on while it is made. A worker that does not come to a goby call
+/// within 100 ms shows the goroutine that it runs, and none of the others.
 ///
 /// ```
 /// use goby_runtime::{Runtime, Status};
@@ -287,8 +293,8 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
         let before = thefts();
         let found = ask(runtimes, want);
         tries += 1;
-        // A goroutine that was stolen from a worker not asked yet, by one that had answered, was missed. Counts of goroutines do
-        // not tell: those that begin and end meanwhile hide it.
+        // A goroutine that was stolen from a worker not asked yet, by one that had answered, was
+        // missed. Counts of goroutines do not tell: those that begin and end meanwhile hide it.
         let is_complete = thefts() == before || !found.silent.is_empty();
         let seen: Vec<_> = found.goroutines.iter().map(|info| info.id).collect();
         agreeing = if seen_last.as_ref() == Some(&seen) { agreeing + 1 } else { 1 };
@@ -303,8 +309,8 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
 
 /// One look.
 fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
-    // Before the workers and after them: a goroutine may leave these queues for a worker that has answered, or, getting no stack,
-    // come from one that has not.
+    // Before the workers and after them: a goroutine may leave these queues for a worker that has
+    // answered, or, getting no stack, come from one that has not.
     let mut homeless = look_at_homeless(runtimes);
     let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
     let request = Arc::new(Request {
@@ -345,7 +351,8 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
     }
     homeless.extend(look_at_homeless(runtimes));
     found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
-    // One that has moved meanwhile may be there twice: what was seen of it on a worker, which comes first, says more.
+    // One that has moved meanwhile may be there twice: what was seen of it on a worker, which comes
+    // first, says more.
     found.goroutines.sort_by_key(|info| info.id);
     found.goroutines.dedup_by_key(|info| info.id);
     found

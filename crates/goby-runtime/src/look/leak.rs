@@ -1,9 +1,10 @@
 //! Goroutines that nothing will let go on.
 //!
-//! What a goroutine waits for is not known to the runtime, so a leak is judged by what is left: a goroutine that is still
-//! there when its family should have ended is *stuck* if it is parked without a deadline, and *live* if it may yet do
-//! something by itself: it runs, will run, is in a `blocking` call, or a timer ends its wait. A stuck goroutine is leaked
-//! if no live one is left in its family that could free it, or if it provably waits for nothing. So a leak may be missed as
+//! What a goroutine waits for is not known to the runtime, so a leak is judged by what is left: a
+//! goroutine that is still there when its family should have ended is *stuck* if it is parked
+//! without a deadline, and *live* if it may yet do something by itself: it runs, will run, is in a
+//! `blocking` call, or a timer ends its wait. A stuck goroutine is leaked if no live one is left in
+//! its family that could free it, or if it provably waits for nothing. So a leak may be missed as
 //! long as a sleeper is about; and who holds a sender outside of the family is not asked.
 
 use std::collections::HashSet;
@@ -17,7 +18,8 @@ use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 
 impl GoroutineInfo {
-    /// Whether it may go on by itself: it runs or will, is in a `blocking` call, or a timer ends its wait.
+    /// Whether it may go on by itself: it runs or will, is in a `blocking` call, or a timer ends
+    /// its wait.
     pub fn is_live(&self) -> bool {
         match self.status() {
             Status::Waiting(WaitReason::Blocking) => true,
@@ -27,11 +29,11 @@ impl GoroutineInfo {
     }
 }
 
-/// Those that provably never go on, whatever anybody does: they wait on a nil channel or in a select without cases, or
-/// join one that does.
+/// Those that provably never go on, whatever anybody does: they wait on a nil channel or in a
+/// select without cases, or join one that does.
 ///
-/// That is all that is proved: who waits for a channel or a lock may be let go by whoever holds the other end, and the
-/// runtime does not know who does.
+/// That is all that is proved: who waits for a channel or a lock may be let go by whoever holds the
+/// other end, and the runtime does not know who does.
 pub fn deadlocked(infos: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     let mut proved: HashSet<u64> =
         infos.iter().filter(|info| waits_for_nothing(info)).map(|info| info.id.as_u64()).collect();
@@ -52,8 +54,8 @@ fn waits_for_nothing(info: &GoroutineInfo) -> bool {
     matches!(info.status(), Status::Waiting(ChanReceiveNil | ChanSendNil | SelectNoCases)) && !info.has_deadline()
 }
 
-/// The leaked ones among the goroutines of a family, or of a runtime: all that are left if none is live, else those of
-/// which it is proved.
+/// The leaked ones among the goroutines of a family, or of a runtime: all that are left if none is
+/// live, else those of which it is proved.
 pub fn leaked(family: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     if family.iter().any(GoroutineInfo::is_live) { deadlocked(family) } else { family.to_vec() }
 }
@@ -63,12 +65,13 @@ pub const LEAK_RETRIES: u32 = 20;
 /// The longest delay between two looks. goleak's.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// How long a goroutine that is about to run may keep the verdict, after the retries: on a busy machine it may not have
-/// had its turn. It will park, or end, or it is no leak.
+/// How long a goroutine that is about to run may keep the verdict, after the retries: on a busy
+/// machine it may not have had its turn. It will park, or end, or it is no leak.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used up: goroutines may be on their way out. Those left
-/// then are leaked if [`leaked`] says so, or all of them, if live ones count too. Source: goleak's `Find`.
+/// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used
+/// up: goroutines may be on their way out. Those left then are leaked if [`leaked`] says so, or all
+/// of them, if live ones count too. Source: goleak's `Find`.
 ///
 /// # Blocking
 ///
@@ -103,7 +106,8 @@ pub fn find_leaks(family: impl Fn(bool) -> Vec<GoroutineInfo>, retries: u32, liv
     }
 }
 
-/// Leaked goroutines, as an error and, by its `Display`, as a report: a paragraph for each, those that are alike in one.
+/// Leaked goroutines, as an error and, by its `Display`, as a report: a paragraph for each, those
+/// that are alike in one.
 #[derive(Clone)]
 pub struct Leaks {
     goroutines: Vec<GoroutineInfo>,

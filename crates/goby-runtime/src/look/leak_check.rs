@@ -1,8 +1,9 @@
-//! A process whose runtimes are all looked at for leaks when they end: `GOBY_LEAKS=fatal` in the environment.
+//! A process whose runtimes are all looked at for leaks when they end: `GOBY_LEAKS=fatal` in the
+//! environment.
 //!
-//! A [`Runtime`](crate::Runtime) ends when it is dropped, every other one, the default one above all, with the process.
-//! What counts as leaked is what [`leaked`](crate::leaked) says of all goroutines that are left. Source: goleak's
-//! `VerifyTestMain`.
+//! A [`Runtime`](crate::Runtime) ends when it is dropped, every other one, the default one above
+//! all, with the process. What counts as leaked is what [`leaked`](crate::leaked) says of all
+//! goroutines that are left. Source: goleak's `VerifyTestMain`.
 
 use std::io::{self, Write as _};
 use std::sync::Once;
@@ -36,8 +37,8 @@ pub(crate) fn is_asked_for() -> io::Result<bool> {
             static WATCH: Once = Once::new();
             // ThreadSanitizer cannot see the edge inside std's.
             let _ignore = tsan::ignore();
-            // SAFETY: a function that may be called when the process exits. Should there be no room for it, only less is
-            // checked.
+            // SAFETY: a function that may be called when the process exits. Should there be no room
+            // for it, only less is checked.
             WATCH.call_once(|| _ = unsafe { libc::atexit(at_exit) });
             Ok(true)
         }

@@ -1,13 +1,14 @@
-//! Names mistakes with thread-locals, which the goroutines of a worker share, where they can be seen: in debug builds, and
-//! under `goby race`. `goby::thread_locals` says what the mistakes are.
+//! Names mistakes with thread-locals, which the goroutines of a worker share, where they can be
+//! seen: in debug builds, and under `goby race`. `goby::thread_locals` says what the mistakes are.
 //!
-//! - A goroutine that parks inside the initializer of a thread-local: another one of its worker may initialize it as well, and
-//!   std then drops the first value under whoever borrows it. Told when it parks.
-//! - A goroutine that panics because a `RefCell` is borrowed, while another one of its worker is parked inside `LocalKey::with`.
-//!   Told when it has panicked.
+//! - A goroutine that parks inside the initializer of a thread-local: another one of its worker may
+//!   initialize it as well, and std then drops the first value under whoever borrows it. Told when
+//!   it parks.
+//! - A goroutine that panics because a `RefCell` is borrowed, while another one of its worker is
+//!   parked inside `LocalKey::with`. Told when it has panicked.
 //!
-//! Both are found on the stack (`frames`). Release builds look for neither: a walk costs some microseconds, a park 5 ns, and
-//! `LocalKey::with` is inlined there.
+//! Both are found on the stack (`frames`). Release builds look for neither: a walk costs some
+//! microseconds, a park 5 ns, and `LocalKey::with` is inlined there.
 
 use std::any::Any;
 use std::panic::Location;
@@ -29,8 +30,8 @@ use crate::engine::worker::Worker;
 use crate::look::inspect;
 use crate::look::inspect::Want;
 
-/// A worker's first looks, which are made at once: most initializers run when a program has just begun, and the first look of
-/// all takes milliseconds.
+/// A worker's first looks, which are made at once: most initializers run when a program has just
+/// begun, and the first look of all takes milliseconds.
 const FIRST_LOOKS: u32 = 64;
 /// From then on looks take one part in so many of its time, at most.
 const SHARE: u32 = 10;
@@ -76,7 +77,8 @@ fn keep(park: Park) {
         unjudged.push(park);
     }
     drop(unjudged);
-    // Relaxed: only that it begins once. Whoever has kept one after they were judged judges it here.
+    // Relaxed: only that it begins once. Whoever has kept one after they were judged judges it
+    // here.
     if BEGIN.swap(false, Ordering::Relaxed) {
         let _ = spawn_own_thread("goby-symbols", || {
             frames::learn();
@@ -135,8 +137,8 @@ fn own_stack(g: &Goroutine) -> Option<StackTrace> {
     Some(StackTrace::new(&addresses))
 }
 
-/// Looks whether `g`, which runs, here, and has panicked, found a `RefCell` borrowed by a neighbor that is parked inside
-/// `LocalKey::with`. It parks to ask for their stacks.
+/// Looks whether `g`, which runs, here, and has panicked, found a `RefCell` borrowed by a neighbor
+/// that is parked inside `LocalKey::with`. It parks to ask for their stacks.
 #[cold]
 pub(crate) fn look_at_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     if !is_of_borrow(payload) || g.runtime.is_shut_down() {

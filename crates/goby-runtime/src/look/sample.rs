@@ -1,13 +1,15 @@
-//! What a thread is doing that does not come to a scheduling point: a signal interrupts it, and the handler collects the
-//! stack of the goroutine that it runs.
+//! What a thread is doing that does not come to a scheduling point: a signal interrupts it, and the
+//! handler collects the stack of the goroutine that it runs.
 //!
-//! The handler runs on the thread's alternate stack and is async-signal-safe: it reads a thread-local without destructor,
-//! atomics, the running goroutine's record, and walks the stack, into memory that is there already. The unwinder finds
-//! its tables by glibc's `_dl_find_object`, which takes no lock; before glibc 2.35 it took one, so nothing is collected
-//! there. A thread inside the switch itself is left alone: half way between two stacks there is none to walk.
+//! The handler runs on the thread's alternate stack and is async-signal-safe: it reads a
+//! thread-local without destructor, atomics, the running goroutine's record, and walks the stack,
+//! into memory that is there already. The unwinder finds its tables by glibc's `_dl_find_object`,
+//! which takes no lock; before glibc 2.35 it took one, so nothing is collected there. A thread
+//! inside the switch itself is left alone: half way between two stacks there is none to walk.
 //!
-//! The signal is SIGURG, as in Go: ignored by default, so one that comes late does no harm. System calls that it
-//! interrupts are restarted where the system can; others fail with `EINTR`, as they may at any time.
+//! The signal is SIGURG, as in Go: ignored by default, so one that comes late does no harm. System
+//! calls that it interrupts are restarted where the system can; others fail with `EINTR`, as they
+//! may at any time.
 
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -69,7 +71,8 @@ static SAMPLE: Sample = Sample {
 /// Who handled the signal before.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
-/// The goroutine that a worker's thread runs now, with its stack; none if it runs none, or does not tell in time.
+/// The goroutine that a worker's thread runs now, with its stack; none if it runs none, or does not
+/// tell in time.
 pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let thread = remote.thread_id.load(Ordering::Relaxed);
@@ -81,7 +84,8 @@ pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     SAMPLE.thread.store(thread as u32, Ordering::Relaxed);
     // Release pairs with the Acquire of the handler's exchange.
     SAMPLE.state.store(ASKED, Ordering::Release);
-    // SAFETY: the system call touches no memory; a thread of this process, or one that has ended, which fails.
+    // SAFETY: the system call touches no memory; a thread of this process, or one that has ended,
+    // which fails.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, SIGNAL) };
     let start = policy::now();
     // Acquire pairs with the Release at the end of the handler.
@@ -131,7 +135,8 @@ fn install_handler() {
     INSTALL.call_once(|| {
         // What the unwinder sets up when it is first used, it should not set up in a handler.
         stack_trace::walk(&(0..usize::MAX), |_| false);
-        // SAFETY: the structures are initialised as sigaction(2) asks; the handler is async-signal-safe, see above.
+        // SAFETY: the structures are initialised as sigaction(2) asks; the handler is
+        // async-signal-safe, see above.
         unsafe {
             let mut old = MaybeUninit::<libc::sigaction>::zeroed();
             if libc::sigaction(SIGNAL, ptr::null(), old.as_mut_ptr()) == 0 {
@@ -195,7 +200,8 @@ fn write() {
 fn forward(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // Acquire pairs with the Release in `install_handler`.
     let previous = PREVIOUS.load(Ordering::Acquire);
-    // SAFETY: what the kernel gave us as the former action is called as the kernel would have called it.
+    // SAFETY: what the kernel gave us as the former action is called as the kernel would have
+    // called it.
     unsafe {
         let Some(previous) = previous.as_ref() else { return };
         match previous.sa_sigaction {

@@ -1,8 +1,9 @@
 //! Goroutines that keep their worker: reported by the monitor, with their stack.
 //!
-//! The monitor tells a stall from a thread that merely got no processor (`suspect`); here the running goroutine's stack taken
-//! (`sample`), and leaves the telling to a thread of its own: names are looked up for seconds where a program is large. Told
-//! is a subscriber of `tracing`, if there is one, else the standard error: a line at once, the stack when it has names.
+//! The monitor tells a stall from a thread that merely got no processor (`suspect`); here the
+//! running goroutine's stack taken (`sample`), and leaves the telling to a thread of its own: names
+//! are looked up for seconds where a program is large. Told is a subscriber of `tracing`, if there
+//! is one, else the standard error: a line at once, the stack when it has names.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,8 +38,8 @@ const COMPUTES_OR_BLOCKS: &str =
     "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
 const WAITS_IN_HOOK: &str =
     "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
-/// How long goroutines that were started at the same place are not printed again: a pool whose every job takes too long says
-/// so once, not a thousand times.
+/// How long goroutines that were started at the same place are not printed again: a pool whose
+/// every job takes too long says so once, not a thousand times.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Turns the printing off, by the one value [`OFF`].
@@ -62,7 +63,8 @@ pub(crate) fn are_printed() -> io::Result<bool> {
     }
 }
 
-/// A worker that did not come back to its other goroutines for longer than the limit. Its `Display` is the report.
+/// A worker that did not come back to its other goroutines for longer than the limit. Its `Display`
+/// is the report.
 #[derive(Clone, Debug)]
 pub struct Stall {
     worker: usize,
@@ -83,8 +85,8 @@ impl Stall {
         self.lasted
     }
 
-    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the thread could not tell: then
-    /// another report follows when the stall has lasted twice as long.
+    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the
+    /// thread could not tell: then another report follows when the stall has lasted twice as long.
     pub fn goroutine(&self) -> Option<&GoroutineInfo> {
         self.goroutine.as_ref()
     }
@@ -150,7 +152,8 @@ impl Stalls {
         Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default() }
     }
 
-    /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called by the monitor.
+    /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called
+    /// by the monitor.
     pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
         // Relaxed: a hint.
         let is_held = remote.is_held.load(Ordering::Relaxed);
@@ -163,15 +166,17 @@ impl Stalls {
             }
             latest.push_back(stall.clone());
         }
-        // Not here: looking names up takes long, a standard error that nobody reads blocks, and the monitor has others to look
-        // after. Without a further thread there is no telling.
+        // Not here: looking names up takes long, a standard error that nobody reads blocks, and the
+        // monitor has others to look after. Without a further thread there is no telling.
         if warnings_are_heard!() {
-            // A subscriber is the program's code, and may let somebody go on: for the deadlock detector it is no thread of goby's.
+            // A subscriber is the program's code, and may let somebody go on: for the deadlock
+            // detector it is no thread of goby's.
             let name = thread::Builder::new().name("goby-report".into());
             let _ = name.spawn(move || warning!("goby: {stall}"));
         } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || {
-                // The panic that is being reported is what the user has to know, and names are looked up for it.
+                // The panic that is being reported is what the user has to know, and names are
+                // looked up for it.
                 if stall.is_held || !stall.is_in_panic_hook() {
                     stall.print();
                 }
@@ -180,7 +185,8 @@ impl Stalls {
         is_known
     }
 
-    /// Whether no stall of a goroutine that was started at this place was printed of late. The caller prints this one.
+    /// Whether no stall of a goroutine that was started at this place was printed of late. The
+    /// caller prints this one.
     fn is_news(&self, place: usize, now: Instant) -> bool {
         let mut printed = self.printed.lock();
         printed.retain(|(_, when)| now.duration_since(*when) < QUIET);
@@ -202,8 +208,8 @@ impl Stalls {
     }
 }
 
-/// Whether anybody may wait for the worker: another goroutine that is pinned there, or has yet to begin, a timer or a socket. A
-/// goroutine that is alone may compute for as long as it likes.
+/// Whether anybody may wait for the worker: another goroutine that is pinned there, or has yet to
+/// begin, a timer or a socket. A goroutine that is alone may compute for as long as it likes.
 fn has_others(remote: &Remote) -> bool {
     remote.n_started() > 1
         || remote.fresh.len() > 0
@@ -212,7 +218,8 @@ fn has_others(remote: &Remote) -> bool {
         || remote.poller.has_sources()
 }
 
-/// Gives the latest stalls of the caller's runtime: see [`Runtime::stalls`](crate::Runtime::stalls).
+/// Gives the latest stalls of the caller's runtime: see
+/// [`Runtime::stalls`](crate::Runtime::stalls).
 pub fn stalls() -> Vec<Stall> {
     Look::of(current_shared()).stalls.latest()
 }

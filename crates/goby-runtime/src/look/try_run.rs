@@ -1,8 +1,9 @@
 //! `run` that gives a deadlock back as an error.
 //!
-//! Why this is another method, and asks for `'static`: the goroutine of a plain `run` borrows from its caller, who may
-//! therefore not go on while it exists; and after a deadlock it exists for ever. Here it owns everything, so the caller
-//! can. It stays parked, and should the caller wake it after all (by a channel that both know), it goes on.
+//! Why this is another method, and asks for `'static`: the goroutine of a plain `run` borrows from
+//! its caller, who may therefore not go on while it exists; and after a deadlock it exists for
+//! ever. Here it owns everything, so the caller can. It stays parked, and should the caller wake it
+//! after all (by a channel that both know), it goes on.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -21,7 +22,8 @@ use crate::look::Look;
 use crate::look::dump::Dump;
 use crate::runtime::Runtime;
 
-/// All goroutines were asleep, and nothing was left that could wake one: what [`Runtime::try_run`] gives.
+/// All goroutines were asleep, and nothing was left that could wake one: what [`Runtime::try_run`]
+/// gives.
 #[derive(Clone)]
 pub struct Deadlock {
     message: Arc<str>,
@@ -128,10 +130,11 @@ impl<T: Send> Watcher for Outcome<T> {
 }
 
 impl Runtime {
-    /// Runs `main` as [`run`](Runtime::run) does, but gives a deadlock back instead of ending the process.
+    /// Runs `main` as [`run`](Runtime::run) does, but gives a deadlock back instead of ending the
+    /// process.
     ///
-    /// The goroutines that are part of it stay parked. `main` owns what it uses, because after a deadlock it never ends
-    /// while the caller goes on.
+    /// The goroutines that are part of it stay parked. `main` owns what it uses, because after a
+    /// deadlock it never ends while the caller goes on.
     ///
     /// ```standalone_crate
     /// use goby_runtime::{Gate, Runtime, WaitReason};
@@ -147,8 +150,9 @@ impl Runtime {
     ///
     /// # Blocking
     ///
-    /// Until `main` has returned, or nothing is left that could make it return. The verdict needs what the report of a
-    /// deadlock needs: no timer, socket, blocking call or future, and no thread outside goby that runs.
+    /// Until `main` has returned, or nothing is left that could make it return. The verdict needs
+    /// what the report of a deadlock needs: no timer, socket, blocking call or future, and no
+    /// thread outside goby that runs.
     ///
     /// # Errors
     ///
@@ -170,7 +174,8 @@ impl Runtime {
         }
     }
 
-    /// Runs `main` as [`try_run`](Runtime::try_run) does, and waits for it at most until `deadline`.
+    /// Runs `main` as [`try_run`](Runtime::try_run) does, and waits for it at most until
+    /// `deadline`.
     #[doc(hidden)]
     #[track_caller]
     pub fn try_run_until<F, T>(&self, deadline: Option<Instant>, main: F) -> Result<T, Stopped>

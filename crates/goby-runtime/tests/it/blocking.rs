@@ -118,7 +118,8 @@ fn a_thousand_calls_at_once() {
     });
 }
 
-/// The only worker goes on with other goroutines while a call blocks; the call waits for one of them.
+/// The only worker goes on with other goroutines while a call blocks; the call waits for one of
+/// them.
 #[test]
 fn a_blocking_call_starves_no_goroutine() {
     on_workers(1, || {

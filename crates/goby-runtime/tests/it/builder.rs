@@ -275,8 +275,9 @@ fn a_goroutine_that_drops_its_own_runtime_goes_on() {
     }
 }
 
-/// Goroutines that leave the scheduler no moment without work, each in its way, do not keep their runtime: not those that
-/// yield, nor those that only pass checkpoints, nor those that hand each other the time slice.
+/// Goroutines that leave the scheduler no moment without work, each in its way, do not keep their
+/// runtime: not those that yield, nor those that only pass checkpoints, nor those that hand each
+/// other the time slice.
 #[test]
 fn a_runtime_ends_though_its_goroutines_are_always_runnable() {
     let hand_to_and_fro = || {
@@ -328,7 +329,7 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     let count_workers = || {
         go(|| ()).join().unwrap();
         let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
-        // Each names itself when it begins to run. No more than are asked for ever do.
+        // Each names itself when it begins to run. No more than are asked forever do.
         let asked_for = std::env::var("GOBY_MAXPROCS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         wait_until("the workers to have their names", || count() >= asked_for);
         crate::support::pause(Duration::from_millis(5));
@@ -344,7 +345,8 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     assert!(stderr(&output).contains("GOBY_MAXPROCS=\"many\" is no number between 1 and 1024"), "{}", stderr(&output));
 }
 
-/// A runtime with nothing to do uses no processor: its workers sleep, and so does whoever watches them.
+/// A runtime with nothing to do uses no processor: its workers sleep, and so does whoever watches
+/// them.
 #[test]
 fn an_idle_runtime_uses_no_processor() {
     let test = "builder::an_idle_runtime_uses_no_processor";

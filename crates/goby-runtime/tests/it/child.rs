@@ -1,4 +1,5 @@
-//! Child processes, for tests of what ends a process, or happens once in its life. goby's tests use this file too.
+//! Child processes, for tests of what ends a process, or happens once in its life. goby's tests use
+//! this file too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
@@ -6,8 +7,9 @@ use std::process::{Command, Output};
 /// Which test a child process runs the body of.
 const CHILD: &str = "GOBY_TEST_CHILD";
 
-/// Runs `body` in a child process and gives what became of it. `test` is the full name of the calling test, which the child
-/// runs again, to come here and into `body`. A child whose body returns ends with exit code 0.
+/// Runs `body` in a child process and gives what became of it. `test` is the full name of the
+/// calling test, which the child runs again, to come here and into `body`. A child whose body
+/// returns ends with exit code 0.
 pub(crate) fn in_child(test: &str, body: impl FnOnce()) -> Output {
     in_child_with(test, &[], body)
 }
@@ -29,12 +31,15 @@ pub(crate) fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl F
     output
 }
 
-/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks from being seen.
+/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks
+/// from being seen.
 fn alone(body: impl FnOnce()) -> ! {
-    // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no lock meanwhile.
+    // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no
+    // lock meanwhile.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: these only set the process's timer, which ends a hang, and that it ends with its parent.
+        // SAFETY: these only set the process's timer, which ends a hang, and that it ends with its
+        // parent.
         unsafe {
             libc::alarm(120);
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -1,4 +1,5 @@
-//! When the runtime says that nobody can ever run again, and when it must not say so. Each in a child process.
+//! When the runtime says that nobody can ever run again, and when it must not say so. Each in a
+//! child process.
 
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -74,7 +75,8 @@ fn plain_threads_that_wait_for_goroutines_cannot_help() {
     }));
 }
 
-/// The verdict also comes when the last thread that could have helped ends, or parks, long after everybody else.
+/// The verdict also comes when the last thread that could have helped ends, or parks, long after
+/// everybody else.
 #[test]
 fn a_deadlock_that_begins_with_the_end_of_a_thread() {
     check_verdict(&in_child("deadlock::a_deadlock_that_begins_with_the_end_of_a_thread", || {
@@ -95,7 +97,8 @@ fn a_deadlock_that_begins_with_the_parking_of_a_thread() {
     }));
 }
 
-/// While there is a socket the monitors do not look again by themselves, and no worker wakes when a thread closes it.
+/// While there is a socket the monitors do not look again by themselves, and no worker wakes when a
+/// thread closes it.
 #[test]
 fn a_deadlock_that_begins_when_a_thread_closes_a_socket() {
     check_verdict(&in_child("deadlock::a_deadlock_that_begins_when_a_thread_closes_a_socket", || {
@@ -122,7 +125,8 @@ fn the_policy_may_be_to_go_on_waiting() {
     assert_eq!(output.status.signal(), Some(libc::SIGALRM), "{}", stderr(&output));
 }
 
-/// A timer, a socket, a helper thread, a plain thread and a future's waker can each still unpark somebody.
+/// A timer, a socket, a helper thread, a plain thread and a future's waker can each still unpark
+/// somebody.
 #[test]
 fn c285_what_can_still_happen_is_no_deadlock() {
     check_no_verdict(&in_child("deadlock::c285_what_can_still_happen_is_no_deadlock", || {
@@ -187,7 +191,8 @@ fn another_runtime_at_work_is_no_deadlock() {
     }));
 }
 
-/// Goroutines that are left behind are no deadlock once main has returned: the program goes on, and ends as it likes.
+/// Goroutines that are left behind are no deadlock once main has returned: the program goes on, and
+/// ends as it likes.
 #[test]
 fn goroutines_left_behind_are_no_deadlock() {
     check_no_verdict(&in_child("deadlock::goroutines_left_behind_are_no_deadlock", || {
@@ -228,7 +233,8 @@ fn s39_the_report_begins_with_its_first_line() {
     assert!(stderr(&output).starts_with("fatal error: all goroutines are asleep - deadlock!\n"), "{}", stderr(&output));
 }
 
-/// After the verdict comes the dump: each goroutine, why it waits, where it is, where it was started.
+/// After the verdict comes the dump: each goroutine, why it waits, where it is, where it was
+/// started.
 #[test]
 fn the_report_shows_all_goroutines() {
     let output = in_child("deadlock::the_report_shows_all_goroutines", || {
@@ -243,7 +249,7 @@ fn the_report_shows_all_goroutines() {
     });
     check_verdict(&output);
     let text = stderr(&output);
-    assert!(text.contains("\n32 goroutines are parked for ever\n\ngoroutine 1 [join]:\n"), "{text}");
+    assert!(text.contains("\n32 goroutines are parked forever\n\ngoroutine 1 [join]:\n"), "{text}");
     assert!(text.contains("and 29 more alike: "), "{text}");
     assert!(text.contains("created by goroutine 1 at crates/goby-runtime/tests/it/deadlock.rs:"), "{text}");
     assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
@@ -266,7 +272,8 @@ fn c283_main_ends_by_goexit_and_all_others_have_ended() {
     assert_eq!(text, "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n");
 }
 
-/// As long as another goroutine can go on, a main that ended by `goexit` is no deadlock; the stuck ones are one.
+/// As long as another goroutine can go on, a main that ended by `goexit` is no deadlock; the stuck
+/// ones are one.
 #[test]
 fn s39_main_ends_by_goexit_and_another_is_stuck() {
     let output = in_child("deadlock::s39_main_ends_by_goexit_and_another_is_stuck", || {
@@ -283,7 +290,8 @@ fn s39_main_ends_by_goexit_and_another_is_stuck() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("slept"));
 }
 
-/// The verdict as an error, after which the caller goes on, and the goroutine too if it is woken after all.
+/// The verdict as an error, after which the caller goes on, and the goroutine too if it is woken
+/// after all.
 #[test]
 fn a_deadlock_can_come_back_as_an_error() {
     check_no_verdict(&in_child("deadlock::a_deadlock_can_come_back_as_an_error", || {

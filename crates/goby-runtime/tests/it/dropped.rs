@@ -1,5 +1,6 @@
-//! What a dropped runtime leaves behind: nothing but the stacks of goroutines that have not ended, with their threads. And
-//! another one of the same configuration, which is made of its parts, is as new.
+//! What a dropped runtime leaves behind: nothing but the stacks of goroutines that have not ended,
+//! with their threads. And another one of the same configuration, which is made of its parts, is as
+//! new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +71,8 @@ fn dropped_runtimes_leave_nothing_behind() {
         run(1500);
         let after = measure();
         let shown = format!("{before:?} and then {after:?}");
-        // Far less than a runtime's stacks and threads have; malloc may have asked for another heap.
+        // Far less than a runtime's stacks and threads have; malloc may have asked for another
+        // heap.
         assert!(after.0 < before.0 + (160 << 20), "address space: {shown}");
         // A few bytes a round would show.
         assert!(after.1 < before.1 + (1 << 20), "memory: {shown}");
@@ -149,7 +151,8 @@ fn a_runtime_like_one_that_was_dropped_is_as_new() {
     }
 }
 
-/// The next one may be without the spare workers that the first has had, and which have ended goroutines of others.
+/// The next one may be without the spare workers that the first has had, and which have ended
+/// goroutines of others.
 #[test]
 fn a_runtime_like_one_that_had_spare_workers_is_as_new() {
     for _ in 0..5 {
@@ -167,7 +170,8 @@ fn a_runtime_like_one_that_had_spare_workers_is_as_new() {
     }
 }
 
-/// A timer that does not run, and the handles of goroutines that have ended or never ran, in the next runtime's life.
+/// A timer that does not run, and the handles of goroutines that have ended or never ran, in the
+/// next runtime's life.
 #[test]
 fn handles_and_timers_outlive_several_lives() {
     let (mut handles, mut timers) = (Vec::new(), Vec::new());
@@ -256,7 +260,8 @@ fn a_panic_that_is_reported_after_its_runtime_is_none_of_the_next_one() {
     assert_eq!(runtime.unjoined_panics().len(), 1);
 }
 
-/// Runtimes of few configurations come and go on several threads, which start goroutines in them to the last moment.
+/// Runtimes of few configurations come and go on several threads, which start goroutines in them to
+/// the last moment.
 #[test]
 fn runtimes_come_and_go_on_several_threads() {
     thread::scope(|threads| {

@@ -25,7 +25,8 @@ impl Drop for Parks {
     }
 }
 
-/// On one worker: a destructor that put its thread to sleep would keep the one who opens the door from running.
+/// On one worker: a destructor that put its thread to sleep would keep the one who opens the door
+/// from running.
 #[test]
 fn what_a_timer_lets_go_of() {
     for shared in [false, true] {
@@ -112,7 +113,8 @@ fn a_foreign_waker_of_a_socket() {
     assert!(was_woken.recv().unwrap());
 }
 
-/// A worker that answers late who has asked for its goroutines may hold the last reference to what they had.
+/// A worker that answers late who has asked for its goroutines may hold the last reference to what
+/// they had.
 #[test]
 fn a_goroutine_local_in_an_answer_that_came_late() {
     static LOCAL: InheritedLocal<Arc<Says>> = InheritedLocal::new();

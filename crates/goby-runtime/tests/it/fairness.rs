@@ -1,4 +1,5 @@
-//! What loops cannot do: starve the other goroutines, timers, sockets and threads that share their worker.
+//! What loops cannot do: starve the other goroutines, timers, sockets and threads that share their
+//! worker.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -12,8 +13,8 @@ use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn
 
 use crate::support::{Door, PATIENCE, on_workers, pause, wait_until};
 
-/// On one worker: starts `event`, then loops until that has set the flag; once in a loop that yields, and once in one that
-/// only passes checkpoints, as operations do that need not park.
+/// On one worker: starts `event`, then loops until that has set the flag; once in a loop that
+/// yields, and once in one that only passes checkpoints, as operations do that need not park.
 fn check(event: impl Fn(Arc<AtomicBool>) + Send + Sync) {
     for busy in [yield_now as fn(), checkpoint] {
         on_workers(1, || {
@@ -108,7 +109,8 @@ fn a_computation_does_not_keep_unstarted_goroutines() {
     });
 }
 
-/// The same where the other worker has more to run than this one, and always something fresh of its own.
+/// The same where the other worker has more to run than this one, and always something fresh of its
+/// own.
 #[test]
 fn busy_workers_begin_what_a_computation_keeps() {
     fn starts_the_next(stop: Arc<AtomicBool>) {
@@ -144,8 +146,8 @@ fn busy_workers_begin_what_a_computation_keeps() {
     });
 }
 
-/// The only worker is blocked in the kernel by a goroutine that calls std; the goroutine that would help has not begun. A
-/// spare worker runs it.
+/// The only worker is blocked in the kernel by a goroutine that calls std; the goroutine that would
+/// help has not begun. A spare worker runs it.
 #[test]
 fn a_worker_stuck_in_the_kernel_is_replaced() {
     on_workers(1, || {
@@ -202,8 +204,9 @@ fn a_pair_that_wakes_each_other_starves_nobody() {
     });
 }
 
-/// Two keep the worker busy by turns of 5 ms, each of which ends before its slice does. Timers are looked at all the same: each
-/// sleep waits for a few turns, not for as many as a worker can run between two looks.
+/// Two keep the worker busy by turns of 5 ms, each of which ends before its slice does. Timers are
+/// looked at all the same: each sleep waits for a few turns, not for as many as a worker can run
+/// between two looks.
 #[test]
 fn short_slices_do_not_put_off_timers() {
     on_workers(1, || {
@@ -280,8 +283,9 @@ fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
     assert!(waited < STUCK, "no thief came");
 }
 
-/// Both workers have goroutines that compute and yield, one of which starts six more. These stay where they begin: so not all of
-/// them may begin where they were started. Another machine's load may keep the second worker away: once in ten is enough.
+/// Both workers have goroutines that compute and yield, one of which starts six more. These stay
+/// where they begin: so not all of them may begin where they were started. Another machine's load
+/// may keep the second worker away: once in ten is enough.
 #[test]
 fn busy_workers_share_new_goroutines() {
     fn compute_until(done: impl Fn() -> bool) -> thread::ThreadId {
@@ -316,8 +320,8 @@ fn busy_workers_share_new_goroutines() {
     });
 }
 
-/// Where a goroutine or a future could be begun nobody spins, since it may be what is waited for. The other worker is kept from
-/// taking it.
+/// Where a goroutine or a future could be begun nobody spins, since it may be what is waited for.
+/// The other worker is kept from taking it.
 #[test]
 fn nobody_spins_where_others_could_run() {
     on_workers(2, || {
@@ -346,8 +350,9 @@ fn nobody_spins_where_others_could_run() {
     });
 }
 
-/// Forty that come one after the other, and stay, though who starts them is idle each time: without the word nearly all begin,
-/// and so live, where they are started. Another machine's load may keep the second worker away: once in ten is enough.
+/// Forty that come one after the other, and stay, though who starts them is idle each time: without
+/// the word nearly all begin, and so live, where they are started. Another machine's load may keep
+/// the second worker away: once in ten is enough.
 #[test]
 fn those_that_are_to_be_spread_live_on_all_workers() {
     fn n_here() -> usize {

@@ -1,4 +1,5 @@
-//! The three floors of this crate stay apart: `base` knows neither of the others, `engine` knows `base`, `look` knows both.
+//! The three floors of this crate stay apart: `base` knows neither of the others, `engine` knows
+//! `base`, `look` knows both.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,8 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The crate's modules and items that a source names by `crate::…`, outside comments and unit tests.
+/// The crate's modules and items that a source names by `crate::…`, outside comments and unit
+/// tests.
 fn named(source: &str) -> Vec<String> {
     let code = source.split("#[cfg(all(test").next().unwrap();
     let lines = code.lines().map(|line| line.split("//").next().unwrap());

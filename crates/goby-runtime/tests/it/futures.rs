@@ -143,7 +143,8 @@ fn spurious_wakes_do_no_harm() {
     });
 }
 
-/// A waker may outlive its block_on and be used afterwards, while the goroutine waits for something else or is gone.
+/// A waker may outlive its block_on and be used afterwards, while the goroutine waits for something
+/// else or is gone.
 #[test]
 fn a_waker_used_too_late_wakes_nobody_else() {
     with_workers(|| {
@@ -189,8 +190,8 @@ fn block_on_nests() {
     });
 }
 
-/// The outer future is woken while the inner block_on waits: it is polled again afterwards, so the wake-up is not lost, and
-/// the inner one does not end early.
+/// The outer future is woken while the inner block_on waits: it is polled again afterwards, so the
+/// wake-up is not lost, and the inner one does not end early.
 #[test]
 fn a_wake_of_the_outer_future_during_an_inner_block_on_is_kept() {
     with_workers(|| {
@@ -303,7 +304,8 @@ fn ten_thousand_tasks() {
     });
 }
 
-/// A task that is always ready to go on leaves room for goroutines and other tasks on the only worker.
+/// A task that is always ready to go on leaves room for goroutines and other tasks on the only
+/// worker.
 #[test]
 fn a_task_that_yields_starves_nobody() {
     on_workers(1, || {
@@ -364,7 +366,8 @@ fn wakes_from_many_threads_are_not_lost() {
     });
 }
 
-/// Its destructor runs when it has ended, not in the executor's hands, where a panic would end the process.
+/// Its destructor runs when it has ended, not in the executor's hands, where a panic would end the
+/// process.
 #[test]
 fn a_destructor_that_panics_takes_no_output_away() {
     struct Breaks;
@@ -392,7 +395,8 @@ fn a_destructor_that_panics_takes_no_output_away() {
     });
 }
 
-/// A handle that is dropped with an output, or a panic, that panics itself when dropped: also on a stack that unwinds.
+/// A handle that is dropped with an output, or a panic, that panics itself when dropped: also on a
+/// stack that unwinds.
 #[test]
 fn an_output_that_nobody_takes_may_panic_when_dropped() {
     struct Breaks;

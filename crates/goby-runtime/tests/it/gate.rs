@@ -10,7 +10,8 @@ use goby_runtime::{Gate, WaitReason, Waited, blocking, fences_work, go, now};
 
 use crate::support::{in_child, runtime, stderr, wait_until, with_workers};
 
-/// A gate whose state counts those who have come to wait: they are in the queue when they are counted.
+/// A gate whose state counts those who have come to wait: they are in the queue when they are
+/// counted.
 type Counting = Gate<usize>;
 
 fn wait(gate: &Counting, tag: usize, after: Option<Duration>) -> Waited<()> {
@@ -160,7 +161,8 @@ fn timed_out_and_unparked_exclude_each_other() {
     });
 }
 
-/// A semaphore made of a gate, with more threads and goroutines than places: never more inside than places, nobody left out.
+/// A semaphore made of a gate, with more threads and goroutines than places: never more inside than
+/// places, nobody left out.
 #[test]
 fn a_gate_makes_a_semaphore() {
     with_workers(|| {
@@ -199,7 +201,8 @@ fn a_gate_makes_a_semaphore() {
     });
 }
 
-/// It would have the state twice, mutably. Only a lock that is biased to a worker knows who holds it.
+/// It would have the state twice, mutably. Only a lock that is biased to a worker knows who holds
+/// it.
 #[test]
 fn a_gate_entered_again_by_who_is_inside_aborts() {
     if !fences_work() {

@@ -137,7 +137,8 @@ fn a_joined_result_is_dropped_by_its_owner_only() {
 
 #[test]
 fn a_goroutine_that_never_ran_gives_its_closure_up() {
-    // Whether the goroutine still runs when the runtime ends is a race; each end of it keeps the books.
+    // Whether the goroutine still runs when the runtime ends is a race; each end of it keeps the
+    // books.
     let drops = Arc::new(AtomicUsize::new(0));
     let mut ran = 0;
     for round in 1..=50 {
@@ -175,7 +176,8 @@ fn num_goroutines_counts_those_that_have_not_ended() {
     });
 }
 
-/// Helpers of the runtime are no goroutines: at the start there is one, and a timer, a helper thread and a future make none.
+/// Helpers of the runtime are no goroutines: at the start there is one, and a timer, a helper
+/// thread and a future make none.
 #[test]
 fn c293_num_goroutines_leaves_the_runtimes_own_helpers_out() {
     with_workers(|| {
@@ -230,8 +232,9 @@ fn yielding_goroutines_take_turns() {
     });
 }
 
-/// All runnable goroutines run at the same time, given as many workers: each spins until the one before it has had its turn.
-/// Fails if an idle worker is not woken for a new goroutine: then two sit on one worker and spin for ever.
+/// All runnable goroutines run at the same time, given as many workers: each spins until the one
+/// before it has had its turn. Fails if an idle worker is not woken for a new goroutine: then two
+/// sit on one worker and spin forever.
 #[test]
 fn c325_runnable_goroutines_run_in_parallel() {
     fn pass_a_token() {
@@ -261,7 +264,8 @@ fn c325_runnable_goroutines_run_in_parallel() {
     });
 }
 
-/// Two pairs that hand a turn to and fro, one pair with long turns: the work done differs by less than a factor of 20.
+/// Two pairs that hand a turn to and fro, one pair with long turns: the work done differs by less
+/// than a factor of 20.
 #[test]
 fn c327_long_turns_do_not_starve_short_ones() {
     fn pair(turn: u64, stop: &Arc<AtomicBool>) -> [goby_runtime::JoinHandle<u64>; 2] {
@@ -299,7 +303,8 @@ fn c327_long_turns_do_not_starve_short_ones() {
     }
     on_workers(1, || {
         let stop = Arc::new(AtomicBool::new(false));
-        // A step of a debug build takes ten times as long; a long turn is to take about half a millisecond.
+        // A step of a debug build takes ten times as long; a long turn is to take about half a
+        // millisecond.
         let long = if cfg!(debug_assertions) { 50_000 } else { 1_000_000 };
         let (long, short) = (pair(long, &stop), pair(1000, &stop));
         crate::support::pause(std::time::Duration::from_millis(300));
@@ -310,7 +315,8 @@ fn c327_long_turns_do_not_starve_short_ones() {
     });
 }
 
-/// A local made by a destructor that then panics is not left for whoever frees the record, on whatever thread.
+/// A local made by a destructor that then panics is not left for whoever frees the record, on
+/// whatever thread.
 #[test]
 fn no_local_is_dropped_on_another_thread() {
     use goby_runtime::Local;
@@ -338,8 +344,8 @@ fn no_local_is_dropped_on_another_thread() {
     assert!(!WENT_ABROAD.load(Ordering::SeqCst), "a value that is not Send was dropped on another thread");
 }
 
-/// What a goroutine of the tests below carries: a name, a label, an inherited local, and a local whose destructor makes another
-/// one. Each holds the token.
+/// What a goroutine of the tests below carries: a name, a label, an inherited local, and a local
+/// whose destructor makes another one. Each holds the token.
 mod carried {
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -376,7 +382,8 @@ mod carried {
     }
 }
 
-/// Whatever way a goroutine ends, and whoever holds its record last: what it carried is gone, and its result is the handle's.
+/// Whatever way a goroutine ends, and whoever holds its record last: what it carried is gone, and
+/// its result is the handle's.
 #[test]
 fn what_a_goroutine_carries_goes_with_it() {
     use goby_runtime::{JoinHandle, goexit};
@@ -389,7 +396,8 @@ fn what_a_goroutine_carries_goes_with_it() {
     with_workers(|| {
         for (i, end) in ends.into_iter().enumerate() {
             let token = Arc::new(());
-            // Not at once, where another test looks at all goroutines of the process: it has what they inherit for a moment.
+            // Not at once, where another test looks at all goroutines of the process: it has what
+            // they inherit for a moment.
             let check_all_gone = || wait_until("all to be dropped", || Arc::strong_count(&token) == 1);
             for round in 0..20 {
                 let start = || {
@@ -441,8 +449,8 @@ fn what_a_goroutine_carries_goes_with_it() {
     });
 }
 
-/// The same of goroutines that never run: some were never begun, some had no stack; some handles are gone before, some are
-/// joined, some dropped afterwards.
+/// The same of goroutines that never run: some were never begun, some had no stack; some handles
+/// are gone before, some are joined, some dropped afterwards.
 #[test]
 fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
     use goby_runtime::Runtime;
@@ -481,7 +489,8 @@ fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
     }
 }
 
-/// Two locals of one goroutine that panic when dropped: each by itself, as two of a list the second would abort the process.
+/// Two locals of one goroutine that panic when dropped: each by itself, as two of a list the second
+/// would abort the process.
 #[test]
 fn several_locals_may_panic_when_dropped() {
     use goby_runtime::{InheritedLocal, Local};

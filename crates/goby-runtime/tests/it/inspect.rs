@@ -25,7 +25,8 @@ fn waits_at_the_door(door: &Door) {
     door.pass();
 }
 
-/// Parked goroutines on every worker, with reason, stack and start; asked by a goroutine and by a thread.
+/// Parked goroutines on every worker, with reason, stack and start; asked by a goroutine and by a
+/// thread.
 #[test]
 fn parked_goroutines_show_where_they_are() {
     for workers in [1, 2, 4] {
@@ -79,7 +80,8 @@ fn a_goroutine_is_shown_in_a_line() {
     });
 }
 
-/// A stack is taken by the goroutine itself: its wait must go on as if nothing had happened, again and again.
+/// A stack is taken by the goroutine itself: its wait must go on as if nothing had happened, again
+/// and again.
 #[test]
 fn looking_does_not_disturb_the_waits() {
     let runtime = runtime(2);
@@ -128,7 +130,8 @@ fn unstarted_runnable_and_sleeping_ones_are_told_apart() {
     });
 }
 
-/// The clock that parks note: a wait of some time is seen to last that long, also when it began after an idle time.
+/// The clock that parks note: a wait of some time is seen to last that long, also when it began
+/// after an idle time.
 #[test]
 fn since_when_they_wait() {
     let runtime = runtime(1);
@@ -296,8 +299,9 @@ fn inherited_locals_are_copied_at_the_start() {
     assert_eq!(OTHER.get(), None);
 }
 
-/// A goroutine that is taken out of the queue of what came from outside, just after the worker that takes it has answered. Others
-/// begin and end meanwhile, so counting does not tell that one is missing.
+/// A goroutine that is taken out of the queue of what came from outside, just after the worker that
+/// takes it has answered. Others begin and end meanwhile, so counting does not tell that one is
+/// missing.
 #[test]
 fn a_goroutine_that_is_just_begun_is_not_missed() {
     let runtime = runtime(2);

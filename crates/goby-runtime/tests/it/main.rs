@@ -1,4 +1,5 @@
-//! The integration tests of the runtime, one binary. Tests named `c319_…` follow the rows of `docs/conformance.md`.
+//! The integration tests of the runtime, one binary. Tests named `c319_…` follow the rows of
+//! `docs/conformance.md`.
 
 mod child;
 mod support;

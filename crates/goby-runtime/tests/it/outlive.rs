@@ -102,7 +102,8 @@ fn a_socket_that_is_waited_for() {
     ));
 }
 
-/// The same, where the runtime is dropped while they look whether they have to wait: the one may take the edge that tells both.
+/// The same, where the runtime is dropped while they look whether they have to wait: the one may
+/// take the edge that tells both.
 #[test]
 fn a_socket_that_is_about_to_be_waited_for() {
     for _ in 0..300 {
@@ -175,7 +176,7 @@ fn a_future_and_its_waker() {
         waker.wake();
         assert!(!task.is_finished() || Arc::strong_count(&dropped) == 1);
         let mut task = Box::pin(task);
-        // Pending for ever, or told that it was cancelled; not ready with a value.
+        // Pending forever, or told that it was cancelled; not ready with a value.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
             pin!(&mut task).poll(&mut Context::from_waker(Waker::noop()))
         }));
@@ -184,7 +185,8 @@ fn a_future_and_its_waker() {
     }
 }
 
-/// A goroutine that was parked in a runtime that is gone can still be unparked, by a waker and by a gate.
+/// A goroutine that was parked in a runtime that is gone can still be unparked, by a waker and by a
+/// gate.
 #[test]
 fn a_parked_goroutine() {
     let runtime = leaky_runtime(2);

@@ -1,4 +1,5 @@
-//! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even while unwinding parks.
+//! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even
+//! while unwinding parks.
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind, set_hook};
@@ -128,10 +129,11 @@ impl Drop for KnowsItPanics {
     }
 }
 
-/// A goroutine parks in a destructor while it unwinds. Others on the same thread panic, catch panics, and do not poison locks;
-/// the first then goes on unwinding and its payload arrives.
+/// A goroutine parks in a destructor while it unwinds. Others on the same thread panic, catch
+/// panics, and do not poison locks; the first then goes on unwinding and its payload arrives.
 ///
-/// `thread::panicking()` belongs to the thread, so it is true for them meanwhile; `goby_runtime::panicking()` is not.
+/// `thread::panicking()` belongs to the thread, so it is true for them meanwhile;
+/// `goby_runtime::panicking()` is not.
 #[test]
 fn a_destructor_may_park_while_unwinding() {
     with_workers(|| {
@@ -275,7 +277,8 @@ fn the_abort_policy_ends_the_process() {
     assert!(stderr(&output).contains("nobody joined it: fatal"), "{}", stderr(&output));
 }
 
-/// Results and payloads that panic when nobody wants them neither hang the runtime nor end the process.
+/// Results and payloads that panic when nobody wants them neither hang the runtime nor end the
+/// process.
 #[test]
 fn destructors_of_unwanted_results_may_panic() {
     struct PanicsWhenDropped;
@@ -351,7 +354,8 @@ fn check_goes_on(output: &std::process::Output) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
 
-/// To std a panic of a neighbour is one of the hook, which aborts the process: so the neighbour does not run meanwhile.
+/// To std a panic of a neighbour is one of the hook, which aborts the process: so the neighbour
+/// does not run meanwhile.
 #[test]
 fn a_panic_hook_that_waits_keeps_its_thread() {
     check_goes_on(&in_child("panics::a_panic_hook_that_waits_keeps_its_thread", || {
@@ -367,7 +371,8 @@ fn a_panic_hook_that_waits_keeps_its_thread() {
     }));
 }
 
-/// Timers, slices that end, helper threads, and goroutines that the hook starts itself, with a single worker too.
+/// Timers, slices that end, helper threads, and goroutines that the hook starts itself, with a
+/// single worker too.
 #[test]
 fn a_panic_hook_may_wait_for_all_kinds_of_things() {
     check_goes_on(&in_child("panics::a_panic_hook_may_wait_for_all_kinds_of_things", || {
@@ -384,7 +389,8 @@ fn a_panic_hook_may_wait_for_all_kinds_of_things() {
     }));
 }
 
-/// What the hook waits for is up to a goroutine that is pinned to the worker which the hook keeps: said, and after a moment it runs.
+/// What the hook waits for is up to a goroutine that is pinned to the worker which the hook keeps:
+/// said, and after a moment it runs.
 #[test]
 fn a_panic_hook_does_not_wait_forever_for_what_it_holds_up() {
     let output = in_child("panics::a_panic_hook_does_not_wait_forever_for_what_it_holds_up", || {
@@ -417,7 +423,8 @@ fn a_panic_hook_that_waits_for_nothing_is_a_deadlock() {
     assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
 }
 
-/// A hook that waits while another goroutine of its worker is parked in a destructor that its own panic runs.
+/// A hook that waits while another goroutine of its worker is parked in a destructor that its own
+/// panic runs.
 #[test]
 fn a_panic_hook_may_wait_beside_an_unwinding() {
     check_goes_on(&in_child("panics::a_panic_hook_may_wait_beside_an_unwinding", || {

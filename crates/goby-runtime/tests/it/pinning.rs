@@ -1,5 +1,6 @@
-//! A goroutine that has started stays on its thread, so what Rust ties to a thread may be held across parks. Meant to be run
-//! under ThreadSanitizer, too: each of these is a data race if a stack ever continues on another thread.
+//! A goroutine that has started stays on its thread, so what Rust ties to a thread may be held
+//! across parks. Meant to be run under ThreadSanitizer, too: each of these is a data race if a
+//! stack ever continues on another thread.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::HashSet;
@@ -41,7 +42,8 @@ fn on_many_goroutines(body: impl Fn(usize) + Copy + Send + Sync + 'static) {
             .map(|i| {
                 let ready = ready.clone();
                 go(move || {
-                    // The first one keeps its worker until another worker has begun one: the load is really spread.
+                    // The first one keeps its worker until another worker has begun one: the load
+                    // is really spread.
                     ready.fetch_add(1, Ordering::SeqCst);
                     while ready.load(Ordering::SeqCst) < 2 {
                         thread::yield_now();
@@ -88,7 +90,8 @@ fn an_rc_of_a_thread_local_is_held_across_parks() {
     });
 }
 
-/// A generator as the rand crate makes them: a handle on state of the thread, changed without a lock.
+/// A generator as the rand crate makes them: a handle on state of the thread, changed without a
+/// lock.
 #[derive(Clone)]
 struct ThreadRng(Rc<UnsafeCell<u64>>);
 
@@ -98,7 +101,8 @@ thread_local! {
 
 impl ThreadRng {
     fn next(&mut self) -> u64 {
-        // SAFETY: the state is this thread's alone, as an `Rc` is, and nothing is called while it is borrowed.
+        // SAFETY: the state is this thread's alone, as an `Rc` is, and nothing is called while it
+        // is borrowed.
         let state = unsafe { &mut *self.0.get() };
         *state ^= *state << 13;
         *state ^= *state >> 7;
@@ -120,7 +124,8 @@ fn a_thread_local_generator_is_held_across_parks() {
     });
 }
 
-/// A borrow that lives on the goroutine's stack while others of the same thread look at the same thread-local cell.
+/// A borrow that lives on the goroutine's stack while others of the same thread look at the same
+/// thread-local cell.
 #[test]
 fn a_thread_local_borrow_is_held_across_a_park() {
     thread_local! {

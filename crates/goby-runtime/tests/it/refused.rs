@@ -1,5 +1,5 @@
-//! System calls that an older kernel, a sandbox, valgrind or qemu refuses: each has something to fall back to. They are
-//! refused by seccomp, in child processes.
+//! System calls that an older kernel, a sandbox, valgrind or qemu refuses: each has something to
+//! fall back to. They are refused by seccomp, in child processes.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,8 +10,8 @@ use goby_runtime::{BiasedLock, blocking, fences_work, go, now, sleep_until, yiel
 use crate::stacks::{check_overflow, overflow};
 use crate::support::{Door, in_child, pause, runtime, stderr};
 
-/// What is refused: a system call, or those of its calls with this third argument; and the answer, 0 for "done" without
-/// anything being done.
+/// What is refused: a system call, or those of its calls with this third argument; and the answer,
+/// 0 for "done" without anything being done.
 struct Refused {
     call: libc::c_long,
     third: Option<u32>,

@@ -222,8 +222,8 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap()
 }
 
-/// A result that nobody joins and that panics when dropped is a panic of its goroutine, whoever drops it: the goroutine, or
-/// the handle. In a child, because the process must not end by it.
+/// A result that nobody joins and that panics when dropped is a panic of its goroutine, whoever
+/// drops it: the goroutine, or the handle. In a child, because the process must not end by it.
 #[test]
 fn a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine() {
     let output = in_child("scope::a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine", || {
@@ -250,7 +250,8 @@ fn a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
 
-/// Of several panics one is raised. What the others come with may panic when dropped, and so may the scope's value.
+/// Of several panics one is raised. What the others come with may panic when dropped, and so may
+/// the scope's value.
 #[test]
 fn what_a_scope_does_not_raise_may_panic_when_dropped() {
     let output = in_child("scope::what_a_scope_does_not_raise_may_panic_when_dropped", || {

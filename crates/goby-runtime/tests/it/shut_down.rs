@@ -1,4 +1,5 @@
-//! A runtime that is shut down: what of it still runs, and what becomes of those who wait for it. Verdicts in child processes.
+//! A runtime that is shut down: what of it still runs, and what becomes of those who wait for it.
+//! Verdicts in child processes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -29,7 +30,8 @@ fn check_verdict(output: &Output) {
     assert!(text.contains("fatal error: all goroutines are asleep - deadlock!"), "{text}");
 }
 
-/// Drops a runtime of which a call on a helper thread is under way: it lasts for a while, and opens the door.
+/// Drops a runtime of which a call on a helper thread is under way: it lasts for a while, and opens
+/// the door.
 fn leave_a_call_behind(door: &'static Door) {
     let (begin, begun) = mpsc::channel();
     let runtime = leaky_runtime(1);
@@ -79,7 +81,8 @@ fn a_goroutine_that_drops_its_own_runtime_is_no_deadlock() {
     }));
 }
 
-/// What a goroutine that never ran owned is dropped by the thread that shuts down: a destructor may do anything, too.
+/// What a goroutine that never ran owned is dropped by the thread that shuts down: a destructor may
+/// do anything, too.
 #[test]
 fn a_destructor_of_what_never_ran_is_no_deadlock() {
     struct OpensLate(&'static Door);
@@ -182,7 +185,8 @@ fn a_future_that_is_cancelled_is_joined() {
     });
 }
 
-/// A future's destructor may panic, also where the future never ran: that is reported, and the others are cancelled all the same.
+/// A future's destructor may panic, also where the future never ran: that is reported, and the
+/// others are cancelled all the same.
 #[test]
 fn the_destructors_of_cancelled_futures_may_panic() {
     struct Breaks;
@@ -233,7 +237,8 @@ fn the_destructors_of_cancelled_futures_may_panic() {
     assert_eq!(text.matches(report).count(), 5, "{text}");
 }
 
-/// The debt of a goroutine that never ran is paid, whatever the destructors of its closure do, and after them.
+/// The debt of a goroutine that never ran is paid, whatever the destructors of its closure do, and
+/// after them.
 #[test]
 fn a_debt_is_paid_without_the_goroutine() {
     struct Panics(Arc<AtomicBool>);

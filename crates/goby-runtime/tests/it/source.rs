@@ -50,8 +50,8 @@ fn write_all(source: &Source<UnixStream>, mut data: &[u8]) {
     }
 }
 
-/// Of two that had to wait, the first that is told of an edge may leave something for the other: it is told as well, though it comes
-/// later.
+/// Of two that had to wait, the first that is told of an edge may leave something for the other: it
+/// is told as well, though it comes later.
 #[test]
 fn an_edge_is_for_all_who_tried_before_it() {
     with_workers(|| {
@@ -68,7 +68,8 @@ fn an_edge_is_for_all_who_tried_before_it() {
     });
 }
 
-/// Far more than the system buffers, so both sides wait many times; goroutines and plain threads at either end.
+/// Far more than the system buffers, so both sides wait many times; goroutines and plain threads at
+/// either end.
 #[test]
 fn a_stream_of_bytes_arrives_complete() {
     with_workers(|| {
@@ -201,7 +202,8 @@ fn futures_wait_for_sockets() {
     });
 }
 
-/// Descriptors are used again by the system; a new socket must not hear the edges of an old one with its number.
+/// Descriptors are used again by the system; a new socket must not hear the edges of an old one
+/// with its number.
 #[test]
 fn sockets_come_and_go() {
     with_workers(|| {

@@ -1,4 +1,5 @@
-//! Stacks: overflow, running out of them, and giving memory back. What ends a process happens in a child process.
+//! Stacks: overflow, running out of them, and giving memory back. What ends a process happens in a
+//! child process.
 
 use std::future::poll_fn;
 use std::hint::black_box;
@@ -25,7 +26,8 @@ fn recurse<const FRAME: usize>(depth: usize) -> usize {
     recurse::<FRAME>(depth - 1) + usize::from(black_box(&frame)[FRAME / 2] != 0)
 }
 
-/// Checks the message of an overflow: the goroutine printed as "overflows: ID at LINE", and its stack's size.
+/// Checks the message of an overflow: the goroutine printed as "overflows: ID at LINE", and its
+/// stack's size.
 pub(crate) fn check_overflow(output: &Output, kib: usize) {
     let (text, stdout) = (stderr(output), String::from_utf8_lossy(&output.stdout).into_owned());
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}: {text}", output.status);
@@ -66,8 +68,9 @@ fn an_overflow_by_a_large_frame() {
     check_overflow(&output, 64);
 }
 
-/// What a C function does that was compiled without stack probes, with a frame of 33 KiB as the largest of glibc: its first
-/// access is deep in it. Just before the end of the stack, too, that hits the guard, and not another goroutine's stack.
+/// What a C function does that was compiled without stack probes, with a frame of 33 KiB as the
+/// largest of glibc: its first access is deep in it. Just before the end of the stack, too, that
+/// hits the guard, and not another goroutine's stack.
 #[test]
 fn a_large_frame_without_probes_cannot_step_over_the_guard() {
     check_large_frame("stacks::a_large_frame_without_probes_cannot_step_over_the_guard", || ());
@@ -165,7 +168,8 @@ fn an_overflow_of_a_future_is_told_by_std() {
     assert!(stderr(&output).contains("has overflowed its stack"), "{}", stderr(&output));
 }
 
-/// Any other bad access is a plain SIGSEGV: not reported as an overflow, and no endless loop of the handler.
+/// Any other bad access is a plain SIGSEGV: not reported as an overflow, and no endless loop of the
+/// handler.
 #[test]
 fn another_bad_access_is_no_overflow() {
     let output = in_child("stacks::another_bad_access_is_no_overflow", || {
@@ -288,8 +292,9 @@ fn a_run_needs_no_large_stack() {
         let runtime = runtime(1);
         // The pool has some, and the heap of malloc, too.
         runtime.go(|| drop(vec![1u8; 100_000])).join().unwrap();
-        // No thread of goby's begins any more. The symbols are read, as whoever yields while it unwinds waits for them. And the
-        // monitor has begun: it gives a worker that is stuck in the kernel a spare one.
+        // No thread of goby's begins any more. The symbols are read, as whoever yields while it
+        // unwinds waits for them. And the monitor has begun: it gives a worker that is stuck in the
+        // kernel a spare one.
         runtime.go(|| drop(catch_unwind(|| YieldsWhenDropped.unwind()))).join().unwrap();
         let stuck = runtime.go(|| {
             let (tx, rx) = mpsc::channel();
@@ -392,7 +397,8 @@ fn one_free_stack_is_enough_to_go_on() {
     }
 }
 
-/// A busy worker keeps the stacks of those that have ended on it. Who is refused one on another worker gets one of them all the same.
+/// A busy worker keeps the stacks of those that have ended on it. Who is refused one on another
+/// worker gets one of them all the same.
 #[test]
 fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
     let runtime = Runtime::builder().workers(2).max_stacks(2).build().unwrap();
@@ -416,7 +422,8 @@ fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
     });
 }
 
-/// All that have started wait for those that cannot: a fatal error that names the limit and how to raise it.
+/// All that have started wait for those that cannot: a fatal error that names the limit and how to
+/// raise it.
 #[test]
 fn waiting_for_who_gets_no_stack_is_fatal() {
     let output = in_child("stacks::waiting_for_who_gets_no_stack_is_fatal", || {
@@ -443,7 +450,8 @@ fn waiting_for_who_gets_no_stack_is_fatal() {
 /// More goroutines than fit the address space of [`with_little_address_space`].
 const TOO_MANY: usize = 6000;
 
-/// Runs `main` with stacks so large that what is left holds four of them, beside the first 4096, and some memory.
+/// Runs `main` with stacks so large that what is left holds four of them, beside the first 4096,
+/// and some memory.
 fn with_little_address_space(main: impl FnOnce() + Send) {
     let runtime = Runtime::builder().workers(2).stack_size(32 << 20).build().unwrap();
     runtime.run(|| ());
@@ -451,7 +459,8 @@ fn with_little_address_space(main: impl FnOnce() + Send) {
     runtime.run(main);
 }
 
-/// The system's limit instead of ours: little address space. Goroutines wait for a stack, and all are run.
+/// The system's limit instead of ours: little address space. Goroutines wait for a stack, and all
+/// are run.
 #[test]
 fn little_address_space_is_not_the_end() {
     let output = in_child("stacks::little_address_space_is_not_the_end", || {
@@ -512,14 +521,16 @@ fn leave_address_space(bytes: u64) {
     rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
 }
 
-/// Memory of the process in bytes that is resident and no file's: pages of the program itself come as they are needed.
+/// Memory of the process in bytes that is resident and no file's: pages of the program itself come
+/// as they are needed.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// What deep calls have touched goes back to the system when nobody has wanted the stacks for a while.
+/// What deep calls have touched goes back to the system when nobody has wanted the stacks for a
+/// while.
 #[test]
 fn stacks_are_trimmed_after_deep_calls() {
     check_trimming("stacks::stacks_are_trimmed_after_deep_calls", || ());
@@ -561,7 +572,8 @@ fn check_trimming(test: &str, set_up: fn()) {
     check_overflow(&output, 1024);
 }
 
-/// A crowd of futures, whose memory is malloc's, leaves nothing behind in a program that is idle afterwards.
+/// A crowd of futures, whose memory is malloc's, leaves nothing behind in a program that is idle
+/// afterwards.
 #[test]
 #[cfg(target_env = "gnu")]
 fn an_idle_program_gives_the_memory_of_ended_futures_back() {
@@ -599,7 +611,8 @@ fn an_idle_program_gives_the_memory_of_ended_futures_back() {
     assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
 }
 
-/// A runtime that ends gives its stacks' memory back; another one of the same size then needs no more than the first.
+/// A runtime that ends gives its stacks' memory back; another one of the same size then needs no
+/// more than the first.
 #[test]
 fn a_dropped_runtime_gives_its_memory_back() {
     let output = in_child("stacks::a_dropped_runtime_gives_its_memory_back", || {

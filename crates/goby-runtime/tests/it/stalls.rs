@@ -34,7 +34,8 @@ fn computing_and_blocking_are_stalls() {
     });
     let id = computes.id();
     wait_until("the stall", || stall_of(id).is_some());
-    // Waits already when the first one ends, and so begins without a further look around: a slice of its own all the same.
+    // Waits already when the first one ends, and so begins without a further look around: a slice
+    // of its own all the same.
     let lock = Arc::new(Mutex::new(()));
     let held = lock.lock().unwrap();
     let blocks = runtime.go({
@@ -57,7 +58,8 @@ fn computing_and_blocking_are_stalls() {
     blocks.join().unwrap();
 }
 
-/// What gives its worker back, or blocks where it may, is none. Not for each a bound: this machine may be busy.
+/// What gives its worker back, or blocks where it may, is none. Not for each a bound: this machine
+/// may be busy.
 #[test]
 fn yielding_and_blocking_calls_are_no_stalls() {
     let runtime = runtime();
@@ -85,7 +87,8 @@ fn keep_the_worker(builder: Builder) {
     });
 }
 
-/// Nobody has to have asked for it: the line says who, where, how long and what to do; the stack comes when it has names.
+/// Nobody has to have asked for it: the line says who, where, how long and what to do; the stack
+/// comes when it has names.
 #[test]
 fn a_stall_is_printed_and_then_its_stack() {
     let output = in_child("stalls::a_stall_is_printed_and_then_its_stack", || {
@@ -105,7 +108,8 @@ fn a_stall_is_printed_and_then_its_stack() {
     assert!(lines.any(|line| line.contains("hogs")), "{text}");
 }
 
-/// What says that it is not to be printed, each in a process of its own: the builder, and the environment.
+/// What says that it is not to be printed, each in a process of its own: the builder, and the
+/// environment.
 #[test]
 fn a_stall_is_not_printed_where_that_is_turned_off() {
     const TEST: &str = "stalls::a_stall_is_not_printed_where_that_is_turned_off";
@@ -177,8 +181,8 @@ fn a_subscriber_replaces_the_print() {
     assert!(!stderr(&output).contains("has kept"), "{}", stderr(&output));
 }
 
-/// A worker whose thread gets next to no processor, beside one that computes at a far higher priority: the goroutine has not even
-/// had a time slice.
+/// A worker whose thread gets next to no processor, beside one that computes at a far higher
+/// priority: the goroutine has not even had a time slice.
 #[test]
 fn a_worker_that_gets_no_processor_does_not_stall() {
     let output = in_child("stalls::a_worker_that_gets_no_processor_does_not_stall", || {
@@ -234,7 +238,8 @@ fn no_limit_no_reports() {
 #[test]
 fn interrupting_is_safe() {
     let output = in_child("stalls::interrupting_is_safe", || {
-        // Signals by the hundred, to threads that are in the switch, the scheduler, an allocation, or another handler.
+        // Signals by the hundred, to threads that are in the switch, the scheduler, an allocation,
+        // or another handler.
         let runtime = Runtime::builder().workers(2).build().unwrap();
         let handles: Vec<_> = (0..8)
             .map(|i| {

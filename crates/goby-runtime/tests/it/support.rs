@@ -1,4 +1,5 @@
-//! What all tests share: runtimes of several sizes with a leak check, bounded polling, and a watchdog.
+//! What all tests share: runtimes of several sizes with a leak check, bounded polling, and a
+//! watchdog.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -10,10 +11,12 @@ pub(crate) use crate::child::{in_child, in_child_with, stderr};
 
 use goby_runtime::{Gate, Runtime, WaitReason, Waited, num_goroutines, sleep_until, yield_now};
 
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
+/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
+/// hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
+/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves
+/// no goroutine behind.
 pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
     for workers in [1, 2, 4] {
         on_workers(workers, &test);
@@ -30,7 +33,7 @@ pub(crate) fn on_workers(workers: usize, test: impl Fn() + Send + Sync) {
     });
 }
 
-/// A runtime that may end with goroutines parked for ever.
+/// A runtime that may end with goroutines parked forever.
 pub(crate) fn leaky_runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).report_leaks(false).build().expect("a runtime")
 }
@@ -39,7 +42,8 @@ pub(crate) fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().expect("a runtime")
 }
 
-/// Polls until `condition` holds, giving way to others in between. For what nothing tells, such as a count.
+/// Polls until `condition` holds, giving way to others in between. For what nothing tells, such as
+/// a count.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -61,7 +65,8 @@ pub(crate) fn pause(time: Duration) {
     sleep_until(goby_runtime::now() + time);
 }
 
-/// Runs `body` in a child, and waits until `part` has been printed to the standard error, by whatever thread.
+/// Runs `body` in a child, and waits until `part` has been printed to the standard error, by
+/// whatever thread.
 pub(crate) fn printed_until(part: &str, body: impl FnOnce()) {
     let (mut reader, writer) = std::io::pipe().unwrap();
     // SAFETY: the descriptors are ours; nobody prints meanwhile.
@@ -104,8 +109,8 @@ impl Door {
     }
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure with a name. The time can be
-/// set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
+/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
+/// with a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,

@@ -1,4 +1,5 @@
-//! Thread-locals, which the goroutines of a worker share: what goby does about it, and what it says.
+//! Thread-locals, which the goroutines of a worker share: what goby does about it, and what it
+//! says.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::support::{Door, in_child, printed_until, runtime, stderr, wait_until}
 /// What debug builds alone find.
 const ARE_SOUGHT: bool = cfg!(debug_assertions);
 
-/// An initializer that calls goby in vain for several time slices, while a neighbor that needs the same thread-local is runnable.
+/// An initializer that calls goby in vain for several time slices, while a neighbor that needs the
+/// same thread-local is runnable.
 #[test]
 fn no_slice_ends_inside_an_initializer() {
     static N_MADE: AtomicU32 = AtomicU32::new(0);
@@ -28,7 +30,8 @@ fn no_slice_ends_inside_an_initializer() {
             Cell::new(N_MADE.fetch_add(1, Ordering::Relaxed))
         };
     }
-    // Each on a thread of its own. The program's symbols are read when the first slice ends, and are not waited for.
+    // Each on a thread of its own. The program's symbols are read when the first slice ends, and
+    // are not waited for.
     let round = || {
         for flag in [&HAS_BEGUN, &NEIGHBOR_IS_PINNED] {
             flag.store(false, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Threads that wait in goby: they count in a deadlock's verdict as goroutines do. Each in a child process.
+//! Threads that wait in goby: they count in a deadlock's verdict as goroutines do. Each in a child
+//! process.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -32,8 +33,9 @@ fn main_alone_without_a_runtime_is_reported_with_its_place() {
         Door::new().pass();
     });
     let text = check_verdict(&output);
-    assert!(text.contains("\n1 thread is parked for ever\n\nthread main [sync.Cond.Wait]:\n"), "{text}");
-    // How the type is written, and whether it is, depends on the compiler and on the debug information.
+    assert!(text.contains("\n1 thread is parked forever\n\nthread main [sync.Cond.Wait]:\n"), "{text}");
+    // How the type is written, and whether it is, depends on the compiler and on the debug
+    // information.
     assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
     // Its own calls, not what runs a thread.
     assert!(text.contains("\ttests/it/thread_waits.rs:") || text.contains("/tests/it/thread_waits.rs:"), "{text}");
@@ -49,7 +51,7 @@ fn all_threads_that_wait_are_listed_by_name() {
         DOOR.pass();
     });
     let text = check_verdict(&output);
-    assert!(text.contains("\n3 threads are parked for ever\n"), "{text}");
+    assert!(text.contains("\n3 threads are parked forever\n"), "{text}");
     assert!(text.contains("\nthread helper [sync.Cond.Wait]:\n"), "{text}");
     assert_eq!(text.matches("pass\n\ttests/it/support.rs:").count(), 3, "{text}");
     let rest = text.replacen("thread main [", "", 1).replacen("thread helper [", "", 1);
@@ -66,7 +68,7 @@ fn goroutines_and_threads_are_listed_together() {
         door.pass();
     });
     let text = check_verdict(&output);
-    assert!(text.contains("\n1 goroutine and 1 thread are parked for ever\n"), "{text}");
+    assert!(text.contains("\n1 goroutine and 1 thread are parked forever\n"), "{text}");
     let (goroutine, thread) = (text.find("\ngoroutine 1 ["), text.find("\n\nthread main ["));
     assert!(goroutine.is_some() && goroutine < thread, "{text}");
 }
@@ -76,7 +78,7 @@ fn goroutines_and_threads_are_listed_together() {
 fn who_waits_in_run_is_not_listed() {
     let output = in_child("thread_waits::who_waits_in_run_is_not_listed", || runtime(1).run(|| Door::new().pass()));
     let text = check_verdict(&output);
-    assert!(text.contains("\n1 goroutine is parked for ever\n"), "{text}");
+    assert!(text.contains("\n1 goroutine is parked forever\n"), "{text}");
     assert!(!text.contains("\nthread "), "{text}");
 }
 
@@ -87,7 +89,7 @@ fn main_that_waits_beside_an_idle_runtime_is_reported() {
         runtime.run(|| ());
         Door::new().pass();
     });
-    assert!(check_verdict(&output).contains("\n1 thread is parked for ever\n"));
+    assert!(check_verdict(&output).contains("\n1 thread is parked forever\n"));
 }
 
 /// The last monitor goes while a thread waits: from then on that has to look itself.
@@ -106,7 +108,7 @@ fn a_thread_that_waits_while_the_last_runtime_goes_is_reported() {
         });
         DOOR.pass();
     });
-    assert!(check_verdict(&output).contains("\n1 thread is parked for ever\n"));
+    assert!(check_verdict(&output).contains("\n1 thread is parked forever\n"));
 }
 
 #[test]
@@ -128,8 +130,8 @@ fn a_future_that_nobody_wakes_is_reported() {
     assert!(check_verdict(&output).contains("thread main [block_on]:"));
 }
 
-/// Whatever may still let a thread go on: another thread that does not wait in goby, one that waits with a deadline, a timer, a
-/// goroutine, a foreign executor.
+/// Whatever may still let a thread go on: another thread that does not wait in goby, one that waits
+/// with a deadline, a timer, a goroutine, a foreign executor.
 #[test]
 fn what_may_let_a_thread_go_on_is_no_deadlock() {
     check_no_verdict(&in_child("thread_waits::what_may_let_a_thread_go_on_is_no_deadlock", || {
@@ -210,7 +212,8 @@ fn what_may_let_a_thread_go_on_is_no_deadlock() {
     }));
 }
 
-/// The verdict comes when the last thread that could have helped has ended, without anybody telling.
+/// The verdict comes when the last thread that could have helped has ended, without anybody
+/// telling.
 #[test]
 fn a_deadlock_begins_when_the_last_other_thread_ends() {
     let output = in_child("thread_waits::a_deadlock_begins_when_the_last_other_thread_ends", || {

@@ -168,7 +168,8 @@ fn sleeping_until_the_past_does_not_park_for_long() {
     sleep_until(now() - Duration::from_millis(1));
 }
 
-/// Many timers, started, moved and stopped by several goroutines at once: each left running fires once, no other does.
+/// Many timers, started, moved and stopped by several goroutines at once: each left running fires
+/// once, no other does.
 #[test]
 fn many_timers_at_once() {
     with_workers(|| {
@@ -177,7 +178,8 @@ fn many_timers_at_once() {
                 let timers: Vec<_> = (0..250).map(|_| counting()).collect();
                 for (i, (timer, _)) in timers.iter().enumerate() {
                     timer.start(now() + HOUR);
-                    // Every third is moved near, every third stopped, the rest dropped while running.
+                    // Every third is moved near, every third stopped, the rest dropped while
+                    // running.
                     match i % 3 {
                         0 => assert!(timer.start(now() + Duration::from_micros(own * 100 + i as u64))),
                         1 => assert!(timer.stop()),

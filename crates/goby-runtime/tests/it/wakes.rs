@@ -1,6 +1,7 @@
-//! No wake-up is lost: work comes to workers that run, look around, fall asleep or sleep, from every side. Workers look around
-//! for some 40 µs before they sleep, so the pauses in between are spread around that. A lost wake-up shows as a hang: nothing
-//! else is there that would wake the worker.
+//! No wake-up is lost: work comes to workers that run, look around, fall asleep or sleep, from
+//! every side. Workers look around for some 40 µs before they sleep, so the pauses in between are
+//! spread around that. A lost wake-up shows as a hang: nothing else is there that would wake the
+//! worker.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -21,7 +22,8 @@ fn dither() {
     }
 }
 
-/// Runs `rounds` on a plain thread while a goroutine waits for it, without a worker being needed for that.
+/// Runs `rounds` on a plain thread while a goroutine waits for it, without a worker being needed
+/// for that.
 fn on_a_thread(rounds: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {

@@ -2,28 +2,34 @@
 //!
 //! Invariants, between operations:
 //! - a receiver is parked only if the buffer is empty and no sender is parked;
-//! - a sender is parked only if the buffer is full (which a rendezvous always is) and no receiver is parked;
+//! - a sender is parked only if the buffer is full (which a rendezvous always is) and no receiver
+//!   is parked;
 //!
-//! both up to waiters that a select has claimed elsewhere and not yet taken out, which are skipped. So an operation
-//! looks at the other side's queue first and *hands over*: a sender moves its value straight into the parked
-//! receiver's slot, a receiver takes it straight out of the parked sender's, and who was parked finds everything done
-//! when it runs again. Values move exactly once, under the lock; wakes happen after it is released.
+//! both up to waiters that a select has claimed elsewhere and not yet taken out, which are skipped.
+//! So an operation looks at the other side's queue first and *hands over*: a sender moves its value
+//! straight into the parked receiver's slot, a receiver takes it straight out of the parked
+//! sender's, and who was parked finds everything done when it runs again. Values move exactly once,
+//! under the lock; wakes happen after it is released.
 //!
-//! Two kinds of waiters are handed nothing. A *receive future* is taken out and [told](TOLD) that a value is there, which lies in
-//! the buffer, beyond the capacity if need be, until the future is polled or somebody else comes first. One that is dropped
-//! unpolled [passes that on](Locked::pass_on) to the next. Meanwhile receivers behind it may be parked although the buffer is not
-//! empty: whoever comes to them hands over the oldest value. Who only [watches](WATCHES) for an operation that would not wait is
-//! no peer: it is taken out and woken by the first who would otherwise hand over to it, and looks again.
+//! Two kinds of waiters are handed nothing. A *receive future* is taken out and [told](TOLD) that a
+//! value is there, which lies in the buffer, beyond the capacity if need be, until the future is
+//! polled or somebody else comes first. One that is dropped unpolled [passes that
+//! on](Locked::pass_on) to the next. Meanwhile receivers behind it may be parked although the
+//! buffer is not empty: whoever comes to them hands over the oldest value. Who only
+//! [watches](WATCHES) for an operation that would not wait is no peer: it is taken out and woken by
+//! the first who would otherwise hand over to it, and looks again.
 //!
-//! On a rendezvous a receive future is handed its value like others, for a send that is done has met a receiver: a value in between
-//! could come back to its sender. Dropped unpolled, it [gives the value back](Locked::give_back) to the next receiver, or to the
-//! buffer, which then holds more than its capacity.
+//! On a rendezvous a receive future is handed its value like others, for a send that is done has
+//! met a receiver: a value in between could come back to its sender. Dropped unpolled, it [gives
+//! the value back](Locked::give_back) to the next receiver, or to the buffer, which then holds more
+//! than its capacity.
 //!
 //! # Safety of the slots
 //!
-//! A waiter's slot points to a `MaybeUninit<T>` beside it. A queued receiver's is empty, a queued sender's full. Who
-//! takes a waiter out of its queue changes that, sets `done`, and may touch neither after the unpark. A waiter taken
-//! out because the channel closed is left as it was, with `done` false.
+//! A waiter's slot points to a `MaybeUninit<T>` beside it. A queued receiver's is empty, a queued
+//! sender's full. Who takes a waiter out of its queue changes that, sets `done`, and may touch
+//! neither after the unpark. A waiter taken out because the channel closed is left as it was, with
+//! `done` false.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -42,12 +48,15 @@ use super::is_done_channel;
 
 /// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
-/// How many receivers `close` takes out before it wakes them: while it takes out the next, they run on other workers.
+/// How many receivers `close` takes out before it wakes them: while it takes out the next, they run
+/// on other workers.
 const WOKEN_AT_ONCE: usize = 512;
 
-/// In the place of a waiter's slot: a receive future's, except on a rendezvous. It is told that there is a value, and takes one when it is polled.
+/// In the place of a waiter's slot: a receive future's, except on a rendezvous. It is told that
+/// there is a value, and takes one when it is polled.
 pub(crate) const TOLD: *mut () = std::ptr::null_mut();
-/// In the place of a waiter's slot: it only wants to know that its operation would not wait. No future: it is woken under the lock.
+/// In the place of a waiter's slot: it only wants to know that its operation would not wait. No
+/// future: it is woken under the lock.
 pub(crate) const WATCHES: *mut () = std::ptr::without_provenance_mut(1);
 
 /// Whether a waiter has a slot.
@@ -61,7 +70,8 @@ pub(crate) struct Chan<T> {
     state: BiasedLock<State<T>>,
     /// `usize::MAX` for an unbounded channel.
     capacity: usize,
-    /// Handles of each end. Changes pair up by AcqRel, so that who drops the last one sees what the others did.
+    /// Handles of each end. Changes pair up by AcqRel, so that who drops the last one sees what the
+    /// others did.
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// The timer whose channel this is. It makes the channel look unbuffered.
@@ -99,8 +109,8 @@ struct State<T> {
     closed: bool,
     /// The last receiver is gone.
     abandoned: bool,
-    /// Some who wait may be without a slot, or receivers parked although the buffer is not empty. Set by who waits without one; false
-    /// again when nothing is there.
+    /// Some who wait may be without a slot, or receivers parked although the buffer is not empty.
+    /// Set by who waits without one; false again when nothing is there.
     is_rare: bool,
 }
 
@@ -143,7 +153,8 @@ impl<T> Slot<T> {
     }
 
     pub(crate) fn put(&self, value: T) {
-        // SAFETY: the owner fills its slot while nobody else knows it; nothing is dropped by writing.
+        // SAFETY: the owner fills its slot while nobody else knows it; nothing is dropped by
+        // writing.
         unsafe { (*self.0.get()).write(value) };
     }
 
@@ -160,7 +171,8 @@ impl<T> Slot<T> {
 ///
 /// # Safety
 ///
-/// `waiter` has just been taken out of the queue of a channel of `T`, and has a slot; the channel's lock is held.
+/// `waiter` has just been taken out of the queue of a channel of `T`, and has a slot; the channel's
+/// lock is held.
 unsafe fn hand_to<T>(waiter: &Waiter, value: T) {
     // SAFETY: a queued receiver's slot is an empty `MaybeUninit<T>`.
     unsafe { waiter.slot().cast::<T>().write(value) };
@@ -223,7 +235,8 @@ impl<T> State<T> {
         Err(Refused::Full(value))
     }
 
-    /// Gives a receiver that was just taken out what it waits for, where it may be a future, or parked beside buffered values.
+    /// Gives a receiver that was just taken out what it waits for, where it may be a future, or
+    /// parked beside buffered values.
     #[cold]
     fn hand_rare(&mut self, receiver: NonNull<Waiter>, value: T) {
         self.buffer.push_back(value);
@@ -276,7 +289,8 @@ impl<T> State<T> {
         self.see_if_rare();
     }
 
-    /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets it where that succeeds.
+    /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets it
+    /// where that succeeds.
     ///
     /// # Safety
     ///
@@ -290,7 +304,8 @@ impl<T> State<T> {
                 // SAFETY: there is a value, and the caller forgets it.
                 self.hand_rare(waiter, unsafe { from.read() });
             } else {
-                // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty `MaybeUninit<T>`. There is a value.
+                // SAFETY: as in `hand_to`: just taken out, under the lock, and its slot is an empty
+                // `MaybeUninit<T>`. There is a value.
                 unsafe {
                     ptr::copy_nonoverlapping(from, waiter.as_ref().slot().cast(), 1);
                     waiter.as_ref().set_done(true);
@@ -312,7 +327,8 @@ impl<T> State<T> {
     ///
     /// There is room for a value.
     unsafe fn recv_into(&mut self, to: *mut T, capacity: usize) -> Result<Option<Unparker>, Nothing> {
-        // The value is not in a local here, nor in that of a pattern: one in a frame is one more copy.
+        // The value is not in a local here, nor in that of a pattern: one in a frame is one more
+        // copy.
         // SAFETY: there is room, by contract.
         if unsafe { pop_into(&mut self.buffer, to) } {
             let mut wake = None;
@@ -361,9 +377,11 @@ impl<T> State<T> {
         self.is_rare = !(self.recv_queue.is_empty() && self.send_queue.is_empty() && self.buffer.is_empty());
     }
 
-    /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers, without their operations
-    /// done; but a receiver that is parked behind a future gets what is buffered. None parks after it, but more receivers may be left: `close` comes again. Where the last receiver has gone there are
-    /// none, since who waits has one, except for leaked futures.
+    /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers,
+    /// without their operations done; but a receiver that is parked behind a future gets what is
+    /// buffered. None parks after it, but more receivers may be left: `close` comes again. Where
+    /// the last receiver has gone there are none, since who waits has one, except for leaked
+    /// futures.
     fn end_waits(&mut self, wake: &mut WakeList) {
         for _ in 0..WOKEN_AT_ONCE {
             let Some((waiter, unparker)) = self.recv_queue.pop() else { break };
@@ -406,9 +424,11 @@ impl<T> Chan<T> {
         }
     }
 
-    // Waiting operations. Those without a deadline are inlined whole into the user's code, see `Wait::park`.
+    // Waiting operations. Those without a deadline are inlined whole into the user's code, see
+    // `Wait::park`.
 
-    /// The first half of a send: what there is to do at once. If that is to wait, value and lock come back.
+    /// The first half of a send: what there is to do at once. If that is to wait, value and lock
+    /// come back.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn send_now(&self, value: T) -> Result<Result<(), T>, (T, StateGuard<'_, T>)> {
         goby_runtime::checkpoint();
@@ -446,11 +466,12 @@ impl<T> Chan<T> {
             Ok(sent) => return sent,
             Err(wait) => wait,
         };
-        // SAFETY: parked on below, without a deadline; shown to this channel, whose operations claim it under its lock
-        // and unpark.
+        // SAFETY: parked on below, without a deadline; shown to this channel, whose operations
+        // claim it under its lock and unpark.
         let (wait, slot) = (unsafe { Wait::in_one_queue() }, Slot::full(value));
         let waiter = Waiter::new(0, slot.as_ptr());
-        // SAFETY: waiter, slot and wait stay here until this function returns, which is after the unpark.
+        // SAFETY: waiter, slot and wait stay here until this function returns, which is after the
+        // unpark.
         unsafe { state.send_queue.push_back(&waiter, &wait) };
         drop(state);
         wait.park(WaitReason::ChanSend);
@@ -584,7 +605,8 @@ impl<T> Chan<T> {
         self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
     }
 
-    /// Whether a timer sends or closes that is armed: of a channel that [`is_timed`](Chan::is_timed).
+    /// Whether a timer sends or closes that is armed: of a channel that
+    /// [`is_timed`](Chan::is_timed).
     fn is_armed(&self) -> bool {
         self.timer.get().is_none_or(|armed| armed.from.lock().is_some())
     }
@@ -608,7 +630,8 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Ends sends; false if that had happened already. When it returns no wait is left, whoever has ended the last ones.
+    /// Ends sends; false if that had happened already. When it returns no wait is left, whoever has
+    /// ended the last ones.
     pub(crate) fn close(&self) -> bool {
         let mut wake = WakeList::new();
         let mut state = self.state.lock();
@@ -744,8 +767,8 @@ impl Chan<Instant> {
         self.timer.get().expect("set when the channel was made")
     }
 
-    /// Takes an unread instant back and accepts one from `from` on, if any; true if it accepted one before, or one
-    /// was unread.
+    /// Takes an unread instant back and accepts one from `from` on, if any; true if it accepted one
+    /// before, or one was unread.
     pub(crate) fn arm(&self, from: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         let was_armed = std::mem::replace(&mut *self.armed().from.lock(), from).is_some();
@@ -780,7 +803,8 @@ pub(crate) struct Locked<'a, T> {
 }
 
 impl<T> Locked<'_, T> {
-    /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile, or only watches.
+    /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile,
+    /// or only watches.
     #[inline]
     pub(crate) fn can_recv(&mut self) -> bool {
         !self.state.buffer.is_empty() || self.state.closed || self.state.send_queue.has_waiter()
@@ -801,7 +825,8 @@ impl<T> Locked<'_, T> {
             || state.recv_queue.has_waiter_who(|waiter| waiter.slot() != WATCHES)
     }
 
-    /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile, or only watches.
+    /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile,
+    /// or only watches.
     #[inline]
     pub(crate) fn can_send(&mut self) -> bool {
         let state = &mut *self.state;
@@ -841,7 +866,8 @@ impl<T> Locked<'_, T> {
 
     /// # Safety
     ///
-    /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`, or [`WATCHES`] after [`expect_rare`](Locked::expect_rare).
+    /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`, or [`WATCHES`] after
+    /// [`expect_rare`](Locked::expect_rare).
     pub(crate) unsafe fn enqueue_send(&mut self, waiter: &Waiter, wait: *const Wait) {
         // SAFETY: by contract.
         unsafe { self.state.send_queue.push_back(waiter, wait) }
@@ -849,8 +875,8 @@ impl<T> Locked<'_, T> {
 
     /// # Safety
     ///
-    /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`, or [`TOLD`] or [`WATCHES`] after
-    /// [`expect_rare`](Locked::expect_rare). Who watches is no future.
+    /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`, or [`TOLD`] or [`WATCHES`]
+    /// after [`expect_rare`](Locked::expect_rare). Who watches is no future.
     pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: *const Wait) {
         // SAFETY: by contract.
         unsafe { self.state.recv_queue.push_back(waiter, wait) }
@@ -872,8 +898,8 @@ impl<T> Locked<'_, T> {
         unsafe { self.state.recv_queue.remove(waiter) };
     }
 
-    /// Puts back a value that was handed to a future that will not take it: to the next receiver, or in front. Gives it to the
-    /// caller to drop, where no receiver is left.
+    /// Puts back a value that was handed to a future that will not take it: to the next receiver,
+    /// or in front. Gives it to the caller to drop, where no receiver is left.
     pub(crate) fn give_back(&mut self, value: T, wake: &mut WakeList) -> Option<T> {
         if self.state.abandoned {
             return Some(value);
@@ -883,7 +909,8 @@ impl<T> Locked<'_, T> {
         None
     }
 
-    /// Tells the next receiver of a value that a future was told of and will not take. The wakes come after the unlock.
+    /// Tells the next receiver of a value that a future was told of and will not take. The wakes
+    /// come after the unlock.
     pub(crate) fn pass_on(&mut self, wake: &mut WakeList) {
         while !self.state.buffer.is_empty() {
             let Some((waiter, unparker)) = self.state.recv_queue.pop() else { return };

@@ -7,7 +7,8 @@ use super::err::CLOSED;
 use super::{Receiver, Sender};
 use crate::context::{Context, ContextError};
 
-/// A send that was not carried out before its context was done, or that fails for good; with the value.
+/// A send that was not carried out before its context was done, or that fails for good; with the
+/// value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendCtxError<T> {
     /// The context was done first, in this way.
@@ -44,7 +45,8 @@ impl<T: Send> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendCtxError`] with the value. If `ctx` is done already nothing is sent, even where there is room.
+    /// [`SendCtxError`] with the value. If `ctx` is done already nothing is sent, even where there
+    /// is room.
     ///
     /// # Cancellation
     ///

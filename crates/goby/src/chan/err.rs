@@ -1,5 +1,5 @@
-//! What channel operations give when they do not succeed: one type an operation, named as in std and crossbeam. A
-//! refused value is inside.
+//! What channel operations give when they do not succeed: one type an operation, named as in std
+//! and crossbeam. A refused value is inside.
 
 use std::error::Error;
 use std::fmt;
@@ -48,7 +48,8 @@ pub enum RecvTimeoutError {
     Closed,
 }
 
-/// What a send that can never succeed says. It does not say which: the channel knows one state for both.
+/// What a send that can never succeed says. It does not say which: the channel knows one state for
+/// both.
 pub(super) const CLOSED: &str = "sending on a channel that is closed or has no receivers";
 
 impl<T> SendError<T> {
@@ -57,8 +58,8 @@ impl<T> SendError<T> {
         self.0
     }
 
-    /// Drops the value. What is left is `Send + Sync + 'static`, so that `?` turns it into a boxed error, whatever the
-    /// value is.
+    /// Drops the value. What is left is `Send + Sync + 'static`, so that `?` turns it into a boxed
+    /// error, whatever the value is.
     ///
     /// ```
     /// use goby::chan::{self, SendError};

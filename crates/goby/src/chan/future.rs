@@ -1,7 +1,9 @@
-//! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses nothing.
+//! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses
+//! nothing.
 //!
-//! A send that waits has its value taken at any time. A receive that waits is only told that there is one, for it may never be
-//! polled again; but on a rendezvous it is handed the value (see `core`).
+//! A send that waits has its value taken at any time. A receive that waits is only told that there
+//! is one, for it may never be polled again; but on a rendezvous it is handed the value (see
+//! `core`).
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +16,8 @@ use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 use super::core::{Chan, Nothing, Refused, Slot, TOLD, unpark};
 use super::{RecvError, SendError};
 
-/// What a future is doing. A queued one must pass through its channel's lock before its waiter may go.
+/// What a future is doing. A queued one must pass through its channel's lock before its waiter may
+/// go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Unpolled,
@@ -22,8 +25,8 @@ enum Stage {
     Ended,
 }
 
-/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it has not sent, unless a
-/// receiver has taken the value since the last poll.
+/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it
+/// has not sent, unless a receiver has taken the value since the last poll.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct SendFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
@@ -34,7 +37,8 @@ pub struct SendFuture<'a, T> {
     _pinned: PhantomPinned,
 }
 
-// SAFETY: it owns a value, which is Send, and shares a channel; its waiter is touched under the channel's lock.
+// SAFETY: it owns a value, which is Send, and shares a channel; its waiter is touched under the
+// channel's lock.
 unsafe impl<T: Send> Send for SendFuture<'_, T> {}
 
 impl<'a, T> SendFuture<'a, T> {
@@ -63,7 +67,8 @@ impl<'a, T> SendFuture<'a, T> {
                     self.slot.put(value);
                     if may_queue {
                         self.waiter.set(0, self.slot.as_ptr());
-                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
+                        // SAFETY: the future is pinned, and its drop takes the waiter out under
+                        // this lock.
                         unsafe { locked.enqueue_send(&self.waiter, &self.wait) };
                         self.stage = Stage::Queued;
                     }
@@ -85,11 +90,13 @@ impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the pinned future but the value, which is not structurally pinned.
+        // SAFETY: nothing is moved out of the pinned future but the value, which is not
+        // structurally pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let Some(chan) = this.chan else { return Poll::Pending };
         assert!(this.stage != Stage::Ended, "polled after it was ready");
-        // Whom to wake is the executor's code, and so told outside the lock; and only if it comes to waiting.
+        // Whom to wake is the executor's code, and so told outside the lock; and only if it comes
+        // to waiting.
         let may_be_ready = this.stage == Stage::Unpolled || this.wait.token().is_some();
         let mut result = if may_be_ready { this.step(chan, false) } else { Poll::Pending };
         if result.is_pending() {
@@ -131,7 +138,8 @@ impl<T> fmt::Debug for SendFuture<'_, T> {
     }
 }
 
-/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready, it has received nothing.
+/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready,
+/// it has received nothing.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct RecvFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
@@ -173,7 +181,8 @@ impl<'a, T> RecvFuture<'a, T> {
                     if may_queue {
                         self.waiter.set(0, chan.async_slot(&self.slot));
                         locked.expect_rare();
-                        // SAFETY: the future is pinned, and its drop takes the waiter out under this lock.
+                        // SAFETY: the future is pinned, and its drop takes the waiter out under
+                        // this lock.
                         unsafe { locked.enqueue_recv(&self.waiter, &self.wait) };
                         self.stage = Stage::Queued;
                     }
@@ -197,7 +206,8 @@ impl<T> Future for RecvFuture<'_, T> {
         assert!(this.stage != Stage::Ended, "polled after it was ready");
         if this.stage == Stage::Queued && this.wait.token().is_none() {
             this.wait.set_waker(cx.waker());
-            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's lock.
+            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's
+            // lock.
             if this.wait.token().is_none() {
                 return Poll::Pending;
             }
@@ -210,7 +220,8 @@ impl<T> Future for RecvFuture<'_, T> {
                 this.stage = Stage::Unpolled;
                 this.wait = Wait::task();
             }
-            // Whom to wake is the executor's code, and so told outside the lock; and only if it comes to waiting.
+            // Whom to wake is the executor's code, and so told outside the lock; and only if it
+            // comes to waiting.
             this.wait.set_waker(cx.waker());
             result = this.step(chan, true);
         }
@@ -232,8 +243,8 @@ impl<T> Drop for RecvFuture<'_, T> {
         let (Stage::Queued, Some(chan)) = (self.stage, self.chan) else { return };
         let mut wake = WakeList::new();
         chan.lock();
-        // SAFETY: locked; this is the only view; queued here, and if it is done, a sender has filled the slot. After this nobody knows
-        // the waiter.
+        // SAFETY: locked; this is the only view; queued here, and if it is done, a sender has
+        // filled the slot. After this nobody knows the waiter.
         let left = unsafe {
             let mut locked = chan.locked();
             locked.dequeue_recv(&self.waiter);

@@ -1,9 +1,10 @@
 //! Large values: the operations of `core`, by address.
 //!
-//! A value that is passed on by value is copied into the frame of each function that has it, in a debug build several times
-//! in each, and an optimized build that inlines all of it into the caller has some copies too. A stack does not grow, so
-//! here a value lies in one place until it is where it belongs: in the buffer, or in the other side's place. What does that is
-//! not inlined: the copies that remain dwarf a call.
+//! A value that is passed on by value is copied into the frame of each function that has it, in a
+//! debug build several times in each, and an optimized build that inlines all of it into the caller
+//! has some copies too. A stack does not grow, so here a value lies in one place until it is where
+//! it belongs: in the buffer, or in the other side's place. What does that is not inlined: the
+//! copies that remain dwarf a call.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
@@ -56,7 +57,8 @@ pub(super) fn send_until<T>(chan: &Chan<T>, value: T, deadline: Option<Instant>)
     }
 }
 
-/// Makes the error that gives a value back. A function of its own: the value is in its frame, not in that of a send.
+/// Makes the error that gives a value back. A function of its own: the value is in its frame, not
+/// in that of a send.
 ///
 /// # Safety
 ///
@@ -130,10 +132,12 @@ fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refu
             return Err(refusal);
         }
     };
-    // SAFETY: parked on below; shown to this channel, whose operations claim it under its lock and unpark.
+    // SAFETY: parked on below; shown to this channel, whose operations claim it under its lock and
+    // unpark.
     let wait = unsafe { Wait::current() };
     let waiter = Waiter::new(0, from.cast_mut().cast());
-    // SAFETY: as above. Waiter, value and wait stay where they are until the unpark, or until the waiter was taken out.
+    // SAFETY: as above. Waiter, value and wait stay where they are until the unpark, or until the
+    // waiter was taken out.
     unsafe {
         chan.locked().enqueue_send(&waiter, &wait);
         chan.unlock();
@@ -186,7 +190,8 @@ fn recv_into<T>(chan: &Chan<T>, to: *mut T, reason: WaitReason, until: Until) ->
         chan.locked().enqueue_recv(&waiter, &wait);
         chan.unlock();
     }
-    // A channel of large values is no context's. Who closes it may be a timer, which a deadline makes no matter.
+    // A channel of large values is no context's. Who closes it may be a timer, which a deadline
+    // makes no matter.
     let is_armed = || chan.is_timed_and_armed();
     let timer: Option<IsArmed<'_>> = if deadline.is_none() && chan.is_timed() { Some(&is_armed) } else { None };
     let token = goby_runtime::with_reach(false, timer, || wait.park_until(reason, deadline));

@@ -8,7 +8,8 @@ use goby_runtime::IsArmed;
 
 use super::{Context, ContextError};
 
-/// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is dropped.
+/// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is
+/// dropped.
 ///
 /// The future must need no other runtime, as tokio's timers and sockets do:
 /// [what to do then](crate::guide::other_crates#futures-that-need-tokio).

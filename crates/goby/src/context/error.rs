@@ -18,8 +18,9 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 /// assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
 /// ```
 ///
-/// It becomes an [`io::Error`] by `?`: of kind `TimedOut` or `ConnectionAborted`, with the same text, and with the
-/// `ContextError` as its [`source`](Error::source). So the sockets' errors are made, too.
+/// It becomes an [`io::Error`] by `?`: of kind `TimedOut` or `ConnectionAborted`, with the same
+/// text, and with the `ContextError` as its [`source`](Error::source). So the sockets' errors are
+/// made, too.
 ///
 /// ```
 /// use goby::context::ContextError;
@@ -89,7 +90,8 @@ impl Error for Stopped {
     }
 }
 
-/// What can be given as the cause of a cancellation: an error in an `Arc`, a boxed error, or a text.
+/// What can be given as the cause of a cancellation: an error in an `Arc`, a boxed error, or a
+/// text.
 ///
 /// ```
 /// use goby::Context;
@@ -144,7 +146,8 @@ impl IntoCause for Cow<'_, str> {
     }
 }
 
-/// Makes a boxed error one that can be shared. One that was shared already, by a group within this one say, stays the same.
+/// Makes a boxed error one that can be shared. One that was shared already, by a group within this
+/// one say, stays the same.
 pub(crate) fn cause_of(error: Box<dyn Error + Send + Sync>) -> Cause {
     match error.downcast::<Cause>() {
         Ok(cause) => *cause,

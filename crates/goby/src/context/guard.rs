@@ -1,4 +1,5 @@
-//! What the maker of a context keeps: the guards that cancel it, and the handles of what runs when it is done.
+//! What the maker of a context keeps: the guards that cancel it, and the handles of what runs when
+//! it is done.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ impl CancelGuard {
 
     /// Cancels the context and all derived from it; does nothing if it is done.
     ///
-    /// On return its `done` is closed, and so are those of its descendants, unless another goroutine is canceling them
-    /// at this moment. It does not wait for the work to stop.
+    /// On return its `done` is closed, and so are those of its descendants, unless another
+    /// goroutine is canceling them at this moment. It does not wait for the work to stop.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -58,7 +59,8 @@ impl CancelGuard {
         }
     }
 
-    /// Gives up the right to cancel: the context ends with its parent, or at its deadline, or never.
+    /// Gives up the right to cancel: the context ends with its parent, or at its deadline, or
+    /// never.
     ///
     /// ```
     /// let (ctx, cancel) = goby::Context::background().with_cancel();
@@ -104,7 +106,8 @@ impl CancelCauseGuard {
         CancelCauseGuard { guard: CancelGuard::new(node) }
     }
 
-    /// Cancels the context and all derived from it, for the reason given; does nothing if it is done.
+    /// Cancels the context and all derived from it, for the reason given; does nothing if it is
+    /// done.
     ///
     /// ```
     /// use goby::Context;
@@ -133,7 +136,8 @@ impl CancelCauseGuard {
     }
 }
 
-/// The handle of a function that runs when a context is done, from [`Context::after_func`](super::Context::after_func).
+/// The handle of a function that runs when a context is done, from
+/// [`Context::after_func`](super::Context::after_func).
 pub struct AfterFunc {
     on_done: OnDone,
     stopped: AtomicBool,
@@ -146,7 +150,8 @@ impl AfterFunc {
 
     /// Makes sure that the function will not be started; true if this call did so.
     ///
-    /// False means that it was started, in its own goroutine, or stopped before. It does not wait for the function.
+    /// False means that it was started, in its own goroutine, or stopped before. It does not wait
+    /// for the function.
     ///
     /// ```
     /// let (ctx, cancel) = goby::Context::background().with_cancel();
@@ -157,8 +162,8 @@ impl AfterFunc {
     /// ```
     pub fn stop(&self) -> bool {
         goby_runtime::checkpoint();
-        // Relaxed: it only settles which call may remove the entry; the entry itself is under the node's lock. Without
-        // it a second call could remove what has got the slot since.
+        // Relaxed: it only settles which call may remove the entry; the entry itself is under the
+        // node's lock. Without it a second call could remove what has got the slot since.
         !self.stopped.swap(true, Ordering::Relaxed) && self.on_done.remove()
     }
 }
@@ -176,7 +181,8 @@ impl fmt::Debug for AfterFunc {
     }
 }
 
-/// The registration of a callback that runs inside the cancellation. Dropping it takes the callback back.
+/// The registration of a callback that runs inside the cancellation. Dropping it takes the callback
+/// back.
 ///
 /// Dropping does not wait: a callback that has begun on another thread may still be running.
 pub(crate) struct OnDone {

@@ -1,7 +1,7 @@
 //! A node of the cancel tree: a layer that can be done.
 //!
-//! A child holds its parent; a parent knows its children weakly, in a slab, each child its slot there. A child leaves
-//! when it is canceled by itself or dropped by everybody, in O(1).
+//! A child holds its parent; a parent knows its children weakly, in a slab, each child its slot
+//! there. A child leaves when it is canceled by itself or dropped by everybody, in O(1).
 //!
 //! # How a node gets done
 //!
@@ -9,21 +9,23 @@
 //!   OPEN ── decide ──▶ CANCELED or EXPIRED ── close_done ──▶ … | CLOSED
 //! ```
 //!
-//! 1. *Decide*, under the node's lock: the first comes through, and settles error and cause for good. It takes the
-//!    slab; a decided node takes no more entries, and a child that wants to be added is born done instead.
+//! 1. *Decide*, under the node's lock: the first comes through, and settles error and cause for
+//!    good. It takes the slab; a decided node takes no more entries, and a child that wants to be
+//!    added is born done instead.
 //! 2. *Close* the done channel, with no lock of the tree held, which wakes who waits for it.
-//! 3. *Publish*: set CLOSED. `err` shows nothing before that, so that an error implies a closed channel; the other way
-//!    round, who finds a node decided but not CLOSED (woken by the channel in or after 2) closes it himself, which is
-//!    idempotent: it wakes those whom the first has not come to yet, and need not wait for it. That is also what a second
-//!    canceler does before it returns.
+//! 3. *Publish*: set CLOSED. `err` shows nothing before that, so that an error implies a closed
+//!    channel; the other way round, who finds a node decided but not CLOSED (woken by the channel
+//!    in or after 2) closes it himself, which is idempotent: it wakes those whom the first has not
+//!    come to yet, and need not wait for it. That is also what a second canceler does before it
+//!    returns.
 //! 4. Children, one level after the other, by the canceler: no recursion, so depth costs no stack.
 //!
-//! The lock is never held while anybody is woken, a callback runs, or a value of the user's is dropped. Locks of two
-//! nodes are never held together.
+//! The lock is never held while anybody is woken, a callback runs, or a value of the user's is
+//! dropped. Locks of two nodes are never held together.
 //!
-//! The done channel is made when somebody first asks for it (under the lock, so that it is either seen by the decider
-//! or never made): a node that nobody waits for costs one allocation. All nodes done before they were asked share one
-//! closed channel.
+//! The done channel is made when somebody first asks for it (under the lock, so that it is either
+//! seen by the decider or never made): a node that nobody waits for costs one allocation. All nodes
+//! done before they were asked share one closed channel.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -45,7 +47,8 @@ const OPEN: u8 = 0;
 const CANCELED: u8 = 1;
 /// Decided: its deadline passed.
 const EXPIRED: u8 = 2;
-/// The done channel, if there is one, is closed. Set after it was closed, by anybody; implies one of the two above.
+/// The done channel, if there is one, is closed. Set after it was closed, by anybody; implies one
+/// of the two above.
 const CLOSED: u8 = 4;
 
 /// How a cancellation ends a node and all below it.
@@ -120,7 +123,8 @@ impl TimerAction for Expiry {
         while let Some(node) = next.pop() {
             let Some(node) = node.upgrade() else { continue };
             let is_awaited = node.is_awaited(&mut next);
-            // All others may have let go of it meanwhile: causes and functions are the user's to drop, which no thread of goby's does.
+            // All others may have let go of it meanwhile: causes and functions are the user's to
+            // drop, which no thread of goby's does.
             if let Some(node) = Arc::into_inner(node) {
                 goby_runtime::go(move || drop(node));
             }
@@ -183,8 +187,8 @@ impl Node {
             && !node.is_decided()
         {
             timer.start(due);
-            // The decider stops the timer after it has had the lock: either it does so after our start, or we see here
-            // that it has decided.
+            // The decider stops the timer after it has had the lock: either it does so after our
+            // start, or we see here that it has decided.
             let state = node.state.lock();
             let decided = node.is_decided();
             drop(state);
@@ -223,9 +227,11 @@ impl Node {
         removed.was_there()
     }
 
-    /// Ends this node, whose own deadline has passed, and all below it; does nothing if it has ended.
+    /// Ends this node, whose own deadline has passed, and all below it; does nothing if it has
+    /// ended.
     fn expire(&self) {
-        // If it has been decided meanwhile, the cause is another one, and `cancel` does nothing with it.
+        // If it has been decided meanwhile, the cause is another one, and `cancel` does nothing
+        // with it.
         let cause = self.state.lock().cause.clone();
         let outcome = Outcome { error: ContextError::DeadlineExceeded, cause };
         self.cancel(&outcome);
@@ -257,7 +263,8 @@ impl Node {
         }
     }
 
-    /// Steps 1 to 3 for this node alone; gives what step 4 has to tell, or nothing if it was decided before.
+    /// Steps 1 to 3 for this node alone; gives what step 4 has to tell, or nothing if it was
+    /// decided before.
     fn finish(&self, outcome: &Outcome) -> Option<Vec<Entry>> {
         let decided = match outcome.error {
             ContextError::Canceled => CANCELED,
@@ -270,7 +277,8 @@ impl Node {
                 None
             } else {
                 mem::swap(&mut state.cause, &mut cause);
-                // Release pairs with the Acquire loads of `err` and `done`: they see `done` as set by now, or never.
+                // Release pairs with the Acquire loads of `err` and `done`: they see `done` as set
+                // by now, or never.
                 self.status.store(decided, Ordering::Release);
                 Some(state.entries.take())
             }
@@ -286,7 +294,8 @@ impl Node {
         entries
     }
 
-    /// Closes the done channel of a decided node, and publishes that. Anybody may, any number of times.
+    /// Closes the done channel of a decided node, and publishes that. Anybody may, any number of
+    /// times.
     fn close_done(&self) {
         if let Some(done) = self.done.get() {
             done.sender.end();
@@ -324,15 +333,16 @@ impl Node {
             node = parent;
         }
         node.expire();
-        // Somebody else may be about to end that one, and not have come down to this one. What that one ended by is what this one will.
+        // Somebody else may be about to end that one, and not have come down to this one. What that
+        // one ended by is what this one will.
         let cause = node.state.lock().cause.clone();
         let outcome = Outcome { error: node.decided().expect("it has expired, or was canceled before"), cause };
         self.cancel(&outcome);
         self.decided().expect("it has been canceled")
     }
 
-    /// How the node has ended, although the channel may not be closed yet. Under the lock that is exact, without it may
-    /// be about to change.
+    /// How the node has ended, although the channel may not be closed yet. Under the lock that is
+    /// exact, without it may be about to change.
     #[inline]
     pub(super) fn decided(&self) -> Option<ContextError> {
         // Acquire pairs with the Release store of `finish`.
@@ -387,7 +397,8 @@ impl Node {
         self.parent.as_deref()
     }
 
-    /// Whether somebody waits until this node is done, or a function is registered for that; adds its children.
+    /// Whether somebody waits until this node is done, or a function is registered for that; adds
+    /// its children.
     fn is_awaited(&self, children: &mut Vec<Weak<Node>>) -> bool {
         self.done.get().is_some_and(|done| done.receiver.has_waiting_receiver())
             || self.state.lock().entries.add_children(children)
@@ -397,7 +408,8 @@ impl Node {
         self.decided().is_some()
     }
 
-    /// Takes itself out of the parent's slab. Called once: by who canceled this node, or when it is dropped open.
+    /// Takes itself out of the parent's slab. Called once: by who canceled this node, or when it is
+    /// dropped open.
     fn leave_parent(&self) {
         if let Some(parent) = &self.parent {
             parent.unregister(self.slot.load(Ordering::Relaxed));
@@ -420,7 +432,8 @@ impl Node {
     }
 }
 
-/// Drops a cause, which is the user's: on a scheduler's stack only if it is not the last reference, because `kept` is one.
+/// Drops a cause, which is the user's: on a scheduler's stack only if it is not the last reference,
+/// because `kept` is one.
 fn let_go_unless_kept(cause: Option<Cause>, kept: Option<&Cause>) {
     match (cause, kept) {
         (Some(cause), Some(kept)) if Arc::ptr_eq(&cause, kept) => drop(cause),

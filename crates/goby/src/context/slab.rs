@@ -1,7 +1,8 @@
 //! What a node tells when it is done: its children and the callbacks registered on it.
 //!
-//! A slab: an entry keeps its slot until it is removed, so adding and removing are O(1) and take no allocation but the
-//! slab's own growth. Vacant slots form a list. Guarded by the node's lock; [`take`](Slab::take) empties it for good.
+//! A slab: an entry keeps its slot until it is removed, so adding and removing are O(1) and take no
+//! allocation but the slab's own growth. Vacant slots form a list. Guarded by the node's lock;
+//! [`take`](Slab::take) empties it for good.
 
 use std::sync::Weak;
 
@@ -10,8 +11,9 @@ use super::node::Node;
 /// "No slot": the end of the vacant list, and the slot of what was never registered.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
-/// An empty slab gives its memory back when it has room for more than this many (a kilobyte or two): a parent that
-/// once had a hundred thousand children need not keep room for them, one that has a few at a time need not reallocate.
+/// An empty slab gives its memory back when it has room for more than this many (a kilobyte or
+/// two): a parent that once had a hundred thousand children need not keep room for them, one that
+/// has a few at a time need not reallocate.
 const KEEP: usize = 64;
 
 pub(super) enum Entry {
@@ -62,7 +64,8 @@ impl Slab {
         }
     }
 
-    /// Takes the entry out of `slot`; nothing if the slab was [taken](Slab::take). Drop the result after unlocking.
+    /// Takes the entry out of `slot`; nothing if the slab was [taken](Slab::take). Drop the result
+    /// after unlocking.
     pub(super) fn remove(&mut self, slot: u32) -> Removed {
         let Some(place) = self.slots.get_mut(slot as usize) else { return Removed { entry: None, _room: Vec::new() } };
         let entry = std::mem::replace(place, Entry::Vacant(self.vacant));

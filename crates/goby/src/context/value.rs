@@ -1,4 +1,5 @@
-//! The values of a context: a chain from the nearest to the farthest, shared by all that were derived from it.
+//! The values of a context: a chain from the nearest to the farthest, shared by all that were
+//! derived from it.
 //!
 //! Links never change. A long chain is dropped link by link, not by recursion.
 
@@ -58,8 +59,8 @@ impl Drop for Link {
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(link) = next {
-            // `into_inner`, of two threads that drop the last two references, gives the link to one: no link is left
-            // to a recursive drop.
+            // `into_inner`, of two threads that drop the last two references, gives the link to
+            // one: no link is left to a recursive drop.
             next = Arc::into_inner(link).and_then(|mut link| link.next.take());
         }
     }

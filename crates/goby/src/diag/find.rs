@@ -1,14 +1,16 @@
-//! Looking for leaks, again and again while goroutines are on their way out. Source: uber-go/goleak.
+//! Looking for leaks, again and again while goroutines are on their way out. Source:
+//! uber-go/goleak.
 
 use std::collections::HashSet;
 
 use goby_runtime::{GoroutineId, GoroutineInfo, LEAK_RETRIES, Leaks, leaked};
 
-/// Gives the goroutines of the caller's runtime that are leaked at this moment: parked for good, as far as can be told,
-/// because no other goroutine of the runtime can go on by itself (runs, will run, or is freed by a timer or a `blocking`
-/// call that ends). The caller is not counted.
+/// Gives the goroutines of the caller's runtime that are leaked at this moment: parked for good, as
+/// far as can be told, because no other goroutine of the runtime can go on by itself (runs, will
+/// run, or is freed by a timer or a `blocking` call that ends). The caller is not counted.
 ///
-/// This is one look; [`LeakFinder`] repeats it, and [`LeakGuard`](super::LeakGuard) asks for one test alone.
+/// This is one look; [`LeakFinder`] repeats it, and [`LeakGuard`](super::LeakGuard) asks for one
+/// test alone.
 ///
 /// ```
 /// use goby::{Runtime, diag};
@@ -28,12 +30,13 @@ pub fn leaks() -> Vec<GoroutineInfo> {
     leaked(&others())
 }
 
-/// Gives the goroutines of the caller's runtime of which it is proved that they never go on, whatever the others do: a
-/// partial deadlock. They wait on a nil channel or in a select without cases, or join one that does.
+/// Gives the goroutines of the caller's runtime of which it is proved that they never go on,
+/// whatever the others do: a partial deadlock. They wait on a nil channel or in a select without
+/// cases, or join one that does.
 ///
-/// It proves no more than that: who waits for a channel or a lock may be let go by whoever holds the other end, and goby
-/// does not know who does. When all goroutines wait, the runtime's own report comes, see
-/// [`DeadlockPolicy`](crate::DeadlockPolicy).
+/// It proves no more than that: who waits for a channel or a lock may be let go by whoever holds
+/// the other end, and goby does not know who does. When all goroutines wait, the runtime's own
+/// report comes, see [`DeadlockPolicy`](crate::DeadlockPolicy).
 ///
 /// ```
 /// use goby::{Runtime, diag};
@@ -97,13 +100,15 @@ impl LeakFinder {
         self
     }
 
-    /// Sets how often it looks again, after 1 µs, 2 µs, 4 µs and so on, at most 100 ms. Default: 20, which is 0.43 s.
+    /// Sets how often it looks again, after 1 µs, 2 µs, 4 µs and so on, at most 100 ms. Default:
+    /// 20, which is 0.43 s.
     pub fn retries(mut self, n: u32) -> LeakFinder {
         self.retries = n;
         self
     }
 
-    /// Counts live goroutines too: those that run, and those that a timer can still free. Default: only stuck ones.
+    /// Counts live goroutines too: those that run, and those that a timer can still free. Default:
+    /// only stuck ones.
     pub fn live_too(mut self, yes: bool) -> LeakFinder {
         self.live_too = yes;
         self
@@ -113,8 +118,8 @@ impl LeakFinder {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread, for half a second with the default retries if there is a leak; two seconds longer
-    /// if a goroutine is left that runs or is about to.
+    /// The goroutine, or the OS thread, for half a second with the default retries if there is a
+    /// leak; two seconds longer if a goroutine is left that runs or is about to.
     ///
     /// # Errors
     ///

@@ -7,15 +7,17 @@ use goby_runtime::{Family, Leaks};
 
 use super::LeakFinder;
 
-/// Fails a test that leaves goroutines behind: when it is dropped it panics with a paragraph for each of them, saying where
-/// it was started, what it waits for and since when, where it is, and whether a context reaches it.
+/// Fails a test that leaves goroutines behind: when it is dropped it panics with a paragraph for
+/// each of them, saying where it was started, what it waits for and since when, where it is, and
+/// whether a context reaches it.
 ///
-/// Only goroutines that the guard's maker has started after it, and those that these have started, count, whatever runtime
-/// they run on: tests may run in parallel in one process. Those that a timer's callback starts belong to nobody.
+/// Only goroutines that the guard's maker has started after it, and those that these have started,
+/// count, whatever runtime they run on: tests may run in parallel in one process. Those that a
+/// timer's callback starts belong to nobody.
 ///
-/// Goroutines get the time to end that [`LeakFinder`] gives. Of those left, parked ones are leaked, unless one among
-/// them is live (it runs, or a timer ends its wait) and so may still free the others; [`live_too`](LeakGuard::live_too)
-/// counts all. Make it first, so that it is dropped last.
+/// Goroutines get the time to end that [`LeakFinder`] gives. Of those left, parked ones are leaked,
+/// unless one among them is live (it runs, or a timer ends its wait) and so may still free the
+/// others; [`live_too`](LeakGuard::live_too) counts all. Make it first, so that it is dropped last.
 ///
 /// *A context reaches* a goroutine if its wait ends when a context is done: see
 /// [`is_reached_by_context`](goby_runtime::GoroutineInfo::is_reached_by_context).
@@ -49,7 +51,8 @@ impl LeakGuard {
         LeakGuard { family: Family::new(), finder: LeakFinder::new(), checked: false }
     }
 
-    /// Counts live goroutines too: every one that is still there after the retries. Default: only stuck ones.
+    /// Counts live goroutines too: every one that is still there after the retries. Default: only
+    /// stuck ones.
     #[must_use = "dropped at once it guards nothing"]
     pub fn live_too(mut self) -> LeakGuard {
         self.finder = std::mem::take(&mut self.finder).live_too(true);

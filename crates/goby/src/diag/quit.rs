@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use signal_hook::consts::SIGQUIT;
 use signal_hook::iterator::Signals;
 
-/// Prints a dump to the standard error whenever the process gets a SIGQUIT, which is what Ctrl-\ sends, and goes on.
+/// Prints a dump to the standard error whenever the process gets a SIGQUIT, which is what Ctrl-\
+/// sends, and goes on.
 ///
-/// Unlike Go, which prints one and exits. It starts a thread that waits for the signal; calling it again starts another,
-/// which prints again.
+/// Unlike Go, which prints one and exits. It starts a thread that waits for the signal; calling it
+/// again starts another, which prints again.
 ///
 /// ```
 /// goby::diag::dump_on_sigquit()?;

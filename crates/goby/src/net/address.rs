@@ -1,7 +1,8 @@
 //! Where to connect or to listen: addresses, and names that have yet to be looked up.
 //!
-//! The system's lookup blocks its thread and cannot be stopped. So it runs in [`blocking`], and when the caller may have to
-//! leave early, in a goroutine of its own, which then ends by itself with nobody listening.
+//! The system's lookup blocks its thread and cannot be stopped. So it runs in [`blocking`], and
+//! when the caller may have to leave early, in a goroutine of its own, which then ends by itself
+//! with nobody listening.
 
 use std::fmt;
 use std::io;
@@ -14,7 +15,8 @@ use crate::{Context, blocking, go, select};
 
 /// One or more socket addresses, or the name of a host and a port.
 ///
-/// Made by `From` from what names an address: `"example.org:80"`, `("::1", 80)`, a [`SocketAddr`], several of them.
+/// Made by `From` from what names an address: `"example.org:80"`, `("::1", 80)`, a [`SocketAddr`],
+/// several of them.
 ///
 /// ```
 /// use goby::net::{Address, look_up};
@@ -86,7 +88,8 @@ pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
 ///
 /// # Cancellation
 ///
-/// Returns at once when `ctx` is done. The system's resolver cannot be stopped; its answer is dropped when it comes.
+/// Returns at once when `ctx` is done. The system's resolver cannot be stopped; its answer is
+/// dropped when it comes.
 pub fn look_up_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     addr.into().resolve(Limit { context: Some(ctx), deadline: None })
 }

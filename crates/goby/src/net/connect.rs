@@ -13,7 +13,8 @@ use super::socket::timed_out;
 use super::{Address, TcpStream};
 use crate::Context;
 
-/// What one of several addresses gets of the time to connect, at least, if there is as much (Go's figure).
+/// What one of several addresses gets of the time to connect, at least, if there is as much (Go's
+/// figure).
 const FAIR_SHARE: Duration = Duration::from_secs(2);
 
 /// Connects to the first of the addresses that answers.
@@ -54,8 +55,8 @@ fn connect_one(addr: &SocketAddr, limit: Limit<'_>) -> io::Result<TcpStream> {
         stream.socket.set_context(None);
         stream.socket.set_deadline(Direction::Write, None);
     }
-    // TCP allows two to connect to each other at the same time, and a socket that is given the very port it asks for,
-    // where nobody listens, does so with itself.
+    // TCP allows two to connect to each other at the same time, and a socket that is given the very
+    // port it asks for, where nobody listens, does so with itself.
     if addr.ip().is_loopback() && stream.local_addr()? == *addr {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }

@@ -15,8 +15,8 @@ use super::socket::Socket;
 use super::{Address, TcpStream};
 use crate::Context;
 
-/// Connections that the system keeps until they are accepted: as many as it allows (it cuts this down to
-/// `net.core.somaxconn`), so that a burst is not turned away.
+/// Connections that the system keeps until they are accepted: as many as it allows (it cuts this
+/// down to `net.core.somaxconn`), so that a burst is not turned away.
 const BACKLOG: i32 = 65_535;
 
 /// A socket that accepts TCP connections.
@@ -47,13 +47,15 @@ const BACKLOG: i32 = 65_535;
 ///
 /// # Cancellation
 ///
-/// A [deadline](TcpListener::set_deadline) ends a wait, and so does a [context](TcpListener::set_context) when it is done.
+/// A [deadline](TcpListener::set_deadline) ends a wait, and so does a
+/// [context](TcpListener::set_context) when it is done.
 pub struct TcpListener {
     socket: Socket<net::TcpListener>,
 }
 
 impl TcpListener {
-    /// Listens at `addr`, the first of its addresses that can be had. Port 0 lets the system choose.
+    /// Listens at `addr`, the first of its addresses that can be had. Port 0 lets the system
+    /// choose.
     ///
     /// ```
     /// use goby::net::TcpListener;
@@ -115,8 +117,9 @@ impl TcpListener {
 
     /// Waits for the next connection; gives it and where it comes from.
     ///
-    /// Several goroutines may accept from one listener. The next goroutine that the accepting one starts is taken to be the
-    /// connection's, and begins on the OS thread on which the fewest live.
+    /// Several goroutines may accept from one listener. The next goroutine that the accepting one
+    /// starts is taken to be the connection's, and begins on the OS thread on which the fewest
+    /// live.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -134,8 +137,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// The system's; those that mean too many open files leave the connection waiting, and accepting may be tried again.
-    /// A connection that was closed before it could be accepted is none.
+    /// The system's; those that mean too many open files leave the connection waiting, and
+    /// accepting may be tried again. A connection that was closed before it could be accepted is
+    /// none.
     ///
     /// # Cancellation
     ///
@@ -193,7 +197,8 @@ impl TcpListener {
         self.socket.get_ref().local_addr()
     }
 
-    /// Lets accepting wait until `deadline` and no longer, also where it is in progress; `None` lifts it.
+    /// Lets accepting wait until `deadline` and no longer, also where it is in progress; `None`
+    /// lifts it.
     ///
     /// ```
     /// let listener = goby::net::TcpListener::bind("127.0.0.1:0")?;

@@ -1,23 +1,29 @@
-//! What streams and listeners share: a socket whose waits end at a deadline, or when a context is done.
+//! What streams and listeners share: a socket whose waits end at a deadline, or when a context is
+//! done.
 //!
-//! An operation is tried; when it would block, its goroutine (or its waker) waits for the socket, and the operation is
-//! tried again. Deadlines and context may change at any time, from any goroutine, and hold for operations in progress too:
-//! whoever changes one *interrupts* those that wait, and they look again at what holds now.
+//! An operation is tried; when it would block, its goroutine (or its waker) waits for the socket,
+//! and the operation is tried again. Deadlines and context may change at any time, from any
+//! goroutine, and hold for operations in progress too: whoever changes one *interrupts* those that
+//! wait, and they look again at what holds now.
 //!
-//! All of that is under the `state` lock, taken only where an operation waits. An operation that need not wait pays one load
-//! of `limits`, whose bits say that a limit is reached:
+//! All of that is under the `state` lock, taken only where an operation waits. An operation that
+//! need not wait pays one load of `limits`, whose bits say that a limit is reached:
 //!
 //! * to wait: lock, look at the limits, count oneself in `waiting`, unlock, wait;
-//! * when a limit is reached (or set, being reached already): lock, set its bit, unlock, and interrupt if somebody is waiting
-//!   or has polled. For a context it is the context that calls; for a deadline a timer;
-//! * after an interrupt: lock, look at the limits, clear the interrupt if alone, count oneself out, unlock.
+//! * when a limit is reached (or set, being reached already): lock, set its bit, unlock, and
+//!   interrupt if somebody is waiting or has polled. For a context it is the context that calls;
+//!   for a deadline a timer;
+//! * after an interrupt: lock, look at the limits, clear the interrupt if alone, count oneself out,
+//!   unlock.
 //!
-//! A waiter that missed the change was counted before it, so the interrupt comes, and nobody clears it before that waiter
-//! has seen it: clearing takes being the only one counted. One that is not alone gives way to the others first.
-//! Interrupts are sent without the lock, because a waker is foreign code that may use this very socket.
+//! A waiter that missed the change was counted before it, so the interrupt comes, and nobody clears
+//! it before that waiter has seen it: clearing takes being the only one counted. One that is not
+//! alone gives way to the others first. Interrupts are sent without the lock, because a waker is
+//! foreign code that may use this very socket.
 //!
-//! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor stopped when it is lifted:
-//! it goes off early, and is set anew if there still is a deadline. So a deadline a request costs no timer a request.
+//! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor
+//! stopped when it is lifted: it goes off early, and is set anew if there still is a deadline. So a
+//! deadline a request costs no timer a request.
 
 use std::fmt;
 use std::io;
@@ -33,7 +39,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::Context;
 use crate::context::{ContextError, OnDone};
 
-/// Bits of `limits`: the deadline for reading has passed; the one for writing; the context may be done.
+/// Bits of `limits`: the deadline for reading has passed; the one for writing; the context may be
+/// done.
 const READ_LATE: u8 = 1;
 const WRITE_LATE: u8 = 2;
 const STOPPED: u8 = 4;
@@ -41,17 +48,19 @@ const STOPPED: u8 = 4;
 /// A non-blocking socket with limits to its waits.
 pub(super) struct Socket<T: AsFd> {
     shared: Arc<Shared<T>>,
-    /// What makes the context call `Shared::stop`. Not in `Shared`, so that the call never drops its own registration.
+    /// What makes the context call `Shared::stop`. Not in `Shared`, so that the call never drops
+    /// its own registration.
     watch: Mutex<Option<OnDone>>,
 }
 
 struct Shared<T: AsFd> {
     source: Source<T>,
-    /// Written under the lock of `state`, read without: a limit that was reached before an operation began, in the order
-    /// that the program can observe, is seen by it, and an operation that waits looks under the lock again.
+    /// Written under the lock of `state`, read without: a limit that was reached before an
+    /// operation began, in the order that the program can observe, is seen by it, and an operation
+    /// that waits looks under the lock again.
     limits: AtomicU8,
-    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what is true once stays true
-    /// for as long as that is the count.
+    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what
+    /// is true once stays true for as long as that is the count.
     drained: AtomicUsize,
     state: Mutex<State>,
     /// The context, with its values.
@@ -142,8 +151,8 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
-    /// Reads from a stream into a buffer with this much room. A read that follows one that has emptied the socket waits
-    /// first, and saves the system call that would say so.
+    /// Reads from a stream into a buffer with this much room. A read that follows one that has
+    /// emptied the socket waits first, and saves the system call that would say so.
     pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
         // Here too: its deadline may be past.
         checkpoint();
@@ -297,7 +306,8 @@ impl<T: AsFd> Shared<T> {
             self.examine(&state, direction).into_result()?;
             state.polled = true;
         }
-        // Without the lock: wakers are cloned, and the one before is dropped, which is foreign code.
+        // Without the lock: wakers are cloned, and the one before is dropped, which is foreign
+        // code.
         match self.source.poll_ready(direction, edges, cx) {
             Poll::Ready(Err(error)) if was_interrupted(&error) => {
                 let state = self.state.lock();
@@ -310,8 +320,9 @@ impl<T: AsFd> Shared<T> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            // A limit that was reached in between has interrupted this, unless the future of the other direction has cleared that:
-            // then it is seen here, by the lock of the half that both had.
+            // A limit that was reached in between has interrupted this, unless the future of the
+            // other direction has cleared that: then it is seen here, by the lock of the half that
+            // both had.
             Poll::Pending => self.look(direction).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
             ready => ready,
         }

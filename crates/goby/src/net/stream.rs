@@ -20,10 +20,12 @@ use crate::Context;
 
 /// A TCP connection.
 ///
-/// Reads and writes park the goroutine until the system has data or room. Both [`Read`] and [`Write`] are there for
-/// `&TcpStream` as well, so that one goroutine may read while another writes. Dropping the stream closes it.
+/// Reads and writes park the goroutine until the system has data or room. Both [`Read`] and
+/// [`Write`] are there for `&TcpStream` as well, so that one goroutine may read while another
+/// writes. Dropping the stream closes it.
 ///
-/// Small writes are sent at once: `TCP_NODELAY` is set, as Go does (see [`set_nodelay`](TcpStream::set_nodelay)).
+/// Small writes are sent at once: `TCP_NODELAY` is set, as Go does (see
+/// [`set_nodelay`](TcpStream::set_nodelay)).
 ///
 /// ```
 /// use goby::net::{TcpListener, TcpStream};
@@ -78,7 +80,8 @@ impl TcpStream {
 
     /// Connects to `addr` within `timeout`, which looking up its name is part of.
     ///
-    /// Several addresses share the time, so that one that does not answer leaves some for the others.
+    /// Several addresses share the time, so that one that does not answer leaves some for the
+    /// others.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -105,7 +108,8 @@ impl TcpStream {
 
     /// Connects to `addr` unless `ctx` is done first.
     ///
-    /// Once made, the connection is independent of `ctx`; [`set_context`](TcpStream::set_context) ties them.
+    /// Once made, the connection is independent of `ctx`; [`set_context`](TcpStream::set_context)
+    /// ties them.
     ///
     /// ```
     /// use goby::{Context, net::TcpStream};
@@ -125,7 +129,8 @@ impl TcpStream {
     ///
     /// # Cancellation
     ///
-    /// Returns at once when `ctx` is done, also while the name is looked up; a connection half made is closed.
+    /// Returns at once when `ctx` is done, also while the name is looked up; a connection half made
+    /// is closed.
     #[doc(alias("net.DialContext", "DialContext"))]
     pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
         connect(addr.into(), Limit { context: Some(ctx), deadline: ctx.deadline() })
@@ -158,7 +163,8 @@ impl TcpStream {
 
     /// Ends operations when `ctx` is done, those in progress and those to come; `None` lifts it.
     ///
-    /// The context replaces the one set before. It does not close the connection: dropping the stream does.
+    /// The context replaces the one set before. It does not close the connection: dropping the
+    /// stream does.
     ///
     /// ```
     /// use goby::{Context, net::{TcpListener, TcpStream}};
@@ -178,7 +184,8 @@ impl TcpStream {
         self.socket.set_context(ctx);
     }
 
-    /// Lets reads wait until `deadline` and no longer, those in progress and those to come; `None` lifts it.
+    /// Lets reads wait until `deadline` and no longer, those in progress and those to come; `None`
+    /// lifts it.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -193,7 +200,8 @@ impl TcpStream {
         self.socket.set_deadline(Direction::Read, deadline);
     }
 
-    /// Lets writes wait until `deadline` and no longer, those in progress and those to come; `None` lifts it.
+    /// Lets writes wait until `deadline` and no longer, those in progress and those to come; `None`
+    /// lifts it.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -208,7 +216,8 @@ impl TcpStream {
         self.socket.set_deadline(Direction::Write, deadline);
     }
 
-    /// Sets the deadline of both [reads](TcpStream::set_read_deadline) and [writes](TcpStream::set_write_deadline).
+    /// Sets the deadline of both [reads](TcpStream::set_read_deadline) and
+    /// [writes](TcpStream::set_write_deadline).
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -250,7 +259,8 @@ impl TcpStream {
         self.socket.perform(Direction::Read, |socket| socket.peek(buf))
     }
 
-    /// Reads without taking what was read out of the stream, or registers the waker for when there is something.
+    /// Reads without taking what was read out of the stream, or registers the waker for when there
+    /// is something.
     ///
     /// Peeking and reading share a waker: the one given last is told.
     ///

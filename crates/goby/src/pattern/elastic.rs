@@ -1,9 +1,10 @@
 //! Pools that grow and shrink.
 //!
-//! Of a pool's goroutines one *leads*: it waits for the next job. When it gets one it first appoints another to lead, then
-//! works, and goes on with what jobs there are; when there are none it leads again if nobody does, and else it rests. The
-//! last to rest is the first to be appointed, so that those who are too many get their rest and end. Where jobs are there
-//! without waiting nobody is appointed, and the path from job to job takes no lock of the pool.
+//! Of a pool's goroutines one *leads*: it waits for the next job. When it gets one it first
+//! appoints another to lead, then works, and goes on with what jobs there are; when there are none
+//! it leads again if nobody does, and else it rests. The last to rest is the first to be appointed,
+//! so that those who are too many get their rest and end. Where jobs are there without waiting
+//! nobody is appointed, and the path from job to job takes no lock of the pool.
 
 use std::mem;
 use std::panic::Location;
@@ -17,22 +18,25 @@ use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
 use crate::select;
 
-/// Starts a pool as [`worker_pool`](super::worker_pool) does, of workers that keep something from job to job: a
-/// connection, a buffer.
+/// Starts a pool as [`worker_pool`](super::worker_pool) does, of workers that keep something from
+/// job to job: a connection, a buffer.
 ///
-/// Each worker does its jobs with a function of its own, which `new_worker` makes when the worker gets its first job, and
-/// which is dropped with the worker. The function stays on its goroutine, and so need not be `Send`. There is one
-/// goroutine to begin with; the pool grows while jobs come that nobody is free for, to `max` at most. A worker without a
-/// job rests for `idle`, then it ends. Of those that rest the one that worked last is taken first, so that those who are
-/// too many get their rest. One always stays.
+/// Each worker does its jobs with a function of its own, which `new_worker` makes when the worker
+/// gets its first job, and which is dropped with the worker. The function stays on its goroutine,
+/// and so need not be `Send`. There is one goroutine to begin with; the pool grows while jobs come
+/// that nobody is free for, to `max` at most. A worker without a job rests for `idle`, then it
+/// ends. Of those that rest the one that worked last is taken first, so that those who are too many
+/// get their rest. One always stays.
 ///
-/// Without anything to keep [`worker_pool`](super::worker_pool) is faster (130 against 315 ns for one job at a time), and
-/// better for jobs that compute: its workers go where there is room, these stay on their OS thread.
+/// Without anything to keep [`worker_pool`](super::worker_pool) is faster (130 against 315 ns for
+/// one job at a time), and better for jobs that compute: its workers go where there is room, these
+/// stay on their OS thread.
 ///
 /// # Panics
 ///
-/// As [`worker_pool`](super::worker_pool); a panic of `new_worker` is treated as one of a job. A job that ends its goroutine
-/// by `goexit` takes its worker along, which then drops what it kept; the pool makes another.
+/// As [`worker_pool`](super::worker_pool); a panic of `new_worker` is treated as one of a job. A
+/// job that ends its goroutine by `goexit` takes its worker along, which then drops what it kept;
+/// the pool makes another.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -118,7 +122,8 @@ struct Crew {
     n: usize,
     /// Whether one leads, or is appointed to.
     led: bool,
-    /// Those who rest, by the number of the rest and what appoints them; who rests longest is first.
+    /// Those who rest, by the number of the rest and what appoints them; who rests longest is
+    /// first.
     resting: Vec<(u64, Sender<Appointed>)>,
     /// How many rests there have been.
     rests: u64,
@@ -155,7 +160,8 @@ where
         goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
     }
 
-    /// A goroutine of the pool. Only a job, or `new_worker` for it, ends it from inside, so it does not lead then.
+    /// A goroutine of the pool. Only a job, or `new_worker` for it, ends it from inside, so it does
+    /// not lead then.
     fn run(self: &Arc<Self>, worker: &mut Option<F>, begins: Begins) {
         let mut leads = matches!(begins, Begins::ToLead);
         loop {
@@ -178,7 +184,8 @@ where
             }
             leads = true;
         }
-        // The jobs are over. Whoever works now will lead next and see it too; those who rest are sent home.
+        // The jobs are over. Whoever works now will lead next and see it too; those who rest are
+        // sent home.
         let resting = {
             let mut crew = self.crew.lock();
             crew.led = false;

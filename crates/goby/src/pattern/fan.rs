@@ -9,14 +9,14 @@ use crate::context::Context;
 
 /// Starts `n` goroutines that take values from one input, each with an output of its own.
 ///
-/// An output closes when the input has closed and its worker is done. All stops sooner when `ctx` is done; one worker
-/// stops when the last receiver of its output is dropped, and leaves the input to the others. A worker may be up to 16
-/// results ahead of its consumer.
+/// An output closes when the input has closed and its worker is done. All stops sooner when `ctx`
+/// is done; one worker stops when the last receiver of its output is dropped, and leaves the input
+/// to the others. A worker may be up to 16 results ahead of its consumer.
 ///
 /// # Panics
 ///
-/// If `n` is 0. A panic of `f` stops all the workers: no further value is begun, and wherever one of the outputs
-/// would end the receive goes on with the panic.
+/// If `n` is 0. A panic of `f` stops all the workers: no further value is begun, and wherever one
+/// of the outputs would end the receive goes on with the panic.
 ///
 /// ```
 /// use goby::{Context, chan, go, pattern};
@@ -82,12 +82,14 @@ where
 
 /// Merges several receivers into one: everything from each, in the order in which it comes.
 ///
-/// The output closes when all the inputs have closed and everything has come out. It stops sooner when `ctx` is done,
-/// or when the last receiver of the output is dropped; the inputs are then dropped too.
+/// The output closes when all the inputs have closed and everything has come out. It stops sooner
+/// when `ctx` is done, or when the last receiver of the output is dropped; the inputs are then
+/// dropped too.
 ///
 /// # Panics
 ///
-/// Not by itself. A panic that one of the inputs ends with (see [`fan_out`]) stops the others, and the output ends with it.
+/// Not by itself. A panic that one of the inputs ends with (see [`fan_out`]) stops the others, and
+/// the output ends with it.
 ///
 /// ```
 /// use goby::{Context, chan, pattern};

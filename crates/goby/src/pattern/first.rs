@@ -10,8 +10,8 @@ use crate::select;
 
 /// Runs all tasks at the same time and gives the result of the one that ends first.
 ///
-/// The context of the others is then canceled. They are not waited for: each ends when it looks at its context, and its
-/// result is dropped. So the same request can be sent to several servers.
+/// The context of the others is then canceled. They are not waited for: each ends when it looks at
+/// its context, and its result is dropped. So the same request can be sent to several servers.
 ///
 /// # Blocking
 ///
@@ -23,8 +23,8 @@ use crate::select;
 ///
 /// # Panics
 ///
-/// If there are no tasks, or all ended by `goexit`: then none is the first. If the first to end ends by a panic, with that. A
-/// later panic is reported as that of a goroutine that nobody joins.
+/// If there are no tasks, or all ended by `goexit`: then none is the first. If the first to end
+/// ends by a panic, with that. A later panic is reported as that of a goroutine that nobody joins.
 ///
 /// ```
 /// use goby::{Context, pattern, time};
@@ -66,18 +66,20 @@ where
     }))
 }
 
-/// Runs all tasks at the same time and gives the result of the first that succeeds, or the errors of all.
+/// Runs all tasks at the same time and gives the result of the first that succeeds, or the errors
+/// of all.
 ///
 /// As [`first`] does, it cancels the others and does not wait for them.
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until one task has succeeded, all have failed, or `ctx` is done.
+/// The goroutine, or the OS thread, until one task has succeeded, all have failed, or `ctx` is
+/// done.
 ///
 /// # Errors
 ///
-/// [`FirstError::Failed`] with the errors in the order in which they came, [`FirstError::Exited`] if they are not all
-/// because a task ended by `goexit`, or [`FirstError::Context`].
+/// [`FirstError::Failed`] with the errors in the order in which they came, [`FirstError::Exited`]
+/// if they are not all because a task ended by `goexit`, or [`FirstError::Context`].
 ///
 /// # Panics
 ///
@@ -132,8 +134,9 @@ where
 /// How a task ends.
 type Ending<R> = std::thread::Result<R>;
 
-/// Starts the tasks, unless `ctx` is done, and counts them. Their endings come through a rendezvous, so that none is lost: one
-/// that nobody takes comes back. A task that ended by `goexit` has none.
+/// Starts the tasks, unless `ctx` is done, and counts them. Their endings come through a
+/// rendezvous, so that none is lost: one that nobody takes comes back. A task that ended by
+/// `goexit` has none.
 #[track_caller]
 fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<(Receiver<Ending<R>>, usize), ContextError>
 where
@@ -183,7 +186,8 @@ where
 pub enum FirstError<E> {
     /// All tasks have failed, with these errors.
     Failed(Vec<E>),
-    /// No task has succeeded: some have failed, with these errors, and the others ended by `goexit`.
+    /// No task has succeeded: some have failed, with these errors, and the others ended by
+    /// `goexit`.
     Exited(Vec<E>),
     /// The context is done.
     Context(ContextError),

@@ -9,19 +9,20 @@ use super::output::{Group, Producer};
 use crate::chan::Receiver;
 use crate::context::Context;
 
-/// Applies `f` to what comes in, up to `n` values at a time, and gives the results in the order of the input.
+/// Applies `f` to what comes in, up to `n` values at a time, and gives the results in the order of
+/// the input.
 ///
-/// The output closes when the input has closed and all is done. It stops sooner when `ctx` is done, or when its last
-/// receiver is dropped; what was begun is then finished and its result dropped. A slow value holds up the results of
-/// those behind it, but not their work until there are `n` results that wait for it. For values of an iterator, begin
-/// with [`source`](super::source).
+/// The output closes when the input has closed and all is done. It stops sooner when `ctx` is done,
+/// or when its last receiver is dropped; what was begun is then finished and its result dropped. A
+/// slow value holds up the results of those behind it, but not their work until there are `n`
+/// results that wait for it. For values of an iterator, begin with [`source`](super::source).
 ///
 /// Each value gets a goroutine of its own, which goes where there is room.
 ///
 /// # Panics
 ///
-/// If `n` is 0. After a panic of `f` no further value is begun; the results of the values before come out, then the
-/// receive goes on with the panic. (A value for which `f` ends by `goexit` is
+/// If `n` is 0. After a panic of `f` no further value is begun; the results of the values before
+/// come out, then the receive goes on with the panic. (A value for which `f` ends by `goexit` is
 /// [left out](super#a-job-that-ends-by-goexit): those behind it move up.)
 ///
 /// ```
@@ -75,16 +76,19 @@ where
     map(ctx, input, n, OnExit::LeaveOut, move |_, value| (f(value), Then::GoOn))
 }
 
-/// Applies `f` as [`par_map`] does, until it fails: the first error, in the order of the input, is the last result.
+/// Applies `f` as [`par_map`] does, until it fails: the first error, in the order of the input, is
+/// the last result.
 ///
-/// After an error no further value is begun. The results of the values before come out, then the error, then the output
-/// closes; so a `collect` into a `Result` gives what a loop would. The context that `f` gets is done when its result is
-/// of no use any more: behind an error that has come out, when `ctx` is done, or when nobody receives.
+/// After an error no further value is begun. The results of the values before come out, then the
+/// error, then the output closes; so a `collect` into a `Result` gives what a loop would. The
+/// context that `f` gets is done when its result is of no use any more: behind an error that has
+/// come out, when `ctx` is done, or when nobody receives.
 ///
 /// # Panics
 ///
-/// As [`par_map`]. If `f` ended its goroutine by `goexit` for a value, and no error has come out, the receive that would
-/// find the end panics and says so: a `collect` never gives `Ok` with a value missing.
+/// As [`par_map`]. If `f` ended its goroutine by `goexit` for a value, and no error has come out,
+/// the receive that would find the end panics and says so: a `collect` never gives `Ok` with a
+/// value missing.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -150,8 +154,8 @@ struct Map<R, F> {
     f: F,
     output: Producer<R>,
     order: Order,
-    /// Whether a value is known behind which nothing is wanted. Relaxed: it orders nothing, and who sees it late has
-    /// begun one value more.
+    /// Whether a value is known behind which nothing is wanted. Relaxed: it orders nothing, and who
+    /// sees it late has begun one value more.
     ending: AtomicBool,
     on_exit: OnExit,
 }

@@ -1,4 +1,5 @@
-//! Turns: goroutines that work at the same time and then act one after the other, in the order in which they entered.
+//! Turns: goroutines that work at the same time and then act one after the other, in the order in
+//! which they entered.
 //!
 //! ```text
 //! enter: in_flight ── running ── a ticket ──▶ its goroutine works ── running ends ── its turn ── acts ── drops the ticket
@@ -7,8 +8,8 @@
 //!                                                                                        the next one has its turn
 //! ```
 //!
-//! A turn ends with its ticket, so also by a panic. As many as may run may have run and wait for their turn: a slow one
-//! holds up its followers only then.
+//! A turn ends with its ticket, so also by a panic. As many as may run may have run and wait for
+//! their turn: a slow one holds up its followers only then.
 
 use std::convert::Infallible;
 use std::mem;
@@ -24,7 +25,8 @@ use crate::sync::{Permit, Semaphore};
 pub(super) struct Order {
     running: Semaphore,
     in_flight: Semaphore,
-    /// Closes when the last ticket is dropped. Locked for a few instructions, never across a switch.
+    /// Closes when the last ticket is dropped. Locked for a few instructions, never across a
+    /// switch.
     last: Mutex<Receiver<Infallible>>,
 }
 
@@ -60,7 +62,8 @@ impl Order {
 }
 
 impl Ticket {
-    /// Lets another run, and waits until all who entered before are done. The turn lasts until the ticket is dropped.
+    /// Lets another run, and waits until all who entered before are done. The turn lasts until the
+    /// ticket is dropped.
     pub(super) fn wait(&mut self) {
         self.running = None;
         let _closed = self.turn.recv();

@@ -1,4 +1,5 @@
-//! An output: the channel that goroutines put results into, and what links them to whoever receives.
+//! An output: the channel that goroutines put results into, and what links them to whoever
+//! receives.
 //!
 //! ```text
 //! worker(s) --- Sender --> channel --> Receiver(s) --- consumer
@@ -8,15 +9,17 @@
 //!           Arc<Group>   all outputs of one pool or fan: a panic ends them all
 //! ```
 //!
-//! - The last receiver is dropped: the channel calls `receivers_gone`, which cancels the output's context, and every
-//!   worker ends, also one that waits for input.
-//! - A worker panics: it keeps the payload in the group, cancels the group's context so that the others stop, and drops
-//!   its sender. When the last sender is gone and the channel is empty, the channel calls `drained` from the consumer's
-//!   receive, which goes on with the panic. If all receivers go without receiving to the end, the panic goes the way of
-//!   a goroutine that nobody joins.
+//! - The last receiver is dropped: the channel calls `receivers_gone`, which cancels the output's
+//!   context, and every worker ends, also one that waits for input.
+//! - A worker panics: it keeps the payload in the group, cancels the group's context so that the
+//!   others stop, and drops its sender. When the last sender is gone and the channel is empty, the
+//!   channel calls `drained` from the consumer's receive, which goes on with the panic. If all
+//!   receivers go without receiving to the end, the panic goes the way of a goroutine that nobody
+//!   joins.
 //! - The user's context is done: so are the group's and the output's, being below it.
-//! - A job ends its goroutine by `goexit`: that is no panic. Its worker tells by [`Ended::Exited`] and goes on in a fresh
-//!   goroutine, so that a pool never has fewer workers than it was asked for.
+//! - A job ends its goroutine by `goexit`: that is no panic. Its worker tells by [`Ended::Exited`]
+//!   and goes on in a fresh goroutine, so that a pool never has fewer workers than it was asked
+//!   for.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -30,9 +33,10 @@ use crate::context::{CancelGuard, Context};
 use crate::select;
 use crate::sync::FirstPanic;
 
-/// How many results of a worker, and values of a merged output, may lie ready. With 1, as the Go programs have it, each
-/// value is a switch or two: 500 ns for a fan-out and fan-in of 8 on one worker; with 16, 150 ns; with 64, 115 ns. But
-/// what lies ready was worked for in vain if the consumer stops.
+/// How many results of a worker, and values of a merged output, may lie ready. With 1, as the Go
+/// programs have it, each value is a switch or two: 500 ns for a fan-out and fan-in of 8 on one
+/// worker; with 16, 150 ns; with 64, 115 ns. But what lies ready was worked for in vain if the
+/// consumer stops.
 pub(super) const READY: usize = 16;
 
 /// What the outputs of one pool or fan have in common.
@@ -41,8 +45,9 @@ pub(super) struct Group {
     ctx: Context,
     cancel: CancelGuard,
     panic: FirstPanic,
-    /// Whether a result is missing of which the output would otherwise say that it had succeeded. Release and Acquire: who
-    /// sees the output closed sees what was said before; the channel orders it too.
+    /// Whether a result is missing of which the output would otherwise say that it had succeeded.
+    /// Release and Acquire: who sees the output closed sees what was said before; the channel
+    /// orders it too.
     misses_one: AtomicBool,
 }
 
@@ -111,20 +116,23 @@ impl<R> Clone for Producer<R> {
 }
 
 impl<R> Producer<R> {
-    /// The context of this output: done when the user's is, when a worker has panicked, or when nobody receives.
+    /// The context of this output: done when the user's is, when a worker has panicked, or when
+    /// nobody receives.
     pub(super) fn ctx(&self) -> &Context {
         &self.output.ctx
     }
 
-    /// Puts `f` of everything from `input` into the output, until the input closes, the context is done or nobody
-    /// receives.
+    /// Puts `f` of everything from `input` into the output, until the input closes, the context is
+    /// done or nobody receives.
     pub(super) fn run<T>(&self, input: &Receiver<T>, f: impl Fn(T) -> R) -> Ended<()> {
         self.guard(|| while self.next(input).is_some_and(|value| self.put(f(value))) {})
     }
 
-    /// Runs a worker. Its panic, or one that its input comes with, is kept for the consumer and stops the others.
+    /// Runs a worker. Its panic, or one that its input comes with, is kept for the consumer and
+    /// stops the others.
     pub(super) fn guard<V>(&self, work: impl FnOnce() -> V) -> Ended<V> {
-        // Unwind safe: after a panic only the output is used, and what `work` shared is behind its own locks.
+        // Unwind safe: after a panic only the output is used, and what `work` shared is behind its
+        // own locks.
         match panic::catch_unwind(AssertUnwindSafe(work)) {
             Ok(value) => Ended::Returned(value),
             Err(payload) if goby_runtime::is_goexit(&*payload) => Ended::Exited,
@@ -145,7 +153,8 @@ impl<R> Producer<R> {
         }
     }
 
-    /// Has the output end with a panic: one of its goroutines never ran, because its runtime was dropped.
+    /// Has the output end with a panic: one of its goroutines never ran, because its runtime was
+    /// dropped.
     pub(super) fn never_ran(&self) {
         self.output.group.panic.keep_message(NeverRan::MESSAGE.into(), None);
         self.output.group.cancel.cancel();
@@ -169,7 +178,8 @@ impl<R> Producer<R> {
         self.output.group.misses_one.store(one, Ordering::Release);
     }
 
-    /// Waits for a value from the input. `None` when it has closed, the context is done or nobody receives.
+    /// Waits for a value from the input. `None` when it has closed, the context is done or nobody
+    /// receives.
     #[inline]
     pub(super) fn next<T>(&self, input: &Receiver<T>) -> Option<T> {
         let ctx = self.ctx();

@@ -8,9 +8,10 @@ use crate::context::Context;
 
 /// Puts stages one behind the other, each with goroutines of its own, all under one context.
 ///
-/// It is shorthand: each stage is one of this module's functions, whose input is the output of the stage before. So
-/// their promises hold for the whole: it ends, from the source on, when the context is done or the last receiver of its
-/// output is dropped; a panic in any stage comes out at the end; a stage that is slow slows the ones before it down.
+/// It is shorthand: each stage is one of this module's functions, whose input is the output of the
+/// stage before. So their promises hold for the whole: it ends, from the source on, when the
+/// context is done or the last receiver of its output is dropped; a panic in any stage comes out at
+/// the end; a stage that is slow slows the ones before it down.
 ///
 /// ```
 /// use goby::{Context, pattern::Pipeline};
@@ -115,8 +116,8 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { output: par_map(&self.ctx, self.output, n, f), ctx: self.ctx }
     }
 
-    /// Applies `f`, up to `n` values at a time, and passes on each value of what it gives: a `Vec`, an iterator, or, to
-    /// filter, an `Option`.
+    /// Applies `f`, up to `n` values at a time, and passes on each value of what it gives: a `Vec`,
+    /// an iterator, or, to filter, an `Option`.
     ///
     /// ```
     /// use goby::{Context, pattern::Pipeline};

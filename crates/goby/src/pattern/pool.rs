@@ -1,9 +1,10 @@
 //! Worker pools.
 //!
-//! A started goroutine never changes its OS thread, and those that wait for jobs are pinned where the pool was started,
-//! more often than not all on one. So a worker that had a long job goes on in a fresh goroutine, which can be stolen. With
-//! jobs of 100 µs two OS threads then do twice as many as one, where it was as many in 11 runs of 12. Workers with short
-//! jobs stay where they are, where to hand a job over costs least.
+//! A started goroutine never changes its OS thread, and those that wait for jobs are pinned where
+//! the pool was started, more often than not all on one. So a worker that had a long job goes on in
+//! a fresh goroutine, which can be stolen. With jobs of 100 µs two OS threads then do twice as many
+//! as one, where it was as many in 11 runs of 12. Workers with short jobs stay where they are,
+//! where to hand a job over costs least.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -13,21 +14,25 @@ use super::output::{Ended, Group, Producer};
 use crate::chan::Receiver;
 use crate::context::Context;
 
-/// Starts `n` workers that take jobs, and gives the receiver of their results, in the order in which they are done.
+/// Starts `n` workers that take jobs, and gives the receiver of their results, in the order in
+/// which they are done.
 ///
-/// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is done, or when the
-/// last receiver of the results is dropped; a job that was begun is then finished and its result dropped. A loop over the results
-/// ends either way: ask [`ctx.err()`](Context::err) afterwards whether all is done. Each worker has room for one result that nobody
-/// has received yet.
+/// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is
+/// done, or when the last receiver of the results is dropped; a job that was begun is then finished
+/// and its result dropped. A loop over the results ends either way: ask [`ctx.err()`](Context::err)
+/// afterwards whether all is done. Each worker has room for one result that nobody has received
+/// yet.
 ///
-/// After a job that took long a worker goes on in a fresh goroutine, so that it may go to another OS thread if there is
-/// room: do not keep anything in a goroutine from job to job (for that, [`elastic_pool`](super::elastic_pool)).
+/// After a job that took long a worker goes on in a fresh goroutine, so that it may go to another
+/// OS thread if there is room: do not keep anything in a goroutine from job to job (for that,
+/// [`elastic_pool`](super::elastic_pool)).
 ///
 /// # Panics
 ///
-/// If `n` is 0. A panic of `f` stops the pool: no further job is begun, the results there are can be received, and where
-/// they would end the receive goes on with the panic. So a loop over the results never ends as if all were done.
-/// (A job that ends by `goexit` is [left out](super#a-job-that-ends-by-goexit).)
+/// If `n` is 0. A panic of `f` stops the pool: no further job is begun, the results there are can
+/// be received, and where they would end the receive goes on with the panic. So a loop over the
+/// results never ends as if all were done. (A job that ends by `goexit` is [left
+/// out](super#a-job-that-ends-by-goexit).)
 ///
 /// ```
 /// use goby::{Context, chan, go, pattern};
@@ -76,7 +81,8 @@ where
     start(ctx, jobs, n, f, |results, result| results.put(result))
 }
 
-/// Starts a pool. `f` does a job and `put` puts what comes of it, and tells whether there is a point in going on.
+/// Starts a pool. `f` does a job and `put` puts what comes of it, and tells whether there is a
+/// point in going on.
 #[track_caller]
 pub(super) fn start<J, V, R, F, P>(ctx: &Context, jobs: Receiver<J>, n: usize, f: F, put: P) -> Receiver<R>
 where
@@ -113,7 +119,8 @@ where
     fn start_worker(self: Arc<Self>) {
         let run = |pool: Arc<Self>| match pool.results.guard(|| pool.work()) {
             Ended::Returned(Then::End) | Ended::Panicked => {}
-            // A job that ended its goroutine took nobody else's along: another has this worker's place.
+            // A job that ended its goroutine took nobody else's along: another has this worker's
+            // place.
             Ended::Returned(Then::GoOnFresh) | Ended::Exited => pool.start_worker(),
         };
         goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
@@ -146,7 +153,8 @@ const LONG: Duration = Duration::from_micros(10);
 /// Of so many short jobs one is timed, which costs two looks at the clock, 50 ns.
 const MOST_UNTIMED: u32 = 64;
 
-/// Finds long jobs. To begin with each job is timed; the more short ones follow each other, the fewer.
+/// Finds long jobs. To begin with each job is timed; the more short ones follow each other, the
+/// fewer.
 #[derive(Default)]
 struct Samples {
     distance: u32,

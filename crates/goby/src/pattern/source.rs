@@ -8,13 +8,14 @@ use crate::context::Context;
 
 /// Starts a goroutine that sends what `values` gives, for the other patterns to begin with.
 ///
-/// The output closes when there are no more. It stops sooner when `ctx` is done, or when its last receiver is dropped;
-/// so the iterator may be endless, and it may block. Up to 16 values are made ahead.
+/// The output closes when there are no more. It stops sooner when `ctx` is done, or when its last
+/// receiver is dropped; so the iterator may be endless, and it may block. Up to 16 values are made
+/// ahead.
 ///
 /// # Panics
 ///
-/// Not by itself. A panic of the iterator comes where the output would end. (An iterator that ends its goroutine by
-/// `goexit` gives no more values.)
+/// Not by itself. A panic of the iterator comes where the output would end. (An iterator that ends
+/// its goroutine by `goexit` gives no more values.)
 ///
 /// ```
 /// use goby::{Context, pattern};

@@ -7,14 +7,15 @@ use super::order::{Order, Ticket};
 use crate::context::{Context, ContextError};
 use crate::sync::{FirstPanic, WaitGroup};
 
-/// Runs tasks at the same time, up to a limit, and their callbacks one at a time, in the order in which the tasks were
-/// given.
+/// Runs tasks at the same time, up to a limit, and their callbacks one at a time, in the order in
+/// which the tasks were given.
 ///
-/// A task computes and returns a callback, which may then write to a file, say, without a lock. For a channel of results
-/// instead, see [`par_map`](super::par_map).
+/// A task computes and returns a callback, which may then write to a file, say, without a lock. For
+/// a channel of results instead, see [`par_map`](super::par_map).
 ///
-/// A task that was begun is finished, also when the context gets done; callbacks that have not begun then are dropped.
-/// Dropping the stream stops nothing: tasks and callbacks go on to their end.
+/// A task that was begun is finished, also when the context gets done; callbacks that have not
+/// begun then are dropped. Dropping the stream stops nothing: tasks and callbacks go on to their
+/// end.
 ///
 /// ```
 /// use goby::sync::Mutex;
@@ -80,10 +81,11 @@ impl Stream {
         Stream { shared: Arc::new(shared), tasks: WaitGroup::new() }
     }
 
-    /// Starts a task; waits until fewer than the limit run, and no more than that wait for their callbacks' turn.
+    /// Starts a task; waits until fewer than the limit run, and no more than that wait for their
+    /// callbacks' turn.
     ///
-    /// A panic of a task or a callback is raised by [`wait`](Stream::wait). Until then other tasks go on, but no later
-    /// callback runs.
+    /// A panic of a task or a callback is raised by [`wait`](Stream::wait). Until then other tasks
+    /// go on, but no later callback runs.
     ///
     /// ```
     /// let stream = goby::pattern::Stream::new(&goby::Context::background(), 1);
@@ -94,7 +96,8 @@ impl Stream {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread. Called from a callback of the same stream it may wait for itself.
+    /// The goroutine, or the OS thread. Called from a callback of the same stream it may wait for
+    /// itself.
     ///
     /// # Errors
     ///
@@ -115,7 +118,8 @@ impl Stream {
     ///
     /// # Panics
     ///
-    /// If one of them panicked since the last `wait`: with the first panic in the order of the tasks.
+    /// If one of them panicked since the last `wait`: with the first panic in the order of the
+    /// tasks.
     ///
     /// # Blocking
     ///

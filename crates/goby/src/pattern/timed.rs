@@ -8,11 +8,13 @@ use crate::chan::Receiver;
 use crate::context::Context;
 use crate::select;
 
-/// Collects values into batches: of `size` each, or fewer when `wait` has passed since the first of a batch came.
+/// Collects values into batches: of `size` each, or fewer when `wait` has passed since the first of
+/// a batch came.
 ///
-/// The output closes when the input has closed and the last batch, which may be smaller, was received. It stops sooner
-/// when `ctx` is done, or when its last receiver is dropped; values of an unfinished batch are dropped then. No batch is
-/// empty. While a batch waits to be received another is being filled, and no further value is taken.
+/// The output closes when the input has closed and the last batch, which may be smaller, was
+/// received. It stops sooner when `ctx` is done, or when its last receiver is dropped; values of an
+/// unfinished batch are dropped then. No batch is empty. While a batch waits to be received another
+/// is being filled, and no further value is taken.
 ///
 /// # Panics
 ///
@@ -84,9 +86,10 @@ fn collect<T>(producer: &Producer<Vec<T>>, input: &Receiver<T>, size: usize, wai
 
 /// Lets a value pass when none has followed it for `quiet`: of a burst, the last.
 ///
-/// The output closes when the input has closed and the last value, which then need not wait for the quiet, was received.
-/// It stops sooner when `ctx` is done, or when its last receiver is dropped. A value that nobody has received yet gives
-/// way to one that comes later, so a slow consumer sees the newest.
+/// The output closes when the input has closed and the last value, which then need not wait for the
+/// quiet, was received. It stops sooner when `ctx` is done, or when its last receiver is dropped. A
+/// value that nobody has received yet gives way to one that comes later, so a slow consumer sees
+/// the newest.
 ///
 /// # Panics
 ///
@@ -165,7 +168,7 @@ fn settle<T: Send>(producer: &Producer<T>, input: &Receiver<T>, mut value: T, qu
     }
 }
 
-/// The time left until `due`; for ever, if that is beyond the clock.
+/// The time left until `due`; forever, if that is beyond the clock.
 fn until(due: Option<Instant>) -> Duration {
     due.map_or(Duration::MAX, |due| due.saturating_duration_since(goby_runtime::now()))
 }

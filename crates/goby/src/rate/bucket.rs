@@ -1,7 +1,8 @@
-//! The arithmetic of the token bucket: no lock, no clock. Every function takes the instant it happens at.
+//! The arithmetic of the token bucket: no lock, no clock. Every function takes the instant it
+//! happens at.
 //!
-//! Time may seem to go back: two goroutines read the clock in one order and take the lock in the other. Then no time has
-//! passed, and the bucket counts on from the earlier instant.
+//! Time may seem to go back: two goroutines read the clock in one order and take the lock in the
+//! other. Then no time has passed, and the bucket counts on from the earlier instant.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub struct Limit(f64);
 
-/// The longest wait that is reckoned with, 292 years: Go's `InfDuration`. It can be added to any instant of the clock.
+/// The longest wait that is reckoned with, 292 years: Go's `InfDuration`. It can be added to any
+/// instant of the clock.
 pub(super) const FOREVER: Duration = Duration::from_nanos(i64::MAX as u64);
 
 impl Limit {
@@ -102,7 +104,8 @@ impl fmt::Debug for Limit {
 pub(super) struct Bucket {
     pub(super) limit: Limit,
     pub(super) burst: usize,
-    /// How many tokens there were at `last`: negative if reserved in advance, never more than `burst`.
+    /// How many tokens there were at `last`: negative if reserved in advance, never more than
+    /// `burst`.
     tokens: f64,
     /// When `tokens` was reckoned; nothing has happened yet if none.
     last: Option<Instant>,
@@ -131,8 +134,8 @@ impl Bucket {
         (self.tokens + gained).min(self.burst as f64)
     }
 
-    /// Takes `n` tokens at `at`, in advance if need be, unless `n` exceeds the burst or the wait `max_wait`. A refusal
-    /// changes nothing.
+    /// Takes `n` tokens at `at`, in advance if need be, unless `n` exceeds the burst or the wait
+    /// `max_wait`. A refusal changes nothing.
     pub(super) fn take(&mut self, at: Instant, n: usize, max_wait: Duration) -> Option<Grant> {
         if self.limit == Limit::INF {
             return Some(Grant { n, time_to_act: at, limit: self.limit });
@@ -170,7 +173,8 @@ impl Bucket {
         }
     }
 
-    /// Changes the limit at `at`. Tokens taken in advance stay taken, and are gained at the new rate.
+    /// Changes the limit at `at`. Tokens taken in advance stay taken, and are gained at the new
+    /// rate.
     pub(super) fn set_limit(&mut self, at: Instant, limit: Limit) {
         self.tokens = self.tokens_at(at);
         self.last = Some(at);

@@ -1,12 +1,13 @@
 //! A limiter for each key, and how those that say nothing are forgotten.
 //!
-//! A bucket that is full again is no different from a new one, so it is *idle* and may go, unless somebody holds its
-//! limiter. Every access looks at four buckets, in turn, and removes those that are idle: a constant cost, never a walk
-//! over all.
+//! A bucket that is full again is no different from a new one, so it is *idle* and may go, unless
+//! somebody holds its limiter. Every access looks at four buckets, in turn, and removes those that
+//! are idle: a constant cost, never a walk over all.
 //!
-//! That bounds their number. Let each access bring a new key, the worst case, and let there be `n` buckets, `used` of
-//! them not idle. In the long run an access removes as many as it adds, one, and goes past three. So a bucket's turn comes
-//! every `n / 3` accesses, and it stays for at most `used + n / 3`. That is `n` itself: `n` is at most 1.5 times `used`.
+//! That bounds their number. Let each access bring a new key, the worst case, and let there be `n`
+//! buckets, `used` of them not idle. In the long run an access removes as many as it adds, one, and
+//! goes past three. So a bucket's turn comes every `n / 3` accesses, and it stays for at most `used
+//! + n / 3`. That is `n` itself: `n` is at most 1.5 times `used`.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -20,7 +21,8 @@ use super::{Limit, Limiter, WaitError};
 use crate::context::Context;
 use crate::sync::Mutex;
 
-/// How many buckets an access looks at. With 3 there would be 2 times as many as are used, with 2 no bound.
+/// How many buckets an access looks at. With 3 there would be 2 times as many as are used, with 2
+/// no bound.
 const LOOKED_AT: usize = 4;
 /// Of how many buckets the fullest is forgotten, when there are as many as there may be.
 const CANDIDATES: usize = 8;
@@ -29,8 +31,8 @@ const FEW: usize = 64;
 
 /// Limits how often something happens for each key: a [`Limiter`] a host, a user, an address.
 ///
-/// Buckets are made when their key is first seen, and forgotten some time after they are full again, which nobody can
-/// tell. Forgetting costs each call the same small amount.
+/// Buckets are made when their key is first seen, and forgotten some time after they are full
+/// again, which nobody can tell. Forgetting costs each call the same small amount.
 ///
 /// ```
 /// use goby::rate::Keyed;
@@ -100,8 +102,9 @@ impl<K> Keyed<K> {
 
     /// Sets how many buckets are kept at most. Default: 65,536, about 10 MB with short keys.
     ///
-    /// When that many are in use at a time a new key displaces another, of a few the one with the fullest bucket. If that
-    /// comes back its bucket is full: the limit is not kept for it, but memory is.
+    /// When that many are in use at a time a new key displaces another, of a few the one with the
+    /// fullest bucket. If that comes back its bucket is full: the limit is not kept for it, but
+    /// memory is.
     ///
     /// # Panics
     ///
@@ -140,7 +143,8 @@ impl<K> Keyed<K> {
 }
 
 impl<K: Hash + Eq> Keyed<K> {
-    /// Gives the limiter of a key, for what this type has no method for. It is not forgotten while somebody has it.
+    /// Gives the limiter of a key, for what this type has no method for. It is not forgotten while
+    /// somebody has it.
     ///
     /// ```
     /// let keyed = goby::rate::Keyed::per_second(0.1, 3);
@@ -214,7 +218,8 @@ impl<K: Hash + Eq> Keyed<K> {
         self.get(key).wait(ctx)
     }
 
-    /// [`get`](Keyed::get) at `at`. Whoever takes tokens does so before the limiter can be forgotten, because it has it.
+    /// [`get`](Keyed::get) at `at`. Whoever takes tokens does so before the limiter can be
+    /// forgotten, because it has it.
     fn get_at<Q>(&self, key: &Q, at: Instant) -> Arc<Limiter>
     where
         K: Borrow<Q>,

@@ -15,7 +15,8 @@ use crate::time;
 
 /// Limits how often something happens: a token bucket. Go: `rate.Limiter`.
 ///
-/// It starts full. Share it by reference or in an `Arc`; goroutines that wait are served in the order in which they came.
+/// It starts full. Share it by reference or in an `Arc`; goroutines that wait are served in the
+/// order in which they came.
 ///
 /// ```
 /// use goby::rate::Limiter;
@@ -31,7 +32,8 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Makes a limiter that allows `limit` events a second and `burst` of them at once. Go: `rate.NewLimiter`.
+    /// Makes a limiter that allows `limit` events a second and `burst` of them at once. Go:
+    /// `rate.NewLimiter`.
     ///
     /// With a burst of 0 it allows nothing, unless the limit is [`Limit::INF`].
     ///
@@ -101,8 +103,8 @@ impl Limiter {
 
     /// Takes `n` tokens at `at`, in advance if need be. Go: `ReserveN`.
     ///
-    /// The reservation is refused ([`ok`](Reservation::ok)) if `n` exceeds the burst. Dropping a reservation does not
-    /// give it back: [`cancel`](Reservation::cancel) does.
+    /// The reservation is refused ([`ok`](Reservation::ok)) if `n` exceeds the burst. Dropping a
+    /// reservation does not give it back: [`cancel`](Reservation::cancel) does.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -160,8 +162,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// Without waiting: if `n` exceeds the burst, if `ctx` is done already, or if the wait would last beyond its
-    /// deadline. After waiting: if `ctx` gets done. No error takes a token.
+    /// Without waiting: if `n` exceeds the burst, if `ctx` is done already, or if the wait would
+    /// last beyond its deadline. After waiting: if `ctx` gets done. No error takes a token.
     ///
     /// # Cancellation
     ///
@@ -241,7 +243,8 @@ impl Limiter {
         self.tokens_then(goby_runtime::now())
     }
 
-    /// Gives the number of tokens there are at `at`: negative if tokens were reserved in advance. Go: `TokensAt`.
+    /// Gives the number of tokens there are at `at`: negative if tokens were reserved in advance.
+    /// Go: `TokensAt`.
     ///
     /// ```
     /// use std::time::Instant;
@@ -361,8 +364,8 @@ impl Reservation<'_> {
         self.grant.is_some()
     }
 
-    /// Gives the time from now until the event may happen; zero if it may now, `Duration::MAX` if it never may. Go:
-    /// `Delay`.
+    /// Gives the time from now until the event may happen; zero if it may now, `Duration::MAX` if
+    /// it never may. Go: `Delay`.
     ///
     /// ```
     /// assert!(goby::rate::Limiter::per_second(1.0, 1).reserve().delay().is_zero());
@@ -396,7 +399,8 @@ impl Reservation<'_> {
         self.cancel_at(goby_runtime::now());
     }
 
-    /// Gives back at `at` what can be given back: tokens reserved by others since then stay taken. Go: `CancelAt`.
+    /// Gives back at `at` what can be given back: tokens reserved by others since then stay taken.
+    /// Go: `CancelAt`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -92,7 +92,8 @@ impl Sometimes {
     ///
     /// # Blocking
     ///
-    /// One call runs at a time; others wait for it. If `f` calls `run` of the same value it deadlocks.
+    /// One call runs at a time; others wait for it. If `f` calls `run` of the same value it
+    /// deadlocks.
     ///
     /// ```
     /// let mut ran = false;

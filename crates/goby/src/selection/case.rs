@@ -1,7 +1,7 @@
 //! The two kinds of cases, and what a select asks of them.
 //!
-//! A case lies on the stack of who selects, or in a box of a [`Select`](super::Select); its waiter and slot are inside it, so it must
-//! not move while it is queued.
+//! A case lies on the stack of who selects, or in a box of a [`Select`](super::Select); its waiter
+//! and slot are inside it, so it must not move while it is queued.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,8 +21,8 @@ pub(super) type AnyChan = NonNull<()>;
 ///
 /// # Safety
 ///
-/// The methods do what they say under the lock that `lock` takes, which is the lock of the channel; equal channels mean the same
-/// type of value.
+/// The methods do what they say under the lock that `lock` takes, which is the lock of the channel;
+/// equal channels mean the same type of value.
 #[doc(hidden)]
 pub unsafe trait Case {
     /// The channel; none for a case that is disabled.
@@ -31,7 +31,8 @@ pub unsafe trait Case {
     /// Whether it receives.
     fn is_recv(&self) -> bool;
 
-    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for reports.
+    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for
+    /// reports.
     fn reach(&self) -> (bool, bool);
 
     /// Whether that timer is armed.
@@ -72,7 +73,8 @@ pub unsafe trait Case {
     /// `chan` is this case's, and locked.
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
 
-    /// Whether the operation would not wait, for who only looks: one who only looks, too, is no peer.
+    /// Whether the operation would not wait, for who only looks: one who only looks, too, is no
+    /// peer.
     ///
     /// # Safety
     ///
@@ -81,25 +83,28 @@ pub unsafe trait Case {
 
     /// # Safety
     ///
-    /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before `dequeue`.
+    /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before
+    /// `dequeue`.
     unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How);
 
     /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
     ///
     /// # Safety
     ///
-    /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up: nobody claims this case afterwards.
+    /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up:
+    /// nobody claims this case afterwards.
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool);
 
-    /// [`dequeue`](Case::dequeue) for a future; false if the case was only told of a value, which is gone.
+    /// [`dequeue`](Case::dequeue) for a future; false if the case was only told of a value, which
+    /// is gone.
     ///
     /// # Safety
     ///
     /// As for `dequeue`.
     unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool;
 
-    /// `dequeue` for a future that has gone: what it received, or was told of, is for the next one. The wakes come after the unlock,
-    /// and [`forget`](Case::forget) after that of the last case.
+    /// `dequeue` for a future that has gone: what it received, or was told of, is for the next one.
+    /// The wakes come after the unlock, and [`forget`](Case::forget) after that of the last case.
     ///
     /// # Safety
     ///
@@ -121,7 +126,8 @@ pub unsafe trait Case {
 pub enum How {
     /// Who comes carries its operation out.
     HandOver,
-    /// A future's: if it receives, and not from a rendezvous, it is told of a value, and takes one when it is polled.
+    /// A future's: if it receives, and not from a rendezvous, it is told of a value, and takes one
+    /// when it is polled.
     Tell,
     /// It only looks, and is told when its operation would not wait.
     Watch,
@@ -212,8 +218,8 @@ impl<'a, T> RecvCase<'a, T> {
     }
 }
 
-// SAFETY: it owns a value or a result, which are Send, and shares a channel; its waiter is touched under the channel's
-// lock.
+// SAFETY: it owns a value or a result, which are Send, and shares a channel; its waiter is touched
+// under the channel's lock.
 unsafe impl<T: Send> Send for RecvCase<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for SendCase<'_, T> {}
@@ -290,7 +296,8 @@ unsafe impl<T> Case for RecvCase<'_, T> {
             How::Watch => WATCHES,
         };
         let waiter = self.waiter.write(Waiter::new(token, slot));
-        // SAFETY: locked by contract; the view ends here; the slot is empty, or rare waiters are expected.
+        // SAFETY: locked by contract; the view ends here; the slot is empty, or rare waiters are
+        // expected.
         unsafe {
             let mut locked = of::<T>(chan).locked();
             if how != How::HandOver {
@@ -301,7 +308,8 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     }
 
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
-        // SAFETY: queued, so the waiter is there; locked, both by contract; if done, a sender has filled the slot.
+        // SAFETY: queued, so the waiter is there; locked, both by contract; if done, a sender has
+        // filled the slot.
         unsafe {
             let waiter = self.waiter.assume_init_ref();
             of::<T>(chan).locked().dequeue_recv(waiter);
@@ -536,7 +544,8 @@ unsafe impl<T> Case for SendCase<'_, T> {
         let watches = how == How::Watch;
         if self.full || watches {
             self.waiter.set(token, if watches { WATCHES } else { self.slot.as_ptr() });
-            // SAFETY: locked by contract; the view ends here; the slot is full, or rare waiters are expected.
+            // SAFETY: locked by contract; the view ends here; the slot is full, or rare waiters are
+            // expected.
             unsafe {
                 let mut locked = of::<T>(chan).locked();
                 if watches {

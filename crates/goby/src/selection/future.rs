@@ -1,8 +1,9 @@
-//! A select from async code. What it has queued belongs to the [`Select`], not to the future, which may be forgotten: the cases are
-//! in boxes there, and so is the wait.
+//! A select from async code. What it has queued belongs to the [`Select`], not to the future, which
+//! may be forgotten: the cases are in boxes there, and so is the wait.
 //!
-//! A case that receives is only told that there is something; the value stays in its channel, for whoever comes first, until the
-//! future is polled. A case that sends has its value taken at any time.
+//! A case that receives is only told that there is something; the value stays in its channel, for
+//! whoever comes first, until the future is polled. A case that sends has its value taken at any
+//! time.
 
 use std::fmt;
 use std::future::Future;
@@ -30,8 +31,9 @@ impl Queued {
 }
 
 impl Select<'_> {
-    /// Takes the cases out of the queues that a future has left them in. What is left in one of them is dropped by `settle`, after this:
-    /// its destructor is the user's code, which may panic, and then nothing may be queued.
+    /// Takes the cases out of the queues that a future has left them in. What is left in one of
+    /// them is dropped by `settle`, after this: its destructor is the user's code, which may panic,
+    /// and then nothing may be queued.
     #[cold]
     pub(super) fn take_out(&mut self) {
         let wait = self.queued.wait.as_ref().expect("it is queued for one");
@@ -42,7 +44,8 @@ impl Select<'_> {
         self.happened = Some(token).filter(|&token| token < self.cases.len());
         // SAFETY: queued by a poll, and claimed with this token.
         unsafe { pass::give_up(&mut self.cases, token) };
-        // There is nobody to unpark. The waker inside is the executor's code, which may panic: last.
+        // There is nobody to unpark. The waker inside is the executor's code, which may panic:
+        // last.
         drop(unparker);
     }
 
@@ -58,7 +61,8 @@ impl Select<'_> {
         }
         let order = self.order.get_or_insert_with(|| pass::Order::new(&self.cases));
         let wait = self.queued.wait.as_deref();
-        // SAFETY: the cases and the wait are boxed, and `settle` takes them out before anything else is done with them.
+        // SAFETY: the cases and the wait are boxed, and `settle` takes them out before anything
+        // else is done with them.
         let won = unsafe { pass::look_or_queue(&mut self.cases, order, wait, How::Tell, biased) };
         self.queued.is_queued = won.is_none();
         won
@@ -89,7 +93,8 @@ impl<'s> Future for SelectFuture<'s, '_> {
             if wait.token().is_none() {
                 wait.set_waker(cx.waker());
             }
-            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's lock.
+            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's
+            // lock.
             let Some(token) = wait.token() else { return Poll::Pending };
             select.queued.is_queued = false;
             // SAFETY: queued by an earlier poll, and claimed with this token.

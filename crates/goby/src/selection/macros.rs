@@ -1,11 +1,14 @@
-//! The `select!` macro. It turns its arms into cases on the caller's stack, runs the passes over them, drops the cases
-//! (so that an arm may reassign what it waited on), and only then runs the arm that was chosen.
+//! The `select!` macro. It turns its arms into cases on the caller's stack, runs the passes over
+//! them, drops the cases (so that an arm may reassign what it waited on), and only then runs the
+//! arm that was chosen.
 //!
-//! Steps, each a group of rules: *parse* turns every arm into `(kind operands guard pattern body)`, and evaluates guards on its way,
-//! so that `guard` is a variable; *build* makes the cases, one nested `match` a case, so that temporaries in operands live long
-//! enough, and gives a nested tuple of their results; *dispatch* takes that apart and runs the arm whose result is there.
+//! Steps, each a group of rules: *parse* turns every arm into `(kind operands guard pattern body)`,
+//! and evaluates guards on its way, so that `guard` is a variable; *build* makes the cases, one
+//! nested `match` a case, so that temporaries in operands live long enough, and gives a nested
+//! tuple of their results; *dispatch* takes that apart and runs the arm whose result is there.
 //!
-//! An operand under a guard is evaluated in one branch of an `if`, where a temporary lives on only if it is extended as in a `let`.
+//! An operand under a guard is evaluated in one branch of an `if`, where a temporary lives on only
+//! if it is extended as in a `let`.
 
 /// Waits for several channel operations and carries out exactly one.
 ///
@@ -48,13 +51,14 @@
 ///
 /// # Cases
 ///
-/// - `recv(receiver) -> value`: `value` is a `Result<T, RecvError>`. A closed channel is ready, with
-///   the error.
+/// - `recv(receiver) -> value`: `value` is a `Result<T, RecvError>`. A closed channel is ready,
+///   with the error.
 /// - `send(sender, value) -> result`: `result` is a `Result<(), SendError<T>>`. The value is
 ///   evaluated once, on entry, as in Go. If another case happens it is dropped.
-/// - `send(sender, ref slot) -> result`, with a variable `slot: Option<T>`: the value stays in `slot`
-///   unless it is sent. The case is disabled while `slot` is `None`.
-/// - `default`: taken when no case is ready at once. `default(duration)`: when none is in that time.
+/// - `send(sender, ref slot) -> result`, with a variable `slot: Option<T>`: the value stays in
+///   `slot` unless it is sent. The case is disabled while `slot` is `None`.
+/// - `default`: taken when no case is ready at once. `default(duration)`: when none is in that
+///   time.
 /// - `… if condition` disables a case where the condition does not hold; its operands are not
 ///   evaluated then. A [`never`](fn@crate::chan::never) disables a case, too.
 ///
@@ -63,12 +67,12 @@
 /// - Guards are evaluated first, then operands, both in source order.
 /// - All readiness is judged at one instant. Of several ready cases each is chosen with the same
 ///   probability. The position of `default` does not matter.
-/// - Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and assign
-///   to the variables that were waited on.
+/// - Arms run after the select is over: they may use `break`, `continue`, `return` and `?`, and
+///   assign to the variables that were waited on.
 /// - `select! {}` waits forever.
 ///
-/// For cases known only at run time, see [`Select`](crate::chan::Select). For loops over `select!`, see
-/// the [guide](crate::guide::channels_and_select).
+/// For cases known only at run time, see [`Select`](crate::chan::Select). For loops over `select!`,
+/// see the [guide](crate::guide::channels_and_select).
 ///
 /// ```
 /// use goby::chan::{self, Receiver};
@@ -88,9 +92,9 @@
 ///
 /// # Biased
 ///
-/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain select
-/// would choose at random. Where none is ready yet, it takes what happens first, as a plain one does. A
-/// case that is always ready keeps those below it from happening.
+/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain
+/// select would choose at random. Where none is ready yet, it takes what happens first, as a plain
+/// one does. A case that is always ready keeps those below it from happening.
 ///
 /// ```
 /// use goby::{chan, select};

@@ -1,13 +1,15 @@
 //! The passes of a select, over cases of any kind.
 //!
-//! 1. Lock the channels of all cases, in the order of their addresses. At that one instant, see which cases are ready;
-//!    of several, choose one at random, or the first if the select is biased; carry it out. Done.
-//! 2. None is ready: queue a waiter in every channel, unlock them, park. Whoever carries out one of the cases claims the
-//!    wait, and with it the select.
+//! 1. Lock the channels of all cases, in the order of their addresses. At that one instant, see
+//!    which cases are ready; of several, choose one at random, or the first if the select is
+//!    biased; carry it out. Done.
+//! 2. None is ready: queue a waiter in every channel, unlock them, park. Whoever carries out one of
+//!    the cases claims the wait, and with it the select.
 //! 3. Lock each channel once more, one at a time, and take the waiters out.
 //!
-//! `select!` knows its cases' types, and goes through the passes by static calls ([`look`], [`wait`]), which try each lock once:
-//! nobody waits for a lock, so no order is needed. Where a lock is taken, or two cases are of one channel, [`run`] does it.
+//! `select!` knows its cases' types, and goes through the passes by static calls ([`look`],
+//! [`wait`]), which try each lock once: nobody waits for a lock, so no order is needed. Where a
+//! lock is taken, or two cases are of one channel, [`run`] does it.
 //!
 //! Source: Go's `selectgo`.
 
@@ -44,9 +46,11 @@ pub fn run<const BIASED: bool>(_: Choice<BIASED>, cases: &mut [&mut (dyn Case + 
 /// The same with the order of the cases' locks at hand.
 pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
     goby_runtime::checkpoint();
-    // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+    // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations
+    // unpark.
     let (wait, deadline) = unsafe { wait_until(until) };
-    // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
+    // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this
+    // goroutine is leaked.
     let won = unsafe { look_or_queue(cases, order, wait.as_ref(), How::HandOver, biased) };
     if won.is_some() {
         return won;
@@ -63,14 +67,17 @@ pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, bia
 
 /// Waits until one of the operations would not wait, and carries none out.
 ///
-/// Who only looks is told of a change by whoever makes it, and looks again: the other one may be claimed, or quicker, elsewhere.
+/// Who only looks is told of a change by whoever makes it, and looks again: the other one may be
+/// claimed, or quicker, elsewhere.
 pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
     goby_runtime::checkpoint();
     loop {
-        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations unpark.
+        // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations
+        // unpark.
         let (wait, deadline) = unsafe { wait_until(until) };
         order.lock_all(cases);
-        // SAFETY: all are locked; the cases and the wait stay where they are until `take_out` below, or until this goroutine is leaked.
+        // SAFETY: all are locked; the cases and the wait stay where they are until `take_out`
+        // below, or until this goroutine is leaked.
         let found = unsafe {
             let would_happen = |case: &mut dyn Case| case.chan().is_some_and(|chan| case.would_happen(chan));
             let found = choose_who(cases, biased, would_happen);
@@ -149,12 +156,13 @@ pub enum Look {
     Happened,
     /// None is ready.
     NoneReady,
-    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds out.
+    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds
+    /// out.
     Unclear,
 }
 
-/// Pass 1 for `select!` with a default, whose cases' types are known where it stands: no dynamic call, no sorting, and no
-/// more if the answer is clear, as it nearly always is.
+/// Pass 1 for `select!` with a default, whose cases' types are known where it stands: no dynamic
+/// call, no sorting, and no more if the answer is clear, as it nearly always is.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cases) -> Look {
@@ -169,8 +177,8 @@ pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cas
     look
 }
 
-/// All three passes for a `select!` that waits, the second in the same go as the first; false if the answer is not clear:
-/// then it is for [`run`] to find out.
+/// All three passes for a `select!` that waits, the second in the same go as the first; false if
+/// the answer is not clear: then it is for [`run`] to find out.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn wait<const BIASED: bool>(
@@ -180,7 +188,8 @@ pub fn wait<const BIASED: bool>(
 ) -> bool {
     goby_runtime::checkpoint();
     let (mut wake, wait) = (None, OnceCell::new());
-    // SAFETY: if they are queued, the cases and the wait stay where they are until `take_out`, or until this goroutine is leaked.
+    // SAFETY: if they are queued, the cases and the wait stay where they are until `take_out`, or
+    // until this goroutine is leaked.
     let look = unsafe { cases.look::<true, BIASED>(0, &mut choice, &mut wake, &wait) };
     unpark(wake);
     // By reference: it is queued.
@@ -196,12 +205,14 @@ pub fn wait<const BIASED: bool>(
 /// A nested tuple of cases, the first of which has the number `index`.
 #[doc(hidden)]
 pub trait Cases {
-    /// Locks the channels of these cases, on top of those that are locked already; when all are, carries out the choice, or, if
-    /// there is none and it is to `QUEUE`, makes a wait and queues it in every channel; and unlocks them.
+    /// Locks the channels of these cases, on top of those that are locked already; when all are,
+    /// carries out the choice, or, if there is none and it is to `QUEUE`, makes a wait and queues
+    /// it in every channel; and unlocks them.
     ///
     /// # Safety
     ///
-    /// If a wait was made, neither it nor the cases move or die before [`take_out`](Cases::take_out), and the caller parks on it.
+    /// If a wait was made, neither it nor the cases move or die before
+    /// [`take_out`](Cases::take_out), and the caller parks on it.
     unsafe fn look<const QUEUE: bool, const BIASED: bool>(
         &mut self,
         index: usize,
@@ -277,7 +288,8 @@ impl Cases for () {
         }
         if QUEUE {
             // A thread's wait allocates, which is not for here: it is `run` that makes it.
-            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations unpark.
+            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations
+            // unpark.
             let Some(made) = (unsafe { Wait::of_goroutine() }) else { return Look::Unclear };
             wait.get_or_init(|| made);
         }
@@ -315,7 +327,8 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
         };
         // SAFETY: its own channel, locked here; the rest by contract.
         unsafe {
-            // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one channel are unclear, too.
+            // Nobody waits for a lock here, so the order of locks does not matter. Two cases of one
+            // channel are unclear, too.
             if !case.try_lock(chan) {
                 return Look::Unclear;
             }
@@ -363,7 +376,8 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
 ///
 /// # Safety
 ///
-/// If a wait is given, and nothing was ready, neither it nor the cases move or die before [`take_out`].
+/// If a wait is given, and nothing was ready, neither it nor the cases move or die before
+/// [`take_out`].
 pub(super) unsafe fn look_or_queue(
     cases: &mut [impl AsCase],
     order: &Order,
@@ -377,8 +391,8 @@ pub(super) unsafe fn look_or_queue(
     let won = unsafe {
         let won = choose(cases, biased, &mut wake);
         if let (None, Some(wait)) = (won, wait) {
-            // A peer takes the first waiter in a channel's queue: where two cases are of one channel, chance says which
-            // that is.
+            // A peer takes the first waiter in a channel's queue: where two cases are of one
+            // channel, chance says which that is.
             let n = cases.len();
             let is_fair = !biased && order.indices().len() < n;
             let first = if is_fair { goby_runtime::random() as usize % n } else { 0 };
@@ -408,8 +422,8 @@ unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unpa
         let is_ready = |case: &mut dyn Case| case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) });
         let chosen = choose_who(cases, biased, is_ready)?;
         let case = cases[chosen].get_mut();
-        // It is not ready after all if its peer only looks, or is a select that was claimed through a channel that we have not
-        // locked.
+        // It is not ready after all if its peer only looks, or is a select that was claimed through
+        // a channel that we have not locked.
         // SAFETY: its own channel, locked by contract.
         if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
             return Some(chosen);
@@ -444,12 +458,13 @@ pub(super) unsafe fn take_out(cases: &mut [impl AsCase], token: usize) -> Option
     (token < cases.len()).then_some(token)
 }
 
-/// Pass 3 of a future's select: one that was told of a value takes it now, if it is still there. Gives the index of the case that
-/// happened.
+/// Pass 3 of a future's select: one that was told of a value takes it now, if it is still there.
+/// Gives the index of the case that happened.
 ///
 /// # Safety
 ///
-/// The cases were queued by [`look_or_queue`], to be told, and the wait was claimed with this token.
+/// The cases were queued by [`look_or_queue`], to be told, and the wait was claimed with this
+/// token.
 pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> Option<usize> {
     let (mut won, mut wake) = (None, None);
     for (index, case) in cases.iter_mut().enumerate() {
@@ -468,8 +483,9 @@ pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> O
     won
 }
 
-/// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a receive is. What is left in the
-/// case with this token is to be [forgotten](Case::forget) afterwards.
+/// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a
+/// receive is. What is left in the case with this token is to be [forgotten](Case::forget)
+/// afterwards.
 ///
 /// # Safety
 ///

@@ -69,8 +69,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already or gets done before the last has come. Whoever gives up no longer
-    /// counts as here.
+    /// The context's error, if it is done already or gets done before the last has come. Whoever
+    /// gives up no longer counts as here.
     ///
     /// ```
     /// use goby::{Context, context::ContextError, sync::Barrier};

@@ -1,12 +1,13 @@
 //! Condition variables: a queue whose state is the lock that its waiters use.
 //!
-//! A waiter unlocks its lock with the queue's lock held, having decided to join: a notifier that changes the value
-//! after that unlock finds the waiter in the line. This is the one place where a lock (that of the mutex's queue, or of the
-//! readers-writer lock's) is taken under a queue's lock; the order is always the condition's first. Nothing of the user's is
-//! dropped there: a guard that owns its lock leaves a reference with the waiter (`guard`).
+//! A waiter unlocks its lock with the queue's lock held, having decided to join: a notifier that
+//! changes the value after that unlock finds the waiter in the line. This is the one place where a
+//! lock (that of the mutex's queue, or of the readers-writer lock's) is taken under a queue's lock;
+//! the order is always the condition's first. Nothing of the user's is dropped there: a guard that
+//! owns its lock leaves a reference with the waiter (`guard`).
 //!
-//! Waiters with another lock than those that wait already would be missed: they panic. The address that is noted counts only
-//! while somebody waits, who keeps that lock alive.
+//! Waiters with another lock than those that wait already would be missed: they panic. The address
+//! that is noted counts only while somebody waits, who keeps that lock alive.
 
 use std::fmt;
 use std::ops::DerefMut;
@@ -18,16 +19,16 @@ use super::guard::CondGuard;
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
 
-/// A place to wait until something about the value of a [`Mutex`](super::Mutex) or an [`RwLock`](super::RwLock) changes. Go:
-/// `sync.Cond`.
+/// A place to wait until something about the value of a [`Mutex`](super::Mutex) or an
+/// [`RwLock`](super::RwLock) changes. Go: `sync.Cond`.
 ///
-/// Each [`signal`](Cond::signal) unparks exactly one waiter, the one that has waited longest, and each
-/// [`broadcast`](Cond::broadcast) all that wait at that moment; nobody is unparked otherwise. Between the unpark and
-/// the moment the waiter has the lock again others may have changed the value, so check it in a loop, or use
-/// [`wait_while`](Cond::wait_while).
+/// Each [`signal`](Cond::signal) unparks exactly one waiter, the one that has waited longest, and
+/// each [`broadcast`](Cond::broadcast) all that wait at that moment; nobody is unparked otherwise.
+/// Between the unpark and the moment the waiter has the lock again others may have changed the
+/// value, so check it in a loop, or use [`wait_while`](Cond::wait_while).
 ///
-/// It takes any guard of the two locks, and gives back one of the same kind: those that wait as readers of an
-/// [`RwLock`](super::RwLock) go on together.
+/// It takes any guard of the two locks, and gives back one of the same kind: those that wait as
+/// readers of an [`RwLock`](super::RwLock) go on together.
 ///
 /// # Panics
 ///
@@ -68,7 +69,8 @@ impl Cond {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) until a `signal` or `broadcast`, then until it has the lock.
+    /// Parks the goroutine (an OS thread sleeps) until a `signal` or `broadcast`, then until it has
+    /// the lock.
     ///
     /// ```
     /// use goby::sync::{Cond, Mutex};
@@ -95,8 +97,8 @@ impl Cond {
     ///
     /// # Blocking
     ///
-    /// As [`wait`](Cond::wait); not at all if `condition` does not hold. The guard is one that may write, since the condition may: a
-    /// reader writes the loop by hand, around `wait`.
+    /// As [`wait`](Cond::wait); not at all if `condition` does not hold. The guard is one that may
+    /// write, since the condition may: a reader writes the loop by hand, around `wait`.
     ///
     /// ```
     /// use goby::sync::{Cond, Mutex};
@@ -161,12 +163,13 @@ impl Cond {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already (then it does not even unlock) or gets done before a signal chose
-    /// this waiter.
+    /// The context's error, if it is done already (then it does not even unlock) or gets done
+    /// before a signal chose this waiter.
     ///
     /// # Cancellation
     ///
-    /// No signal is lost: a waiter that a signal chose returns `Ok`, also if the context is done by then.
+    /// No signal is lost: a waiter that a signal chose returns `Ok`, also if the context is done by
+    /// then.
     ///
     /// ```
     /// use goby::{Context, context::ContextError, sync::{Cond, Mutex}};
@@ -186,7 +189,8 @@ impl Cond {
         (guard, if signaled { Ok(()) } else { Err(done_error(ctx)) })
     }
 
-    /// Waits for as long as `condition` holds of the value, until `ctx` is done. The guard comes back in either case.
+    /// Waits for as long as `condition` holds of the value, until `ctx` is done. The guard comes
+    /// back in either case.
     ///
     /// # Errors
     ///
@@ -218,7 +222,8 @@ impl Cond {
             if result.is_err() {
                 return (guard, result);
             }
-            // Looked at once more after the end of the context: it may have been fulfilled meanwhile.
+            // Looked at once more after the end of the context: it may have been fulfilled
+            // meanwhile.
             (guard, result) = self.wait_ctx(guard, ctx);
         }
         (guard, Ok(()))

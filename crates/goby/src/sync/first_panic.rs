@@ -24,7 +24,8 @@ struct Kept {
 }
 
 impl FirstPanic {
-    /// Keeps a panic unless there is one already. A goroutine that ends by `goexit` has not panicked.
+    /// Keeps a panic unless there is one already. A goroutine that ends by `goexit` has not
+    /// panicked.
     pub(crate) fn keep(&self, payload: Payload) {
         if goby_runtime::is_goexit(&*payload) {
             return;
@@ -43,11 +44,13 @@ impl FirstPanic {
             payload
         };
         drop(kept);
-        // The user's to drop: outside the lock, and whatever its destructor does the caller has others to tell of its end.
+        // The user's to drop: outside the lock, and whatever its destructor does the caller has
+        // others to tell of its end.
         goby_runtime::discard_quietly(refused);
     }
 
-    /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the message still.
+    /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the
+    /// message still.
     pub(crate) fn take(&self) -> Option<Payload> {
         self.kept.lock().payload.take()
     }
@@ -57,7 +60,8 @@ impl FirstPanic {
         self.kept.lock().message.is_some()
     }
 
-    /// Goes on with the panic, if there was one since the last call. Does nothing in a goroutine that panics already.
+    /// Goes on with the panic, if there was one since the last call. Does nothing in a goroutine
+    /// that panics already.
     pub(crate) fn raise_once(&self) {
         if panicking() {
             return;
@@ -68,8 +72,9 @@ impl FirstPanic {
         }
     }
 
-    /// Goes on with the panic, if there was one: the first caller with its payload, others with its message. Does nothing
-    /// in a goroutine that panics already, where a second panic would abort the process.
+    /// Goes on with the panic, if there was one: the first caller with its payload, others with its
+    /// message. Does nothing in a goroutine that panics already, where a second panic would abort
+    /// the process.
     pub(crate) fn raise(&self) {
         if panicking() {
             return;

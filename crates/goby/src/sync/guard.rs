@@ -8,8 +8,8 @@ use super::mutex::{Mutex, MutexGuard};
 use super::owned::{ArcMutexGuard, ArcRwLockReadGuard, ArcRwLockWriteGuard};
 use super::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A guard that a [`Cond`](super::Cond) can wait with: those of [`Mutex`] and [`RwLock`], but not mapped ones, nor those of
-/// upgradable readers.
+/// A guard that a [`Cond`](super::Cond) can wait with: those of [`Mutex`] and [`RwLock`], but not
+/// mapped ones, nor those of upgradable readers.
 ///
 /// It is sealed: there are no others.
 pub trait CondGuard: Deref + Sealed {}

@@ -1,6 +1,7 @@
 //! A latch: whether it is open, and those who wait for that.
 //!
-//! `open` repeats the state in an atomic, for the fast path only; the state under the queue's lock decides who waits.
+//! `open` repeats the state in an atomic, for the fast path only; the state under the queue's lock
+//! decides who waits.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,9 @@ use crate::context::{Context, ContextError};
 
 /// An event that happens once: until then callers wait for it, from then on nobody does.
 ///
-/// Go has no counterpart; the usual stand-in is a channel that is closed and carries nothing, which goby has too and which
-/// can be a case of [`select!`](crate::select!). A latch may be a `static`, and is opened by whoever has a reference.
+/// Go has no counterpart; the usual stand-in is a channel that is closed and carries nothing, which
+/// goby has too and which can be a case of [`select!`](crate::select!). A latch may be a `static`,
+/// and is opened by whoever has a reference.
 ///
 /// ```
 /// use goby::sync::Latch;
@@ -63,7 +65,8 @@ impl Latch {
             let is_first = !*is_open;
             if is_first {
                 *is_open = true;
-                // Release pairs with the Acquire in `is_open`: who finds it open sees what was done before.
+                // Release pairs with the Acquire in `is_open`: who finds it open sees what was done
+                // before.
                 self.open.store(true, Ordering::Release);
                 line.unpark_all(OPENED);
             }

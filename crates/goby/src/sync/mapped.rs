@@ -1,8 +1,10 @@
-//! Guards of a part of what a lock guards. The unsafe code rests on one fact: a mapped guard is made of a guard that is not
-//! dropped, so the lock stays held until the mapped one drops its hold on it.
+//! Guards of a part of what a lock guards. The unsafe code rests on one fact: a mapped guard is
+//! made of a guard that is not dropped, so the lock stays held until the mapped one drops its hold
+//! on it.
 //!
-//! The part is borrowed from the whole by a closure that must do so for any lifetime: it lies in the value, or lives for ever.
-//! A hold unlocks when it is dropped; it says nothing of the value, whose type is forgotten.
+//! The part is borrowed from the whole by a closure that must do so for any lifetime: it lies in
+//! the value, or lives forever. A hold unlocks when it is dropped; it says nothing of the value,
+//! whose type is forgotten.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,7 +41,8 @@ impl Drop for WriteHold<'_> {
     }
 }
 
-/// What the three kinds have in common. `$access` is what the guard owns, `$sendable` what its value must be for it to be sent.
+/// What the three kinds have in common. `$access` is what the guard owns, `$sendable` what its
+/// value must be for it to be sent.
 macro_rules! mapped_guard {
     ($(#[$doc:meta])* $name:ident, $hold:ident, $access:ty, Send if $sendable:ident) => {
         $(#[$doc])*
@@ -50,7 +53,8 @@ macro_rules! mapped_guard {
             access: PhantomData<$access>,
         }
 
-        // SAFETY: it gives out what `access` is, which may be sent on this condition; unlocking may be done by any thread.
+        // SAFETY: it gives out what `access` is, which may be sent on this condition; unlocking may
+        // be done by any thread.
         unsafe impl<T: ?Sized + $sendable> Send for $name<'_, T> {}
         // SAFETY: a shared guard gives out `&T` and nothing else.
         unsafe impl<T: ?Sized + Sync> Sync for $name<'_, T> {}

@@ -1,5 +1,5 @@
-//! The mutex with its value, and its guard. The unsafe code rests on one fact: a [`MutexGuard`] exists only while its
-//! maker holds `raw`, and there is one at a time.
+//! The mutex with its value, and its guard. The unsafe code rests on one fact: a [`MutexGuard`]
+//! exists only while its maker holds `raw`, and there is one at a time.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -14,14 +14,16 @@ use super::queue::{Until, done_error};
 use super::raw_mutex::RawMutex;
 use crate::context::{Context, ContextError};
 
-/// A lock that owns the value it guards: one goroutine (or OS thread) at a time has it. Go: `sync.Mutex`.
+/// A lock that owns the value it guards: one goroutine (or OS thread) at a time has it. Go:
+/// `sync.Mutex`.
 ///
-/// A goroutine that waits for the lock is parked; its worker runs others meanwhile. The lock may be held across
-/// anything that parks: a receive, a sleep, another lock. Waiting is fair in Go's way: newcomers may overtake, until
-/// somebody has waited for 1 ms; then the lock is handed over in turn.
+/// A goroutine that waits for the lock is parked; its worker runs others meanwhile. The lock may be
+/// held across anything that parks: a receive, a sleep, another lock. Waiting is fair in Go's way:
+/// newcomers may overtake, until somebody has waited for 1 ms; then the lock is handed over in
+/// turn.
 ///
-/// There is no poisoning: a panic unlocks. Locking twice in one goroutine deadlocks, and the deadlock report says
-/// `sync.Mutex.Lock`.
+/// There is no poisoning: a panic unlocks. Locking twice in one goroutine deadlocks, and the
+/// deadlock report says `sync.Mutex.Lock`.
 ///
 /// ```
 /// use goby::sync::{Mutex, WaitGroup};
@@ -42,7 +44,8 @@ pub struct Mutex<T: ?Sized> {
     pub(super) value: UnsafeCell<T>,
 }
 
-// SAFETY: sharing the mutex lets another thread have the value, exclusively and for a time; that is sending it.
+// SAFETY: sharing the mutex lets another thread have the value, exclusively and for a time; that is
+// sending it.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
@@ -70,12 +73,13 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits until the lock is free and takes it, until the guard is dropped. Go: `Lock`, with `defer Unlock`.
+    /// Waits until the lock is free and takes it, until the guard is dropped. Go: `Lock`, with
+    /// `defer Unlock`.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while somebody else holds the lock. To give up when a context is done
-    /// use [`lock_ctx`](Mutex::lock_ctx).
+    /// Parks the goroutine (an OS thread sleeps) while somebody else holds the lock. To give up
+    /// when a context is done use [`lock_ctx`](Mutex::lock_ctx).
     ///
     /// # Memory ordering
     ///
@@ -110,7 +114,8 @@ impl<T: ?Sized> Mutex<T> {
         is_locked.then(|| unsafe { MutexGuard::new(self) })
     }
 
-    /// Waits for the lock until `ctx` is done. Go has no counterpart; the usual stand-in is a channel of capacity 1.
+    /// Waits for the lock until `ctx` is done. Go has no counterpart; the usual stand-in is a
+    /// channel of capacity 1.
     ///
     /// # Errors
     ///
@@ -211,8 +216,9 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 
 /// The right to use the value of a [`Mutex`]; dropping it unlocks.
 ///
-/// A guard may be sent to another goroutine or thread if `T: Send`, and shared if `T: Sync`. (std's may not be sent:
-/// pthread mutexes want to be unlocked by the thread that locked them. goby's lock belongs to whoever has the guard.)
+/// A guard may be sent to another goroutine or thread if `T: Send`, and shared if `T: Sync`. (std's
+/// may not be sent: pthread mutexes want to be unlocked by the thread that locked them. goby's lock
+/// belongs to whoever has the guard.)
 ///
 /// ```
 /// let mutex = goby::sync::Mutex::new(1);
@@ -237,7 +243,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
     access: PhantomData<&'a mut T>,
 }
 
-// SAFETY: a shared guard gives out `&T` and nothing else. (Without this, the field `mutex` would ask for T: Send too.)
+// SAFETY: a shared guard gives out `&T` and nothing else. (Without this, the field `mutex` would
+// ask for T: Send too.)
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
@@ -268,7 +275,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     pub fn map<U: ?Sized>(mut guard: MutexGuard<'a, T>, f: impl FnOnce(&mut T) -> &mut U) -> MappedMutexGuard<'a, U> {
         let part = NonNull::from(f(&mut guard));
         let hold = MutexHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the guard.
+        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the
+        // guard.
         unsafe { MappedMutexGuard::new(part, hold) }
     }
 
@@ -307,7 +315,8 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the guard says that the mutex is locked for it, and the only `&mut` to the value is made through it.
+        // SAFETY: the guard says that the mutex is locked for it, and the only `&mut` to the value
+        // is made through it.
         unsafe { &*self.mutex.value.get() }
     }
 }

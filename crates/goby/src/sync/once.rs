@@ -7,7 +7,8 @@
 //!
 //! What runs a function of its own the first time, `once_func` and `once_value`, is in `once_func`.
 //!
-//! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's lock decides.
+//! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's
+//! lock decides.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,10 +23,11 @@ use crate::context::{Context, ContextError};
 
 /// Runs a function once, however many call. Go: `sync.Once`.
 ///
-/// Whoever calls while the function runs waits until it has ended. A function that panics counts as not done: the
-/// panic goes on in its goroutine, and the next caller (or one that is waiting) runs its own function. (Go's `Once`
-/// would call that done; std's would be poisoned.) One that ends its goroutine by [`goexit`](crate::goexit) is never run
-/// again, as in Go: it has neither failed nor been done, and all other calls panic.
+/// Whoever calls while the function runs waits until it has ended. A function that panics counts as
+/// not done: the panic goes on in its goroutine, and the next caller (or one that is waiting) runs
+/// its own function. (Go's `Once` would call that done; std's would be poisoned.) One that ends its
+/// goroutine by [`goexit`](crate::goexit) is never run again, as in Go: it has neither failed nor
+/// been done, and all other calls panic.
 ///
 /// ```
 /// use goby::sync::{Mutex, Once};
@@ -74,12 +76,13 @@ impl Once {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine while another caller's function runs. If `f` calls `call_once` of the same `Once` it
-    /// deadlocks.
+    /// Parks the goroutine while another caller's function runs. If `f` calls `call_once` of the
+    /// same `Once` it deadlocks.
     ///
     /// # Panics
     ///
-    /// If `f` does; it then counts as not done. If an earlier function ended its goroutine by [`goexit`](crate::goexit).
+    /// If `f` does; it then counts as not done. If an earlier function ended its goroutine by
+    /// [`goexit`](crate::goexit).
     ///
     /// # Memory ordering
     ///
@@ -97,11 +100,13 @@ impl Once {
         self.run(Until::Forever, always(f));
     }
 
-    /// As [`call_once`](Once::call_once), but waits for another caller's function only until `ctx` is done.
+    /// As [`call_once`](Once::call_once), but waits for another caller's function only until `ctx`
+    /// is done.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done before the function has run. `f` itself, once begun, is not interrupted.
+    /// The context's error, if it is done before the function has run. `f` itself, once begun, is
+    /// not interrupted.
     ///
     /// ```
     /// use goby::{Context, sync::Once};
@@ -129,11 +134,12 @@ impl Once {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) until then; for ever, if nobody calls.
+    /// Parks the goroutine (an OS thread sleeps) until then; forever, if nobody calls.
     ///
     /// # Panics
     ///
-    /// If a function ended its goroutine by [`goexit`](crate::goexit). (One that panics is followed by another.)
+    /// If a function ended its goroutine by [`goexit`](crate::goexit). (One that panics is followed
+    /// by another.)
     ///
     /// ```
     /// let once = goby::sync::Once::new();
@@ -261,7 +267,8 @@ enum Run<E> {
     GaveUp,
 }
 
-/// The duty to leave [`State::Running`]: dropped by a panic or a failure it makes that [`State::NotDone`].
+/// The duty to leave [`State::Running`]: dropped by a panic or a failure it makes that
+/// [`State::NotDone`].
 struct Running<'a> {
     once: &'a Once,
 }
@@ -302,8 +309,8 @@ impl fmt::Debug for Once {
 
 /// A value that is made once, by whoever asks first. Go: `sync.OnceValue`, in the form of a place.
 ///
-/// It is std's `OnceLock`, except that whoever waits for the value parks its goroutine. A function that panics or fails
-/// leaves the cell empty, and the next caller tries.
+/// It is std's `OnceLock`, except that whoever waits for the value parks its goroutine. A function
+/// that panics or fails leaves the cell empty, and the next caller tries.
 ///
 /// ```
 /// use goby::sync::OnceCell;
@@ -346,7 +353,7 @@ impl<T> OnceCell<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) until then; for ever, if nobody makes one.
+    /// Parks the goroutine (an OS thread sleeps) until then; forever, if nobody makes one.
     ///
     /// # Panics
     ///
@@ -384,7 +391,8 @@ impl<T> OnceCell<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine while another caller's function runs. If `f` asks the same cell it deadlocks.
+    /// Parks the goroutine while another caller's function runs. If `f` asks the same cell it
+    /// deadlocks.
     ///
     /// # Panics
     ///
@@ -423,11 +431,13 @@ impl<T> OnceCell<T> {
         }
     }
 
-    /// As [`get_or_init`](OnceCell::get_or_init), but waits for another caller's function only until `ctx` is done.
+    /// As [`get_or_init`](OnceCell::get_or_init), but waits for another caller's function only
+    /// until `ctx` is done.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done before there is a value. `f` itself, once begun, is not interrupted.
+    /// The context's error, if it is done before there is a value. `f` itself, once begun, is not
+    /// interrupted.
     ///
     /// ```
     /// use goby::{Context, sync::OnceCell};

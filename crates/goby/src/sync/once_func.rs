@@ -1,7 +1,8 @@
 //! Functions that run once: a [`OnceCell`] with the function that makes its value.
 //!
-//! The function is taken out by the first call and used up by it, so what it has captured is dropped at its end, however it
-//! ends. After a panic the cell holds that there is no value; the message is kept for the calls that follow.
+//! The function is taken out by the first call and used up by it, so what it has captured is
+//! dropped at its end, however it ends. After a panic the cell holds that there is no value; the
+//! message is kept for the calls that follow.
 
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use super::once::OnceCell;
 
 /// Makes a function that runs `f` the first time it is called. Go: `sync.OnceFunc`.
 ///
-/// Clones are the same function: `f` runs once for all of them, and what it captured is dropped then.
+/// Clones are the same function: `f` runs once for all of them, and what it captured is dropped
+/// then.
 ///
 /// # Panics
 ///
-/// The function panics in every call if `f` did in the first: that one with the panic of `f`, the others with its message.
-/// If `f` ended its goroutine by [`goexit`](crate::goexit), all others panic, and say so.
+/// The function panics in every call if `f` did in the first: that one with the panic of `f`, the
+/// others with its message. If `f` ended its goroutine by [`goexit`](crate::goexit), all others
+/// panic, and say so.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,11 +41,11 @@ pub fn once_func<F: FnOnce()>(f: F) -> impl Fn() + Clone {
     move || _ = shared.call()
 }
 
-/// Makes a function that gives the value which `f` made the first time. Go: `sync.OnceValue`, and, as a value may be a
-/// tuple, `sync.OnceValues`.
+/// Makes a function that gives the value which `f` made the first time. Go: `sync.OnceValue`, and,
+/// as a value may be a tuple, `sync.OnceValues`.
 ///
-/// Clones are the same function, and what `f` captured is dropped when it has run, as with [`once_func`]. Where cloning the
-/// value is not wanted use [`OnceCell`].
+/// Clones are the same function, and what `f` captured is dropped when it has run, as with
+/// [`once_func`]. Where cloning the value is not wanted use [`OnceCell`].
 ///
 /// # Panics
 ///
@@ -76,7 +79,8 @@ impl<T, F: FnOnce() -> T> Deferred<F, T> {
         Arc::new(Deferred { f: Mutex::new(Some(f)), made: OnceCell::new(), panic: FirstPanic::default() })
     }
 
-    /// Gives the value, or goes on with the panic; `None` if it panicked and this goroutine panics already.
+    /// Gives the value, or goes on with the panic; `None` if it panicked and this goroutine panics
+    /// already.
     fn call(&self) -> Option<&T> {
         let mut panicked = None;
         let made = self.made.get_or_init(|| {

@@ -1,5 +1,6 @@
-//! Guards that own a reference to their lock, so that they borrow from nobody. The unsafe code rests on the same facts as
-//! that of the borrowing guards (`mutex`, `rwlock`): the guard exists only while its lock is held for it.
+//! Guards that own a reference to their lock, so that they borrow from nobody. The unsafe code
+//! rests on the same facts as that of the borrowing guards (`mutex`, `rwlock`): the guard exists
+//! only while its lock is held for it.
 //!
 //! A guard unlocks before its reference is dropped, which may drop the lock and its value.
 
@@ -13,8 +14,8 @@ use super::queue::{Until, done_error};
 use super::rwlock::RwLock;
 use crate::context::{Context, ContextError};
 
-/// What the three kinds have in common. `access` keeps the auto traits off: an `Arc` alone would make a guard Sync for a value
-/// that is not.
+/// What the three kinds have in common. `access` keeps the auto traits off: an `Arc` alone would
+/// make a guard Sync for a value that is not.
 macro_rules! owned_guard {
     ($(#[$doc:meta])* $name:ident of $lock:ident, $unlock:ident, if $($bound:ident)*) => {
         $(#[$doc])*
@@ -24,7 +25,8 @@ macro_rules! owned_guard {
             access: PhantomData<*mut T>,
         }
 
-        // SAFETY: who gets it gets access to the value, and may be the one to drop the lock with it.
+        // SAFETY: who gets it gets access to the value, and may be the one to drop the lock with
+        // it.
         unsafe impl<T: ?Sized $(+ $bound)*> Send for $name<T> {}
         // SAFETY: a shared guard gives out `&T`, and clones of the `Arc`.
         unsafe impl<T: ?Sized + Send + Sync> Sync for $name<T> {}
@@ -47,7 +49,8 @@ macro_rules! owned_guard {
             type Target = T;
 
             fn deref(&self) -> &T {
-                // SAFETY: while the guard exists the lock is held for it, and nobody has a `&mut` but through it.
+                // SAFETY: while the guard exists the lock is held for it, and nobody has a `&mut`
+                // but through it.
                 unsafe { &*self.lock.value.get() }
             }
         }
@@ -73,7 +76,8 @@ macro_rules! owned_guard {
 }
 
 owned_guard! {
-    /// The right to use the value of a [`Mutex`] that the guard keeps alive; dropping it unlocks. From [`Mutex::lock_arc`].
+    /// The right to use the value of a [`Mutex`] that the guard keeps alive; dropping it unlocks.
+    /// From [`Mutex::lock_arc`].
     ///
     /// It is Send if `T: Send`, and Sync if `T: Sync` besides:
     ///
@@ -86,16 +90,16 @@ owned_guard! {
 }
 
 owned_guard! {
-    /// The right to read the value of an [`RwLock`] that the guard keeps alive; dropping it unlocks. From
-    /// [`RwLock::read_arc`].
+    /// The right to read the value of an [`RwLock`] that the guard keeps alive; dropping it
+    /// unlocks. From [`RwLock::read_arc`].
     ///
     /// It is Send and Sync if `T: Send + Sync`.
     ArcRwLockReadGuard of RwLock, unlock_read, if Send Sync
 }
 
 owned_guard! {
-    /// The right to change the value of an [`RwLock`] that the guard keeps alive; dropping it unlocks. From
-    /// [`RwLock::write_arc`].
+    /// The right to change the value of an [`RwLock`] that the guard keeps alive; dropping it
+    /// unlocks. From [`RwLock::write_arc`].
     ///
     /// It is Send and Sync if `T: Send + Sync`.
     ArcRwLockWriteGuard of RwLock, unlock_write, if Send Sync
@@ -116,8 +120,8 @@ impl<T: ?Sized> DerefMut for ArcRwLockWriteGuard<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks as [`lock`](Mutex::lock) does, for a guard that keeps the mutex alive and borrows from nobody: it may be stored,
-    /// returned, or sent to a goroutine.
+    /// Locks as [`lock`](Mutex::lock) does, for a guard that keeps the mutex alive and borrows from
+    /// nobody: it may be stored, returned, or sent to a goroutine.
     ///
     /// ```
     /// use goby::sync::Mutex;
@@ -177,7 +181,8 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Locks as [`read`](RwLock::read) does, for a guard that keeps the lock alive and borrows from nobody.
+    /// Locks as [`read`](RwLock::read) does, for a guard that keeps the lock alive and borrows from
+    /// nobody.
     ///
     /// ```
     /// use goby::sync::RwLock;
@@ -221,7 +226,8 @@ impl<T: ?Sized> RwLock<T> {
         Ok(unsafe { ArcRwLockReadGuard::new(self.clone()) })
     }
 
-    /// Locks as [`write`](RwLock::write) does, for a guard that keeps the lock alive and borrows from nobody.
+    /// Locks as [`write`](RwLock::write) does, for a guard that keeps the lock alive and borrows
+    /// from nobody.
     ///
     /// ```
     /// use goby::sync::RwLock;

@@ -1,8 +1,9 @@
-//! A first-in first-out line whose members may leave from the middle: in O(log n), also when many do at once.
+//! A first-in first-out line whose members may leave from the middle: in O(log n), also when many
+//! do at once.
 //!
-//! A place keeps its ticket when its member leaves, and is vacant from then on. Tickets are drawn in order, so a place is
-//! found by binary search. Two rules keep vacant places few: the front place is never vacant, and when most places
-//! are vacant those are taken out.
+//! A place keeps its ticket when its member leaves, and is vacant from then on. Tickets are drawn
+//! in order, so a place is found by binary search. Two rules keep vacant places few: the front
+//! place is never vacant, and when most places are vacant those are taken out.
 
 use std::collections::VecDeque;
 

@@ -1,21 +1,25 @@
-//! The wait queue of everything in `sync`: state behind a short lock, and a first-in first-out line of waiters that may
-//! give up when a deadline passes or a context is done.
+//! The wait queue of everything in `sync`: state behind a short lock, and a first-in first-out line
+//! of waiters that may give up when a deadline passes or a context is done.
 //!
-//! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them out of the line at
-//! their deadline. A waiter with a context has an [`Entry`] on the heap instead, because the one who cancels must be
-//! able to wake it from anywhere, at any time, even after it has gone; its place is in `line` (`places`). Both kinds
-//! take a ticket when they join, and whoever unparks compares the two front tickets, so together they are one line.
+//! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them
+//! out of the line at their deadline. A waiter with a context has an [`Entry`] on the heap instead,
+//! because the one who cancels must be able to wake it from anywhere, at any time, even after it
+//! has gone; its place is in `line` (`places`). Both kinds take a ticket when they join, and
+//! whoever unparks compares the two front tickets, so together they are one line.
 //!
 //! Protocol of an entry, with the gate's lock as the only arbiter:
 //! - join: under the lock, after looking at the state, the entry goes to the back of `line`;
-//! - grant: under the lock, a notifier takes it out of `line` and writes its token; after unlocking it fires the latch;
+//! - grant: under the lock, a notifier takes it out of `line` and writes its token; after unlocking
+//!   it fires the latch;
 //! - cancel: the context's hook fires the latch and does nothing else;
-//! - verdict: the waiter, once its latch was fired, takes the lock. Its entry is gone: it was granted, whatever
-//!   the context says by now. Its entry is there: it takes it out and has given up.
+//! - verdict: the waiter, once its latch was fired, takes the lock. Its entry is gone: it was
+//!   granted, whatever the context says by now. Its entry is there: it takes it out and has given
+//!   up.
 //!
 //! So a grant is never given to a waiter that has given up, and never lost.
 //!
-//! The lock is never held while user code runs, and no other lock is taken under it except as `Cond` documents.
+//! The lock is never held while user code runs, and no other lock is taken under it except as
+//! `Cond` documents.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -45,7 +49,8 @@ pub(super) enum Outcome<R> {
     Ready(R),
     /// A notifier took it out of the line and left this token.
     Unparked(usize),
-    /// The deadline passed or the context was done; it is no longer in the line, and no notifier counted it.
+    /// The deadline passed or the context was done; it is no longer in the line, and no notifier
+    /// counted it.
     GaveUp,
 }
 
@@ -54,7 +59,8 @@ pub(super) fn done_error(ctx: &Context) -> ContextError {
     ctx.err().expect("only a context that is done makes a waiter give up")
 }
 
-/// State of type `S`, and a line of waiters. `I` is what the notifier wants to know of a waiter that has a context.
+/// State of type `S`, and a line of waiters. `I` is what the notifier wants to know of a waiter
+/// that has a context.
 #[derive(Debug)]
 pub(super) struct Queue<S, I = ()> {
     gate: Gate<Inner<S, I>>,
@@ -75,7 +81,8 @@ struct Inner<S, I> {
 struct Entry {
     /// Whether it was fired, and the one that waits for that.
     latch: Gate<bool>,
-    /// What the notifier left. Written and read under the queue's lock only, which orders it: hence Relaxed.
+    /// What the notifier left. Written and read under the queue's lock only, which orders it: hence
+    /// Relaxed.
     token: AtomicUsize,
 }
 
@@ -109,7 +116,8 @@ pub(super) struct Line<'a, 'w, I = ()> {
     fired: Fired,
 }
 
-/// Entries that were unparked: their latches are fired once the lock is released. An empty vector does not allocate.
+/// Entries that were unparked: their latches are fired once the lock is released. An empty vector
+/// does not allocate.
 type Fired = Vec<Arc<Entry>>;
 
 impl<I> Line<'_, '_, I> {
@@ -170,15 +178,17 @@ impl<S, I> Queue<S, I> {
         Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: Places::new() }) }
     }
 
-    /// Runs `f` with the lock held: a few instructions, no user code. Those it unparks run after unlocking.
+    /// Runs `f` with the lock held: a few instructions, no user code. Those it unparks run after
+    /// unlocking.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> R {
         let (result, fired) = self.gate.with(|inner, waiters| inner.open(waiters, f));
         fired.iter().for_each(|entry| entry.fire());
         result
     }
 
-    /// Runs `join` with the lock held: `Err` means that there is no need to wait, `Ok` that the caller goes to the
-    /// back of the line and parks. `join` may unpark others only where it returns `Err`.
+    /// Runs `join` with the lock held: `Err` means that there is no need to wait, `Ok` that the
+    /// caller goes to the back of the line and parks. `join` may unpark others only where it
+    /// returns `Err`.
     pub(super) fn wait<R>(
         &self,
         reason: WaitReason,
@@ -202,8 +212,8 @@ impl<S, I> Queue<S, I> {
         }
     }
 
-    /// As [`wait`](Queue::wait), until `ctx` is done. `info` is for [`Line::front_info`]. A waiter that gives up runs
-    /// `leave` under the lock, at the moment it leaves the line.
+    /// As [`wait`](Queue::wait), until `ctx` is done. `info` is for [`Line::front_info`]. A waiter
+    /// that gives up runs `leave` under the lock, at the moment it leaves the line.
     pub(super) fn wait_ctx<R>(
         &self,
         reason: WaitReason,

@@ -1,4 +1,5 @@
-//! The mutex without its value: one word and a queue. Safe code; what it excludes is for the guards to use.
+//! The mutex without its value: one word and a queue. Safe code; what it excludes is for the guards
+//! to use.
 //!
 //! ```text
 //! bit       set by                                         cleared by
@@ -10,35 +11,39 @@
 //! all                                                      a quick unlock that did not see a waiter come (below)
 //! ```
 //!
-//! While WOKEN is set somebody is on the way. After `recover` it may be two; then the first clears it, and one more may be
-//! unparked.
+//! While WOKEN is set somebody is on the way. After `recover` it may be two; then the first clears
+//! it, and one more may be unparked.
 //!
-//! Uncontended, lock sets LOCKED, by a read-modify-write, and unlock clears it: by another one, or by a plain store if
-//! it is quick (below). QUEUED and STARVING are set, and WOKEN is both set and cleared by a queueing waiter, only under
-//! the queue's lock. While LOCKED is set and the queue's lock is held, nobody but the holder, or who holds that lock, changes
-//! the word: the short way in sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
+//! Uncontended, lock sets LOCKED, by a read-modify-write, and unlock clears it: by another one, or
+//! by a plain store if it is quick (below). QUEUED and STARVING are set, and WOKEN is both set and
+//! cleared by a queueing waiter, only under the queue's lock. While LOCKED is set and the queue's
+//! lock is held, nobody but the holder, or who holds that lock, changes the word: the short way in
+//! sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
 //!
-//! As in Go there are two modes. In normal mode an unlock frees the lock and lets the first waiter try: newcomers, who
-//! are running already, may barge in, which is what makes a contended mutex fast. A waiter that has been at it for more
-//! than 1 ms makes the mutex starving: from then on each unlock hands the lock, still locked, to the first waiter, until
-//! one is served that waited less or the queue is empty. So one waits a bounded number of turns.
+//! As in Go there are two modes. In normal mode an unlock frees the lock and lets the first waiter
+//! try: newcomers, who are running already, may barge in, which is what makes a contended mutex
+//! fast. A waiter that has been at it for more than 1 ms makes the mutex starving: from then on
+//! each unlock hands the lock, still locked, to the first waiter, until one is served that waited
+//! less or the queue is empty. So one waits a bounded number of turns.
 //!
-//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where the worker has others to
-//! run, since the holder may be one of them, nor in starving mode.
+//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where
+//! the worker has others to run, since the holder may be one of them, nor in starving mode.
 //!
 //! # Quick unlocks
 //!
-//! Once nobody has waited for a while `quick` is set, and unlock is a plain store. It changes under the queue's lock only:
-//! an unlock that finds nobody waiting sets it, a waiter clears it before it queues. So while it is set nobody is queued.
+//! Once nobody has waited for a while `quick` is set, and unlock is a plain store. It changes under
+//! the queue's lock only: an unlock that finds nobody waiting sets it, a waiter clears it before it
+//! queues. So while it is set nobody is queued.
 //!
-//! An unlock that finds it set: *Store* (`word` := 0), light fence, *Check* (is it still set?). A waiter that finds it set:
-//! *Clear* it, heavy fence, *Look* at the word. The heavy fence falls before or after the light one
-//! (`goby_runtime::heavy_fence`). After: Look comes after Store, so the waiter, and each that queues after it, knows of
-//! this unlock. Before: Check comes after Clear, so the unlock knows that its store may have come after waiters queued,
-//! and have wiped out what they had put into the word. It unparks one of them, if there is one, to try again, and marks the
-//! word for the others (`recover`): to be unparked too early costs a waiter one more turn. Should Check find it set
-//! once more, then by somebody who found the queue empty, so none of those waiters is left. The models in
-//! `ci/loom-sync` check this.
+//! An unlock that finds it set: *Store* (`word` := 0), light fence, *Check* (is it still set?). A
+//! waiter that finds it set: *Clear* it, heavy fence, *Look* at the word. The heavy fence falls
+//! before or after the light one (`goby_runtime::heavy_fence`). After: Look comes after Store, so
+//! the waiter, and each that queues after it, knows of this unlock. Before: Check comes after
+//! Clear, so the unlock knows that its store may have come after waiters queued, and have wiped out
+//! what they had put into the word. It unparks one of them, if there is one, to try again, and
+//! marks the word for the others (`recover`): to be unparked too early costs a waiter one more
+//! turn. Should Check find it set once more, then by somebody who found the queue empty, so none of
+//! those waiters is left. The models in `ci/loom-sync` check this.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -55,8 +60,9 @@ const STARVING: u32 = 8;
 /// How long one may lose to newcomers: Go's figure (`starvationThresholdNs`).
 const STARVES_AFTER: Duration = Duration::from_millis(1);
 
-/// After so many unlocks in a row that found nobody waiting they are quick. Twice as many each time that somebody came to
-/// wait after all, up to the longest streak: a heavy fence costs as much as some hundred locks.
+/// After so many unlocks in a row that found nobody waiting they are quick. Twice as many each time
+/// that somebody came to wait after all, up to the longest streak: a heavy fence costs as much as
+/// some hundred locks.
 const STREAK: u32 = if cfg!(loom) { 1 } else { 64 };
 const LONGEST_STREAK: u32 = 1 << 20;
 
@@ -70,7 +76,8 @@ const HANDED_OVER: usize = 1;
 pub(super) struct RawMutex {
     word: AtomicU32,
     quick: AtomicBool,
-    /// How many more unlocks until they are quick. Of the holder; a waiter writes it too, and one of the two may be lost.
+    /// How many more unlocks until they are quick. Of the holder; a waiter writes it too, and one
+    /// of the two may be lost.
     left: AtomicU32,
     /// The state is how many it takes.
     queue: Queue<u32>,
@@ -102,7 +109,8 @@ impl RawMutex {
     /// Takes the lock if nobody holds it, waiters or not.
     #[inline]
     pub(super) fn try_lock(&self) -> bool {
-        // Before, not after: a goroutine that gives its worker up here holds nothing that others want.
+        // Before, not after: a goroutine that gives its worker up here holds nothing that others
+        // want.
         checkpoint();
         // Acquire pairs with the Release in `unlock`, `try_free` and `unlock_in_line`.
         self.word.fetch_or(LOCKED, Ordering::Acquire) & LOCKED == 0
@@ -113,7 +121,8 @@ impl RawMutex {
     pub(super) fn unlock(&self) {
         // Relaxed, here and at Check: the fences order it (see the header).
         if self.quick.load(Ordering::Relaxed) {
-            // Release pairs with the Acquire of whoever takes the lock next: it sees all that was done under it.
+            // Release pairs with the Acquire of whoever takes the lock next: it sees all that was
+            // done under it.
             self.word.store(0, Ordering::Release);
             light_fence();
             if !self.quick.load(Ordering::Relaxed) {
@@ -162,7 +171,8 @@ impl RawMutex {
     #[cold]
     fn lock_slow(&self, until: Until<'_>) -> bool {
         let mut since: Option<Instant> = None;
-        // What this waiter must take out of the word with its next change of it: WOKEN, if an unlock put it in for us.
+        // What this waiter must take out of the word with its next change of it: WOKEN, if an
+        // unlock put it in for us.
         let mut woken = 0;
         loop {
             let mut backoff = Backoff::new();
@@ -189,11 +199,13 @@ impl RawMutex {
             });
             match outcome {
                 Outcome::Ready(()) => return true,
-                // WOKEN was cleared when this waiter queued, and no unlock chose it: nothing is owed.
+                // WOKEN was cleared when this waiter queued, and no unlock chose it: nothing is
+                // owed.
                 Outcome::GaveUp => return false,
                 Outcome::Unparked(HANDED_OVER) => {
                     if since.is_some_and(|since| goby_runtime::now() - since < STARVES_AFTER) {
-                        // Those behind it waited less still. Relaxed: the holder changes a bit that guards no data.
+                        // Those behind it waited less still. Relaxed: the holder changes a bit that
+                        // guards no data.
                         self.word.fetch_and(!STARVING, Ordering::Relaxed);
                     }
                     return true;
@@ -203,7 +215,8 @@ impl RawMutex {
         }
     }
 
-    /// Has those who unlock look for waiters from now on. Under the queue's lock, by who is about to queue.
+    /// Has those who unlock look for waiters from now on. Under the queue's lock, by who is about
+    /// to queue.
     fn end_quick(&self, streak: &mut u32) {
         // Relaxed: written under this lock only; the fences order it against an unlock's Check.
         if self.quick.load(Ordering::Relaxed) {
@@ -220,7 +233,8 @@ impl RawMutex {
         // Outside the queue's lock: the first answer may take the system 10 ms.
         let may_be_quick = self.left.load(Ordering::Relaxed) == 0 && fences_work();
         self.queue.with(|streak, line| {
-            // Ours alone to change until the store (see the header). What a waiter put in, it put in under this lock.
+            // Ours alone to change until the store (see the header). What a waiter put in, it put
+            // in under this lock.
             let word = self.word.load(Ordering::Relaxed);
             let woken = word & WOKEN;
             let (held, on_the_way) = if word & STARVING != 0 {
@@ -238,18 +252,20 @@ impl RawMutex {
             } else {
                 self.left.store(*streak, Ordering::Relaxed);
             }
-            // Release pairs with the Acquire of whoever takes the lock next; a waiter that it is handed to is ordered
-            // by being unparked.
+            // Release pairs with the Acquire of whoever takes the lock next; a waiter that it is
+            // handed to is ordered by being unparked.
             self.word.store(next, Ordering::Release);
         });
     }
 
-    /// Unparks a waiter, if there is one, after a quick unlock during which somebody has come to wait.
+    /// Unparks a waiter, if there is one, after a quick unlock during which somebody has come to
+    /// wait.
     #[cold]
     fn recover(&self) {
         self.queue.with(|_, line| {
             if line.unpark_one(TRY_AGAIN) {
-                // Relaxed: bits that guard no data. If nobody is behind it, an unlock takes QUEUED out again.
+                // Relaxed: bits that guard no data. If nobody is behind it, an unlock takes QUEUED
+                // out again.
                 self.word.fetch_or(QUEUED | WOKEN, Ordering::Relaxed);
             }
         });

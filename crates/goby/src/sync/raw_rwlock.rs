@@ -1,5 +1,5 @@
-//! The readers-writer lock without its value: one word and two queues, and what upgradable readers need. Safe code; what it
-//! excludes is for the guards to use.
+//! The readers-writer lock without its value: one word and two queues, and what upgradable readers
+//! need. Safe code; what it excludes is for the guards to use.
 //!
 //! ```text
 //! bits             meaning                             set under the lock of   cleared under the lock of
@@ -11,26 +11,30 @@
 //! the rest         how many readers are in, × READER
 //! ```
 //!
-//! Go's order: a waiting writer bars new readers; when a writer leaves, all readers that wait by then go in before the
-//! next writer; when the last of them leaves, the next writer goes in. So neither side starves. Grants are handed over:
-//! whoever grants puts the new holders into the word and unparks them, and they need not try again.
+//! Go's order: a waiting writer bars new readers; when a writer leaves, all readers that wait by
+//! then go in before the next writer; when the last of them leaves, the next writer goes in. So
+//! neither side starves. Grants are handed over: whoever grants puts the new holders into the word
+//! and unparks them, and they need not try again.
 //!
-//! Who owes the wake-up, that is, why nobody waits for ever:
-//! - A writer queues only while somebody is in (one compare-exchange sees that and sets QUEUED_WRITERS). The last one
-//!   out sees the bit in the very change by which it leaves, and calls `hand_to_writer`. A newcomer who barges in before
-//!   that takes the debt over: only a writer can, and its own way out is the slow one.
-//! - A reader queues only while WRITER, QUEUED_WRITERS or UPGRADING is set. The writer that is in sees QUEUED_READERS when
-//!   it leaves, or becomes a reader, and calls `admit_readers`. If no writer is in, one waits, is handed the lock, and leaves
-//!   in its turn; or it gives up, and then clears its bit and calls `admit_readers` itself (`let_readers_in`).
-//! - One who gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock; QUEUED_WRITERS and UPGRADING would
-//!   bar readers, so they are cleared.
+//! Who owes the wake-up, that is, why nobody waits forever:
+//! - A writer queues only while somebody is in (one compare-exchange sees that and sets
+//!   QUEUED_WRITERS). The last one out sees the bit in the very change by which it leaves, and
+//!   calls `hand_to_writer`. A newcomer who barges in before that takes the debt over: only a
+//!   writer can, and its own way out is the slow one.
+//! - A reader queues only while WRITER, QUEUED_WRITERS or UPGRADING is set. The writer that is in
+//!   sees QUEUED_READERS when it leaves, or becomes a reader, and calls `admit_readers`. If no
+//!   writer is in, one waits, is handed the lock, and leaves in its turn; or it gives up, and then
+//!   clears its bit and calls `admit_readers` itself (`let_readers_in`).
+//! - One who gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock;
+//!   QUEUED_WRITERS and UPGRADING would bar readers, so they are cleared.
 //!
 //! # Upgradable readers
 //!
-//! One at a time, who has the mutex `upgrade.turn`, and is counted as a reader besides. So no writer is in before it, and
-//! when it becomes the writer nobody has been one in between. It waits until it is the only reader (one change sees others
-//! and sets UPGRADING). The reader that leaves it alone sees the bit in the very change by which it leaves, and calls
-//! `hand_to_upgrader`, which makes WRITER of the reader that is left: unless that one has given up, and is in no line.
+//! One at a time, who has the mutex `upgrade.turn`, and is counted as a reader besides. So no
+//! writer is in before it, and when it becomes the writer nobody has been one in between. It waits
+//! until it is the only reader (one change sees others and sets UPGRADING). The reader that leaves
+//! it alone sees the bit in the very change by which it leaves, and calls `hand_to_upgrader`, which
+//! makes WRITER of the reader that is left: unless that one has given up, and is in no line.
 //! Writers that wait stay where they are: they are owed by whoever is in, which now is a writer.
 //!
 //! Lock order: the queues' locks are never held together.
@@ -102,7 +106,8 @@ impl RawRwLock {
         }
     }
 
-    /// Goes in as a reader; tells whether it did before `until`. The caller calls `unlock_read` once.
+    /// Goes in as a reader; tells whether it did before `until`. The caller calls `unlock_read`
+    /// once.
     #[inline]
     pub(super) fn read(&self, until: Until<'_>) -> bool {
         checkpoint();
@@ -130,7 +135,8 @@ impl RawRwLock {
     #[cold]
     fn read_slow(&self, until: Until<'_>) -> bool {
         let outcome = self.readers.wait_until(WaitReason::RwLockRead, until, |(), _| {
-            // Acquire as in `enter_as_reader`. One change decides: in, or QUEUED_READERS set while something bars.
+            // Acquire as in `enter_as_reader`. One change decides: in, or QUEUED_READERS set while
+            // something bars.
             let before = self.change(Ordering::Acquire, |word| {
                 if bars_no_reader(word) { word + READER } else { word | QUEUED_READERS }
             });
@@ -142,8 +148,8 @@ impl RawRwLock {
     /// Leaves, of a reader.
     #[inline]
     pub(super) fn unlock_read(&self) {
-        // Release pairs with the Acquire of the writer who goes in next, or of the one who goes in for it in
-        // `hand_to_writer`: it sees that this reader has finished.
+        // Release pairs with the Acquire of the writer who goes in next, or of the one who goes in
+        // for it in `hand_to_writer`: it sees that this reader has finished.
         let before = self.word.fetch_sub(READER, Ordering::Release);
         debug_assert!(before >= READER, "read unlock of a lock that is not read-locked");
         if before & (QUEUED_WRITERS | UPGRADING) != 0 {
@@ -161,7 +167,8 @@ impl RawRwLock {
         }
     }
 
-    /// Goes in as the writer; tells whether it did before `until`. The caller calls `unlock_write` once.
+    /// Goes in as the writer; tells whether it did before `until`. The caller calls `unlock_write`
+    /// once.
     #[inline]
     pub(super) fn write(&self, until: Until<'_>) -> bool {
         checkpoint();
@@ -188,8 +195,8 @@ impl RawRwLock {
         }
     }
 
-    /// Becomes a reader, of the writer; readers that wait go in with it. The caller calls `unlock_read` once, and
-    /// `unlock_write` no more.
+    /// Becomes a reader, of the writer; readers that wait go in with it. The caller calls
+    /// `unlock_read` once, and `unlock_write` no more.
     pub(super) fn downgrade(&self) {
         // Release pairs with the Acquire of readers that go in, and of those in `admit_readers`.
         if self.word.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_err() {
@@ -205,8 +212,9 @@ impl RawRwLock {
         self.upgrade.get_or_init(|| Box::new(Upgrade { turn: RawMutex::new(), alone: Queue::new(()) }))
     }
 
-    /// Goes in as the upgradable reader; tells whether it did before `until`. The caller calls `unlock_upgradable` once, or
-    /// `unlock_read` after a `forgo_upgrade`, or `unlock_write` after an upgrade.
+    /// Goes in as the upgradable reader; tells whether it did before `until`. The caller calls
+    /// `unlock_upgradable` once, or `unlock_read` after a `forgo_upgrade`, or `unlock_write` after
+    /// an upgrade.
     pub(super) fn upgradable_read(&self, until: Until<'_>) -> bool {
         let turn = &self.upgrade().turn;
         if !turn.lock_until(until) {
@@ -244,14 +252,15 @@ impl RawRwLock {
         self.upgrade().turn.unlock();
     }
 
-    /// Becomes the writer, of the upgradable reader; tells whether it did before `until`. If not it is what it was.
+    /// Becomes the writer, of the upgradable reader; tells whether it did before `until`. If not it
+    /// is what it was.
     pub(super) fn become_writer(&self, until: Until<'_>) -> bool {
         checkpoint();
         let Upgrade { turn, alone } = self.upgrade();
         let outcome =
             alone.wait_until(WaitReason::RwLockWrite, until, |(), _| {
-                // Acquire pairs with the Release by which readers leave. One change decides: the writer, or UPGRADING set while
-                // others are in.
+                // Acquire pairs with the Release by which readers leave. One change decides: the
+                // writer, or UPGRADING set while others are in.
                 let before = self.change(Ordering::Acquire, |word| {
                     if has_one_reader(word) { made_writer(word) } else { word | UPGRADING }
                 });
@@ -259,7 +268,8 @@ impl RawRwLock {
             });
         if outcome == Outcome::GaveUp {
             alone.with(|(), _| {
-                // Relaxed: the bit guards no data. Nobody else sets it before this reader's turn is over.
+                // Relaxed: the bit guards no data. Nobody else sets it before this reader's turn is
+                // over.
                 self.word.fetch_and(!UPGRADING, Ordering::Relaxed);
             });
             self.let_readers_in();
@@ -286,15 +296,18 @@ impl RawRwLock {
         is_writer
     }
 
-    /// Makes the upgradable reader, which is the only one left, the writer: the duty of the reader that left it alone.
+    /// Makes the upgradable reader, which is the only one left, the writer: the duty of the reader
+    /// that left it alone.
     #[cold]
     fn hand_to_upgrader(&self) {
         self.upgrade().alone.with(|(), line| {
-            // Nobody is in the line if it has given up, and then it stays a reader. Otherwise it is parked, and bars all
-            // others: what it is only this changes, as long as the lock is held.
+            // Nobody is in the line if it has given up, and then it stays a reader. Otherwise it is
+            // parked, and bars all others: what it is only this changes, as long as the lock is
+            // held.
             let word = self.word.load(Ordering::Relaxed);
             if word & UPGRADING != 0 && has_one_reader(word) && line.unpark_one(GRANTED) {
-                // Acquire pairs with the Release by which readers left; the upgrader is ordered by being unparked.
+                // Acquire pairs with the Release by which readers left; the upgrader is ordered by
+                // being unparked.
                 self.change(Ordering::Acquire, made_writer);
             }
         });
@@ -310,7 +323,8 @@ impl RawRwLock {
     #[cold]
     fn write_slow(&self, until: Until<'_>) -> bool {
         let outcome = self.writers.wait_until(WaitReason::RwLockWrite, until, |(), _| {
-            // Acquire as in `enter_as_writer`. One change decides: in, or QUEUED_WRITERS set while somebody is in.
+            // Acquire as in `enter_as_writer`. One change decides: in, or QUEUED_WRITERS set while
+            // somebody is in.
             let before = self
                 .change(Ordering::Acquire, |word| if is_held(word) { word | QUEUED_WRITERS } else { word | WRITER });
             if is_held(before) { Ok(()) } else { Err(()) }
@@ -342,14 +356,15 @@ impl RawRwLock {
         }
     }
 
-    /// Lets all waiting readers in. If there were any, the caller, who is in, leaves in the same change (`leaving` is
-    /// its WRITER or READER); otherwise it has not left. Tells whether it has.
+    /// Lets all waiting readers in. If there were any, the caller, who is in, leaves in the same
+    /// change (`leaving` is its WRITER or READER); otherwise it has not left. Tells whether it has.
     fn admit_readers(&self, leaving: usize) -> bool {
         self.readers.with(|(), line| {
             let n_readers = line.unpark_all(GRANTED);
             let leaving = if n_readers > 0 { leaving } else { 0 };
-            // Release pairs with the Acquire of whoever goes in next. Those let in are ordered by being unparked, which
-            // happens after this lock is released: the word counts them by then.
+            // Release pairs with the Acquire of whoever goes in next. Those let in are ordered by
+            // being unparked, which happens after this lock is released: the word counts them by
+            // then.
             self.change(Ordering::Release, |word| (word & !QUEUED_READERS) - leaving + n_readers * READER);
             n_readers > 0
         })
@@ -365,18 +380,20 @@ impl RawRwLock {
         handed
     }
 
-    /// Goes in for the first waiting writer and passes the lock to it: the duty of the last reader that left while
-    /// QUEUED_WRITERS was set.
+    /// Goes in for the first waiting writer and passes the lock to it: the duty of the last reader
+    /// that left while QUEUED_WRITERS was set.
     #[cold]
     fn hand_to_writer(&self) {
-        // Somebody in already: a barging writer, or readers let in because the waiting writers gave up. They owe it now.
+        // Somebody in already: a barging writer, or readers let in because the waiting writers gave
+        // up. They owe it now.
         let settled = self.writers.with(|(), line| !self.enter_as_writer() || self.hand_over(line));
         if !settled {
             self.unlock_write();
         }
     }
 
-    /// Clears up behind a writer that no longer waits: if it was the last, the readers it barred may go in.
+    /// Clears up behind a writer that no longer waits: if it was the last, the readers it barred
+    /// may go in.
     #[cold]
     fn writer_gave_up(&self) {
         self.writers.with(|(), line| {

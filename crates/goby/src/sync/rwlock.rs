@@ -1,6 +1,6 @@
-//! The readers-writer lock with its value, and its guards. The unsafe code rests on one fact: a read guard exists only
-//! while it is counted as a reader of `raw`, a write guard only while it is its writer, and `raw` lets in either readers
-//! or one writer.
+//! The readers-writer lock with its value, and its guards. The unsafe code rests on one fact: a
+//! read guard exists only while it is counted as a reader of `raw`, a write guard only while it is
+//! its writer, and `raw` lets in either readers or one writer.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -16,10 +16,11 @@ use crate::context::{Context, ContextError};
 
 /// A lock that owns the value it guards and lets in many readers or one writer. Go: `sync.RWMutex`.
 ///
-/// A goroutine that waits is parked; its worker runs others meanwhile. As in Go, a writer that waits keeps new readers
-/// out, and readers that wait when a writer leaves all go in before the next writer: neither side can starve the
-/// other. That is why a goroutine must not lock for reading twice at a time: with a writer waiting in between, the
-/// second waits for the writer and the writer for the first.
+/// A goroutine that waits is parked; its worker runs others meanwhile. As in Go, a writer that
+/// waits keeps new readers out, and readers that wait when a writer leaves all go in before the
+/// next writer: neither side can starve the other. That is why a goroutine must not lock for
+/// reading twice at a time: with a writer waiting in between, the second waits for the writer and
+/// the writer for the first.
 ///
 /// There is no poisoning: a panic unlocks.
 ///
@@ -38,7 +39,8 @@ pub struct RwLock<T: ?Sized> {
     pub(super) value: UnsafeCell<T>,
 }
 
-// SAFETY: sharing the lock lets other threads have `&T` at the same time (T: Sync), or `&mut T` in turn (T: Send).
+// SAFETY: sharing the lock lets other threads have `&T` at the same time (T: Sync), or `&mut T` in
+// turn (T: Send).
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 impl<T> RwLock<T> {
@@ -63,17 +65,18 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until no writer is in or waiting, and locks for reading, until the guard is dropped. Go: `RLock`.
+    /// Waits until no writer is in or waiting, and locks for reading, until the guard is dropped.
+    /// Go: `RLock`.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while a writer is in or waits. To give up when a context is done use
-    /// [`read_ctx`](RwLock::read_ctx).
+    /// Parks the goroutine (an OS thread sleeps) while a writer is in or waits. To give up when a
+    /// context is done use [`read_ctx`](RwLock::read_ctx).
     ///
     /// # Memory ordering
     ///
-    /// What a writer did happens before a later `read` returns; what a reader did happens before a later `write`
-    /// returns.
+    /// What a writer did happens before a later `read` returns; what a reader did happens before a
+    /// later `write` returns.
     ///
     /// ```
     /// let lock = goby::sync::RwLock::new("abc");
@@ -132,8 +135,9 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while readers or another writer are in; from then on new readers wait
-    /// behind it. To give up when a context is done use [`write_ctx`](RwLock::write_ctx).
+    /// Parks the goroutine (an OS thread sleeps) while readers or another writer are in; from then
+    /// on new readers wait behind it. To give up when a context is done use
+    /// [`write_ctx`](RwLock::write_ctx).
     ///
     /// # Memory ordering
     ///
@@ -167,8 +171,8 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already or gets done before the lock was granted. Readers that waited behind
-    /// this writer then go in.
+    /// The context's error, if it is done already or gets done before the lock was granted. Readers
+    /// that waited behind this writer then go in.
     ///
     /// # Cancellation
     ///
@@ -232,7 +236,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
 
 /// The right to read the value of an [`RwLock`]; dropping it unlocks.
 ///
-/// It is Send and Sync if `T: Sync`: like a `&T`. (Leaving is a change of the lock's word that any thread may make.)
+/// It is Send and Sync if `T: Sync`: like a `&T`. (Leaving is a change of the lock's word that any
+/// thread may make.)
 ///
 /// ```compile_fail,E0277
 /// fn needs_send<T: Send>(_: T) {}
@@ -246,8 +251,8 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
     access: PhantomData<&'a T>,
 }
 
-// SAFETY: the guard gives out `&T` and nothing else, which T: Sync lets another thread have; `raw` lets any thread leave.
-// (Without this, the field `lock` would ask for T: Send too.)
+// SAFETY: the guard gives out `&T` and nothing else, which T: Sync lets another thread have; `raw`
+// lets any thread leave. (Without this, the field `lock` would ask for T: Send too.)
 unsafe impl<T: ?Sized + Sync> Send for RwLockReadGuard<'_, T> {}
 // SAFETY: a shared guard gives out `&T` and nothing else.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
@@ -278,7 +283,8 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     pub fn map<U: ?Sized>(guard: RwLockReadGuard<'a, T>, f: impl FnOnce(&T) -> &U) -> MappedRwLockReadGuard<'a, U> {
         let part = NonNull::from(f(&guard));
         let hold = ReadHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may read, while the lock is held, as it was for the guard.
+        // SAFETY: a part of what the guard may read, while the lock is held, as it was for the
+        // guard.
         unsafe { MappedRwLockReadGuard::new(part, hold) }
     }
 
@@ -317,7 +323,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: while the guard is counted as a reader no writer is in, so there is no `&mut` to the value.
+        // SAFETY: while the guard is counted as a reader no writer is in, so there is no `&mut` to
+        // the value.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -351,8 +358,9 @@ pub struct RwLockWriteGuard<'a, T: ?Sized> {
     access: PhantomData<&'a mut T>,
 }
 
-// SAFETY: the guard gives out `&mut T`, which T: Send lets another thread have, and while it exists nobody else has
-// the value; afterwards the lock is as its other owners share it. `raw` lets any thread leave.
+// SAFETY: the guard gives out `&mut T`, which T: Send lets another thread have, and while it exists
+// nobody else has the value; afterwards the lock is as its other owners share it. `raw` lets any
+// thread leave.
 unsafe impl<T: ?Sized + Send> Send for RwLockWriteGuard<'_, T> {}
 // SAFETY: a shared guard gives out `&T` and nothing else.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
@@ -406,7 +414,8 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     ) -> MappedRwLockWriteGuard<'a, U> {
         let part = NonNull::from(f(&mut guard));
         let hold = WriteHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the guard.
+        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the
+        // guard.
         unsafe { MappedRwLockWriteGuard::new(part, hold) }
     }
 
@@ -453,7 +462,8 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the guard is the only way to the value while it exists, and is borrowed exclusively.
+        // SAFETY: the guard is the only way to the value while it exists, and is borrowed
+        // exclusively.
         unsafe { &mut *self.lock.value.get() }
     }
 }

@@ -1,5 +1,5 @@
-//! The guard of a reader that may become the writer. The unsafe code rests on the same fact as that of `rwlock`: the guard
-//! exists only while it is counted as a reader of `raw`.
+//! The guard of a reader that may become the writer. The unsafe code rests on the same fact as that
+//! of `rwlock`: the guard exists only while it is counted as a reader of `raw`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,13 +11,15 @@ use super::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::context::{Context, ContextError};
 
 impl<T: ?Sized> RwLock<T> {
-    /// Locks for reading as [`read`](RwLock::read) does, as the one reader that may [upgrade](RwLockUpgradableReadGuard::upgrade).
+    /// Locks for reading as [`read`](RwLock::read) does, as the one reader that may
+    /// [upgrade](RwLockUpgradableReadGuard::upgrade).
     ///
     /// Plain readers may be in beside it, writers and other upgradable readers may not.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while another upgradable reader is in, or a writer is in or waits.
+    /// Parks the goroutine (an OS thread sleeps) while another upgradable reader is in, or a writer
+    /// is in or waits.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockUpgradableReadGuard};
@@ -73,7 +75,8 @@ impl<T: ?Sized> RwLock<T> {
     }
 }
 
-/// The right to read the value of an [`RwLock`], and to become its writer before any other; dropping it unlocks.
+/// The right to read the value of an [`RwLock`], and to become its writer before any other;
+/// dropping it unlocks.
 ///
 /// It is Send and Sync if `T: Send + Sync`: like a `&T` that may become a `&mut T`.
 #[must_use = "the lock is given up again at once if the guard is not kept"]
@@ -83,7 +86,8 @@ pub struct RwLockUpgradableReadGuard<'a, T: ?Sized> {
     access: PhantomData<*mut T>,
 }
 
-// SAFETY: the guard gives out `&T` (T: Sync), and becomes one that gives out `&mut T` (T: Send). `raw` lets any thread leave.
+// SAFETY: the guard gives out `&T` (T: Sync), and becomes one that gives out `&mut T` (T: Send).
+// `raw` lets any thread leave.
 unsafe impl<T: ?Sized + Send + Sync> Send for RwLockUpgradableReadGuard<'_, T> {}
 // SAFETY: a shared guard gives out `&T` and nothing else.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockUpgradableReadGuard<'_, T> {}
@@ -107,7 +111,8 @@ impl<'a, T: ?Sized> RwLockUpgradableReadGuard<'a, T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while other readers are in. It deadlocks if this goroutine is one of them.
+    /// Parks the goroutine (an OS thread sleeps) while other readers are in. It deadlocks if this
+    /// goroutine is one of them.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockUpgradableReadGuard};
@@ -152,11 +157,13 @@ impl<'a, T: ?Sized> RwLockUpgradableReadGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard itself and the context's error, if it is done already or gets done before the others have left.
+    /// The guard itself and the context's error, if it is done already or gets done before the
+    /// others have left.
     ///
     /// # Cancellation
     ///
-    /// A grant at the moment of the cancellation is returned: it is never lost. Readers that waited behind it then go in.
+    /// A grant at the moment of the cancellation is returned: it is never lost. Readers that waited
+    /// behind it then go in.
     ///
     /// ```
     /// use goby::{Context, context::ContextError, sync::{RwLock, RwLockUpgradableReadGuard}};
@@ -204,7 +211,8 @@ impl<T: ?Sized> Deref for RwLockUpgradableReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: while the guard is counted as a reader no writer is in, so there is no `&mut` to the value.
+        // SAFETY: while the guard is counted as a reader no writer is in, so there is no `&mut` to
+        // the value.
         unsafe { &*self.lock.value.get() }
     }
 }

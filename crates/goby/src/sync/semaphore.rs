@@ -1,8 +1,8 @@
 //! A weighted semaphore: a number of free permits, and a first-in first-out line of requests.
 //!
-//! Every grant is made under the queue's lock by whoever makes it possible: an acquirer that finds the line empty, a
-//! release, or a request that leaves the front of the line because its context is done. Nobody overtakes: a large
-//! request is not starved by small ones.
+//! Every grant is made under the queue's lock by whoever makes it possible: an acquirer that finds
+//! the line empty, a release, or a request that leaves the front of the line because its context is
+//! done. Nobody overtakes: a large request is not starved by small ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use goby_runtime::{WaitReason, checkpoint, polled, refused};
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
 
-/// Lends out a fixed number of permits, any number at a time. Go: `golang.org/x/sync/semaphore.Weighted`.
+/// Lends out a fixed number of permits, any number at a time. Go:
+/// `golang.org/x/sync/semaphore.Weighted`.
 ///
 /// It is a handle: clones lend out the same permits. Requests are served strictly in turn.
 ///
@@ -56,24 +57,25 @@ impl Semaphore {
         Semaphore { inner: Arc::new(Inner { size, queue: Queue::new(size) }) }
     }
 
-    /// Waits until `n` permits are free and nobody was first, and takes them until the [`Permit`] is dropped. Go:
-    /// `Acquire`.
+    /// Waits until `n` permits are free and nobody was first, and takes them until the [`Permit`]
+    /// is dropped. Go: `Acquire`.
     ///
     /// `n` may be zero: that waits its turn and takes nothing.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps). A request for more than the semaphore's size can never be granted: it
-    /// hinders nobody, and waits until `ctx` is done.
+    /// Parks the goroutine (an OS thread sleeps). A request for more than the semaphore's size can
+    /// never be granted: it hinders nobody, and waits until `ctx` is done.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already, even where permits are free, or gets done before the grant.
+    /// The context's error, if it is done already, even where permits are free, or gets done before
+    /// the grant.
     ///
     /// # Cancellation
     ///
-    /// Permits granted at the moment of the cancellation are returned: none is ever lost. A request that gives up lets
-    /// those behind it go on.
+    /// Permits granted at the moment of the cancellation are returned: none is ever lost. A request
+    /// that gives up lets those behind it go on.
     ///
     /// ```
     /// use goby::{Context, sync::Semaphore};
@@ -109,7 +111,8 @@ impl Semaphore {
             return Err(done_error(ctx));
         }
         let permit = self.permit(n);
-        // Who holds the permits may hear of the end sooner, and give them back for it: a grant that came too late.
+        // Who holds the permits may hear of the end sooner, and give them back for it: a grant that
+        // came too late.
         ctx.err().map_or(Ok(permit), Err)
     }
 
@@ -289,7 +292,8 @@ impl fmt::Debug for Permit {
 mod tests {
     use super::*;
 
-    /// The holder hears of the end first, and gives its permit back for it, before the waiter hears.
+    /// The holder hears of the end first, and gives its permit back for it, before the waiter
+    /// hears.
     #[test]
     fn a_grant_after_the_end_goes_back() {
         let runtime = goby_runtime::Runtime::builder().workers(2).build().unwrap();

@@ -4,9 +4,10 @@
 //! word:  count × ONE | WAITING        WAITING: somebody may be in the line; set under the queue's lock
 //! ```
 //!
-//! `add` and `done` change the count without a lock, except for the one `done` that takes it from 1 to 0 while WAITING
-//! is set. That one takes the queue's lock first and changes count and bit together, so that it unparks exactly those
-//! who waited for this zero: an `add` that follows at once, and who waits for that, are not mixed up with it.
+//! `add` and `done` change the count without a lock, except for the one `done` that takes it from 1
+//! to 0 while WAITING is set. That one takes the queue's lock first and changes count and bit
+//! together, so that it unparks exactly those who waited for this zero: an `add` that follows at
+//! once, and who waits for that, are not mixed up with it.
 //!
 //! A panic of a goroutine is kept before its `done`; whoever sees the zero sees the panic.
 
@@ -26,11 +27,11 @@ const ONE: u64 = 2;
 
 /// Waits for a number of goroutines to finish. Go: `sync.WaitGroup`.
 ///
-/// It is a handle: clones are the same group. [`go`](WaitGroup::go) is the usual way to use it; [`add`](WaitGroup::add)
-/// and [`done`](WaitGroup::done) count by hand.
+/// It is a handle: clones are the same group. [`go`](WaitGroup::go) is the usual way to use it;
+/// [`add`](WaitGroup::add) and [`done`](WaitGroup::done) count by hand.
 ///
-/// A panic in a goroutine of the group never lets [`wait`](WaitGroup::wait) return as if all were well: it is raised
-/// again there. From then on every `wait` panics.
+/// A panic in a goroutine of the group never lets [`wait`](WaitGroup::wait) return as if all were
+/// well: it is raised again there. From then on every `wait` panics.
 ///
 /// ```
 /// use goby::sync::WaitGroup;
@@ -91,16 +92,18 @@ impl WaitGroup {
     pub fn add(&self, n: usize) {
         checkpoint();
         let added = (n as u64).checked_mul(ONE).filter(|added| *added <= u64::MAX / 4);
-        // Relaxed: what has not been started is ordered with nothing. A wait that must see it is ordered by the caller.
+        // Relaxed: what has not been started is ordered with nothing. A wait that must see it is
+        // ordered by the caller.
         let before = self.inner.word.fetch_add(added.expect(OVERFLOW), Ordering::Relaxed);
         assert!(before <= u64::MAX / 2, "{OVERFLOW}");
     }
 
     /// Takes one from the count. Go: `Done`.
     ///
-    /// Called while its goroutine panics, from a destructor, it makes [`wait`](WaitGroup::wait) panic too: the work did
-    /// not get done. (The same while another goroutine of this worker is parked in the middle of its unwinding: std does
-    /// not tell the two apart. Those started by [`go`](WaitGroup::go) are told apart.)
+    /// Called while its goroutine panics, from a destructor, it makes [`wait`](WaitGroup::wait)
+    /// panic too: the work did not get done. (The same while another goroutine of this worker is
+    /// parked in the middle of its unwinding: std does not tell the two apart. Those started by
+    /// [`go`](WaitGroup::go) are told apart.)
     ///
     /// # Panics
     ///
@@ -127,8 +130,8 @@ impl WaitGroup {
 
     /// Adds one, runs `f` in a new goroutine, and takes one away when it has ended. Go: `Go`.
     ///
-    /// A panic of `f` comes out of [`wait`](WaitGroup::wait). What `f` returns is dropped: for results see
-    /// [`group`](crate::group).
+    /// A panic of `f` comes out of [`wait`](WaitGroup::wait). What `f` returns is dropped: for
+    /// results see [`group`](crate::group).
     ///
     /// ```
     /// use goby::sync::{Mutex, WaitGroup};
@@ -148,8 +151,8 @@ impl WaitGroup {
     {
         self.add(1);
         let run = move |wg: WaitGroup| {
-            // Unwind safe: what f owned is gone after a panic, and what it shared the others see at their own risk, as
-            // with every panic of a goroutine.
+            // Unwind safe: what f owned is gone after a panic, and what it shared the others see at
+            // their own risk, as with every panic of a goroutine.
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f()))) {
                 wg.inner.panic.keep(payload);
             }
@@ -165,14 +168,15 @@ impl WaitGroup {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while the count is not zero. To give up when a context is done use
-    /// [`wait_ctx`](WaitGroup::wait_ctx).
+    /// Parks the goroutine (an OS thread sleeps) while the count is not zero. To give up when a
+    /// context is done use [`wait_ctx`](WaitGroup::wait_ctx).
     ///
     /// # Panics
     ///
-    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones repeat its message. One that never
-    /// ran, because its runtime was dropped, counts as one that panicked.
-    /// (Not if this goroutine is itself panicking: a second panic would abort the process.)
+    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones
+    /// repeat its message. One that never ran, because its runtime was dropped, counts as one that
+    /// panicked. (Not if this goroutine is itself panicking: a second panic would abort the
+    /// process.)
     ///
     /// ```
     /// let wg = goby::sync::WaitGroup::new();
@@ -189,7 +193,8 @@ impl WaitGroup {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done and the count was not zero before. The goroutines of the group go on.
+    /// The context's error, if it is done and the count was not zero before. The goroutines of the
+    /// group go on.
     ///
     /// # Panics
     ///
@@ -223,7 +228,8 @@ impl WaitGroup {
             return true;
         }
         let outcome = self.inner.queue.wait_until(WaitReason::WaitGroupWait, until, |(), _| {
-            // One change decides: the count is zero, or it is not and the last `done` will see WAITING. Acquire as above.
+            // One change decides: the count is zero, or it is not and the last `done` will see
+            // WAITING. Acquire as above.
             let waits =
                 word.fetch_update(Ordering::Acquire, Ordering::Acquire, |word| (word >= ONE).then_some(word | WAITING));
             waits.map(drop).map_err(drop)
@@ -245,8 +251,9 @@ impl WaitGroup {
                 current = word.load(Ordering::Relaxed);
                 continue;
             }
-            // Release pairs with the Acquire of the wait that this ends. Every `done` is a read-modify-write of the word,
-            // so a wait that sees the last one's change is ordered behind all of them.
+            // Release pairs with the Acquire of the wait that this ends. Every `done` is a
+            // read-modify-write of the word, so a wait that sees the last one's change is ordered
+            // behind all of them.
             match word.compare_exchange_weak(current, current - ONE, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(changed) => current = changed,
@@ -258,8 +265,8 @@ impl WaitGroup {
     #[cold]
     fn finish_last(&self) -> bool {
         self.inner.queue.with(|(), line| {
-            // AcqRel: Release as in `finish`; Acquire, because those unparked are ordered behind this goroutine only, and
-            // so it must be ordered behind the other `done`s.
+            // AcqRel: Release as in `finish`; Acquire, because those unparked are ordered behind
+            // this goroutine only, and so it must be ordered behind the other `done`s.
             let last = self.inner.word.compare_exchange(ONE | WAITING, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
             if last {
                 line.unpark_all(0);
@@ -271,7 +278,8 @@ impl WaitGroup {
 
 const OVERFLOW: &str = "sync: WaitGroup counter overflow";
 
-// A panic cannot leave the group half changed: its count is one word, and its panics are what it is for.
+// A panic cannot leave the group half changed: its count is one word, and its panics are what it is
+// for.
 impl UnwindSafe for WaitGroup {}
 impl RefUnwindSafe for WaitGroup {}
 

@@ -1,11 +1,13 @@
 //! A timer that calls a function in a goroutine of its own.
 //!
-//! Nobody need keep the handle: a timer that is to fire keeps itself alive, by a reference to itself in `armed`, which
-//! the firing takes out, and so does a stop. `armed` also says from which due time on a firing counts, so that one under
-//! way while the timer is stopped or moved is ignored; see `alarm`, which does the same with a channel.
+//! Nobody need keep the handle: a timer that is to fire keeps itself alive, by a reference to
+//! itself in `armed`, which the firing takes out, and so does a stop. `armed` also says from which
+//! due time on a firing counts, so that one under way while the timer is stopped or moved is
+//! ignored; see `alarm`, which does the same with a channel.
 //!
-//! The lock of `armed` is held while the runtime's timer is started or stopped, to make the two one step for other
-//! callers. The firing takes it too, but holds it for no more than taking the reference out.
+//! The lock of `armed` is held while the runtime's timer is started or stopped, to make the two one
+//! step for other callers. The firing takes it too, but holds it for no more than taking the
+//! reference out.
 
 use std::fmt;
 use std::panic::Location;
@@ -18,8 +20,9 @@ use super::deadline_in;
 
 /// Calls `f` in a goroutine of its own, `duration` from now.
 ///
-/// Dropping the handle changes nothing. [`AfterFunc::reset`] makes it call `f` again. The goroutine inherits labels and locals from
-/// the caller of this function, and belongs to its family in a report of leaks.
+/// Dropping the handle changes nothing. [`AfterFunc::reset`] makes it call `f` again. The goroutine
+/// inherits labels and locals from the caller of this function, and belongs to its family in a
+/// report of leaks.
 ///
 /// ```
 /// use goby::{chan, time};
@@ -49,10 +52,11 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
     handle
 }
 
-/// Calls `f` in a goroutine of its own, `duration` from now: the usual case, in which it is called once.
+/// Calls `f` in a goroutine of its own, `duration` from now: the usual case, in which it is called
+/// once.
 ///
-/// As [`after_func`], but `f` may use up what it has captured. After it was called, or begins to be, a
-/// [`reset`](AfterFunc::reset) of the handle calls nothing.
+/// As [`after_func`], but `f` may use up what it has captured. After it was called, or begins to
+/// be, a [`reset`](AfterFunc::reset) of the handle calls nothing.
 ///
 /// ```
 /// use goby::{chan, time};
@@ -77,7 +81,8 @@ pub fn after_func_once(duration: Duration, f: impl FnOnce() + Send + 'static) ->
     })
 }
 
-/// The handle of a function that is called later, from [`after_func`] or [`after_func_once`]. Its clones are one timer.
+/// The handle of a function that is called later, from [`after_func`] or [`after_func_once`]. Its
+/// clones are one timer.
 #[derive(Clone)]
 pub struct AfterFunc {
     shared: Arc<Shared<dyn Fn() + Send + Sync>>,
@@ -96,7 +101,8 @@ struct Shared<F: ?Sized> {
 }
 
 impl<F: ?Sized> Shared<F> {
-    /// On a worker's scheduler: starts the goroutine, unless the timer was stopped or moved meanwhile.
+    /// On a worker's scheduler: starts the goroutine, unless the timer was stopped or moved
+    /// meanwhile.
     fn fire(&self, due: Instant) {
         let armed = {
             let mut armed = self.armed.lock();
@@ -111,7 +117,8 @@ impl<F: ?Sized> Shared<F> {
 impl AfterFunc {
     /// Makes sure that the function is not called; true if it was to be.
     ///
-    /// False means that it was called, in its own goroutine, or stopped before. It does not wait for the function.
+    /// False means that it was called, in its own goroutine, or stopped before. It does not wait
+    /// for the function.
     ///
     /// ```
     /// use goby::time;
@@ -131,7 +138,8 @@ impl AfterFunc {
         taken.is_some()
     }
 
-    /// Makes it call the function `duration` from now, instead or again; true if a call was still to come.
+    /// Makes it call the function `duration` from now, instead or again; true if a call was still
+    /// to come.
     ///
     /// It does not wait for a call under way: two may run at once.
     ///

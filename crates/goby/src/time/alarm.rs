@@ -1,13 +1,15 @@
 //! A runtime timer and the channel it fires into, with nothing left behind by a stop.
 //!
-//! A timer that is stopped may be firing at that moment on another thread, and its instant would appear in the channel
-//! after the stop. Therefore the channel knows, under its own lock, from which due time on it accepts an instant
-//! (`arm`), or that it accepts none (`withdraw`): whoever comes late is ignored. For a one-shot timer that also says,
-//! exactly, whether a stop came before the firing was seen.
+//! A timer that is stopped may be firing at that moment on another thread, and its instant would
+//! appear in the channel after the stop. Therefore the channel knows, under its own lock, from
+//! which due time on it accepts an instant (`arm`), or that it accepts none (`withdraw`): whoever
+//! comes late is ignored. For a one-shot timer that also says, exactly, whether a stop came before
+//! the firing was seen.
 //!
-//! Arming the channel and starting the timer are two steps; `change` makes them one for other callers of `start` and
-//! `stop`, or the timer of one might run with the channel armed by the other, and nothing would ever be accepted. It is
-//! never held while a receiver is woken: firing does not take it.
+//! Arming the channel and starting the timer are two steps; `change` makes them one for other
+//! callers of `start` and `stop`, or the timer of one might run with the channel armed by the
+//! other, and nothing would ever be accepted. It is never held while a receiver is woken: firing
+//! does not take it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -39,7 +41,8 @@ impl Alarm {
 
     /// Starts it anew; true if it was running, or its instant was not received yet.
     ///
-    /// One that is due already, by what time it is `now`, fires here: nobody finds it due and its channel empty.
+    /// One that is due already, by what time it is `now`, fires here: nobody finds it due and its
+    /// channel empty.
     pub(super) fn start(&self, now: Instant, due: Instant) -> bool {
         let was_pending = {
             let _change = self.change.lock();
@@ -52,7 +55,8 @@ impl Alarm {
             was_pending
         };
         if due <= now {
-            // Without the lock, for it may wake somebody. Ignored if the alarm was moved or stopped since.
+            // Without the lock, for it may wake somebody. Ignored if the alarm was moved or stopped
+            // since.
             self.handle.offer(due, false);
         }
         was_pending
@@ -66,7 +70,8 @@ impl Alarm {
         was_pending
     }
 
-    /// Stops it and withdraws its instant; true if it was running, or its instant was not received yet.
+    /// Stops it and withdraws its instant; true if it was running, or its instant was not received
+    /// yet.
     pub(super) fn stop(&self) -> bool {
         let _change = self.change.lock();
         self.handle.timer().stop();

@@ -8,7 +8,8 @@ use crate::chan::Receiver;
 
 /// Fires every period, into its channel.
 ///
-/// A receiver that is late misses ticks: the channel holds one. Dropping the ticker and all its receivers stops it.
+/// A receiver that is late misses ticks: the channel holds one. Dropping the ticker and all its
+/// receivers stops it.
 ///
 /// ```
 /// use goby::time::Ticker;
@@ -81,7 +82,8 @@ impl Ticker {
         self.alarm.stop()
     }
 
-    /// Starts it anew with another period, and withdraws a tick that nobody received; true if it was running.
+    /// Starts it anew with another period, and withdraws a tick that nobody received; true if it
+    /// was running.
     ///
     /// ```
     /// use goby::time::Ticker;

@@ -1,8 +1,9 @@
 //! A timer with a handle: one instant, which can be stopped and moved.
 //!
-//! The channel, and the runtime's timer with it, is made when it is first asked for: before that nobody can tell whether
-//! the timer has fired, which shows in the channel only. A timer that is stopped before anybody listens costs no
-//! allocation and touches no heap of timers. (Go likewise keeps a timer out of the heap until somebody waits for it.)
+//! The channel, and the runtime's timer with it, is made when it is first asked for: before that
+//! nobody can tell whether the timer has fired, which shows in the channel only. A timer that is
+//! stopped before anybody listens costs no allocation and touches no heap of timers. (Go likewise
+//! keeps a timer out of the heap until somebody waits for it.)
 
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,8 @@ impl Timer {
 
     /// Stops the timer; true unless its instant was received, or it was stopped, before.
     ///
-    /// After it has returned nothing is received until the timer is reset: an instant that nobody received is
-    /// withdrawn.
+    /// After it has returned nothing is received until the timer is reset: an instant that nobody
+    /// received is withdrawn.
     ///
     /// ```
     /// use goby::time::{self, Timer};
@@ -105,8 +106,8 @@ impl Timer {
         self.change(Some((now, deadline_after(now, duration))))
     }
 
-    /// Stops it, or changes when it is due (after what time it is now); true if it was running, or its instant was not
-    /// received yet.
+    /// Stops it, or changes when it is due (after what time it is now); true if it was running, or
+    /// its instant was not received yet.
     fn change(&self, due: Option<(Instant, Instant)>) -> bool {
         goby_runtime::checkpoint();
         if self.alarm.get().is_none() {

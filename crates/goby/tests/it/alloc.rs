@@ -1,4 +1,5 @@
-//! A global allocator that counts live bytes and allocations, for the tests about memory. They run in a child process, alone.
+//! A global allocator that counts live bytes and allocations, for the tests about memory. They run
+//! in a child process, alone.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Channels beyond what Go has: ends that are dropped, timeouts, errors that carry values, values with destructors.
+//! Channels beyond what Go has: ends that are dropped, timeouts, errors that carry values, values
+//! with destructors.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -50,7 +51,8 @@ fn when_the_last_receiver_is_gone_sends_fail_at_once() {
     });
 }
 
-/// Starts senders of all kinds of 10, 11, 12 and 13 into a channel that is full, and gives what each got back.
+/// Starts senders of all kinds of 10, 11, 12 and 13 into a channel that is full, and gives what
+/// each got back.
 fn blocked_senders(tx: &Sender<i32>) -> [Actor<Result<(), SendError<i32>>>; 4] {
     let started = Arc::new(AtomicUsize::new(0));
     let senders = [0, 1, 2, 3].map(|i| {
@@ -95,7 +97,8 @@ fn senders_that_wait_get_their_values_back_when_the_channel_is_closed() {
     });
 }
 
-/// More than `close` takes out of the queue before it wakes them; some leave it by themselves meanwhile, and two close at once.
+/// More than `close` takes out of the queue before it wakes them; some leave it by themselves
+/// meanwhile, and two close at once.
 #[test]
 fn closing_ends_the_waits_of_crowds_of_all_kinds() {
     with_workers(|| {
@@ -198,7 +201,8 @@ fn timeouts_wait_their_time_and_give_the_value_back() {
     check(); // On a plain thread.
 }
 
-/// Who timed out waits no longer: a rendezvous finds nobody, and those behind it in the queue are served.
+/// Who timed out waits no longer: a rendezvous finds nobody, and those behind it in the queue are
+/// served.
 #[test]
 fn a_timed_out_wait_leaves_the_queue() {
     with_workers(|| {
@@ -382,7 +386,8 @@ fn values_are_dropped_exactly_once() {
     });
 }
 
-/// No lock of the channel is held while a destructor of a value runs: it may use the channel. Fails by a hang.
+/// No lock of the channel is held while a destructor of a value runs: it may use the channel. Fails
+/// by a hang.
 #[test]
 fn destructors_of_values_may_use_the_channel() {
     struct Uses(Option<Sender<Uses>>, Arc<AtomicUsize>);
@@ -438,8 +443,8 @@ fn a_value_whose_destructor_panics_does_not_break_the_channel() {
     });
 }
 
-/// A loop of operations that never have to wait leaves room for others on the only worker: goroutines, sleepers, and those
-/// that plain threads wake.
+/// A loop of operations that never have to wait leaves room for others on the only worker:
+/// goroutines, sleepers, and those that plain threads wake.
 #[test]
 fn a_busy_channel_starves_nobody() {
     let busy_until = |event: &dyn Fn(Arc<AtomicBool>)| {
@@ -478,7 +483,8 @@ fn a_busy_channel_starves_nobody() {
     });
 }
 
-/// A pair that hands the time slice to and fro, and starts goroutines on the way, is still one slice: others get theirs.
+/// A pair that hands the time slice to and fro, and starts goroutines on the way, is still one
+/// slice: others get theirs.
 #[test]
 fn a_pair_that_starts_goroutines_does_not_starve_others() {
     on_workers(1, 0, || {

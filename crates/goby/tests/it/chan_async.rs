@@ -1,4 +1,5 @@
-//! `send_async` and `recv_async`: what happens to values when their futures are dropped, moved between wakers, or raced.
+//! `send_async` and `recv_async`: what happens to values when their futures are dropped, moved
+//! between wakers, or raced.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -97,7 +98,8 @@ fn a_dropped_send_has_not_sent() {
     assert_eq!(Arc::strong_count(&value), 1, "the value is dropped with its future");
 }
 
-/// The sender has been told "sent", the future is dropped before it looks: the value goes to the next receiver.
+/// The sender has been told "sent", the future is dropped before it looks: the value goes to the
+/// next receiver.
 #[test]
 fn a_value_handed_to_a_dropped_receive_is_not_lost() {
     with_workers(|| {
@@ -166,8 +168,9 @@ fn a_value_handed_to_a_dropped_select_is_not_lost() {
     }
 }
 
-/// A select future may go at any moment: before it was polled, while its cases wait, when one of them was told of the end, when its
-/// result is there, and when its executor's wakers panic. Its channels are as if it had not been, and work.
+/// A select future may go at any moment: before it was polled, while its cases wait, when one of
+/// them was told of the end, when its result is there, and when its executor's wakers panic. Its
+/// channels are as if it had not been, and work.
 #[test]
 fn a_select_future_may_be_dropped_at_every_stage() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -237,7 +240,8 @@ fn a_select_future_may_be_dropped_at_every_stage() {
     }
 }
 
-/// Receive futures are dropped at random while senders of all kinds send: every value that was sent is received once.
+/// Receive futures are dropped at random while senders of all kinds send: every value that was sent
+/// is received once.
 #[test]
 fn dropping_futures_at_random_loses_nothing() {
     with_workers(|| {
@@ -323,7 +327,8 @@ fn dropping_send_futures_at_random_keeps_the_books() {
                 sent
             }
         });
-        // A value taken while its future was being dropped counts as received without "sent" having been seen.
+        // A value taken while its future was being dropped counts as received without "sent" having
+        // been seen.
         let received = rx.iter().count();
         let sent = sender.join().unwrap();
         assert!(received >= sent && received <= made, "{received} received, {sent} sent");
@@ -370,7 +375,8 @@ fn async_and_select_meet() {
     });
 }
 
-/// Nothing is handed to a future before it is polled, except on a rendezvous: who comes meanwhile gets the oldest value.
+/// Nothing is handed to a future before it is polled, except on a rendezvous: who comes meanwhile
+/// gets the oldest value.
 #[test]
 fn a_receive_that_is_not_polled_keeps_no_value() {
     for (tx, rx) in [bounded(2), unbounded()] {
@@ -418,7 +424,8 @@ fn the_length_never_exceeds_the_capacity() {
     }
 }
 
-/// Who is parked behind a future that was told of a value gets the oldest one with the next, and what is there at the end.
+/// Who is parked behind a future that was told of a value gets the oldest one with the next, and
+/// what is there at the end.
 #[test]
 fn a_receiver_behind_a_future_gets_the_oldest_value() {
     with_workers(|| {
@@ -478,7 +485,8 @@ fn a_future_that_is_dropped_tells_the_next() {
     });
 }
 
-/// A waker that cannot be cloned panics, also in a poll that finds its value gone. The future works on.
+/// A waker that cannot be cloned panics, also in a poll that finds its value gone. The future works
+/// on.
 #[test]
 fn a_receive_told_in_vain_survives_its_executor() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -510,7 +518,8 @@ fn a_receive_told_in_vain_survives_its_executor() {
     assert_eq!(poll(future), Poll::Ready(Ok(9)));
 }
 
-/// Futures that are polled late or never, beside receivers of all kinds that come and go: nothing is lost, nobody waits in vain.
+/// Futures that are polled late or never, beside receivers of all kinds that come and go: nothing
+/// is lost, nobody waits in vain.
 #[test]
 fn late_futures_and_quick_receivers_lose_nothing() {
     with_workers(|| {
@@ -569,7 +578,8 @@ fn late_futures_and_quick_receivers_lose_nothing() {
     });
 }
 
-/// Values that are moved by address go past a future that is not polled, and past who only looks, as others do.
+/// Values that are moved by address go past a future that is not polled, and past who only looks,
+/// as others do.
 #[test]
 fn large_values_pass_futures_and_who_only_looks() {
     fn large(i: u8) -> [u8; 4096] {

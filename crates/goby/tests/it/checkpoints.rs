@@ -1,5 +1,5 @@
-//! Loops of calls that need not wait: on one worker a neighbour that sleeps runs beside each of them; and the partner of a
-//! loop that polls runs soon.
+//! Loops of calls that need not wait: on one worker a neighbour that sleeps runs beside each of
+//! them; and the partner of a loop that polls runs soon.
 
 use std::future::pending;
 use std::io::{Read, Write};
@@ -460,8 +460,9 @@ fn loops_of_pattern_calls_let_sleepers_run() {
     });
 }
 
-/// The partner that a refused send, or a refused receive, waits for is on the same worker, and comes at once: not when the slice
-/// of the one that tries is over. Counted in tries, so that no machine is too slow for it.
+/// The partner that a refused send, or a refused receive, waits for is on the same worker, and
+/// comes at once: not when the slice of the one that tries is over. Counted in tries, so that no
+/// machine is too slow for it.
 #[test]
 fn a_loop_of_refused_tries_gives_way_to_its_partner() {
     const ROUNDS: usize = 200;

@@ -1,5 +1,5 @@
-//! The calls that take a context, one and all: each ends with it while it waits, refuses one that is done already, and
-//! loses nothing to a cancellation that races with what it waits for.
+//! The calls that take a context, one and all: each ends with it while it waits, refuses one that
+//! is done already, and loses nothing to a cancellation that races with what it waits for.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::support::{MOMENT, pause, race, size, wait_until, with_workers};
 
 const CANCELED: ContextError = ContextError::Canceled;
 
-/// Runs `wait` with a context that is canceled while it waits, and with one that is canceled before.
+/// Runs `wait` with a context that is canceled while it waits, and with one that is canceled
+/// before.
 fn ends_with_its_context(wait: impl Fn(&Context) -> Result<(), ContextError> + Sync) {
     let (ctx, cancel) = Context::background().with_cancel();
     scope(|s| {

@@ -124,7 +124,8 @@ fn guards_do_not_see_each_others_goroutines() {
     });
 }
 
-/// From a thread, over a runtime of its own: the main goroutine and what it starts are the thread's.
+/// From a thread, over a runtime of its own: the main goroutine and what it starts are the
+/// thread's.
 #[test]
 fn a_guard_of_a_thread() {
     let guard = LeakGuard::new();
@@ -196,7 +197,8 @@ fn alike_waits_are_one_paragraph() {
         }
         wait_until("all to wait", || diag::goroutines().iter().filter(|info| info.waited().is_some()).count() == n);
         let text = diag::dump().to_string();
-        // Those whose stacks were taken, and those whose were not; the dump has the goroutines of other tests too.
+        // Those whose stacks were taken, and those whose were not; the dump has the goroutines of
+        // other tests too.
         let ours = format!("created by goroutine {} at ", goroutine::id().unwrap());
         assert!((1..=2).contains(&text.matches(&ours).count()), "{text}");
         drop(tx);
@@ -204,7 +206,8 @@ fn alike_waits_are_one_paragraph() {
     });
 }
 
-/// What waits for nothing, and who joins it, is proved stuck though others go on; who waits for a channel is not.
+/// What waits for nothing, and who joins it, is proved stuck though others go on; who waits for a
+/// channel is not.
 #[test]
 fn partial_deadlocks_that_are_proved() {
     with_workers_leaving(7, || {

@@ -1,4 +1,5 @@
-//! User code that a scheduler comes upon runs in a goroutine: nothing of it on the scheduler's own stack.
+//! User code that a scheduler comes upon runs in a goroutine: nothing of it on the scheduler's own
+//! stack.
 
 use std::error::Error;
 use std::fmt;
@@ -51,8 +52,8 @@ impl fmt::Display for Value {
 
 impl Error for Value {}
 
-/// Lets `make` make something that a timer ends some 50 µs later, and drops it about then, many times: the firing may have the last
-/// reference.
+/// Lets `make` make something that a timer ends some 50 µs later, and drops it about then, many
+/// times: the firing may have the last reference.
 fn check<T>(make: impl Fn(Duration, Value) -> T) {
     let strayed = Arc::new(AtomicBool::new(false));
     for n in 0..3000 {
@@ -137,7 +138,8 @@ fn the_waker_of_a_timers_receiver() {
     assert!(was_woken.recv_timeout(PATIENCE).unwrap());
 }
 
-/// The one before is dropped when another is registered, without a lock that its destructor may need.
+/// The one before is dropped when another is registered, without a lock that its destructor may
+/// need.
 #[test]
 fn a_waker_may_use_its_socket_when_it_is_dropped() {
     struct UsesIt(Arc<TcpStream>);

@@ -1,5 +1,5 @@
-//! Values that take a good part of a stack: they fit it, and nothing of them is lost or dropped twice. They are moved by
-//! address, where others are moved by value.
+//! Values that take a good part of a stack: they fit it, and nothing of them is lost or dropped
+//! twice. They are moved by address, where others are moved by value.
 
 use std::hint::black_box;
 use std::process::Output;
@@ -16,7 +16,8 @@ use goby::{go, select};
 use crate::child::in_child;
 use crate::support::{MOMENT, wait_until, with_workers};
 
-/// What a stack of 192 KiB must be large enough for, in an operation and in a select: less in a build that inlines nothing.
+/// What a stack of 192 KiB must be large enough for, in an operation and in a select: less in a
+/// build that inlines nothing.
 const LARGE: usize = if cfg!(debug_assertions) { 16 << 10 } else { 40 << 10 };
 const LARGE_IN_SELECT: usize = if cfg!(debug_assertions) { 6 << 10 } else { 16 << 10 };
 

@@ -1,4 +1,5 @@
-//! `#[goby::main]` and `#[goby::test]`, under the real harness: what must fail is run by name in a child process.
+//! `#[goby::main]` and `#[goby::test]`, under the real harness: what must fail is run by name in a
+//! child process.
 
 mod fixtures;
 

@@ -1,8 +1,9 @@
-//! The integration tests of goby, one binary. `RUN_SLOW_TESTS=1` runs the stress programs at full size.
+//! The integration tests of goby, one binary. `RUN_SLOW_TESTS=1` runs the stress programs at full
+//! size.
 //!
-//! Each test runs its body on runtimes of 1, 2 and 4 workers through [`support::with_workers`], which also checks that no
-//! goroutine is left behind. Tests named `c001_…` and `s047_…` follow the rows of `docs/conformance.md` by number; those
-//! named `s1_…` its stress programs.
+//! Each test runs its body on runtimes of 1, 2 and 4 workers through [`support::with_workers`],
+//! which also checks that no goroutine is left behind. Tests named `c001_…` and `s047_…` follow the
+//! rows of `docs/conformance.md` by number; those named `s1_…` its stress programs.
 
 mod alloc;
 #[allow(dead_code)] // The runtime's tests use all of it.

@@ -31,8 +31,8 @@ fn pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// Forty connections that come one after the other, and stay: their goroutines live on both workers. Another machine's load may
-/// keep the second worker away: once in ten is enough.
+/// Forty connections that come one after the other, and stay: their goroutines live on both
+/// workers. Another machine's load may keep the second worker away: once in ten is enough.
 #[test]
 fn connections_are_spread_over_the_workers() {
     fn n_here() -> usize {
@@ -133,8 +133,9 @@ fn the_end_of_the_stream_is_read_when_the_peer_drops_it() {
     });
 }
 
-/// A short read says that the socket is empty, which a read afterwards relies on. The end of the stream may have come with the
-/// data, before the read or after the poller has told of it; and so may more data.
+/// A short read says that the socket is empty, which a read afterwards relies on. The end of the
+/// stream may have come with the data, before the read or after the poller has told of it; and so
+/// may more data.
 #[test]
 fn what_comes_right_after_a_short_read_is_not_missed() {
     with_workers(|| {

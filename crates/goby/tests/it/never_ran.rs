@@ -13,7 +13,8 @@ use goby::{Context, NeverRan, Runtime, blocking, chan, pattern, scope};
 
 use crate::support::PATIENCE;
 
-/// Calls `start` in a goroutine that drops its own runtime then: what it has started there never runs.
+/// Calls `start` in a goroutine that drops its own runtime then: what it has started there never
+/// runs.
 fn in_a_dropped_runtime<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
     let runtime = Runtime::builder().workers(1).report_leaks(false).build().unwrap();
     let (give, take) = mpsc::channel::<Runtime>();

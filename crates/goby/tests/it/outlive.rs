@@ -1,4 +1,5 @@
-//! What was made in a runtime that has been dropped goes on: timers fire, deadlines pass, sockets carry.
+//! What was made in a runtime that has been dropped goes on: timers fire, deadlines pass, sockets
+//! carry.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -52,7 +53,8 @@ fn a_context_ends() {
     assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
 }
 
-/// Its timer may come late, or not at all: who asks is told by the clock, and so is everybody else then.
+/// Its timer may come late, or not at all: who asks is told by the clock, and so is everybody else
+/// then.
 #[test]
 fn a_context_is_over_when_its_deadline_has_passed() {
     let cause: Cause = Arc::new(std::fmt::Error);

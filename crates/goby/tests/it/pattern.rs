@@ -1,5 +1,6 @@
-//! Worker pools, fan-out and fan-in; the other patterns in files of their own. That every goroutine ends is checked after each test by `with_workers`: a test that
-//! returns while one is still parked fails there.
+//! Worker pools, fan-out and fan-in; the other patterns in files of their own. That every goroutine
+//! ends is checked after each test by `with_workers`: a test that returns while one is still parked
+//! fails there.
 
 mod elastic;
 mod first;
@@ -172,7 +173,8 @@ fn pool_ends_when_nobody_receives_any_more() {
     });
 }
 
-/// The workers of an idle pool are all pinned to one OS thread. With jobs that compute they get to both.
+/// The workers of an idle pool are all pinned to one OS thread. With jobs that compute they get to
+/// both.
 #[test]
 fn pool_spreads_under_long_jobs() {
     on_workers(2, 0, || {
@@ -277,7 +279,8 @@ fn fan_out_and_in() {
 fn fan_in_keeps_the_order_of_each_input() {
     with_workers(|| {
         let merged = fan_in(&Context::background(), (0..4).map(|_| numbers(100)).collect());
-        // Four times 1, 2, 3, …, mixed: the kth time a number comes, it is at most as high as the (k-1)th sequence got.
+        // Four times 1, 2, 3, …, mixed: the kth time a number comes, it is at most as high as the
+        // (k-1)th sequence got.
         let mut seen = [0; 102];
         seen[0] = 4;
         for value in merged {

@@ -1,4 +1,5 @@
-//! `select!` and `Select` beyond what Go has: guards, timeouts, values that stay, control flow out of arms.
+//! `select!` and `Select` beyond what Go has: guards, timeouts, values that stay, control flow out
+//! of arms.
 
 mod ready;
 mod reuse;
@@ -65,7 +66,7 @@ fn a_timeout_is_taken_not_before_its_time_and_only_if_nothing_happens() {
         let sender = go(move || tx.send(2).unwrap());
         let value = select! {
             recv(rx) -> value => value.unwrap(),
-            default(Duration::MAX) => panic!("for ever is over"),
+            default(Duration::MAX) => panic!("forever is over"),
         };
         assert_eq!(value, 2);
         sender.join().unwrap();
@@ -211,7 +212,8 @@ fn operands_may_be_any_expression() {
                 send(boxed.tx, { calls.set(calls.get() + 1); round }) -> sent => sent.unwrap(),
                 recv(never::<String>()) -> _ => unreachable!(),
             }
-            // A field, a reference to one, what a generic function gives, a temporary, a smart pointer.
+            // A field, a reference to one, what a generic function gives, a temporary, a smart
+            // pointer.
             let value = match round % 5 {
                 0 => select! { recv(ends.rx) -> value => value },
                 1 => select! { recv(&ends.rx) -> value => value },
@@ -307,7 +309,8 @@ fn the_dynamic_select_tells_which_case_happened() {
     });
 }
 
-/// Asking a `Selected` for a case that did not happen is a mistake with a message, also where the types agree.
+/// Asking a `Selected` for a case that did not happen is a mistake with a message, also where the
+/// types agree.
 #[test]
 fn asking_for_another_case_panics() {
     let ((tx, rx), (other_tx, other_rx)) = (bounded(1), bounded::<i32>(1));
@@ -361,7 +364,8 @@ fn asking_for_another_case_panics() {
     assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
 }
 
-/// The state of the other cases is as before: no waiter is left in a channel whose case did not happen.
+/// The state of the other cases is as before: no waiter is left in a channel whose case did not
+/// happen.
 #[test]
 fn cases_that_did_not_happen_leave_no_trace() {
     with_workers(|| {
@@ -385,7 +389,8 @@ fn cases_that_did_not_happen_leave_no_trace() {
     });
 }
 
-/// Selects against selects over the same channels in different orders, with timeouts: every value is received once.
+/// Selects against selects over the same channels in different orders, with timeouts: every value
+/// is received once.
 #[test]
 fn many_selects_over_the_same_channels_lose_nothing() {
     with_workers(|| {
@@ -424,7 +429,8 @@ fn many_selects_over_the_same_channels_lose_nothing() {
                                 received[0].fetch_add(1, Ordering::SeqCst);
                                 received[1].fetch_add(value, Ordering::SeqCst);
                             }
-                            // One is closed, so all are: the senders went together. Take what is left.
+                            // One is closed, so all are: the senders went together. Take what is
+                            // left.
                             Err(RecvError) => {
                                 for value in ends.iter().flat_map(Receiver::try_iter) {
                                     received[0].fetch_add(1, Ordering::SeqCst);
@@ -445,7 +451,8 @@ fn many_selects_over_the_same_channels_lose_nothing() {
     });
 }
 
-/// Timers, values and closes at the same time: a select with a short timeout never misses what it has been given.
+/// Timers, values and closes at the same time: a select with a short timeout never misses what it
+/// has been given.
 #[test]
 fn racing_timeouts_of_selects_lose_nothing() {
     with_workers(|| {
@@ -596,7 +603,8 @@ fn arms_of_every_shape() {
     select! { biased; default => {} };
 }
 
-/// The first that is ready, in source order; the others wait for their turn, and what happens later ends the wait.
+/// The first that is ready, in source order; the others wait for their turn, and what happens later
+/// ends the wait.
 #[test]
 fn a_biased_select_takes_the_first_that_is_ready() {
     let check = || {

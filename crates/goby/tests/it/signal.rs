@@ -11,8 +11,8 @@ use goby::{Context, go, select};
 
 use crate::support::{pause, rerun_alone, run_child, wait_until, with_workers};
 
-/// To the calling thread: the system would rather have libtest's main thread handle it, which waits in a lock of std's, and
-/// so hears nothing under ThreadSanitizer.
+/// To the calling thread: the system would rather have libtest's main thread handle it, which waits
+/// in a lock of std's, and so hears nothing under ThreadSanitizer.
 fn send(signal: Signal) {
     // SAFETY: the signal is handled, or ends the process.
     assert_eq!(unsafe { libc::raise(signal.as_raw()) }, 0);
@@ -127,14 +127,16 @@ fn after_the_stop_a_signal_does_its_default() {
     assert_eq!(output.status.signal(), Some(Signal::INTERRUPT.as_raw()));
 }
 
-/// A signal may still come, so a goroutine that waits for one is not stuck. When it has stopped, it is.
+/// A signal may still come, so a goroutine that waits for one is not stuck. When it has stopped, it
+/// is.
 #[test]
 fn waiting_for_a_signal_is_no_deadlock() {
     let Some(output) = run_child("signal::waiting_for_a_signal_is_no_deadlock") else {
         alone(|| {
             let waiter = go(|| {
                 let signals = signal::notify(&[Signal::USER1]).unwrap();
-                // Long enough for the deadlock detector to have looked. No thread of this process sends it.
+                // Long enough for the deadlock detector to have looked. No thread of this process
+                // sends it.
                 let later = format!("sleep 0.7; kill -USR1 {}", std::process::id());
                 let mut sender = Command::new("sh").args(["-c", &later]).spawn().unwrap();
                 assert_eq!(signals.recv(), Ok(Signal::USER1));
@@ -152,10 +154,11 @@ fn waiting_for_a_signal_is_no_deadlock() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
 }
 
-/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks from being seen. It ends
-/// with the exit code that `body` ends it with.
+/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks
+/// from being seen. It ends with the exit code that `body` ends it with.
 fn alone(body: impl FnOnce()) -> ! {
-    // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no lock meanwhile.
+    // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no
+    // lock meanwhile.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: this only sets the process's timer, which ends a hang.

@@ -1,5 +1,6 @@
-//! What all tests share: runtimes of several sizes with a leak check, bounded polling, a watchdog, and *actors*, which run
-//! the same body as a goroutine, on a plain OS thread, inside `block_on`, or as a spawned future.
+//! What all tests share: runtimes of several sizes with a leak check, bounded polling, a watchdog,
+//! and *actors*, which run the same body as a goroutine, on a plain OS thread, inside `block_on`,
+//! or as a spawned future.
 
 use std::any::Any;
 use std::future::Future;
@@ -16,15 +17,18 @@ use goby::chan::{Receiver, RecvError, SendError, Sender};
 use goby::{JoinError, JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
 use parking_lot::RwLock;
 
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a hang.
+/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
+/// hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves no goroutine behind.
+/// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves
+/// no goroutine behind.
 pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
     with_workers_leaving(0, test);
 }
 
-/// Like [`with_workers`], for tests of waits without an end: exactly `parked` goroutines are still there afterwards.
+/// Like [`with_workers`], for tests of waits without an end: exactly `parked` goroutines are still
+/// there afterwards.
 pub(crate) fn with_workers_leaving(parked: usize, test: impl Fn() + Send + Sync) {
     for workers in [1, 2, 4] {
         on_workers(workers, parked, &test);
@@ -62,12 +66,14 @@ pub(crate) fn debug_or_release(debug: usize, release: usize) -> usize {
     if cfg!(debug_assertions) { debug } else { release }
 }
 
-/// The channel capacities that "for every capacity" means: 0 to 19, or 0 to 199 at full size, as in Go's own tests.
+/// The channel capacities that "for every capacity" means: 0 to 19, or 0 to 199 at full size, as in
+/// Go's own tests.
 pub(crate) fn capacities() -> std::ops::Range<usize> {
     0..size(20, 200)
 }
 
-/// Polls until `condition` holds, giving way to others in between. For what no channel can tell, such as a count.
+/// Polls until `condition` holds, giving way to others in between. For what no channel can tell,
+/// such as a count.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -84,7 +90,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Parks the calling goroutine or thread for at least `time`: the minimum of a negative check ("after 1 ms still blocked").
+/// Parks the calling goroutine or thread for at least `time`: the minimum of a negative check
+/// ("after 1 ms still blocked").
 pub(crate) fn pause(time: Duration) {
     goby_runtime::sleep_until(goby_runtime::now() + time);
 }
@@ -130,7 +137,8 @@ pub(crate) enum Actor<T> {
     Task(Task<T>),
 }
 
-/// Starts `body` as an actor of `kind`. The body is written once, as a future whose only waits are those of [`Kind`].
+/// Starts `body` as an actor of `kind`. The body is written once, as a future whose only waits are
+/// those of [`Kind`].
 pub(crate) fn actor<T, F>(kind: Kind, body: impl FnOnce(Kind) -> F + Send + 'static) -> Actor<T>
 where
     F: Future<Output = T> + Send + 'static,
@@ -164,8 +172,8 @@ fn run_blocking<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure with a name. The time can be
-/// set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
+/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
+/// with a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,
@@ -187,9 +195,10 @@ impl Watchdog {
     }
 }
 
-/// Lets two threads act on the same thing at the same moment, `rounds` times: `ours` in the calling goroutine and `theirs` on
-/// a plain thread, which wait for each other in a spin, not in the scheduler. `setup` makes the thing of a round, and `check`
-/// gets it back with what both made of it.
+/// Lets two threads act on the same thing at the same moment, `rounds` times: `ours` in the calling
+/// goroutine and `theirs` on a plain thread, which wait for each other in a spin, not in the
+/// scheduler. `setup` makes the thing of a round, and `check` gets it back with what both made of
+/// it.
 pub(crate) fn race<S, A, B>(
     rounds: usize,
     setup: impl Fn(usize) -> S,
@@ -268,8 +277,8 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).expect("a panic with a text")
 }
 
-/// Runs the test named `test` again, in a child process whose end and output are what is tested. In that child it gives
-/// nothing.
+/// Runs the test named `test` again, in a child process whose end and output are what is tested. In
+/// that child it gives nothing.
 pub(crate) fn run_child(test: &str) -> Option<Output> {
     const CHILD: &str = "GOBY_TEST_BODY";
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
@@ -280,8 +289,8 @@ pub(crate) fn run_child(test: &str) -> Option<Output> {
     Some(command.env(CHILD, test).output().unwrap())
 }
 
-/// Runs the test named `test` again, alone in a child process, and checks that it passes there. Returns whether this process
-/// is that child, which then does the work.
+/// Runs the test named `test` again, alone in a child process, and checks that it passes there.
+/// Returns whether this process is that child, which then does the work.
 pub(crate) fn rerun_alone(test: &str) -> bool {
     const CHILD: &str = "GOBY_TEST_CHILD";
     if std::env::var(CHILD).is_ok_and(|child| child == test) {

@@ -1,16 +1,19 @@
-//! Guards: the lowest pages of every stack, which fault on each access, so that an overflow is a message and an abort.
+//! Guards: the lowest pages of every stack, which fault on each access, so that an overflow is a
+//! message and an abort.
 //!
-//! Code that Rust or clang compiles touches every page of a large frame, so one page would do for it. A C compiler does
-//! so only where it is told to (`-fstack-clash-protection`), and glibc here is not built so: its largest frames have
-//! 33 KiB. A frame without probes that is larger than the guard can still step over it.
+//! Code that Rust or clang compiles touches every page of a large frame, so one page would do for
+//! it. A C compiler does so only where it is told to (`-fstack-clash-protection`), and glibc here
+//! is not built so: its largest frames have 33 KiB. A frame without probes that is larger than the
+//! guard can still step over it.
 //!
 //! | way | since | a stack costs | width |
 //! |---|---|---|---|
 //! | `MADV_GUARD_INSTALL` | Linux 6.13 | page-table entries that its slot has anyway | 64 KiB and more |
 //! | `mprotect` | ever | two mappings, of which `vm.max_map_count` (65,530) allows some 32,700 stacks | the same |
 //!
-//! The first is used if the kernel knows it *and* the first guard is there: qemu's user mode answers 0 and installs
-//! nothing. Where it is refused later, by a sandbox that the program enters, `mprotect` takes over.
+//! The first is used if the kernel knows it *and* the first guard is there: qemu's user mode
+//! answers 0 and installs nothing. Where it is refused later, by a sandbox that the program enters,
+//! `mprotect` takes over.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -23,7 +26,8 @@ pub(crate) const GUARD: usize = 64 * 1024;
 /// `MADV_GUARD_INSTALL`; not in libc's bindings yet.
 const MADV_GUARD_INSTALL: i32 = 102;
 
-/// Which way guards are installed. It changes from unknown to one of the others, and from `MADVISE` to `MPROTECT`.
+/// Which way guards are installed. It changes from unknown to one of the others, and from `MADVISE`
+/// to `MPROTECT`.
 static WAY: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
 const MADVISE: u8 = 1;
@@ -35,7 +39,8 @@ pub fn force_mprotect_guards() {
     WAY.store(MPROTECT, Ordering::Relaxed);
 }
 
-/// Whether each stack costs the process two mappings, of which `vm.max_map_count` allows only so many.
+/// Whether each stack costs the process two mappings, of which `vm.max_map_count` allows only so
+/// many.
 pub(crate) fn cost_mappings() -> bool {
     WAY.load(Ordering::Relaxed) == MPROTECT
 }
@@ -58,7 +63,8 @@ pub(super) unsafe fn install(start: usize, len: usize) -> io::Result<()> {
                     return Ok(());
                 }
                 Ok(false) => WAY.store(MPROTECT, Ordering::Relaxed),
-                // Without a descriptor for the probe nothing is known: this one is made safe, the next one is probed.
+                // Without a descriptor for the probe nothing is known: this one is made safe, the
+                // next one is probed.
                 Err(_) => {}
             },
             Err(error) if is_refusal(&error) => WAY.store(MPROTECT, Ordering::Relaxed),
@@ -73,7 +79,8 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether an error says that the call is not to be had (an older kernel, a sandbox), and not that memory is short.
+/// Whether an error says that the call is not to be had (an older kernel, a sandbox), and not that
+/// memory is short.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES))
 }

@@ -1,8 +1,9 @@
-//! Stacks of a size of their own, for goroutines that ask for one (`GoBuilder::stack_size`) and for the goroutine of a
-//! `run`: each is a mapping, made when its goroutine is started and unmapped after its end.
+//! Stacks of a size of their own, for goroutines that ask for one (`GoBuilder::stack_size`) and for
+//! the goroutine of a `run`: each is a mapping, made when its goroutine is started and unmapped
+//! after its end.
 //!
-//! The pool keeps a few for the next that asks for the same size, since a program may call `run` in a loop, until its
-//! next trim finds that nobody has.
+//! The pool keeps a few for the next that asks for the same size, since a program may call `run` in
+//! a loop, until its next trim finds that nobody has.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -36,7 +37,8 @@ impl OwnStack {
         let size = size.next_multiple_of(PAGE);
         let len = size + GUARD;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's memory.
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's
+        // memory.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -97,7 +99,8 @@ impl OwnStack {
     /// It is given to one goroutine only, which ends before it is unmapped.
     #[cold]
     pub(crate) unsafe fn raw(&self) -> RawStack {
-        // SAFETY: page aligned, readable and writable above its guard, and mapped for as long as it is used.
+        // SAFETY: page aligned, readable and writable above its guard, and mapped for as long as it
+        // is used.
         unsafe { RawStack::new(self.slot.top(), self.guard().start) }
     }
 }

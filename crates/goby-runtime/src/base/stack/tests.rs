@@ -68,7 +68,8 @@ fn is_mapped(address: usize) -> bool {
 
 /// Runs `check` in a process where nobody else maps anything.
 fn alone(check: impl FnOnce()) {
-    // SAFETY: the child has the calling thread only, uses the allocator, which allows for that, and ends here.
+    // SAFETY: the child has the calling thread only, uses the allocator, which allows for that, and
+    // ends here.
     unsafe {
         let child = libc::fork();
         if child == 0 {
@@ -227,7 +228,8 @@ fn what_is_being_trimmed_counts_as_free() {
 fn a_trim_leaves_what_is_taken_meanwhile_alone() {
     let pool = Pool::new(16 * 1024, 4 * SLAB_SLOTS);
     let slots = take_all(&pool);
-    // SAFETY: the slots are free and ours; the byte is above the guard page. So it takes a while to trim them.
+    // SAFETY: the slots are free and ours; the byte is above the guard page. So it takes a while to
+    // trim them.
     slots.iter().for_each(|slot| unsafe { *top_byte(*slot) = 1 });
     pool.give(slots.iter().copied());
     pool.trim();

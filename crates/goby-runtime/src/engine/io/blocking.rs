@@ -1,4 +1,5 @@
-//! Calls that block an OS thread, run on helper threads while their goroutines are parked (`docs/decisions/03-blocking-and-the-monitor.md`).
+//! Calls that block an OS thread, run on helper threads while their goroutines are parked
+//! (`docs/decisions/03-blocking-and-the-monitor.md`).
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -22,9 +23,9 @@ const MAX_HELPERS: usize = 512;
 
 /// Runs `f` on a helper thread while this goroutine is parked, and gives its value.
 ///
-/// For calls that would block the OS thread and with it every goroutine pinned there: file system, name look-ups, locks
-/// of std, foreign code, long computations. `f` may borrow from the caller. On an OS thread that is no worker it simply
-/// calls `f`.
+/// For calls that would block the OS thread and with it every goroutine pinned there: file system,
+/// name look-ups, locks of std, foreign code, long computations. `f` may borrow from the caller. On
+/// an OS thread that is no worker it simply calls `f`.
 ///
 /// ```
 /// let path = String::from("/proc/self/status");
@@ -48,7 +49,8 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let wait = unsafe { Wait::current() };
     let job = Job::new(&mut call, &wait);
     if let Err(error) = shared.helpers.submit(shared, job) {
-        // No helper at all could be started: to block this worker is the lesser evil, and the monitor will tell.
+        // No helper at all could be started: to block this worker is the lesser evil, and the
+        // monitor will tell.
         warning!("goby: no helper thread for a blocking call: {error}");
         return call.f.take().expect("not submitted")();
     }
@@ -86,7 +88,8 @@ struct Job {
     wait: *const Wait,
 }
 
-// SAFETY: the closure and its result are Send, and the goroutine touches neither until it is unparked.
+// SAFETY: the closure and its result are Send, and the goroutine touches neither until it is
+// unparked.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -97,7 +100,8 @@ impl Job {
     /// Runs the call; the caller then unparks its goroutine.
     fn run(self, shared: &'static Shared) -> Option<Unparker> {
         with_shared(shared, || {
-            // SAFETY: the goroutine is parked until we unpark it, so the call and the wait are alive and ours.
+            // SAFETY: the goroutine is parked until we unpark it, so the call and the wait are
+            // alive and ours.
             unsafe {
                 (self.run)(self.call);
                 (*self.wait).claim(0)
@@ -157,7 +161,8 @@ impl Helpers {
                 {
                     state.queue.remove(place);
                     self.in_progress.fetch_sub(1, Ordering::SeqCst);
-                    // Others whose helper could not be started either counted on the one that we now are not.
+                    // Others whose helper could not be started either counted on the one that we
+                    // now are not.
                     let left = std::mem::take(&mut state.queue);
                     drop(state);
                     left.into_iter().for_each(|job| self.finish(job, shared));

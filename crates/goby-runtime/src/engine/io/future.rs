@@ -1,4 +1,5 @@
-//! Futures: awaited by a goroutine ([`block_on`]), or run beside the goroutines on the same workers ([`spawn`]).
+//! Futures: awaited by a goroutine ([`block_on`]), or run beside the goroutines on the same workers
+//! ([`spawn`]).
 
 use std::any::Any;
 use std::fmt;
@@ -54,9 +55,11 @@ pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>,
     }
 }
 
-/// Connects wakers, which may be used at any time and any number of times, with exactly one claim a wait.
+/// Connects wakers, which may be used at any time and any number of times, with exactly one claim a
+/// wait.
 ///
-/// `waiter` is null (nothing has happened), `WOKEN` (a wake-up is due), or the [`Wait`] of the parked goroutine.
+/// `waiter` is null (nothing has happened), `WOKEN` (a wake-up is due), or the [`Wait`] of the
+/// parked goroutine.
 struct Signal {
     waiter: AtomicPtr<Wait>,
 }
@@ -73,8 +76,8 @@ impl Signal {
         if self.waiter.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             wait.park(WaitReason::BlockOn);
         }
-        // Acquire pairs with the swap in `wake`: the poll that follows sees what was done before it. What a wake-up
-        // after that leaves is found next time.
+        // Acquire pairs with the swap in `wake`: the poll that follows sees what was done before
+        // it. What a wake-up after that leaves is found next time.
         self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
     }
 }
@@ -85,7 +88,8 @@ pub(crate) static SIGNAL: RawWakerVTable =
 
 impl Signal {
     fn waker(self: Arc<Self>) -> Waker {
-        // SAFETY: the table's functions keep the contract of a waker, whose data is an `Arc<Signal>` out of `into_raw`.
+        // SAFETY: the table's functions keep the contract of a waker, whose data is an
+        // `Arc<Signal>` out of `into_raw`.
         unsafe { Waker::from_raw(RawWaker::new(Arc::into_raw(self).cast(), &SIGNAL)) }
     }
 
@@ -117,8 +121,8 @@ impl Signal {
         // AcqRel: the release publishes what the waker's owner did; the acquire pairs with `wait`.
         let waiter = self.waiter.swap(WOKEN, Ordering::AcqRel);
         if !waiter.is_null() && waiter != WOKEN {
-            // SAFETY: the swap took the pointer out, so this is the one claim of that `Wait`, which lives until the
-            // unpark.
+            // SAFETY: the swap took the pointer out, so this is the one claim of that `Wait`, which
+            // lives until the unpark.
             if let Some(unparker) = unsafe { &*waiter }.claim(0) {
                 unparker.unpark();
             }
@@ -137,8 +141,8 @@ impl Signal {
 ///
 /// # Panics
 ///
-/// A panic of the future comes out of [`Task::join`], or of awaiting the task. So does a panic that says so, if the future was to be
-/// polled and its runtime had been dropped.
+/// A panic of the future comes out of [`Task::join`], or of awaiting the task. So does a panic that
+/// says so, if the future was to be polled and its runtime had been dropped.
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + Send + 'static,
@@ -155,7 +159,8 @@ where
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
     let runnable = publish(runnable);
     {
-        // What async-task does to its counter after `schedule` is no edge from a future that has ended by then.
+        // What async-task does to its counter after `schedule` is no edge from a future that has
+        // ended by then.
         let _ignore = tsan::ignore();
         runnable.schedule();
     }
@@ -173,7 +178,8 @@ impl Drop for Live {
     }
 }
 
-/// Counts one future more or less, each worker for itself: a counter that all write to would travel between them.
+/// Counts one future more or less, each worker for itself: a counter that all write to would travel
+/// between them.
 fn count(shared: &Shared, change: isize) {
     // Two threads that start futures are not ordered by that.
     let _ignore = tsan::ignore();
@@ -209,7 +215,8 @@ pub(crate) fn run(worker: &Worker, runnable: Runnable) {
     let runnable = unsafe { Runnable::<()>::from_raw(raw) };
     // No future's, but not null: this is the user's code, be it a future's destructor.
     worker.set_polled(Waker::noop().vtable());
-    // It does not panic: what a poll panics with is kept for the task's owner, and what a destructor panics with is reported.
+    // It does not panic: what a poll panics with is kept for the task's owner, and what a
+    // destructor panics with is reported.
     runnable.run();
     worker.set_polled(ptr::null());
 }
@@ -219,10 +226,11 @@ fn report_drop(payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
 }
 
-/// What runs: the future, its panic kept as its result. Not an `async` block, in which the future would lie twice: once
-/// captured, once awaited.
+/// What runs: the future, its panic kept as its result. Not an `async` block, in which the future
+/// would lie twice: once captured, once awaited.
 struct Body<F> {
-    /// None once it has ended: dropped by [`end`](Body::end), since async-task aborts the process for a destructor that panics.
+    /// None once it has ended: dropped by [`end`](Body::end), since async-task aborts the process
+    /// for a destructor that panics.
     future: Option<F>,
     _live: Live,
 }
@@ -255,7 +263,8 @@ impl<F: Future> Future for Body<F> {
         if let Some(worker) = Worker::current() {
             worker.set_polled(cx.waker().vtable());
         }
-        // SAFETY: the field is pinned with the whole, whose `Drop` does not move it, and which is not `Unpin` unless the field is.
+        // SAFETY: the field is pinned with the whole, whose `Drop` does not move it, and which is
+        // not `Unpin` unless the field is.
         let mut future = unsafe { self.as_mut().map_unchecked_mut(|this| &mut this.future) };
         let poll = || future.as_mut().as_pin_mut().expect("polled until it has ended").poll(cx);
         let result = match panic::catch_unwind(AssertUnwindSafe(poll)) {
@@ -268,7 +277,8 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
-/// What a future has come to. Dropped here where nobody takes it, as the future is, and for the same reason.
+/// What a future has come to. Dropped here where nobody takes it, as the future is, and for the
+/// same reason.
 struct Outcome<T>(ManuallyDrop<thread::Result<T>>);
 
 impl<T> Outcome<T> {
@@ -307,7 +317,8 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] with the payload of its panic, or with a text that says so if it was cancelled, because its runtime was dropped.
+    /// [`JoinError`] with the payload of its panic, or with a text that says so if it was
+    /// cancelled, because its runtime was dropped.
     pub fn join(mut self) -> Result<T, JoinError> {
         match block_on(self.task.take().expect("joined once")) {
             Some(outcome) => outcome.into_inner().map_err(JoinError::new),

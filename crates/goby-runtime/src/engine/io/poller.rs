@@ -1,12 +1,15 @@
-//! The poller: where a worker sleeps, and where the system tells which sockets are ready. One a worker.
+//! The poller: where a worker sleeps, and where the system tells which sockets are ready. One a
+//! worker.
 //!
-//! This file is the platform seam. A port offers the same type with the same functions: `new`, `open`, `close`,
-//! `add`, `remove`, `wait`, `wake`, `has_sources`. This one is Linux's epoll, edge-triggered, so that a socket is registered once and an
-//! event costs no further system call; waking is an eventfd, edge-triggered too, which is never read.
+//! This file is the platform seam. A port offers the same type with the same functions: `new`,
+//! `open`, `close`, `add`, `remove`, `wait`, `wake`, `has_sources`. This one is Linux's epoll,
+//! edge-triggered, so that a socket is registered once and an event costs no further system call;
+//! waking is an eventfd, edge-triggered too, which is never read.
 //!
-//! Sleeping is `epoll_pwait2` (Linux 5.11), which counts nanoseconds. Where that is refused, by an older kernel, a sandbox,
-//! valgrind or qemu, it is `epoll_pwait`, which counts milliseconds; a timerfd then ends the waits in between, edge-triggered
-//! and never read as well. A wait may therefore end early, which the worker takes as a wake-up for nothing.
+//! Sleeping is `epoll_pwait2` (Linux 5.11), which counts nanoseconds. Where that is refused, by an
+//! older kernel, a sandbox, valgrind or qemu, it is `epoll_pwait`, which counts milliseconds; a
+//! timerfd then ends the waits in between, edge-triggered and never read as well. A wait may
+//! therefore end early, which the worker takes as a wake-up for nothing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -30,7 +33,8 @@ const WAKE: u64 = u64::MAX;
 /// Stands for a descriptor that is not there.
 const CLOSED: RawFd = -1;
 
-/// Whether `epoll_pwait2` has been refused: a fact of the system, or of the sandbox that the process is in.
+/// Whether `epoll_pwait2` has been refused: a fact of the system, or of the sandbox that the
+/// process is in.
 static IS_COARSE: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Poller {
@@ -46,8 +50,8 @@ pub(crate) struct Poller {
     life: AtomicU64,
 }
 
-/// Which socket a key means. A key carries the generation of its place, so that an event that was on its way when its
-/// socket was removed finds nobody, not the next one in that place.
+/// Which socket a key means. A key carries the generation of its place, so that an event that was
+/// on its way when its socket was removed finds nobody, not the next one in that place.
 #[derive(Default)]
 struct Sources {
     places: Vec<Place>,
@@ -121,7 +125,8 @@ impl Poller {
     /// Which of its lives this is: what was registered in another has to be registered anew.
     #[inline]
     pub(crate) fn life(&self) -> u64 {
-        // Acquire pairs with the Release of `close`, for who asks without the lock; who was sent away by that has it behind it anyway.
+        // Acquire pairs with the Release of `close`, for who asks without the lock; who was sent
+        // away by that has it behind it anyway.
         self.life.load(Ordering::Acquire)
     }
 
@@ -187,7 +192,8 @@ impl Poller {
         was_last
     }
 
-    /// Closes the descriptors, when the worker's thread has ended, and sends away who waits for a socket.
+    /// Closes the descriptors, when the worker's thread has ended, and sends away who waits for a
+    /// socket.
     ///
     /// # Safety
     ///
@@ -203,8 +209,8 @@ impl Poller {
             for fd in [&self.epoll, &self.wake, &self.timer] {
                 let fd = fd.swap(CLOSED, Ordering::Relaxed);
                 if fd != CLOSED {
-                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see under the lock that it is not open, and
-                    // `wait` is ruled out by contract.
+                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see under the lock
+                    // that it is not open, and `wait` is ruled out by contract.
                     unsafe { rustix::io::close(fd) };
                 }
             }
@@ -219,7 +225,8 @@ impl Poller {
         if u64::from(place.generation) == key >> 32 { place.readiness.clone() } else { None }
     }
 
-    /// Waits for events, at most for `timeout` (`None`: until one comes), and unparks whom they are for.
+    /// Waits for events, at most for `timeout` (`None`: until one comes), and unparks whom they are
+    /// for.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut buffer = [const { MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS];
         let n = match self.wait_for_events(&mut buffer, timeout) {
@@ -249,13 +256,15 @@ impl Poller {
         Ok(())
     }
 
-    /// Sleeps until there are events, or the time is over, or it cannot be told so exactly; gives how many there are.
+    /// Sleeps until there are events, or the time is over, or it cannot be told so exactly; gives
+    /// how many there are.
     fn wait_for_events(
         &self,
         buffer: &mut [MaybeUninit<libc::epoll_event>; EVENTS],
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        // Relaxed, here and in `borrow`: opened before the worker's thread began, and closed after its end.
+        // Relaxed, here and in `borrow`: opened before the worker's thread began, and closed after
+        // its end.
         let epoll = self.epoll.load(Ordering::Relaxed);
         let millis = match timeout {
             None => -1,
@@ -279,7 +288,8 @@ impl Poller {
                 return match usize::try_from(n) {
                     Ok(n) => Ok(n),
                     Err(_) => match io::Error::last_os_error() {
-                        // What a sandbox says to what it does not know; the call itself never says EPERM.
+                        // What a sandbox says to what it does not know; the call itself never says
+                        // EPERM.
                         error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                             IS_COARSE.store(true, Ordering::Relaxed);
                             Ok(0)
@@ -294,8 +304,8 @@ impl Poller {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Has the timerfd end the next wait; gives the milliseconds that remain to be waited for without it: without end, or, where
-    /// there is no timerfd, the next whole one.
+    /// Has the timerfd end the next wait; gives the milliseconds that remain to be waited for
+    /// without it: without end, or, where there is no timerfd, the next whole one.
     #[cold]
     fn start_timer(&self, timeout: Duration) -> i32 {
         match self.try_start_timer(timeout) {
@@ -321,13 +331,14 @@ impl Poller {
 
     /// Ends a `wait` that is going on, or the next one. From any thread.
     pub(crate) fn wake(&self) {
-        // Whoever owes this wake-up may come late, when the worker has gone and its descriptors with it.
+        // Whoever owes this wake-up may come late, when the worker has gone and its descriptors
+        // with it.
         let _sources = self.sources.lock();
         if !self.is_open() {
             return;
         }
-        // SAFETY: as in `add`.
-        // It can only fail when the counter is full, and then the waiter has not been waiting for a long time.
+        // SAFETY: as in `add`. It can only fail when the counter is full, and then the waiter has
+        // not been waiting for a long time.
         let _ = rustix::io::write(unsafe { borrow(&self.wake) }, &1u64.to_ne_bytes());
     }
 }
@@ -352,7 +363,8 @@ mod tests {
 
     use super::*;
 
-    /// What is counted decides whether the poller is looked at, and whether its worker can be used again.
+    /// What is counted decides whether the poller is looked at, and whether its worker can be used
+    /// again.
     #[test]
     fn sockets_that_go_while_it_closes_are_counted_once() {
         let (socket, _peer) = UnixStream::pair().unwrap();

@@ -1,8 +1,10 @@
-//! Sockets: something with a file descriptor, and per direction whether it is ready and who waits for it to be.
+//! Sockets: something with a file descriptor, and per direction whether it is ready and who waits
+//! for it to be.
 //!
-//! The system tells of readiness once, at the edge. So the edges are counted ([`Edges`]), an operation is tried, and when it would
-//! block its goroutine waits for an edge *since the count before it was tried*, and tries again. Every edge is for all who wait.
-//! A wake-up may be for nothing (somebody else was faster); then the operation is tried once more than needed.
+//! The system tells of readiness once, at the edge. So the edges are counted ([`Edges`]), an
+//! operation is tried, and when it would block its goroutine waits for an edge *since the count
+//! before it was tried*, and tries again. Every edge is for all who wait. A wake-up may be for
+//! nothing (somebody else was faster); then the operation is tried once more than needed.
 
 use std::fmt;
 use std::io;
@@ -37,7 +39,8 @@ pub enum Direction {
 pub(crate) struct Readiness {
     read: Half,
     write: Half,
-    /// What a read took says nothing of what is left: the stream was shut down or broken, or has had urgent data. Set before the edge.
+    /// What a read took says nothing of what is left: the stream was shut down or broken, or has
+    /// had urgent data. Set before the edge.
     is_uncounted: AtomicBool,
     /// The wakers.
     _foreign: Foreign,
@@ -67,7 +70,8 @@ impl Readiness {
         Readiness { read: half(), write: half(), is_uncounted: false.into(), _foreign: Foreign }
     }
 
-    /// Tells the waiters of the directions that became ready; `is_uncounted`: reads say nothing of what is left from now on.
+    /// Tells the waiters of the directions that became ready; `is_uncounted`: reads say nothing of
+    /// what is left from now on.
     pub(crate) fn ready(&self, read: bool, write: bool, is_uncounted: bool) {
         if is_uncounted {
             // Relaxed: the edge publishes it.
@@ -80,7 +84,8 @@ impl Readiness {
         }
     }
 
-    /// Has whoever waits try once more, and wait with another poller: this one's worker has stopped.
+    /// Has whoever waits try once more, and wait with another poller: this one's worker has
+    /// stopped.
     pub(crate) fn send_away(&self) {
         self.read.wake_all();
         self.write.wake_all();
@@ -109,8 +114,9 @@ impl Half {
 
 /// Something with a file descriptor that is told when it is ready.
 ///
-/// The descriptor is registered with the poller of the goroutine that first waits on it. When that one's runtime is shut down, it moves
-/// to whoever waits then: those who do are woken, and register it again.
+/// The descriptor is registered with the poller of the goroutine that first waits on it. When that
+/// one's runtime is shut down, it moves to whoever waits then: those who do are woken, and register
+/// it again.
 ///
 /// ```
 /// use goby_runtime::{Direction, Source};
@@ -135,8 +141,8 @@ impl Half {
 pub struct Source<T: AsFd> {
     io: T,
     readiness: Arc<Readiness>,
-    /// The worker whose poller it is registered with; null before the first time. Written under the lock of `key`. Release and
-    /// Acquire: who finds it here finds it registered there.
+    /// The worker whose poller it is registered with; null before the first time. Written under the
+    /// lock of `key`. Release and Acquire: who finds it here finds it registered there.
     home: AtomicPtr<Remote>,
     /// What it is registered as.
     key: Lock<Option<Key>>,
@@ -161,14 +167,15 @@ impl<T: AsFd> Source<T> {
         &self.io
     }
 
-    /// Counts the edges so far: to be read *before* an operation is tried, and given to the wait if that would block.
+    /// Counts the edges so far: to be read *before* an operation is tried, and given to the wait if
+    /// that would block.
     #[inline]
     pub fn edges(&self, direction: Direction) -> usize {
         self.readiness.half(direction).edges.count()
     }
 
-    /// Parks until there was an edge since there had been `edges`, so that the socket may be ready, at most until `deadline`. Every edge
-    /// ends the waits of all.
+    /// Parks until there was an edge since there had been `edges`, so that the socket may be ready,
+    /// at most until `deadline`. Every edge ends the waits of all.
     ///
     /// # Blocking
     ///
@@ -177,7 +184,8 @@ impl<T: AsFd> Source<T> {
     /// # Errors
     ///
     /// `TimedOut` at the deadline; `ConnectionAborted` with the text "wait interrupted" after
-    /// [`interrupt`](Source::interrupt); and what registering may give, such as a limit of the system.
+    /// [`interrupt`](Source::interrupt); and what registering may give, such as a limit of the
+    /// system.
     pub fn wait(&self, direction: Direction, edges: usize, deadline: Option<Instant>) -> io::Result<()> {
         self.register()?;
         let half = self.readiness.half(direction);
@@ -185,7 +193,8 @@ impl<T: AsFd> Source<T> {
             if waiting.interrupted {
                 Err(INTERRUPTED)
             } else if !half.edges.awaits(edges) || !self.is_registered() {
-                // The poller may have closed since, and have sent away the others before this one came.
+                // The poller may have closed since, and have sent away the others before this one
+                // came.
                 Err(EDGE)
             } else {
                 Ok(0)
@@ -198,7 +207,8 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Asks the same as [`wait`](Source::wait) of a future: ready if an edge has come, otherwise the waker is told.
+    /// Asks the same as [`wait`](Source::wait) of a future: ready if an edge has come, otherwise
+    /// the waker is told.
     ///
     /// Each direction has room for one waker, the last one given.
     ///
@@ -225,12 +235,13 @@ impl<T: AsFd> Source<T> {
         result
     }
 
-    /// Counts the edges of the read half; `None` once it has been shut down, by either side, is broken, or has had urgent
-    /// data, at which a read stops though there is more.
+    /// Counts the edges of the read half; `None` once it has been shut down, by either side, is
+    /// broken, or has had urgent data, at which a read stops though there is more.
     ///
-    /// A read that took less than there was room for has emptied the socket: if the count is still what it was before
-    /// that read, another one would block, and what arrives from then on gives an edge. So a reader may wait at once, and
-    /// save the system call. The end of the stream gives no further edge when its edge came before the read; hence `None`.
+    /// A read that took less than there was room for has emptied the socket: if the count is still
+    /// what it was before that read, another one would block, and what arrives from then on gives
+    /// an edge. So a reader may wait at once, and save the system call. The end of the stream gives
+    /// no further edge when its edge came before the read; hence `None`.
     pub fn read_edges(&self) -> Option<usize> {
         // In this order: whoever sees the edge sees what was said before it.
         let edges = self.edges(Direction::Read);
@@ -260,7 +271,7 @@ impl<T: AsFd> Source<T> {
 
     #[inline]
     fn home(&self) -> Option<&'static Remote> {
-        // SAFETY: it is null, or from a remote, and those live for ever.
+        // SAFETY: it is null, or from a remote, and those live forever.
         unsafe { self.home.load(Ordering::Acquire).as_ref() }
     }
 
@@ -270,7 +281,8 @@ impl<T: AsFd> Source<T> {
         self.home().is_some_and(|home| home.poller.life() == self.life.load(Ordering::Acquire))
     }
 
-    /// Registers with the poller of the calling goroutine's worker, the first time, and if that poller has gone.
+    /// Registers with the poller of the calling goroutine's worker, the first time, and if that
+    /// poller has gone.
     #[inline]
     fn register(&self) -> io::Result<()> {
         if self.is_registered() { Ok(()) } else { self.register_slow() }

@@ -1,12 +1,14 @@
-//! Timers: each worker has a heap of them, under a short lock, and runs the due ones between goroutines.
+//! Timers: each worker has a heap of them, under a short lock, and runs the due ones between
+//! goroutines.
 //!
-//! A timer belongs to the heap of the worker that made it (an OS thread's to some worker's). Its entry knows its place
-//! in the heap, so stopping takes it out at once: nothing is left behind by a million timers that never fire. Any
-//! worker may run another's due timers; the lock decides who fires one. Those of a runtime that is shut down are fired by a thread, see
-//! `orphans`.
+//! A timer belongs to the heap of the worker that made it (an OS thread's to some worker's). Its
+//! entry knows its place in the heap, so stopping takes it out at once: nothing is left behind by a
+//! million timers that never fire. Any worker may run another's due timers; the lock decides who
+//! fires one. Those of a runtime that is shut down are fired by a thread, see `orphans`.
 //!
-//! Two kinds share the heap: a [`Timer`] with a callback, and the [`SleepTimer`] of a parked goroutine, which lies on
-//! its stack. A sleep timer is claimed under the heap's lock, so that taking that lock is enough to be rid of it.
+//! Two kinds share the heap: a [`Timer`] with a callback, and the [`SleepTimer`] of a parked
+//! goroutine, which lies on its stack. A sleep timer is claimed under the heap's lock, so that
+//! taking that lock is enough to be rid of it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -32,11 +34,12 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// Timers taken out of the heap in one go.
 const FIRE_BATCH: usize = 32;
 
-/// What a timer does when it is due, where that may be of no use to anybody: the channel that it fills may have no reader. The deadlock
-/// detector does not wait for such a timer.
+/// What a timer does when it is due, where that may be of no use to anybody: the channel that it
+/// fills may have no reader. The deadlock detector does not wait for such a timer.
 ///
-/// Both methods are called with no lock held, [`fire`](TimerAction::fire) on a worker between goroutines. The value may be dropped by any
-/// thread of goby's, so it owns nothing that has a destructor of the user's.
+/// Both methods are called with no lock held, [`fire`](TimerAction::fire) on a worker between
+/// goroutines. The value may be dropped by any thread of goby's, so it owns nothing that has a
+/// destructor of the user's.
 pub trait TimerAction: Send + Sync + 'static {
     /// Is called when the timer is due, which it was at `due`.
     fn fire(&self, due: Instant);
@@ -60,9 +63,10 @@ impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
 
 /// A timer that calls a function when it is due.
 ///
-/// The function runs on a worker between goroutines, with no lock held. It must not park and must not panic; it may
-/// start goroutines, unpark, close a channel, send without blocking. The function itself may be dropped there, too: whatever it owns
-/// or finds that has a destructor of the user's it gives to [`let_go`](crate::let_go). Dropping the timer stops it.
+/// The function runs on a worker between goroutines, with no lock held. It must not park and must
+/// not panic; it may start goroutines, unpark, close a channel, send without blocking. The function
+/// itself may be dropped there, too: whatever it owns or finds that has a destructor of the user's
+/// it gives to [`let_go`](crate::let_go). Dropping the timer stops it.
 ///
 /// This is what `goby::time` is built from; programs use that.
 ///
@@ -187,7 +191,8 @@ impl SleepTimer {
     ///
     /// # Safety
     ///
-    /// The timer and its wait neither move nor die until the wait is claimed by it, or `stop` has returned.
+    /// The timer and its wait neither move nor die until the wait is claimed by it, or `stop` has
+    /// returned.
     pub(crate) unsafe fn start(&self, due: Instant) {
         let _ignore = tsan::ignore();
         let entry = Entry { due: policy::nanos(due), target: Target::Sleep(NonNull::from(self)) };
@@ -271,7 +276,8 @@ impl Timers {
             let result = f(&mut heap);
             let after = heap.first_due();
             if after != before {
-                // SeqCst: either the worker that is about to sleep sees this, or we see that it sleeps.
+                // SeqCst: either the worker that is about to sleep sees this, or we see that it
+                // sleeps.
                 self.next.store(after, Ordering::SeqCst);
             }
             (result, after < before)
@@ -286,7 +292,8 @@ impl Timers {
         result
     }
 
-    /// Whether any of them would let somebody go on, or run the program's code. Slow where there are many, and none does.
+    /// Whether any of them would let somebody go on, or run the program's code. Slow where there
+    /// are many, and none does.
     pub(crate) fn are_awaited(&self) -> bool {
         if self.next_due() == NEVER {
             return false;
@@ -306,10 +313,11 @@ impl Timers {
         asked.iter().any(|timer| timer.action.is_awaited())
     }
 
-    /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside that takes nothing any more from
-    /// those who live. Their worker has stopped.
+    /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside
+    /// that takes nothing any more from those who live. Their worker has stopped.
     pub(crate) fn end_sleeps(&self) {
-        // Waits of goroutines that are parked: ordered by the lock, of which ThreadSanitizer knows nothing.
+        // Waits of goroutines that are parked: ordered by the lock, of which ThreadSanitizer knows
+        // nothing.
         let _ignore = tsan::ignore();
         let claimed: Vec<Unparker> = {
             let mut heap = self.heap.lock();
@@ -322,7 +330,8 @@ impl Timers {
             }
             sleepers.iter().for_each(|entry| entry.set_place(NOWHERE));
             self.next.store(heap.first_due(), Ordering::SeqCst);
-            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack for ever.
+            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack for
+            // ever.
             sleepers.iter().filter_map(|entry| unsafe { entry.end_sleep() }).collect()
         };
         claimed.into_iter().for_each(Unparker::unpark);
@@ -404,19 +413,21 @@ impl Heap {
         true
     }
 
-    /// Takes out the first entry and says whom to tell; puts it back for its next period if it has one.
+    /// Takes out the first entry and says whom to tell; puts it back for its next period if it has
+    /// one.
     fn fire_first(&mut self, now: u64) -> Option<Fired> {
         let entry = self.entries[0];
         match entry.target {
             Target::Sleep(_) => {
                 self.remove(0);
-                // SAFETY: it was in the heap until now, and its goroutine cannot go on before it has our lock or our
-                // unpark.
+                // SAFETY: it was in the heap until now, and its goroutine cannot go on before it
+                // has our lock or our unpark.
                 unsafe { entry.end_sleep() }.map(Fired::Sleeper)
             }
             Target::Callback(inner) => {
-                // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to take it out; so the
-                // count is at least one, and raising it makes an `Arc` of our own.
+                // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to
+                // take it out; so the count is at least one, and raising it makes an `Arc` of our
+                // own.
                 let timer = unsafe { share(inner) };
                 let period = timer.period.get();
                 // A period of zero has no quotient, and fires once.

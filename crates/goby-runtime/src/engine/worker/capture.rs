@@ -1,4 +1,5 @@
-//! What a worker shows of its goroutines, and only its own thread may look at. What is asked, and what for, is in `look/inspect.rs`.
+//! What a worker shows of its goroutines, and only its own thread may look at. What is asked, and
+//! what for, is in `look/inspect.rs`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -9,8 +10,8 @@ use crate::engine::goroutine::Goroutine;
 
 /// `reason` of a goroutine that is resumed to take its own stack.
 pub(crate) const CAPTURE: u8 = u8::MAX;
-/// What collecting a stack needs of it: the unwinder takes up to 3 KiB. A goroutine with less left shows none, rather
-/// than overflow.
+/// What collecting a stack needs of it: the unwinder takes up to 3 KiB. A goroutine with less left
+/// shows none, rather than overflow.
 const CAPTURE_ROOM: usize = 8 * 1024;
 
 impl Worker {
@@ -25,16 +26,17 @@ impl Worker {
         self.run_next.get().into_iter().chain(self.local.all()).collect()
     }
 
-    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its own. Called by the
-    /// scheduler.
+    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its
+    /// own. Called by the scheduler.
     ///
     /// # Safety
     ///
     /// `g` has started here, has not ended and is not running.
     pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
         debug_assert!(!self.in_goroutine());
-        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and suspends again at once:
-        // the goroutine runs none of its own code, and its wait, if it has one, goes on.
+        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and
+        // suspends again at once: the goroutine runs none of its own code, and its wait, if it has
+        // one, goes on.
         unsafe {
             let header = g.as_ref();
             let reason = header.reason.swap(CAPTURE, Ordering::Relaxed);
@@ -59,7 +61,8 @@ impl Worker {
 pub(crate) fn capture_self(header: &Goroutine) {
     let worker = Worker::current().expect("a goroutine is resumed by its worker");
     let usable = header.usable_stack().expect("it runs on a stack");
-    // On the heap: this stack may have little room, and none of its pages should be touched without need.
+    // On the heap: this stack may have little room, and none of its pages should be touched without
+    // need.
     let mut addresses = Vec::with_capacity(32);
     if usable.start + CAPTURE_ROOM > (&raw const addresses).addr() {
         return worker.leave_captured(None);

@@ -1,12 +1,15 @@
-//! A goroutine that would wait inside a panic hook keeps its worker instead, as a plain thread would keep itself.
+//! A goroutine that would wait inside a panic hook keeps its worker instead, as a plain thread
+//! would keep itself.
 //!
-//! std counts panics by thread, and takes a second one for a panic of the hook, which aborts the process: were another goroutine
-//! of the worker to run meanwhile, its ordinary panic would be the process's end. So none runs: the thread looks
-//! after its timers, sockets and inbox, until the goroutine that waits is unparked. Others begin what is fresh; if there is no other
-//! worker, the monitor adds a spare one, as for every worker whose thread is blocked.
+//! std counts panics by thread, and takes a second one for a panic of the hook, which aborts the
+//! process: were another goroutine of the worker to run meanwhile, its ordinary panic would be the
+//! process's end. So none runs: the thread looks after its timers, sockets and inbox, until the
+//! goroutine that waits is unparked. Others begin what is fresh; if there is no other worker, the
+//! monitor adds a spare one, as for every worker whose thread is blocked.
 //!
-//! What the hook waits for may need a goroutine that is pinned here. So after [`PATIENCE`], and at the runtime's end, it parks as
-//! everybody does: late, and from then on a neighbour's panic aborts; but it does not wait forever for what it holds up itself.
+//! What the hook waits for may need a goroutine that is pinned here. So after [`PATIENCE`], and at
+//! the runtime's end, it parks as everybody does: late, and from then on a neighbour's panic
+//! aborts; but it does not wait forever for what it holds up itself.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -20,12 +23,14 @@ use crate::engine::goroutine::Goroutine;
 use crate::engine::io::timer::NEVER;
 use crate::engine::park::WaitReason;
 
-/// How long a hook may keep its worker: long enough for a report over the network; but the worker's goroutines feel it.
+/// How long a hook may keep its worker: long enough for a report over the network; but the worker's
+/// goroutines feel it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Waits in place for the running goroutine, which is about to be switched away from and whose thread panics, if it is in
-    /// the panic hook; false if it is not, or if it has to be switched away from all the same.
+    /// Waits in place for the running goroutine, which is about to be switched away from and whose
+    /// thread panics, if it is in the panic hook; false if it is not, or if it has to be switched
+    /// away from all the same.
     #[cold]
     pub(super) fn hold(&self, g: NonNull<Goroutine>) -> bool {
         // SAFETY: it is running, here, now and afterwards, so its record is alive.
@@ -49,7 +54,8 @@ impl Worker {
         is_unparked
     }
 
-    /// Looks after timers, sockets and inbox until `g` is queued, and takes it out of the queue; false if it was not in time.
+    /// Looks after timers, sockets and inbox until `g` is queued, and takes it out of the queue;
+    /// false if it was not in time.
     fn serve_until_queued(&self, g: NonNull<Goroutine>) -> bool {
         let end = policy::now() + PATIENCE;
         loop {

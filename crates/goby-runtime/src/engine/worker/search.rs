@@ -1,5 +1,6 @@
-//! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes from others, and sleeps.
-//! Who wakes whom is in `idle.rs` and `inbox.rs` (`docs/decisions/04-spin-before-sleep.md`).
+//! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes
+//! from others, and sleeps. Who wakes whom is in `idle.rs` and `inbox.rs`
+//! (`docs/decisions/04-spin-before-sleep.md`).
 
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -15,22 +16,24 @@ use crate::engine::run_queue::Fresh;
 
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`, each longer one takes two, down
-/// to `WEARY`; above zero the worker spins. Traffic with pauses of 100 µs took 79 % of a processor before, for nothing.
+/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`, each
+/// longer one takes two, down to `WEARY`; above zero the worker spins. Traffic with pauses of 100
+/// µs took 79 % of a processor before, for nothing.
 pub(super) const EAGER: i32 = 4;
 const WEARY: i32 = -8;
-/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line from a worker that
-/// writes to it with every goroutine it starts, for up to half a microsecond.
+/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line
+/// from a worker that writes to it with every goroutine it starts, for up to half a microsecond.
 const SPINS_PER_LOOK: u32 = 200;
-/// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some round trips between two
-/// workers.
+/// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some
+/// round trips between two workers.
 const ANSWER_LOOKS: u32 = 64;
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
 
 impl Worker {
-    /// Lets the running goroutine, which is about to park and leaves no other to run, look for its unpark for a moment; true
-    /// if it has come. Not where anything may be begun, or is to be looked at.
+    /// Lets the running goroutine, which is about to park and leaves no other to run, look for its
+    /// unpark for a moment; true if it has come. Not where anything may be begun, or is to be
+    /// looked at.
     #[cold]
     pub(super) fn await_answer(&self, answer: &Answer) -> bool {
         let rounds_left = self.rounds_left.get() - 1;
@@ -55,7 +58,8 @@ impl Worker {
         true
     }
 
-    /// Whether there is nothing that it could begin, and nobody else wants anything of its scheduler.
+    /// Whether there is nothing that it could begin, and nobody else wants anything of its
+    /// scheduler.
     pub(super) fn is_free(&self) -> bool {
         self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
     }
@@ -65,7 +69,8 @@ impl Worker {
         !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
     }
 
-    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look again.
+    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look
+    /// again.
     #[cold]
     pub(super) fn find_elsewhere(&self) -> Option<Fresh> {
         self.maintain();
@@ -98,15 +103,17 @@ impl Worker {
         }
     }
 
-    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes something that others
-    /// might have been woken for says so: the one who was woken first may be busy with it from now on.
+    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes
+    /// something that others might have been woken for says so: the one who was woken first may be
+    /// busy with it from now on.
     pub(super) fn share(&self) {
         if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
             self.shared.idle.wake_searcher();
         }
     }
 
-    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others' queues.
+    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others'
+    /// queues.
     fn look_around(&self, searching: bool) -> Finding {
         let start = policy::now();
         let is_patient = self.spin_pays.get() > 0;
@@ -126,12 +133,14 @@ impl Worker {
             if searching && let Some(item) = self.steal(now) {
                 return Finding::Found(item);
             }
-            // The others' timers run here, and may have made goroutines of ours runnable, or started new ones.
+            // The others' timers run here, and may have made goroutines of ours runnable, or
+            // started new ones.
             let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Finding::Local;
             }
-            // Whoever has begun to watch a victim looks again when that has had its time, patient or not.
+            // Whoever has begun to watch a victim looks again when that has had its time, patient
+            // or not.
             let spin = if searching { self.time_to_watch() } else { None };
             if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
                 return Finding::Nothing;
@@ -168,8 +177,8 @@ impl Worker {
                 self.note_robbery();
                 return Some(item);
             }
-            // A worker that does not come back cannot run its timers and sockets; whom they wake goes to its inbox,
-            // or, for callbacks, runs at once.
+            // A worker that does not come back cannot run its timers and sockets; whom they wake
+            // goes to its inbox, or, for callbacks, runs at once.
             if victim.timers.next_due() <= policy::nanos(now) {
                 victim.timers.run_due();
             }
@@ -177,9 +186,9 @@ impl Worker {
         None
     }
 
-    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one at a time, until it
-    /// has none left, or until another has some and we have robbed this one, or find it busy in a truce: one that always has some
-    /// would hide the others.
+    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one
+    /// at a time, until it has none left, or until another has some and we have robbed this one, or
+    /// find it busy in a truce: one that always has some would hide the others.
     pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
             sight: victim.fresh.sight(),
@@ -213,11 +222,13 @@ impl Worker {
         self.watched.set(self.watched.get().map(Watched::robbed));
     }
 
-    /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs` and `inbox.rs`.
+    /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs`
+    /// and `inbox.rs`.
     fn sleep(&self) {
         debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
         self.give_stacks_back();
-        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us; not before there is nothing to do.
+        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us; not before there is
+        // nothing to do.
         if self.remote.tidy.swap(false, Ordering::Acquire) {
             self.tidy();
         }
@@ -237,8 +248,9 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
-        // At once, for nobody else can take what was given to us (`spread`) out of there, and it is given to sleepers only. Who was
-        // woken beside it may run for long: then others may have it.
+        // At once, for nobody else can take what was given to us (`spread`) out of there, and it is
+        // given to sleepers only. Who was woken beside it may run for long: then others may have
+        // it.
         if self.open_inbox() && self.remote.fresh.len() > 0 && !self.local.is_empty() {
             self.shared.idle.wake_searcher();
         }
@@ -264,7 +276,8 @@ impl Worker {
         heap::trim_top();
     }
 
-    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory back.
+    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory
+    /// back.
     pub(super) fn give_stacks_back(&self) {
         // SAFETY: only this thread touches the cache.
         let stacks = unsafe { &mut *self.stacks.get() };

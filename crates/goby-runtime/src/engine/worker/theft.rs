@@ -1,30 +1,36 @@
-//! When a worker takes fresh goroutines and futures from another: how long it watches the other first, and whether taking pays.
+//! When a worker takes fresh goroutines and futures from another: how long it watches the other
+//! first, and whether taking pays.
 //!
-//! Two workers that begin the same goroutines pass each other the cache lines of the queue and of all that those share. Where each
-//! does next to nothing, both together are slower than one: then the thief leaves the victim alone, for ever longer ([`Truce`]).
-//! It cannot know beforehand, so it compares how fast they come and go with it and without it.
+//! Two workers that begin the same goroutines pass each other the cache lines of the queue and of
+//! all that those share. Where each does next to nothing, both together are slower than one: then
+//! the thief leaves the victim alone, forever longer ([`Truce`]). It cannot know beforehand, so it
+//! compares how fast they come and go with it and without it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::run_queue::Sight;
 
-/// How long a worker must have left its fresh goroutines alone, and had no turn, before they are stolen: it may be about to run
-/// them, and whoever talks to them, itself. One that has turns, `FAIRNESS` short rounds each, begins them by and by.
+/// How long a worker must have left its fresh goroutines alone, and had no turn, before they are
+/// stolen: it may be about to run them, and whoever talks to them, itself. One that has turns,
+/// `FAIRNESS` short rounds each, begins them by and by.
 ///
 /// Longer than a few page faults take, or the guards of new stacks.
 const QUIET: Duration = Duration::from_micros(32);
-/// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor for 30 µs.
+/// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor
+/// for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
 /// How long we look at a victim: until we know whether it is quiet.
 pub(super) const LOOK: Duration = Duration::from_micros(60);
 /// The same in a truce, once a tick; and whether it has few now ([`SPAN_ALONE`]).
 pub(super) const LOOK_IN_TRUCE: Duration = Duration::from_micros(120);
-/// How long a worker may have fresh goroutines, though it starts one after the other, before they are stolen: what it
-/// can run within that time is not worth a thief's while. A wave of a thousand empty ones takes 80 µs.
+/// How long a worker may have fresh goroutines, though it starts one after the other, before they
+/// are stolen: what it can run within that time is not worth a thief's while. A wave of a thousand
+/// empty ones takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
-/// The same where `FAIRNESS` rounds take less than `SHORT_TURN`: a hundred that wait for each other have all begun by then,
-/// and stay together. Half of them on another worker made each message between them 3 to 10 times as dear.
+/// The same where `FAIRNESS` rounds take less than `SHORT_TURN`: a hundred that wait for each other
+/// have all begun by then, and stay together. Half of them on another worker made each message
+/// between them 3 to 10 times as dear.
 const BACKLOG_OF_SHORT: Duration = Duration::from_millis(2);
 const SHORT_TURN: Duration = Duration::from_micros(20);
 /// For how long the comings and goings are counted at least, without us and with us.
@@ -34,7 +40,8 @@ const SPAN_SHARED: Duration = Duration::from_micros(500);
 const UP_TO_DATE: Duration = Duration::from_millis(50);
 /// So many in a millisecond are few: then two workers get more done than one.
 const FEW: u64 = 500;
-/// How many ticks of the monitor (1 ms) the first truce lasts, and the longest: each is twice as long as the one before.
+/// How many ticks of the monitor (1 ms) the first truce lasts, and the longest: each is twice as
+/// long as the one before.
 const FIRST_TRUCE: usize = 4;
 const LONGEST_TRUCE: usize = 64;
 
@@ -81,9 +88,9 @@ impl Watched {
         }
     }
 
-    /// Whether another that has some must wait until this one, now in this state, has none left or has been robbed. Not when it has
-    /// been, nor when it has come to the end of its own since we looked, or in a truce is busy with them: it will not be robbed for
-    /// long.
+    /// Whether another that has some must wait until this one, now in this state, has none left or
+    /// has been robbed. Not when it has been, nor when it has come to the end of its own since we
+    /// looked, or in a truce is busy with them: it will not be robbed for long.
     pub(super) fn comes_first(&self, sight: Sight, is_truce: bool) -> bool {
         !(self.is_robbed || sight.emptied != self.sight.emptied || is_truce && sight != self.sight)
     }
@@ -93,8 +100,9 @@ impl Watched {
         Watched { is_robbed: true, ..self }
     }
 
-    /// Looks again. Whether the victim, which has some, has left them alone and had no turn for [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not
-    /// come to their end for [`BACKLOG`], or [`BACKLOG_OF_SHORT`], and there is no truce.
+    /// Looks again. Whether the victim, which has some, has left them alone and had no turn for
+    /// [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not come to their end for [`BACKLOG`], or
+    /// [`BACKLOG_OF_SHORT`], and there is no truce.
     pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
         if look.sight.emptied != self.sight.emptied {
             self.backlog_since = look.now;
@@ -169,7 +177,8 @@ impl Pace {
         Some(pays)
     }
 
-    /// Whether it is known how fast they come and go without us; if not, that is counted from now on.
+    /// Whether it is known how fast they come and go without us; if not, that is counted from now
+    /// on.
     fn is_known(&mut self, look: &Look) -> bool {
         if self.alone.is_none() && self.is_shared {
             *self = Pace::new(look);
@@ -185,8 +194,9 @@ impl Pace {
     }
 }
 
-/// For so long thieves leave a worker's fresh goroutines to it, which are many and do next to nothing. Nobody stays awake for them, nor
-/// is woken when they come: one looks at each tick of the monitor, whether the worker is quiet or has few now.
+/// For so long thieves leave a worker's fresh goroutines to it, which are many and do next to
+/// nothing. Nobody stays awake for them, nor is woken when they come: one looks at each tick of the
+/// monitor, whether the worker is quiet or has few now.
 pub(super) struct Truce {
     /// The tick at which it ends.
     end: AtomicUsize,
@@ -225,14 +235,15 @@ mod tests {
     use crate::Runtime;
     use crate::engine::worker::Worker;
 
-    /// A look after so many microseconds, a tick a millisecond: what has come and gone there and here.
+    /// A look after so many microseconds, a tick a millisecond: what has come and gone there and
+    /// here.
     fn look(start: Instant, micros: u64, changes: usize, turns: u64, own: usize) -> Look {
         let sight = Sight { changes, emptied: 0 };
         Look { sight, turns, own, now: start + Duration::from_micros(micros), tick: micros as usize / 1000 }
     }
 
-    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and has a turn each `turn`, in
-    /// microseconds.
+    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and
+    /// has a turn each `turn`, in microseconds.
     fn patience(change: u64, turn: u64) -> u64 {
         let start = Instant::now();
         let truce = Truce::new();
@@ -342,8 +353,8 @@ mod tests {
         });
     }
 
-    /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may have watched the worker before, while
-    /// it had dust.
+    /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may
+    /// have watched the worker before, while it had dust.
     #[test]
     fn a_computation_in_a_truce_does_not_keep_what_has_not_begun() {
         for (workers, goroutines, futures) in [(2, 1, 0), (2, 0, 1), (2, 50, 50), (4, 1, 0), (4, 50, 50)] {
@@ -374,8 +385,9 @@ mod tests {
         }
     }
 
-    /// Looks each 10 us for 20 ms at one that has `alone` changes in a millisecond until it is robbed for the first time, `theirs`
-    /// afterwards, and we `ours`. How many of the looks after that were robberies.
+    /// Looks each 10 us for 20 ms at one that has `alone` changes in a millisecond until it is
+    /// robbed for the first time, `theirs` afterwards, and we `ours`. How many of the looks after
+    /// that were robberies.
     fn robberies(alone: u64, theirs: u64, ours: u64) -> usize {
         let start = Instant::now();
         let truce = Truce::new();

@@ -286,7 +286,8 @@ fn c019_closing_twice_does_nothing() {
         rx.recv().unwrap_err();
         drop((tx, other));
         rx.recv().unwrap_err();
-        // Closed already because nobody can receive: a close still is the first one, or not, but never panics.
+        // Closed already because nobody can receive: a close still is the first one, or not, but
+        // never panics.
         let (tx, rx) = bounded::<i32>(0);
         drop(rx);
         tx.close();
@@ -299,7 +300,8 @@ fn c021_exactly_one_of_two_racing_closes_wins() {
     with_workers(|| {
         for round in 0..size(1000, 10_000) {
             let (tx, rx) = bounded::<i32>(round % 2);
-            // A plain thread takes part now and then: a new one every round would take most of the time.
+            // A plain thread takes part now and then: a new one every round would take most of the
+            // time.
             let second = if round % 32 == 0 { Kind::Thread } else { Kind::Goroutine };
             let closers = [Kind::Goroutine, second].map(|kind| {
                 let tx = tx.clone();
@@ -338,8 +340,8 @@ fn c025_a_send_with_free_space_does_not_switch() {
         tx.send(1).unwrap();
         assert_eq!(rx.len(), 1);
     });
-    // On one worker another goroutine can only run if this one gives way. The end of a time slice may make it do so, hence
-    // several tries; a send that always switches fails them all.
+    // On one worker another goroutine can only run if this one gives way. The end of a time slice
+    // may make it do so, hence several tries; a send that always switches fails them all.
     on_workers(1, 0, || {
         let without_switch = (0..100).any(|_| {
             let other_ran = Arc::new(AtomicBool::new(false));
@@ -447,7 +449,8 @@ fn c033_channels_carry_channels() {
     });
 }
 
-/// A cell that goroutines share without a lock; a missing ordering is a data race, which ThreadSanitizer reports.
+/// A cell that goroutines share without a lock; a missing ordering is a data race, which
+/// ThreadSanitizer reports.
 #[derive(Default)]
 struct Unlocked(UnsafeCell<u64>);
 
@@ -601,7 +604,8 @@ fn c045_generic_pipeline_helpers() {
         };
         assert_eq!(read_all(feed(&[4, 2, 5])), [4, 2, 5]);
         assert_eq!(read_all(filter(feed(&[1, 2, 3]), |value| value % 2 == 0)), [2]);
-        // A filter whose output nobody wants any more ends too: the check for leaked goroutines sees it.
+        // A filter whose output nobody wants any more ends too: the check for leaked goroutines
+        // sees it.
         drop(filter(feed(&[1, 2, 3]), |_| true));
         yield_now();
     });

@@ -1,5 +1,6 @@
-//! The rows 83 to 139 of the conformance list. Not here: 115 (a parent is never null), 135 (there are no contexts of users'
-//! making); the child counts of 131 are checked in `src/context/tests.rs`, where they can be seen. Trees are in `stress/contexts.rs`.
+//! The rows 83 to 139 of the conformance list. Not here: 115 (a parent is never null), 135 (there
+//! are no contexts of users' making); the child counts of 131 are checked in
+//! `src/context/tests.rs`, where they can be seen. Trees are in `stress/contexts.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -519,7 +520,8 @@ fn c137_after_func_ends_waits_on_a_condition() {
                     let _stop = ctx.after_func({
                         let shared = shared.clone();
                         move || {
-                            // Under the lock, so that it does not come between the check below and the wait.
+                            // Under the lock, so that it does not come between the check below and
+                            // the wait.
                             let _guard = shared.0.lock();
                             shared.1.broadcast();
                         }

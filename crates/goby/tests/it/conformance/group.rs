@@ -283,7 +283,8 @@ fn results_as_they_come() {
     });
 }
 
-/// Many consumers, and more goroutines than run at a time: every outcome comes out once, and all see the end.
+/// Many consumers, and more goroutines than run at a time: every outcome comes out once, and all
+/// see the end.
 #[test]
 fn results_are_shared_among_consumers() {
     with_workers(|| {
@@ -403,8 +404,8 @@ fn c319_a_scope_raises_the_panic_of_a_child() {
     });
 }
 
-/// Only the first panic is kept. What a later one comes with is dropped, and may panic then: its goroutine counts as ended all
-/// the same.
+/// Only the first panic is kept. What a later one comes with is dropped, and may panic then: its
+/// goroutine counts as ended all the same.
 #[test]
 fn a_payload_that_panics_when_dropped_keeps_nobody_waiting() {
     struct Breaks;
@@ -430,7 +431,8 @@ fn a_payload_that_panics_when_dropped_keeps_nobody_waiting() {
     });
 }
 
-/// conc's catcher is `catch_unwind` and `resume_unwind`: what a goroutine panicked with stays what it was.
+/// conc's catcher is `catch_unwind` and `resume_unwind`: what a goroutine panicked with stays what
+/// it was.
 #[test]
 fn c321_a_panic_can_be_caught_and_raised_again() {
     with_workers(|| {

@@ -1,7 +1,8 @@
-//! Lines 293 to 323: the goroutine's life cycle, and leaks. What needs the death of a process is in `diag/child.rs`, and
-//! in the runtime's own tests (`deadlock`, `goexit`, `panics`, `scope`).
+//! Lines 293 to 323: the goroutine's life cycle, and leaks. What needs the death of a process is in
+//! `diag/child.rs`, and in the runtime's own tests (`deadlock`, `goexit`, `panics`, `scope`).
 //!
-//! The other ends of channels are kept alive on purpose: in goby dropping them would end the wait. Lines 325 and 327 are in the runtime's `goroutines`.
+//! The other ends of channels are kept alive on purpose: in goby dropping them would end the wait.
+//! Lines 325 and 327 are in the runtime's `goroutines`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(crate) fn leaks_of(body: impl FnOnce()) -> Vec<String> {
     reasons(guard.check())
 }
 
-/// Waits for ever in a goroutine that keeps `kept` alive.
+/// Waits forever in a goroutine that keeps `kept` alive.
 pub(crate) fn stuck<T: Send + 'static>(kept: T, wait: impl FnOnce(&T) + Send + 'static) {
     go(move || wait(&kept));
 }
@@ -43,7 +44,8 @@ pub(crate) fn lock_twice() {
     });
 }
 
-/// Leaves `n` goroutines that each wait for the next one, and one behind them that sleeps for an hour.
+/// Leaves `n` goroutines that each wait for the next one, and one behind them that sleeps for an
+/// hour.
 pub(crate) fn chain_to_a_sleeper(n: usize) {
     let (mut next, rx) = chan::bounded::<()>(0);
     stuck(rx, |rx| _ = rx.recv());
@@ -314,7 +316,8 @@ fn c313_ignore_current() {
     });
 }
 
-/// A listing shows the blocked ones and its maker; 101 goroutines 101 calls deep are all there, with their frames.
+/// A listing shows the blocked ones and its maker; 101 goroutines 101 calls deep are all there,
+/// with their frames.
 #[test]
 fn c317_a_listing_is_complete() {
     with_workers(|| {

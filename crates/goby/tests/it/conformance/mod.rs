@@ -1,4 +1,5 @@
-//! How goby behaves where Go does: one test for each row of `docs/conformance.md`, named by its number.
+//! How goby behaves where Go does: one test for each row of `docs/conformance.md`, named by its
+//! number.
 
 pub(crate) mod chan;
 mod select;

@@ -1,5 +1,6 @@
-//! The rows 251 to 279 of the conformance list. No test here sleeps: each call says when it happens. The waits of 273 and 275 are
-//! tested in `src/rate/limiter/tests.rs`, where the sleep can be replaced.
+//! The rows 251 to 279 of the conformance list. No test here sleeps: each call says when it
+//! happens. The waits of 273 and 275 are tested in `src/rate/limiter/tests.rs`, where the sleep can
+//! be replaced.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ fn clock() -> impl Fn(u32) -> Instant {
     move |tick| start + tick * Duration::from_millis(100)
 }
 
-/// The tick at which a reservation may act, to be compared with what is expected: rounding may take off a nanosecond.
+/// The tick at which a reservation may act, to be compared with what is expected: rounding may take
+/// off a nanosecond.
 #[track_caller]
 fn assert_acts_at(limiter: &Limiter, at: Instant, n: usize, expected: Instant) -> goby::rate::Reservation<'_> {
     let reservation = limiter.reserve_n(at, n);
@@ -156,7 +158,8 @@ fn r265_cancel_with_one_token_to_give_back() {
 
 #[test]
 fn cancel_gives_back_all_or_nothing() {
-    // Nothing: all the tokens have been promised to later events. Go: TestCancel0Tokens, TestCancelLast.
+    // Nothing: all the tokens have been promised to later events. Go: TestCancel0Tokens,
+    // TestCancelLast.
     let (t, limiter) = (clock(), Limiter::per_second(10.0, 2));
     let _ = assert_acts_at(&limiter, t(0), 2, t(0));
     let first = assert_acts_at(&limiter, t(0), 1, t(1));
@@ -211,7 +214,8 @@ fn r271_limit_is_changed_before_a_cancel() {
     let _ = assert_acts_at(&limiter, t(2), 2, t(3));
 }
 
-/// 273 with the real clock and real goroutines: 20 events at 1000/s and a burst of 1 take at least 19 ms.
+/// 273 with the real clock and real goroutines: 20 events at 1000/s and a burst of 1 take at least
+/// 19 ms.
 #[test]
 fn r273_waits_take_their_time() {
     with_workers(|| {

@@ -1,5 +1,5 @@
-//! Select: rows 47 to 81 of the conformance list. Rows 63, 65 and 71 are the stress programs S20, S17 and S21 at Go's own
-//! sizes; `crate::stress::select` has them with more kinds of ends.
+//! Select: rows 47 to 81 of the conformance list. Rows 63, 65 and 71 are the stress programs S20,
+//! S17 and S21 at Go's own sizes; `crate::stress::select` has them with more kinds of ends.
 
 use std::cell::{Cell, UnsafeCell};
 use std::collections::BTreeSet;
@@ -130,7 +130,8 @@ fn s055_a_receive_from_a_closed_channel_is_ready() {
     });
 }
 
-/// Sends 1 into one of the channels, 2 into the next, and so on, disabling each channel once used. Counts the sends.
+/// Sends 1 into one of the channels, 2 into the next, and so on, disabling each channel once used.
+/// Counts the sends.
 fn send_until_default(mut a: Sender<i32>, mut b: Sender<i32>) -> i32 {
     let mut shift = 0;
     loop {
@@ -310,7 +311,8 @@ fn s061_the_one_ready_case_is_taken_from_every_shape() {
             let mut refused = Vec::new();
             with_every_default!(mask, idle, send(tx, 6) -> sent => refused.push(sent.unwrap_err().into_inner()));
             assert_eq!(refused, [6; 3]);
-            // The same with cases known only at run time, the ready one before and behind the others.
+            // The same with cases known only at run time, the ready one before and behind the
+            // others.
             for ready_first in [true, false] {
                 for blocking in [true, false] {
                     let (tx, rx) = bounded(1);
@@ -576,7 +578,8 @@ fn s079_selects_beside_an_idle_channel_leak_no_memory() {
     });
 }
 
-/// A counter without a lock of its own; a data race on it is seen by ThreadSanitizer, and a lost update by the sum.
+/// A counter without a lock of its own; a data race on it is seen by ThreadSanitizer, and a lost
+/// update by the sum.
 #[derive(Default)]
 struct Counter(UnsafeCell<u64>);
 
@@ -597,7 +600,8 @@ fn s081_a_channel_as_a_mutex_through_selects() {
                     lock.recv(&nobody);
                     lock.send(&tx, ());
                     stress::select::wait(kind, &mut lock).await.send(&tx).unwrap();
-                    // SAFETY: only the actor whose value is in the channel gets here; that is what is tested.
+                    // SAFETY: only the actor whose value is in the channel gets here; that is what
+                    // is tested.
                     unsafe { *counter.0.get() += 1 };
                     let mut unlock = Select::new();
                     unlock.recv(&rx);

@@ -1,8 +1,9 @@
-//! Locks, semaphores and wait groups: rows 141 to 175 and 223 to 231 of the conformance list. The stress program S29 is
-//! `stress/locks.rs`.
+//! Locks, semaphores and wait groups: rows 141 to 175 and 223 to 231 of the conformance list. The
+//! stress program S29 is `stress/locks.rs`.
 //!
 //! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive).
-//! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has data outside the lock.
+//! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has
+//! data outside the lock.
 
 mod barrier;
 mod cond;
@@ -50,7 +51,8 @@ fn canceled() -> Context {
     ctx
 }
 
-/// What may be sent and shared: compiled is passed. What may not is in the `compile_fail` examples of the guards.
+/// What may be sent and shared: compiled is passed. What may not is in the `compile_fail` examples
+/// of the guards.
 #[test]
 fn auto_traits() {
     fn both<T: Send + Sync>() {}

@@ -83,7 +83,8 @@ fn s39fg_timers_and_networks_are_no_deadlock() {
     }));
 }
 
-/// A ring of a thousand, each waiting for the next; one of them sleeps first, and until it ends there is no verdict.
+/// A ring of a thousand, each waiting for the next; one of them sleeps first, and until it ends
+/// there is no verdict.
 #[test]
 fn s39hi_a_ring() {
     let text = check_verdict(&in_child("diag::child::s39hi_a_ring", || {
@@ -103,12 +104,12 @@ fn s39hi_a_ring() {
             ends[0].1.recv().unwrap();
         });
     }));
-    assert!(text.starts_with(&format!("{FIRST_LINE}1001 goroutines are parked for ever\n")), "{text}");
+    assert!(text.starts_with(&format!("{FIRST_LINE}1001 goroutines are parked forever\n")), "{text}");
     assert!(text.contains("more alike: "), "{text}");
 }
 
-/// Done comes from a deferred call of a goroutine that panics: where a panic ends the process, it must do so before main
-/// returns as if all were well.
+/// Done comes from a deferred call of a goroutine that panics: where a panic ends the process, it
+/// must do so before main returns as if all were well.
 #[test]
 fn c291_a_panic_wins_over_a_normal_exit() {
     for attempt in 0..10 {

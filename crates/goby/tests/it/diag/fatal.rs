@@ -16,7 +16,7 @@ fn run(test: &str, body: impl FnOnce()) -> Output {
     in_child_with(&format!("diag::fatal::{test}"), &[("GOBY_LEAKS", "fatal")], body)
 }
 
-/// Waits for ever, on a channel of its own.
+/// Waits forever, on a channel of its own.
 fn stuck() {
     let (tx, rx) = chan::bounded::<u32>(0);
     let _ = rx.recv();

@@ -1,4 +1,5 @@
-//! Timers in a deadlock's verdict: only those count that somebody waits for, or that run the program's code. Each in a child process.
+//! Timers in a deadlock's verdict: only those count that somebody waits for, or that run the
+//! program's code. Each in a child process.
 
 use std::process::Output;
 use std::sync::Arc;

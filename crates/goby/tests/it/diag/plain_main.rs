@@ -1,5 +1,5 @@
-//! A `main` that is a plain thread, not `goby::run`'s, and waits for what never comes: reported as a goroutine would be, with its
-//! place. Each in a child process.
+//! A `main` that is a plain thread, not `goby::run`'s, and waits for what never comes: reported as
+//! a goroutine would be, with its place. Each in a child process.
 
 use std::process::Output;
 
@@ -10,12 +10,13 @@ use crate::child::{in_child, stderr};
 
 const FIRST_LINE: &str = "fatal error: all goroutines are asleep - deadlock!\n\n";
 
-/// Checks that a child was ended by the report of a `main` that waits for `reason` at `line` of this file.
+/// Checks that a child was ended by the report of a `main` that waits for `reason` at `line` of
+/// this file.
 fn check_report(output: &Output, reason: &str, line: u32) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(
-        text.starts_with(&format!("{FIRST_LINE}1 thread is parked for ever\n\nthread main [{reason}]:\n")),
+        text.starts_with(&format!("{FIRST_LINE}1 thread is parked forever\n\nthread main [{reason}]:\n")),
         "{text}"
     );
     assert!(text.contains(&format!("diag/plain_main.rs:{line}\n")), "{text}");

@@ -1,4 +1,5 @@
-//! What the leak detector says of a wait: whether a timer or a context ends it, and whose goroutine it is.
+//! What the leak detector says of a wait: whether a timer or a context ends it, and whose goroutine
+//! it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,7 +170,8 @@ fn the_background_ends_no_wait() {
     });
 }
 
-/// Who waits in `after_func`'s goroutine is its caller's, whoever has fired the timer or canceled the context.
+/// Who waits in `after_func`'s goroutine is its caller's, whoever has fired the timer or canceled
+/// the context.
 #[test]
 fn a_goroutine_of_after_func_belongs_to_its_caller() {
     with_workers_leaving(2, || {

@@ -17,8 +17,8 @@ use goby::{Context, block_on, go, now, scope, spawn};
 use super::{LOCAL, listen, pair};
 use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
 
-/// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody accepts. Holds what keeps
-/// it so.
+/// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody
+/// accepts. Holds what keeps it so.
 fn unresponsive() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(LOCAL).into()).unwrap();
@@ -58,7 +58,8 @@ fn assert_timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
 /// Fills what system and peer buffer, so that the next write waits.
 fn fill(mut stream: &TcpStream) {
     loop {
-        // Each write has its time: on a busy machine the system may take a while to move on what it has.
+        // Each write has its time: on a busy machine the system may take a while to move on what it
+        // has.
         stream.set_write_deadline(Some(now() + Duration::from_millis(20)));
         if stream.write(&[0; 65536]).is_err() {
             break;
@@ -67,7 +68,8 @@ fn fill(mut stream: &TcpStream) {
     stream.set_write_deadline(None);
 }
 
-/// Writes until that fails. The system may find room now and then, even in a stream that is full and that nobody reads.
+/// Writes until that fails. The system may find room now and then, even in a stream that is full
+/// and that nobody reads.
 fn write_on(mut stream: &TcpStream) -> io::Result<usize> {
     loop {
         // However much it takes.
@@ -141,7 +143,8 @@ fn a_deadline_that_is_moved_to_later_lets_a_parked_read_wait_on() {
     });
 }
 
-/// Reader and writer are parked on one stream while a third goroutine moves their deadlines: each must see each move.
+/// Reader and writer are parked on one stream while a third goroutine moves their deadlines: each
+/// must see each move.
 #[test]
 fn no_deadline_is_missed_when_reader_and_writer_are_parked() {
     with_workers(|| {
@@ -371,7 +374,8 @@ fn a_polled_read_ends_when_its_context_is_done() {
     });
 }
 
-/// A limit that changes while one goroutine is parked and another polls: both look at it, neither spins for ever.
+/// A limit that changes while one goroutine is parked and another polls: both look at it, neither
+/// spins forever.
 #[test]
 fn a_parked_write_and_a_polled_read_share_an_interrupt() {
     with_workers(|| {

@@ -1,4 +1,5 @@
-//! A job that ends its goroutine by `goexit`: it has no result, all others do, and nobody else is unwound or told an untruth.
+//! A job that ends its goroutine by `goexit`: it has no result, all others do, and nobody else is
+//! unwound or told an untruth.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +66,8 @@ fn pools_outlive_more_exits_than_they_have_workers() {
     });
 }
 
-/// What a worker of an elastic pool keeps goes with the goroutine, and the next job gets a worker of its own.
+/// What a worker of an elastic pool keeps goes with the goroutine, and the next job gets a worker
+/// of its own.
 #[test]
 fn an_elastic_pools_worker_is_dropped_with_its_goroutine() {
     struct Kept(Arc<AtomicUsize>);

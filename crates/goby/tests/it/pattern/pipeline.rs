@@ -1,4 +1,5 @@
-//! Pipelines: that their stages are put together in the right way. What each does is tested with its function.
+//! Pipelines: that their stages are put together in the right way. What each does is tested with
+//! its function.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! `batch` and `debounce`. What depends on time is tested with waits that are endless, or over at once.
+//! `batch` and `debounce`. What depends on time is tested with waits that are endless, or over at
+//! once.
 
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,7 @@ fn debounce_passes_the_last_of_a_burst() {
         (1..=10).for_each(|v| tx.send(v).unwrap());
         assert_eq!(settled.try_recv(), Err(TryRecvError::Empty), "it is not quiet yet");
         drop(tx);
-        assert_eq!(settled.iter().collect::<Vec<_>>(), [10], "what closes is quiet for ever");
+        assert_eq!(settled.iter().collect::<Vec<_>>(), [10], "what closes is quiet forever");
 
         // Three bursts, each received before the next.
         let (tx, input) = silence();
@@ -106,7 +107,8 @@ fn debounce_passes_the_last_of_a_burst() {
         for last in [5, 10, 15] {
             (last - 4..=last).for_each(|v| tx.send(v).unwrap());
             let sent = Instant::now();
-            // Where this goroutine was held up for the quiet's time in a burst, it is more than one.
+            // Where this goroutine was held up for the quiet's time in a burst, it is more than
+            // one.
             let received = settled.iter().find(|v| *v == last);
             assert_eq!(received, Some(last));
             assert!(sent.elapsed() >= quiet / 2, "{:?}", sent.elapsed());

@@ -55,7 +55,8 @@ fn ready_is_not_over_before_its_time() {
     });
 }
 
-/// Whatever makes a receive possible ends the wait: a value, a sender that waits, a future that sends, a select that does, the end.
+/// Whatever makes a receive possible ends the wait: a value, a sender that waits, a future that
+/// sends, a select that does, the end.
 #[test]
 fn ready_waits_for_something_to_receive() {
     with_workers(|| {

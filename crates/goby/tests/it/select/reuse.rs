@@ -1,4 +1,5 @@
-//! One `Select` for many rounds: cases that stay, values that are put in and taken back, futures that come and go.
+//! One `Select` for many rounds: cases that stay, values that are put in and taken back, futures
+//! that come and go.
 
 use std::future::Future;
 use std::mem;
@@ -219,7 +220,8 @@ fn a_biased_select_object_takes_the_first_that_is_ready() {
     });
 }
 
-/// Each ready case is as likely as the others, round after round, and none is ready for ever without being taken.
+/// Each ready case is as likely as the others, round after round, and none is ready forever
+/// without being taken.
 #[test]
 fn a_select_in_a_loop_is_fair() {
     with_workers(|| {
@@ -270,7 +272,8 @@ fn a_loop_over_one_select_allocates_nothing() {
     });
 }
 
-/// A future that is forgotten has left its cases queued: the select takes them out before they are used, moved or dropped.
+/// A future that is forgotten has left its cases queued: the select takes them out before they are
+/// used, moved or dropped.
 #[test]
 fn a_forgotten_future_leaves_its_select_usable() {
     let poll_and_forget = |select: &mut Select<'_>| {
@@ -314,7 +317,8 @@ fn a_forgotten_future_leaves_its_select_usable() {
     }
 }
 
-/// What a select drops by itself may panic: then none of its cases is queued any more, and the next use is as good as any.
+/// What a select drops by itself may panic: then none of its cases is queued any more, and the next
+/// use is as good as any.
 #[test]
 fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
     struct Breaks;
@@ -353,7 +357,8 @@ fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
             4 => breaks(&mut || drop(select.select_async())),
             _ => {}
         }
-        // They can be queued again, without a look of others, who would take out what is left there.
+        // They can be queued again, without a look of others, who would take out what is left
+        // there.
         sends[1..].iter().for_each(|&send| breaks(&mut || select.remove(send)));
         for round in 0..2 {
             let mut future = Box::pin(select.select_async());

@@ -83,7 +83,8 @@ fn s24a_racing_closers() {
     });
 }
 
-/// A sender fills a channel of 10 until it is refused, against a closer; `drop_receiver` closes by dropping the receiver.
+/// A sender fills a channel of 10 until it is refused, against a closer; `drop_receiver` closes by
+/// dropping the receiver.
 fn fill_against_a_closer(kind: Kind, drop_receiver: bool) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let (tx, rx) = bounded(10);

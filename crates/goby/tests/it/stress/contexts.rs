@@ -212,14 +212,15 @@ fn s27d_a_chain_of_ten_thousand_layers() {
     });
 }
 
-/// The time that the calling thread has had a processor. The goroutine stays on its thread, so other programs do not count.
+/// The time that the calling thread has had a processor. The goroutine stays on its thread, so
+/// other programs do not count.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("below a second"))
 }
 
-/// Checks that ten times as many cost about ten times as much, by the best of several tries. What should be constant for
-/// each and is linear would make it a hundred times.
+/// Checks that ten times as many cost about ten times as much, by the best of several tries. What
+/// should be constant for each and is linear would make it a hundred times.
 fn check_linear(few: usize, cost: impl Fn(usize) -> Duration) {
     let mut tries = Vec::new();
     for _ in 0..10 {
@@ -250,7 +251,8 @@ fn register_and_end(n: usize) -> Duration {
     processor_time() - start
 }
 
-/// That the parent's count returns to zero is seen in `src/context/tests.rs`; here, that the time of each does not grow.
+/// That the parent's count returns to zero is seen in `src/context/tests.rs`; here, that the time
+/// of each does not grow.
 #[test]
 fn s27e_children_one_by_one() {
     with_workers(|| check_linear(1000, register_and_end));

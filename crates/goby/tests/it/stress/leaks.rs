@@ -6,7 +6,7 @@ use goby::{Context, go, select};
 use crate::conformance::leak::{chain_to_a_sleeper, leaks_of, lock_twice};
 use crate::support::{on_workers, with_workers_leaving};
 
-/// A tree of goroutines, each of which starts one that receives for ever on a channel of its own.
+/// A tree of goroutines, each of which starts one that receives forever on a channel of its own.
 #[test]
 fn s36_a_tree_of_leaking_goroutines() {
     /// How many goroutines were started, and how many of them leak, below `node(i)` and with it.
@@ -43,7 +43,8 @@ fn s36_a_tree_of_leaking_goroutines() {
     });
 }
 
-/// A thousand mutexes, each locked twice by its goroutine; and a chain of a thousand whose tail sleeps.
+/// A thousand mutexes, each locked twice by its goroutine; and a chain of a thousand whose tail
+/// sleeps.
 #[test]
 fn s36_mutexes_and_a_chain() {
     on_workers(2, 1000, || {
@@ -56,8 +57,8 @@ fn s36_mutexes_and_a_chain() {
     });
 }
 
-/// Six classic patterns. The ends that Go's garbage collector would find unreachable are forgotten here, or kept by the
-/// goroutine itself, since dropping them is what frees it in goby.
+/// Six classic patterns. The ends that Go's garbage collector would find unreachable are forgotten
+/// here, or kept by the goroutine itself, since dropping them is what frees it in goby.
 #[test]
 fn s36_classic_patterns() {
     let check = |name: &str, expected: usize, body: fn()| {

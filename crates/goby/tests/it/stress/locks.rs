@@ -1,4 +1,5 @@
-//! S29: many at one lock at once, with tries and without, goroutines and OS threads; and nobody is starved.
+//! S29: many at one lock at once, with tries and without, goroutines and OS threads; and nobody is
+//! starved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -60,8 +61,8 @@ fn s29_mutex_between_threads_and_goroutines() {
     });
 }
 
-/// Streaks that make unlocks quick, cut short by waiters: each goroutine has the mutex to itself for a burst, and now and
-/// then gives its worker up while it holds it.
+/// Streaks that make unlocks quick, cut short by waiters: each goroutine has the mutex to itself
+/// for a burst, and now and then gives its worker up while it holds it.
 #[test]
 fn s29_mutex_in_bursts() {
     with_workers(|| {
@@ -169,7 +170,8 @@ fn comes_through(hog: impl Fn() + Send + Sync, lock: impl Fn()) {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    // Ten locks take some milliseconds. Generous, for the machine may be busy, but far below what starving takes.
+    // Ten locks take some milliseconds. Generous, for the machine may be busy, but far below what
+    // starving takes.
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
 
@@ -185,7 +187,7 @@ fn s29_nobody_is_starved() {
         };
         comes_through(hog_mutex, || drop(mutex.lock()));
         comes_through(hog_mutex, || drop(mutex.lock_ctx(&ctx).unwrap()));
-        // Two readers that overlap would keep a writer out for ever, if it did not bar them.
+        // Two readers that overlap would keep a writer out forever, if it did not bar them.
         let hog_reading = || {
             let _guard = lock.read();
             hold();

@@ -9,7 +9,8 @@ use goby::{Context, go, num_goroutines, yield_now};
 
 use crate::support::{debug_or_release, size, wait_until, with_workers};
 
-/// Starts `count` goroutines that run `wait` and count themselves, ends their wait, and checks that all have been counted.
+/// Starts `count` goroutines that run `wait` and count themselves, ends their wait, and checks that
+/// all have been counted.
 fn park_many(count: usize, wait: impl Fn() + Clone + Send + 'static, end: impl FnOnce()) {
     let start = num_goroutines();
     let (reached, passed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -106,7 +107,8 @@ fn s13_perpetual_respawn() {
             })
         });
         observers.into_iter().for_each(|observer| observer.join().unwrap());
-        // The observers may be through before the system has run the thread that took the chain's first goroutine.
+        // The observers may be through before the system has run the thread that took the chain's
+        // first goroutine.
         wait_until("the chain to move", || generations.load(Ordering::Relaxed) > 0);
         drop(stop);
     });

@@ -8,7 +8,8 @@ use goby::go;
 
 use crate::support::{debug_or_release, size, with_workers};
 
-/// The primes, each of them found by one more filter in the chain. Dropping the receiver unwinds the chain from its end.
+/// The primes, each of them found by one more filter in the chain. Dropping the receiver unwinds
+/// the chain from its end.
 fn sieve() -> Receiver<u32> {
     let (tx, mut numbers) = bounded(0);
     go(move || (2..).try_for_each(|number| tx.send(number)));
@@ -73,7 +74,8 @@ struct Visitor {
     partner: Sender<(usize, Color)>,
 }
 
-/// Lets creatures of these colors meet `meetings` times. Returns for each its meetings, and those with itself.
+/// Lets creatures of these colors meet `meetings` times. Returns for each its meetings, and those
+/// with itself.
 fn chameneos(colors: &[Color], meetings: usize) -> Vec<(usize, usize)> {
     let (leave, enter) = bounded(1);
     leave.send(Meetings { left: meetings, waiting: None }).ok().unwrap();
@@ -157,8 +159,8 @@ fn s9_chain_of_goroutines() {
     });
 }
 
-/// Memory of the process, for a line that says what a goroutine costs. The stacks stay mapped for reuse, so the difference is
-/// close to the peak.
+/// Memory of the process, for a line that says what a goroutine costs. The stacks stay mapped for
+/// reuse, so the difference is close to the peak.
 #[derive(Clone, Copy)]
 struct ResidentPages(usize);
 
@@ -173,7 +175,8 @@ impl ResidentPages {
     }
 }
 
-/// Sends the sum of `count` ordinals from `first` on to `parent`, by a tree of goroutines with ten children each.
+/// Sends the sum of `count` ordinals from `first` on to `parent`, by a tree of goroutines with ten
+/// children each.
 fn skynet(parent: &Sender<u64>, first: u64, count: u64, started: &Arc<AtomicUsize>) {
     started.fetch_add(1, Ordering::Relaxed);
     if count == 1 {

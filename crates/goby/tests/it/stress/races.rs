@@ -1,5 +1,5 @@
-//! Two threads at the same channel at the same moment (S20's third part, S24, and their like for futures, timeouts and
-//! handles): what each of them sees must fit what the other saw.
+//! Two threads at the same channel at the same moment (S20's third part, S24, and their like for
+//! futures, timeouts and handles): what each of them sees must fit what the other saw.
 
 use std::future::Future;
 use std::pin::pin;
@@ -98,7 +98,8 @@ impl Drop for Counted {
     }
 }
 
-/// The last sender and the last receiver go together, with values in the buffer: each value is dropped once.
+/// The last sender and the last receiver go together, with values in the buffer: each value is
+/// dropped once.
 #[test]
 fn both_ends_go_at_once() {
     with_workers(|| {
@@ -123,7 +124,8 @@ fn both_ends_go_at_once() {
     });
 }
 
-/// The last two senders go together: exactly then the channel is closed, and a receiver that waits is told.
+/// The last two senders go together: exactly then the channel is closed, and a receiver that waits
+/// is told.
 #[test]
 fn the_last_two_senders_go_at_once() {
     with_workers(|| {
@@ -184,7 +186,8 @@ fn timeouts_of_a_rendezvous_agree() {
     });
 }
 
-/// A receive future is dropped while a value is handed to it: the value is received afterwards, or was not taken.
+/// A receive future is dropped while a value is handed to it: the value is received afterwards, or
+/// was not taken.
 #[test]
 fn a_dropped_receive_against_a_send() {
     with_workers(|| {
@@ -273,7 +276,8 @@ fn a_select_against_two_sends() {
     });
 }
 
-/// Two selects that could meet on either of two channels, offered in opposite orders: they meet once.
+/// Two selects that could meet on either of two channels, offered in opposite orders: they meet
+/// once.
 #[test]
 fn two_selects_meet_once() {
     with_workers(|| {

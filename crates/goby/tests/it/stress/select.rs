@@ -93,8 +93,9 @@ fn one_is_ready(first: &Receiver<i32>, second: &Receiver<i32>) -> bool {
     }
 }
 
-/// The first channel is ready; the second is made ready before the first is emptied, by a value or by closing it. At every
-/// instant one of them is ready, so a goroutine's select that does not wait must find one.
+/// The first channel is ready; the second is made ready before the first is emptied, by a value or
+/// by closing it. At every instant one of them is ready, so a goroutine's select that does not wait
+/// must find one.
 pub(crate) fn one_instant(rounds: usize, close: bool) {
     for _ in 0..rounds {
         let (first_tx, first) = bounded(1);
@@ -142,7 +143,8 @@ fn s20_one_instant_select() {
     });
 }
 
-/// Two always-ready channels of four, `trials` selects: how often the first was taken is within 10 sigma of one half.
+/// Two always-ready channels of four, `trials` selects: how often the first was taken is within 10
+/// sigma of one half.
 pub(crate) fn fair_between_two(trials: usize) {
     let fill = || {
         let (tx, rx) = bounded(trials + 1);
@@ -195,7 +197,8 @@ fn s21_select_fairness() {
     });
 }
 
-/// Eight ready cases of both sorts: each is taken between 9000 and 11 000 times in 80 000, 10 sigma to both sides.
+/// Eight ready cases of both sorts: each is taken between 9000 and 11 000 times in 80 000, 10 sigma
+/// to both sides.
 fn check_eight(counts: [usize; 8]) {
     assert!(counts.iter().all(|count| (9000..=11_000).contains(count)), "{counts:?}");
 }

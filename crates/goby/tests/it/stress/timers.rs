@@ -1,4 +1,5 @@
-//! S33: the order of timers, races of firing against stop and reset, a walk through all states, and very many at once.
+//! S33: the order of timers, races of firing against stop and reset, a walk through all states, and
+//! very many at once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::support::{PATIENCE, debug_or_release, size, wait_until, with_workers}
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Receives what must come soon. If the whole process was stopped meanwhile both the value and the end of the wait are due,
-/// and either may be seen first; then the value comes at once.
+/// Receives what must come soon. If the whole process was stopped meanwhile both the value and the
+/// end of the wait are due, and either may be seen first; then the value comes at once.
 #[track_caller]
 fn recv_soon<T>(channel: &Receiver<T>) -> T {
     channel.recv_timeout(PATIENCE).or_else(|_| channel.recv_timeout(PATIENCE)).expect("a firing was lost")
@@ -61,8 +62,8 @@ fn s33_thirteen_slots() {
             order
         };
         for first_kind in 0..3 {
-            // A busy machine, and even more one that stops the process for a while, mixes up what is close together: then
-            // again, with more time between, for a while.
+            // A busy machine, and even more one that stops the process for a while, mixes up what
+            // is close together: then again, with more time between, for a while.
             let mut units = [5, 10, 20, 40, 80].into_iter().cycle().take(20).map(Duration::from_millis);
             let in_order = units.any(|unit| order(unit, first_kind) == [0, 1, 1, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9]);
             assert!(in_order, "timers fire out of order");
@@ -74,8 +75,9 @@ fn s33_thirteen_slots() {
 fn s33_two_timers_race() {
     with_workers(|| {
         race_timers(size(100, 1000), |number, loser| {
-            // Go: a false stop means that a value can be received. Here: nobody has received one, so
-            // the stop is true, has withdrawn it, and the next firing is the only one to be seen.
+            // Go: a false stop means that a value can be received. Here: nobody has received one,
+            // so the stop is true, has withdrawn it, and the next firing is the only one to be
+            // seen.
             assert!(loser.stop());
             assert!(!loser.reset(HOUR));
             assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
@@ -128,8 +130,9 @@ fn s33_timers_moved_into_the_past() {
     });
 }
 
-/// What is known of a timer: whether anybody has asked for its channel, and how it stands. Seven of these for a
-/// `Timer` (one that nobody listens to cannot have been received from), four for a `Ticker`.
+/// What is known of a timer: whether anybody has asked for its channel, and how it stands. Seven of
+/// these for a `Timer` (one that nobody listens to cannot have been received from), four for a
+/// `Ticker`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Timer { heard: bool, stands: Stands },

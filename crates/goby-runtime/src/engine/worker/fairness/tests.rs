@@ -1,5 +1,5 @@
-//! The bounds at the head of `fairness.rs`, under mixes of goroutines that try to break them. Counted in turns and pauses,
-//! so that no machine is too slow for them.
+//! The bounds at the head of `fairness.rs`, under mixes of goroutines that try to break them.
+//! Counted in turns and pauses, so that no machine is too slow for them.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ const TIMES: usize = 6;
 /// Longer than a slice and the ticks that the monitor takes to see its end.
 const LONG: Duration = Duration::from_millis(25);
 
-/// When hostile ones stop by themselves: their victims then run, and tell how long they have waited.
+/// When hostile ones stop by themselves: their victims then run, and tell how long they have
+/// waited.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells the hostile ones that the victims are done.
@@ -65,7 +66,8 @@ fn pass_to_and_fro(stop: &Stop) {
     }
 }
 
-/// Starts two that wait for each other, and two more when they have ended: something is nearly always fresh.
+/// Starts two that wait for each other, and two more when they have ended: something is nearly
+/// always fresh.
 fn starts_pairs(stop: &Stop) {
     let stop = stop.clone();
     go(move || {
@@ -133,8 +135,8 @@ fn check_fresh() {
     }
 }
 
-/// A thread starts one, and waits for it: its place is in the runtime's queue, from where a worker may move it to the front of
-/// its own.
+/// A thread starts one, and waits for it: its place is in the runtime's queue, from where a worker
+/// may move it to the front of its own.
 fn check_injected(runtime: &Runtime) {
     let shared = runtime.shared();
     let pauses = move || shared.remotes().map(|remote| remote.turns.load(Ordering::Relaxed)).collect::<Vec<_>>();

@@ -153,7 +153,8 @@ fn cond_with_timeout_or_context() {
     });
 }
 
-/// Each signal is either given to a waiter that returns `Ok`, or to nobody: what a cancellation races with is not lost.
+/// Each signal is either given to a waiter that returns `Ok`, or to nobody: what a cancellation
+/// races with is not lost.
 #[test]
 fn canceled_cond_waits_lose_no_signal() {
     with_workers(|| {

@@ -113,7 +113,8 @@ fn s167_a_panic_counts_as_not_done() {
     });
 }
 
-/// As in Go: the function is used up, so every call panics, the first with the function's own payload.
+/// As in Go: the function is used up, so every call panics, the first with the function's own
+/// payload.
 #[test]
 fn a_panic_of_once_func_and_once_value_comes_with_every_call() {
     with_workers(|| {
@@ -137,7 +138,8 @@ fn a_panic_of_once_func_and_once_value_comes_with_every_call() {
     });
 }
 
-/// However the first call ends, what the function captured is gone then, though the function that was made lives on.
+/// However the first call ends, what the function captured is gone then, though the function that
+/// was made lives on.
 #[test]
 fn once_func_and_once_value_let_go_of_what_they_captured() {
     with_workers(|| {

@@ -177,7 +177,8 @@ fn s175_locks_order_memory() {
 const READ: &str = "sync.RWMutex.RLock";
 const WRITE: &str = "sync.RWMutex.Lock";
 
-/// Readers that wait go in with the one that was the writer; a writer that waits goes in after them.
+/// Readers that wait go in with the one that was the writer; a writer that waits goes in after
+/// them.
 #[test]
 fn a_downgraded_writer_lets_readers_in_but_no_writer() {
     with_workers(|| {
@@ -228,7 +229,8 @@ fn an_upgradable_reader_excludes_writers_and_its_like() {
     });
 }
 
-/// It waits for the readers, bars new ones, and becomes the writer before one that has waited for longer.
+/// It waits for the readers, bars new ones, and becomes the writer before one that has waited for
+/// longer.
 #[test]
 fn an_upgrade_comes_before_every_writer() {
     with_workers(|| {
@@ -285,7 +287,8 @@ fn an_upgrade_that_gives_up_lets_readers_in() {
     });
 }
 
-/// All ways in and between at once: a writer is alone, an upgrade sees what its reader saw, and in the end all are out.
+/// All ways in and between at once: a writer is alone, an upgrade sees what its reader saw, and in
+/// the end all are out.
 #[test]
 fn upgrades_and_downgrades_hammer() {
     with_workers(|| {

@@ -63,7 +63,8 @@ fn a_wait_group_can_be_used_again() {
                 if round % 2 == 0 {
                     yield_now();
                 }
-                // The second of them may come so late that it meets the first one's add; then it waits for its `done`.
+                // The second of them may come so late that it meets the first one's add; then it
+                // waits for its `done`.
                 wg.done();
                 let mut waiters = waiters.into_iter();
                 let first = waiters.next().unwrap();
@@ -140,7 +141,8 @@ fn wait_group_with_context() {
     });
 }
 
-/// What the closure returns is dropped before the wait ends, and its destructor's panic is the goroutine's.
+/// What the closure returns is dropped before the wait ends, and its destructor's panic is the
+/// goroutine's.
 #[test]
 fn closures_may_return_something() {
     struct Result<'a>(Option<&'a AtomicU32>);

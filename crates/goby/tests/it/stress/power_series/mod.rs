@@ -10,7 +10,8 @@ use series::{Series, World};
 
 use crate::support::{size, with_workers};
 
-/// Checks the first coefficients of a series against `expected`, fractions separated by spaces, "end" for its end.
+/// Checks the first coefficients of a series against `expected`, fractions separated by spaces,
+/// "end" for its end.
 fn check<C: Coefficient>(expected: &str, make: impl FnOnce(&World) -> Series<C>) {
     let (world, end) = World::new();
     let series = make(&world);
@@ -89,7 +90,8 @@ fn s3_power_series_of_trait_objects() {
     with_workers(tables::<Arc<dyn Item>>);
 }
 
-/// Dropping the series alone ends everything when no series is defined by itself, also in the middle of a split.
+/// Dropping the series alone ends everything when no series is defined by itself, also in the
+/// middle of a split.
 #[test]
 fn s3_teardown_by_drop() {
     with_workers(|| {

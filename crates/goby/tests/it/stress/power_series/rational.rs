@@ -1,4 +1,5 @@
-//! Rational numbers, and the two ways in which they travel through a channel: as they are, or as a trait object.
+//! Rational numbers, and the two ways in which they travel through a channel: as they are, or as a
+//! trait object.
 
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg};
@@ -25,7 +26,8 @@ impl Rational {
         Self::reduced(numerator.into(), denominator.into())
     }
 
-    /// Products of two `i64` fit an `i128`; what does not fit an `i64` when reduced is a wrong term, and panics.
+    /// Products of two `i64` fit an `i128`; what does not fit an `i64` when reduced is a wrong
+    /// term, and panics.
     fn reduced(numerator: i128, denominator: i128) -> Self {
         assert_ne!(denominator, 0, "a division by zero, or a sum with the end of a series");
         let divisor = gcd(numerator.abs(), denominator.abs()) * denominator.signum();

@@ -1,8 +1,9 @@
 //! Power series as goroutines (after McIlroy, "Squinting at Power Series").
 //!
-//! A series is a pair of channels without a buffer: its consumer sends a request and receives one coefficient. Nothing is
-//! computed without a request. A goroutine ends when the consumer of its series is gone, which ends those it consumes from;
-//! a series that is defined by itself (exp, recip, revert) is a cycle of goroutines, which only [`World`] ends.
+//! A series is a pair of channels without a buffer: its consumer sends a request and receives one
+//! coefficient. Nothing is computed without a request. A goroutine ends when the consumer of its
+//! series is gone, which ends those it consumes from; a series that is defined by itself (exp,
+//! recip, revert) is a cycle of goroutines, which only [`World`] ends.
 
 use goby::chan::{Receiver, Sender, bounded};
 use goby::{go, select};
@@ -40,7 +41,8 @@ impl From<goby::chan::RecvError> for Gone {
     }
 }
 
-/// Where series are made. Its channel closes when the test is done with them; each wait of each goroutine watches it.
+/// Where series are made. Its channel closes when the test is done with them; each wait of each
+/// goroutine watches it.
 #[derive(Clone)]
 pub(super) struct World {
     done: Receiver<()>,
@@ -102,7 +104,8 @@ impl World {
         Ok(self.take(series)?.value())
     }
 
-    /// The next coefficients of two series, asked for at once: four selects, each step of each series disabled once done.
+    /// The next coefficients of two series, asked for at once: four selects, each step of each
+    /// series disabled once done.
     fn get_two<C: Coefficient>(&self, u: &Series<C>, v: &Series<C>) -> Step<(Rational, Rational)> {
         let (mut asked_u, mut asked_v) = (false, false);
         let (mut from_u, mut from_v) = (None, None);
@@ -149,9 +152,9 @@ impl World {
         go(move || world.generation(input, outputs, &released).unwrap_or(()));
     }
 
-    /// Serves one coefficient to both consumers: first to the faster one, from whose request on the next generation serves
-    /// it, and then, when the older generations have `released` the slower one, to that. If one consumer is gone the other
-    /// gets the rest directly.
+    /// Serves one coefficient to both consumers: first to the faster one, from whose request on the
+    /// next generation serves it, and then, when the older generations have `released` the slower
+    /// one, to that. If one consumer is gone the other gets the rest directly.
     fn generation<C: Coefficient>(
         &self,
         input: Series<C>,
@@ -170,7 +173,8 @@ impl World {
             recv(released) -> release => {
                 release?;
                 waiting = false;
-                // No one is owed an older coefficient, so either may be the faster one from here on.
+                // No one is owed an older coefficient, so either may be the faster one from here
+                // on.
                 select! {
                     recv(fast.request) -> request => match request {
                         Ok(()) => (fast, slow),
