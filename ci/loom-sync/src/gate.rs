@@ -20,6 +20,17 @@ pub(crate) enum WaitReason {
     WaitGroupWait,
 }
 
+pub(crate) enum Decision<R, W = usize> {
+    Ready(R),
+    Wait(W),
+}
+
+impl<W: Default> Decision<(), W> {
+    pub(crate) fn ready_if(is_ready: bool) -> Decision<(), W> {
+        if is_ready { Decision::Ready(()) } else { Decision::Wait(W::default()) }
+    }
+}
+
 pub(crate) enum Waited<R> {
     Ready(R),
     Unparked(usize),
@@ -92,7 +103,7 @@ impl<S> Gate<S> {
         &self,
         _: WaitReason,
         deadline: Option<Instant>,
-        f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Result<usize, R>,
+        f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Decision<R>,
     ) -> Waited<R> {
         assert!(deadline.is_none(), "the models have no deadlines");
         let slot = Arc::new(Slot { token: Mutex::new(None), left: Condvar::new() });
@@ -101,13 +112,13 @@ impl<S> Gate<S> {
             let mut inner = self.inner.lock().unwrap();
             let (state, queue) = &mut *inner;
             let verdict = f(state, &mut Waiters { queue, wakes: &mut wakes });
-            if let Ok(tag) = verdict {
+            if let Decision::Wait(tag) = verdict {
                 queue.push_back((tag, slot.clone()));
             }
             verdict
         };
         wake(wakes);
-        if let Err(ready) = verdict {
+        if let Decision::Ready(ready) = verdict {
             return Waited::Ready(ready);
         }
         let mut token = slot.token.lock().unwrap();

@@ -14,8 +14,8 @@ mod gate;
 pub(crate) use context::Context;
 pub(crate) use gate::{Backoff, fences_work, heavy_fence, light_fence};
 pub(crate) use gate::{
-    Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit, now,
-    polled, refused, with_reach,
+    Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit,
+    now, polled, refused, with_reach,
 };
 /// No model panics while a goroutine is parked, so std's answer is right.
 pub(crate) use std::thread::panicking;

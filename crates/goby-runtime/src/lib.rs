@@ -45,7 +45,7 @@ pub use base::stack_trace::{Frame, StackTrace};
 pub use builder::Builder;
 pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
 pub use engine::errand::{Foreign, let_go, let_go_shared};
-pub use engine::gate::{Gate, Waited, Waiters};
+pub use engine::gate::{Decision, Gate, Waited, Waiters};
 pub use engine::go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
 #[doc(hidden)]
 pub use engine::go::{Heritage, go_detached_at};

@@ -86,8 +86,10 @@ mod guard;
 mod quit;
 
 pub use find::{LeakFinder, deadlocked, leaks};
-pub use goby_runtime::{
-    Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, WaitingThread, dump, goroutines, stalls,
-};
+#[doc(alias("runtime.Stack", "debug.Stack"))]
+pub use goby_runtime::dump;
+#[doc(alias = "pprof.Lookup")]
+pub use goby_runtime::goroutines;
+pub use goby_runtime::{Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, WaitingThread, stalls};
 pub use guard::LeakGuard;
 pub use quit::dump_on_sigquit;

@@ -14,4 +14,8 @@
 #![doc(alias = "task_local")]
 #![forbid(unsafe_code)]
 
-pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, Local, current_id as id, labels, name, with_labels};
+#[doc(alias = "LocalKey")]
+pub use goby_runtime::Local;
+#[doc(alias("pprof.Do", "SetGoroutineLabels"))]
+pub use goby_runtime::with_labels;
+pub use goby_runtime::{GoBuilder as Builder, InheritedLocal, current_id as id, labels, name};

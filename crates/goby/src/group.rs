@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
-use goby_runtime::{Debt, Gate, Goexit, NeverRan, Scope, WaitReason};
+use goby_runtime::{Debt, Decision, Gate, Goexit, NeverRan, Scope, WaitReason};
 use parking_lot::Mutex;
 
 use crate::chan::{self, Receiver, Sender};
@@ -335,13 +335,7 @@ where
     /// ```
     pub fn wait_all(&self) -> Vec<Result<T, Cause>> {
         goby_runtime::checkpoint();
-        self.inner.count.wait(
-            WaitReason::WaitGroupWait,
-            None,
-            |count, _| {
-                if count.running == 0 { Err(()) } else { Ok(0) }
-            },
-        );
+        self.inner.count.wait(WaitReason::WaitGroupWait, None, |count, _| Decision::ready_if(count.running == 0));
         let cancel = self.inner.cancel.lock().take();
         drop(cancel);
         let n = self.inner.count.with(|count, _| std::mem::take(&mut count.unclaimed));

@@ -130,8 +130,20 @@ pub use context::{Context, block_on_ctx};
 pub use goby_macros::main;
 #[doc = include_str!("docs/test.md")]
 pub use goby_macros::test;
+// A name to search by stands here: the docs of goby do not index those of another crate's items.
+#[doc(alias("GOMAXPROCS", "worker_threads"))]
+pub use goby_runtime::Builder;
+#[doc(alias("spawn_blocking", "block_in_place"))]
+pub use goby_runtime::blocking;
+#[doc(alias = "consume_budget")]
+pub use goby_runtime::checkpoint;
+#[doc(alias("runtime.Goexit", "Goexit"))]
+pub use goby_runtime::goexit;
+#[doc(alias("runtime.NumGoroutine", "NumGoroutine"))]
+pub use goby_runtime::num_goroutines;
+#[doc(alias("runtime.Gosched", "Gosched"))]
+pub use goby_runtime::yield_now;
 pub use goby_runtime::{
-    Builder, Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, NeverRan, PanicPolicy, Runtime,
-    Scope, ScopedJoinHandle, Task, TryGoError, block_on, blocking, checkpoint, go, goexit, now, num_goroutines, random,
-    run, scope, spawn, try_go, yield_now,
+    Deadlock, DeadlockPolicy, Goexit, GoroutineId, JoinError, JoinHandle, NeverRan, PanicPolicy, Runtime, Scope,
+    ScopedJoinHandle, Task, TryGoError, block_on, go, now, random, run, scope, spawn, try_go,
 };

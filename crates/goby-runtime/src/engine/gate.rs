@@ -15,11 +15,11 @@ use crate::engine::wait_queue::{WaitQueue, Waiter};
 /// State, and who waits for it to change.
 ///
 /// ```
-/// use goby_runtime::{Gate, WaitReason, Waited};
+/// use goby_runtime::{Decision, Gate, WaitReason, Waited};
 ///
 /// let door = Gate::new(false);
 /// let open = goby_runtime::scope(|s| {
-///     let waiter = s.go(|| door.wait(WaitReason::CondWait, None, |open, _| if *open { Err(()) } else { Ok(0) }));
+///     let waiter = s.go(|| door.wait(WaitReason::CondWait, None, |open, _| Decision::ready_if(*open)));
 ///     door.with(|open, waiters| {
 ///         *open = true;
 ///         waiters.unpark_all(7);
@@ -35,6 +35,22 @@ pub struct Gate<S> {
 struct Inner<S> {
     state: S,
     queue: WaitQueue,
+}
+
+/// Whether there is need to wait: what the function says that is given to [`Gate::wait`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<R, W = usize> {
+    /// There is none, and this is why.
+    Ready(R),
+    /// The caller goes to the back of the line, with this tag.
+    Wait(W),
+}
+
+impl<W: Default> Decision<(), W> {
+    /// Waits, without a tag to speak of, unless it is ready.
+    pub fn ready_if(is_ready: bool) -> Decision<(), W> {
+        if is_ready { Decision::Ready(()) } else { Decision::Wait(W::default()) }
+    }
 }
 
 /// How a [`Gate::wait`] ended.
@@ -135,29 +151,29 @@ impl<S> Gate<S> {
         &self,
         reason: WaitReason,
         deadline: Option<Instant>,
-        f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Result<usize, R>,
+        f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Decision<R>,
     ) -> Waited<R> {
         // SAFETY: parked on below, if and only if it is queued; shown to this gate's notifiers, who
         // unpark.
         let wait = unsafe { Wait::current() };
         let entry = Entry { waiter: Waiter::new(0, std::ptr::null_mut()), message: Cell::new(0) };
         let mut wake = WakeList::new();
-        let verdict = {
+        let decision = {
             let mut inner = self.inner.lock();
             let Inner { state, queue } = &mut *inner;
-            let verdict = f(state, &mut Waiters { queue, wake: &mut wake });
-            if let Ok(tag) = verdict {
+            let decision = f(state, &mut Waiters { queue, wake: &mut wake });
+            if let Decision::Wait(tag) = decision {
                 entry.waiter.set(tag, (&raw const entry.message).cast_mut().cast());
                 // SAFETY: `entry` and `wait` stay where they are until this function returns, which
                 // is after the unpark, or after the entry was taken out.
                 unsafe { queue.push_back(&entry.waiter, &wait) };
             }
-            verdict
+            decision
         };
         wake.unpark_all();
-        match verdict {
-            Err(ready) => Waited::Ready(ready),
-            Ok(_) => {
+        match decision {
+            Decision::Ready(ready) => Waited::Ready(ready),
+            Decision::Wait(_) => {
                 if wait.park_until(reason, deadline) == TIMED_OUT {
                     // SAFETY: the entry is in this gate's queue, or was dropped from it.
                     unsafe { self.inner.lock().queue.remove(&entry.waiter) };

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic;
 
-use crate::engine::gate::Gate;
+use crate::engine::gate::{Decision, Gate};
 use crate::engine::park::{EXITING, WaitReason};
 use crate::engine::{threads, worker};
 
@@ -60,6 +60,6 @@ pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
 
 /// What `run` does when its main goroutine has ended so: it waits for what will not come.
 pub(crate) fn wait_for_ever() -> ! {
-    threads::as_host(|| Gate::new(()).wait::<()>(WaitReason::Join, None, |(), _| Ok(0)));
+    threads::as_host(|| Gate::new(()).wait::<()>(WaitReason::Join, None, |(), _| Decision::Wait(0)));
     unreachable!("nobody knows of the wait")
 }

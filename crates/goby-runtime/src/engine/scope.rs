@@ -12,7 +12,7 @@ use crate::base::discard::{discard, discard_quietly};
 use crate::base::lock::Lock;
 use crate::base::tsan;
 use crate::engine::current::current_shared;
-use crate::engine::gate::Gate;
+use crate::engine::gate::{Decision, Gate};
 use crate::engine::go::JoinHandle;
 use crate::engine::goexit::is_goexit;
 use crate::engine::join_error::JoinError;
@@ -56,7 +56,7 @@ where
         env: PhantomData,
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| if *n == 0 { Err(()) } else { Ok(0) });
+    scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| Decision::ready_if(*n == 0));
     tsan::acquire(&raw const scope.inner.edge);
     let panicked = scope.inner.panicked.lock().take();
     // What is not raised goes first: during the unwinding a destructor that panics would abort the

@@ -20,13 +20,13 @@ use crate::look::inspect::{GoroutineInfo, Want};
 /// To be dropped by the goroutine or thread that made it, in the reverse order of making.
 ///
 /// ```
-/// use goby_runtime::{Family, Gate, WaitReason, go};
+/// use goby_runtime::{Decision, Family, Gate, WaitReason, go};
 /// use std::sync::Arc;
 ///
 /// let family = Family::new();
 /// let gate = Arc::new(Gate::new(()));
 /// let waits = gate.clone();
-/// let handle = go(move || { gate.wait::<()>(WaitReason::CondWait, None, |(), _| Ok(0)); });
+/// let handle = go(move || { gate.wait::<()>(WaitReason::CondWait, None, |(), _| Decision::Wait(0)); });
 /// assert_eq!(family.goroutines()[0].id(), handle.id());
 /// waits.with(|(), waiters| while !waiters.unpark_one(0) {});
 /// handle.join().unwrap();

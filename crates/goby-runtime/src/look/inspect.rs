@@ -24,7 +24,7 @@ use crate::base::stack_trace::StackTrace;
 use crate::base::{policy, tsan};
 use crate::engine::attributes::Inherited;
 use crate::engine::current::current_shared;
-use crate::engine::gate::{Gate, Waited};
+use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::park::{HAS_CONTEXT, HAS_DEADLINE, WaitReason, reported_flags};
 use crate::engine::requests::Question;
@@ -327,9 +327,9 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
     let mut found = Found::default();
     let start = policy::now();
     loop {
-        let waited = request.missing.wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| {
-            if *missing == 0 { Err(()) } else { Ok(0) }
-        });
+        let waited = request
+            .missing
+            .wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| Decision::ready_if(*missing == 0));
         if waited != Waited::TimedOut {
             break;
         }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::base::tsan;
-use crate::engine::gate::{Gate, Waited};
+use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goexit::is_goexit;
 use crate::engine::park::WaitReason;
 use crate::engine::{goexit, threads};
@@ -137,12 +137,12 @@ impl Runtime {
     /// deadlock it never ends while the caller goes on.
     ///
     /// ```standalone_crate
-    /// use goby_runtime::{Gate, Runtime, WaitReason};
+    /// use goby_runtime::{Decision, Gate, Runtime, WaitReason};
     ///
     /// let runtime = Runtime::builder().workers(1).build()?;
     /// assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
     /// let deadlock = runtime.try_run(|| {
-    ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Ok(0));
+    ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Decision::Wait(0));
     /// });
     /// assert_eq!(deadlock.unwrap_err().to_string(), "all goroutines are asleep - deadlock!");
     /// # Ok::<(), std::io::Error>(())
@@ -197,7 +197,7 @@ impl Runtime {
         // SAFETY: `F` and `T` borrow nothing.
         drop(unsafe { self.shared().spawn_main(settled, Location::caller()) });
         let waited = threads::as_host(|| {
-            outcome.end.wait(WaitReason::Join, deadline, |end, _| if end.is_some() { Err(()) } else { Ok(0) })
+            outcome.end.wait(WaitReason::Join, deadline, |end, _| Decision::ready_if(end.is_some()))
         });
         Look::of(self.shared()).watchers.remove(&watcher);
         if waited == Waited::TimedOut {

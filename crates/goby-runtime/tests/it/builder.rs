@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Builder, Gate, Runtime, WaitReason, checkpoint, go, num_goroutines, try_go, yield_now};
+use goby_runtime::{Builder, Decision, Gate, Runtime, WaitReason, checkpoint, go, num_goroutines, try_go, yield_now};
 
 use crate::support::{Door, PATIENCE, in_child_with, leaky_runtime, runtime, stderr, wait_until, with_workers};
 
@@ -286,7 +286,7 @@ fn a_runtime_ends_though_its_goroutines_are_always_runnable() {
             let turn = turn.clone();
             go(move || {
                 loop {
-                    turn.wait(WaitReason::CondWait, None, |turn, _| if *turn == me { Err(()) } else { Ok(0) });
+                    turn.wait(WaitReason::CondWait, None, |turn, _| Decision::ready_if(*turn == me));
                     turn.with(|turn, waiters| {
                         *turn = 1 - me;
                         waiters.unpark_all(0);

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Backoff, Direction, Source, Timer, checkpoint, go, now, spawn, spread_next, yield_now};
+use goby_runtime::{Backoff, Decision, Direction, Source, Timer, checkpoint, go, now, spawn, spread_next, yield_now};
 
 use crate::support::{Door, PATIENCE, on_workers, pause, wait_until};
 
@@ -175,25 +175,22 @@ fn a_pair_that_wakes_each_other_starves_nobody() {
     on_workers(1, || {
         let stop = Arc::new(AtomicBool::new(false));
         let turn = Arc::new(goby_runtime::Gate::new(0usize));
-        let pair =
-            [0, 1].map(|own| {
-                let (turn, stop) = (turn.clone(), stop.clone());
-                go(move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        turn.wait(goby_runtime::WaitReason::CondWait, None, |turn, _| {
-                            if *turn % 2 == own { Err(()) } else { Ok(0) }
-                        });
-                        turn.with(|turn, waiters| {
-                            *turn += 1;
-                            waiters.unpark_all(0);
-                        });
-                    }
+        let pair = [0, 1].map(|own| {
+            let (turn, stop) = (turn.clone(), stop.clone());
+            go(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    turn.wait(goby_runtime::WaitReason::CondWait, None, |turn, _| Decision::ready_if(*turn % 2 == own));
                     turn.with(|turn, waiters| {
-                        *turn = own + 1;
+                        *turn += 1;
                         waiters.unpark_all(0);
                     });
-                })
-            });
+                }
+                turn.with(|turn, waiters| {
+                    *turn = own + 1;
+                    waiters.unpark_all(0);
+                });
+            })
+        });
         let third = go(move || {
             (0..100).for_each(|_| yield_now());
             pause(Duration::from_millis(1));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{Gate, WaitReason, Waited, blocking, fences_work, go, now};
+use goby_runtime::{Decision, Gate, WaitReason, Waited, blocking, fences_work, go, now};
 
 use crate::support::{in_child, runtime, stderr, wait_until, with_workers};
 
@@ -17,7 +17,7 @@ type Counting = Gate<usize>;
 fn wait(gate: &Counting, tag: usize, after: Option<Duration>) -> Waited<()> {
     gate.wait(WaitReason::SemaphoreAcquire, after.map(|after| now() + after), |came, _| {
         *came += 1;
-        Ok(tag)
+        Decision::Wait(tag)
     })
 }
 
@@ -29,7 +29,7 @@ fn have_come(gate: &Counting) -> usize {
 fn a_wait_may_be_ready_at_once() {
     with_workers(|| {
         let gate = Gate::new(5);
-        assert_eq!(gate.wait(WaitReason::CondWait, None, |state, _| Err(*state + 1)), Waited::Ready(6));
+        assert_eq!(gate.wait(WaitReason::CondWait, None, |state, _| Decision::Ready(*state + 1)), Waited::Ready(6));
         assert_eq!(gate.with(|state, waiters| (*state, waiters.is_empty())), (5, true));
     });
 }
@@ -94,7 +94,7 @@ fn a_deadline_ends_a_wait_not_before_its_time() {
         }
         // Far away is no deadline.
         let far = now() + Duration::from_secs(3600);
-        assert_eq!(gate.wait(WaitReason::CondWait, Some(far), |_, _| Err(1)), Waited::Ready(1));
+        assert_eq!(gate.wait(WaitReason::CondWait, Some(far), |_, _| Decision::Ready(1)), Waited::Ready(1));
     };
     with_workers(check);
     check(); // On a plain thread.
@@ -176,10 +176,10 @@ fn a_gate_makes_a_semaphore() {
                     for _ in 0..200 {
                         gate.wait(WaitReason::SemaphoreAcquire, None, |free, _| {
                             if *free == 0 {
-                                return Ok(0);
+                                return Decision::Wait(0);
                             }
                             *free -= 1;
-                            Err(())
+                            Decision::Ready(())
                         });
                         most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         goby_runtime::yield_now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use goby_runtime::{blocking, go, num_goroutines, yield_now};
+use goby_runtime::{Decision, blocking, go, num_goroutines, yield_now};
 
 use crate::support::{Door, in_child, on_workers, runtime, stderr, wait_until, with_workers};
 
@@ -275,13 +275,7 @@ fn c327_long_turns_do_not_starve_short_ones() {
             go(move || {
                 let mut steps = 0;
                 loop {
-                    door.wait(
-                        goby_runtime::WaitReason::CondWait,
-                        None,
-                        |turn, _| {
-                            if *turn % 2 == own { Err(()) } else { Ok(0) }
-                        },
-                    );
+                    door.wait(goby_runtime::WaitReason::CondWait, None, |turn, _| Decision::ready_if(*turn % 2 == own));
                     if stop.load(Ordering::Relaxed) {
                         door.with(|turn, waiters| {
                             *turn = own + 1;

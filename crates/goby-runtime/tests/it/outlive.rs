@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use goby_runtime::{Direction, Gate, Source, Timer, WaitReason, go, now, spawn};
+use goby_runtime::{Decision, Direction, Gate, Source, Timer, WaitReason, go, now, spawn};
 
 use crate::support::{PATIENCE, leaky_runtime, pause, runtime, wait_until};
 
@@ -62,7 +62,7 @@ fn a_sleeper() {
     let turn = Arc::new(Gate::new(()));
     let runtime = leaky_runtime(1);
     let theirs = turn.clone();
-    runtime.go(move || theirs.wait(WaitReason::CondWait, Some(now() + HOUR), |(), _| Ok::<_, ()>(0)));
+    runtime.go(move || theirs.wait(WaitReason::CondWait, Some(now() + HOUR), |(), _| Decision::<()>::Wait(0)));
     wait_until("it to wait", || turn.with(|(), waiters| !waiters.is_empty()));
     drop(runtime);
     assert!(turn.with(|(), waiters| waiters.is_empty()));

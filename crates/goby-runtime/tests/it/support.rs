@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use crate::child::{in_child, in_child_with, stderr};
 
-use goby_runtime::{Gate, Runtime, WaitReason, Waited, num_goroutines, sleep_until, yield_now};
+use goby_runtime::{Decision, Gate, Runtime, WaitReason, Waited, num_goroutines, sleep_until, yield_now};
 
 /// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
 /// hang.
@@ -100,7 +100,7 @@ impl Door {
 
     /// Parks until the door is open.
     pub(crate) fn pass(&self) {
-        let waited = self.0.wait(WaitReason::CondWait, None, |open, _| if *open { Err(()) } else { Ok(0) });
+        let waited = self.0.wait(WaitReason::CondWait, None, |open, _| Decision::ready_if(*open));
         assert_ne!(waited, Waited::TimedOut);
     }
 

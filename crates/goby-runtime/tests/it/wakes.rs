@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Gate, Runtime, Timer, WaitReason, blocking, go, now, random, spawn};
+use goby_runtime::{Decision, Gate, Runtime, Timer, WaitReason, blocking, go, now, random, spawn};
 
 use crate::support::{Door, on_workers, runtime, with_workers};
 
@@ -53,7 +53,7 @@ fn goroutines_unparked_from_outside() {
     with_workers(|| {
         let turn = Arc::new(Gate::new(0usize));
         let wait_for = |turn: &Gate<usize>, own: usize| {
-            turn.wait(WaitReason::CondWait, None, |turn, _| if *turn % 2 == own { Err(()) } else { Ok(0) });
+            turn.wait(WaitReason::CondWait, None, |turn, _| Decision::ready_if(*turn % 2 == own));
         };
         let next = |turn: &Gate<usize>| {
             turn.with(|turn, waiters| {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{Decision, WaitReason, checkpoint};
 
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
@@ -98,14 +98,14 @@ impl Barrier {
     }
 
     /// One more is here. `Err`: it was the last, and all go on.
-    fn come(&self, here: &mut usize, line: &mut Line<'_, '_>) -> Result<(), ()> {
+    fn come(&self, here: &mut usize, line: &mut Line<'_, '_>) -> Decision<(), ()> {
         *here += 1;
         if *here < self.n {
-            return Ok(());
+            return Decision::Wait(());
         }
         *here = 0;
         line.unpark_all(ALL_HERE);
-        Err(())
+        Decision::Ready(())
     }
 }
 

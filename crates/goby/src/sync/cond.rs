@@ -13,7 +13,7 @@ use std::fmt;
 use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
-use goby_runtime::{WaitReason, checkpoint};
+use goby_runtime::{Decision, WaitReason, checkpoint};
 
 use super::guard::CondGuard;
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -281,11 +281,11 @@ impl Cond {
         let mut guard = Some(guard);
         let outcome = self.queue.wait_until(WaitReason::CondWait, until, |theirs, line| {
             if !line.is_empty() && *theirs != mine {
-                return Err(());
+                return Decision::Ready(());
             }
             *theirs = mine;
             drop(guard.take()); // See the header: not before this waiter is as good as in the line.
-            Ok(())
+            Decision::Wait(())
         });
         assert!(outcome != Outcome::Ready(()), "sync: a Cond is waited for with more than one lock");
         (G::relock(lock), outcome != Outcome::GaveUp)

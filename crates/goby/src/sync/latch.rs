@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{WaitReason, checkpoint, polled};
+use goby_runtime::{Decision, WaitReason, checkpoint, polled};
 
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
@@ -153,10 +153,7 @@ impl Latch {
         if self.open.load(Ordering::Acquire) {
             return true;
         }
-        let outcome = self.queue.wait_until(WaitReason::LatchWait, until, |is_open, _| match *is_open {
-            true => Err(()),
-            false => Ok(()),
-        });
+        let outcome = self.queue.wait_until(WaitReason::LatchWait, until, |is_open, _| Decision::ready_if(*is_open));
         outcome != Outcome::GaveUp
     }
 }

@@ -16,7 +16,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goby_runtime::{WaitReason, checkpoint, polled};
+use goby_runtime::{Decision, WaitReason, checkpoint, polled};
 
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
@@ -175,8 +175,8 @@ impl Once {
         checkpoint();
         while !self.is_completed() {
             let outcome = self.queue.wait_until(WaitReason::OnceWait, until, |state, _| match *state {
-                State::NotDone | State::Running => Ok(()),
-                ended => Err(ended),
+                State::NotDone | State::Running => Decision::Wait(()),
+                ended => Decision::Ready(ended),
             });
             match outcome {
                 Outcome::Ready(State::Abandoned) => panic!("{ABANDONED}"),
@@ -219,10 +219,10 @@ impl Once {
             let outcome = self.queue.wait_until(WaitReason::OnceWait, until, |state, _| match *state {
                 State::NotDone => {
                     *state = State::Running;
-                    Err(State::NotDone)
+                    Decision::Ready(State::NotDone)
                 }
-                State::Running => Ok(()),
-                ended => Err(ended),
+                State::Running => Decision::Wait(()),
+                ended => Decision::Ready(ended),
             });
             match outcome {
                 Outcome::Ready(State::NotDone) => break,

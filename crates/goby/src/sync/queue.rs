@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use goby_runtime::{Gate, IsArmed, WaitReason, Waited, Waiters, with_reach};
+use goby_runtime::{Decision, Gate, IsArmed, WaitReason, Waited, Waiters, with_reach};
 
 use super::places::{Places, is_before};
 use crate::context::{Context, ContextError};
@@ -103,7 +103,7 @@ impl Entry {
     fn wait(&self, reason: WaitReason, ctx: &Context) {
         let is_armed: IsArmed<'_> = &|| true;
         with_reach(ctx.can_end(), ctx.deadline().is_some().then_some(is_armed), || {
-            self.latch.wait(reason, None, |fired, _| if *fired { Err(()) } else { Ok(0) })
+            self.latch.wait(reason, None, |fired, _| Decision::ready_if(*fired))
         });
     }
 }
@@ -186,20 +186,19 @@ impl<S, I> Queue<S, I> {
         result
     }
 
-    /// Runs `join` with the lock held: `Err` means that there is no need to wait, `Ok` that the
-    /// caller goes to the back of the line and parks. `join` may unpark others only where it
-    /// returns `Err`.
+    /// Runs `join` with the lock held, and parks in the line if it says so. `join` may unpark others
+    /// only where it is ready.
     pub(super) fn wait<R>(
         &self,
         reason: WaitReason,
         deadline: Option<Instant>,
-        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Result<(), R>,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Decision<R, ()>,
     ) -> Outcome<R> {
         let waited = self.gate.wait(reason, deadline, |inner, waiters| {
             let (joined, fired) = inner.open(waiters, join);
             match joined {
-                Ok(()) => Ok(inner.draw_ticket()),
-                Err(ready) => Err((ready, fired)),
+                Decision::Wait(()) => Decision::Wait(inner.draw_ticket()),
+                Decision::Ready(ready) => Decision::Ready((ready, fired)),
             }
         });
         match waited {
@@ -219,23 +218,26 @@ impl<S, I> Queue<S, I> {
         reason: WaitReason,
         ctx: &Context,
         info: I,
-        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Result<(), R>,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> Decision<R, ()>,
         leave: impl FnOnce(&mut S, &mut Line<'_, '_, I>),
     ) -> Outcome<R> {
         let entry = Entry::new();
         let (joined, fired) = self.gate.with(|inner, waiters| {
             let (joined, fired) = inner.open(waiters, join);
-            let joined = joined.map(|()| {
-                let ticket = inner.draw_ticket();
-                inner.line.push_back(ticket, info, entry.clone());
-                ticket
-            });
+            let joined = match joined {
+                Decision::Wait(()) => {
+                    let ticket = inner.draw_ticket();
+                    inner.line.push_back(ticket, info, entry.clone());
+                    Decision::Wait(ticket)
+                }
+                Decision::Ready(ready) => Decision::Ready(ready),
+            };
             (joined, fired)
         });
         fired.iter().for_each(|entry| entry.fire());
         let ticket = match joined {
-            Ok(ticket) => ticket,
-            Err(ready) => return Outcome::Ready(ready),
+            Decision::Wait(ticket) => ticket,
+            Decision::Ready(ready) => return Outcome::Ready(ready),
         };
 
         let hook = ctx.on_done({
@@ -267,7 +269,7 @@ impl<S> Queue<S> {
         &self,
         reason: WaitReason,
         until: Until<'_>,
-        join: impl FnOnce(&mut S, &mut Line<'_, '_>) -> Result<(), R>,
+        join: impl FnOnce(&mut S, &mut Line<'_, '_>) -> Decision<R, ()>,
     ) -> Outcome<R> {
         match until {
             Until::Forever => self.wait(reason, None, join),

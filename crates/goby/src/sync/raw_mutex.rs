@@ -48,7 +48,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Backoff, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
+use goby_runtime::{Backoff, Decision, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
 
 use super::queue::{Outcome, Queue, Until};
 
@@ -192,7 +192,7 @@ impl RawMutex {
                     let next = if free { word & !woken | LOCKED } else { word & !woken | QUEUED | starving };
                     // Acquire, for the case that the lock was free: as in `try_lock`.
                     match self.word.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
-                        Ok(_) => return if free { Err(()) } else { Ok(()) },
+                        Ok(_) => return Decision::ready_if(free),
                         Err(current) => word = current,
                     }
                 }

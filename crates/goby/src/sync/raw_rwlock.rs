@@ -41,7 +41,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use goby_runtime::{WaitReason, checkpoint, refused};
+use goby_runtime::{Decision, WaitReason, checkpoint, refused};
 use once_cell::sync::OnceCell;
 
 use super::queue::{Line, Outcome, Queue, Until};
@@ -140,7 +140,7 @@ impl RawRwLock {
             let before = self.change(Ordering::Acquire, |word| {
                 if bars_no_reader(word) { word + READER } else { word | QUEUED_READERS }
             });
-            if bars_no_reader(before) { Err(()) } else { Ok(()) }
+            Decision::ready_if(bars_no_reader(before))
         });
         outcome != Outcome::GaveUp
     }
@@ -264,7 +264,7 @@ impl RawRwLock {
                 let before = self.change(Ordering::Acquire, |word| {
                     if has_one_reader(word) { made_writer(word) } else { word | UPGRADING }
                 });
-                if has_one_reader(before) { Err(()) } else { Ok(()) }
+                Decision::ready_if(has_one_reader(before))
             });
         if outcome == Outcome::GaveUp {
             alone.with(|(), _| {
@@ -327,7 +327,7 @@ impl RawRwLock {
             // somebody is in.
             let before = self
                 .change(Ordering::Acquire, |word| if is_held(word) { word | QUEUED_WRITERS } else { word | WRITER });
-            if is_held(before) { Ok(()) } else { Err(()) }
+            Decision::ready_if(!is_held(before))
         });
         if outcome == Outcome::GaveUp {
             self.writer_gave_up();

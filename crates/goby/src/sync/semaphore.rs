@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use goby_runtime::{WaitReason, checkpoint, polled, refused};
+use goby_runtime::{Decision, WaitReason, checkpoint, polled, refused};
 
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
@@ -104,7 +104,7 @@ impl Semaphore {
             WaitReason::SemaphoreAcquire,
             ctx,
             n,
-            |free, line| if take_free(free, line, n) { Err(()) } else { Ok(()) },
+            |free, line| Decision::ready_if(take_free(free, line, n)),
             serve,
         );
         if outcome == Outcome::GaveUp {
@@ -205,7 +205,8 @@ impl Semaphore {
     /// Waits until `ctx` is done, in no line.
     fn wait_in_vain(&self, ctx: &Context) {
         let nowhere: Queue<()> = Queue::new(());
-        let _: Outcome<()> = nowhere.wait_ctx(WaitReason::SemaphoreAcquire, ctx, (), |_, _| Ok(()), |_, _| ());
+        let _: Outcome<()> =
+            nowhere.wait_ctx(WaitReason::SemaphoreAcquire, ctx, (), |_, _| Decision::Wait(()), |_, _| ());
     }
 }
 

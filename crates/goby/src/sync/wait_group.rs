@@ -16,7 +16,7 @@ use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use goby_runtime::{NeverRan, WaitReason, checkpoint};
+use goby_runtime::{Decision, NeverRan, WaitReason, checkpoint};
 
 use super::first_panic::{FirstPanic, panicking};
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -232,7 +232,7 @@ impl WaitGroup {
             // WAITING. Acquire as above.
             let waits =
                 word.fetch_update(Ordering::Acquire, Ordering::Acquire, |word| (word >= ONE).then_some(word | WAITING));
-            waits.map(drop).map_err(drop)
+            Decision::ready_if(waits.is_err())
         });
         outcome != Outcome::GaveUp
     }

@@ -20,7 +20,7 @@ use crate::base::lock::Lock;
 use crate::base::tsan;
 use crate::engine::current;
 use crate::engine::errand::{Foreign, Notice};
-use crate::engine::gate::{Gate, Waited};
+use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::io::poller::Key;
 use crate::engine::park::WaitReason;
 use crate::engine::runtimes;
@@ -191,13 +191,13 @@ impl<T: AsFd> Source<T> {
         let half = self.readiness.half(direction);
         let waited = half.waiting.wait(WaitReason::IoWait, deadline, |waiting, _| {
             if waiting.interrupted {
-                Err(INTERRUPTED)
+                Decision::Ready(INTERRUPTED)
             } else if !half.edges.awaits(edges) || !self.is_registered() {
                 // The poller may have closed since, and have sent away the others before this one
                 // came.
-                Err(EDGE)
+                Decision::Ready(EDGE)
             } else {
-                Ok(0)
+                Decision::Wait(0)
             }
         });
         match waited {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use super::*;
-use crate::engine::gate::Gate;
+use crate::engine::gate::{Decision, Gate};
 use crate::engine::park::{WaitReason, yield_now};
 use crate::runtime::Runtime;
 use crate::{checkpoint, go, scope, spawn};
@@ -56,7 +56,7 @@ fn pass_to_and_fro(stop: &Stop) {
         let (turn, stop) = (turn.clone(), stop.clone());
         go(move || {
             while goes_on(&stop) {
-                turn.wait(WaitReason::CondWait, None, |turn, _| if *turn % 2 == own { Err(()) } else { Ok(0) });
+                turn.wait(WaitReason::CondWait, None, |turn, _| Decision::ready_if(*turn % 2 == own));
                 turn.with(|turn, waiters| {
                     *turn += 1;
                     waiters.unpark_all(0);
@@ -74,7 +74,7 @@ fn starts_pairs(stop: &Stop) {
         while goes_on(&stop) {
             let door = Gate::new(false);
             scope(|s| {
-                s.go(|| door.wait(WaitReason::CondWait, None, |open, _| if *open { Err(()) } else { Ok(0) }));
+                s.go(|| door.wait(WaitReason::CondWait, None, |open, _| Decision::ready_if(*open)));
                 s.go(|| {
                     door.with(|open, waiters| {
                         *open = true;
