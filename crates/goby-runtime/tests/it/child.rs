@@ -19,7 +19,7 @@ pub(crate) fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl F
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         alone(body);
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = this_program()
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, test)
         .env("RUST_BACKTRACE", "0")
@@ -29,6 +29,18 @@ pub(crate) fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl F
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("running 1 test"), "the child did not run {test}: {stdout}");
     output
+}
+
+/// The program of these tests, under the same emulator if there is one: `GOBY_TEST_RUNNER` is its
+/// command line.
+pub(crate) fn this_program() -> Command {
+    let program = std::env::current_exe().unwrap();
+    let runner = std::env::var("GOBY_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(emulator) = words.next() else { return Command::new(program) };
+    let mut command = Command::new(emulator);
+    command.args(words).arg(program);
+    command
 }
 
 /// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks

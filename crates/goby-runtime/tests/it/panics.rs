@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use goby_runtime::{JoinError, PanicPolicy, Runtime, blocking, go, goexit, scope, spawn, yield_now};
 
+use crate::child::this_program;
 use crate::support::{Door, in_child, in_child_with, on_workers, pause, runtime, stderr, wait_until, with_workers};
 
 #[test]
@@ -315,7 +316,7 @@ fn a_report_that_cannot_be_written_is_lost() {
         assert_eq!(runtime.run(|| 7), 7);
         return;
     }
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let status = this_program()
         .args(["--exact", "panics::a_report_that_cannot_be_written_is_lost", "--nocapture"])
         .env(CHILD, "")
         .stderr(std::fs::File::create("/dev/full").unwrap())

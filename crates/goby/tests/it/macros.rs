@@ -3,14 +3,16 @@
 
 mod fixtures;
 
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::child::this_program;
 
 /// Set for the child, in which the fixtures do what they are named after.
 const FIXTURES: &str = "GOBY_TEST_FIXTURES";
 
 /// Runs the fixtures that a filter names, by libtest, and gives what became of it.
 fn run(filter: &str, options: &[&str]) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    this_program()
         .arg(format!("macros::fixtures::{filter}"))
         .args(options)
         .env(FIXTURES, "1")

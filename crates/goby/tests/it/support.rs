@@ -6,7 +6,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use goby::chan::{Receiver, RecvError, SendError, Sender};
 use goby::{JoinError, JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
 use parking_lot::RwLock;
+
+use crate::child::this_program;
 
 /// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
 /// hang.
@@ -284,7 +286,7 @@ pub(crate) fn run_child(test: &str) -> Option<Output> {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return None;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_program();
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("RUST_BACKTRACE", "0");
     Some(command.env(CHILD, test).output().unwrap())
 }
@@ -296,11 +298,8 @@ pub(crate) fn rerun_alone(test: &str) -> bool {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return true;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, test)
-        .output()
-        .unwrap();
+    let output =
+        this_program().args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
     assert!(stdout.contains("1 passed"), "the child did not run {test}");
