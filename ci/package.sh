@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every crate that is to be published builds from its own archive, which has its licences and its front page in it.
+# Every crate that is to be published builds from its own archive, which has its licences and its front page in it. The README says
+# how many crates that takes.
 #
 # The crates depend on each other and are not on crates.io: cargo 1.90 and newer packages them together, and each finds the others
 # in a registry that cargo makes of the archives. Cargo refuses files that are not committed, so this needs a clean tree. The
@@ -36,3 +37,19 @@ for crate in "${published[@]}"; do
 done
 [ "$wrong" -eq 0 ]
 echo "${#published[@]} crates build from their archives"
+
+# The README says how many crates a build is of: those of the lock file, for this machine's target.
+crates() {
+    cargo tree --locked --edges normal,build --prefix none --no-dedupe "$@" | awk '{ print $1 }' | sort -u | wc -l
+}
+goby=$(crates -p goby)
+without=$((goby - $(crates -p goby --no-default-features)))
+http=$(crates -p goby-http)
+small=$(crates -p goby-http --no-default-features)
+for claim in "\`goby\` alone is $goby crates. Its feature \`tracing\`, on by default, is $without of them" \
+    "\`goby-http\` is $http crates, $small without its features \`tls\` and \`tracing\`"; do
+    if ! tr '\n' ' ' <README.md | grep -qF "$claim"; then
+        echo "README.md does not say: $claim" >&2
+        exit 1
+    fi
+done

@@ -69,6 +69,12 @@
 //! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a
 //! goroutine, which then waits without putting a thread to sleep. Linux only, so far.
 //!
+//! # Features
+//!
+//! `tracing`, on by default: warnings, such as that of a goroutine that keeps its worker, go to the
+//! program's subscriber of `tracing`. With it a build is of 37 crates, four of them goby's own; with
+//! `default-features = false` of 34, which take 30 s of one processor's time from clean, in debug.
+//!
 //! # What blocks what
 //!
 //! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock
