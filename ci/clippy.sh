@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# No warning of the compiler's or clippy's, in libraries, binaries, tests, examples, the benchmark and the TSan programs; nor in the
-# libraries and their tests without their default features.
+# No warning of the compiler's or clippy's, in libraries, binaries, tests, examples, the benchmark
+# and the TSan programs; nor in the libraries and their tests without their default features.
 set -euo pipefail
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p goby-runtime -p goby -p goby-http --no-default-features --all-targets --locked -- -D warnings

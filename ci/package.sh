@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Every crate that is to be published builds from its own archive, which has its licences and its front page in it. The README says
-# how many crates that takes.
+# Every crate that is to be published builds from its own archive, which has its licences and its
+# front page in it. The README says how many crates that takes.
 #
-# The crates depend on each other and are not on crates.io: cargo 1.90 and newer packages them together, and each finds the others
-# in a registry that cargo makes of the archives. Cargo refuses files that are not committed, so this needs a clean tree. The
-# archives are target/package/*.crate.
+# The crates depend on each other and are not on crates.io: cargo 1.90 and newer packages them
+# together, and each finds the others in a registry that cargo makes of the archives. Cargo refuses
+# files that are not committed, so this needs a clean tree. The archives are target/package/*.crate.
 set -euo pipefail
 
 # All packages of the workspace but those that say otherwise. A package has the name of its folder.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The README's test command, in debug: unit, integration and doc tests of all crates, every example, the README's code.
-# A goroutine that is left behind for good fails its test, or its process. Then what features that are off change.
+# The README's test command, in debug: unit, integration and doc tests of all crates, every example,
+# the README's code. A goroutine that is left behind for good fails its test, or its process. Then
+# what features that are off change.
 set -euo pipefail
 . ci/lib.sh
 export GOBY_LEAKS=fatal

@@ -156,7 +156,8 @@ fn since_when_they_wait() {
 #[test]
 fn a_worker_that_does_not_answer_shows_what_it_runs() {
     #[inline(never)]
-    fn computes(stop: &AtomicBool) {
+    fn computes(begun: &AtomicBool, stop: &AtomicBool) {
+        begun.store(true, Ordering::Relaxed);
         while !stop.load(Ordering::Relaxed) {
             std::hint::spin_loop();
         }
@@ -166,8 +167,7 @@ fn a_worker_that_does_not_answer_shows_what_it_runs() {
     let (stops, begun) = (stop.clone(), Arc::new(AtomicBool::new(false)));
     let begins = begun.clone();
     let handle = runtime.go(move || {
-        begins.store(true, Ordering::Relaxed);
-        computes(&stops);
+        computes(&begins, &stops);
     });
     wait_until("it to run", || begun.load(Ordering::Relaxed));
     let infos = runtime.goroutines();
