@@ -118,7 +118,7 @@ pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() 
     given.recv().ok()
 }
 
-/// Makes a parker known. Those of threads that have ended are forgotten by and by.
+/// Makes a parker known. Those of threads that have ended are forgotten eventually.
 pub(crate) fn add_parker(parker: &Arc<Parker>) {
     let _ignore = tsan::ignore();
     let mut parkers = PARKERS.lock();

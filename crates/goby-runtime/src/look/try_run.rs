@@ -139,7 +139,8 @@ impl Runtime {
     /// ```standalone_crate
     /// use goby_runtime::{Decision, Gate, Runtime, WaitReason};
     ///
-    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// // The goroutine that is stuck stays, and is no leak to report.
+    /// let runtime = Runtime::builder().workers(1).report_leaks(false).build()?;
     /// assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
     /// let deadlock = runtime.try_run(|| {
     ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Decision::Wait(0));

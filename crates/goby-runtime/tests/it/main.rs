@@ -1,7 +1,6 @@
 //! The integration tests of the runtime, one binary. Tests named `c319_…` follow the rows of
 //! `docs/conformance.md`.
 
-mod child;
 mod support;
 
 mod blocking;

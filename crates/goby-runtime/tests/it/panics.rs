@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use goby_runtime::{JoinError, PanicPolicy, Runtime, blocking, go, goexit, scope, spawn, yield_now};
 
-use crate::child::this_program;
 use crate::support::{Door, in_child, in_child_with, on_workers, pause, runtime, stderr, wait_until, with_workers};
+use goby_test_support::this_program;
 
 #[test]
 fn the_payload_reaches_join() {

@@ -5,15 +5,11 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub(crate) use crate::child::{in_child, in_child_with, stderr};
+pub(crate) use goby_test_support::{PATIENCE, in_child, in_child_with, pause, stderr, wait_until};
 
-use goby_runtime::{Decision, Gate, Runtime, WaitReason, Waited, num_goroutines, sleep_until, yield_now};
-
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
-/// hang.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use goby_runtime::{Decision, Gate, Runtime, WaitReason, Waited, num_goroutines};
 
 /// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves
 /// no goroutine behind.
@@ -40,29 +36,6 @@ pub(crate) fn leaky_runtime(workers: usize) -> Runtime {
 
 pub(crate) fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().expect("a runtime")
-}
-
-/// Polls until `condition` holds, giving way to others in between. For what nothing tells, such as
-/// a count.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    for round in 0u32.. {
-        if condition() {
-            return;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        if round < 100 {
-            yield_now();
-        } else {
-            pause(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Parks the calling goroutine or thread for at least `time`: the minimum of a negative check.
-pub(crate) fn pause(time: Duration) {
-    sleep_until(goby_runtime::now() + time);
 }
 
 /// Runs `body` in a child, and waits until `part` has been printed to the standard error, by

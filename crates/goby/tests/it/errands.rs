@@ -15,8 +15,8 @@ use futures_io::AsyncRead;
 use goby::net::{TcpListener, TcpStream};
 use goby::{Context, time};
 
-use crate::child::{in_child, stderr};
 use crate::support::PATIENCE;
+use goby_test_support::{in_child, stderr};
 
 /// Whether the caller is a goroutine, or this thread.
 fn is_allowed(thread: ThreadId) -> bool {

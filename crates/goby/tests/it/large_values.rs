@@ -13,8 +13,8 @@ use goby::chan::{
 use goby::goroutine::Builder;
 use goby::{go, select};
 
-use crate::child::in_child;
 use crate::support::{MOMENT, wait_until, with_workers};
+use goby_test_support::in_child;
 
 /// What a stack of 192 KiB must be large enough for, in an operation and in a select: less in a
 /// build that inlines nothing.

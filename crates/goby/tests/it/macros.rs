@@ -5,7 +5,7 @@ mod fixtures;
 
 use std::process::Output;
 
-use crate::child::this_program;
+use goby_test_support::this_program;
 
 /// Set for the child, in which the fixtures do what they are named after.
 const FIXTURES: &str = "GOBY_TEST_FIXTURES";

@@ -6,9 +6,6 @@
 //! rows of `docs/conformance.md` by number; those named `s1_…` its stress programs.
 
 mod alloc;
-#[allow(dead_code)] // The runtime's tests use all of it.
-#[path = "../../../goby-runtime/tests/it/child.rs"]
-mod child;
 mod support;
 
 mod conformance;

@@ -11,17 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use goby_test_support::this_program;
+pub(crate) use goby_test_support::{PATIENCE, pause, wait_until};
 
 use goby::chan::{Receiver, RecvError, SendError, Sender};
 use goby::{JoinError, JoinHandle, Runtime, Task, block_on, blocking, go, num_goroutines, spawn};
 use parking_lot::RwLock;
-
-use crate::child::this_program;
-
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
-/// hang.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `test` as the main goroutine of runtimes with 1, 2 and 4 workers, and checks that it leaves
 /// no goroutine behind.
@@ -72,30 +69,6 @@ pub(crate) fn debug_or_release(debug: usize, release: usize) -> usize {
 /// Go's own tests.
 pub(crate) fn capacities() -> std::ops::Range<usize> {
     0..size(20, 200)
-}
-
-/// Polls until `condition` holds, giving way to others in between. For what no channel can tell,
-/// such as a count.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    for round in 0u32.. {
-        if condition() {
-            return;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        if round < 100 {
-            goby::yield_now();
-        } else {
-            pause(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Parks the calling goroutine or thread for at least `time`: the minimum of a negative check
-/// ("after 1 ms still blocked").
-pub(crate) fn pause(time: Duration) {
-    goby_runtime::sleep_until(goby_runtime::now() + time);
 }
 
 /// One millisecond: the minimum that Go's tests use for "still blocked".

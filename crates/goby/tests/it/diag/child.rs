@@ -8,7 +8,7 @@ use std::time::Duration;
 use goby::sync::WaitGroup;
 use goby::{PanicPolicy, Runtime, chan, diag, go, time};
 
-use crate::child::{in_child, in_child_with, stderr};
+use goby_test_support::{in_child, in_child_with, stderr};
 
 const FIRST_LINE: &str = "fatal error: all goroutines are asleep - deadlock!\n\n";
 

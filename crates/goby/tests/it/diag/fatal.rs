@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goby::{Runtime, chan, go, time};
 
-use crate::child::{in_child_with, stderr};
+use goby_test_support::{in_child_with, stderr};
 
 /// The exit status of a process that has leaked.
 const LEAKED: i32 = 23;

@@ -4,8 +4,8 @@
 use goby::sync::Mutex;
 use goby::{Runtime, chan, diag, go, goroutine};
 
-use crate::child::in_child;
 use crate::support::wait_until;
+use goby_test_support::in_child;
 
 #[inline(never)]
 fn consumer(jobs: &chan::Receiver<u32>) {

@@ -9,7 +9,7 @@ use goby::sync::{Mutex, Semaphore};
 use goby::time::{self, Ticker, Timer};
 use goby::{Context, block_on, block_on_ctx, chan, go, select};
 
-use crate::child::{in_child, stderr};
+use goby_test_support::{in_child, stderr};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for looks at deadlocks, several times over.

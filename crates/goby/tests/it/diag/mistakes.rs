@@ -5,8 +5,8 @@
 use goby::diag::LeakGuard;
 use goby::{Context, chan, go, select};
 
-use crate::child::{in_child, stderr};
 use crate::support::with_workers_leaving;
+use goby_test_support::{in_child, stderr};
 
 /// The line of this file that a report must name.
 fn place(line: u32) -> String {

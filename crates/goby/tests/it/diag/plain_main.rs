@@ -6,7 +6,7 @@ use std::process::Output;
 use goby::sync::{Mutex, Semaphore, WaitGroup};
 use goby::{Context, chan, go, select};
 
-use crate::child::{in_child, stderr};
+use goby_test_support::{in_child, stderr};
 
 const FIRST_LINE: &str = "fatal error: all goroutines are asleep - deadlock!\n\n";
 

@@ -1,5 +1,4 @@
-//! Child processes, for tests of what ends a process, or happens once in its life. goby's tests use
-//! this file too.
+//! Child processes, for tests of what ends a process, or happens once in its life.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
@@ -10,12 +9,12 @@ const CHILD: &str = "GOBY_TEST_CHILD";
 /// Runs `body` in a child process and gives what became of it. `test` is the full name of the
 /// calling test, which the child runs again, to come here and into `body`. A child whose body
 /// returns ends with exit code 0.
-pub(crate) fn in_child(test: &str, body: impl FnOnce()) -> Output {
+pub fn in_child(test: &str, body: impl FnOnce()) -> Output {
     in_child_with(test, &[], body)
 }
 
 /// The same with further variables in the child's environment.
-pub(crate) fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
+pub fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         alone(body);
     }
@@ -33,7 +32,7 @@ pub(crate) fn in_child_with(test: &str, variables: &[(&str, &str)], body: impl F
 
 /// The program of these tests, under the same emulator if there is one: `GOBY_TEST_RUNNER` is its
 /// command line.
-pub(crate) fn this_program() -> Command {
+pub fn this_program() -> Command {
     let program = std::env::current_exe().unwrap();
     let runner = std::env::var("GOBY_TEST_RUNNER").unwrap_or_default();
     let mut words = runner.split_whitespace();
@@ -74,6 +73,6 @@ fn alone(body: impl FnOnce()) -> ! {
 }
 
 /// The standard error of a child.
-pub(crate) fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
