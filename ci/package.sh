@@ -2,9 +2,11 @@
 # Every crate that is to be published builds from its own archive, which has its licences and its
 # front page in it. The README says how many crates that takes.
 #
-# The crates depend on each other and are not on crates.io: cargo 1.90 and newer packages them
-# together, and each finds the others in a registry that cargo makes of the archives. Cargo refuses
-# files that are not committed, so this needs a clean tree. The archives are target/package/*.crate.
+# The crates depend on each other and are not on crates.io. Cargo 1.90 and newer packages them
+# together; it refuses files that are not committed. Its own verification is not for us: what it
+# unpacks and builds stays in the cargo home and in the target directory, and with the same version
+# number and other content the next run would take it again. So the archives are unpacked into a
+# workspace of their own here, in which they find each other.
 set -euo pipefail
 
 # All packages of the workspace but those that say otherwise. A package has the name of its folder.
@@ -14,13 +16,14 @@ mapfile -t published < <(grep -L '^publish = false$' crates/*/Cargo.toml | xargs
     exit 1
 }
 
-target="${CARGO_TARGET_DIR:-target}"
-rm -rf "$target/package"
-cargo package --locked "${published[@]/#/--package=}"
+target=$(. ci/lib.sh && target_dir .)
+dir="$target/package"
+rm -rf "$dir"
+cargo package --locked --no-verify "${published[@]/#/--package=}"
 
 wrong=0
 for crate in "${published[@]}"; do
-    archives=("$target/package/$crate"-[0-9]*.crate)
+    archives=("$dir/$crate"-[0-9]*.crate)
     files=$(tar -tzf "${archives[0]}")
     for file in LICENSE-MIT LICENSE-APACHE README.md; do
         if ! grep -q "^[^/]*/$file\$" <<<"$files"; then
@@ -36,6 +39,24 @@ for crate in "${published[@]}"; do
     printf '%-14s %4d files %5d KiB\n' "$crate" "$(wc -l <<<"$files")" "$(($(stat -c %s "${archives[0]}") / 1024))"
 done
 [ "$wrong" -eq 0 ]
+
+mkdir "$dir/workspace"
+{
+    echo '[workspace]'
+    echo 'resolver = "3"'
+    echo 'members = ["*"]'
+    echo '[patch.crates-io]'
+    for crate in "${published[@]}"; do
+        # With today's time on its files (-m): those in an archive are old, and cargo builds by it.
+        mkdir "$dir/workspace/$crate"
+        tar -xzmf "$dir/$crate"-[0-9]*.crate -C "$dir/workspace/$crate" --strip-components=1
+        echo "$crate = { path = \"$crate\" }"
+    done
+} >"$dir/workspace/Cargo.toml"
+# The versions of everything else are those of the repository. Not --locked: what only the packages
+# that stay behind need leaves the file.
+cp Cargo.lock "$dir/workspace/"
+cargo build --manifest-path "$dir/workspace/Cargo.toml" --workspace --target-dir "$target"
 echo "${#published[@]} crates build from their archives"
 
 # The README says how many crates a build is of: those of the lock file, for this machine's target.
