@@ -159,6 +159,8 @@ impl Stalls {
         let is_held = remote.is_held.load(Ordering::Relaxed);
         let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
         let is_known = stall.goroutine.is_some();
+        // Before it can be seen: it may end when it is.
+        let is_felt = has_others(remote);
         {
             let mut latest = self.latest.lock();
             if latest.len() == KEPT {
@@ -173,7 +175,7 @@ impl Stalls {
             // detector it is no thread of goby's.
             let name = thread::Builder::new().name("goby-report".into());
             let _ = name.spawn(move || warning!("goby: {stall}"));
-        } else if self.is_printed && has_others(remote) && self.is_news(stall.place().addr(), policy::now()) {
+        } else if self.is_printed && is_felt && self.is_news(stall.place().addr(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || {
                 // The panic that is being reported is what the user has to know, and names are
                 // looked up for it.
