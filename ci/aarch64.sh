@@ -34,6 +34,9 @@ skip_runtime=(
     # Fails in one run of six: at the beginning goroutines are three turns apart, and the test
     # allows two.
     goroutines::yielding_goroutines_take_turns
+    # Fails in one run of three: the innermost function is missing from the stack of a goroutine that
+    # is interrupted.
+    inspect::a_worker_that_does_not_answer
 )
 
 # Debian's packages, and the target's std by rustup.
@@ -55,6 +58,8 @@ fi
 dir=$(target_dir aarch64)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L $root"
+# Emulated, it takes seconds to read all that a debugger is told, where tests look for names.
+export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 # Tests that start themselves again do so under it, too.
 export GOBY_TEST_RUNNER=$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER
 

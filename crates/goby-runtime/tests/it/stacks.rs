@@ -336,7 +336,7 @@ fn goby_stack_sets_the_size_of_stacks() {
 
 #[test]
 fn deep_recursion_within_the_stack_is_fine() {
-    let runtime = Runtime::builder().workers(2).stack_size(4 << 20).build().unwrap();
+    let runtime = Runtime::builder().workers(2).stack_size(8 << 20).build().unwrap();
     runtime.run(|| {
         let handles = [(); 20].map(|()| {
             go(|| {
