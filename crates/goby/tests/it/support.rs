@@ -202,9 +202,10 @@ pub(crate) fn race<S, A, B>(
             self.0.iter().for_each(|count| count.store(usize::MAX, Ordering::Release));
         }
     }
+    let counts = [&there, &go, &ended];
     thread::scope(|scope| {
         let other = scope.spawn(|| {
-            let _stop = Stop(&[&there, &go, &ended]);
+            let _stop = Stop(&counts);
             for round in 1..=rounds {
                 spin_until(&ended, 2 * round - 1);
                 {
@@ -218,7 +219,7 @@ pub(crate) fn race<S, A, B>(
                 ended.store(2 * round, Ordering::Release);
             }
         });
-        let stop = Stop(&[&there, &go, &ended]);
+        let stop = Stop(&counts);
         for round in 1..=rounds {
             *thing.write() = Some(setup(round));
             ended.store(2 * round - 1, Ordering::Release);
