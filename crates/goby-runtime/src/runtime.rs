@@ -40,8 +40,8 @@ use crate::look::{inspect, leak, leak_check, sample};
 /// and its result is lost.
 ///
 /// ```
-/// let runtime = goby_runtime::Runtime::builder().workers(2).build()?;
-/// assert_eq!(runtime.run(|| goby_runtime::go(|| 6 * 7).join().unwrap()), 42);
+/// let runtime = goby::Runtime::builder().workers(2).build()?;
+/// assert_eq!(runtime.run(|| goby::go(|| 6 * 7).join().unwrap()), 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
@@ -114,7 +114,7 @@ impl Runtime {
     /// each as the line that was printed.
     ///
     /// ```
-    /// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;
+    /// let runtime = goby::Runtime::builder().workers(1).build()?;
     /// drop(runtime.go(|| panic!("nobody joins me")));
     /// while runtime.unjoined_panics().is_empty() {
     ///     std::thread::yield_now();
@@ -166,7 +166,7 @@ impl Drop for Runtime {
 /// says.
 ///
 /// ```
-/// assert_eq!(goby_runtime::run(|| 6 * 7), 42);
+/// assert_eq!(goby::run(|| 6 * 7), 42);
 /// ```
 ///
 /// The result goes from a worker's thread to the caller's, so it is [`Send`]: an `Rc` in it could
@@ -202,8 +202,8 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
 /// caller is one of them, if it is one. Source: Go's `runtime.NumGoroutine`.
 ///
 /// ```
-/// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;
-/// assert_eq!(runtime.run(goby_runtime::num_goroutines), 1);
+/// let runtime = goby::Runtime::builder().workers(1).build()?;
+/// assert_eq!(runtime.run(goby::num_goroutines), 1);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn num_goroutines() -> usize {

@@ -13,8 +13,8 @@ use crate::base::tsan;
 /// Reads the clock that all of goby's deadlines, timers and tickers go by.
 ///
 /// ```
-/// let before = goby_runtime::now();
-/// assert!(goby_runtime::now() >= before);
+/// let before = goby::now();
+/// assert!(goby::now() >= before);
 /// ```
 #[inline]
 pub fn now() -> Instant {
@@ -46,7 +46,7 @@ pub(crate) fn instant(nanos: u64) -> Instant {
 /// secrets.
 ///
 /// ```
-/// assert_ne!(goby_runtime::random(), goby_runtime::random());
+/// assert_ne!(goby::random(), goby::random());
 /// ```
 #[inline]
 pub fn random() -> u64 {

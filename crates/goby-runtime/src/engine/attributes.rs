@@ -228,7 +228,8 @@ fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
 /// so do not hold on to it across an await. Source: `std::thread_local!`.
 ///
 /// ```
-/// use goby_runtime::{Local, go};
+/// use goby::goroutine::Local;
+/// use goby::go;
 /// use std::cell::Cell;
 ///
 /// static CALLS: Local<Cell<u32>> = Local::new(|| Cell::new(0));
@@ -277,7 +278,8 @@ impl<T: 'static> fmt::Debug for Local<T> {
 /// changes on either side are not seen by the other.
 ///
 /// ```
-/// use goby_runtime::{InheritedLocal, go};
+/// use goby::goroutine::InheritedLocal;
+/// use goby::go;
 ///
 /// static REQUEST: InheritedLocal<u64> = InheritedLocal::new();
 ///
@@ -349,7 +351,8 @@ impl<T: 'static> fmt::Debug for InheritedLocal<T> {
 /// Source: Go's `pprof.Do`.
 ///
 /// ```
-/// use goby_runtime::{go, labels, with_labels};
+/// use goby::go;
+/// use goby::goroutine::{labels, with_labels};
 ///
 /// let seen = with_labels([("request", "17")], || go(labels).join().unwrap());
 /// assert_eq!(seen, [("request".to_string(), "17".to_string())]);

@@ -25,7 +25,7 @@ use crate::engine::{attributes, goroutine};
 /// Source: Go's `go` statement.
 ///
 /// ```
-/// let handle = goby_runtime::go(|| 6 * 7);
+/// let handle = goby::go(|| 6 * 7);
 /// assert_eq!(handle.join().unwrap(), 42);
 /// ```
 ///
@@ -86,9 +86,9 @@ impl fmt::Debug for Heritage {
 /// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.
 ///
 /// ```
-/// let runtime = goby_runtime::Runtime::builder().workers(1).max_goroutines(1).build()?;
+/// let runtime = goby::Runtime::builder().workers(1).max_goroutines(1).build()?;
 /// runtime.run(|| {
-///     let refused = goby_runtime::try_go(|| "work").unwrap_err();
+///     let refused = goby::try_go(|| "work").unwrap_err();
 ///     assert_eq!(refused.into_inner()(), "work");
 /// });
 /// # Ok::<(), std::io::Error>(())
@@ -146,9 +146,9 @@ impl<F> std::error::Error for TryGoError<F> {}
 /// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
 ///
 /// ```
-/// use goby_runtime::{GoBuilder, labels, name};
+/// use goby::goroutine::{Builder, labels, name};
 ///
-/// let handle = GoBuilder::new().name("fetcher").label("host", "example.org").go(|| (name(), labels()));
+/// let handle = Builder::new().name("fetcher").label("host", "example.org").go(|| (name(), labels()));
 /// let (name, labels) = handle.join().unwrap();
 /// assert_eq!(name.as_deref(), Some("fetcher"));
 /// assert_eq!(labels, [("host".to_string(), "example.org".to_string())]);
@@ -187,7 +187,7 @@ impl GoBuilder {
     /// again and again: it is for the few that need it, a deep recursion or a large value.
     ///
     /// ```
-    /// use goby_runtime::GoBuilder;
+    /// use goby::goroutine::Builder;
     ///
     /// fn depth(n: u64) -> u64 {
     ///     let frame = std::hint::black_box([n; 100]);
@@ -195,7 +195,7 @@ impl GoBuilder {
     /// }
     ///
     /// // Some 20 MB of frames.
-    /// let handle = GoBuilder::new().stack_size(64 << 20).go(|| depth(20_000));
+    /// let handle = Builder::new().stack_size(64 << 20).go(|| depth(20_000));
     /// assert_eq!(handle.join().unwrap(), 20_000);
     /// ```
     pub fn stack_size(mut self, bytes: usize) -> GoBuilder {
@@ -260,7 +260,7 @@ impl<T> JoinHandle<T> {
     /// Waits until the goroutine has ended and gives its result.
     ///
     /// ```
-    /// let failed = goby_runtime::go(|| -> u8 { panic!("no luck") }).join().unwrap_err();
+    /// let failed = goby::go(|| -> u8 { panic!("no luck") }).join().unwrap_err();
     /// assert_eq!(*failed.downcast_ref::<&str>().unwrap(), "no luck");
     /// ```
     ///

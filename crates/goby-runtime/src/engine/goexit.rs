@@ -34,7 +34,7 @@ impl std::error::Error for Goexit {}
 /// and when all have ended the deadlock report says so. Source: Go's `runtime.Goexit`.
 ///
 /// ```
-/// use goby_runtime::{Goexit, go, goexit};
+/// use goby::{Goexit, go, goexit};
 ///
 /// let handle = go(|| -> u32 { goexit() });
 /// assert!(handle.join().unwrap_err().is::<Goexit>());

@@ -47,7 +47,7 @@ use crate::engine::worker::{Remote, Worker};
 /// Names a goroutine; no two in the life of a process have the same.
 ///
 /// ```
-/// let handle = goby_runtime::go(|| ());
+/// let handle = goby::go(|| ());
 /// assert!(handle.id().as_u64() > 0);
 /// # handle.join().unwrap();
 /// ```

@@ -19,7 +19,7 @@ use crate::engine::goexit::Goexit;
 /// (anyhow's, say) takes the text: `map_err(|failed| anyhow!("{failed}"))`.
 ///
 /// ```
-/// use goby_runtime::{Goexit, go, goexit};
+/// use goby::{Goexit, go, goexit};
 ///
 /// let failed = go(|| panic!("no luck")).join().unwrap_err();
 /// assert_eq!(failed.to_string(), "panicked: no luck");
@@ -44,7 +44,7 @@ impl JoinError {
     /// ```
     /// use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     ///
-    /// let failed = goby_runtime::go(|| panic!("no luck")).join().unwrap_err();
+    /// let failed = goby::go(|| panic!("no luck")).join().unwrap_err();
     /// let again = catch_unwind(AssertUnwindSafe(|| resume_unwind(failed.into_payload()))).unwrap_err();
     /// assert_eq!(again.downcast_ref(), Some(&"no luck"));
     /// ```
@@ -55,7 +55,7 @@ impl JoinError {
     /// Gives the payload as a `T`, if it is one.
     ///
     /// ```
-    /// let failed = goby_runtime::go(|| std::panic::panic_any(7)).join().unwrap_err();
+    /// let failed = goby::go(|| std::panic::panic_any(7)).join().unwrap_err();
     /// assert_eq!(*failed.downcast::<i32>().unwrap(), 7);
     /// ```
     ///
@@ -69,7 +69,7 @@ impl JoinError {
     /// Gives the text of the panic, if it has one.
     ///
     /// ```
-    /// let failed = goby_runtime::go(|| panic!("{} of {}", 1, 2)).join().unwrap_err();
+    /// let failed = goby::go(|| panic!("{} of {}", 1, 2)).join().unwrap_err();
     /// assert_eq!(failed.message(), Some("1 of 2"));
     /// ```
     pub fn message(&self) -> Option<&str> {

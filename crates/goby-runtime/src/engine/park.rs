@@ -621,8 +621,8 @@ pub fn sleep_until(deadline: Instant) {
 /// is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
 ///
 /// ```
-/// let handle = goby_runtime::go(|| 1);
-/// goby_runtime::yield_now();
+/// let handle = goby::go(|| 1);
+/// goby::yield_now();
 /// assert_eq!(handle.join().unwrap(), 1);
 /// ```
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -642,7 +642,7 @@ pub fn yield_now() {
 /// ```
 /// // A computation that calls nothing else of goby.
 /// let sum = (0..1000).fold(0, |sum, n| {
-///     goby_runtime::checkpoint();
+///     goby::checkpoint();
 ///     sum + n
 /// });
 /// assert_eq!(sum, 499_500);

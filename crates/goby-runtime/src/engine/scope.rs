@@ -26,7 +26,7 @@ use crate::engine::park::{WaitReason, checkpoint};
 ///
 /// ```
 /// let mut numbers = vec![1, 2, 3];
-/// let sum = goby_runtime::scope(|s| {
+/// let sum = goby::scope(|s| {
 ///     let sum = s.go(|| numbers.iter().sum::<i32>());
 ///     sum.join().unwrap()
 /// });

@@ -289,7 +289,7 @@ pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
 /// Names the calling goroutine; none where the caller is a thread, or a future.
 ///
 /// ```
-/// let handle = goby_runtime::go(goby_runtime::current_id);
+/// let handle = goby::go(goby::goroutine::id);
 /// let id = handle.id();
 /// assert_eq!(handle.join().unwrap(), Some(id));
 /// ```

@@ -34,8 +34,8 @@ pub struct Dump {
 /// Looks at the goroutines of all runtimes of the process.
 ///
 /// ```
-/// let runtime = goby_runtime::Runtime::builder().workers(1).build()?;
-/// let text = runtime.run(|| goby_runtime::dump().to_string());
+/// let runtime = goby::Runtime::builder().workers(1).build()?;
+/// let text = runtime.run(|| goby::diag::dump().to_string());
 /// assert!(text.contains(" [running]:"), "{text}");
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -250,9 +250,10 @@ pub(crate) struct Found {
 /// within 100 ms shows the goroutine that it runs, and none of the others.
 ///
 /// ```
-/// use goby_runtime::{Runtime, Status};
+/// use goby::Runtime;
+/// use goby::diag::Status;
 /// let runtime = Runtime::builder().workers(1).build()?;
-/// let seen = runtime.run(goby_runtime::goroutines);
+/// let seen = runtime.run(goby::diag::goroutines);
 /// assert_eq!(seen.len(), 1);
 /// assert_eq!(seen[0].status(), Status::Running);
 /// # Ok::<(), std::io::Error>(())

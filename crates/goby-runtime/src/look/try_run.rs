@@ -137,13 +137,14 @@ impl Runtime {
     /// deadlock it never ends while the caller goes on.
     ///
     /// ```standalone_crate
-    /// use goby_runtime::{Decision, Gate, Runtime, WaitReason};
+    /// use goby::{Runtime, chan};
     ///
     /// // The goroutine that is stuck stays, and is no leak to report.
     /// let runtime = Runtime::builder().workers(1).report_leaks(false).build()?;
     /// assert_eq!(runtime.try_run(|| 7).unwrap(), 7);
     /// let deadlock = runtime.try_run(|| {
-    ///     Gate::new(()).wait::<()>(WaitReason::CondWait, None, |(), _| Decision::Wait(0));
+    ///     let (_tx, rx) = chan::bounded::<()>(0);
+    ///     rx.recv()
     /// });
     /// assert_eq!(deadlock.unwrap_err().to_string(), "all goroutines are asleep - deadlock!");
     /// # Ok::<(), std::io::Error>(())

@@ -29,7 +29,7 @@ const MAX_HELPERS: usize = 512;
 ///
 /// ```
 /// let path = String::from("/proc/self/status");
-/// let text = goby_runtime::blocking(|| std::fs::read_to_string(&path))?;
+/// let text = goby::blocking(|| std::fs::read_to_string(&path))?;
 /// assert!(text.contains("Name:"));
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -29,7 +29,7 @@ use crate::engine::worker::Worker;
 /// On an OS thread it parks the thread. It may be nested: the future may itself call what parks.
 ///
 /// ```
-/// assert_eq!(goby_runtime::block_on(async { 6 * 7 }), 42);
+/// assert_eq!(goby::block_on(async { 6 * 7 }), 42);
 /// ```
 ///
 /// # Blocking
@@ -135,7 +135,7 @@ impl Signal {
 /// Like an unstarted goroutine it may run on any worker. It must not block: inside it, await.
 ///
 /// ```
-/// let task = goby_runtime::spawn(async { 6 * 7 });
+/// let task = goby::spawn(async { 6 * 7 });
 /// assert_eq!(task.join().unwrap(), 42);
 /// ```
 ///
