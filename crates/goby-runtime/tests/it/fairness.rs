@@ -247,7 +247,7 @@ fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
         let (stopped, counted) = (stop.clone(), n.clone());
         let producer = go(move || {
             while !stopped.load(Ordering::Relaxed) {
-                while counted.load(Ordering::Relaxed) < 20_000 {
+                while counted.load(Ordering::Relaxed) < 20_000 && !stopped.load(Ordering::Relaxed) {
                     counted.fetch_add(1, Ordering::Relaxed);
                     let counted = counted.clone();
                     go(move || {
