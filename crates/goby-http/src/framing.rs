@@ -1,9 +1,9 @@
 //! How long a message is, from one source: its body.
 //!
-//! hyper trusts a `content-length` that somebody has set by hand, and a wrong one puts the
-//! connection out of step: the other side takes the rest of one message for the beginning of the
-//! next, or waits for bytes that never come. So such headers are taken out here, on both sides, and
-//! hyper writes them from the body:
+//! hyper trusts a `content-length` that was set by hand. A wrong one puts the connection out of
+//! step: the other side takes the rest of one message for the beginning of the next, or waits for
+//! bytes that never come. So these functions take such headers out, on both sides, and hyper writes
+//! them from the body:
 //!
 //! | the body            | a `content-length` set by hand                                      |
 //! |---------------------|---------------------------------------------------------------------|
@@ -11,7 +11,7 @@
 //! | is of unknown length| is its length: more is not sent, and less breaks the message off    |
 //! | is not sent (`HEAD`)| stays, unless the body that would be sent has another length        |
 //!
-//! A `transfer-encoding` set by hand is taken out: only `chunked` is spoken, where the length is
+//! A `transfer-encoding` set by hand is taken out: goby speaks only `chunked`, where the length is
 //! unknown.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
@@ -26,12 +26,12 @@ pub(crate) struct Framed {
     pub(crate) mended: Option<String>,
 }
 
-/// Prepares a response to a request with `method`. A body that is not to be sent is dropped: no
-/// file stays open behind it.
+/// Prepares a response to a request with `method`. A body that is not to be sent is dropped, so it
+/// keeps no file open.
 ///
 /// # Errors
 ///
-/// When nothing can be made of the headers.
+/// When the headers make no sense.
 pub(crate) fn frame_response(
     method: &Method,
     status: StatusCode,
@@ -48,7 +48,7 @@ pub(crate) fn frame_response(
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
     }
     let mended = match (claimed, body.len()) {
-        // A handler may leave the body away that nobody would see.
+        // A handler may leave out a body that is not sent.
         (Some(_), Some(0)) if *method == Method::HEAD => None,
         (Some(claimed), Some(len)) if claimed != len => {
             Some(format!("content-length says {claimed}, but the body has {len} bytes"))
@@ -71,26 +71,27 @@ pub(crate) fn frame_response(
     Ok(Framed { body, mended })
 }
 
-/// Takes the length out that the headers of a request claim for its body.
+/// Takes out the length that the headers of a request claim for its body.
 ///
 /// # Errors
 ///
-/// When that is no length.
+/// When that is not a length.
 pub(crate) fn unframe_request(headers: &mut HeaderMap) -> Result<Option<u64>, String> {
     headers.remove(TRANSFER_ENCODING);
     take_content_length(headers)
 }
 
-/// Adds the headers of a request that hyper does not, for a body of this length, if it is known.
+/// Adds the headers of a request that hyper does not add, for a body of length `len`, if that is
+/// known.
 pub(crate) fn frame_request(method: &Method, headers: &mut HeaderMap, len: Option<u64>) {
     match len {
-        // These are expected to have a body: a server may wait for it, or refuse the request, if
+        // A server expects a body with these methods: it may wait for it, or refuse the request, if
         // nothing says that it is empty.
         Some(0) if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
             headers.insert(CONTENT_LENGTH, 0.into());
         }
         Some(_) => {}
-        // hyper would leave the body of a GET away.
+        // Without this, hyper would leave out the body of a GET.
         None => {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }

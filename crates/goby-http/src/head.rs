@@ -1,20 +1,20 @@
 //! Heads with more fields than hyper takes.
 //!
-//! hyper has room for 100 fields on its stack, and more room costs every message time (1,024: 1.8
-//! µs, 8,192: 400 µs, measured). So hyper is given what it needs of a longer head: the first lines,
-//! and of the others those that say how the message is framed. The *surplus* goes round it, and is
-//! added to the headers that it made of the rest. What bounds a head is its length in bytes.
+//! hyper has room for 100 fields on its stack, and more room costs time per message (1,024: 1.8 µs,
+//! 8,192: 400 µs, measured). So hyper is given only what it needs of a longer head: the first
+//! lines, and those of the others that say how the message is framed. The *surplus* bypasses hyper,
+//! and is added to the headers that hyper made of the rest. The limit of a head is its length in
+//! bytes.
 //!
-//! The reader has to know where a head begins, and that it ends where hyper takes it to end:
+//! The reader has to know where a head begins. The head has to end here where it ends for hyper:
 //!
 //! ```text
 //!            first line ── lines, up to PLAIN ──┬── empty line ──> over: what follows is the body, or the next head
 //!                                               └── further lines, held back until the empty line
 //! ```
 //!
-//! Lines end as httparse has them end: with a line feed, with or without a carriage return. A
-//! surplus line that is no proper field has the whole head given to hyper as it is, which then
-//! refuses it.
+//! Lines end as they do for httparse: with a line feed, with or without a carriage return. If a
+//! surplus line is not a valid field, hyper is given the whole head as it is, and refuses it.
 
 use std::mem;
 
@@ -22,52 +22,53 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Lines that hyper is given as they come, the first one included: it takes 100 fields, and some
-/// are left for its own needs.
+/// Lines that hyper is given as they come, the first one included. It takes 100 fields; the rest
+/// are left for the lines that it needs.
 const PLAIN: usize = 81;
-/// How many bytes of a head are held back: about what hyper has room for, for all of it.
+/// How many bytes of a head are held back: about what hyper has room for in all.
 const MAX_HELD: usize = 400 << 10;
-/// How many fields go round hyper: with its own they are not more than a `HeaderMap` takes.
+/// How many fields may bypass hyper: together with its own they are not more than a `HeaderMap`
+/// takes.
 const MAX_SURPLUS: usize = 20_000;
 
-/// What hyper needs itself. (The host is counted by the server.)
+/// The fields that hyper needs itself. (`HOST` is here because the server counts the hosts.)
 const FRAMING: [HeaderName; 8] = [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// Follows the lines of one head.
 #[derive(Default)]
 pub(crate) struct Head {
-    /// Complete ones, the first one included.
+    /// Complete lines, the first one included.
     lines: usize,
     /// Bytes of the line that has begun, and whether they are a carriage return alone.
     line: usize,
     is_return: bool,
     /// How the first line begins.
     first: [u8; 12],
-    /// There was too much to hold back: hyper is given all that comes.
+    /// There was too much to hold back, so hyper is given all that comes.
     too_long: bool,
-    /// What came behind the plain lines.
+    /// Bytes that came behind the plain lines.
     held: Vec<u8>,
-    /// What hyper is to be given of that.
+    /// The part of them that hyper is to be given.
     pub(crate) released: Vec<u8>,
-    /// What goes round it.
+    /// The fields that bypass hyper.
     pub(crate) surplus: Surplus,
 }
 
 /// Fields that hyper has not seen.
 pub(crate) type Surplus = Vec<(HeaderName, HeaderValue)>;
 
-/// What has become of a piece of a head.
+/// What [`Head::take`] did with a piece of a head.
 pub(crate) struct Taken {
-    /// Its first bytes, which are for hyper as they are.
+    /// The number of first bytes that hyper is given as they are.
     pub(crate) plain: usize,
-    /// These and those that are held back, or were: what follows is no part of the head.
+    /// The number of bytes that belong to the head: plain, or held back.
     pub(crate) consumed: usize,
     /// The head is over.
     pub(crate) ended: bool,
 }
 
 impl Head {
-    /// Follows `bytes`. Behind the plain ones hyper is to be given what is `released`.
+    /// Follows `bytes`. Hyper is to be given the plain ones, then what is `released`.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Taken {
         let mut taken = Taken { plain: 0, consumed: 0, ended: false };
         while taken.consumed < bytes.len() && !taken.ended {
@@ -107,7 +108,7 @@ impl Head {
         taken
     }
 
-    /// Whether this is the head of an interim response, behind which there is another.
+    /// Whether this is the head of an interim response, which another head follows.
     pub(crate) fn is_interim(&self) -> bool {
         let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'1', tens, ones] = self.first else { return false };
         [tens, ones] != *b"01"
@@ -128,9 +129,9 @@ impl Head {
     }
 }
 
-/// Divides lines into those that hyper needs and fields of the others; `None` if they are not
-/// proper ones. A field over several lines is none here; a server that sends one among so many
-/// others is not known.
+/// Divides lines into those that hyper needs and the fields of the others; `None` if one of them is
+/// not a valid field. A field over several lines is not valid here; no server is known that sends
+/// one among so many others.
 fn divide(held: &[u8]) -> Option<(Vec<u8>, Surplus)> {
     let (mut kept, mut surplus) = (Vec::new(), Surplus::new());
     for line in held.split_inclusive(|byte| *byte == b'\n') {
@@ -141,7 +142,7 @@ fn divide(held: &[u8]) -> Option<(Vec<u8>, Surplus)> {
             continue;
         }
         let colon = text.iter().position(|byte| *byte == b':')?;
-        // A name with a space in front, or behind, is none.
+        // A name with a space before or after it is not valid.
         let name = HeaderName::from_bytes(&text[..colon]).ok()?;
         if FRAMING.contains(&name) {
             kept.extend_from_slice(line);

@@ -1,12 +1,12 @@
-//! What becomes of bytes on their way to hyper: heads are followed, for the fields that hyper has
-//! no room for ([`Head`]).
+//! The way of bytes to hyper. The intake follows each head, because a head may have fields that
+//! hyper has no room for ([`Head`]).
 //!
-//! That takes knowing where a head begins. A client knows: behind a request comes the head of its
-//! response. A server follows its connection: hyper is given a head and nothing behind it, its
-//! driver then sees the request and says how long the body is, and hyper is given that and nothing
-//! behind it. Behind a body of unknown length, which hyper alone decodes, the place is known again
-//! if its reader came to its end and the bytes end as such a body does. Otherwise, as behind a body
-//! that nobody read, the rest of the connection is hyper's, with its limit of 100 fields.
+//! For that it has to know where a head begins. A client knows: behind a request comes the head of
+//! its response. A server follows its connection. It gives hyper a head and nothing behind it. Its
+//! driver then sees the request and says how long the body is. It gives hyper that body and nothing
+//! behind it. A body of unknown length is decoded by hyper alone. Behind one, the place is known
+//! again if its reader came to its end and the bytes end as such a body does. Otherwise, as behind
+//! a body that nobody read, the rest of the connection is hyper's, with its limit of 100 fields.
 //!
 //! ```text
 //!     Head ── empty line ──> Behind ── expect_body ──┬─ 0 ────────────────────────────> Head
@@ -26,23 +26,23 @@ use crate::stream::{CHUNKED, COMPLETE, Link, UNSEEN};
 enum Place {
     /// In a head, or before one.
     Head,
-    /// Behind a head that hyper has yet to parse: how it goes on is not known.
+    /// Behind a head that hyper has yet to parse: what follows is not known.
     Behind,
-    /// Before the last so many bytes of a body.
+    /// In a body of which so many bytes are still to come.
     Body(u64),
-    /// In a body of unknown length; the last bytes of it.
+    /// In a body of unknown length; the last bytes that came of it.
     Chunked([u8; 4]),
-    /// Not known, or it does not matter: a client reads a body, whatever comes is hyper's.
+    /// Not known, or not needed, as where a client reads a body: hyper is given whatever comes.
     Anywhere,
 }
 
-/// What becomes of bytes on their way to hyper: heads are followed, for what hyper has no room for.
+/// Passes bytes on to hyper, and follows heads for the fields that hyper has no room for.
 pub(crate) struct Intake {
     place: Place,
     head: Head,
-    /// For hyper, beyond what it had room for.
+    /// Bytes for hyper, for which its buffer had no room.
     ready: Vec<u8>,
-    /// What came behind a head.
+    /// Bytes that came behind a head.
     behind: Vec<u8>,
 }
 
@@ -57,13 +57,13 @@ impl Intake {
         matches!(self.place, Place::Behind)
     }
 
-    /// Lets hyper have what was held back of a head that breaks off; false if there is nothing.
+    /// Readies for hyper what was held back of a head that breaks off; false if there is nothing.
     pub(crate) fn give_up_head(&mut self) -> bool {
         self.ready = self.head.unfinished();
         !self.ready.is_empty()
     }
 
-    /// Learns what hyper has been told to do with what it has.
+    /// Learns from the link how the messages go on.
     pub(crate) fn look(&mut self, link: &Link) {
         if link.is_client {
             if link.awaits_head.load(Ordering::Relaxed) {
@@ -76,13 +76,13 @@ impl Intake {
         self.place = match (&self.place, body) {
             (Place::Behind, CHUNKED) => Place::Chunked([0; 4]),
             (Place::Chunked(last), CHUNKED) => Place::Chunked(*last),
-            // hyper may have had the beginning of the next head behind the body; not if all that
-            // came ends as a body does.
+            // hyper may have been given the beginning of the next head behind the body. It was not
+            // if all that came ends as a body does.
             (Place::Chunked([b'\r', b'\n', b'\r', b'\n']), COMPLETE) => Place::Head,
             (Place::Behind, 0) => Place::Head,
             (Place::Behind, len) if len < COMPLETE => Place::Body(len),
             (Place::Head | Place::Behind | Place::Body(_), UNSEEN) => return,
-            // hyper has seen another head than those that were followed here.
+            // hyper has seen a head that was not followed here.
             _ => Place::Anywhere,
         };
         if body != CHUNKED {
@@ -90,7 +90,7 @@ impl Intake {
         }
     }
 
-    /// Takes bytes that have come, for which `cursor` has room.
+    /// Takes bytes that have come. `cursor` has room for all of them.
     pub(crate) fn take(&mut self, link: &Link, mut bytes: &[u8], cursor: &mut ReadBufCursor<'_>) {
         while !bytes.is_empty() {
             match &mut self.place {
@@ -144,7 +144,7 @@ impl Intake {
         self.ready.extend_from_slice(&bytes[n..]);
     }
 
-    /// Takes what lies here before anything else is read; false if there is nothing.
+    /// Gives hyper what is stored here, before anything else is read; false if there is nothing.
     pub(crate) fn take_stored(&mut self, link: &Link, cursor: &mut ReadBufCursor<'_>) -> bool {
         let most = cursor.remaining();
         if !self.ready.is_empty() {

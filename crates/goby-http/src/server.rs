@@ -1,10 +1,10 @@
-//! The server: accepts connections, each served by a goroutine of its own, and stops without
-//! breaking off what is under way.
+//! The server: it accepts connections, serves each in a goroutine of its own, and stops without
+//! breaking off the requests under way.
 //!
 //! Stopping: the context that accepting waits under is canceled, the listener is dropped, every
 //! connection is told (its driver is woken, and sees `Stopping`), and the server waits for their
-//! goroutines. A connection registers its waker before it looks whether to stop; who stops sets
-//! that before it wakes: one of the two sees the other.
+//! goroutines. A connection registers its waker before it looks whether to stop; `Shared::stop`
+//! sets the flag before it wakes. So one of the two sees the other.
 
 mod check;
 mod connection;
@@ -34,8 +34,8 @@ pub use timeout::with_timeout;
 use crate::response::Response;
 use crate::stream::Link;
 
-/// How long the server waits when the system has no room for another connection: the first time,
-/// and at most (Go's figures).
+/// How long the server waits when the system has no room for another connection: the first wait,
+/// and the longest (Go's figures).
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -78,8 +78,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When accepting fails for good. That the system has no room for more connections at the moment is
-/// waited out.
+/// When accepting fails permanently. If the system has no room for more connections at the moment,
+/// the server waits and tries again.
 pub fn serve<H, R>(listener: TcpListener, handler: H) -> io::Result<()>
 where
     H: Fn(Request) -> R + Send + Sync + 'static,
@@ -195,7 +195,7 @@ impl Server {
         Ok(Server { listener: Mutex::new(Some(listener)), addr, settings, shared: Arc::default() })
     }
 
-    /// Sets how long the head of a request may take to come, from its first byte, or from the
+    /// Sets how long the head of a request may take to arrive: from its first byte, or from the
     /// beginning of the connection. Default: 30 seconds.
     ///
     /// ```
@@ -234,7 +234,7 @@ impl Server {
         self
     }
 
-    /// Gives the address that is listened at, with the port that the system chose.
+    /// Gives the address that the server listens at, with the port that the system chose.
     ///
     /// ```
     /// let server = goby_http::Server::bind("127.0.0.1:0")?;
@@ -276,8 +276,8 @@ impl Server {
         self.serve_ctx(&Context::background(), handler)
     }
 
-    /// Serves until `ctx` is done, then stops as [`shutdown`](Server::shutdown) does: what is under
-    /// way is finished.
+    /// Serves until `ctx` is done, then stops as [`shutdown`](Server::shutdown) does: it finishes
+    /// the requests under way.
     ///
     /// ```
     /// use goby::Context;
@@ -349,7 +349,7 @@ impl Server {
         result
     }
 
-    /// Sleeps for a while; gives how long the next time.
+    /// Sleeps for `pause`, and returns the next pause.
     fn wait_out(&self, accepting: &Context, pause: Duration) -> Duration {
         // An error means that serving is over; the loop sees it.
         let _ = goby::time::sleep_ctx(accepting, pause);
@@ -359,7 +359,8 @@ impl Server {
     /// Stops accepting and waits until the connections have ended, or `ctx` is done.
     ///
     /// Connections without a request are closed at once, the others after the response that is
-    /// under way. Those that are left when `ctx` is done stay; [`close`](Server::close) ends them.
+    /// under way. Those that are left when `ctx` is done stay open; [`close`](Server::close) ends
+    /// them.
     ///
     /// ```
     /// use goby::Context;
@@ -372,7 +373,7 @@ impl Server {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine until all is done.
+    /// Parks the goroutine until the last connection has ended.
     ///
     /// # Errors
     ///
@@ -380,7 +381,7 @@ impl Server {
     ///
     /// # Cancellation
     ///
-    /// By `ctx`. The server has stopped accepting all the same.
+    /// By `ctx`. The server has stopped accepting even then.
     pub fn shutdown(&self, ctx: &Context) -> Result<(), ContextError> {
         let listener = self.listener.lock().take();
         drop(listener);
@@ -388,7 +389,7 @@ impl Server {
         self.shared.goroutines.wait_ctx(ctx)
     }
 
-    /// Stops accepting and closes all connections, also those that are being served.
+    /// Stops accepting and closes all connections, including those that are being served.
     ///
     /// The contexts of their requests are canceled. A handler goes on until it notices.
     ///
@@ -408,10 +409,10 @@ impl Server {
             (state.requests.take(), state.connections.values().map(|entry| entry.link.clone()).collect())
         };
         for link in links {
-            // An error means that it is closed.
+            // An error means that it is closed already.
             let _ = link.tcp.shutdown(Shutdown::Both);
         }
-        // Last, so that no handler that heeds it can still answer.
+        // Last: a handler that notices the cancellation can then no longer answer.
         drop(requests);
     }
 }
@@ -467,7 +468,7 @@ impl Shared {
 }
 
 impl Stopping {
-    /// Has `waker` woken when the server stops.
+    /// Registers `waker`, which is woken when the server stops.
     fn register(&self, waker: Waker) {
         let mut state = self.shared.state.lock();
         let old = state.connections.get_mut(&self.id).and_then(|entry| entry.waker.replace(waker));
@@ -475,7 +476,7 @@ impl Stopping {
         drop(old);
     }
 
-    /// Whether the server stops. Relaxed: `register`'s lock orders it against `stop`.
+    /// Whether the server stops. Relaxed: the lock that `register` takes orders it against `stop`.
     fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Relaxed)
     }
@@ -489,8 +490,8 @@ impl Drop for Stopping {
     }
 }
 
-/// Whether an error of accepting is one of the moment: the process or the system has too much open,
-/// or the peer left.
+/// Whether an error of accepting is temporary: the process or the system has too much open, or the
+/// peer left.
 fn passes(error: &io::Error) -> bool {
     const MOMENTARY: [Errno; 7] = [
         Errno::MFILE,

@@ -1,8 +1,8 @@
 //! What the server refuses before a handler sees it, beyond what hyper does: RFC 9112, sections 3.2
 //! and 6.1.
 //!
-//! Stated limits, which are hyper's: a raw `"` in the target's query is answered with 400 by hyper
-//! itself, though browsers send it encoded and Go takes it.
+//! A limit of hyper's: it answers a raw `"` in the target's query with 400 itself. Browsers send it
+//! encoded, and Go takes it.
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
@@ -13,7 +13,7 @@ pub(super) fn refuse<B>(request: &Request<B>) -> Option<StatusCode> {
     if !is_host_fine(request.version(), headers) || !is_target_fine(request.method(), request.uri()) {
         return Some(StatusCode::BAD_REQUEST);
     }
-    // hyper has seen to it that `chunked` comes last. A coding before it is still on the body.
+    // hyper has checked that `chunked` comes last. A coding before it is still on the body.
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_plain = match (codings.next(), codings.next()) {
         (None, _) => true,
@@ -33,7 +33,7 @@ fn is_host_fine(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// What a host name, an address and a port are made of.
+/// Whether a host name, an address or a port may contain `byte`.
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
 }

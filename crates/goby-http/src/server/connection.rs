@@ -1,10 +1,10 @@
 //! One connection of a server, and the goroutine that serves it.
 //!
 //! hyper's connection is a future; its goroutine polls it in one `block_on` for as long as the
-//! connection lives. A handler is never called by hyper: the service that hyper calls lays the
-//! request on a [`Desk`] and waits for a response to lie there, and the loop below, between two
-//! polls, takes the request, calls the handler, which may park, and lays down its response. In the
-//! same way the pieces of a streamed response are fetched between two polls.
+//! connection lives. hyper never calls a handler. The service that hyper calls puts the request on
+//! a [`Desk`] and waits for a response there. Between two polls, the loop below takes the request,
+//! calls the handler, which may park, and puts its response on the desk. In the same way it fetches
+//! the pieces of a streamed response between two polls.
 //!
 //! ```text
 //!          poll ───────────────> request on the desk ──> handler ──> response on the desk ──> poll
@@ -13,9 +13,9 @@
 //! ```
 //!
 //! Deadlines for reading: `header_timeout` for the rest of a head once some of it has come (and for
-//! the first one), `idle_timeout` between requests, none while a body is read. The one for the next
-//! request is set before the response is sent, so that it only ever moves to later: moving it costs
-//! no wake-up.
+//! the first head), `idle_timeout` between requests, none while a body is read. The deadline for
+//! the next request is set before the response is sent. So it only ever moves later, and moving it
+//! costs no wake-up.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -48,9 +48,9 @@ use crate::stream::{Link, Stream};
 /// hyper's side of a connection.
 pub(super) type Driver = http1::Connection<Stream, Clerk>;
 
-/// Where a request lies until it is handled, and a response until it is sent. One a thread, in use
-/// during a poll only, which does not park: so it needs no lock, and is warm where a thousand
-/// connections take turns.
+/// Where a request lies until it is handled, and a response until it is sent. There is one desk per
+/// thread, and it is used only during a poll, which does not park. So it needs no lock, and stays
+/// in cache when a thousand connections take turns.
 struct Desk {
     request: Cell<Option<http::Request<hyper::body::Incoming>>>,
     response: Cell<Option<http::Response<Outgoing>>>,
@@ -60,7 +60,7 @@ thread_local! {
     static DESK: Desk = const { Desk { request: Cell::new(None), response: Cell::new(None) } };
 }
 
-/// What hyper calls: carries between it and the desk.
+/// The service that hyper calls: it carries messages between hyper and the desk.
 pub(super) struct Clerk;
 
 impl Service<http::Request<hyper::body::Incoming>> for Clerk {
@@ -74,7 +74,8 @@ impl Service<http::Request<hyper::body::Incoming>> for Clerk {
     }
 }
 
-/// A response that is not there yet. It needs no waker: who lays it down polls afterwards.
+/// A response that is not there yet. It needs no waker: the loop that puts the response on the desk
+/// polls afterwards.
 pub(super) struct Awaited;
 
 impl Future for Awaited {
@@ -92,7 +93,7 @@ impl Future for Awaited {
 pub(super) fn protocol(settings: &Settings) -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol.keep_alive(settings.keep_alive);
-    // The time-outs are ours; and a client that has said all it has to say may still hear.
+    // The time-outs are ours. A client that has closed its sending side may still receive.
     protocol.header_read_timeout(None).half_close(true);
     protocol
 }
@@ -126,8 +127,8 @@ pub(super) fn serve<H, R>(
         waker: None,
     };
     connection.link.tcp.set_read_deadline(after(settings.header_timeout));
-    // Panics of handlers have been caught by then: one of hyper costs its connection and nothing
-    // else, too.
+    // Panics of handlers have been caught by then. A panic of hyper, too, costs its connection and
+    // nothing else.
     let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
     let ended = catch_unwind(poll).unwrap_or_else(|payload| {
         report(addr, &connection.name, &*payload);
@@ -138,20 +139,20 @@ pub(super) fn serve<H, R>(
     }
 }
 
-/// Takes what the client still sends, for a moment: closing a socket with unread bytes would have
-/// the system tell the client to forget what it was sent, the response to the request that it is
-/// still sending included. The figures are Go's.
+/// Reads what the client still sends, for a moment. If a socket with unread bytes is closed, the
+/// system tells the client to drop what it was sent: also the response to the request that it is
+/// still sending. The figures are Go's.
 fn linger(link: &Link) {
     const MOST: u64 = 256 << 10;
     link.tcp.set_read_deadline(after(Some(Duration::from_millis(500))));
-    // However it ends, it is over.
+    // The connection is over, whatever the result.
     let _ = io::copy(&mut (&link.tcp).take(MOST), &mut io::sink());
 }
 
 struct Connection<'a> {
-    /// What hyper has not asked for yet.
+    /// The response that hyper has not asked for yet.
     response: Option<http::Response<Outgoing>>,
-    /// Not there while it is on loan.
+    /// `None` while it is on loan.
     driver: Option<Box<Driver>>,
     peer: Arc<Peer>,
     link: Arc<Link>,
@@ -161,14 +162,14 @@ struct Connection<'a> {
     /// The loan of the request that the response answers, if it had a body.
     loan: Option<Arc<Loan>>,
     requests: u64,
-    /// What the last request asks for, for a report should its handler panic.
+    /// What the last request asks for: for the report if its handler panics.
     name: Name,
     /// Bytes received when the last request was complete.
     received: u64,
     /// Part of a head has come.
     in_head: bool,
     told_to_stop: bool,
-    /// What `stopping` wakes.
+    /// The waker that `stopping` wakes.
     waker: Option<Waker>,
 }
 
@@ -199,15 +200,16 @@ impl Connection<'_> {
             }
             if let Some(request) = request {
                 self.handle(request, handler)?;
-                // A client that sends one request after the other would never let other goroutines
-                // run.
+                // Without this, a client that sends one request after the other would never let
+                // other goroutines run.
                 goby::checkpoint();
             } else if self.feeder.as_ref().is_some_and(Feeder::is_wanted) {
                 self.feed()?;
-                // Nor would one that takes all that there is.
+                // Nor would a client that takes all that there is.
                 goby::checkpoint();
             } else if !self.in_head && self.link.received() != self.received {
-                // The head has to be complete in time: look again, with that deadline.
+                // A head has begun to come, and must be complete in time: poll again, with that
+                // deadline.
                 self.in_head = true;
                 self.link.tcp.set_read_deadline(after(self.settings.header_timeout));
             } else {
@@ -238,17 +240,18 @@ impl Connection<'_> {
         let refused = refuse(&request);
         let request = Request::new(request, self.loan.clone(), &self.peer, self.requests);
         let method = request.method().clone();
-        // With all destructors of what the handler gave and is not sent.
+        // Inside `call`, so that the destructors of all that the handler gave and is not sent run
+        // there, too.
         let framed = self.call(|| {
             let response = if let Some(status) = refused {
-                // That notes whether the client is still sending.
+                // The drop notes whether the client is still sending.
                 drop(request);
                 Response::from(status).with_header(CONNECTION, "close")
             } else {
                 handler(request).into()
             };
             let (mut head, body) = http::Response::<Body>::from(response).into_parts();
-            // hyper has no idea of others.
+            // hyper knows no other version.
             head.version = Version::HTTP_11;
             frame_response(&method, head.status, &mut head.headers, body).map(|framed| (head, framed))
         })?;
@@ -295,8 +298,8 @@ impl Connection<'_> {
         result
     }
 
-    /// Most errors are the client's: it has gone away, or does not speak HTTP. Those of a handler's
-    /// response are worth a word.
+    /// Reports an error if a handler's response caused it. Most errors are the client's: it has
+    /// gone away, or does not speak HTTP.
     fn explain(&self, error: &hyper::Error) -> Ended {
         if error.is_user() {
             let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
@@ -312,8 +315,7 @@ impl Connection<'_> {
         eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
     }
 
-    /// There is nothing more to be asked of the handler: what remains is to send, and to wait for
-    /// the next request.
+    /// Notes that the handler is done: what remains is to send, and to wait for the next request.
     fn finish(&mut self) {
         self.peer.end();
         self.received = self.link.received();
@@ -328,7 +330,7 @@ impl Drop for Connection<'_> {
     }
 }
 
-/// The connection has ended other than by agreement.
+/// The connection has ended without agreement of both sides.
 struct Ended;
 
 /// Method and target of a request.
@@ -339,7 +341,7 @@ fn after(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| goby::now().checked_add(timeout))
 }
 
-/// Says that a handler panicked, as the panic hook has said where.
+/// Reports that a handler panicked. The panic hook has said where.
 #[cold]
 fn report(addr: SocketAddr, Name(method, uri): &Name, payload: &(dyn Any + Send)) {
     let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {

@@ -14,9 +14,9 @@ use crate::response::Response;
 /// Makes a handler that answers `503 Service Unavailable` if `handler` takes longer than `timeout`.
 ///
 /// The time counts from the call of the handler to its return; a streamed body is sent without
-/// limit. The request's [context](Request::context) is done when the time is over, and a handler
-/// that heeds it ends then; one that does not goes on for nothing. If the client goes away, the
-/// answer is an empty one.
+/// limit. The request's [context](Request::context) is done when the time is over. A handler that
+/// checks it ends then; a handler that does not goes on in vain. If the client goes away, the
+/// answer is empty.
 ///
 /// ```
 /// use goby::{Context, time};
@@ -67,5 +67,5 @@ where
     }
 }
 
-/// The page that says so.
+/// The page that is sent with the 503.
 const TIMED_OUT: &str = "<html><head><title>Timeout</title></head><body><h1>Timeout</h1></body></html>";
