@@ -1,17 +1,16 @@
 //! User code that a scheduler comes upon: destructors of the user's values, and the wakers of
 //! foreign executors.
 //!
-//! A scheduler cannot park: user code on its stack that waits puts the thread to sleep, with all
-//! goroutines at home there, and a panic of it ends the process. So no user code runs there, but
-//! for the polls of spawned futures, which are written for that. What a scheduler may hold the last
-//! reference to (a timer's firing does, an event's, an answer to who looks at goroutines) it hands
-//! to [`let_go`], and a waker to [`Notice::wake`]: both start a goroutine for it. Elsewhere they do
-//! it themselves.
+//! A scheduler cannot park. If user code on its stack waits, the thread sleeps, with all goroutines
+//! at home there; if user code panics there, the process ends. So a scheduler runs no user code,
+//! except the polls of tasks, which are written for that. A scheduler may hold the last reference
+//! to a value: after a timer's firing, an event, an answer to a look at goroutines. It hands such a
+//! value to [`let_go`], and a waker to [`Notice::wake`]: both start a goroutine for it. Elsewhere
+//! both do the work themselves.
 //!
-//! What owns values of the user's has a [`Foreign`] among its fields, and what is about to run user
-//! code calls
-//! [`assert_allowed`]: in debug builds either panics on a scheduler's stack. The thread that keeps the timers of dropped runtimes
-//! (`orphans.rs`) counts as a scheduler here.
+//! A type that owns values of the user has a [`Foreign`] among its fields, and code that is about
+//! to run user code calls [`assert_allowed`]. In debug builds either panics on a scheduler's stack.
+//! The thread that keeps the timers of dropped runtimes (`orphans.rs`) counts as a scheduler here.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -26,21 +25,21 @@ use crate::engine::io::future;
 use crate::engine::worker::Worker;
 
 thread_local! {
-    /// The thread does as a scheduler does, though it is no worker.
+    /// The thread counts as a scheduler, though it is no worker.
     static SCHEDULES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has the calling thread count as a scheduler from now on.
+/// Makes the calling thread count as a scheduler from now on.
 pub(crate) fn act_as_scheduler() {
     SCHEDULES.set(true);
 }
 
-/// Whether the caller is a scheduler: neither a goroutine, nor the poll of a future, nor a thread
-/// of the user's.
+/// Whether the caller is a scheduler: not a goroutine, not the poll of a future, not a thread of
+/// the user.
 fn is_scheduler() -> bool {
     match Worker::current() {
         Some(worker) => worker.is_scheduling(),
-        // While a thread ends, it runs destructors of the user's, and is no worker any more.
+        // A thread that ends runs the user's destructors, and is no worker any more.
         None => SCHEDULES.try_with(Cell::get).unwrap_or(false),
     }
 }
@@ -51,8 +50,8 @@ pub(crate) fn assert_allowed() {
     debug_assert!(!is_scheduler(), "user code on a scheduler's stack");
 }
 
-/// Marks what owns values of the user's: it must not be dropped on a scheduler's stack, and panics
-/// if it is, in debug builds.
+/// Marks a type that owns values of the user: it must not be dropped on a scheduler's stack. In
+/// debug builds such a drop panics.
 ///
 /// ```
 /// struct Callback<F> {
@@ -71,8 +70,8 @@ impl Drop for Foreign {
     }
 }
 
-/// Drops a value whose destructor may be the user's: in a goroutine of its own, if a scheduler
-/// calls, else here.
+/// Drops a value whose destructor may be the user's: in a new goroutine if a scheduler calls,
+/// otherwise here.
 ///
 /// ```
 /// goby_runtime::let_go(String::from("value"));
@@ -84,7 +83,7 @@ pub fn let_go<T: Send + 'static>(value: T) {
     }
 }
 
-/// Drops a reference, and with the last one the value as [`let_go`] does.
+/// Drops a reference, and with the last reference the value, as [`let_go`] does.
 ///
 /// ```
 /// let (one, other) = (std::sync::Arc::new("value"), std::sync::Arc::new("another"));
@@ -94,7 +93,7 @@ pub fn let_go<T: Send + 'static>(value: T) {
 /// ```
 #[track_caller]
 pub fn let_go_shared<T: Send + Sync + 'static>(shared: Arc<T>) {
-    // `into_inner`, of two threads that drop the last two references, gives the value to one.
+    // If two threads drop the last two references, `into_inner` gives the value to exactly one.
     if let Some(value) = Arc::into_inner(shared) {
         let_go(value);
     }
@@ -103,17 +102,17 @@ pub fn let_go_shared<T: Send + Sync + 'static>(shared: Arc<T>) {
 /// A future's waker, for later.
 pub(crate) struct Notice {
     waker: Waker,
-    /// To wake it, or to drop it, runs no user code: it is one of goby's own.
+    /// The waker is one of goby's own: waking or dropping it runs no user code.
     is_own: bool,
 }
 
 impl Notice {
-    /// Clones the waker, which is the executor's code: not under a lock.
+    /// Clones the waker. That runs the executor's code, so call it under no lock.
     pub(crate) fn new(waker: &Waker) -> Notice {
         let is_polled = || Worker::current().is_some_and(|worker| worker.polls_with(waker.vtable()));
         let is_own = ptr::eq(waker.vtable(), &future::SIGNAL) || is_polled();
-        // What the poll has done is seen by the wake, though a scheduler, whose edges are ignored,
-        // hands it on.
+        // An edge from the poll to the wake: the scheduler that hands the waker on has none, since
+        // its edges are ignored.
         tsan::release(waker.data());
         Notice { waker: waker.clone(), is_own }
     }
@@ -136,14 +135,14 @@ impl Notice {
         (self.waker, self.is_own)
     }
 
-    /// What [`into_waker`](Notice::into_waker) has taken apart.
+    /// Puts together what [`into_waker`](Notice::into_waker) has taken apart.
     pub(crate) fn from_waker(waker: Waker, is_own: bool) -> Notice {
         Notice { waker, is_own }
     }
 }
 
-/// A waker is the executor's code: if it panics, those who are woken after it must be woken all the
-/// same.
+/// Wakes a waker, which runs the executor's code. If that panics, the wakers after it must still be
+/// woken.
 fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         report(format_args!("a waker panicked: {}", payload_text(&*payload)));
@@ -179,7 +178,7 @@ mod tests {
         assert!(!go(move || block_on(of_another())).join().unwrap());
         assert!(spawn(of_the_caller()).join().unwrap());
         assert!(!spawn(of_another()).join().unwrap());
-        // One that is polled by a spawned future, with the waker of that.
+        // A task that another task polls, with the waker of that other task.
         assert!(spawn(async { spawn(poll_fn(|cx| Poll::Ready(is_own(cx.waker())))).await }).join().unwrap());
     }
 }

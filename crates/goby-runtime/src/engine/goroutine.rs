@@ -3,14 +3,15 @@
 //!
 //! # Who may touch what
 //!
-//! | field | who |
+//! | field | may be touched by |
 //! |---|---|
 //! | `fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
-//! | `slot` | who starts it, if it has a stack of its own; else, and from the first run on, the home worker's thread |
-//! | `home` | written by the home worker before the first run; read by who unparks, after the park that it undoes |
-//! | `stage` | the goroutine while it runs; then whom `ending` names |
-//! | `place`, `since`, `flags`, `joins`, `timer`, `attributes` | who starts it; from the first run on the home worker's thread |
-//! | `ending` | its own protocol, see `ending` |
+//! | `slot` | the home worker's thread; for a stack of its own, the starter until the first run |
+//! | `home` | written by the home worker before the first run; read by unparkers after a park |
+//! | `stage` | the goroutine while it runs; then the holder that `ending` names |
+//! | `place`, `since`, `flags` | the starter; from the first run on the home worker's thread |
+//! | `joins`, `timer`, `attributes` | the same as for `place` |
+//! | `ending` | by its own protocol, see `ending` |
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -64,7 +65,7 @@ impl GoroutineId {
         GoroutineId(id)
     }
 
-    /// Takes the next `n` numbers; gives the first.
+    /// Takes the next `n` numbers; returns the first.
     pub(crate) fn reserve(n: u64) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only distinctness matters.
@@ -93,8 +94,8 @@ pub(crate) struct Goroutine {
     vtable: &'static VTable,
     /// The worker that runs it, null before the first run.
     home: AtomicPtr<Remote>,
-    /// Why it is parked, as a [`WaitReason`]; for dumps. `None` exactly while it runs its own code,
-    /// outside the switch.
+    /// Why it is parked, as a [`WaitReason`]; for dumps. It is `None` exactly while the goroutine
+    /// runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
     /// What else is known of its wait: see `park`.
     pub(crate) flags: Cell<u8>,
@@ -102,7 +103,7 @@ pub(crate) struct Goroutine {
     pub(crate) place: Cell<u32>,
     /// When it last parked, by the monitor's clock.
     pub(crate) since: Cell<u64>,
-    /// The goroutine that it joins, while it waits for that.
+    /// The goroutine that it joins, while it waits for the end of that one.
     pub(crate) joins: Cell<u64>,
     /// An [`IsArmed`](crate::engine::park::IsArmed) of its wait, on its stack, or null: see
     /// `park::with_reach`.
@@ -111,27 +112,27 @@ pub(crate) struct Goroutine {
     pub(crate) parent: u64,
     pub(crate) attributes: Attributes,
     ending: Ending<Wait>,
-    /// The next in whatever single queue it is in: an inbox, or a chain of goroutines about to be
+    /// The next in the one queue that it is in: an inbox, or a chain of goroutines about to be
     /// unparked.
     link: AtomicPtr<Goroutine>,
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
     pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
     pub(crate) slot: Cell<Option<Slot>>,
-    /// How much of a stack of its own it may use; none if its stack is one of the pool's.
+    /// How much of its own stack it may use; none if its stack is one of the pool's.
     own_size: Option<NonZeroUsize>,
     /// Its name for ThreadSanitizer.
     pub(crate) tag: FiberTag,
 }
 
 impl Goroutine {
-    /// Asks for the part of a record that a resume uses.
+    /// Prefetches the part of a record that a resume uses.
     #[inline]
     pub(crate) fn prefetch(g: NonNull<Goroutine>) {
-        // SAFETY: no reference is made, and nothing read.
+        // SAFETY: no reference is made, and nothing is read.
         prefetch(unsafe { &raw const (*g.as_ptr()).fiber });
     }
 
-    /// Asks for the bottom of the stack, where a goroutine that waits has mostly got to.
+    /// Prefetches the part of the stack just below the place of suspension.
     #[inline]
     pub(crate) fn prefetch_stack(&self) {
         // SAFETY: only started ones are queued.
@@ -169,7 +170,7 @@ struct Record<F, T> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
-/// Who starts a goroutine, where, and what it is given.
+/// A goroutine's start: its starter, the place, and what the goroutine is given.
 pub(crate) struct Birth {
     pub(crate) id: u64,
     pub(crate) runtime: &'static Shared,
@@ -184,7 +185,8 @@ pub(crate) struct Birth {
     pub(crate) own_stack: Option<OwnStack>,
 }
 
-/// Allocates the record of a goroutine that runs `f`, from the spawning worker's slab if it is one.
+/// Allocates the record of a goroutine that runs `f`, from `slab` if there is one: the spawning
+/// worker's.
 ///
 /// # Safety
 ///
@@ -197,7 +199,8 @@ where
 {
     let record = Slab::allocate::<Record<F, T>>(slab);
     let place = record.as_ptr();
-    // Written where it stays, part by part: built first and moved then, it would be copied.
+    // The record is written in place, part by part: if it were built first and moved then, it would
+    // be copied.
     // SAFETY: the memory is the record's, and both of its parts are written here.
     unsafe {
         (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
@@ -239,27 +242,27 @@ impl Goroutine {
     /// The worker it is pinned to.
     #[inline]
     pub(crate) fn home(&self) -> &'static Remote {
-        // Relaxed: whoever unparks has the park, and so the first run, behind it by the lock of
-        // what was waited for.
+        // Relaxed: the park, and so the first run, happens before the unpark, by the lock of the
+        // primitive that the goroutine waited for.
         // SAFETY: remotes live forever, and a goroutine that parks has a home.
         unsafe { &*self.home.load(Ordering::Relaxed) }
     }
 
-    /// What stands for that worker; 0 before the first run.
+    /// A number that stands for that worker; 0 before the first run.
     pub(crate) fn home_address(&self) -> usize {
         self.home.load(Ordering::Relaxed).addr()
     }
 
-    /// Whether it has begun to run. For whom it belongs to.
+    /// Whether it has begun to run. Called only by the thread that holds the goroutine.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
-        // Relaxed: written by this thread only, after it was null when it was left in this thread's
-        // inbox.
+        // Relaxed: only this thread writes it; it was null when the goroutine was left in this
+        // thread's inbox.
         !self.home.load(Ordering::Relaxed).is_null()
     }
 
     /// The address that stands for this goroutine's edges (unpark to park, end to join) in
-    /// ThreadSanitizer: one that no atomic has, whose own edges would count too.
+    /// ThreadSanitizer. No atomic lies at it, since the edges of that atomic would count too.
     #[inline]
     pub(crate) fn edge(&self) -> *const GoroutineId {
         &raw const self.id
@@ -303,7 +306,7 @@ impl fmt::Debug for Goroutine {
     }
 }
 
-/// What a fiber enters at: runs the goroutine at `arg`, on its own stack.
+/// Runs the goroutine at `arg`, on its own stack: here a fiber begins.
 ///
 /// # Safety
 ///
@@ -328,11 +331,11 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     tsan::end_on_thread(thread);
     // Pairs with the end of the worker, which destroys the thread's locals.
     tsan::release(&raw const home.shared);
-    // Last: whoever acquires this frees the record.
+    // Last: the holder that acquires this frees the record.
     tsan::release(header.edge());
 }
 
-/// Runs the closure and stores its result, or drops it where nobody wants it.
+/// Runs the closure and stores its result, or drops the result if the handle is gone.
 ///
 /// # Safety
 ///
@@ -345,7 +348,7 @@ where
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let stage = record.stage.get();
     // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is
-    // moved out of it, and what is left written over, not dropped.
+    // moved out of it; the bytes left behind are overwritten, not dropped.
     let f = unsafe {
         let Stage::Unstarted(f) = &*stage else { unreachable!("a goroutine runs once") };
         let f = ptr::read(f);
@@ -370,8 +373,8 @@ where
     }
 }
 
-/// What becomes of a goroutine that has called `goexit`: whoever stopped the unwinding, its value
-/// does not count. A panic does.
+/// Returns the result of a goroutine that has called `goexit`. Its value does not count, even if
+/// its code stopped the unwinding. A panic counts.
 #[cold]
 fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
     let value = result?;
@@ -401,12 +404,12 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
-    // Before the result is stored, as whoever drops that reads it.
+    // Before the result is stored, since the code that drops the result reads this flag.
     record.header.flags.set(record.header.flags.get() | NEVER_RAN);
-    // SAFETY: as in `run`. What is replaced is the closure, which is dropped here.
+    // SAFETY: as in `run`. The closure is what is replaced, and it is dropped here.
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
     clear_attributes(&record.header);
-    // Its destructor is the user's code; the goroutine ends whatever that does.
+    // The closure's destructor is the user's code. Whatever it does, the goroutine ends.
     if let Err(payload) = discard(closure) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
@@ -422,7 +425,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
 ///
 /// # Safety
 ///
-/// The result is stored, and the caller's by the rule of `ending`.
+/// The result is stored, and belongs to the caller by the rule of `ending`.
 unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
     errand::assert_allowed();
     // SAFETY: by contract.
@@ -447,7 +450,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
             }
         }
         Err(payload) => {
-            // Nothing has gone wrong in one that never ran.
+            // A goroutine that never ran has not failed.
             if !is_goexit(&*payload) && record.header.flags.get() & NEVER_RAN == 0 {
                 report_panic(&record.header, &*payload);
             }
@@ -464,7 +467,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
 /// `JoinHandle<T>`, with room for a `thread::Result<T>` at `to`.
 unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
     let record = g.cast::<Record<F, T>>().as_ptr();
-    // SAFETY: by contract nobody else touches the record, whose result is moved out of it here.
+    // SAFETY: by contract nobody else touches the record. Its result is moved out here.
     unsafe {
         let Stage::Ended(result) = (*record).stage.get().read() else {
             unreachable!("a result is taken once");
@@ -474,22 +477,22 @@ unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
     }
 }
 
-/// Frees a record whose result is gone. That is all that it held: its attributes went at the end of
-/// the goroutine.
+/// Frees a record whose result is gone. The record holds nothing else: its attributes were dropped
+/// at the end of the goroutine.
 ///
 /// # Safety
 ///
 /// The caller is the last of the two holders.
 #[inline]
 unsafe fn free<F, T>(g: NonNull<Goroutine>) {
-    // SAFETY: by contract nobody else touches the record; `create` has allocated it so.
+    // SAFETY: by contract nobody else touches the record; `create` has allocated it as this type.
     unsafe {
         debug_assert!(g.as_ref().attributes.is_empty());
         Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
     }
 }
 
-/// Ends a goroutine: called by its home worker once its stack is free.
+/// Ends a goroutine. Its home worker calls it once the goroutine's stack is free.
 ///
 /// # Safety
 ///
@@ -505,7 +508,7 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
         // SAFETY: the handle is gone, so the scheduler is the last.
         Duty::Free => unsafe { (vtable.free)(g) },
         Duty::Unpark(waiter) => {
-            // SAFETY: a joiner's `Wait` lives until it is unparked, which nobody else does.
+            // SAFETY: a joiner's `Wait` lives until it is unparked, and only this code unparks it.
             if let Some(unparker) = unsafe { &*waiter }.claim(0) {
                 unparker.unpark();
             }
@@ -526,8 +529,8 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
         if let Some(own) = g.as_ref().own_stack() {
             g.as_ref().runtime.pool.give_own(own);
         }
-        // As in `entry`: whoever acquires this frees the record. And from here on as by a
-        // scheduler.
+        // As in `entry`: the holder that acquires this frees the record. From here on edges are
+        // ignored, as on a scheduler.
         tsan::release(g.as_ref().edge());
         let _ignore = tsan::ignore();
         end(g);
@@ -535,7 +538,7 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
 }
 
 /// Parks until `g` has ended, and takes its result. Inlined into its caller as [`Wait::park`] is:
-/// spawning and joining took a fifth longer else.
+/// otherwise spawning and joining took a fifth longer.
 ///
 /// # Safety
 ///
@@ -545,7 +548,8 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
     if !has_ended(header) {
-        // SAFETY: parked on if it is shown, to `end`, which alone claims it, and unparks.
+        // SAFETY: if the wait is shown, this goroutine parks on it. It is shown to `end`, the only
+        // claimer, which also unparks.
         let wait = unsafe { Wait::in_one_queue() };
         let is_shown = {
             let _ignore = tsan::ignore();
@@ -553,7 +557,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
         };
         if is_shown {
             if let Some(joiner) = wait.goroutine() {
-                // SAFETY: it is running, here, so its record is alive.
+                // SAFETY: the joiner is the running goroutine, so its record is alive.
                 unsafe { joiner.as_ref() }.joins.set(header.id.0);
             }
             wait.park(WaitReason::Join);
@@ -561,8 +565,8 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     }
     tsan::acquire(header.edge());
     let mut result = MaybeUninit::<thread::Result<T>>::uninit();
-    // SAFETY: it has ended, so the result is stored and the handle's; the scheduler has let go of
-    // the record.
+    // SAFETY: `g` has ended. So its result is stored and belongs to the handle, and the scheduler
+    // has let go of the record.
     unsafe {
         (header.vtable.take)(g, result.as_mut_ptr().cast());
         result.assume_init()
@@ -583,8 +587,8 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
     let vtable = header.vtable;
-    // Dropping a handle is no edge, unless it drops the result: else a goroutine that happens to
-    // end before its handle is dropped would come before all that its starter does later, other
+    // Dropping a handle is no edge, unless it drops the result. Otherwise a goroutine that happens
+    // to end before its handle is dropped would come before all that its starter does later, other
     // goroutines included.
     let ignore = tsan::ignore();
     let went_first = header.ending.detach();

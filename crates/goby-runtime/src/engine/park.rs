@@ -1,21 +1,21 @@
 //! One way to wait (`docs/decisions/02-one-way-to-wait.md`).
 //!
-//! Who waits makes a [`Wait`] on its own stack, shows it to whoever may end the wait (a queue of a
-//! channel, a timer, a joined goroutine) under *their* locks, releases those locks, and parks. Who
-//! ends the wait *claims* it first, under such a lock; the claim gives an [`Unparker`], which is
-//! used after the lock is released.
+//! The waiter makes a [`Wait`] on its own stack. It shows the wait to everything that may end it (a
+//! queue of a channel, a timer, a joined goroutine) under *their* locks, releases those locks, and
+//! parks. The claimer, which ends the wait, *claims* it first, under such a lock. The claim returns
+//! an [`Unparker`], which the claimer uses after it has released the lock.
 //!
-//! - Exactly one claim succeeds, so of several ends of one wait (the cases of a select, a time-out)
-//!   one happens.
-//! - Exactly one unpark follows each successful claim, and a park returns only after it. Therefore
-//!   everything on the waiter's stack is alive until the unpark, and nobody may touch it
-//!   afterwards. No token is ever left over, and no wake-up is spurious.
-//! - Only the home worker resumes a goroutine, so an unpark that comes before the goroutine is off
-//!   its stack waits in a queue: a primitive releases its lock before the switch and needs no
-//!   callback.
+//! - Exactly one claim succeeds. So if several things could end a wait (the cases of a select, a
+//!   time-out), exactly one does.
+//! - Exactly one unpark follows each successful claim, and a park returns only after that unpark.
+//!   Therefore everything on the waiter's stack is alive until the unpark, and nobody else may
+//!   touch it afterwards. No token is ever left over, and no wake-up is spurious.
+//! - Only the home worker resumes a goroutine. So an unpark that comes before the goroutine is off
+//!   its stack waits in a queue. Therefore a primitive releases its lock before the switch, and
+//!   needs no callback.
 //!
-//! The waiter is one of three: a goroutine, an OS thread, or a `std::task::Waker`. The last knows
-//! no park: its future asks for the claim in `poll`, under the lock that the claimer held.
+//! A waiter is a goroutine, an OS thread, or a `std::task::Waker`. A `Waker` does not park: its
+//! future asks for the claim in `poll`, under the lock that the claimer held.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -36,7 +36,7 @@ use crate::engine::parker::Parker;
 use crate::engine::worker;
 use crate::engine::worker::Worker;
 
-/// Why a goroutine is parked. Dumps show the text; do not use one reason for two things, add one.
+/// Why a goroutine is parked. Dumps show the text. Do not use one reason for two things: add one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -69,7 +69,7 @@ pub enum WaitReason {
     Yield,
 }
 
-/// All reasons, each at the place that its number names.
+/// All reasons, each at the index that is its number.
 const REASONS: [WaitReason; 25] = [
     WaitReason::None,
     WaitReason::ChanReceive,
@@ -98,7 +98,7 @@ const REASONS: [WaitReason; 25] = [
     WaitReason::Yield,
 ];
 
-// So that none is forgotten, nor out of place.
+// No reason is missing, and none is out of place.
 const _: () = {
     let mut i = 0;
     while i < REASONS.len() {
@@ -151,41 +151,42 @@ impl fmt::Display for WaitReason {
     }
 }
 
-/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`; [`with_reach`]
-/// names one that has to be asked.
+/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`. A timer that
+/// [`with_reach`] names is not in this flag: it has to be asked.
 pub(crate) const HAS_DEADLINE: u8 = 1;
 /// `flags` of a goroutine: a context ends its wait. Set and cleared by [`with_reach`].
 pub(crate) const HAS_CONTEXT: u8 = 2;
 
-/// `flags` of a goroutine: it ends by `goexit`. Set by that, never cleared.
+/// `flags` of a goroutine: it ends by `goexit`. Set by `goexit`, never cleared.
 pub(crate) const EXITING: u8 = 4;
 
-/// Those that say something of a wait.
+/// The flags that reports show.
 pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
-/// `flags` of a goroutine: the next one that it starts is to be spread. Set by
-/// [`spread_next`](worker::spread_next), cleared by that start, if it is one of the same runtime.
+/// `flags` of a goroutine: the next goroutine that it starts is to be spread. Set by
+/// [`spread_next`](worker::spread_next), cleared by that start, if it is a start in the same
+/// runtime.
 pub(crate) const SPREADS: u8 = 8;
-/// `flags` of a goroutine: it is one of those. Never cleared.
+/// `flags` of a goroutine: it was started to be spread. Never cleared.
 pub(crate) const SPREAD: u8 = 16;
 /// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
 pub(crate) const OWN_STACK: u8 = 32;
-/// `flags` of a goroutine: its runtime was shut down before it ran. Set by who ends it, before its
-/// result is stored.
+/// `flags` of a goroutine: its runtime was shut down before it ran. Set by the thread or goroutine
+/// that ends it, before its result is stored.
 pub(crate) const NEVER_RAN: u8 = 64;
 
-/// Runs `f`, which parks, and lets reports say who else than its peer ends the wait: a context that
-/// is done (`context`), or a timer (`timer`), as long as that says that it is armed. On a thread it
-/// only runs `f`.
+/// Runs `f`, which parks, and lets reports say what can end the wait besides its peer: a context
+/// that is done (`context`), or a timer (`timer`), as long as `timer` says that it is armed. On a
+/// thread it only runs `f`.
 ///
-/// `timer` is called while the goroutine is parked, by its worker between two goroutines: it takes
-/// short locks at the most.
+/// `timer` is called while the goroutine is parked, by its worker between two goroutines. It may
+/// take short locks, and do nothing that takes longer.
 #[inline]
 pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce() -> R) -> R {
     if !context && timer.is_none() {
         return f();
     }
     let Some(g) = worker::current_goroutine() else { return f() };
-    // SAFETY: it is running, here, now and until `reset` is gone, so its record is alive.
+    // SAFETY: the goroutine runs here, now and until `_reset` is dropped, so its record is alive.
     let header = unsafe { g.as_ref() };
     let _reset = Reset { header, flags: header.flags.get(), timer: header.timer.get() };
     header.flags.set(header.flags.get() | if context { HAS_CONTEXT } else { 0 });
@@ -196,7 +197,7 @@ pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce()
 /// Says whether the timer that may end a wait is armed: neither fired nor stopped.
 pub type IsArmed<'a> = &'a dyn Fn() -> bool;
 
-/// Takes back what [`with_reach`] has said, however its `f` ends.
+/// Undoes what [`with_reach`] has set, however its `f` ends.
 struct Reset<'a> {
     header: &'a Goroutine,
     flags: u8,
@@ -211,16 +212,16 @@ impl Drop for Reset<'_> {
 }
 
 /// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if
-/// a timer ends it that is armed now.
+/// the timer that may end the wait is armed now.
 ///
 /// # Safety
 ///
-/// The goroutine is alive, and suspended by the worker that calls.
+/// The goroutine is alive, and suspended on the calling worker.
 pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
     let flags = header.flags.get() & REPORTED;
     let timer = header.timer.get().cast::<IsArmed<'_>>();
-    // SAFETY: null, or the argument of a `with_reach` that has not returned: its goroutine is
-    // suspended inside, on this thread.
+    // SAFETY: null, or the argument of a `with_reach` that has not returned: the goroutine is
+    // suspended inside that call, on this thread.
     let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());
     if is_armed { flags | HAS_DEADLINE } else { flags }
 }
@@ -233,7 +234,7 @@ pub const TIMED_OUT: usize = usize::MAX - 1;
 /// One wait of one waiter.
 pub struct Wait {
     state: AtomicUsize,
-    /// It is shown to one queue only, whose lock orders the claims, or to one claimer.
+    /// The wait is shown to one queue only, whose lock orders the claims, or to one claimer.
     in_one_queue: bool,
     answer: Answer,
     who: Who,
@@ -245,11 +246,10 @@ enum Who {
     Task(Lock<Option<Notice>>),
 }
 
-// SAFETY: a goroutine's record may be unparked from any thread; the rest is Sync by itself.
+// SAFETY: any thread may unpark a goroutine by its record; the rest is Sync by itself.
 unsafe impl Sync for Wait {}
-// SAFETY: a `Wait` of a future moves with it; one of a goroutine or thread stays where its parker
-// is, since `park` checks that it is called by the one that made it only in so far as that is the
-// only caller with a reference.
+// SAFETY: a task's wait is reached only through atomics and its own lock. Other waits may move only
+// before they are shown, and by the contract of `current` only their maker parks on them.
 unsafe impl Send for Wait {}
 
 impl Wait {
@@ -257,15 +257,15 @@ impl Wait {
     ///
     /// # Safety
     ///
-    /// Only the caller parks on it, at most once, and before it does anything else that parks. It
-    /// is claimed only by those it is shown to; whoever claims it unparks it exactly once, and then
-    /// the caller does park, or has.
+    /// Only the caller parks on the wait, at most once, and before it does anything else that
+    /// parks. Only those to which the caller shows the wait claim it. The claimer unparks it
+    /// exactly once; if there is a claim, the caller does park.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn current() -> Wait {
         Wait::of_current(false)
     }
 
-    /// Starts a wait of the calling goroutine; none if the caller is none.
+    /// Starts a wait of the calling goroutine; returns none if the caller is not a goroutine.
     ///
     /// # Safety
     ///
@@ -275,27 +275,27 @@ impl Wait {
         worker::current_goroutine().map(|g| Wait::of(Who::Goroutine(g), false))
     }
 
-    /// Starts a wait as [`current`](Wait::current) does, for which one queue is enough: a claim
-    /// then costs no atomic update.
+    /// Starts a wait as [`current`](Wait::current) does, but one that is shown to one queue only: a
+    /// claim then costs no atomic update.
     ///
     /// # Safety
     ///
-    /// As for `current`; and it is claimed under one lock only, the same for all who may, or by one
-    /// who alone may; and not parked on with a deadline.
+    /// As for `current`. Besides, all claimers claim it under the same lock, or there is only one
+    /// claimer. The caller does not park on it with a deadline.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn in_one_queue() -> Wait {
         Wait::of_current(true)
     }
 
-    /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says whom to wake.
+    /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says what to wake.
     pub fn task() -> Wait {
         Wait::of(Who::Task(Lock::new(None)), false)
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn of_current(in_one_queue: bool) -> Wait {
-        // Made in each branch: `Who` alone, made first and moved then, would be copied, the unused
-        // part of it too.
+        // The wait is made in each branch. If `Who` were made first and moved then, it would be
+        // copied, with its unused part.
         match worker::current_goroutine() {
             Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
             None => Wait::of(Who::this_thread(), in_one_queue),
@@ -313,22 +313,22 @@ impl Wait {
         Wait { state: AtomicUsize::new(WAITING), in_one_queue, answer: Answer::new(), who }
     }
 
-    /// Says whom the claimer wakes. The claim may have happened already: ask [`token`](Wait::token)
-    /// afterwards.
+    /// Sets the waker that the claimer wakes. The claim may have happened already: ask
+    /// [`token`](Wait::token) afterwards.
     ///
     /// # Panics
     ///
-    /// When this is no future's wait.
+    /// When this is not a future's wait.
     pub fn set_waker(&self, waker: &Waker) {
         let Who::Task(slot) = &self.who else { panic!("only a future's wait has a waker") };
-        // Cloned and dropped outside the lock: both are the executor's code.
+        // Cloned and dropped outside the lock, since both run the executor's code.
         let new = Notice::new(waker);
         let old = slot.lock().replace(new);
         drop(old);
     }
 
-    /// Ends the wait with `token`, unless something else has. The caller must unpark, after it
-    /// released its locks.
+    /// Ends the wait with `token`, unless another claim has ended it. The caller must unpark, after
+    /// it has released its locks.
     #[cfg_attr(not(debug_assertions), inline(always))]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
@@ -346,20 +346,20 @@ impl Wait {
     fn try_claim(&self, token: usize) -> bool {
         if self.in_one_queue {
             debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
-            // Release: as below. No read-modify-write: whoever else could claim it would hold the
-            // lock that we hold.
+            // Release: as below. No read-modify-write is needed: any other claimer would have to
+            // hold the lock that we hold.
             self.state.store(token + 1, Ordering::Release);
             return true;
         }
-        // AcqRel: the release publishes what the claimer did before; the acquire pairs with the
-        // waiter's set-up, which the claimer has behind it by the lock of the queue anyway.
+        // AcqRel: the release publishes what the claimer did before. The acquire pairs with the
+        // waiter's set-up, which happens before the claim anyway, by the lock of the queue.
         self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Whether somebody has claimed it already.
     #[inline]
     pub fn is_claimed(&self) -> bool {
-        // Relaxed: a hint, for who holds the lock of one queue of several.
+        // Relaxed: a hint, for a caller that holds the lock of one queue of several.
         self.state.load(Ordering::Relaxed) != WAITING
     }
 
@@ -370,12 +370,12 @@ impl Wait {
         self.state.load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Parks until claimed and unparked; gives the claim's token.
+    /// Parks until claimed and unparked; returns the claim's token.
     ///
-    /// Inlined into its caller, and so are the callers that matter: the switch makes the processor
-    /// forget where the functions return to that lie between it and the user's code, at 5 ns each
-    /// (a yield of 22 ns came to 5). Not in debug builds, which would give the user's function a
-    /// frame of several KiB.
+    /// Inlined into its caller, and so are the callers that matter. The switch makes the processor
+    /// forget its predicted return addresses; each function between the switch and the user's code
+    /// costs 5 ns by that (inlining took a yield from 22 ns to 5). Debug builds do not inline: the
+    /// user's function would get a frame of several KiB.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
         if let Who::Goroutine(g) = &self.who {
@@ -410,8 +410,8 @@ impl Wait {
         match &self.who {
             Who::Goroutine(g) => {
                 let timer = SleepTimer::new(self);
-                // SAFETY: `timer` and `self` stay where they are until `stop`, which is before
-                // either is dropped.
+                // SAFETY: `timer` and `self` stay where they are until the timer has fired or
+                // `stop` has returned; both are dropped later.
                 unsafe { timer.start(deadline) };
                 // SAFETY: this goroutine is running, now and after the park, so its record is
                 // alive.
@@ -428,7 +428,8 @@ impl Wait {
                 if !parker.park_until(deadline) && self.try_claim(TIMED_OUT) {
                     return TIMED_OUT;
                 }
-                // Unparked in time, or claimed by somebody whose unpark is under way.
+                // Either unparked in time, or claimed by another whose unpark is under way: wait
+                // for it.
                 if !parker.take_token() {
                     parker.park(reason);
                 }
@@ -477,26 +478,26 @@ impl fmt::Debug for Wait {
 #[must_use = "a claimed waiter must be unparked"]
 pub struct Unparker(Target);
 
-/// Flat, so that the common case is told by one comparison: a [`Notice`] inside would hide it in
-/// the niche of a `bool`.
+/// Flat, so that one comparison tells the common case: with a [`Notice`] inside, the tag would lie
+/// in the niche of a `bool`.
 enum Target {
-    /// The second lies in its wait.
+    /// A goroutine, and the answer of its wait.
     Goroutine(NonNull<Goroutine>, NonNull<Answer>),
     Thread(Arc<Parker>),
     OwnTask(Waker),
     ForeignTask(Waker),
-    /// A future that has not been polled yet, or that has been told already.
+    /// A future that has not been polled yet, or that has been woken already.
     Nobody,
 }
 
-// SAFETY: a parked goroutine's record stays alive until it is unparked, and unparking is what any
-// thread may do.
+// SAFETY: a parked goroutine's record stays alive until it is unparked, and any thread may unpark
+// it.
 unsafe impl Send for Unparker {}
 // SAFETY: shared access allows nothing.
 unsafe impl Sync for Unparker {}
 
 impl Unparker {
-    /// Makes the waiter runnable. Not under a lock that the waiter may take.
+    /// Makes the waiter runnable. The caller holds no lock that the waiter may take.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn unpark(self) {
         if let Target::Goroutine(g, answer) = self.0 {
@@ -509,7 +510,7 @@ impl Unparker {
         }
     }
 
-    /// Asks for the memory that an unpark will use.
+    /// Prefetches the memory that an unpark will use.
     #[inline]
     fn prefetch(&self) {
         match &self.0 {
@@ -536,8 +537,7 @@ impl fmt::Debug for Unparker {
     }
 }
 
-/// Several waiters to unpark once the lock is released: none, one or many, without a cost for the
-/// first ones.
+/// Waiters to unpark once the lock is released: none, one or many. The first costs no allocation.
 #[derive(Default)]
 #[must_use = "claimed waiters must be unparked"]
 pub struct WakeList {
@@ -562,8 +562,8 @@ impl WakeList {
         }
     }
 
-    /// Unparks all, in the order in which they were added. The list is empty then, and keeps its
-    /// memory.
+    /// Unparks all, in the order in which they were added. Afterwards the list is empty, and keeps
+    /// its memory.
     #[inline]
     pub fn unpark_all(&mut self) {
         if let Some(first) = self.first.take() {
@@ -579,7 +579,7 @@ impl WakeList {
     }
 }
 
-/// Whoever has claimed waiters and then panics must unpark them all the same.
+/// A claimer that panics must still unpark the waiters that it has claimed.
 impl Drop for WakeList {
     #[inline]
     fn drop(&mut self) {
@@ -609,16 +609,16 @@ pub fn sleep_until(deadline: Instant) {
     if deadline <= policy::now() {
         return yield_now();
     }
-    // SAFETY: nobody but the deadline's timer gets to see it.
+    // SAFETY: the wait is shown only to the deadline's timer.
     let token = unsafe { Wait::current() }.park_until(WaitReason::Sleep, Some(deadline));
     debug_assert_eq!(token, TIMED_OUT);
 }
 
 /// Goes to the back of the run queue, so that the worker's other goroutines run first.
 ///
-/// Those that have started come before new ones: of two that do nothing but yield to each other, a
-/// third may begin only after some sixty rounds. In Go it would begin at once. On an OS thread that
-/// is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
+/// Goroutines that have started come before unstarted ones: while two do nothing but yield to each
+/// other, a third may begin only after some sixty rounds. In Go it would begin at once. On an OS
+/// thread that is no worker it gives up the processor. Source: Go's `runtime.Gosched`.
 ///
 /// ```
 /// let handle = goby::go(|| 1);
@@ -657,10 +657,10 @@ pub fn checkpoint() {
 }
 
 /// Counts an operation that was refused because it would have to wait. After several in a row the
-/// goroutine yields, if others are runnable on its worker: what it waits for may be one of them,
-/// and its slice may have long to go.
+/// goroutine yields, if others are runnable on its worker. One of them may be the one that it waits
+/// for, and its time slice may last a long time yet.
 ///
-/// An operation that was refused calls it beside [`checkpoint`].
+/// A refused operation calls it besides [`checkpoint`].
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn refused() {
     if let Some(worker) = Worker::current() {

@@ -1,5 +1,5 @@
-//! What the workers of a runtime share: starting them, spawning, goroutines that get no stack,
-//! shutting down.
+//! What the workers of a runtime share: starting the workers, spawning, goroutines that get no
+//! stack, shutting down.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,19 +31,19 @@ use crate::engine::worker::{Remote, Worker};
 use crate::engine::{attributes, errand, goroutine, orphans, overflow, threads};
 use crate::engine::{retired, runtimes};
 
-/// Workers added for threads that are stuck in the kernel, at the most.
+/// At most so many workers are added for threads that are stuck in the kernel.
 const MAX_SPARES: usize = 64;
-/// The stack of a `run`'s own goroutine, which is often a whole program: as large as Linux makes
-/// that of a process's main thread. It is one, and address space only; `go` has what the builder
-/// says.
+/// The stack size of the goroutine of a `run`, which often runs a whole program: as large as Linux
+/// makes that of a process's main thread. There is one such stack per `run`, and it costs address
+/// space only. Stacks of `go` are as large as the builder says.
 const MAIN_STACK: usize = 8 << 20;
 
 /// What the workers of a runtime share. It is never freed, since parked goroutines, timers and
-/// sockets point to it, but used again: see `retired`.
+/// sockets point to it. It is used again: see `retired`.
 pub(crate) struct Shared {
-    /// What it was made of, with all that was left open filled in.
+    /// The settings that it was made with, the defaults filled in.
     pub(crate) settings: Settings,
-    /// Who watches it.
+    /// The part that watches it: see `watch`.
     pub(crate) watch: Box<dyn Watch>,
     remotes: Box<[OnceLock<&'static Remote>]>,
     n_workers: AtomicUsize,
@@ -56,21 +56,21 @@ pub(crate) struct Shared {
     pub(crate) helpers: Helpers,
     pub(crate) monitor: Monitor,
     spawned_outside: AtomicU64,
-    /// Futures that threads which are no workers have started, less those that have ended there.
+    /// Futures that other threads than workers have started, less those that have ended there.
     pub(crate) tasks_outside: AtomicUsize,
-    /// Counts what workers have stolen from each other, or were about to.
+    /// Counts the thefts between workers, those about to happen included.
     thefts: AtomicU64,
     /// A main goroutine has ended by `goexit`.
     main_exited: AtomicBool,
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
     shut_down: AtomicBool,
-    /// Held where a new life begins, and where what came too late for the old one is taken out of
-    /// the queues.
+    /// Held while a new life begins, and while items that came too late for the old life are taken
+    /// out of the queues.
     life: Lock<()>,
     /// Unstarted goroutines that were cancelled.
     never_ran: AtomicU64,
-    /// The workers have stopped, and what never ran is gone.
+    /// The workers have stopped, and the items that never ran are gone.
     is_over: AtomicBool,
     next_remote: AtomicUsize,
     monitor_thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -98,8 +98,8 @@ impl Shared {
         overflow::install_handler();
         #[cfg(not(loom))]
         crate::base::lock::ask_before_spinning(crate::engine::worker::may_spin);
-        // Before there are workers: in a process of several threads the kernel takes some 10 ms to
-        // say so, once.
+        // Before there are workers: in a process of several threads the kernel takes about 10 ms to
+        // answer, once.
         fence::fences_work();
         let n = settings.workers;
         let shared = match retired::take(&settings) {
@@ -162,8 +162,8 @@ impl Shared {
             && self.remotes().all(Remote::is_left_by_all)
     }
 
-    /// Makes one of which nothing is left as it was when it was new, but for what only grows. No
-    /// thread of its own is there.
+    /// Resets a runtime of which nothing is left to the state of a new one, except for counters and
+    /// tables that only grow. The runtime has no thread at this time.
     fn begin_anew(&self) {
         let _life = self.life.lock();
         self.idle.reset();
@@ -173,9 +173,9 @@ impl Shared {
         self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
         self.starved.lock().why = None;
-        // Relaxed, all: whoever is started from here on comes after it. Counts that add up to
-        // nothing begin anew, since the next life may be without the spare workers that have some
-        // of them.
+        // All Relaxed: every thread started from here on comes after these stores. The counts of
+        // the old life add up to zero, but over all its workers. They begin at zero again, since
+        // the next life may lack the spare workers that hold a part of them.
         for counter in [&self.spawned_outside, &self.never_ran] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -194,7 +194,7 @@ impl Shared {
         let Some(place) = self.remotes.get(index) else {
             return Err(io::Error::other("no room for a further spare worker"));
         };
-        // One thread at a time adds workers. A place that is filled already is left from a thread
+        // One thread at a time adds workers. If the place is filled already, that is from a thread
         // that did not start, or from a former life.
         let remote = match place.get() {
             Some(remote) => {
@@ -214,7 +214,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Starts a thread of the runtime's own. A panic in it is a bug of goby's.
+    /// Starts a thread of the runtime. A panic in it is a bug in goby.
     pub(crate) fn spawn_thread(
         &self,
         name: String,
@@ -238,7 +238,7 @@ impl Shared {
         (0..self.n_workers()).map(|i| self.remote(i))
     }
 
-    /// Some worker, each in turn, for what belongs to none.
+    /// Returns the workers in turn: one for each item that belongs to none.
     pub(crate) fn any_remote(&self) -> &'static Remote {
         self.remote(self.next_remote.fetch_add(1, Ordering::Relaxed) % self.n_workers())
     }
@@ -249,7 +249,8 @@ impl Shared {
     ///
     /// # Safety
     ///
-    /// What `f` and its result borrow lives until the goroutine has ended and its result is gone.
+    /// Everything that `f` and its result borrow lives until the goroutine has ended and its result
+    /// is gone.
     #[inline]
     pub(crate) unsafe fn spawn<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
     where
@@ -271,7 +272,7 @@ impl Shared {
         T: Send,
     {
         let is_larger = self.pool.stack_size() < MAIN_STACK;
-        // Where address space is short, one of the usual size has to do.
+        // If address space is short, use a stack of the usual size.
         let own = if is_larger { self.pool.take_own(MAIN_STACK).ok() } else { None };
         // SAFETY: by contract.
         unsafe { self.spawn_with(f, at, attributes::to_inherit, None, own) }
@@ -291,7 +292,7 @@ impl Shared {
         unsafe { self.spawn_detached_with(f, at, attributes::to_inherit) }
     }
 
-    /// The same, saying what it inherits.
+    /// Starts a goroutine that nobody joins; `inherit` says what it inherits.
     ///
     /// # Safety
     ///
@@ -309,8 +310,8 @@ impl Shared {
         unsafe { self.launch(f, at, false, inherit, None, None) };
     }
 
-    /// Starts a goroutine, saying what it inherits from the goroutine that starts it, its name, and
-    /// its stack, if that is to be of its own size.
+    /// Starts a goroutine with a name. `inherit` says what it inherits from the goroutine that
+    /// starts it; `own_stack` is its stack, if that has a size of its own.
     ///
     /// # Safety
     ///
@@ -332,7 +333,7 @@ impl Shared {
         JoinHandle::new(unsafe { self.launch(f, at, true, inherit, name, own_stack) })
     }
 
-    /// Starts a goroutine; gives its record to make a handle of, unless it is not joined: then it
+    /// Starts a goroutine; returns its record, to make a handle of. If it is not joined, the record
     /// may be gone already.
     ///
     /// # Safety
@@ -370,8 +371,8 @@ impl Shared {
         // SAFETY: by contract.
         let g = unsafe { goroutine::create(f, birth, slab) };
         {
-            // For a cancellation, by any thread: the tag's edge is only for its own run. Edges are
-            // ignored, too, without this.
+            // This edge is for a cancellation, which any thread may do: the tag's edge counts only
+            // for the goroutine's own run. Without `_heed` this edge would be ignored.
             let _heed = tsan::heed();
             // SAFETY: in no queue yet, so it is alive.
             tsan::release(unsafe { g.as_ref() }.edge());
@@ -386,7 +387,8 @@ impl Shared {
         g
     }
 
-    /// Whether `try_go` may start a goroutine. It may be wrong by as many as ask at the same time.
+    /// Whether `try_go` may start a goroutine. If several threads ask at the same time, the limit
+    /// may be exceeded by as many.
     pub(crate) fn has_room(&self) -> bool {
         self.settings.max_goroutines.is_none_or(|max| self.limited.load(Ordering::Relaxed) < max)
     }
@@ -410,13 +412,14 @@ impl Shared {
         self.inject.push(item);
         self.idle.post();
         if self.is_shut_down() {
-            // Nobody may be left to take it; whoever drains last finds the queue empty.
+            // There may be no worker left to take the item. Whichever thread drains last leaves the
+            // queue empty.
             self.drain();
         }
     }
 
     pub(crate) fn num_goroutines(&self) -> usize {
-        // Ends first: a goroutine that is counted as ended has been counted as started.
+        // Reads the ends first: a goroutine that is counted as ended has been counted as started.
         let ended = self.n_ended();
         usize::try_from(self.n_spawned().saturating_sub(ended)).unwrap_or(0)
     }
@@ -428,8 +431,8 @@ impl Shared {
 
     /// Notes that a worker is about to steal from another.
     pub(crate) fn note_theft(&self) {
-        // Relaxed: before the lock of the victim's queue, by which whoever looks into that queue
-        // later gets to know.
+        // Relaxed: the thief counts before it takes the lock of the victim's queue. Whoever locks
+        // that queue later sees the count.
         self.thefts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -441,8 +444,8 @@ impl Shared {
 
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
-        // Acquire pairs with the Release in `count_task`: a worker that has woken and changes it
-        // meanwhile is not missed by who asks for `idle.changes` afterwards.
+        // Acquire pairs with the Release in `count_task`: if a worker has woken and changes the
+        // count meanwhile, a caller that reads `idle.changes` afterwards does not miss it.
         let inside = self.remotes().map(|r| r.tasks.load(Ordering::Acquire));
         inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
@@ -489,7 +492,7 @@ impl Shared {
 
     /// Calls `f` with every unstarted goroutine that is in no worker's queue.
     pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
-        // In this order, which is the one they go in: see `feed_starved`.
+        // In this order, since goroutines move in this order: see `feed_starved`.
         self.starved.lock().queue.iter().for_each(&mut f);
         self.inject.for_each(f);
     }
@@ -522,7 +525,7 @@ impl Shared {
 
     // Sleeping and ending.
 
-    /// The recheck before a worker sleeps: is there anything that it could take?
+    /// Whether there is anything that a worker could take: its recheck before it sleeps.
     pub(crate) fn has_shareable_work(&self, own: &Remote) -> bool {
         self.is_shut_down()
             || self.inject.len() > 0
@@ -551,7 +554,8 @@ impl Shared {
         self.monitor.wake();
         self.helpers.shut_down();
         if own.is_some() {
-            // Dropped by one of its own goroutines: the rest has to wait until that has ended.
+            // One of the runtime's own goroutines drops it: the rest has to wait until that
+            // goroutine has ended.
             let name = format!("{}-shutdown", self.settings.thread_name);
             if let Err(error) = self.spawn_thread(name, move || self.finish_shut_down(n_told)) {
                 warning!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
@@ -561,19 +565,20 @@ impl Shared {
         }
     }
 
-    /// Has a worker look whether the runtime is shut down: it sleeps, or looks at this flag only,
-    /// between two goroutines and where the running one could yield.
+    /// Makes a worker look whether the runtime is shut down. The worker sleeps, or it runs and
+    /// looks only at this flag: between two goroutines, and where the running goroutine could
+    /// yield.
     fn tell_to_stop(remote: &Remote) {
         // SeqCst: after `shut_down` in one order, see `Worker::take_slice_over`.
         remote.slice_over.store(true, Ordering::SeqCst);
         remote.notify();
     }
 
-    /// Waits until the workers have stopped, and cleans up behind them. The first `n_told` know
-    /// that they are to stop.
+    /// Waits until the workers have stopped, and cleans up after them. The first `n_told` have been
+    /// told to stop.
     fn finish_shut_down(&'static self, n_told: usize) {
-        // The monitor first: it may be adding a worker, which may have begun to run something
-        // before it could know.
+        // The monitor first: it may be adding a worker, and that worker may have begun to run
+        // something before it could learn of the shutdown.
         let monitor = self.monitor_thread.lock().take();
         if let Some(monitor) = monitor {
             let _ = monitor.join();
@@ -587,7 +592,7 @@ impl Shared {
             }
         }
         for remote in self.remotes() {
-            // SAFETY: its worker has stopped, so nobody waits.
+            // SAFETY: the worker has stopped, so nobody waits in its poller.
             unsafe { remote.poller.close() };
             remote.timers.end_sleeps();
             orphans::adopt(remote);
@@ -598,18 +603,18 @@ impl Shared {
         // SeqCst: see `forget_if_over`.
         self.is_over.store(true, Ordering::SeqCst);
         self.forget_if_over();
-        // Last: from here on it may be another's. The stacks of those who have not ended are its
-        // for good.
+        // Last: from here on another runtime may use this memory. A runtime with goroutines that
+        // have not ended keeps their stacks, and is not used again.
         if is_empty {
             retired::keep(self);
         }
     }
 
-    /// Has the deadlock detector forget a runtime that was shut down, once nothing of it runs:
-    /// neither a worker, nor a destructor of what never ran, nor a blocking call.
+    /// Makes the deadlock detector forget a runtime that was shut down, once nothing of it runs: no
+    /// worker, no destructor of an item that never ran, no blocking call.
     pub(crate) fn forget_if_over(&'static self) {
-        // SeqCst, both: whoever comes second, the end of the last worker or of the last call, sees
-        // the other.
+        // SeqCst, both: two ends race here, that of the last worker and that of the last call. The
+        // later one sees the earlier one.
         if self.is_over.load(Ordering::SeqCst) && self.helpers.in_progress() == 0 {
             runtimes::forget(self);
         }
@@ -621,7 +626,7 @@ impl Shared {
         self.exit.notify_all();
     }
 
-    /// Ends what never ran, unless a new life has begun: then it is that one's.
+    /// Ends the items that never ran, unless a new life has begun: then they belong to that one.
     fn drain(&'static self) {
         let items = {
             let _life = self.life.lock();
@@ -641,8 +646,8 @@ impl Shared {
         }
     }
 
-    /// Ends one that never ran; not on a scheduler's stack, for closures and futures are the
-    /// user's.
+    /// Ends an item that never ran; not on a scheduler's stack, since closures and futures are user
+    /// code.
     fn never_run(&'static self, item: Fresh) {
         errand::let_go(NeverRun { shared: self, item: Some(item) });
     }
@@ -652,11 +657,11 @@ impl Shared {
             Fresh::Goroutine(g) => {
                 // SAFETY: it came out of a queue, so it is unstarted and in none.
                 unsafe { goroutine::never_run(g) };
-                // SeqCst: with this the last of it may be gone, see `is_left_by_all`.
+                // SeqCst: this may be the last end of all, see `is_left_by_all`.
                 self.never_ran.fetch_add(1, Ordering::SeqCst);
             }
-            // That cancels the future, which reports a panic of its destructor: the others are
-            // ended whatever that does.
+            // The drop cancels the future, and reports a panic of its destructor. Whatever that
+            // destructor does, the other items are ended.
             Fresh::Future(runnable) => drop(runnable),
         }
     }
@@ -670,8 +675,8 @@ impl Shared {
     }
 }
 
-/// Ends what never ran when it is dropped, so that it does also if it is given to a goroutine that
-/// never runs.
+/// Ends its item when it is dropped. So the item is ended even if this value is given to a
+/// goroutine that never runs.
 struct NeverRun {
     shared: &'static Shared,
     item: Option<Fresh>,

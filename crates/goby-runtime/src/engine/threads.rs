@@ -1,13 +1,15 @@
 //! The OS threads of the process, as far as goby knows them: its own, and those that wait in goby
 //! without a deadline.
 //!
-//! For the deadlock detector. Neither kind can do anything by itself for who waits: goby's own run
-//! goroutines and calls, which are looked at as such, and who waits is let go by others only. Every
-//! further thread may. Which there are is read from `/proc`, by number, so that it can also be
-//! asked who has come since some moment.
+//! The deadlock detector asks for them. Neither kind can by itself unpark a waiter. Goby's own
+//! threads run goroutines and calls, and the detector looks at those directly. A thread that waits
+//! goes on only when another thread unparks it. Every other thread may unpark a waiter. The list of
+//! threads is read from `/proc`, by number, so one can also ask which threads have come since some
+//! moment.
 //!
-//! A wait costs two stores here. [`changes`] goes up *after* a wait begins and *before* one ends,
-//! so a look at several threads holds for one instant if the count was the same before and after.
+//! A wait costs two stores here. [`changes`] goes up *after* a wait begins and *before* a wait
+//! ends. So if the count is the same before and after a look at several threads, the look is true
+//! for one instant.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -34,17 +36,17 @@ pub(crate) type ThreadId = i32;
 
 /// Threads of goby's runtimes.
 static OWN: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
-/// All that may be parked on: one a thread that has ever waited in goby.
+/// All parkers: one per thread that has ever waited in goby.
 static PARKERS: Mutex<Vec<Weak<Parker>>> = Mutex::new(Vec::new());
 /// Counts begins and ends of waits.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
-/// Signals, a bit each, whose handlers do for who waits no more than the default action does.
+/// Signals, one bit each, whose handlers do no more for a waiter than the default action does.
 static IDLE_HANDLERS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// The thread is a runtime's own, and counted as such.
+    /// The thread belongs to a runtime, and is counted so.
     static IS_OWN: Cell<bool> = const { Cell::new(false) };
-    /// It waits for the goroutine that stands for it in reports.
+    /// The thread waits for the goroutine that stands for it in reports.
     static IS_HOST: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -53,7 +55,7 @@ fn this_thread() -> ThreadId {
     unsafe { libc::gettid() }
 }
 
-/// Whether the calling thread is one of a runtime's.
+/// Whether the calling thread belongs to a runtime.
 pub(crate) fn is_own() -> bool {
     IS_OWN.get()
 }
@@ -82,8 +84,9 @@ impl Drop for OwnThread {
     }
 }
 
-/// Counts an OS thread that parks without a deadline, unless it is goby's own, and so counted
-/// already; says whether it did. It may be the last one that could have done something.
+/// Counts an OS thread that parks without a deadline, and returns whether it did. A thread of
+/// goby's own is counted already. The thread may be the last one that could have unparked a waiter,
+/// so the detector looks again.
 pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason) -> bool {
     if is_own() {
         return false;
@@ -104,14 +107,13 @@ pub(crate) fn spawn_own(name: String, f: impl FnOnce() + Send + 'static) -> io::
     })
 }
 
-/// Starts a thread that counts as goby's own: it unparks nobody, so it is no hope for goroutines
-/// that are deadlocked.
+/// Starts a thread that counts as goby's own: it unparks nobody, so it cannot end a deadlock.
 pub fn spawn_own_thread(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
     spawn_own(name.into(), f).map(drop)
 }
 
-/// Runs `f` on a thread that counts as goby's own, and waits for it; none where there is no thread
-/// to be had.
+/// Runs `f` on a thread that counts as goby's own, and waits for it; returns none if no thread can
+/// be started.
 pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     let (give, given) = std::sync::mpsc::sync_channel(1);
     spawn_own_thread(name, move || _ = give.send(f())).ok()?;
@@ -128,7 +130,7 @@ pub(crate) fn add_parker(parker: &Arc<Parker>) {
     parkers.push(Arc::downgrade(parker));
 }
 
-/// Those whose threads wait.
+/// The parkers whose threads wait.
 pub(crate) fn waiting() -> Vec<Arc<Parker>> {
     let parkers = PARKERS.lock();
     parkers.iter().filter_map(Weak::upgrade).filter(|parker| parker.wait().thread().is_some()).collect()
@@ -139,8 +141,8 @@ pub(crate) fn changes() -> usize {
     CHANGES.load(Ordering::SeqCst)
 }
 
-/// Counts something else that a thread does and that may let others go on when the thread has
-/// ended.
+/// Counts another kind of change: something that a thread does, and that may let others go on after
+/// the thread has ended.
 pub(crate) fn note_change() {
     CHANGES.fetch_add(1, Ordering::SeqCst);
 }
@@ -148,7 +150,7 @@ pub(crate) fn note_change() {
 /// A wait without a deadline of one thread, if it is in one. Changed under its parker's lock.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadWait {
-    /// The thread that waits, else zero.
+    /// The thread that waits, otherwise zero.
     thread: AtomicI32,
     reason: AtomicU8,
     is_host: AtomicBool,
@@ -160,7 +162,8 @@ impl ThreadWait {
         // Relaxed: the store below publishes them.
         self.reason.store(reason as u8, Ordering::Relaxed);
         self.is_host.store(IS_HOST.get(), Ordering::Relaxed);
-        // SeqCst, here and in `end`: in one order with the change, see the head of this file.
+        // SeqCst, here and in `end`: one order of this store and the change; see the head of this
+        // file.
         self.thread.store(this_thread(), Ordering::SeqCst);
         CHANGES.fetch_add(1, Ordering::SeqCst);
     }
@@ -177,7 +180,7 @@ impl ThreadWait {
         (thread != 0).then_some(thread)
     }
 
-    /// Whether it stands in no report: a goroutine that it waits for does.
+    /// Whether reports leave the thread out, since they show the goroutine that it waits for.
     pub(crate) fn is_host(&self) -> bool {
         self.is_host.load(Ordering::Relaxed)
     }
@@ -187,8 +190,8 @@ impl ThreadWait {
     }
 }
 
-/// Runs `f`, in which the calling thread waits for a goroutine that does its work: reports show
-/// only that.
+/// Runs `f`, in which the calling thread waits for a goroutine that does its work. Reports show
+/// only the goroutine.
 pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
     struct Reset(bool);
     impl Drop for Reset {
@@ -203,14 +206,14 @@ pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
 /// Threads that wait for the goroutine of an isolated runtime which does their work.
 static HOSTS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
-/// Says that the calling thread does nothing for others until this is dropped: it starts, runs and
-/// ends an isolated runtime.
+/// Marks the calling thread, until this is dropped, as one that does nothing for others: it starts,
+/// runs and ends an isolated runtime.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct IsolatedHost(ThreadId);
 
 impl IsolatedHost {
-    /// Begins it.
+    /// Marks the calling thread.
     #[allow(clippy::new_without_default)]
     pub fn new() -> IsolatedHost {
         let _ignore = tsan::ignore();
@@ -227,19 +230,20 @@ impl Drop for IsolatedHost {
     }
 }
 
-/// Whether a thread can do nothing for the goroutines of an isolated runtime: it is some test's
-/// host, or the first one of the process, which a harness lets wait for its tests, in std.
+/// Whether a thread can do nothing for the goroutines of an isolated runtime. It is the host of
+/// some test, or the first thread of the process, which in a test harness waits for the tests, in
+/// std.
 pub(crate) fn is_bystander(id: ThreadId) -> bool {
     id.unsigned_abs() == std::process::id() || HOSTS.lock().contains(&id)
 }
 
-/// The threads of the process, none if the system does not say.
+/// The threads of the process; none if the system does not tell.
 fn all() -> Option<HashSet<ThreadId>> {
     let entries = fs::read_dir("/proc/self/task").inspect_err(tell_if_out_of_files).ok()?;
     Some(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Says once that no verdict can come: nobody is to wait in silence.
+/// Reports once that no verdict can come, so that a deadlock is not silent.
 fn tell_if_out_of_files(error: &io::Error) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let is_out = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
@@ -252,25 +256,25 @@ fn tell_if_out_of_files(error: &io::Error) {
     }
 }
 
-/// What there is in the process besides goby.
+/// What is in the process besides goby.
 pub(crate) struct Outside {
-    /// Threads that are neither goby's own nor wait in goby.
+    /// Threads that are not goby's own and do not wait in goby.
     pub(crate) strangers: HashSet<ThreadId>,
     /// Signals have handlers, which may do anything.
     pub(crate) has_handlers: bool,
 }
 
 impl Outside {
-    /// Looks; nothing if threads came or went meanwhile, or the system does not say.
+    /// Looks; returns none if threads came or went meanwhile, or the system does not tell.
     pub(crate) fn look() -> Option<Outside> {
         let all = all()?;
-        // After that: a handler of a signal may be what a thread leaves that is not in the list any
-        // more.
+        // Read after the list: a thread that is no longer in the list may have left a signal
+        // handler behind.
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let value = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
         let n_threads: usize = value("Threads:")?.parse().ok()?;
         let caught = u64::from_str_radix(value("SigCgt:")?, 16).ok()?;
-        // The list is not made at one instant.
+        // The list is not made at one instant: the count checks it.
         if all.len() != n_threads {
             return None;
         }
@@ -286,7 +290,7 @@ const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// Signals that a thread brings upon itself by a fault, and the two that glibc keeps for itself.
+/// Signals that a thread raises by its own fault, and the two that glibc keeps for itself.
 const HARMLESS: u64 = bit(libc::SIGILL)
     | bit(libc::SIGTRAP)
     | bit(libc::SIGABRT)
@@ -297,15 +301,15 @@ const HARMLESS: u64 = bit(libc::SIGILL)
     | bit(32)
     | bit(33);
 
-/// Says of a signal's handler whether it can do nothing for a goroutine or thread that waits, as
-/// one that only does what the default action would. Other handlers keep the deadlock detector from
-/// a verdict.
+/// Sets whether a signal's handler is idle: it can do nothing for a goroutine or thread that waits,
+/// because it only does what the default action would. Other handlers keep the deadlock detector
+/// from a verdict.
 #[doc(hidden)]
 pub fn set_handler_idle(signal: i32, is_idle: bool) {
     if !(1..=64).contains(&signal) {
         return;
     }
-    // SeqCst: where a handler begins to do something, no verdict comes after this.
+    // SeqCst: once a handler is no longer idle, no verdict comes after this.
     if is_idle {
         IDLE_HANDLERS.fetch_or(bit(signal), Ordering::SeqCst);
     } else {
@@ -313,7 +317,8 @@ pub fn set_handler_idle(signal: i32, is_idle: bool) {
     }
 }
 
-/// The name of a thread, by the kernel: `main`, or what it was given, or else its number.
+/// The name of a thread, from the kernel: `main`, or the name that it was given, otherwise its
+/// number.
 fn name_of(id: ThreadId) -> String {
     let kernels = |id: u32| fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap_or_default();
     let process = std::process::id();
@@ -342,8 +347,8 @@ impl WaitingThread {
         Some(WaitingThread { name: name_of(id), reason, stack: parker.stack() })
     }
 
-    /// Its name, as far as the system keeps that (15 bytes): `main`, or what its builder was given;
-    /// its number if it has none.
+    /// Its name, as far as the system keeps it (15 bytes): `main`, or the name that its builder was
+    /// given. A thread without a name has its number here.
     pub fn name(&self) -> &str {
         &self.name
     }

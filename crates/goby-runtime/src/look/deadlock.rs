@@ -1,13 +1,16 @@
 //! Whether any goroutine, or thread that waits in goby, can ever run again.
 //!
-//! Asked by the monitors when every worker has slept for a while, and, where there is no runtime,
-//! by the threads that wait. A verdict needs proof: no timer is pending that somebody waits for or
-//! that runs the program's code, no socket registered, no `blocking` call or future in progress, no
-//! OS thread outside goby is running that could unpark somebody, and no signal has a handler. The
-//! threads are known by name: every thread of the process is goby's own, or itself waits in goby
-//! without a deadline (see `threads`).
+//! The monitors ask when every worker has slept for a while. If there is no runtime, the threads
+//! that wait ask. A verdict needs proof of all of this:
 //!
-//! What is asked about is a [`Part`] of the process, mostly all of it.
+//! - No timer is pending that somebody waits for, or that runs the program's code.
+//! - No socket is registered, and no `blocking` call or future is in progress.
+//! - No OS thread outside goby is running that could unpark somebody. The threads are known by
+//!   number: every thread of the process is goby's own, or itself waits in goby without a deadline
+//!   (see `threads`).
+//! - No signal has a handler.
+//!
+//! A look is at a [`Part`] of the process, mostly all of it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -31,17 +34,17 @@ use crate::look::inspect;
 use crate::look::inspect::Want;
 use crate::look::try_run::Deadlock;
 
-/// The process ends with a report. Taken for good.
+/// The process ends with a report: the thread that takes this keeps it forever.
 static REPORT: Mutex<()> = Mutex::new(());
 static IS_REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the process ends because of a deadlock.
+/// Whether the process is ending because of a deadlock.
 pub(crate) fn is_reported() -> bool {
-    // Relaxed: asked by the thread that has set it, when it exits.
+    // Relaxed: the thread that has set it asks, when it exits.
     IS_REPORTED.load(Ordering::Relaxed)
 }
 
-/// Looks for a deadlock of a runtime whose workers all sleep, and tells of it.
+/// Looks for a deadlock of a runtime whose workers all sleep, and reports it.
 pub(crate) fn judge(shared: &'static Shared) -> Prospect {
     match Part::of(shared).look() {
         Verdict::Alive => Prospect::Wake,
@@ -55,7 +58,7 @@ pub(crate) fn judge(shared: &'static Shared) -> Prospect {
     }
 }
 
-/// Looks for a deadlock on behalf of a thread that waits, where there is no monitor.
+/// Looks for a deadlock for a thread that waits, if there is no monitor.
 pub(crate) fn look_without_monitors() {
     let part = Part::process();
     if !runtimes::has_monitors()
@@ -65,17 +68,18 @@ pub(crate) fn look_without_monitors() {
     }
 }
 
-/// Whose deadlock is asked for.
+/// The part of the process that a look for a deadlock is about.
 pub(crate) struct Part {
-    /// Their goroutines.
+    /// The runtimes whose goroutines count.
     runtimes: Vec<&'static Shared>,
-    /// Further runtimes, whose goroutines do not count, but may help.
+    /// Further runtimes: their goroutines do not count, but may help.
     helpers: Vec<&'static Shared>,
-    /// It is a test's: the threads of the harness cannot help.
+    /// The part belongs to a test: the threads of the harness cannot help.
     is_isolated: bool,
-    /// Some runtime that could help was shut down, and may still run something.
+    /// A runtime that could help was shut down, but may still run something.
     has_ending: bool,
-    /// [`threads::changes`] from before the runtimes were listed: each that begins or ends is one.
+    /// [`threads::changes`] from before the runtimes were listed: each runtime that begins or ends
+    /// is a change.
     changes: usize,
 }
 
@@ -94,8 +98,8 @@ pub(crate) enum Verdict {
     Alive,
     /// Something moved while we looked.
     Changing,
-    /// Only others can: a thread outside goby, another runtime, one that was shut down, a signal.
-    /// They do not tell when they will not.
+    /// Only something outside can make a goroutine runnable: a thread outside goby, another
+    /// runtime, one that was shut down, a signal. None of these tells when it no longer will.
     Outside,
     Stuck(Stuck),
 }
@@ -110,8 +114,9 @@ impl Part {
         Part { runtimes, helpers: Vec::new(), is_isolated: false, has_ending: !ending.is_empty(), changes }
     }
 
-    /// What a runtime's monitor looks at: the process, or, for an isolated runtime, that one alone.
-    /// All others may help it, since tests share the process's statics: so they must be quiet, too.
+    /// The part that a runtime's monitor looks at: the process, or, for an isolated runtime, that
+    /// runtime alone. All other runtimes may help it, since tests share the process's statics. So
+    /// they must be quiet, too.
     pub(crate) fn of(shared: &'static Shared) -> Part {
         let all = Part::process();
         if !shared.settings.isolated {
@@ -121,7 +126,7 @@ impl Part {
         Part { runtimes: vec![shared], helpers, is_isolated: true, ..all }
     }
 
-    /// Whether a thread does not belong to it, and cannot help.
+    /// Whether a thread is outside this part and cannot help.
     fn is_bystander(&self, thread: ThreadId) -> bool {
         self.is_isolated && threads::is_bystander(thread)
     }
@@ -129,9 +134,9 @@ impl Part {
     /// Looks for a deadlock.
     pub(crate) fn look(&self) -> Verdict {
         let _ignore = tsan::ignore();
-        // The parts are looked at one after the other. They are true at once if nothing has changed
-        // in between: who begins to run leaves its worker's list of sleepers, or its wait, or is a
-        // stranger.
+        // The facts are read one after the other. They hold at one instant if nothing has changed
+        // in between: a thread that begins to run leaves its worker's list of sleepers, or its
+        // wait, or is a stranger.
         let changes = || {
             let idle = self.runtimes.iter().chain(&self.helpers).map(|runtime| runtime.idle.changes());
             idle.fold(0, usize::wrapping_add)
@@ -142,7 +147,7 @@ impl Part {
         if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
             return Verdict::Alive;
         }
-        // Those that nobody waits for change nothing.
+        // Timers that nobody waits for change nothing.
         let has_timers = || self.runtimes.iter().any(|runtime| has_awaited_timers(runtime));
         if has_timers() {
             return Verdict::Alive;
@@ -153,8 +158,8 @@ impl Part {
             && !outside.has_handlers
             && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
-        // A stranger may have done something and ended meanwhile: so what it can have left behind
-        // is looked at once more.
+        // A stranger may have done something and ended meanwhile. So whatever it can have left
+        // behind is looked at once more.
         if !self.is_quiet() || has_timers() || changes() != before || threads::changes() != self.changes {
             return Verdict::Changing;
         }
@@ -165,7 +170,7 @@ impl Part {
         Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
 
-    /// Its threads that wait forever, but for those whose goroutine stands for them.
+    /// Its threads that wait forever, except those whose goroutine stands for them.
     fn waiting(&self) -> Vec<Arc<Parker>> {
         let mut waiting = threads::waiting();
         waiting.retain(|parker| {
@@ -188,7 +193,7 @@ fn has_awaited_timers(runtime: &Shared) -> bool {
     runtime.remotes().any(|remote| remote.timers.are_awaited())
 }
 
-/// Whether nothing in a runtime runs, or will by itself.
+/// Whether nothing in a runtime runs, and nothing will run by itself.
 fn is_quiet(runtime: &Shared) -> bool {
     runtime.idle.n_sleeping() == runtime.n_workers()
         && runtime.inject.len() == 0
@@ -199,8 +204,9 @@ fn is_quiet(runtime: &Shared) -> bool {
 }
 
 impl Stuck {
-    /// Whether nobody has asked to go on waiting. Goroutines that cannot start at all are no matter
-    /// of policy; and who waits as a thread may wait for any runtime's.
+    /// Whether the process ends, because no policy asks to go on waiting. If goroutines cannot
+    /// start at all, the policy does not matter. A thread that waits may wait for goroutines of any
+    /// runtime, so for threads the policies of all runtimes count.
     fn is_fatal(&self) -> bool {
         let exits = |runtime: &Shared| runtime.settings.deadlock_policy == DeadlockPolicy::Exit;
         let has_stuck = |runtime: &Shared| runtime.num_goroutines() > 0 || runtime.main_exited();
@@ -223,7 +229,7 @@ impl Stuck {
         }
     }
 
-    /// How many wait, if any do.
+    /// The number of goroutines and threads that wait, as text, if any do.
     fn count(&self) -> Option<String> {
         let some = |n: usize, what| (n > 0).then(|| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
         let (goroutines, threads) = (some(self.goroutines, "goroutine"), some(self.threads.len(), "thread"));
@@ -237,7 +243,7 @@ impl Stuck {
         Dump::of(inspect::collect(&self.runtimes, Want::ALL)).with_threads(threads)
     }
 
-    /// Tells those who have asked to be told, in any of the runtimes; false if nobody has.
+    /// Tells the watchers of all the runtimes; returns false if there is none.
     pub(crate) fn tell_watchers(&self) -> bool {
         let _ignore = tsan::ignore();
         if self.runtimes.iter().all(|runtime| Look::of(runtime).watchers.is_empty()) {
@@ -248,19 +254,22 @@ impl Stuck {
         true
     }
 
-    /// Reports it, with all who wait, and ends the process; unless that is not wanted.
+    /// Reports the deadlock, with all that wait, and ends the process, unless the policy does not
+    /// want that.
     pub(crate) fn exit(self) {
         if !self.is_fatal() {
             return;
         }
-        // Others may find it, too. They go back to their waits: their stacks are asked for.
+        // Other threads may find the deadlock, too. They go back to their waits, since the report
+        // asks for their stacks.
         let Some(_for_good) = REPORT.try_lock() else { return };
         IS_REPORTED.store(true, Ordering::Relaxed);
         let mut text = format!("fatal error: {}\n", self.message());
         if let Some(count) = self.count() {
             let _ = write!(text, "\n{count}\n\n{}", self.dump());
         }
-        // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+        // Written in one piece, whatever else is printed. An error of this write cannot be reported
+        // anywhere.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
         std::process::exit(2);
     }

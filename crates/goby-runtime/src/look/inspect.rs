@@ -1,14 +1,14 @@
 //! Looking at goroutines, as data.
 //!
-//! Only its home worker may touch what a goroutine is doing, so whoever wants to know *asks* each
-//! worker (`requests`), and each answers at its next scheduling point: a worker that sleeps is
-//! woken, a goroutine that runs yields at its next goby call. No lock guards any of this on the way
-//! of a goroutine; the order to answer travels with the monitor's wish for a new time slice
-//! (`slice_over`), which is looked at anyway. A worker that does not answer in time is interrupted
-//! by a signal for what it runs, see `sample`; what else it is home to is counted, not shown.
+//! Only its home worker may read what a goroutine is doing. So the asker *asks* each worker
+//! (`requests`), and each answers at its next scheduling point: a sleeping worker is woken, a
+//! running goroutine yields at its next goby call. A goroutine takes no lock for any of this: the
+//! request to answer comes with the flag that the time slice is over (`slice_over`), which is read
+//! anyway. A worker that does not answer in time is interrupted by a signal, to see what it runs:
+//! see `sample`. Its other goroutines are counted, not shown.
 //!
-//! What comes of it is no snapshot: workers answer one after the other, and goroutines go on. What
-//! is parked for good is shown exactly.
+//! The result is no snapshot: workers answer one after the other, and goroutines go on. A goroutine
+//! that is parked forever is shown exactly.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -34,19 +34,20 @@ use crate::engine::worker::{Remote, Worker};
 use crate::engine::{attributes, errand};
 use crate::look::sample;
 
-/// Each worker's goroutines whose stacks are taken whatever they look like: taking one costs
-/// microseconds, and a page that the goroutine may not have touched.
+/// So many of each worker's goroutines have their stacks taken, even if they are alike. Taking one
+/// costs microseconds, and a page that the goroutine may not have touched.
 const STACKS_OF_ALL: usize = 4096;
-/// Beyond that, so many of those that were started at one place and wait for one reason.
+/// Beyond that, so many stacks are taken of goroutines that were started at one place and wait for
+/// one reason.
 const STACKS_OF_ALIKE: usize = 8;
-/// How long a worker may take to answer before it is looked whether it is busy with a goroutine.
+/// How long a worker may take to answer before the asker looks whether it is busy with a goroutine.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long it may take at the most.
+/// How long a worker may take at most.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// Looks at the most, when one may have missed a goroutine.
+/// At most so many looks, when one look may have missed a goroutine.
 const TRIES: u32 = 7;
-/// Where goroutines are stolen all the time: looks in a row that must agree. That one goroutine is
-/// missed by two looks in a row takes two thieves, by three looks three.
+/// So many looks in a row must agree, if goroutines are stolen all the time. For two looks in a row
+/// to miss one goroutine takes two thieves, for three looks three.
 const AGREEING_LOOKS: u32 = 3;
 
 /// What a goroutine was doing.
@@ -57,7 +58,7 @@ pub enum Status {
     Unstarted,
     /// It waits for its turn.
     Runnable,
-    /// It runs, or is the one that asked.
+    /// It runs, or it is the asker.
     Running,
     /// It is parked.
     Waiting(WaitReason),
@@ -82,7 +83,7 @@ pub struct GoroutineInfo {
     pub(crate) flags: u8,
     pub(crate) parent: u64,
     pub(crate) joins: u64,
-    /// Stands for the worker that it is pinned to; 0 if it is to none, or not known.
+    /// Stands for the worker that it is pinned to; 0 if it is pinned to none, or this is not known.
     pub(crate) home: usize,
     /// How long ago it last parked.
     pub(crate) age: Duration,
@@ -93,7 +94,7 @@ pub struct GoroutineInfo {
 }
 
 impl GoroutineInfo {
-    /// Names it.
+    /// Returns its id.
     pub fn id(&self) -> GoroutineId {
         self.id
     }
@@ -113,8 +114,8 @@ impl GoroutineInfo {
         self.status
     }
 
-    /// How long it has been parked, if it is: to the tick of the monitor, 1 to 5 ms, or as much
-    /// more as the machine keeps that from running.
+    /// How long it has been parked, if it is. It is as exact as the monitor's tick, 1 to 5 ms;
+    /// coarser if the machine keeps the monitor from running.
     pub fn waited(&self) -> Option<Duration> {
         matches!(self.status, Status::Waiting(_)).then_some(self.age)
     }
@@ -134,8 +135,8 @@ impl GoroutineInfo {
         (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
     }
 
-    /// Its stack. None where it has not started, where too little of it is left to collect it
-    /// there, or where very many wait alike and others' were taken.
+    /// Its stack. None if it has not started, if too little of the stack is left to collect it
+    /// there, or if very many goroutines wait alike and the stacks of others were taken.
     pub fn stack(&self) -> Option<&StackTrace> {
         self.stack.as_ref()
     }
@@ -147,8 +148,8 @@ impl GoroutineInfo {
     }
 
     /// Whether its wait ends when a context is done: it receives from a context's done channel,
-    /// waits in a select with such a case, or in the form of an operation that takes a context. It
-    /// says nothing of who holds the context.
+    /// waits in a select with such a case, or in the form of an operation that takes a context.
+    /// This says nothing about the holders of the context.
     pub fn is_reached_by_context(&self) -> bool {
         self.flags & HAS_CONTEXT != 0
     }
@@ -160,16 +161,16 @@ impl GoroutineInfo {
 
     /// # Safety
     ///
-    /// The goroutine is alive, and the caller its home's scheduler, or whoever keeps it in a queue
-    /// of unstarted ones.
+    /// The goroutine is alive. The caller is its home's scheduler, or holds the lock of the queue
+    /// of unstarted goroutines that it is in.
     unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
         // SAFETY: alive by contract.
         let header = unsafe { g.as_ref() };
         GoroutineInfo {
             id: header.id,
             status,
-            // They are of a wait.
-            // SAFETY: alive, and one that waits has started here and is suspended, by contract.
+            // The flags describe a wait.
+            // SAFETY: alive by contract. A goroutine that waits has started here and is suspended.
             flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
             parent: header.parent,
             joins: header.joins.get(),
@@ -197,10 +198,10 @@ impl fmt::Display for GoroutineInfo {
     }
 }
 
-/// Prints how long a wait has lasted, behind its reason, if that is long.
+/// Prints how long a wait has lasted, after its reason, if the wait is long.
 pub(crate) struct LongWait(pub(crate) Duration);
 
-/// A wait is shown from here on, as in Go.
+/// Waits of at least this length are shown, as in Go.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
 impl fmt::Display for LongWait {
@@ -230,21 +231,21 @@ impl fmt::Debug for GoroutineInfo {
 pub struct Silent {
     /// Its number in its runtime.
     pub worker: usize,
-    /// Goroutines that have started there and have not ended, at most: others than the running one
-    /// are not shown.
+    /// At most so many goroutines have started there and have not ended. Only the running one is
+    /// shown.
     pub n_started: usize,
 }
 
-/// What a look at goroutines has come to.
+/// What a look at goroutines has found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// By their ids.
+    /// Sorted by id.
     pub(crate) goroutines: Vec<GoroutineInfo>,
     pub(crate) silent: Vec<Silent>,
 }
 
-/// Looks at the goroutines of the caller's runtime (the default one, from a plain thread), one
-/// entry each, by their ids.
+/// Looks at the goroutines of the caller's runtime (from a plain thread, the default one). Returns
+/// one entry per goroutine, sorted by id.
 ///
 /// It is no snapshot: goroutines go on while it is made. A worker that does not come to a goby call
 /// within 100 ms shows the goroutine that it runs, and none of the others.
@@ -261,7 +262,7 @@ pub(crate) struct Found {
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until all workers have answered.
+/// Blocks the goroutine, or the OS thread, until all workers have answered.
 pub fn goroutines() -> Vec<GoroutineInfo> {
     collect(&[current_shared()], Want::ALL).goroutines
 }
@@ -269,11 +270,11 @@ pub fn goroutines() -> Vec<GoroutineInfo> {
 /// What is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Want {
-    /// The goroutines of this family only.
+    /// Only the goroutines of this family.
     pub(crate) family: Option<u64>,
     /// Their stacks too.
     pub(crate) stacks: bool,
-    /// Rather wait for a worker than miss its goroutines.
+    /// Wait for a worker rather than miss its goroutines.
     pub(crate) patient: bool,
 }
 
@@ -294,8 +295,8 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
         let before = thefts();
         let found = ask(runtimes, want);
         tries += 1;
-        // A goroutine that was stolen from a worker not asked yet, by one that had answered, was
-        // missed. Counts of goroutines do not tell: those that begin and end meanwhile hide it.
+        // A goroutine was missed if a worker that had answered stole it from one not asked yet.
+        // Counts of goroutines do not show this: goroutines that begin and end meanwhile hide it.
         let is_complete = thefts() == before || !found.silent.is_empty();
         let seen: Vec<_> = found.goroutines.iter().map(|info| info.id).collect();
         agreeing = if seen_last.as_ref() == Some(&seen) { agreeing + 1 } else { 1 };
@@ -310,8 +311,8 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
 
 /// One look.
 fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
-    // Before the workers and after them: a goroutine may leave these queues for a worker that has
-    // answered, or, getting no stack, come from one that has not.
+    // Looked at before the workers and after them. A goroutine may leave these queues for a worker
+    // that has answered. Or it gets no stack, and comes here from a worker that has not answered.
     let mut homeless = look_at_homeless(runtimes);
     let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
     let request = Arc::new(Request {
@@ -346,14 +347,14 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
             break;
         }
     }
-    // What comes later is dropped with the request.
+    // Answers that come later are dropped with the request.
     for answer in std::mem::take(&mut *request.answers.lock()) {
         found.goroutines.extend(answer.infos);
     }
     homeless.extend(look_at_homeless(runtimes));
     found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
-    // One that has moved meanwhile may be there twice: what was seen of it on a worker, which comes
-    // first, says more.
+    // A goroutine that has moved meanwhile may be there twice. What a worker says of it comes
+    // first, and says more.
     found.goroutines.sort_by_key(|info| info.id);
     found.goroutines.dedup_by_key(|info| info.id);
     found
@@ -410,7 +411,7 @@ impl Worker {
         let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
         let mut infos = Vec::with_capacity(started.len());
         for g in started {
-            // SAFETY: in the registry, so alive; here is its home.
+            // SAFETY: in the registry, so alive; this worker is its home.
             let header = unsafe { g.as_ref() };
             let reason = WaitReason::from_number(header.reason.load(Ordering::Relaxed));
             let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
@@ -428,7 +429,7 @@ impl Worker {
             let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
             *n_alike += 1;
             if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {
-                // SAFETY: started, not ended, and the scheduler runs.
+                // SAFETY: it has started and not ended, and this is the scheduler.
                 info.stack = unsafe { self.capture(g) };
             }
             infos.push(info);
@@ -445,7 +446,7 @@ impl Question for Asked {
     fn answer(self: Box<Self>, worker: &Worker) {
         let Asked(request) = *self;
         request.answer(worker.look(request.want, request.asker));
-        // Whoever has asked may have gone meanwhile.
+        // The asker may have gone meanwhile, so this may be the last reference.
         errand::let_go_shared(request);
     }
 }
@@ -453,7 +454,7 @@ impl Question for Asked {
 /// An item of a queue whose lock is held.
 fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
     match item {
-        // SAFETY: what is in a queue is alive, and nobody else knows it.
+        // SAFETY: an item in a queue is alive, and nobody else refers to it.
         Fresh::Goroutine(g) => Some(unsafe { GoroutineInfo::of(*g, Status::Unstarted, now) }),
         Fresh::Future(_) => None,
     }
