@@ -110,23 +110,23 @@ fn a_socket_that_is_about_to_be_waited_for() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let first = runtime(1);
-        let source = Source::new(ours);
+        let source = Arc::new(Source::new(ours));
         first.run(|| assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err()));
-        let read = || loop {
-            let edges = source.edges(Direction::Read);
-            match source.get_ref().read(&mut [0; 1]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    source.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
+        let read = |source: Arc<Source<UnixStream>>| {
+            move || loop {
+                let edges = source.edges(Direction::Read);
+                match source.get_ref().read(&mut [0; 1]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        source.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
+                    }
+                    read => return assert_eq!(read.unwrap(), 1),
                 }
-                read => return assert_eq!(read.unwrap(), 1),
             }
         };
-        std::thread::scope(|s| {
-            s.spawn(read);
-            s.spawn(read);
-            drop(first);
-            theirs.write_all(b"ab").unwrap();
-        });
+        let readers = [(); 2].map(|()| std::thread::spawn(read(source.clone())));
+        drop(first);
+        theirs.write_all(b"ab").unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
     }
 }
 
