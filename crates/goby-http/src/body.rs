@@ -1,9 +1,9 @@
-//! Bodies: of requests and responses, to send and received.
+//! Bodies of requests and responses, both those to send and those received.
 //!
 //! A body is bytes at hand, or a source that is asked for one chunk after the other. A source may
-//! park its goroutine: it is somebody's reader, a channel, or another connection. hyper, which
-//! polls, never asks one. Instead the body that it sees ([`Outgoing`]) takes chunks from a slot;
-//! when it finds the slot empty it says so there, and the goroutine that drives the connection
+//! park its goroutine: it is a user's reader, a channel, or another connection. hyper, which polls,
+//! never asks a source. Instead the body that hyper sees ([`Outgoing`]) takes chunks from a slot.
+//! When it finds the slot empty it notes that there, and the goroutine that drives the connection
 //! fills it between two polls ([`Feeder::supply`]). So no user code runs inside hyper, and a source
 //! may even be the body received on the same connection.
 
@@ -47,20 +47,20 @@ const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// # Blocking
 ///
-/// Reading a received body parks the goroutine until more has come. So does a source of one's own
+/// Reading a received body parks the goroutine until more has come. So does a caller's own source
 /// that waits.
 #[derive(Default)]
 pub struct Body {
     /// Read before anything else.
     at_hand: Bytes,
     source: Option<Box<dyn Source>>,
-    /// What it was made of, as a media type: text or bytes.
+    /// The media type of what it was made of: text or bytes.
     kind: Option<&'static str>,
 }
 
 /// Where a streamed body comes from.
 pub(crate) trait Source: Send {
-    /// The next bytes, never none of them; `None` at the end. After an error it is not asked again.
+    /// Gives the next bytes, at least one; `None` at the end. After an error it is not asked again.
     fn chunk(&mut self) -> Result<Option<Bytes>, Error>;
 
     /// How many bytes are still to come, if that is known.
@@ -94,7 +94,8 @@ impl Body {
 
     /// Makes a body of `len` bytes that `reader` gives.
     ///
-    /// The length is announced to the other side. A reader that has less breaks the message off.
+    /// The length is announced to the other side. If the reader has fewer bytes, the message breaks
+    /// off.
     ///
     /// ```
     /// use goby_http::Body;
@@ -170,7 +171,7 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// The connection's, or the reader's. Afterwards the body is at its end.
+    /// Those of the connection, or of the reader. Afterwards the body is at its end.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         if !self.at_hand.is_empty() {
             return Ok(Some(mem::take(&mut self.at_hand)));
@@ -200,7 +201,7 @@ impl Body {
     pub fn bytes(mut self) -> Result<Bytes, Error> {
         let Some(first) = self.chunk()? else { return Ok(Bytes::new()) };
         let Some(second) = self.chunk()? else { return Ok(first) };
-        // What a peer announces is no reason to allocate it all at once.
+        // Do not allocate all that a peer announces at once.
         let announced = self.len().and_then(|len| usize::try_from(len).ok()).unwrap_or(0).min(1 << 20);
         let mut all = BytesMut::with_capacity(first.len() + second.len() + announced);
         all.extend_from_slice(&first);
@@ -235,17 +236,17 @@ impl Body {
         self.kind
     }
 
-    /// The first `len` bytes of it. To end before them is an error.
+    /// Gives the first `len` bytes of it. To end before them is an error.
     pub(crate) fn cut(self, len: u64) -> Body {
         if len == 0 { Body::empty() } else { Body::from_source(Cut { body: self, left: len }) }
     }
 
-    /// Its bytes, if none have to be waited for.
+    /// Gives its bytes, if all are at hand.
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         if self.source.is_none() { Some(&self.at_hand) } else { None }
     }
 
-    /// The body as hyper sends it, and what feeds it if it is streamed.
+    /// Gives the body as hyper sends it, and its feeder if it is streamed.
     pub(crate) fn into_outgoing(self) -> (Outgoing, Option<Feeder>) {
         if self.source.is_none() {
             return (Outgoing::Whole(self.at_hand), None);
@@ -391,7 +392,7 @@ struct FromChunks<I> {
 
 impl<I: Iterator<Item: Into<Bytes>> + Send> Source for FromChunks<I> {
     fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        // An empty one would look like the end.
+        // An empty chunk would look like the end.
         Ok(self.chunks.by_ref().map(Into::into).find(|chunk: &Bytes| !chunk.is_empty()))
     }
 
@@ -408,9 +409,9 @@ pub(crate) enum Outgoing {
 
 /// What passes from a [`Feeder`] to an [`Outgoing`].
 pub(crate) enum Slot {
-    /// Taken, and not asked for more.
+    /// The chunk was taken, and no more asked for.
     Empty,
-    /// Found empty.
+    /// Found empty: hyper waits for a chunk.
     Wanted,
     Chunk(Bytes),
     /// It ends here.
@@ -430,8 +431,8 @@ impl Feeder {
         matches!(*self.slot.lock(), Slot::Wanted)
     }
 
-    /// Gets the next chunk from the source, which may park, and lays it into the slot. The
-    /// connection is to be polled then. Returns whether there may be more.
+    /// Gets the next chunk from the source, which may park, and puts it into the slot. The caller
+    /// then polls the connection. Returns whether there may be more.
     pub(crate) fn supply(&mut self) -> bool {
         let slot = match self.body.chunk() {
             Ok(Some(chunk)) => Slot::Chunk(chunk),
@@ -456,8 +457,8 @@ impl http_body::Body for Outgoing {
             Outgoing::Fed { slot, left } => {
                 let mut slot = slot.lock();
                 match mem::replace(&mut *slot, Slot::Empty) {
-                    // Whoever drives the connection looks into the slot after every poll: no waker
-                    // is needed.
+                    // The goroutine that drives the connection looks into the slot after every
+                    // poll: no waker is needed.
                     Slot::Empty | Slot::Wanted => {
                         *slot = Slot::Wanted;
                         Poll::Pending

@@ -1,4 +1,5 @@
-//! The client: requests, with their redirects and second attempts, over connections that are kept.
+//! The client: it makes requests, with their redirects and second attempts, over connections that
+//! it keeps.
 
 mod builder;
 mod connect;
@@ -31,8 +32,8 @@ use crate::error::{ClientTimeout, Error, Phase};
 use crate::framing::{frame_request, unframe_request};
 use crate::response::Response;
 
-/// A redirect's own body is read to its end if it is no longer than this, so that the connection
-/// can be kept (as Go does).
+/// A redirect's own body is read to its end if it has at most this many bytes, so that the
+/// connection can be kept (as Go does).
 const SMALL_BODY: u64 = 2 << 10;
 
 /// Fetches `url` with a client that all callers share.
@@ -73,11 +74,12 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 /// Makes requests over connections that it keeps.
 ///
 /// It is a handle: clones share connections and limits, and any number of goroutines may use it at
-/// once. The connections are closed with the last clone. No goroutine works on behalf of a client:
-/// the one that makes a request drives its connection.
+/// once. The connections are closed with the last clone. A client has no goroutine of its own: the
+/// goroutine that makes a request drives its connection.
 ///
-/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It knows
-/// no proxies and no cookies, and leaves compressed bodies compressed (it asks for none).
+/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It does
+/// not support proxies or cookies. It does not ask for compressed bodies, and leaves those that
+/// come compressed.
 ///
 /// ```
 /// use goby::Context;
@@ -108,7 +110,7 @@ struct Inner {
     max_body: u64,
 }
 
-/// A request as it is kept for redirects and second attempts.
+/// The parts of a request that are kept for redirects and second attempts.
 struct Outline {
     method: Method,
     headers: HeaderMap,
@@ -205,19 +207,19 @@ impl Client {
         self.execute(ctx, Method::POST, url.as_ref(), HeaderMap::new(), body.into())
     }
 
-    /// Makes any request. Its URI is to be absolute.
+    /// Makes any request. Its URI must be absolute.
     ///
     /// Redirects are followed: after 301, 302 and 303 with a `GET` (a `HEAD` stays one), after 307
     /// and 308 with the same method and body. A streamed body cannot be sent again; then the
     /// redirect itself is the response. `Authorization` and `Cookie` do not go to another origin.
     ///
-    /// How long the body is, is the body's matter: a `content-length` among the headers is taken
-    /// for the length of a streamed body of unknown length, and otherwise gives way, as does a
+    /// The body decides how long it is. A `content-length` among the headers is taken for the
+    /// length of a streamed body of unknown length; otherwise it is ignored, as is a
     /// `transfer-encoding`.
     ///
-    /// A request that finds that the server has closed the kept connection is made again on a new
-    /// one, if nothing of it was sent, or if no byte of a response came and its method is `GET`,
-    /// `HEAD`, `OPTIONS` or `TRACE` and its body not streamed.
+    /// If the server has closed the kept connection, the request is made again on a new one in two
+    /// cases: nothing of it was sent; or no byte of a response came, its method is `GET`, `HEAD`,
+    /// `OPTIONS` or `TRACE`, and its body is not streamed.
     ///
     /// ```
     /// # use goby::Context;
@@ -324,14 +326,14 @@ impl Client {
         }
     }
 
-    /// Does away with the body of a redirect. Gives the client's time-out back, which goes on.
+    /// Discards the body of a redirect, and returns the client's time-out, which goes on.
     fn discard(&self, mut exchange: Exchange, body: hyper::body::Incoming) -> Result<Option<CancelGuard>, Error> {
         let timeout = exchange.timeout.take();
         let ctx = exchange.ctx.clone();
         if let Some(incoming) = Incoming::new(exchange, body, &self.inner.pool, u64::MAX) {
             let mut body = Body::from_source(incoming);
             if body.len().is_none_or(|len| len <= SMALL_BODY) {
-                // One that breaks off, or is too long, costs the connection and nothing else.
+                // A body that breaks off, or is too long, costs the connection and nothing else.
                 let _ = std::io::copy(&mut body.by_ref().take(SMALL_BODY), &mut std::io::sink());
             }
         }
@@ -352,7 +354,7 @@ impl Client {
         let inner = &*self.inner;
         let place = outline.place();
         let mut reuse = true;
-        // A request that hyper gave back unsent, with what feeds its body.
+        // A request that hyper gave back unsent, with the feeder of its body.
         let mut unsent: Option<(Box<http::Request<Outgoing>>, Option<Feeder>)> = None;
         loop {
             let conn = match inner.pool.acquire(place.clone(), reuse, ctx)? {
@@ -376,7 +378,7 @@ impl Client {
             let Failed { error, retry, feeder, timeout: guard } = failed;
             *timeout = guard;
             match retry {
-                // On one connection after the other, until one is new.
+                // Try one kept connection after the other, until one is new.
                 Retry::Unsent(request) if reused => unsent = Some((request, feeder)),
                 Retry::Stale if outline.method.is_safe() && matches!(content, Content::Whole(_)) => reuse = false,
                 _ => return Err(error),
@@ -386,8 +388,8 @@ impl Client {
 }
 
 impl Inner {
-    /// Makes a connection. When there is no descriptor for it, idle ones are given up, the oldest
-    /// first.
+    /// Makes a connection. When there is no descriptor for it, idle connections are closed, the
+    /// oldest first.
     fn connect(&self, place: Arc<Place>, mut permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
         loop {
             match self.connector.connect(place.clone(), &mut permit, ctx) {

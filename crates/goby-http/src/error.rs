@@ -1,4 +1,4 @@
-//! What can go wrong with a request: one opaque error, which knows *where* it went wrong and *why*.
+//! The error of a request: one opaque type, which knows *where* it went wrong and *why*.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,13 +15,13 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 
 /// Why a request failed.
 ///
-/// Opaque, with a predicate for each thing a caller may want to tell apart. Two questions are
-/// independent: how far the request had come ([`is_resolve`](Error::is_resolve),
+/// It is opaque, with a predicate for each case that a caller may want to tell apart. Two questions
+/// are independent: how far the request had come ([`is_resolve`](Error::is_resolve),
 /// [`is_connect`](Error::is_connect), [`is_tls`](Error::is_tls), [`is_request`](Error::is_request),
 /// [`is_body`](Error::is_body), …), and whether it was given up ([`is_timeout`](Error::is_timeout),
 /// [`is_canceled`](Error::is_canceled)) or failed by itself.
 ///
-/// `Display` says one level; what caused it is the [`source`](std::error::Error::source). Reading a
+/// `Display` says one level; the cause is the [`source`](std::error::Error::source). Reading a
 /// [`Body`](crate::Body) through [`std::io::Read`] gives an [`io::Error`] that holds this error
 /// ([`io::Error::get_ref`]).
 ///
@@ -43,7 +43,7 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// How far it had come.
+/// How far the request had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The URL that was given.
@@ -76,11 +76,11 @@ pub(crate) enum Phase {
     NotText,
 }
 
-/// Why it came no further.
+/// Why the request came no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Failed,
-    /// What the other side sent is no proper HTTP.
+    /// What the other side sent is not valid HTTP.
     Protocol,
     /// A time-out of this phase alone.
     Timeout,
@@ -123,13 +123,13 @@ impl Error {
         Some(Error::with(phase.clone(), why, Some(error.into())))
     }
 
-    /// The error of an operation during a request. That its context is done explains whatever else
-    /// came of it.
+    /// The error of an operation during a request. If the context is done, that is the reason,
+    /// whatever the operation's own error is.
     pub(crate) fn during(phase: Phase, ctx: &Context, source: impl Into<Source>) -> Error {
         Error::of_context(&phase, ctx).unwrap_or_else(|| Error::of_io(phase, source))
     }
 
-    /// What came during a request is no HTTP.
+    /// The error of a request when what came is not HTTP.
     pub(crate) fn protocol(phase: Phase, ctx: &Context, source: impl Into<Source>) -> Error {
         Error::of_context(&phase, ctx).unwrap_or_else(|| Error::with(phase, Why::Protocol, Some(source.into())))
     }
@@ -185,7 +185,7 @@ impl Error {
         self.inner.why == Why::Canceled
     }
 
-    /// Tells what the context's error was, if it was the context that ended the request.
+    /// Gives the context's error, if the context ended the request.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -260,7 +260,7 @@ impl Error {
         causes.any(is_out_of_descriptors)
     }
 
-    /// Tells whether what came is no proper HTTP: it cannot be understood, or its head has no end.
+    /// Tells whether what came is not valid HTTP: it cannot be understood, or its head has no end.
     /// Trying again is of no use.
     ///
     /// ```
@@ -276,7 +276,7 @@ impl Error {
         self.inner.why == Why::Protocol
     }
 
-    /// Tells whether TLS was being negotiated: a certificate that does not hold, for one.
+    /// Tells whether TLS was being negotiated. The certificate may be invalid, for example.
     ///
     /// ```
     /// use goby::net::TcpListener;
@@ -289,8 +289,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Tls(_))
     }
 
-    /// Tells whether the connection stood, but no response came: the request was being sent or its
-    /// response awaited.
+    /// Tells whether the connection was made, but no response came: the request was being sent or
+    /// its response awaited.
     ///
     /// ```
     /// use goby::net::TcpListener;
@@ -303,8 +303,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Headers | Phase::Produce)
     }
 
-    /// Tells whether a body was being read: it broke off, it is longer than the client's limit, or
-    /// no text.
+    /// Tells whether a body was being read: it broke off, is longer than the client's limit, or is
+    /// not text.
     ///
     /// ```
     /// use goby_http::Response;
@@ -315,7 +315,8 @@ impl Error {
         matches!(self.inner.phase, Phase::Body | Phase::RequestBody | Phase::TooLarge(_) | Phase::NotText)
     }
 
-    /// Tells whether a redirect led nowhere: too many of them, or to something that is no URL.
+    /// Tells whether redirects failed: there were too many of them, or one led to something that is
+    /// not a URL.
     ///
     /// ```
     /// use goby::Context;
@@ -425,17 +426,17 @@ impl fmt::Display for ClientTimeout {
 
 impl StdError for ClientTimeout {}
 
-/// Whether a deadline of a socket is somewhere among the causes.
+/// Whether a socket's deadline is among the causes.
 fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Whether what came could not be understood: hyper says so of a head, and its decoders of a body
-/// by the kind of an `io::Error`.
+/// Whether what came could not be understood. hyper says so for a head; its decoders say so for a
+/// body, by the kind of an `io::Error`.
 fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
     if causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)) {
-        // What a body that is to be sent failed with.
+        // This is the error of a body that was to be sent.
         return false;
     }
     causes(error).any(|cause| {

@@ -1,8 +1,9 @@
 //! HTTP/1.1 for goby: a client and a server, as straight-line code over hyper.
 //!
 //! A request parks the goroutine that makes it, a handler may park the goroutine that serves its
-//! connection, and bodies are [`Read`](std::io::Read). A [`Context`](goby::Context) reaches every
-//! wait: when it is done, the request stops and its socket is closed, whatever it was doing.
+//! connection, and bodies are [`Read`](std::io::Read). A [`Context`](goby::Context) ends every
+//! wait: when it is done, the request stops and its socket is closed, whatever the request was
+//! doing.
 //!
 //! ```
 //! use goby::Context;
@@ -22,26 +23,26 @@
 //!
 //! # The client
 //!
-//! [`get`] for one request, a [`Client`] for settings of one's own: time-outs, redirects,
-//! certificates, limits. It keeps connections for later requests. An [`Error`] tells by predicates
-//! how far a request came, and whether time ran out or the context was canceled.
+//! [`get`] makes one request. A [`Client`] has settings: time-outs, redirects, certificates,
+//! limits. It keeps connections for later requests. An [`Error`] tells by predicates how far a
+//! request came, and whether time ran out or the context was canceled.
 //!
 //! # The server
 //!
-//! [`serve`] for a handler on a listener, a [`Server`] for settings and shutdown. Each connection
-//! has one goroutine. A handler that panics costs its connection and nothing else.
+//! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
+//! connection has one goroutine. A handler that panics costs its connection and nothing else.
 //!
-//! It refuses what is no proper request: one without exactly one valid `Host`, or with a target
-//! that is neither a path nor a URL (400), and a body with a coding beside `chunked` (501). The
-//! body of a response alone says how it is sent; see [`Response::new`] for headers that claim
+//! The server refuses an invalid request: one without exactly one valid `Host`, or with a target
+//! that is neither a path nor a URL (400), and one whose body has a coding besides `chunked` (501).
+//! Only the body of a response decides how it is sent; see [`Response::new`] for headers that claim
 //! something else.
 //!
 //! # Limits
 //!
-//! The head of a message may have some 400 KB and 20,000 fields, that of a response with all
-//! interim ones before it. Behind a request whose chunked body was not read to its end, heads on
-//! the same connection may have 100 fields. A raw `"` in the query of a request is refused (400),
-//! though some clients send it.
+//! The head of a message may have some 400 KB and 20,000 fields. For a response, that includes the
+//! heads of all interim responses before it. Behind a request whose chunked body was not read to
+//! its end, heads on the same connection may have 100 fields. A raw `"` in the query of a request
+//! is refused (400), though some clients send it.
 //!
 //! # Features
 //!
@@ -65,7 +66,7 @@ mod intake;
 mod response;
 mod server;
 mod stream;
-// The one place where the feature chooses: both files have the same functions.
+// The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 

@@ -12,8 +12,8 @@ use crate::error::Error;
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
 ///
-/// One type for both, so that a handler may pass on what it fetched. The body is streamed: it is
-/// read from the connection as it is read from the response ([`Read`],
+/// It is one type for both, so that a handler may pass on what it fetched. The body is streamed: it
+/// is read from the connection as it is read from the response ([`Read`],
 /// [`reader`](Response::reader), [`copy_to`](Response::copy_to)), or all at once
 /// ([`bytes`](Response::bytes), [`text`](Response::text)).
 ///
@@ -44,12 +44,12 @@ pub struct Response {
 impl Response {
     /// Makes a response with status 200 and this body.
     ///
-    /// The server says what it is unless a `content-type` is set: text is `text/plain;
-    /// charset=utf-8`, bytes are `application/octet-stream`. Of a streamed body it says nothing.
+    /// Unless a `content-type` is set, the server adds one: `text/plain; charset=utf-8` for text,
+    /// `application/octet-stream` for bytes. It adds none for a streamed body.
     ///
-    /// How long the body is, and how it is sent, is the server's matter. A `content-length` that is
-    /// set by hand is taken for the length of a streamed body; where the length is known it gives
-    /// way to it, and the server says so on standard error.
+    /// The server decides how long the body is, and how it is sent. A `content-length` that is set
+    /// by hand is taken for the length of a streamed body of unknown length. Where the length is
+    /// known, that counts instead, and the server reports a difference on standard error.
     ///
     /// ```
     /// use goby_http::Response;
@@ -91,7 +91,7 @@ impl Response {
         self
     }
 
-    /// Sets a header, instead of those of that name that are there.
+    /// Sets a header, in place of all headers of that name.
     ///
     /// ```
     /// use goby_http::Response;
@@ -101,8 +101,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// When name or value have characters that no header may have. For those that a program does
-    /// not know beforehand there is [`headers_mut`](Response::headers_mut).
+    /// When name or value have characters that no header may have. For names and values that a
+    /// program does not know beforehand there is [`headers_mut`](Response::headers_mut).
     #[must_use]
     pub fn with_header<N, V>(mut self, name: N, value: V) -> Response
     where
@@ -209,7 +209,7 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// The connection's; a body that is shorter than announced is one.
+    /// Those of the connection, such as a body that is shorter than announced.
     ///
     /// # Cancellation
     ///
@@ -240,7 +240,7 @@ impl Response {
         self.body.text()
     }
 
-    /// Writes the rest of the body to `writer` as it comes, and returns how many bytes that were.
+    /// Writes the rest of the body to `writer` as it comes, and returns how many bytes it wrote.
     ///
     /// ```
     /// let mut copy = Vec::new();
@@ -255,7 +255,7 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// The writer's, or one that holds the [`Error`] of the connection.
+    /// The error of the writer, or one that holds the [`Error`] of the connection.
     ///
     /// # Cancellation
     ///

@@ -1,9 +1,10 @@
 //! The connection as hyper sees it: a socket, with TLS over it or not.
 //!
 //! hyper reads and writes for as long as the socket lets it. A peer that always has bytes ready, or
-//! always takes some, would keep a poll going without end. So the socket pretends now and then that
-//! it would block ([`TURN`]), and has the poll repeated: whoever drives the connection comes to a
-//! checkpoint in between, where other goroutines and timers get their turn.
+//! always takes some, would keep a poll going without end. So the socket now and then pretends that
+//! it would block ([`TURN`]), and makes the goroutine poll again. Between the two polls, the
+//! goroutine that drives the connection comes to a checkpoint, where other goroutines and timers
+//! get their turn.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -27,43 +28,43 @@ use crate::intake::Intake;
 use crate::tls::Tls;
 
 /// The most that one system call reads. hyper's own buffer is filled from a buffer of this size,
-/// one a worker, because safe code can hand the system only memory that has been written before:
-/// copying what came is cheaper than clearing room for what might.
+/// one per worker, because safe code can hand the system only memory that has been written before.
+/// Copying the bytes that came is cheaper than clearing room for bytes that might come.
 const READ_AT_ONCE: usize = 64 * 1024;
 
-/// How many bytes are moved before the driver gets a look: what the system moves in some 50 µs, and
-/// what hyper parses in 10 ms in a debug build.
+/// How many bytes are moved before the driver gets its turn: what the system moves in some 50 µs,
+/// and what hyper parses in 10 ms in a debug build.
 const TURN: u64 = 256 * 1024;
-/// What an operation counts as at least: its system call takes as long as so many bytes.
+/// An operation counts as at least this many bytes: its system call takes as long as moving them.
 const OPERATION: u64 = 8 * 1024;
 
-/// A socket, shared by hyper's connection, which owns its [`Stream`], and by those who set its
-/// limits.
+/// A socket. It is shared by hyper's connection, which owns its [`Stream`], and by the code that
+/// sets its limits.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) tcp: TcpStream,
-    /// Bytes received so far: whether a message has begun to come. Relaxed, as are the others: they
-    /// are for the one who drives the connection.
+    /// Bytes received so far, which tell whether a message has begun to come. Relaxed, as are the
+    /// others: only the goroutine that drives the connection uses them.
     received: AtomicU64,
-    /// Where `received` has to end while a head is awaited.
+    /// The limit of `received` while a head is awaited.
     head_end: AtomicU64,
-    /// Bytes moved since the driver got a look.
+    /// Bytes moved since the driver had its turn.
     moved: AtomicU64,
-    /// Whether a server that takes no more may still have said why.
+    /// This is a client's end: a server that takes no more may still have said why.
     pub(crate) is_client: bool,
     /// The server takes no more.
     write_broken: AtomicBool,
     /// A client awaits the head of a response, which has not begun to come.
     pub(crate) awaits_head: AtomicBool,
-    /// What the server's driver says of the body behind the last head: its length, or one of the
+    /// What the server's goroutine says of the body behind the last head: its length, or one of the
     /// values below.
     pub(crate) body: AtomicU64,
-    /// What hyper has not seen of the last head.
+    /// The fields of the last head that hyper has not seen.
     pub(crate) surplus: Mutex<Surplus>,
 }
 
-/// Values of `body`: the driver has not seen the request yet; the body is of unknown length; that
-/// one has come to its end.
+/// Values of `body`: the driver has not seen the request yet; the body is of unknown length; a body
+/// of unknown length has come to its end.
 pub(crate) const UNSEEN: u64 = u64::MAX;
 pub(crate) const CHUNKED: u64 = u64::MAX - 1;
 pub(crate) const COMPLETE: u64 = u64::MAX - 2;
@@ -90,8 +91,9 @@ impl Link {
         })
     }
 
-    /// A client's end. When the server takes no more it has often answered before: what is written
-    /// then goes nowhere, without an error, and reading tells the answer, or that there is none.
+    /// Makes a client's end. A server that takes no more has often answered before. So what is
+    /// written then goes nowhere, without an error, and reading gives the answer, or shows that
+    /// there is none.
     pub(crate) fn of_client(tcp: TcpStream) -> Arc<Link> {
         let link = Arc::into_inner(Link::new(tcp)).expect("the only one");
         Arc::new(Link { is_client: true, ..link })
@@ -106,23 +108,23 @@ impl Link {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Lets at most so many bytes come until the limit is lifted, by `None`: reading more is an
-    /// error. What is read while hyper waits for a head is head, all but the last piece.
+    /// Lets at most `most` bytes come, and lifts the limit with `None`: reading more is an error.
+    /// What is read while hyper waits for a head belongs to the head, all but the last piece.
     pub(crate) fn limit_head(&self, most: Option<u64>) {
         let end = most.map_or(u64::MAX, |most| self.received().saturating_add(most));
         self.head_end.store(end, Ordering::Relaxed);
         self.awaits_head.store(most.is_some(), Ordering::Relaxed);
     }
 
-    /// Says how the request goes on whose head hyper has just given: with a body of this length, or
-    /// of an unknown one.
+    /// Says how the request goes on after the head that hyper has just given: with a body of this
+    /// length, or of an unknown one.
     pub(crate) fn expect_body(&self, len: Option<u64>) {
         self.body.store(len.unwrap_or(CHUNKED).min(CHUNKED), Ordering::Relaxed);
     }
 
     /// Says that the body of unknown length has come to its end.
     pub(crate) fn note_body_complete(&self) {
-        // Of this request, not of one that has come meanwhile.
+        // Only of this request, not of one that has come meanwhile.
         let _ = self.body.compare_exchange(CHUNKED, COMPLETE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -140,7 +142,8 @@ impl Link {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, HeadTooLong)));
         }
         let n = ready!(Pin::new(&mut &self.tcp).poll_read(cx, buf))?;
-        // No read-modify-write: one reads at a time, who drives the connection.
+        // No read-modify-write: only one goroutine reads at a time, the one that drives the
+        // connection.
         self.received.store(self.received() + n as u64, Ordering::Relaxed);
         self.note_moved(n);
         Poll::Ready(Ok(n))
@@ -161,7 +164,7 @@ impl Link {
         Poll::Ready(Ok(n))
     }
 
-    /// What was written; for a client whose server takes no more, all that was to be.
+    /// Returns how much was written. For a client whose server takes no more, that is all of it.
     fn unless_broken(&self, written: io::Result<usize>, all: impl FnOnce() -> usize) -> io::Result<usize> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match written {
@@ -173,7 +176,7 @@ impl Link {
         }
     }
 
-    /// Pending once in a while, with the waker woken already.
+    /// Returns `Pending` once every [`TURN`] bytes, with the waker woken already.
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.moved.load(Ordering::Relaxed) < TURN {
             return Poll::Ready(());
@@ -189,7 +192,7 @@ impl Link {
     }
 }
 
-/// What is wrong with a response whose head has no end.
+/// The error of a response whose head has no end.
 #[derive(Debug)]
 struct HeadTooLong;
 
@@ -207,7 +210,7 @@ impl Stream {
         Stream { link, tls, intake }
     }
 
-    /// Reads into `cursor`, and returns how many bytes came; none at the end.
+    /// Reads into `cursor`, and returns how many bytes came; 0 at the end.
     fn poll_receive(&mut self, cx: &mut Context<'_>, cursor: &mut ReadBufCursor<'_>) -> Poll<io::Result<usize>> {
         let Stream { link, tls, intake } = self;
         let most = cursor.remaining();
@@ -254,12 +257,13 @@ impl hyper::rt::Read for Stream {
         }
         loop {
             if !this.intake.take_stored(&this.link, &mut cursor) && ready!(this.poll_receive(cx, &mut cursor))? == 0 {
-                // What was held back of a head that breaks off is hyper's to judge.
+                // Let hyper judge what was held back of a head that breaks off.
                 if !this.intake.give_up_head() {
                     return Poll::Ready(Ok(()));
                 }
             }
-            // Nothing at all would be the end: a head's surplus may have been all that came.
+            // hyper takes an empty read for the end. So read again if all that came was a head's
+            // surplus.
             if cursor.remaining() < room {
                 return Poll::Ready(Ok(()));
             }

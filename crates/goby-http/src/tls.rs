@@ -34,7 +34,7 @@ pub(crate) fn client_config(extra: &[Vec<u8>]) -> Result<Config, rustls::Error> 
     Ok(Arc::new(config))
 }
 
-/// Returns an error where the crate was built without TLS: not here, see `no_tls.rs`.
+/// Returns an error if the crate was built without TLS. This one never does; see `no_tls.rs`.
 pub(crate) fn check_is_built_in() -> io::Result<()> {
     Ok(())
 }
@@ -67,7 +67,7 @@ impl Tls {
         }
     }
 
-    /// Offers plain bytes to `take`, which returns how many it took; none at the end.
+    /// Offers plain bytes to `take`, which returns how many it took; it offers none at the end.
     pub(crate) fn poll_read(
         &mut self,
         link: &Link,
@@ -127,8 +127,8 @@ impl Tls {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let processed = self.session.process_new_packets();
-        // An alert says why, an answer to a key update is due: sent if there is room, otherwise
-        // with the next flush.
+        // An alert that says why, or an answer to a key update, may be due. It is sent now if there
+        // is room, otherwise with the next flush.
         let sent = self.poll_flush(link, cx);
         if let Err(error) = processed {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));

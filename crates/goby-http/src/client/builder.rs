@@ -60,8 +60,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Sets what the client calls itself; the empty string sends no such header. Default:
-    /// `goby-http/` and the version.
+    /// Sets the name in the header `user-agent`; with the empty string, the client sends no such
+    /// header. Default: `goby-http/` and the version.
     ///
     /// ```
     /// let client = goby_http::Client::builder().user_agent("example/1.0").build()?;
@@ -73,7 +73,7 @@ impl ClientBuilder {
     }
 
     /// Limits the time of a whole request, from the call to the end of the response's body.
-    /// Default: no limit but the context's.
+    /// Default: only the context's limit.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -133,7 +133,7 @@ impl ClientBuilder {
     }
 
     /// Sets how many connections are kept for later requests, to all hosts together; 0 keeps none.
-    /// Beyond that, the one that has not been used for the longest time is closed. Default: 100.
+    /// If there are more, the connection that has been idle longest is closed. Default: 100.
     ///
     /// When the process runs out of descriptors, a request that needs a new connection closes kept
     /// ones to make room.
@@ -171,7 +171,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the connections to one host, at least 1; requests beyond wait for one. Default: no
+    /// Limits the connections to one host, at least 1; further requests wait for one. Default: no
     /// limit.
     ///
     /// ```
@@ -183,8 +183,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts servers whose certificate was issued by the one given here (in DER), beside those
-    /// that browsers trust. Needs the feature `tls`, which is on by default.
+    /// Trusts servers with a certificate that was issued by the one given here (in DER), besides
+    /// those that browsers trust. Needs the feature `tls`, which is on by default.
     ///
     /// ```
     /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
@@ -230,8 +230,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting is not valid: a certificate that is none, a name that cannot be in a header,
-    /// a limit of no connections.
+    /// When a setting is not valid: bytes that are not a certificate, a name that cannot be in a
+    /// header, a limit of no connections.
     pub fn build(self) -> Result<Client, Error> {
         let user_agent = self.user_agent.map(HeaderValue::try_from).transpose();
         let user_agent = user_agent.map_err(|error| Error::new(Phase::Build, error))?;

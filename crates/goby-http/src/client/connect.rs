@@ -22,13 +22,13 @@ pub(super) type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync
 pub(super) struct Connector {
     pub(super) tls: tls::Config,
     pub(super) resolver: Option<Arc<Resolver>>,
-    /// For the name, the connection and TLS together.
+    /// The limit for the name, the connection and TLS together.
     pub(super) timeout: Option<Duration>,
 }
 
 impl Connector {
-    /// Makes a connection, which takes the permit. After an error the permit is still there, for
-    /// another attempt.
+    /// Makes a connection, which takes the permit. After an error the permit is still in `permit`,
+    /// for another attempt.
     pub(super) fn connect(
         &self,
         place: Arc<Place>,
@@ -37,8 +37,7 @@ impl Connector {
     ) -> Result<Box<Conn>, Error> {
         let limited = self.timeout.map(|timeout| ctx.with_timeout(timeout));
         let limit = limited.as_ref().map_or(ctx, |(limit, _)| limit);
-        // Whose end it was decides what is said: the caller's context, or the time-out for
-        // connecting.
+        // The error says what ended it: the caller's context, or the time-out for connecting.
         let explain = |phase: Phase, error: io::Error| match Error::of_context(&phase, ctx) {
             Some(error) => error,
             None if limit.err().is_some() => Error::timeout(phase, error),
@@ -76,7 +75,7 @@ impl Connector {
         let Some(resolver) = self.resolver.clone() else {
             return look_up_ctx(ctx, (host, port));
         };
-        // It cannot be stopped: it is left to end by itself.
+        // The resolver cannot be stopped. It is left to end by itself.
         let (answer, answers) = chan::bounded(1);
         let name = host.to_owned();
         go(move || {

@@ -1,13 +1,13 @@
 //! One request and its response on one connection.
 //!
 //! hyper's connection is a future that reads and writes when it is polled. Here the goroutine that
-//! makes the request polls it, together with the response it waits for, and later with the body it
-//! reads: nobody else runs on its behalf. Between requests nobody polls it at all; that the server
-//! closed it meanwhile shows when it is next used.
+//! makes the request polls it, together with the response that it waits for, and later with the
+//! body that it reads. No other goroutine runs on its behalf. Between requests nobody polls the
+//! connection. If the server closed it meanwhile, that shows when it is next used.
 //!
-//! The halves of hyper talk through wakers, but all of them are polled by the same goroutine, one
-//! after the other, until none can go on. So only the connection, which waits for the socket, is
-//! given the goroutine's waker.
+//! The halves of hyper talk through wakers. But one goroutine polls all of them, one after the
+//! other, until none can go on. So only the connection, which waits for the socket, is given the
+//! goroutine's waker.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -28,15 +28,15 @@ use crate::body::{Feeder, Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
 
-/// How long the head of a response may be, the interim responses before it included: what hyper has
-/// room for anyway (curl takes 300 KB, Go 10 MB).
+/// How long the head of a response may be, including the interim responses before it: hyper has
+/// room for no more anyway (curl takes 300 KB, Go 10 MB).
 const MAX_HEAD: u64 = 400 << 10;
 
 /// A connection to a server.
 pub(crate) struct Conn {
     pub(super) link: Arc<Link>,
     sender: SendRequest<Outgoing>,
-    /// Gone when it has come to its end: dropping it tells the other halves.
+    /// `None` when it has come to its end: dropping it tells the other halves.
     driver: Option<Connection<Stream, Outgoing>>,
     /// It has carried a request before.
     pub(super) reused: bool,
@@ -56,9 +56,9 @@ impl Conn {
         place: Arc<Place>,
         permit: Option<Permit>,
     ) -> hyper::Result<Box<Conn>> {
-        // It only makes the two ends: nothing to wait for.
+        // The handshake only makes the two ends: there is nothing to wait for.
         let mut protocol = hyper::client::conn::http1::Builder::new();
-        // A header over several lines is to be taken for one (RFC 9112, section 5.2).
+        // A header over several lines counts as one (RFC 9112, section 5.2).
         protocol.allow_obsolete_multiline_headers_in_responses(true);
         let (sender, driver) = block_on(protocol.handshake(stream))?;
         Ok(Box::new(Conn { link, sender, driver: Some(driver), reused: false, spent: false, place, _permit: permit }))
@@ -72,15 +72,15 @@ impl Conn {
         self.driver.is_some() && self.sender.is_ready() && !self.spent && !self.link.is_write_broken()
     }
 
-    /// Whether the server has left an idle connection as it was: open, and with nothing to read. It
-    /// asks the system, since the news may not have come through the poller yet.
+    /// Whether an idle connection is still open, with nothing to read. This asks the system, since
+    /// the news may not have come through the poller yet.
     pub(super) fn is_quiet(&self) -> bool {
         let mut cx = TaskContext::from_waker(Waker::noop());
         self.link.tcp.poll_peek(&mut cx, &mut [0]).is_pending()
     }
 
     fn drive(&mut self, cx: &mut TaskContext<'_>) {
-        // Its error comes out of the response or of the body as well.
+        // The response or the body gives its error as well.
         if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
             self.driver = None;
         }
@@ -98,11 +98,11 @@ pub(super) struct Exchange {
     pub(super) header_timeout: Option<Duration>,
 }
 
-/// A request that came to nothing, and what may be tried next.
+/// A request that failed, and what may be tried next.
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) retry: Retry,
-    /// What would have gone on feeding the body.
+    /// The feeder that would have gone on feeding the body.
     pub(super) feeder: Option<Feeder>,
     pub(super) timeout: Option<CancelGuard>,
 }
@@ -150,10 +150,11 @@ impl Exchange {
                     Step::Supply => self.supply(),
                 }
                 if link.is_write_broken() {
-                    // What is left to be sent goes nowhere.
+                    // The rest of the body would go nowhere.
                     self.feeder = None;
                 }
-                // A server that takes all that there is would never let other goroutines run.
+                // Without this, a server that takes all that there is would never let other
+                // goroutines run.
                 goby::checkpoint();
             }
         };
@@ -175,7 +176,7 @@ impl Exchange {
                     None => Retry::No,
                 };
                 // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be
-                // the session that does.)
+                // the session that speaks.)
                 let spoke_first = link.received() > before && !self.conn.reused && !self.conn.place.https;
                 let error = match error.into_error() {
                     error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
@@ -201,13 +202,13 @@ impl Exchange {
         }
     }
 
-    /// Ends the request; the connection is for the next one, if it is fit for it.
+    /// Ends the request, and keeps the connection for the next one if it can carry it.
     pub(super) fn finish(self, pool: &Pool) {
         let Exchange { conn, feeder, timeout, .. } = self;
         drop(timeout);
         if feeder.is_some() {
-            // The server answered before it had all of the request; the rest of it would have to be
-            // sent.
+            // The server answered before it had all of the request. The rest of it would have to be
+            // sent before the next request.
             return;
         }
         conn.link.tcp.set_context(None);
@@ -218,7 +219,7 @@ impl Exchange {
 /// The body of a response, as it comes.
 pub(super) struct Incoming {
     body: hyper::body::Incoming,
-    /// Gone at the end, successful or not.
+    /// `None` after the end, successful or not.
     exchange: Option<Exchange>,
     pool: Arc<Pool>,
     /// How long the body may be.
@@ -277,8 +278,8 @@ impl Source for Incoming {
                     Poll::Pending => Poll::Pending,
                 }
             }));
-            // A server that is faster than its reader, or takes all that there is, would never let
-            // other goroutines run.
+            // Without this, a server that is faster than its reader, or takes all that there is,
+            // would never let other goroutines run.
             goby::checkpoint();
             match step {
                 Step::Supply => exchange.supply(),

@@ -1,20 +1,20 @@
-//! Connections that wait for their next request, and the limits to how many there are.
+//! Connections that wait for their next request, and the limits of their number.
 //!
 //! Per place (scheme, host, port): the idle connections, the newest of which is used first; how
-//! many connections there are, if that is limited; and who waits for one, in order. A place with
-//! none of these is forgotten, so a client that visits any number of hosts remembers those that it
-//! has connections to.
+//! many connections there are, if that is limited; and the waiters for one, in order. A place with
+//! none of these is forgotten, so a client that visits any number of hosts remembers only those
+//! that it has connections to.
 //!
-//! Over all places: in which order connections became idle. The oldest is closed when its time is
-//! over, when there are more than the limit, and when the process has no descriptor left for a new
-//! one.
+//! Over all places: the order in which connections became idle. The oldest is closed when its time
+//! is over, when there are more than the limit, and when the process has no descriptor left for a
+//! new one.
 //!
-//! `state` is a short lock: no channel is used, no connection dropped and nothing parked under it,
-//! so what is to be sent or dropped is taken out first.
+//! `state` is a short lock. No goroutine uses a channel, drops a connection or parks while it holds
+//! the lock. So what is to be sent or dropped is taken out first.
 //!
-//! Who waits is handed a connection that becomes idle, or the right to make one. Leaving the queue
-//! takes being found in it; who is no longer there is about to be handed something, and passes that
-//! on.
+//! A waiter is handed a connection that becomes idle, or the right to make one. A waiter that gives
+//! up removes itself from the queue. If it is no longer in the queue, it is about to be handed
+//! something, and passes that on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -50,35 +50,35 @@ pub(super) struct Limits {
 
 pub(super) struct Pool {
     limits: Limits,
-    /// For those that must not keep the pool alive: permits, which idle connections hold, and the
-    /// sweeper.
+    /// For permits, which idle connections hold, and for the sweeper: they must not keep the pool
+    /// alive.
     this: Weak<Pool>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those with connections or waiters, and no others.
+    /// The places with connections or waiters, and no others.
     hosts: HashMap<Arc<Place>, Host>,
-    /// Where the idle connections are, and since when, by the numbers that they got when they
-    /// became idle.
+    /// The place of each idle connection, and since when it is idle, by the number that it got
+    /// then.
     idle: BTreeMap<u64, (Instant, Arc<Place>)>,
     last_idle: u64,
-    /// Drops connections that have been idle for too long; there while there are idle ones.
+    /// Drops connections that have been idle for too long. It exists while there are idle ones.
     sweeper: Option<AfterFunc>,
     last_waiter: u64,
 }
 
 #[derive(Default)]
 struct Host {
-    /// With their numbers; the oldest in front.
+    /// Idle connections with their numbers; the oldest is in front.
     idle: VecDeque<(u64, Box<Conn>)>,
-    /// Connections and rights to make one; counted only if there is a limit.
+    /// The number of connections and of rights to make one; counted only if there is a limit.
     live: usize,
     waiting: VecDeque<(u64, Sender<Handover>)>,
 }
 
-/// What one who waits is handed.
+/// What a waiter is handed.
 enum Handover {
     Conn(Box<Conn>),
     Permit(Permit),
@@ -90,7 +90,7 @@ pub(super) struct Permit {
     place: Arc<Place>,
 }
 
-/// What to make a request with.
+/// The connection for a request, or the right to make it.
 pub(super) enum Acquired {
     Conn(Box<Conn>),
     /// A connection is to be made.
@@ -102,8 +102,8 @@ impl Pool {
         Arc::new_cyclic(|this| Pool { limits, this: this.clone(), state: Mutex::new(State::default()) })
     }
 
-    /// Gives an idle connection to the place that is wanted, if `reuse` and there is one, or else
-    /// the right to make one, after waiting for it if they are limited.
+    /// Gives an idle connection to the place that is wanted, if `reuse` is set and there is one.
+    /// Otherwise gives the right to make one, and waits for it if connections are limited.
     pub(super) fn acquire(&self, wanted: Place, reuse: bool, ctx: &Context) -> Result<Acquired, Error> {
         let now = goby::now();
         let mut dead = Vec::new();
@@ -112,7 +112,7 @@ impl Pool {
         {
             let mut state = self.state.lock();
             if !reuse {
-                // Those that are idle are not trusted: make room for a new one.
+                // The idle connections are not trusted: make room for a new one.
                 dead.extend(std::iter::from_fn(|| state.pop_newest(&wanted)).map(|(conn, _)| conn));
             }
             while let Some((conn, since)) = state.pop_newest(&wanted) {
@@ -142,7 +142,7 @@ impl Pool {
             let host = state.hosts.get_mut(&place).expect("just used");
             host.waiting.push_back((id, sender));
         }
-        // Their permits go to those who wait, perhaps to this one.
+        // Their permits go to waiters, perhaps to this one.
         drop(dead);
         let handed = select! {
             recv(handover) -> handed => handed.ok(),
@@ -176,8 +176,8 @@ impl Pool {
         waiter.is_some()
     }
 
-    /// Takes a connection back whose request is over. Closes it if it cannot be used again, or if
-    /// there are enough.
+    /// Takes back a connection when its request is over. Closes it if it cannot be used again, or
+    /// if there are enough.
     pub(super) fn put_back(&self, mut conn: Box<Conn>) {
         if !conn.is_idle() {
             return;
@@ -200,7 +200,7 @@ impl Pool {
             }
         }
         match (waiter, surplus) {
-            // One who left meanwhile receives it, too, and puts it back.
+            // A waiter that gave up meanwhile receives it, too, and puts it back.
             (Some((_, waiter)), Some(conn)) => drop(waiter.send(Handover::Conn(conn))),
             (_, surplus) => drop(surplus),
         }
@@ -220,14 +220,14 @@ impl Pool {
         drop((dead, sweeper));
     }
 
-    /// Closes the connection that has waited for a request for the longest time, and returns
-    /// whether there was one.
+    /// Closes the connection that has waited longest for a request, and returns whether there was
+    /// one.
     pub(super) fn close_oldest(&self) -> bool {
         let oldest = self.state.lock().pop_oldest();
         oldest.is_some()
     }
 
-    /// Has the connections that are idle now looked at when their time is over.
+    /// Starts a timer that looks at the connections that are idle now when their time is over.
     fn start_sweeper(&self) {
         let this = self.this.clone();
         let sweeper = after_func(self.limits.idle_timeout, move || {
@@ -237,7 +237,7 @@ impl Pool {
         });
         let surplus = {
             let mut state = self.state.lock();
-            // Two may have started one.
+            // Two goroutines may have started one.
             if state.sweeper.is_none() { state.sweeper.replace(sweeper) } else { Some(sweeper) }
         };
         drop(surplus);
@@ -275,7 +275,7 @@ impl State {
         host.idle.push_back((self.last_idle, conn));
     }
 
-    /// Takes the connection to `place` that became idle last, and since when it has been.
+    /// Takes the connection to `place` that became idle last, with the time since when it is idle.
     fn pop_newest(&mut self, place: &Place) -> Option<(Box<Conn>, Instant)> {
         let (number, conn) = self.hosts.get_mut(place)?.idle.pop_back()?;
         let (since, _) = self.idle.remove(&number).expect("an idle connection has its number there");
@@ -283,7 +283,7 @@ impl State {
         Some((conn, since))
     }
 
-    /// Takes the connection that has been idle for the longest time.
+    /// Takes the connection that has been idle longest.
     fn pop_oldest(&mut self) -> Option<Box<Conn>> {
         let (_, (_, place)) = self.idle.pop_first()?;
         // Numbers grow with time: the oldest of all is the oldest of its place.

@@ -15,21 +15,21 @@ use crate::error::{Error, Phase};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Redirect {
     pub(super) url: Url,
-    /// Whether the body is sent again; otherwise the method becomes `GET`, as everybody does,
+    /// Whether the body is sent again. Otherwise the method becomes `GET`, as in all clients,
     /// unless it is `HEAD`.
     pub(super) keep_body: bool,
 }
 
 impl Redirect {
-    /// The redirect that a response asks for, if it does. One without a location, or with an empty
-    /// one, is a plain response.
+    /// Gives the redirect that a response asks for, if it does. A response without a location, or
+    /// with an empty one, is a plain response.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, from: &Url) -> Result<Option<Redirect>, Error> {
         let keep_body = match status.as_u16() {
             301..=303 => false,
             307 | 308 => true,
             _ => return Ok(None),
         };
-        // An empty one would lead to the same URL again; it is none, as for Go.
+        // An empty location would lead to the same URL again. It does not count, as in Go.
         let Some(location) = headers.get(LOCATION).filter(|location| !location.is_empty()) else { return Ok(None) };
         let invalid = || Phase::RedirectTarget(String::from_utf8_lossy(location.as_bytes()).into_owned());
         let url = from.join(&as_text(location.as_bytes())).map_err(|error| Error::new(invalid(), error))?;
@@ -41,7 +41,7 @@ impl Redirect {
 
     /// Changes the head of the request into that of the next one.
     pub(super) fn rewrite(&self, from: &Url, method: &mut Method, headers: &mut HeaderMap) {
-        // A host of the caller's choice was for the first request.
+        // A host that the caller chose was for the first request.
         headers.remove(HOST);
         if !self.keep_body {
             if *method != Method::HEAD {
@@ -53,7 +53,7 @@ impl Redirect {
                 headers.remove(name);
             }
         }
-        // Secrets are for the one they were given for.
+        // Secrets are only for the origin that they were given for.
         if from.origin() != self.url.origin() {
             for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
                 headers.remove(name);
@@ -62,8 +62,8 @@ impl Redirect {
     }
 }
 
-/// A location as text. Its bytes are UTF-8, or in a coding that nobody knows, and then encoded as
-/// they are.
+/// A location as text. If its bytes are not UTF-8, their coding is unknown, and they are
+/// percent-encoded as they are.
 fn as_text(location: &[u8]) -> Cow<'_, str> {
     let Err(_) = std::str::from_utf8(location) else { return String::from_utf8_lossy(location) };
     let encode = |&byte: &u8| if byte.is_ascii() { char::from(byte).to_string() } else { format!("%{byte:02X}") };

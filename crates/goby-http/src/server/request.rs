@@ -1,12 +1,14 @@
-//! What a handler gets: the head of a request, its body as it comes, and a context of its own.
+//! What a handler gets: the head of a request, its body as it comes, and a context for this
+//! request.
 //!
-//! While a handler runs, nobody polls its connection: the goroutine that would is running the
-//! handler. So a body that is still on its way takes the connection along ([`Loan`]): reading the
-//! body drives it, from whatever goroutine reads. When the handler has returned, the connection
-//! goes back, and who still reads is served by its driver.
+//! While a handler runs, nobody polls its connection: the goroutine that would poll it is running
+//! the handler. So a body that is still on its way takes the connection along ([`Loan`]): reading
+//! the body drives the connection, from any goroutine that reads. When the handler has returned,
+//! the connection goes back, and a goroutine that still reads is served by the connection's own
+//! goroutine.
 //!
-//! A context is made only for a request that asks for it, and only then the socket is watched for
-//! the client going away.
+//! A context is made only for a handler that asks for it. Only then is the socket watched, to see
+//! whether the client goes away.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -162,8 +164,8 @@ impl Request {
     /// Gives a context that is done when the handler's response has been sent, or when the client
     /// has gone away.
     ///
-    /// That it has gone away cannot be seen behind bytes that it sent before and nobody has read:
-    /// those of the body, or of its next request.
+    /// goby cannot see that the client has gone away while bytes that the client sent before are
+    /// unread: those of the body, or of its next request.
     ///
     /// ```
     /// # goby_http::doc_test(|request| {
@@ -218,7 +220,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// The connection's; a body that is shorter than announced is one.
+    /// Those of the connection, such as a body that is shorter than announced.
     pub fn bytes(self) -> Result<Bytes, Error> {
         self.body.bytes()
     }
@@ -269,12 +271,12 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// What the contexts of requests descend from.
     pub(super) base: Context,
-    /// A body was left unread. Relaxed: looked at when the connection is over, which hyper has told
-    /// everybody.
+    /// A body was left unread. Relaxed: it is read when the connection is over, and hyper has told
+    /// everybody of that.
     unread: AtomicBool,
-    /// The number of the request that is being handled, or 0, and the bit `ASKED`. Written by who
-    /// drives the connection, but for that bit; so a request that nobody asks for its context pays
-    /// one swap.
+    /// The number of the request that is being handled, or 0, and the bit `ASKED`. The goroutine
+    /// that drives the connection writes all but that bit. So a request whose context nobody asks
+    /// for costs one swap.
     current: AtomicU64,
     /// The guard of its context, if `ASKED`.
     guard: Mutex<Option<CancelGuard>>,
@@ -296,7 +298,7 @@ impl Peer {
         Arc::new(Peer { link, addr, base, unread: AtomicBool::new(false), current: 0.into(), guard: Mutex::default() })
     }
 
-    /// Whether a client may still be sending what nobody will read.
+    /// Whether a client may still be sending bytes that nobody will read.
     pub(super) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
@@ -309,8 +311,8 @@ impl Peer {
 
     /// Cancels the context of the request that was being handled, if it has one.
     pub(super) fn end(&self) {
-        // AcqRel: against the exchange in `context`, one comes first. After it, the lock waits
-        // until the guard lies there.
+        // AcqRel: this swap and the exchange in `context` come in one order. If the exchange was
+        // first, the lock below waits until it has stored the guard.
         if self.current.swap(0, Ordering::AcqRel) & ASKED != 0 {
             let guard = self.guard.lock().take();
             drop(guard);
@@ -333,7 +335,7 @@ impl Peer {
         };
         // The request is over: so is its context.
         if refused.is_none() {
-            // The deadline that stands is that for the next request's head.
+            // The deadline that is set now is for the next request's head.
             self.link.tcp.set_read_deadline(None);
             self.watch(number);
         }
@@ -341,12 +343,12 @@ impl Peer {
         ctx
     }
 
-    /// Watches for the client going away.
+    /// Watches whether the client goes away.
     fn watch(self: &Arc<Peer>, number: u64) {
         Arc::new(Watch { peer: Arc::downgrade(self), number }).look();
     }
 
-    /// Watches again, after a read has taken the place of the watch.
+    /// Watches again, after a read has replaced the watch's waker.
     fn watch_again(self: &Arc<Peer>) {
         let number = {
             let guard = self.guard.lock();
@@ -366,8 +368,8 @@ impl Peer {
     }
 }
 
-/// Woken when there is something to read, looks whether it is the end. The socket holds it; so it
-/// does not hold the socket.
+/// Looks, when it is woken because there is something to read, whether that is the end. The socket
+/// holds the watch; so the watch does not hold the socket.
 struct Watch {
     peer: Weak<Peer>,
     number: u64,
@@ -394,7 +396,7 @@ impl Wake for Watch {
 /// A connection on loan to the body of a request.
 #[derive(Default)]
 pub(super) struct Loan {
-    /// A short lock: held for a poll, which does not park.
+    /// A short lock: it is held for one poll, which does not park.
     lent: Mutex<Option<Box<Driver>>>,
 }
 
@@ -433,7 +435,8 @@ impl Source for Incoming {
         loop {
             let (incoming, loan) = (&mut self.incoming, &self.loan);
             let frame = block_on(poll_fn(|cx| {
-                // With this goroutine's waker: another one may drive the connection, too.
+                // Poll the body with this goroutine's waker: another goroutine may drive the
+                // connection, too.
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 if polled.is_ready() {
                     return polled;
@@ -441,7 +444,8 @@ impl Source for Incoming {
                 loan.drive(cx);
                 Pin::new(&mut *incoming).poll_frame(cx)
             }));
-            // A client that is faster than the handler would never let other goroutines run.
+            // Without this, a client that is faster than the handler would never let other
+            // goroutines run.
             goby::checkpoint();
             match frame {
                 None => {
@@ -453,7 +457,7 @@ impl Source for Incoming {
                 Some(Err(error)) => return Err(Error::of_io(Phase::RequestBody, error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                    // Nothing, or trailers, which are not kept.
+                    // An empty piece, or trailers, which are not kept.
                     _ => {}
                 },
             }
