@@ -5,31 +5,37 @@
 //! - a sender is parked only if the buffer is full (which a rendezvous always is) and no receiver
 //!   is parked;
 //!
-//! both up to waiters that a select has claimed elsewhere and not yet taken out, which are skipped.
-//! So an operation looks at the other side's queue first and *hands over*: a sender moves its value
-//! straight into the parked receiver's slot, a receiver takes it straight out of the parked
-//! sender's, and who was parked finds everything done when it runs again. Values move exactly once,
-//! under the lock; wakes happen after it is released.
+//! Both hold except for waiters that a select has claimed elsewhere and not yet taken out: those
+//! are skipped.
 //!
-//! Two kinds of waiters are handed nothing. A *receive future* is taken out and [told](TOLD) that a
-//! value is there, which lies in the buffer, beyond the capacity if need be, until the future is
-//! polled or somebody else comes first. One that is dropped unpolled [passes that
-//! on](Locked::pass_on) to the next. Meanwhile receivers behind it may be parked although the
-//! buffer is not empty: whoever comes to them hands over the oldest value. Who only
-//! [watches](WATCHES) for an operation that would not wait is no peer: it is taken out and woken by
-//! the first who would otherwise hand over to it, and looks again.
+//! An operation therefore looks at the other side's queue first and *hands over*. A sender moves
+//! its value straight into the parked receiver's slot. A receiver takes the value straight out of
+//! the parked sender's slot. The parked side finds everything done when it runs again. Values move
+//! exactly once, under the lock. Wakes happen after the lock is released, except that of a waiter
+//! that only [watches](WATCHES).
 //!
-//! On a rendezvous a receive future is handed its value like others, for a send that is done has
-//! met a receiver: a value in between could come back to its sender. Dropped unpolled, it [gives
-//! the value back](Locked::give_back) to the next receiver, or to the buffer, which then holds more
-//! than its capacity.
+//! Two kinds of waiters are handed nothing:
+//!
+//! - A *receive future* is taken out and [told](TOLD) that a value is there. The value lies in the
+//!   buffer, beyond the capacity if need be, until the future is polled or another receiver takes
+//!   it first. A future that is dropped unpolled [passes that on](Locked::pass_on) to the next
+//!   receiver. Meanwhile receivers behind it may be parked although the buffer is not empty: the
+//!   next operation that reaches them hands over the oldest value.
+//! - A waiter that only [watches](WATCHES) waits until its operation would not wait. It is no peer:
+//!   the first operation that would otherwise hand over to it takes it out and wakes it, and it
+//!   looks again.
+//!
+//! On a rendezvous a receive future is handed its value like others, because a send that is done
+//! has met a receiver: a value in between could come back to its sender. A future that is dropped
+//! unpolled [gives the value back](Locked::give_back) to the next receiver, or to the buffer, which
+//! then holds more than its capacity.
 //!
 //! # Safety of the slots
 //!
-//! A waiter's slot points to a `MaybeUninit<T>` beside it. A queued receiver's is empty, a queued
-//! sender's full. Who takes a waiter out of its queue changes that, sets `done`, and may touch
-//! neither after the unpark. A waiter taken out because the channel closed is left as it was, with
-//! `done` false.
+//! A waiter's slot points to a `MaybeUninit<T>` beside it. The slot of a queued receiver is empty,
+//! that of a queued sender is full. The operation that takes a waiter out of its queue changes that
+//! and sets `done`. After the unpark it may touch neither the waiter nor the slot. A waiter taken
+//! out because the channel closed is left as it was, with `done` false.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -46,17 +52,17 @@ use goby_runtime::{
 
 use super::is_done_channel;
 
-/// Slots that a new buffer has room for; a larger capacity is allocated as it is used.
+/// How many slots a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
-/// How many receivers `close` takes out before it wakes them: while it takes out the next, they run
-/// on other workers.
+/// How many receivers `close` takes out before it wakes them. They run on other workers while
+/// `close` takes out the next ones.
 const WOKEN_AT_ONCE: usize = 512;
 
-/// In the place of a waiter's slot: a receive future's, except on a rendezvous. It is told that
-/// there is a value, and takes one when it is polled.
+/// Stands in the place of a slot in the waiter of a receive future, except on a rendezvous. The
+/// future is told that there is a value, and takes one when it is polled.
 pub(crate) const TOLD: *mut () = std::ptr::null_mut();
-/// In the place of a waiter's slot: it only wants to know that its operation would not wait. No
-/// future: it is woken under the lock.
+/// Stands in the place of a slot in a waiter that only wants to know when its operation would not
+/// wait. The waiter is no future's, because it is woken under the lock.
 pub(crate) const WATCHES: *mut () = std::ptr::without_provenance_mut(1);
 
 /// Whether a waiter has a slot.
@@ -70,13 +76,13 @@ pub(crate) struct Chan<T> {
     state: BiasedLock<State<T>>,
     /// `usize::MAX` for an unbounded channel.
     capacity: usize,
-    /// Handles of each end. Changes pair up by AcqRel, so that who drops the last one sees what the
-    /// others did.
+    /// How many handles each end has. Changes pair up by AcqRel: the thread that drops the last
+    /// handle sees what the others did.
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// The timer whose channel this is. It makes the channel look unbuffered.
     timer: OnceLock<Armed>,
-    /// Who is told of the ends of the channel's life, where a pattern wants to know.
+    /// The pattern that is told of the ends of the channel's life, if there is one.
     keeper: Option<Arc<dyn Keeper>>,
 }
 
@@ -94,7 +100,8 @@ pub(crate) trait Keeper: Send + Sync {
     }
 }
 
-/// The timer of a channel, and from which due time on the channel accepts an instant, if it does.
+/// The timer of a channel, and the due time from which on the channel accepts an instant, if it
+/// does.
 struct Armed {
     timer: Timer,
     /// Changed inside the channel's lock.
@@ -109,8 +116,8 @@ struct State<T> {
     closed: bool,
     /// The last receiver is gone.
     abandoned: bool,
-    /// Some who wait may be without a slot, or receivers parked although the buffer is not empty.
-    /// Set by who waits without one; false again when nothing is there.
+    /// Some waiters may have no slot, or receivers may be parked although the buffer is not empty.
+    /// Set by the waiter that has no slot; false again when both queues and the buffer are empty.
     is_rare: bool,
 }
 
@@ -153,8 +160,7 @@ impl<T> Slot<T> {
     }
 
     pub(crate) fn put(&self, value: T) {
-        // SAFETY: the owner fills its slot while nobody else knows it; nothing is dropped by
-        // writing.
+        // SAFETY: the owner fills its slot while nobody else knows it. Writing drops nothing.
         unsafe { (*self.0.get()).write(value) };
     }
 
@@ -213,7 +219,7 @@ unsafe fn push_from<T>(buffer: &mut VecDeque<T>, waiter: &Waiter) {
 }
 
 impl<T> State<T> {
-    /// Sends if that needs no waiting; gives whom to wake.
+    /// Sends if that needs no waiting; returns the receiver to wake.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_send(&mut self, value: T, capacity: usize) -> Result<Option<Unparker>, Refused<T>> {
         if self.closed || self.abandoned {
@@ -235,8 +241,8 @@ impl<T> State<T> {
         Err(Refused::Full(value))
     }
 
-    /// Gives a receiver that was just taken out what it waits for, where it may be a future, or
-    /// parked beside buffered values.
+    /// Gives a receiver that was just taken out what it waits for. The receiver may be a future, or
+    /// parked although values are buffered.
     #[cold]
     fn hand_rare(&mut self, receiver: NonNull<Waiter>, value: T) {
         self.buffer.push_back(value);
@@ -251,7 +257,7 @@ impl<T> State<T> {
         self.see_if_rare();
     }
 
-    /// Takes out the first receiver that takes a value, and those before it who only watch.
+    /// Takes out the first receiver that takes a value, and those before it that only watch.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn pop_receiver(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
         loop {
@@ -263,7 +269,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Takes out the first sender who has a value, and those before it who only watch.
+    /// Takes out the first sender that has a value, and those before it that only watch.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn pop_sender(&mut self) -> Option<(NonNull<Waiter>, Unparker)> {
         loop {
@@ -282,15 +288,15 @@ impl<T> State<T> {
         unsafe { waiter.as_ref() }.slot() == WATCHES
     }
 
-    /// Wakes who only watches: it looks again once the lock is free.
+    /// Wakes a waiter that only watches: it looks again once the lock is free.
     #[cold]
     fn show(&mut self, watcher: Unparker) {
         watcher.unpark();
         self.see_if_rare();
     }
 
-    /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets it
-    /// where that succeeds.
+    /// Sends the value at `from`, as [`try_send`](State::try_send) does. The caller forgets the
+    /// value if that succeeds.
     ///
     /// # Safety
     ///
@@ -321,14 +327,14 @@ impl<T> State<T> {
         Err(Refusal::Full)
     }
 
-    /// Receives to `to`, as [`try_recv`](State::try_recv) does.
+    /// Receives into `to`, as [`try_recv`](State::try_recv) does.
     ///
     /// # Safety
     ///
     /// There is room for a value.
     unsafe fn recv_into(&mut self, to: *mut T, capacity: usize) -> Result<Option<Unparker>, Nothing> {
-        // The value is not in a local here, nor in that of a pattern: one in a frame is one more
-        // copy.
+        // The value never lies in a local here, nor in one of a pattern: a value in a frame is one
+        // more copy.
         // SAFETY: there is room, by contract.
         if unsafe { pop_into(&mut self.buffer, to) } {
             let mut wake = None;
@@ -352,7 +358,7 @@ impl<T> State<T> {
         Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
     }
 
-    /// Receives if that needs no waiting; gives whom to wake.
+    /// Receives if that needs no waiting; returns the sender to wake.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
@@ -377,11 +383,11 @@ impl<T> State<T> {
         self.is_rare = !(self.recv_queue.is_empty() && self.send_queue.is_empty() && self.buffer.is_empty());
     }
 
-    /// Ends the waits of the senders who are parked, and of the first [`WOKEN_AT_ONCE`] receivers,
-    /// without their operations done; but a receiver that is parked behind a future gets what is
-    /// buffered. None parks after it, but more receivers may be left: `close` comes again. Where
-    /// the last receiver has gone there are none, since who waits has one, except for leaked
-    /// futures.
+    /// Ends the waits of the parked senders, and of the first [`WOKEN_AT_ONCE`] receivers, without
+    /// their operations done. But a receiver that is parked behind a future gets what is buffered.
+    /// Nobody parks after this call, but more receivers may be left: `close` comes again. When the
+    /// last receiver has gone, no receiver is left to end (except leaked futures), because each one
+    /// that waits holds a handle.
     fn end_waits(&mut self, wake: &mut WakeList) {
         for _ in 0..WOKEN_AT_ONCE {
             let Some((waiter, unparker)) = self.recv_queue.pop() else { break };
@@ -424,11 +430,11 @@ impl<T> Chan<T> {
         }
     }
 
-    // Waiting operations. Those without a deadline are inlined whole into the user's code, see
+    // Waiting operations. Those without a deadline are inlined whole into the user's code; see
     // `Wait::park`.
 
-    /// The first half of a send: what there is to do at once. If that is to wait, value and lock
-    /// come back.
+    /// Does the first half of a send: all that can be done at once. If the send has to wait, value
+    /// and lock come back.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn send_now(&self, value: T) -> Result<Result<(), T>, (T, StateGuard<'_, T>)> {
         goby_runtime::checkpoint();
@@ -444,7 +450,7 @@ impl<T> Chan<T> {
         }
     }
 
-    /// The same of a receive.
+    /// Does the same for a receive.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn recv_now(&self) -> Result<Result<T, Nothing>, StateGuard<'_, T>> {
         goby_runtime::checkpoint();
@@ -478,7 +484,7 @@ impl<T> Chan<T> {
         if waiter.is_done() {
             return Ok(());
         }
-        // SAFETY: not done, so the value is still there, and nobody else will look.
+        // SAFETY: not done, so the value is still there, and nobody else will look for it.
         Err(unsafe { slot.take() })
     }
 
@@ -525,17 +531,17 @@ impl<T> Chan<T> {
         // SAFETY: parked on below; shown to this channel, whose operations unpark.
         let (wait, slot) = (unsafe { Wait::current() }, Slot::full(value));
         let waiter = Waiter::new(0, slot.as_ptr());
-        // SAFETY: as in `send`; or, when timed out, until after the waiter was taken out.
+        // SAFETY: as in `send`; when timed out, they stay until after the waiter was taken out.
         unsafe { state.send_queue.push_back(&waiter, &wait) };
         drop(state);
         let timed_out = wait.park_until(WaitReason::ChanSend, Some(deadline)) == TIMED_OUT;
         if timed_out {
-            // SAFETY: in this queue, or dropped from it by somebody who found it claimed.
+            // SAFETY: in this queue, or dropped from it by an operation that found it claimed.
             unsafe { self.state.lock().send_queue.remove(&waiter) };
         } else if waiter.is_done() {
             return Ok(());
         }
-        // SAFETY: not done, so the value is still there, and nobody else will look.
+        // SAFETY: not done, so the value is still there, and nobody else will look for it.
         let value = unsafe { slot.take() };
         Err(if timed_out { Refused::Full(value) } else { Refused::Closed(value) })
     }
@@ -552,7 +558,7 @@ impl<T> Chan<T> {
         // SAFETY: as in `send_until`.
         unsafe { state.recv_queue.push_back(&waiter, &wait) };
         drop(state);
-        // The deadline ends it whatever the timer does.
+        // The deadline ends this wait, whatever the channel's timer does.
         let token = goby_runtime::with_reach(is_done_channel::<T>(), None, || wait.park_until(reason, Some(deadline)));
         if token == TIMED_OUT {
             // SAFETY: as in `send_until`.
@@ -605,19 +611,19 @@ impl<T> Chan<T> {
         self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
     }
 
-    /// Whether a timer sends or closes that is armed: of a channel that
+    /// Whether the timer that sends or closes is armed; for a channel that
     /// [`is_timed`](Chan::is_timed).
     fn is_armed(&self) -> bool {
         self.timer.get().is_none_or(|armed| armed.from.lock().is_some())
     }
 
-    /// What [`with_reach`](goby_runtime::with_reach) is to ask about a receive.
+    /// What [`with_reach`](goby_runtime::with_reach) asks about a receive.
     #[inline]
     pub(crate) fn is_timed_and_armed(&self) -> bool {
         self.is_timed() && self.is_armed()
     }
 
-    /// Whether somebody is parked to receive, or a future is.
+    /// Whether a receiver is parked, or a receive future waits.
     pub(crate) fn has_waiting_receiver(&self) -> bool {
         self.state.lock().recv_queue.has_waiter()
     }
@@ -630,8 +636,8 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Ends sends; false if that had happened already. When it returns no wait is left, whoever has
-    /// ended the last ones.
+    /// Ends sends; false if that had happened already. When it returns no wait is left, even if
+    /// another call has ended the last ones.
     pub(crate) fn close(&self) -> bool {
         let mut wake = WakeList::new();
         let mut state = self.state.lock();
@@ -659,7 +665,7 @@ impl<T> Chan<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        // What futures were told of, or have given back, may lie beyond the capacity.
+        // Values that futures were told of, or have given back, may lie beyond the capacity.
         if self.timer.get().is_some() { 0 } else { self.state.lock().buffer.len().min(self.capacity) }
     }
 
@@ -711,7 +717,7 @@ impl<T> Chan<T> {
         }
     }
 
-    // For futures and select. Under the lock, where it says so.
+    // For futures and select. Under the lock where it says so.
 
     /// What stands for the slot of a future that receives.
     pub(crate) fn async_slot(&self, slot: &Slot<T>) -> *mut () {
@@ -739,7 +745,7 @@ impl<T> Chan<T> {
         unsafe { self.state.unlock() }
     }
 
-    /// The view of who holds the lock.
+    /// The view that the holder of the lock has.
     ///
     /// # Safety
     ///
@@ -767,8 +773,8 @@ impl Chan<Instant> {
         self.timer.get().expect("set when the channel was made")
     }
 
-    /// Takes an unread instant back and accepts one from `from` on, if any; true if it accepted one
-    /// before, or one was unread.
+    /// Takes an unread instant back, and from now on accepts one that is due at `from` or later, if
+    /// that is given. Returns true if the channel accepted one before, or one was unread.
     pub(crate) fn arm(&self, from: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         let was_armed = std::mem::replace(&mut *self.armed().from.lock(), from).is_some();
@@ -778,7 +784,7 @@ impl Chan<Instant> {
     /// Leaves an instant, if one is accepted and none is unread; `again` says that more will come.
     pub(crate) fn offer(&self, due: Instant, again: bool) {
         let mut state = self.state.lock();
-        // The timer may fire before the channel has been given it; then nobody has armed it either.
+        // The timer may fire before the channel has been given it. Then nobody has armed it either.
         let Some(armed) = self.timer.get() else { return };
         {
             let mut from = armed.from.lock();
@@ -804,19 +810,19 @@ pub(crate) struct Locked<'a, T> {
 
 impl<T> Locked<'_, T> {
     /// Whether a receive would not wait. It may be wrong about a sender that is claimed meanwhile,
-    /// or only watches.
+    /// or that only watches.
     #[inline]
     pub(crate) fn can_recv(&mut self) -> bool {
         !self.state.buffer.is_empty() || self.state.closed || self.state.send_queue.has_waiter()
     }
 
-    /// Whether a receive would not wait, for who only watches.
+    /// Whether a receive would not wait, asked by a waiter that only watches.
     pub(crate) fn would_recv(&mut self) -> bool {
         let state = &mut *self.state;
         !state.buffer.is_empty() || state.closed || state.send_queue.has_waiter_who(has_slot)
     }
 
-    /// The same of a send.
+    /// Whether a send would not wait, asked by a waiter that only watches.
     pub(crate) fn would_send(&mut self) -> bool {
         let state = &mut *self.state;
         state.closed
@@ -826,7 +832,7 @@ impl<T> Locked<'_, T> {
     }
 
     /// Whether a send would not wait. It may be wrong about a receiver that is claimed meanwhile,
-    /// or only watches.
+    /// or that only watches.
     #[inline]
     pub(crate) fn can_send(&mut self) -> bool {
         let state = &mut *self.state;
@@ -845,7 +851,7 @@ impl<T> Locked<'_, T> {
 
     /// # Safety
     ///
-    /// There is a value at `from`, which the caller forgets where it is sent.
+    /// There is a value at `from`, which the caller forgets if it is sent.
     pub(crate) unsafe fn send_from(&mut self, from: *const T) -> Result<Option<Unparker>, Refusal> {
         // SAFETY: by contract.
         unsafe { self.state.send_from(from, self.capacity) }
@@ -876,7 +882,7 @@ impl<T> Locked<'_, T> {
     /// # Safety
     ///
     /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`, or [`TOLD`] or [`WATCHES`]
-    /// after [`expect_rare`](Locked::expect_rare). Who watches is no future.
+    /// after [`expect_rare`](Locked::expect_rare). The waiter that watches is no future's.
     pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: *const Wait) {
         // SAFETY: by contract.
         unsafe { self.state.recv_queue.push_back(waiter, wait) }
@@ -898,8 +904,9 @@ impl<T> Locked<'_, T> {
         unsafe { self.state.recv_queue.remove(waiter) };
     }
 
-    /// Puts back a value that was handed to a future that will not take it: to the next receiver,
-    /// or in front. Gives it to the caller to drop, where no receiver is left.
+    /// Gives a value that was handed to a future, and that the future will not take, to the next
+    /// receiver, or puts it at the front of the buffer. If no receiver is left, returns it to the
+    /// caller to drop.
     pub(crate) fn give_back(&mut self, value: T, wake: &mut WakeList) -> Option<T> {
         if self.state.abandoned {
             return Some(value);
@@ -909,8 +916,8 @@ impl<T> Locked<'_, T> {
         None
     }
 
-    /// Tells the next receiver of a value that a future was told of and will not take. The wakes
-    /// come after the unlock.
+    /// Tells the next receiver of a value that a future was told of and will not take. The caller
+    /// does the wakes after the unlock.
     pub(crate) fn pass_on(&mut self, wake: &mut WakeList) {
         while !self.state.buffer.is_empty() {
             let Some((waiter, unparker)) = self.state.recv_queue.pop() else { return };

@@ -1,7 +1,8 @@
 //! A node of the cancel tree: a layer that can be done.
 //!
-//! A child holds its parent; a parent knows its children weakly, in a slab, each child its slot
-//! there. A child leaves when it is canceled by itself or dropped by everybody, in O(1).
+//! A child holds its parent. A parent knows its children weakly, in a slab, and each child knows
+//! its slot there. A child leaves the slab, in O(1), when it is canceled by itself or dropped by
+//! everybody.
 //!
 //! # How a node gets done
 //!
@@ -9,23 +10,25 @@
 //!   OPEN ── decide ──▶ CANCELED or EXPIRED ── close_done ──▶ … | CLOSED
 //! ```
 //!
-//! 1. *Decide*, under the node's lock: the first comes through, and settles error and cause for
-//!    good. It takes the slab; a decided node takes no more entries, and a child that wants to be
-//!    added is born done instead.
-//! 2. *Close* the done channel, with no lock of the tree held, which wakes who waits for it.
-//! 3. *Publish*: set CLOSED. `err` shows nothing before that, so that an error implies a closed
-//!    channel; the other way round, who finds a node decided but not CLOSED (woken by the channel
-//!    in or after 2) closes it himself, which is idempotent: it wakes those whom the first has not
-//!    come to yet, and need not wait for it. That is also what a second canceler does before it
-//!    returns.
-//! 4. Children, one level after the other, by the canceler: no recursion, so depth costs no stack.
+//! 1. *Decide*, under the node's lock: the first canceler comes through, and settles error and
+//!    cause forever. It takes the slab. A decided node takes no more entries: a child that wants to
+//!    be added is born done instead.
+//! 2. *Close* the done channel, with no lock of the tree held. This wakes the goroutines that wait
+//!    for it.
+//! 3. *Publish*: set CLOSED. `err` shows nothing before that, so an error implies a closed channel.
+//!    The other way round: a caller that finds a node decided but not CLOSED (it was woken by the
+//!    channel in or after step 2) closes the channel itself. Closing is idempotent: this caller
+//!    wakes the waiters that the first canceler has not come to yet, and need not wait for that
+//!    one. A second canceler does the same before it returns.
+//! 4. The canceler goes through the children, one level after the other. There is no recursion, so
+//!    depth costs no stack.
 //!
-//! The lock is never held while anybody is woken, a callback runs, or a value of the user's is
+//! The lock is never held while a waiter is woken, a callback runs, or a value of the user's is
 //! dropped. Locks of two nodes are never held together.
 //!
-//! The done channel is made when somebody first asks for it (under the lock, so that it is either
-//! seen by the decider or never made): a node that nobody waits for costs one allocation. All nodes
-//! done before they were asked share one closed channel.
+//! The done channel is made when somebody first asks for it. This happens under the lock, so either
+//! the decider sees the channel or it is never made. A node that nobody waits for costs one
+//! allocation. All nodes that were done before anybody asked share one closed channel.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -41,13 +44,13 @@ use super::slab::{Entry, NO_SLOT, Slab};
 use super::{Cause, ContextError};
 use crate::chan::{self, Keeper, Receiver, Sender};
 
-/// Not done. The values below are stored under the node's lock by who decides, once.
+/// Not done. The decider stores one of the two values below under the node's lock, once.
 const OPEN: u8 = 0;
 /// Decided: canceled.
 const CANCELED: u8 = 1;
 /// Decided: its deadline passed.
 const EXPIRED: u8 = 2;
-/// The done channel, if there is one, is closed. Set after it was closed, by anybody; implies one
+/// The done channel, if there is one, is closed. Anybody may set this after closing it; implies one
 /// of the two above.
 const CLOSED: u8 = 4;
 
@@ -58,7 +61,7 @@ pub(super) struct Outcome {
     pub(super) cause: Option<Cause>,
 }
 
-/// When a node is done by itself, and its cause then.
+/// When a node is done by itself, and the cause that it then has.
 pub(super) struct Deadline {
     pub(super) due: Instant,
     pub(super) cause: Option<Cause>,
@@ -66,19 +69,19 @@ pub(super) struct Deadline {
 
 pub(super) struct Node {
     status: AtomicU8,
-    /// Whether `deadline` is its own, not inherited.
+    /// Whether `deadline` is the node's own, not inherited.
     own_deadline: bool,
     layer: u32,
-    /// Its place in the parent's slab; guarded by the parent's lock.
+    /// The node's place in the parent's slab; guarded by the parent's lock.
     slot: AtomicU32,
     parent: Option<Arc<Node>>,
-    /// The earliest one from here to the root.
+    /// The earliest deadline from here to the root.
     deadline: Option<Instant>,
-    /// Runs until `deadline` if that is its own. Its callback holds the node weakly.
+    /// Runs until `deadline` if that is the node's own. Its callback holds the node weakly.
     timer: Option<Timer>,
     /// Set under the lock while OPEN.
     done: OnceLock<Done>,
-    /// `done` is set. ThreadSanitizer cannot see that inside std.
+    /// Whether `done` is set. ThreadSanitizer cannot see that inside std.
     has_done: AtomicBool,
     state: Lock<State>,
     /// Causes, and the functions that are registered.
@@ -123,8 +126,8 @@ impl TimerAction for Expiry {
         while let Some(node) = next.pop() {
             let Some(node) = node.upgrade() else { continue };
             let is_awaited = node.is_awaited(&mut next);
-            // All others may have let go of it meanwhile: causes and functions are the user's to
-            // drop, which no thread of goby's does.
+            // This may be the last reference by now. Causes and functions are the user's to drop,
+            // which no thread of goby's does.
             if let Some(node) = Arc::into_inner(node) {
                 goby_runtime::go(move || drop(node));
             }
@@ -138,12 +141,13 @@ impl TimerAction for Expiry {
 
 struct State {
     entries: Slab,
-    /// Set by who decides. Before that, what it is if its own deadline passes.
+    /// Set by the decider. Before that, the cause that the node has if its own deadline passes.
     cause: Option<Cause>,
 }
 
 impl Node {
-    /// Makes a node below `parent`; done already if that is, or if the deadline has passed.
+    /// Makes a node below `parent`. It is done already if `parent` is, or if the deadline has
+    /// passed.
     pub(super) fn child_of(parent: Option<&Arc<Node>>, layer: u32, deadline: Option<Deadline>) -> Arc<Node> {
         let inherited = parent.and_then(|parent| parent.deadline);
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| own.due <= inherited));
@@ -187,8 +191,8 @@ impl Node {
             && !node.is_decided()
         {
             timer.start(due);
-            // The decider stops the timer after it has had the lock: either it does so after our
-            // start, or we see here that it has decided.
+            // The decider stops the timer after it has had the lock. So either it stops the timer
+            // after our start, or we see here that it has decided.
             let state = node.state.lock();
             let decided = node.is_decided();
             drop(state);
@@ -199,7 +203,7 @@ impl Node {
         node
     }
 
-    /// Registers with the parent, or ends as the parent has ended.
+    /// Registers the node with its parent, or ends it as the parent has ended.
     fn join_parent(self: &Arc<Node>) {
         let Some(parent) = &self.parent else { return };
         let mut state = parent.state.lock();
@@ -214,23 +218,24 @@ impl Node {
         }
     }
 
-    /// Adds an entry that is told when this node is done; gives it back if it is.
+    /// Adds an entry that is told when this node is done; gives it back if the node is done
+    /// already.
     pub(super) fn register(&self, entry: Entry) -> Result<u32, Entry> {
         let mut state = self.state.lock();
         if self.is_decided() { Err(entry) } else { Ok(state.entries.insert(entry)) }
     }
 
-    /// Takes an entry back; false if the node was decided first.
+    /// Takes an entry back; returns false if the node was decided first.
     pub(super) fn unregister(&self, slot: u32) -> bool {
-        // Dropped after the lock is released.
+        // In a local, so that it is dropped after the lock is released.
         let removed = self.state.lock().entries.remove(slot);
         removed.was_there()
     }
 
-    /// Ends this node, whose own deadline has passed, and all below it; does nothing if it has
-    /// ended.
+    /// Ends this node, because its own deadline has passed, and all nodes below it; does nothing if
+    /// it has ended.
     fn expire(&self) {
-        // If it has been decided meanwhile, the cause is another one, and `cancel` does nothing
+        // If the node has been decided meanwhile, this is another cause, and `cancel` does nothing
         // with it.
         let cause = self.state.lock().cause.clone();
         let outcome = Outcome { error: ContextError::DeadlineExceeded, cause };
@@ -239,7 +244,7 @@ impl Node {
         let_go_unless_kept(outcome.cause, kept.as_ref());
     }
 
-    /// Ends this node and all below it; does nothing if it has ended.
+    /// Ends this node and all nodes below it; does nothing if it has ended.
     pub(super) fn cancel(&self, outcome: &Outcome) {
         // Acquire: as in `err`.
         if self.status.load(Ordering::Acquire) & CLOSED != 0 {
@@ -263,8 +268,8 @@ impl Node {
         }
     }
 
-    /// Steps 1 to 3 for this node alone; gives what step 4 has to tell, or nothing if it was
-    /// decided before.
+    /// Does steps 1 to 3 for this node alone; returns the entries that step 4 has to tell, or
+    /// nothing if the node was decided before.
     fn finish(&self, outcome: &Outcome) -> Option<Vec<Entry>> {
         let decided = match outcome.error {
             ContextError::Canceled => CANCELED,
@@ -283,7 +288,7 @@ impl Node {
                 Some(state.entries.take())
             }
         };
-        // What its own deadline's would have been: the user's to drop.
+        // The cause that the own deadline would have had: it is the user's to drop.
         let_go_unless_kept(cause, outcome.cause.as_ref());
         if entries.is_some()
             && let Some(timer) = &self.timer
@@ -294,13 +299,14 @@ impl Node {
         entries
     }
 
-    /// Closes the done channel of a decided node, and publishes that. Anybody may, any number of
-    /// times.
+    /// Closes the done channel of a decided node, and publishes that. Anybody may call this, any
+    /// number of times.
     fn close_done(&self) {
         if let Some(done) = self.done.get() {
             done.sender.end();
         }
-        // Release pairs with the Acquire load of `err`: who sees CLOSED sees a closed channel.
+        // Release pairs with the Acquire load of `err`: a caller that sees CLOSED sees a closed
+        // channel.
         self.status.fetch_or(CLOSED, Ordering::Release);
     }
 
@@ -318,7 +324,8 @@ impl Node {
         error(status)
     }
 
-    /// How an open node has ended: its deadline may have passed, and the timer not have come to it.
+    /// How an open node has ended: its deadline may have passed although the timer has not yet
+    /// fired.
     #[inline]
     fn err_by_clock(&self) -> Option<ContextError> {
         let deadline = self.deadline?;
@@ -327,22 +334,23 @@ impl Node {
 
     #[cold]
     fn expire_by_clock(&self) -> ContextError {
-        // The nearest that has one of its own has the earliest from there to the root.
+        // The nearest node with a deadline of its own has the earliest deadline from there to the
+        // root.
         let mut node = self;
         while let Some(parent) = node.parent().filter(|_| !node.own_deadline) {
             node = parent;
         }
         node.expire();
-        // Somebody else may be about to end that one, and not have come down to this one. What that
-        // one ended by is what this one will.
+        // Another canceler may be about to end that node, without having come down to this one.
+        // This node ends by the same error and cause.
         let cause = node.state.lock().cause.clone();
         let outcome = Outcome { error: node.decided().expect("it has expired, or was canceled before"), cause };
         self.cancel(&outcome);
         self.decided().expect("it has been canceled")
     }
 
-    /// How the node has ended, although the channel may not be closed yet. Under the lock that is
-    /// exact, without it may be about to change.
+    /// How the node has ended, although the channel may not be closed yet. Under the lock the
+    /// answer is exact; without the lock it may be about to change.
     #[inline]
     pub(super) fn decided(&self) -> Option<ContextError> {
         // Acquire pairs with the Release store of `finish`.
@@ -370,7 +378,7 @@ impl Node {
                 if self.deadline.is_some() { chan::bounded_kept(0, TIMED.clone()) } else { chan::bounded(0) };
             let fresh = Done { sender, receiver };
             let state = self.state.lock();
-            // A second one to come here finds it set, and drops its own after the lock is released.
+            // A second caller finds it set, and drops its own channel after the lock is released.
             let unused = if self.is_decided() { Err(fresh) } else { self.done.set(fresh) };
             // Release pairs with the Acquire in `done`.
             self.has_done.store(self.done.get().is_some(), Ordering::Release);
@@ -398,7 +406,7 @@ impl Node {
     }
 
     /// Whether somebody waits until this node is done, or a function is registered for that; adds
-    /// its children.
+    /// the node's children to `children`.
     fn is_awaited(&self, children: &mut Vec<Weak<Node>>) -> bool {
         self.done.get().is_some_and(|done| done.receiver.has_waiting_receiver())
             || self.state.lock().entries.add_children(children)
@@ -408,8 +416,8 @@ impl Node {
         self.decided().is_some()
     }
 
-    /// Takes itself out of the parent's slab. Called once: by who canceled this node, or when it is
-    /// dropped open.
+    /// Takes the node out of the parent's slab. Called once: by the canceler of this node, or when
+    /// it is dropped open.
     fn leave_parent(&self) {
         if let Some(parent) = &self.parent {
             parent.unregister(self.slot.load(Ordering::Relaxed));
@@ -432,8 +440,8 @@ impl Node {
     }
 }
 
-/// Drops a cause, which is the user's: on a scheduler's stack only if it is not the last reference,
-/// because `kept` is one.
+/// Drops a cause, which is the user's. On a scheduler's stack it drops the cause only if that is
+/// not the last reference, because `kept` is one.
 fn let_go_unless_kept(cause: Option<Cause>, kept: Option<&Cause>) {
     match (cause, kept) {
         (Some(cause), Some(kept)) if Arc::ptr_eq(&cause, kept) => drop(cause),
@@ -452,7 +460,8 @@ fn error(status: u8) -> Option<ContextError> {
     }
 }
 
-/// `Vec::append` that takes over `more` as it is when `list` is empty, the usual case of a chain.
+/// Appends as `Vec::append` does, but takes over `more` as it is when `list` is empty, the usual
+/// case of a chain.
 fn append(list: &mut Vec<Entry>, mut more: Vec<Entry>) {
     if list.is_empty() {
         *list = more;
@@ -467,7 +476,7 @@ impl Drop for Node {
         if *self.status.get_mut() == OPEN {
             self.leave_parent();
         }
-        // Ancestors that only this node kept are dropped here one by one, not by recursion.
+        // Ancestors that only this node kept alive are dropped here one by one, not by recursion.
         let mut next = self.parent.take();
         while let Some(parent) = next {
             next = Arc::into_inner(parent).and_then(|mut parent| {

@@ -1,5 +1,4 @@
-//! An output: the channel that goroutines put results into, and what links them to whoever
-//! receives.
+//! An output: the channel that goroutines put results into, and what links them to the consumer.
 //!
 //! ```text
 //! worker(s) --- Sender --> channel --> Receiver(s) --- consumer
@@ -10,16 +9,15 @@
 //! ```
 //!
 //! - The last receiver is dropped: the channel calls `receivers_gone`, which cancels the output's
-//!   context, and every worker ends, also one that waits for input.
+//!   context. Every worker ends, also one that waits for input.
 //! - A worker panics: it keeps the payload in the group, cancels the group's context so that the
 //!   others stop, and drops its sender. When the last sender is gone and the channel is empty, the
-//!   channel calls `drained` from the consumer's receive, which goes on with the panic. If all
-//!   receivers go without receiving to the end, the panic goes the way of a goroutine that nobody
-//!   joins.
-//! - The user's context is done: so are the group's and the output's, being below it.
-//! - A job ends its goroutine by `goexit`: that is no panic. Its worker tells by [`Ended::Exited`]
-//!   and goes on in a fresh goroutine, so that a pool never has fewer workers than it was asked
-//!   for.
+//!   channel calls `drained` from the consumer's receive, and the panic goes on there. If all
+//!   receivers are dropped before the end is received, the panic ends as that of a goroutine that
+//!   nobody joins.
+//! - The user's context is done: so are the group's and the output's, which are below it.
+//! - A job ends its goroutine by `goexit`: that is no panic. Its worker returns [`Ended::Exited`]
+//!   and goes on in a new goroutine, so that a pool never has fewer workers than it was asked for.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -34,9 +32,9 @@ use crate::select;
 use crate::sync::FirstPanic;
 
 /// How many results of a worker, and values of a merged output, may lie ready. With 1, as the Go
-/// programs have it, each value is a switch or two: 500 ns for a fan-out and fan-in of 8 on one
-/// worker; with 16, 150 ns; with 64, 115 ns. But what lies ready was worked for in vain if the
-/// consumer stops.
+/// programs have it, each value costs one or two switches: 500 ns for a fan-out and fan-in of 8 on
+/// one worker; with 16, 150 ns; with 64, 115 ns. But the results that lie ready were made in vain
+/// if the consumer stops.
 pub(super) const READY: usize = 16;
 
 /// What the outputs of one pool or fan have in common.
@@ -45,9 +43,9 @@ pub(super) struct Group {
     ctx: Context,
     cancel: CancelGuard,
     panic: FirstPanic,
-    /// Whether a result is missing of which the output would otherwise say that it had succeeded.
-    /// Release and Acquire: who sees the output closed sees what was said before; the channel
-    /// orders it too.
+    /// Whether a result is missing although the output would otherwise say that it had succeeded.
+    /// Release and Acquire: the receiver that sees the output closed sees what was said before. The
+    /// channel orders it too.
     misses_one: AtomicBool,
 }
 
@@ -56,9 +54,9 @@ pub(super) struct Group {
 #[must_use = "what was left when a job ended its goroutine is to be done by another"]
 pub(super) enum Ended<V> {
     Returned(V),
-    /// The panic was kept, and the others stop.
+    /// It panicked: the panic was kept, and the others stop.
     Panicked,
-    /// By `goexit`. Nothing was done about it.
+    /// It ended by `goexit`. Nothing was done about it.
     Exited,
 }
 
@@ -116,20 +114,20 @@ impl<R> Clone for Producer<R> {
 }
 
 impl<R> Producer<R> {
-    /// The context of this output: done when the user's is, when a worker has panicked, or when
-    /// nobody receives.
+    /// The context of this output. It is done when the user's is, when a worker has panicked, or
+    /// when nobody receives.
     pub(super) fn ctx(&self) -> &Context {
         &self.output.ctx
     }
 
-    /// Puts `f` of everything from `input` into the output, until the input closes, the context is
+    /// Puts `f` of each value from `input` into the output, until the input closes, the context is
     /// done or nobody receives.
     pub(super) fn run<T>(&self, input: &Receiver<T>, f: impl Fn(T) -> R) -> Ended<()> {
         self.guard(|| while self.next(input).is_some_and(|value| self.put(f(value))) {})
     }
 
-    /// Runs a worker. Its panic, or one that its input comes with, is kept for the consumer and
-    /// stops the others.
+    /// Runs a worker. A panic of the worker, or one that comes from its input, is kept for the
+    /// consumer and stops the others.
     pub(super) fn guard<V>(&self, work: impl FnOnce() -> V) -> Ended<V> {
         // Unwind safe: after a panic only the output is used, and what `work` shared is behind its
         // own locks.
@@ -143,7 +141,7 @@ impl<R> Producer<R> {
         }
     }
 
-    /// Keeps a panic for the consumer, and stops all that have to do with it.
+    /// Keeps a panic for the consumer, and stops the whole group.
     pub(super) fn fail(&self, payload: Box<dyn Any + Send>) {
         self.output.group.panic.keep(payload);
         self.output.group.cancel.cancel();
@@ -153,7 +151,7 @@ impl<R> Producer<R> {
         }
     }
 
-    /// Has the output end with a panic: one of its goroutines never ran, because its runtime was
+    /// Makes the output end with a panic: one of its goroutines never ran, because its runtime was
     /// dropped.
     pub(super) fn never_ran(&self) {
         self.output.group.panic.keep_message(NeverRan::MESSAGE.into(), None);
@@ -173,13 +171,13 @@ impl<R> Producer<R> {
         self.output.cancel.cancel();
     }
 
-    /// Says whether the end of the output is to tell that a result is missing.
+    /// Sets whether the end of the output reports that a result is missing.
     pub(super) fn miss(&self, one: bool) {
         self.output.group.misses_one.store(one, Ordering::Release);
     }
 
-    /// Waits for a value from the input. `None` when it has closed, the context is done or nobody
-    /// receives.
+    /// Waits for a value from the input. `None` when the input has closed, the context is done or
+    /// nobody receives.
     #[inline]
     pub(super) fn next<T>(&self, input: &Receiver<T>) -> Option<T> {
         let ctx = self.ctx();
@@ -196,13 +194,13 @@ impl<R> Producer<R> {
         }
     }
 
-    /// Gives a value from the input if there is one, and a point in going on.
+    /// Returns a value from the input if there is one and the context is not done.
     #[inline]
     pub(super) fn try_next<T>(&self, input: &Receiver<T>) -> Option<T> {
         if self.ctx().is_done() { None } else { input.try_recv().ok() }
     }
 
-    /// Tells whether the result was put in, that is, whether there is a point in going on.
+    /// Puts a result in; returns whether it did, that is, whether the worker has a reason to go on.
     #[inline]
     pub(super) fn put(&self, result: R) -> bool {
         match self.sender.try_send(result) {
@@ -215,7 +213,7 @@ impl<R> Producer<R> {
         }
     }
 
-    /// The output's sending end, for who has more to wait for.
+    /// The output's sending end, for a caller that has more to wait for.
     pub(super) fn sender(&self) -> &Sender<R> {
         &self.sender
     }

@@ -1,7 +1,8 @@
 //! The two kinds of cases, and what a select asks of them.
 //!
-//! A case lies on the stack of who selects, or in a box of a [`Select`](super::Select); its waiter
-//! and slot are inside it, so it must not move while it is queued.
+//! A case lies on the stack of the goroutine that selects, or in a box of a
+//! [`Select`](super::Select). Its waiter and slot are inside it, so it must not move while it is
+//! queued.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -40,7 +41,8 @@ pub unsafe trait Case {
         false
     }
 
-    // What follows is given what `chan` gave, so that who calls several of them asks once.
+    // The methods below are passed what `chan` returned, so that a caller of several of them asks
+    // once.
 
     /// Enters the channel's lock.
     ///
@@ -66,15 +68,15 @@ pub unsafe trait Case {
     /// `chan` is this case's, and locked.
     unsafe fn is_ready(&mut self, chan: AnyChan) -> bool;
 
-    /// Carries the operation out and keeps its result; false if it was not ready after all.
+    /// Carries the operation out and keeps its result; returns false if it was not ready after all.
     ///
     /// # Safety
     ///
     /// `chan` is this case's, and locked.
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
 
-    /// Whether the operation would not wait, for who only looks: one who only looks, too, is no
-    /// peer.
+    /// Whether the operation would not wait, asked by a select that only looks. Another that only
+    /// looks is no peer.
     ///
     /// # Safety
     ///
@@ -91,27 +93,28 @@ pub unsafe trait Case {
     ///
     /// # Safety
     ///
-    /// `chan` is this case's, and locked; it was queued; and the wait is claimed or given up:
+    /// `chan` is this case's, and locked; the case was queued; and the wait is claimed or given up:
     /// nobody claims this case afterwards.
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool);
 
-    /// [`dequeue`](Case::dequeue) for a future; false if the case was only told of a value, which
-    /// is gone.
+    /// [`dequeue`](Case::dequeue) for a future. Returns true if the case has `won` and its
+    /// operation is done; false if it was only told of a value, and the value is gone.
     ///
     /// # Safety
     ///
     /// As for `dequeue`.
     unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool;
 
-    /// `dequeue` for a future that has gone: what it received, or was told of, is for the next one.
-    /// The wakes come after the unlock, and [`forget`](Case::forget) after that of the last case.
+    /// `dequeue` for a future that has gone: the value that it received, or was told of, goes to
+    /// the next receiver. The wakes come after the unlock, and [`forget`](Case::forget) comes after
+    /// the unlock of the last case.
     ///
     /// # Safety
     ///
     /// As for `dequeue`.
     unsafe fn abandon(&mut self, chan: AnyChan, won: bool, wake: &mut WakeList);
 
-    /// Drops the result, with the user's value: only while no case of the select is queued.
+    /// Drops the result, with the user's value. Called only while no case of the select is queued.
     fn forget(&mut self);
 
     /// Whether it has been removed from its select.
@@ -124,16 +127,16 @@ pub unsafe trait Case {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Who comes carries its operation out.
+    /// The peer that comes carries its operation out.
     HandOver,
-    /// A future's: if it receives, and not from a rendezvous, it is told of a value, and takes one
-    /// when it is polled.
+    /// As a future's. If it receives, and not from a rendezvous, it is told of a value, and takes
+    /// one when it is polled.
     Tell,
     /// It only looks, and is told when its operation would not wait.
     Watch,
 }
 
-/// What a case can be reached through.
+/// Something through which a case can be reached.
 pub(super) trait AsCase {
     fn get(&self) -> &(dyn Case + '_);
     fn get_mut(&mut self) -> &mut (dyn Case + '_);
@@ -177,7 +180,7 @@ pub(super) fn any<T>(chan: &Chan<T>) -> AnyChan {
     NonNull::from(chan).cast()
 }
 
-/// And remembered.
+/// The same channel, with its type again.
 ///
 /// # Safety
 ///
@@ -296,7 +299,7 @@ unsafe impl<T> Case for RecvCase<'_, T> {
             How::Watch => WATCHES,
         };
         let waiter = self.waiter.write(Waiter::new(token, slot));
-        // SAFETY: locked by contract; the view ends here; the slot is empty, or rare waiters are
+        // SAFETY: locked by contract; the view ends here. The slot is empty, or rare waiters are
         // expected.
         unsafe {
             let mut locked = of::<T>(chan).locked();
@@ -308,8 +311,8 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     }
 
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
-        // SAFETY: queued, so the waiter is there; locked, both by contract; if done, a sender has
-        // filled the slot.
+        // SAFETY: by contract the case is queued, so the waiter is there, and the channel is
+        // locked. If the waiter is done, a sender has filled the slot.
         unsafe {
             let waiter = self.waiter.assume_init_ref();
             of::<T>(chan).locked().dequeue_recv(waiter);
@@ -352,9 +355,9 @@ pub struct SendCase<'a, T> {
     /// None: disabled.
     chan: Option<&'a Chan<T>>,
     slot: Slot<T>,
-    /// The value is in the slot, and ours.
+    /// Whether the value is in the slot, and ours.
     full: bool,
-    /// Where a value that was not sent goes.
+    /// Where a value goes that was not sent.
     home: Option<&'a mut Option<T>>,
     waiter: Waiter,
     result: Option<Result<(), SendError<T>>>,
@@ -375,14 +378,14 @@ impl<'a, T> SendCase<'a, T> {
         }
     }
 
-    /// Sends `value`, and later what is [`put`](SendCase::put).
+    /// Sends `value`, and later the values that are [`put`](SendCase::put).
     pub(super) fn reusable(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
         let mut case = SendCase::new(sender, value);
         case.chan = sender.chan();
         case
     }
 
-    /// Changes the value; gives the one that was there. It is not queued.
+    /// Changes the value; returns the one that was there. The case is not queued.
     pub(super) fn put(&mut self, value: T) -> Option<T> {
         let old = self.take_back();
         self.slot.put(value);
@@ -390,13 +393,13 @@ impl<'a, T> SendCase<'a, T> {
         old
     }
 
-    /// Takes the value out, if it is not sent. It is not queued.
+    /// Takes the value out, if it is not sent. The case is not queued.
     pub(super) fn take_back(&mut self) -> Option<T> {
         // SAFETY: `full` says that it is there, and ours.
         std::mem::take(&mut self.full).then(|| unsafe { self.slot.take() })
     }
 
-    /// Sends what is in `home`, if there is anything; what is not sent is put back there.
+    /// Sends the value in `home`, if there is one. A value that is not sent is put back there.
     pub fn from_slot(sender: &'a Sender<T>, home: &'a mut Option<T>) -> SendCase<'a, T> {
         let mut case = SendCase::new(sender, home.take());
         case.home = Some(home);
@@ -544,7 +547,7 @@ unsafe impl<T> Case for SendCase<'_, T> {
         let watches = how == How::Watch;
         if self.full || watches {
             self.waiter.set(token, if watches { WATCHES } else { self.slot.as_ptr() });
-            // SAFETY: locked by contract; the view ends here; the slot is full, or rare waiters are
+            // SAFETY: locked by contract; the view ends here. The slot is full, or rare waiters are
             // expected.
             unsafe {
                 let mut locked = of::<T>(chan).locked();
@@ -583,7 +586,7 @@ unsafe impl<T> Case for SendCase<'_, T> {
     }
 }
 
-/// What stands in the place of a case that was removed: it never happens.
+/// Stands in the place of a case that was removed; it never happens.
 pub(super) struct Removed;
 
 // SAFETY: it has no channel.

@@ -1,15 +1,15 @@
 //! The passes of a select, over cases of any kind.
 //!
 //! 1. Lock the channels of all cases, in the order of their addresses. At that one instant, see
-//!    which cases are ready; of several, choose one at random, or the first if the select is
-//!    biased; carry it out. Done.
-//! 2. None is ready: queue a waiter in every channel, unlock them, park. Whoever carries out one of
-//!    the cases claims the wait, and with it the select.
+//!    which cases are ready. Of several, choose one at random, or the first if the select is
+//!    biased. Carry it out. Done.
+//! 2. None is ready: queue a waiter in every channel, unlock them, park. The peer that carries out
+//!    one of the cases claims the wait, and with it the select.
 //! 3. Lock each channel once more, one at a time, and take the waiters out.
 //!
 //! `select!` knows its cases' types, and goes through the passes by static calls ([`look`],
-//! [`wait`]), which try each lock once: nobody waits for a lock, so no order is needed. Where a
-//! lock is taken, or two cases are of one channel, [`run`] does it.
+//! [`wait`]). Those try each lock once: nobody waits for a lock, so no order is needed. If a lock
+//! is taken, or two cases are of one channel, [`run`] does the select instead.
 //!
 //! Source: Go's `selectgo`.
 
@@ -36,14 +36,14 @@ pub enum Until {
     Forever,
 }
 
-/// Selects among `cases`: the index of the one that happened, none if none did in time.
+/// Selects among `cases`; returns the index of the one that happened, none if none did in time.
 #[doc(hidden)]
 pub fn run<const BIASED: bool>(_: Choice<BIASED>, cases: &mut [&mut (dyn Case + '_)], until: Until) -> Option<usize> {
     let order = Order::new(cases);
     select(cases, &order, until, BIASED)
 }
 
-/// The same with the order of the cases' locks at hand.
+/// Does the same as [`run`], with the order of the cases' locks at hand.
 pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
     goby_runtime::checkpoint();
     // SAFETY: parked on below, if it is queued; shown to the cases' channels, whose operations
@@ -55,7 +55,7 @@ pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, bia
     if won.is_some() {
         return won;
     }
-    // By reference: it is queued.
+    // By reference, since the wait is queued and must not move.
     let Some(wait) = &wait else {
         goby_runtime::refused();
         return None;
@@ -65,10 +65,10 @@ pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, bia
     unsafe { take_out(cases, token) }
 }
 
-/// Waits until one of the operations would not wait, and carries none out.
+/// Waits until one of the operations would not wait, and carries out none.
 ///
-/// Who only looks is told of a change by whoever makes it, and looks again: the other one may be
-/// claimed, or quicker, elsewhere.
+/// A select that only looks is told of a change by the operation that makes it, and looks again:
+/// its peer may meanwhile be claimed elsewhere, or somebody else may be quicker.
 pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, biased: bool) -> Option<usize> {
     goby_runtime::checkpoint();
     loop {
@@ -95,7 +95,7 @@ pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, bias
         if found.is_some() {
             return found;
         }
-        // By reference: it is queued.
+        // By reference, since the wait is queued and must not move.
         let Some(wait) = &wait else {
             goby_runtime::refused();
             return None;
@@ -109,7 +109,7 @@ pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, bias
     }
 }
 
-/// A wait, unless it is for now, and its deadline.
+/// Makes a wait, unless `until` is `Now`, and returns it with its deadline.
 ///
 /// # Safety
 ///
@@ -135,7 +135,7 @@ fn is_armed(cases: &[impl AsCase]) -> bool {
     cases.iter().any(|case| case.get().is_armed())
 }
 
-/// Parks on a wait that is queued; gives the token of what ended it.
+/// Parks on a wait that is queued; returns the token of the case or the timer that ended it.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn park(
     wait: &Wait,
@@ -156,13 +156,13 @@ pub enum Look {
     Happened,
     /// None is ready.
     NoneReady,
-    /// Not to be said without waiting for a lock, or a peer is claimed elsewhere: [`run`] finds
+    /// It cannot be said without waiting for a lock, or a peer is claimed elsewhere. [`run`] finds
     /// out.
     Unclear,
 }
 
-/// Pass 1 for `select!` with a default, whose cases' types are known where it stands: no dynamic
-/// call, no sorting, and no more if the answer is clear, as it nearly always is.
+/// Pass 1 for `select!` with a default, whose cases' types are known where it stands. It makes no
+/// dynamic call and sorts nothing. If the answer is clear, as it nearly always is, this was all.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cases) -> Look {
@@ -177,8 +177,8 @@ pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cas
     look
 }
 
-/// All three passes for a `select!` that waits, the second in the same go as the first; false if
-/// the answer is not clear: then it is for [`run`] to find out.
+/// All three passes for a `select!` that waits, the second in the same walk as the first. Returns
+/// false if the answer is not clear: then [`run`] has to find out.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn wait<const BIASED: bool>(
@@ -192,7 +192,7 @@ pub fn wait<const BIASED: bool>(
     // until this goroutine is leaked.
     let look = unsafe { cases.look::<true, BIASED>(0, &mut choice, &mut wake, &wait) };
     unpark(wake);
-    // By reference: it is queued.
+    // By reference, since the wait is queued and must not move.
     if let Some(wait) = wait.get() {
         let deadline = if let Until::Deadline(deadline) = until() { Some(deadline) } else { None };
         let token = park(wait, cases.is_empty(), cases.reach(), &|| cases.is_armed(), deadline);
@@ -205,9 +205,9 @@ pub fn wait<const BIASED: bool>(
 /// A nested tuple of cases, the first of which has the number `index`.
 #[doc(hidden)]
 pub trait Cases {
-    /// Locks the channels of these cases, on top of those that are locked already; when all are,
-    /// carries out the choice, or, if there is none and it is to `QUEUE`, makes a wait and queues
-    /// it in every channel; and unlocks them.
+    /// Locks the channels of these cases, in addition to those that are locked already. When all
+    /// are locked, it carries out the choice. If there is none, and `QUEUE` is true, it makes a
+    /// wait and queues it in every channel. Then it unlocks them.
     ///
     /// # Safety
     ///
@@ -221,7 +221,7 @@ pub trait Cases {
         wait: &OnceCell<Wait>,
     ) -> Look;
 
-    /// Whether they are none.
+    /// Whether there are no cases.
     fn is_empty(&self) -> bool;
 
     /// [`Case::reach`] of any.
@@ -238,7 +238,8 @@ pub trait Cases {
     unsafe fn take_out(&mut self, index: usize, token: usize);
 }
 
-/// One of the cases that are ready: each with the same probability, or the first if it is `BIASED`.
+/// The choice of one of the ready cases: each with the same probability, or the first if it is
+/// `BIASED`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Choice<const BIASED: bool> {
@@ -287,9 +288,8 @@ impl Cases for () {
             return Look::Happened;
         }
         if QUEUE {
-            // A thread's wait allocates, which is not for here: it is `run` that makes it.
-            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations
-            // unpark.
+            // A thread's wait allocates, which must not happen here: `run` makes it. SAFETY: parked
+            // on by the caller; shown to the cases' channels, whose operations unpark.
             let Some(made) = (unsafe { Wait::of_goroutine() }) else { return Look::Unclear };
             wait.get_or_init(|| made);
         }
@@ -391,8 +391,8 @@ pub(super) unsafe fn look_or_queue(
     let won = unsafe {
         let won = choose(cases, biased, &mut wake);
         if let (None, Some(wait)) = (won, wait) {
-            // A peer takes the first waiter in a channel's queue: where two cases are of one
-            // channel, chance says which that is.
+            // A peer takes the first waiter in a channel's queue. If two cases are of one channel,
+            // chance decides which of them that is.
             let n = cases.len();
             let is_fair = !biased && order.indices().len() < n;
             let first = if is_fair { goby_runtime::random() as usize % n } else { 0 };
@@ -422,9 +422,9 @@ unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unpa
         let is_ready = |case: &mut dyn Case| case.chan().is_some_and(|chan| unsafe { case.is_ready(chan) });
         let chosen = choose_who(cases, biased, is_ready)?;
         let case = cases[chosen].get_mut();
-        // It is not ready after all if its peer only looks, or is a select that was claimed through
-        // a channel that we have not locked.
-        // SAFETY: its own channel, locked by contract.
+        // The case is not ready after all if its peer only looks, or if its peer is a select that
+        // was claimed through a channel that we have not locked. SAFETY: its own channel, locked by
+        // contract.
         if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
             return Some(chosen);
         }
@@ -445,7 +445,7 @@ fn choose_who(cases: &mut [impl AsCase], biased: bool, f: impl Fn(&mut dyn Case)
     (choice.n_ready > 0).then_some(choice.index)
 }
 
-/// Pass 3: gives the index of the case that happened, none if the token is no case's.
+/// Pass 3; returns the index of the case that happened, none if the token is no case's.
 ///
 /// # Safety
 ///
@@ -458,8 +458,8 @@ pub(super) unsafe fn take_out(cases: &mut [impl AsCase], token: usize) -> Option
     (token < cases.len()).then_some(token)
 }
 
-/// Pass 3 of a future's select: one that was told of a value takes it now, if it is still there.
-/// Gives the index of the case that happened.
+/// Pass 3 of a future's select: a case that was told of a value takes it now, if it is still there.
+/// Returns the index of the case that happened.
 ///
 /// # Safety
 ///
@@ -484,8 +484,8 @@ pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> O
 }
 
 /// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a
-/// receive is. What is left in the case with this token is to be [forgotten](Case::forget)
-/// afterwards.
+/// receive is. The caller [forgets](Case::forget) afterwards what is left in the case with this
+/// token.
 ///
 /// # Safety
 ///
@@ -507,7 +507,7 @@ pub(super) unsafe fn give_up(cases: &mut [impl AsCase], token: usize) {
 
 /// # Safety
 ///
-/// It is queued for a wait that was claimed, by this case if it has `won`.
+/// The case is queued for a wait that was claimed: through this case if it has `won`.
 #[inline]
 unsafe fn take_out_one(case: &mut (impl Case + ?Sized), won: bool) {
     if let Some(chan) = case.chan() {

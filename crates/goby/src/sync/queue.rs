@@ -1,20 +1,20 @@
 //! The wait queue of everything in `sync`: state behind a short lock, and a first-in first-out line
-//! of waiters that may give up when a deadline passes or a context is done.
+//! of waiters. A waiter may give up when a deadline passes or a context is done.
 //!
-//! Most waiters are the runtime's own ([`Gate`]): no allocation, and the runtime itself takes them
-//! out of the line at their deadline. A waiter with a context has an [`Entry`] on the heap instead,
-//! because the one who cancels must be able to wake it from anywhere, at any time, even after it
-//! has gone; its place is in `line` (`places`). Both kinds take a ticket when they join, and
-//! whoever unparks compares the two front tickets, so together they are one line.
+//! Most waiters are the runtime's own ([`Gate`]): they allocate nothing, and the runtime itself
+//! takes them out of the line at their deadline. A waiter with a context has an [`Entry`] on the
+//! heap instead, because the canceler must be able to wake it from anywhere, at any time, even
+//! after it has gone. Its place is in `line` (`places`). Both kinds take a ticket when they join. A
+//! notifier compares the two front tickets, so together they are one line.
 //!
 //! Protocol of an entry, with the gate's lock as the only arbiter:
 //! - join: under the lock, after looking at the state, the entry goes to the back of `line`;
-//! - grant: under the lock, a notifier takes it out of `line` and writes its token; after unlocking
-//!   it fires the latch;
+//! - grant: under the lock, a notifier takes the entry out of `line` and writes its token; after
+//!   unlocking, the notifier fires the latch;
 //! - cancel: the context's hook fires the latch and does nothing else;
-//! - verdict: the waiter, once its latch was fired, takes the lock. Its entry is gone: it was
-//!   granted, whatever the context says by now. Its entry is there: it takes it out and has given
-//!   up.
+//! - verdict: once its latch was fired, the waiter takes the lock. If its entry is gone, it was
+//!   granted, whatever the context says by now. If its entry is there, the waiter takes it out and
+//!   has given up.
 //!
 //! So a grant is never given to a waiter that has given up, and never lost.
 //!
@@ -36,7 +36,7 @@ use crate::context::{Context, ContextError};
 pub(super) enum Until<'a> {
     /// Until it is unparked.
     Forever,
-    /// Until then.
+    /// Until this instant.
     Deadline(Instant),
     /// Until the context is done.
     Done(&'a Context),
@@ -47,20 +47,20 @@ pub(super) enum Until<'a> {
 pub(super) enum Outcome<R> {
     /// There was no need to wait.
     Ready(R),
-    /// A notifier took it out of the line and left this token.
+    /// A notifier took the waiter out of the line and left this token.
     Unparked(usize),
-    /// The deadline passed or the context was done; it is no longer in the line, and no notifier
-    /// counted it.
+    /// The deadline passed or the context was done. The waiter is no longer in the line, and no
+    /// notifier counted it.
     GaveUp,
 }
 
-/// Why `ctx` is done, for a wait until then that was given up.
+/// Why `ctx` is done, for a wait that was given up because of it.
 pub(super) fn done_error(ctx: &Context) -> ContextError {
     ctx.err().expect("only a context that is done makes a waiter give up")
 }
 
-/// State of type `S`, and a line of waiters. `I` is what the notifier wants to know of a waiter
-/// that has a context.
+/// State of type `S`, and a line of waiters. `I` is the information that the notifier wants of a
+/// waiter that has a context.
 #[derive(Debug)]
 pub(super) struct Queue<S, I = ()> {
     gate: Gate<Inner<S, I>>,
@@ -79,10 +79,10 @@ struct Inner<S, I> {
 /// A waiter with a context.
 #[derive(Debug)]
 struct Entry {
-    /// Whether it was fired, and the one that waits for that.
+    /// Whether the latch was fired, and the waiter that waits for that.
     latch: Gate<bool>,
-    /// What the notifier left. Written and read under the queue's lock only, which orders it: hence
-    /// Relaxed.
+    /// The token that the notifier left. Written and read only under the queue's lock, which orders
+    /// it: hence Relaxed.
     token: AtomicUsize,
 }
 
@@ -91,7 +91,7 @@ impl Entry {
         Arc::new(Entry { latch: Gate::new(false), token: AtomicUsize::new(0) })
     }
 
-    /// Lets the waiter go and look at the verdict, now or when it comes to wait.
+    /// Lets the waiter look at the verdict, now or when it comes to wait.
     fn fire(&self) {
         self.latch.with(|fired, waiters| {
             *fired = true;
@@ -99,7 +99,7 @@ impl Entry {
         });
     }
 
-    /// Parks until the latch is fired, at the latest when `ctx` is done.
+    /// Parks until the latch is fired, which happens at the latest when `ctx` is done.
     fn wait(&self, reason: WaitReason, ctx: &Context) {
         let is_armed: IsArmed<'_> = &|| true;
         with_reach(ctx.can_end(), ctx.deadline().is_some().then_some(is_armed), || {
@@ -116,7 +116,7 @@ pub(super) struct Line<'a, 'w, I = ()> {
     fired: Fired,
 }
 
-/// Entries that were unparked: their latches are fired once the lock is released. An empty vector
+/// Entries that were unparked. Their latches are fired once the lock is released. An empty vector
 /// does not allocate.
 type Fired = Vec<Arc<Entry>>;
 
@@ -126,7 +126,7 @@ impl<I> Line<'_, '_, I> {
         self.places.is_empty() && self.waiters.is_empty()
     }
 
-    /// What the first waiter that has a context told about itself.
+    /// The information that the first waiter with a context gave about itself.
     pub(super) fn front_info(&self) -> Option<&I> {
         self.places.front_info()
     }
@@ -141,7 +141,7 @@ impl<I> Line<'_, '_, I> {
         if has_context { self.unpark_front_place(token) } else { self.waiters.unpark_one(token) }
     }
 
-    /// Unparks every waiter and tells how many there were.
+    /// Unparks every waiter and returns how many there were.
     pub(super) fn unpark_all(&mut self, token: usize) -> usize {
         let mut n_unparked = self.waiters.unpark_all(token);
         while self.unpark_front_place(token) {
@@ -178,16 +178,16 @@ impl<S, I> Queue<S, I> {
         Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: Places::new() }) }
     }
 
-    /// Runs `f` with the lock held: a few instructions, no user code. Those it unparks run after
-    /// unlocking.
+    /// Runs `f` with the lock held: `f` is a few instructions and no user code. The waiters that
+    /// `f` unparks run after unlocking.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> R {
         let (result, fired) = self.gate.with(|inner, waiters| inner.open(waiters, f));
         fired.iter().for_each(|entry| entry.fire());
         result
     }
 
-    /// Runs `join` with the lock held, and parks in the line if it says so. `join` may unpark others
-    /// only where it is ready.
+    /// Runs `join` with the lock held, and parks in the line if `join` says so. `join` may unpark
+    /// others only if it returns `Ready`.
     pub(super) fn wait<R>(
         &self,
         reason: WaitReason,
@@ -211,8 +211,9 @@ impl<S, I> Queue<S, I> {
         }
     }
 
-    /// As [`wait`](Queue::wait), until `ctx` is done. `info` is for [`Line::front_info`]. A waiter
-    /// that gives up runs `leave` under the lock, at the moment it leaves the line.
+    /// Waits as [`wait`](Queue::wait) does, until `ctx` is done. `info` is for
+    /// [`Line::front_info`]. A waiter that gives up runs `leave` under the lock, at the moment it
+    /// leaves the line.
     pub(super) fn wait_ctx<R>(
         &self,
         reason: WaitReason,
@@ -264,7 +265,7 @@ impl<S, I> UnwindSafe for Queue<S, I> {}
 impl<S, I> RefUnwindSafe for Queue<S, I> {}
 
 impl<S> Queue<S> {
-    /// [`wait`](Queue::wait) or [`wait_ctx`](Queue::wait_ctx), as `until` says.
+    /// Calls [`wait`](Queue::wait) or [`wait_ctx`](Queue::wait_ctx), as `until` says.
     pub(super) fn wait_until<R>(
         &self,
         reason: WaitReason,

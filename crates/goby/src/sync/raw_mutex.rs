@@ -1,49 +1,62 @@
-//! The mutex without its value: one word and a queue. Safe code; what it excludes is for the guards
-//! to use.
+//! The mutex without its value: one word and a queue. This is safe code; the guards use the
+//! exclusion for unsafe access.
 //!
 //! ```text
-//! bit       set by                                         cleared by
-//! LOCKED    whoever takes the lock                         the holder's unlock (not when it hands the lock over)
-//! QUEUED    a waiter that joins the queue, or `recover`    an unlock that finds the queue empty
-//! WOKEN     who unparks a waiter to try again              that waiter, when it takes the lock or queues again
-//! STARVING  a waiter that queues again after 1 ms          the one the lock was handed to, if it waited less,
-//!                                                          or an unlock that finds the queue empty
-//! all                                                      a quick unlock that did not see a waiter come (below)
+//! bit       set by                                   cleared by
+//! LOCKED    the one that takes the lock              the holder's unlock, unless it hands over
+//! QUEUED    a waiter that queues, or `recover`       an unlock that finds the queue empty
+//! WOKEN     an unlock that unparks a waiter to try   that waiter, when it takes the lock or
+//!           again                                    queues again
+//! STARVING  a waiter that queues again after 1 ms    the one the lock was handed to, if it
+//!                                                    waited less, or an unlock that finds the
+//!                                                    queue empty
+//! all                                                a quick unlock that did not see a waiter
+//!                                                    come (below)
 //! ```
 //!
-//! While WOKEN is set somebody is on the way. After `recover` it may be two; then the first clears
-//! it, and one more may be unparked.
+//! While WOKEN is set, an unparked waiter is on the way. After `recover` there may be two. Then the
+//! first clears the bit, and one more may be unparked.
 //!
-//! Uncontended, lock sets LOCKED, by a read-modify-write, and unlock clears it: by another one, or
-//! by a plain store if it is quick (below). QUEUED and STARVING are set, and WOKEN is both set and
-//! cleared by a queueing waiter, only under the queue's lock. While LOCKED is set and the queue's
-//! lock is held, nobody but the holder, or who holds that lock, changes the word: the short way in
-//! sets a bit that is set, the long way needs it clear. `unlock_in_line` relies on that.
+//! Uncontended, lock sets LOCKED by a read-modify-write. Unlock clears it by another one, or by a
+//! plain store if it is quick (below). QUEUED, STARVING and WOKEN are set only under the queue's
+//! lock, and a waiter that queues clears WOKEN only under that lock.
 //!
-//! As in Go there are two modes. In normal mode an unlock frees the lock and lets the first waiter
-//! try: newcomers, who are running already, may barge in, which is what makes a contended mutex
-//! fast. A waiter that has been at it for more than 1 ms makes the mutex starving: from then on
-//! each unlock hands the lock, still locked, to the first waiter, until one is served that waited
-//! less or the queue is empty. So one waits a bounded number of turns.
+//! While LOCKED is set and the queue's lock is held, only the holders of these two change the word.
+//! The short way in (`try_lock`) sets a bit that is set already; the long way (`try_take`) needs it
+//! clear. `unlock_in_line` relies on that.
 //!
-//! Before it queues one spins for some microseconds, in pauses that leave the word alone; not where
-//! the worker has others to run, since the holder may be one of them, nor in starving mode.
+//! As in Go there are two modes:
+//!
+//! - Normal: an unlock frees the lock and lets the first waiter try. Newcomers, which are running
+//!   already, may barge in. This makes a contended mutex fast.
+//! - Starving: a waiter that has tried for more than 1 ms makes the mutex starving. From then on
+//!   each unlock hands the lock, still locked, to the first waiter. This ends when it serves a
+//!   waiter that waited less, or when the queue is empty. So each waiter waits a bounded number of
+//!   turns.
+//!
+//! Before a waiter queues it spins for some microseconds, in pauses that leave the word alone. It
+//! does not spin if its worker has other goroutines to run, since the holder may be one of them,
+//! nor in starving mode.
 //!
 //! # Quick unlocks
 //!
-//! Once nobody has waited for a while `quick` is set, and unlock is a plain store. It changes under
-//! the queue's lock only: an unlock that finds nobody waiting sets it, a waiter clears it before it
-//! queues. So while it is set nobody is queued.
+//! Once nobody has waited for a while, `quick` is set, and unlock is a plain store. `quick` changes
+//! only under the queue's lock: an unlock that finds nobody waiting sets it, and a waiter clears it
+//! before it queues. So nobody is queued while it is set.
 //!
-//! An unlock that finds it set: *Store* (`word` := 0), light fence, *Check* (is it still set?). A
-//! waiter that finds it set: *Clear* it, heavy fence, *Look* at the word. The heavy fence falls
-//! before or after the light one (`goby_runtime::heavy_fence`). After: Look comes after Store, so
-//! the waiter, and each that queues after it, knows of this unlock. Before: Check comes after
-//! Clear, so the unlock knows that its store may have come after waiters queued, and have wiped out
-//! what they had put into the word. It unparks one of them, if there is one, to try again, and
-//! marks the word for the others (`recover`): to be unparked too early costs a waiter one more
-//! turn. Should Check find it set once more, then by somebody who found the queue empty, so none of
-//! those waiters is left. The models in `ci/loom-sync` check this.
+//! An unlock that finds `quick` set: *Store* (`word` := 0), light fence, *Check* (is it still
+//! set?). A waiter that finds `quick` set: *Clear* it, heavy fence, *Look* at the word. The heavy
+//! fence falls before or after the light one (`goby_runtime::heavy_fence`):
+//!
+//! - After: Look comes after Store. So the waiter, and each that queues after it, knows of this
+//!   unlock.
+//! - Before: Check comes after Clear. So the unlock knows that its store may have come after
+//!   waiters queued, and may have wiped out what they had put into the word. It unparks one of
+//!   them, if there is one, to try again, and marks the word for the others (`recover`). An unpark
+//!   that comes too early costs a waiter one more turn.
+//!
+//! If Check finds `quick` set once more, an unlock that found the queue empty has set it, so none
+//! of those waiters is left. The models in `ci/loom-sync` check this.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -57,12 +70,12 @@ const QUEUED: u32 = 2;
 const WOKEN: u32 = 4;
 const STARVING: u32 = 8;
 
-/// How long one may lose to newcomers: Go's figure (`starvationThresholdNs`).
+/// How long a waiter may lose to newcomers: Go's figure (`starvationThresholdNs`).
 const STARVES_AFTER: Duration = Duration::from_millis(1);
 
-/// After so many unlocks in a row that found nobody waiting they are quick. Twice as many each time
-/// that somebody came to wait after all, up to the longest streak: a heavy fence costs as much as
-/// some hundred locks.
+/// Unlocks are quick after so many in a row that found nobody waiting. The number doubles each time
+/// that a waiter comes after all, up to the longest streak: a heavy fence costs as much as some
+/// hundred locks.
 const STREAK: u32 = if cfg!(loom) { 1 } else { 64 };
 const LONGEST_STREAK: u32 = 1 << 20;
 
@@ -76,10 +89,10 @@ const HANDED_OVER: usize = 1;
 pub(super) struct RawMutex {
     word: AtomicU32,
     quick: AtomicBool,
-    /// How many more unlocks until they are quick. Of the holder; a waiter writes it too, and one
-    /// of the two may be lost.
+    /// How many more unlocks until they are quick. It belongs to the holder. A waiter writes it
+    /// too, and one of the two writes may be lost.
     left: AtomicU32,
-    /// The state is how many it takes.
+    /// The state is the current streak: how many unlocks it takes.
     queue: Queue<u32>,
 }
 
@@ -93,7 +106,8 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock. The caller of every form becomes the holder and calls `unlock` once.
+    /// Takes the lock. With this and every other form, the caller becomes the holder and calls
+    /// `unlock` once.
     #[inline]
     pub(super) fn lock(&self) {
         if !self.try_lock() {
@@ -101,7 +115,7 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock unless `until` comes first; tells whether it did.
+    /// Takes the lock unless `until` comes first; returns whether it did.
     pub(super) fn lock_until(&self, until: Until<'_>) -> bool {
         self.try_lock() || self.lock_slow(until)
     }
@@ -109,8 +123,7 @@ impl RawMutex {
     /// Takes the lock if nobody holds it, waiters or not.
     #[inline]
     pub(super) fn try_lock(&self) -> bool {
-        // Before, not after: a goroutine that gives its worker up here holds nothing that others
-        // want.
+        // Before, not after: a goroutine that yields here holds nothing that others want.
         checkpoint();
         // Acquire pairs with the Release in `unlock`, `try_free` and `unlock_in_line`.
         self.word.fetch_or(LOCKED, Ordering::Acquire) & LOCKED == 0
@@ -119,18 +132,19 @@ impl RawMutex {
     /// Gives the lock up. Only its holder calls this.
     #[inline]
     pub(super) fn unlock(&self) {
-        // Relaxed, here and at Check: the fences order it (see the header).
+        // Relaxed, here and at Check: the fences order it (see the head of the file).
         if self.quick.load(Ordering::Relaxed) {
-            // Release pairs with the Acquire of whoever takes the lock next: it sees all that was
-            // done under it.
+            // Store. Release pairs with the Acquire of the next holder's lock: it sees all that was
+            // done under this lock.
             self.word.store(0, Ordering::Release);
             light_fence();
+            // Check.
             if !self.quick.load(Ordering::Relaxed) {
                 self.recover();
             }
             return;
         }
-        // Relaxed, here and where it is set, and no read-modify-write: a count that may be wrong.
+        // Relaxed, here and where it is set, and no read-modify-write: the count may be wrong.
         let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
         self.left.store(left, Ordering::Relaxed);
         if left == 0 || !self.try_free() {
@@ -138,7 +152,7 @@ impl RawMutex {
         }
     }
 
-    /// Frees the lock if there is nobody to unpark, or somebody is on the way already.
+    /// Frees the lock if there is nobody to unpark, or an unparked waiter is on the way already.
     #[inline]
     fn try_free(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -153,7 +167,7 @@ impl RawMutex {
         false
     }
 
-    /// Takes the lock if it is free, and takes `clear` out of the word with that.
+    /// Takes the lock if it is free, and clears the bits `clear` in the same change.
     fn try_take(&self, clear: u32) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & LOCKED == 0 {
@@ -171,8 +185,8 @@ impl RawMutex {
     #[cold]
     fn lock_slow(&self, until: Until<'_>) -> bool {
         let mut since: Option<Instant> = None;
-        // What this waiter must take out of the word with its next change of it: WOKEN, if an
-        // unlock put it in for us.
+        // The bits that this waiter must clear with its next change of the word: WOKEN, if an
+        // unlock set it for this waiter.
         let mut woken = 0;
         loop {
             let mut backoff = Backoff::new();
@@ -199,13 +213,13 @@ impl RawMutex {
             });
             match outcome {
                 Outcome::Ready(()) => return true,
-                // WOKEN was cleared when this waiter queued, and no unlock chose it: nothing is
-                // owed.
+                // WOKEN was cleared when this waiter queued, and no unlock chose this waiter: it
+                // owes nothing.
                 Outcome::GaveUp => return false,
                 Outcome::Unparked(HANDED_OVER) => {
                     if since.is_some_and(|since| goby_runtime::now() - since < STARVES_AFTER) {
-                        // Those behind it waited less still. Relaxed: the holder changes a bit that
-                        // guards no data.
+                        // The waiters behind this one waited even less. Relaxed: the holder changes
+                        // a bit that guards no data.
                         self.word.fetch_and(!STARVING, Ordering::Relaxed);
                     }
                     return true;
@@ -215,11 +229,12 @@ impl RawMutex {
         }
     }
 
-    /// Has those who unlock look for waiters from now on. Under the queue's lock, by who is about
-    /// to queue.
+    /// Makes every unlock look for waiters from now on. Called under the queue's lock, by a waiter
+    /// that is about to queue.
     fn end_quick(&self, streak: &mut u32) {
         // Relaxed: written under this lock only; the fences order it against an unlock's Check.
         if self.quick.load(Ordering::Relaxed) {
+            // Clear; Look is the caller's next load of the word.
             self.quick.store(false, Ordering::Relaxed);
             heavy_fence();
             *streak = (*streak * 2).min(LONGEST_STREAK);
@@ -227,14 +242,15 @@ impl RawMutex {
         }
     }
 
-    /// Unlocks a mutex that has, or had, waiters, or that nobody has waited for of late.
+    /// Unlocks a mutex that has, or had, waiters, or for which nobody has waited during a whole
+    /// streak.
     #[cold]
     fn unlock_in_line(&self) {
-        // Outside the queue's lock: the first answer may take the system 10 ms.
+        // Outside the queue's lock: the first answer may cost the system 10 ms.
         let may_be_quick = self.left.load(Ordering::Relaxed) == 0 && fences_work();
         self.queue.with(|streak, line| {
-            // Ours alone to change until the store (see the header). What a waiter put in, it put
-            // in under this lock.
+            // Only this unlock changes the word until the store (see the head of the file). Waiters
+            // set their bits under this lock.
             let word = self.word.load(Ordering::Relaxed);
             let woken = word & WOKEN;
             let (held, on_the_way) = if word & STARVING != 0 {
@@ -252,20 +268,19 @@ impl RawMutex {
             } else {
                 self.left.store(*streak, Ordering::Relaxed);
             }
-            // Release pairs with the Acquire of whoever takes the lock next; a waiter that it is
-            // handed to is ordered by being unparked.
+            // Release pairs with the Acquire by which the next holder takes the lock. A waiter to
+            // which the lock is handed over is ordered by the unpark.
             self.word.store(next, Ordering::Release);
         });
     }
 
-    /// Unparks a waiter, if there is one, after a quick unlock during which somebody has come to
-    /// wait.
+    /// Unparks a waiter, if there is one, after a quick unlock during which a waiter has come.
     #[cold]
     fn recover(&self) {
         self.queue.with(|_, line| {
             if line.unpark_one(TRY_AGAIN) {
-                // Relaxed: bits that guard no data. If nobody is behind it, an unlock takes QUEUED
-                // out again.
+                // Relaxed: the bits guard no data. If nobody is behind the unparked waiter, an
+                // unlock clears QUEUED again.
                 self.word.fetch_or(QUEUED | WOKEN, Ordering::Relaxed);
             }
         });

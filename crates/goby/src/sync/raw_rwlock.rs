@@ -1,5 +1,5 @@
 //! The readers-writer lock without its value: one word and two queues, and what upgradable readers
-//! need. Safe code; what it excludes is for the guards to use.
+//! need. This is safe code; the guards use the exclusion for unsafe access.
 //!
 //! ```text
 //! bits             meaning                             set under the lock of   cleared under the lock of
@@ -11,31 +11,35 @@
 //! the rest         how many readers are in, × READER
 //! ```
 //!
-//! Go's order: a waiting writer bars new readers; when a writer leaves, all readers that wait by
-//! then go in before the next writer; when the last of them leaves, the next writer goes in. So
-//! neither side starves. Grants are handed over: whoever grants puts the new holders into the word
-//! and unparks them, and they need not try again.
+//! The order is Go's. A waiting writer bars new readers. When a writer leaves, all readers that
+//! wait by then go in before the next writer. When the last of them leaves, the next writer goes
+//! in. So neither side starves. Grants are handed over: the granter puts the new holders into the
+//! word and unparks them, and they need not try again.
 //!
-//! Who owes the wake-up, that is, why nobody waits forever:
+//! Why nobody waits forever, that is, which party owes the wake-up:
 //! - A writer queues only while somebody is in (one compare-exchange sees that and sets
-//!   QUEUED_WRITERS). The last one out sees the bit in the very change by which it leaves, and
-//!   calls `hand_to_writer`. A newcomer who barges in before that takes the debt over: only a
-//!   writer can, and its own way out is the slow one.
+//!   QUEUED_WRITERS). The last one out sees the bit in the same change by which it leaves, and
+//!   calls `hand_to_writer`. A newcomer that barges in before that takes the debt over: only a
+//!   writer can barge in, and it leaves by the slow path.
 //! - A reader queues only while WRITER, QUEUED_WRITERS or UPGRADING is set. The writer that is in
-//!   sees QUEUED_READERS when it leaves, or becomes a reader, and calls `admit_readers`. If no
-//!   writer is in, one waits, is handed the lock, and leaves in its turn; or it gives up, and then
-//!   clears its bit and calls `admit_readers` itself (`let_readers_in`).
-//! - One who gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock;
+//!   sees QUEUED_READERS when it leaves, and calls `admit_readers`, or lets them in when it becomes
+//!   a reader (`downgrade`). If no writer is in, one waits. That one is handed the lock and leaves
+//!   in its turn; or it gives up, and then clears its bit and calls `admit_readers` itself
+//!   (`let_readers_in`).
+//! - A waiter that gave up may leave its bit behind. QUEUED_READERS then costs one slow unlock.
 //!   QUEUED_WRITERS and UPGRADING would bar readers, so they are cleared.
 //!
 //! # Upgradable readers
 //!
-//! One at a time, who has the mutex `upgrade.turn`, and is counted as a reader besides. So no
-//! writer is in before it, and when it becomes the writer nobody has been one in between. It waits
-//! until it is the only reader (one change sees others and sets UPGRADING). The reader that leaves
-//! it alone sees the bit in the very change by which it leaves, and calls `hand_to_upgrader`, which
-//! makes WRITER of the reader that is left: unless that one has given up, and is in no line.
-//! Writers that wait stay where they are: they are owed by whoever is in, which now is a writer.
+//! There is one upgradable reader at a time. It holds the mutex `upgrade.turn`, and is counted as a
+//! reader besides. So no writer is in together with it, and when it becomes the writer nobody has
+//! been one in between.
+//!
+//! To become the writer it waits until it is the only reader (one change sees others and sets
+//! UPGRADING). The reader that leaves it alone sees the bit in the same change by which it leaves,
+//! and calls `hand_to_upgrader`. That turns the reader that is left into WRITER, unless it has
+//! given up and is in no line. Waiting writers stay where they are: the one that is in owes them,
+//! and that is now a writer.
 //!
 //! Lock order: the queues' locks are never held together.
 
@@ -54,27 +58,27 @@ const UPGRADING: usize = 8;
 /// One reader. There is room for 2^60; a count cannot be brought there by leaking guards.
 const READER: usize = 16;
 
-/// Somebody is in.
+/// Whether somebody is in.
 const fn is_held(word: usize) -> bool {
     word & WRITER != 0 || word >= READER
 }
 
-/// A reader may go in.
+/// Whether a reader may go in.
 const fn bars_no_reader(word: usize) -> bool {
     word & (WRITER | QUEUED_WRITERS | UPGRADING) == 0
 }
 
-/// Exactly one reader is in.
+/// Whether exactly one reader is in.
 const fn has_one_reader(word: usize) -> bool {
     word / READER == 1
 }
 
-/// The reader that is the only one becomes the writer.
+/// The word in which the only reader has become the writer.
 const fn made_writer(word: usize) -> usize {
     (word - READER) & !UPGRADING | WRITER
 }
 
-/// What an unparked waiter is told: it is in, there is nothing to try again.
+/// Tells an unparked waiter that it is in, and that it need not try again.
 const GRANTED: usize = 0;
 
 /// A readers-writer lock that guards nothing by itself.
@@ -92,7 +96,7 @@ pub(super) struct RawRwLock {
 struct Upgrade {
     /// Held by the upgradable reader.
     turn: RawMutex,
-    /// Where that one waits until it is the only reader.
+    /// Where the upgradable reader waits until it is the only reader.
     alone: Queue<()>,
 }
 
@@ -106,7 +110,7 @@ impl RawRwLock {
         }
     }
 
-    /// Goes in as a reader; tells whether it did before `until`. The caller calls `unlock_read`
+    /// Goes in as a reader; returns whether it did before `until`. The caller calls `unlock_read`
     /// once.
     #[inline]
     pub(super) fn read(&self, until: Until<'_>) -> bool {
@@ -135,8 +139,8 @@ impl RawRwLock {
     #[cold]
     fn read_slow(&self, until: Until<'_>) -> bool {
         let outcome = self.readers.wait_until(WaitReason::RwLockRead, until, |(), _| {
-            // Acquire as in `enter_as_reader`. One change decides: in, or QUEUED_READERS set while
-            // something bars.
+            // Acquire as in `enter_as_reader`. One change decides: the reader is in, or
+            // QUEUED_READERS is set while something bars it.
             let before = self.change(Ordering::Acquire, |word| {
                 if bars_no_reader(word) { word + READER } else { word | QUEUED_READERS }
             });
@@ -145,11 +149,11 @@ impl RawRwLock {
         outcome != Outcome::GaveUp
     }
 
-    /// Leaves, of a reader.
+    /// Leaves, as a reader.
     #[inline]
     pub(super) fn unlock_read(&self) {
-        // Release pairs with the Acquire of the writer who goes in next, or of the one who goes in
-        // for it in `hand_to_writer`: it sees that this reader has finished.
+        // Release pairs with the Acquire of the writer that goes in next, or of the one that goes
+        // in for it in `hand_to_writer`: the writer sees that this reader has finished.
         let before = self.word.fetch_sub(READER, Ordering::Release);
         debug_assert!(before >= READER, "read unlock of a lock that is not read-locked");
         if before & (QUEUED_WRITERS | UPGRADING) != 0 {
@@ -157,9 +161,10 @@ impl RawRwLock {
         }
     }
 
-    /// Pays what a reader owes that has left while somebody waited for that.
+    /// Does the duty of a reader that has left while somebody waited for that.
     #[cold]
     fn left_by_reader(&self, before: usize) {
+        // It was the last one in, and writers wait.
         if before & !QUEUED_READERS == READER | QUEUED_WRITERS {
             self.hand_to_writer();
         } else if before & UPGRADING != 0 && before / READER == 2 {
@@ -167,8 +172,8 @@ impl RawRwLock {
         }
     }
 
-    /// Goes in as the writer; tells whether it did before `until`. The caller calls `unlock_write`
-    /// once.
+    /// Goes in as the writer; returns whether it did before `until`. The caller calls
+    /// `unlock_write` once.
     #[inline]
     pub(super) fn write(&self, until: Until<'_>) -> bool {
         checkpoint();
@@ -186,23 +191,24 @@ impl RawRwLock {
         is_in
     }
 
-    /// Leaves, of the writer.
+    /// Leaves, as the writer.
     #[inline]
     pub(super) fn unlock_write(&self) {
-        // Release pairs with the Acquire of whoever goes in next.
+        // Release pairs with the Acquire of the next one that goes in.
         if self.word.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_write_slow();
         }
     }
 
-    /// Becomes a reader, of the writer; readers that wait go in with it. The caller calls
+    /// Turns the writer into a reader; readers that wait go in with it. The caller calls
     /// `unlock_read` once, and `unlock_write` no more.
     pub(super) fn downgrade(&self) {
-        // Release pairs with the Acquire of readers that go in, and of those in `admit_readers`.
+        // Release pairs with the Acquire of readers that go in. Those that `admit_readers` lets in
+        // are ordered by the unpark.
         if self.word.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_err() {
             self.readers.with(|(), line| {
                 let n_readers = line.unpark_all(GRANTED);
-                // Release as above. One change: no writer is between.
+                // Release as above. It is one change, so no writer comes between.
                 self.change(Ordering::Release, |word| (word & !QUEUED_READERS) - WRITER + (n_readers + 1) * READER);
             });
         }
@@ -212,7 +218,7 @@ impl RawRwLock {
         self.upgrade.get_or_init(|| Box::new(Upgrade { turn: RawMutex::new(), alone: Queue::new(()) }))
     }
 
-    /// Goes in as the upgradable reader; tells whether it did before `until`. The caller calls
+    /// Goes in as the upgradable reader; returns whether it did before `until`. The caller calls
     /// `unlock_upgradable` once, or `unlock_read` after a `forgo_upgrade`, or `unlock_write` after
     /// an upgrade.
     pub(super) fn upgradable_read(&self, until: Until<'_>) -> bool {
@@ -241,26 +247,26 @@ impl RawRwLock {
         is_in
     }
 
-    /// Leaves, of the upgradable reader.
+    /// Leaves, as the upgradable reader.
     pub(super) fn unlock_upgradable(&self) {
         self.unlock_read();
         self.forgo_upgrade();
     }
 
-    /// Becomes a plain reader, of the upgradable one.
+    /// Turns the upgradable reader into a plain one.
     pub(super) fn forgo_upgrade(&self) {
         self.upgrade().turn.unlock();
     }
 
-    /// Becomes the writer, of the upgradable reader; tells whether it did before `until`. If not it
-    /// is what it was.
+    /// Turns the upgradable reader into the writer; returns whether it did before `until`.
+    /// Otherwise the caller stays the upgradable reader.
     pub(super) fn become_writer(&self, until: Until<'_>) -> bool {
         checkpoint();
         let Upgrade { turn, alone } = self.upgrade();
         let outcome =
             alone.wait_until(WaitReason::RwLockWrite, until, |(), _| {
-                // Acquire pairs with the Release by which readers leave. One change decides: the
-                // writer, or UPGRADING set while others are in.
+                // Acquire pairs with the Release by which readers leave. One change decides: this
+                // reader is the writer, or UPGRADING is set while others are in.
                 let before = self.change(Ordering::Acquire, |word| {
                     if has_one_reader(word) { made_writer(word) } else { word | UPGRADING }
                 });
@@ -268,8 +274,8 @@ impl RawRwLock {
             });
         if outcome == Outcome::GaveUp {
             alone.with(|(), _| {
-                // Relaxed: the bit guards no data. Nobody else sets it before this reader's turn is
-                // over.
+                // Relaxed: the bit guards no data. Nobody else sets it before this reader gives up
+                // its turn.
                 self.word.fetch_and(!UPGRADING, Ordering::Relaxed);
             });
             self.let_readers_in();
@@ -280,7 +286,7 @@ impl RawRwLock {
         true
     }
 
-    /// Becomes the writer, of the upgradable reader, if it is the only one in.
+    /// Turns the upgradable reader into the writer if nobody else is in.
     pub(super) fn try_become_writer(&self) -> bool {
         checkpoint();
         // Acquire pairs with the Release by which readers leave.
@@ -296,18 +302,18 @@ impl RawRwLock {
         is_writer
     }
 
-    /// Makes the upgradable reader, which is the only one left, the writer: the duty of the reader
-    /// that left it alone.
+    /// Makes the upgradable reader, which is the only one left, the writer. This is the duty of the
+    /// reader that left it alone.
     #[cold]
     fn hand_to_upgrader(&self) {
         self.upgrade().alone.with(|(), line| {
-            // Nobody is in the line if it has given up, and then it stays a reader. Otherwise it is
-            // parked, and bars all others: what it is only this changes, as long as the lock is
-            // held.
+            // Nobody is in the line if the upgrader has given up; then it stays a reader. Otherwise
+            // it is parked, and bars all others. As long as the lock is held, nothing but this
+            // changes what it is.
             let word = self.word.load(Ordering::Relaxed);
             if word & UPGRADING != 0 && has_one_reader(word) && line.unpark_one(GRANTED) {
-                // Acquire pairs with the Release by which readers left; the upgrader is ordered by
-                // being unparked.
+                // Acquire pairs with the Release by which readers left. The upgrader is ordered by
+                // the unpark.
                 self.change(Ordering::Acquire, made_writer);
             }
         });
@@ -323,8 +329,8 @@ impl RawRwLock {
     #[cold]
     fn write_slow(&self, until: Until<'_>) -> bool {
         let outcome = self.writers.wait_until(WaitReason::RwLockWrite, until, |(), _| {
-            // Acquire as in `enter_as_writer`. One change decides: in, or QUEUED_WRITERS set while
-            // somebody is in.
+            // Acquire as in `enter_as_writer`. One change decides: the writer is in, or
+            // QUEUED_WRITERS is set while somebody else is in.
             let before = self
                 .change(Ordering::Acquire, |word| if is_held(word) { word | QUEUED_WRITERS } else { word | WRITER });
             Decision::ready_if(!is_held(before))
@@ -338,7 +344,7 @@ impl RawRwLock {
 
     #[cold]
     fn unlock_write_slow(&self) {
-        // Each round that does not end takes out a stale bit, or meets one that was just put in.
+        // Each round that does not leave clears a stale bit, or meets one that was just set.
         loop {
             let word = self.word.load(Ordering::Relaxed);
             debug_assert!(word & WRITER != 0, "unlock of a lock that is not write-locked");
@@ -347,7 +353,7 @@ impl RawRwLock {
             } else if word & QUEUED_WRITERS != 0 {
                 self.writers.with(|(), line| self.hand_over(line))
             } else {
-                // Release pairs with the Acquire of whoever goes in next.
+                // Release pairs with the Acquire of the next one that goes in.
                 self.word.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok()
             };
             if left {
@@ -356,44 +362,46 @@ impl RawRwLock {
         }
     }
 
-    /// Lets all waiting readers in. If there were any, the caller, who is in, leaves in the same
-    /// change (`leaving` is its WRITER or READER); otherwise it has not left. Tells whether it has.
+    /// Lets all waiting readers in; returns whether the caller has left. The caller is in. If
+    /// readers waited, it leaves in the same change (`leaving` is its WRITER or READER); otherwise
+    /// it has not left.
     fn admit_readers(&self, leaving: usize) -> bool {
         self.readers.with(|(), line| {
             let n_readers = line.unpark_all(GRANTED);
             let leaving = if n_readers > 0 { leaving } else { 0 };
-            // Release pairs with the Acquire of whoever goes in next. Those let in are ordered by
-            // being unparked, which happens after this lock is released: the word counts them by
-            // then.
+            // Release pairs with the Acquire of the next one that goes in. The readers let in are
+            // ordered by the unpark. It happens after this lock is released, when the word counts
+            // them already.
             self.change(Ordering::Release, |word| (word & !QUEUED_READERS) - leaving + n_readers * READER);
             n_readers > 0
         })
     }
 
-    /// Passes the WRITER that is set already to the first waiting writer; `false` if none waits.
+    /// Passes the WRITER bit, which is set already, to the first waiting writer; `false` if none
+    /// waits.
     fn hand_over(&self, line: &mut Line<'_, '_>) -> bool {
         let handed = line.unpark_one(GRANTED);
         if line.is_empty() {
-            // Relaxed: the bit guards no data; the next holder is ordered by being unparked.
+            // Relaxed: the bit guards no data. The next holder is ordered by the unpark.
             self.word.fetch_and(!QUEUED_WRITERS, Ordering::Relaxed);
         }
         handed
     }
 
-    /// Goes in for the first waiting writer and passes the lock to it: the duty of the last reader
-    /// that left while QUEUED_WRITERS was set.
+    /// Goes in for the first waiting writer and passes the lock to it. This is the duty of the last
+    /// reader that left while QUEUED_WRITERS was set.
     #[cold]
     fn hand_to_writer(&self) {
-        // Somebody in already: a barging writer, or readers let in because the waiting writers gave
-        // up. They owe it now.
+        // If somebody is in already, it owes the wake-up now: a barging writer, or readers let in
+        // because the waiting writers gave up.
         let settled = self.writers.with(|(), line| !self.enter_as_writer() || self.hand_over(line));
         if !settled {
             self.unlock_write();
         }
     }
 
-    /// Clears up behind a writer that no longer waits: if it was the last, the readers it barred
-    /// may go in.
+    /// Clears up behind a writer that no longer waits. If it was the last, the readers that it
+    /// barred may go in.
     #[cold]
     fn writer_gave_up(&self) {
         self.writers.with(|(), line| {
@@ -405,9 +413,10 @@ impl RawRwLock {
         self.let_readers_in();
     }
 
-    /// Lets readers in that wait though nothing bars them any more: for who has cleared what did.
+    /// Lets readers in that wait although nothing bars them any more. Called by the one that has
+    /// cleared the bit that barred them.
     fn let_readers_in(&self) {
-        // Where something bars readers still, a writer is in, or waits, and owes them.
+        // If something still bars readers, a writer is in, or waits, and owes them the wake-up.
         if self.word.load(Ordering::Relaxed) & QUEUED_READERS != 0
             && self.enter_as_reader()
             && !self.admit_readers(READER)
@@ -416,7 +425,7 @@ impl RawRwLock {
         }
     }
 
-    /// Changes the word and gives the one before.
+    /// Changes the word and returns the word before.
     fn change(&self, success: Ordering, next: impl Fn(usize) -> usize) -> usize {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
