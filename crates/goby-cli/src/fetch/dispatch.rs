@@ -1,5 +1,5 @@
-//! The goroutine between feeder and pool: it hands each worker the task whose turn it is, and takes
-//! back what is to be tried again. So a wait, for a retry or for a host's rate, holds no worker.
+//! The goroutine between feeder and pool. It hands each worker the next task, and takes back the
+//! tasks that are to be tried again. So a wait, for a retry or for a host's rate, holds no worker.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use super::input::Job;
 use super::queue::{Host, Next, Queue};
 use super::task::Task;
 
-/// The tasks that are looked at ahead take at most so many bytes, which is some 30,000 usual URLs.
-/// A list whose hosts come one after the other in longer runs than this is fetched host by host.
+/// The queue takes tasks ahead up to this many bytes, which is some 30,000 usual URLs. If a list
+/// has longer runs of one host than this, it is fetched host by host.
 pub(crate) const WINDOW: usize = 10 * 1024 * 1024;
 
-/// Longer than any run: where only a channel can bring news.
+/// Longer than any run: the wait where only a channel can bring news.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What a worker has done with a task.
+/// What a worker did with a task.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) host: Host,
@@ -27,9 +27,9 @@ pub(crate) struct Report {
     pub(crate) again: Option<(Task, Instant)>,
 }
 
-/// Hands tasks to workers until all jobs have been answered for. Once `ctx` is done it hands out
-/// everything at once, whether it is due or not: the workers then only answer. It calls `stop`
-/// where the context would end before anything is due.
+/// Hands tasks to workers until all jobs have an answer. Once `ctx` is done it hands out everything
+/// at once, due or not: the workers then only answer. It calls `stop` if the context would end
+/// before anything is due.
 pub(crate) fn dispatch(
     ctx: &Context,
     stop: impl Fn(),
@@ -43,7 +43,7 @@ pub(crate) fn dispatch(
     let mut next: Option<Task> = None;
     loop {
         let now = goby::now();
-        // All that is known before any of it is chosen: the first URLs may all be one host's.
+        // Take all jobs that are there before choosing one: the first URLs may all be one host's.
         while !all_fed && queue.size() < WINDOW {
             match jobs.try_recv() {
                 Ok(job) => queue.push(Task::new(job), now),
@@ -56,7 +56,7 @@ pub(crate) fn dispatch(
         }
         let is_stopped = ctx.err().is_some();
         let mut wait = NEVER;
-        // Not before a worker is free, or about to be: what it learned may change whose turn it is.
+        // Not before a worker is free, or about to be: its report may change which task is next.
         if next.is_none() && queue.in_flight() < workers {
             match if is_stopped { queue.take_any(now) } else { queue.take(now) } {
                 Next::Task(task) => next = Some(task),
@@ -79,8 +79,8 @@ pub(crate) fn dispatch(
                 Err(_) => all_fed = true,
             },
             recv(reports) -> report => {
-                // The pool ends before its tasks do only where a worker has panicked: the results
-                // tell.
+                // The pool ends before its tasks do only if a worker has panicked. The results show
+                // that.
                 let Ok(Report { host, rests_until, again }) = report else { return };
                 queue.done(&host, rests_until, now);
                 if let Some((task, due)) = again {

@@ -1,7 +1,7 @@
 //! The goroutine that feeds jobs to the pool, while the input is still being read.
 //!
-//! Reading has a goroutine of its own, because a read of standard input cannot be given up: when
-//! the run is stopped, the feeder leaves at once and the reader with its last chunk is left behind.
+//! Reading has a goroutine of its own, because a read of standard input cannot be given up. When
+//! the run is stopped, the feeder ends at once, and leaves the reader behind with its last chunk.
 //! Both channels are bounded, so the reader is never far ahead of the requests.
 
 use std::io;
@@ -47,7 +47,7 @@ pub(crate) fn feed(ctx: &Context, input: Input, done: &Done, jobs: Sender<Job>, 
 struct Feeder<'a> {
     ctx: &'a Context,
     done: &'a Done,
-    /// Closed, by dropping it, as soon as the run is stopped.
+    /// Dropped, and so closed, as soon as the run is stopped.
     jobs: Option<Sender<Job>>,
     live: &'a Live,
     fed: Fed,
@@ -75,8 +75,9 @@ impl Feeder<'_> {
         }
     }
 
-    /// Feeds the jobs of so many bytes of input. Each counts for its part of them: feeding may take
-    /// long, and the estimate of what is to come must not see bytes whose jobs it does not see.
+    /// Feeds the jobs of so many bytes of input. Each job counts for its part of the bytes: feeding
+    /// may take a long time, and the estimate of what is to come must not see bytes before it sees
+    /// their jobs.
     fn feed_chunk(&mut self, mut bytes: usize, jobs: &mut Vec<Job>) {
         let n = jobs.len();
         for (i, job) in jobs.drain(..).enumerate() {
@@ -89,8 +90,8 @@ impl Feeder<'_> {
     }
 
     fn feed_lines(&mut self, lines: LineSource) {
-        // What is left of a file can be counted without waiting for anybody; what may still come
-        // from a pipe cannot.
+        // The rest of a file can be counted without waiting. What may still come from a pipe
+        // cannot.
         let countable = lines.size().is_some();
         let chunks = read_chunks(lines);
         let mut splitter = Splitter::default();

@@ -1,12 +1,12 @@
-//! What a worker does with a task: request once, save, and say whether it is to be tried again, and
-//! when.
+//! What a worker does with a task: it makes one request, saves the body, and says whether and when
+//! to try again.
 //!
-//! Each attempt has a context of its own, with the time-out, under the run's context. What is seen
-//! of the run's context decides between two ends: a task whose first request was never made is "not
-//! started", one whose request was in flight is a result of kind `canceled`.
+//! Each attempt has a context of its own, with the time-out, under the run's context. When the
+//! run's context is done, a task has one of two ends: if its first request was never made, it is
+//! "not started"; if its request was in flight, it is a result of kind `canceled`.
 //!
-//! What fails because this process has no descriptor left is no failure of the URL's: it is tried
-//! again, and does not count.
+//! If a request fails because this process has no descriptor left, that is not a failure of the
+//! URL. The request is made again, and does not count.
 
 use std::error::Error as StdError;
 use std::io;
@@ -29,10 +29,10 @@ use super::save::{Body, Saver};
 use super::task::Task;
 use crate::text;
 
-/// The body of a failed response is read up to here, because a connection can only be used again
-/// when nothing is left on it. Past this a new connection is cheaper.
+/// The body of a failed response is read up to this length, because a connection can be used again
+/// only when nothing is left on it. For a longer body a new connection is cheaper.
 const DRAINED: u64 = 64 * 1024;
-/// Without a descriptor: until others have given theirs back.
+/// The wait without a descriptor, until other requests have given theirs back.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
 /// What all workers share.
@@ -48,7 +48,7 @@ pub(crate) struct Fetcher {
     saver: Option<Arc<Saver>>,
     /// What has become of each task.
     reports: Sender<Report>,
-    /// It was said that descriptors are short.
+    /// The warning that descriptors are short was given.
     complained: AtomicBool,
 }
 
@@ -68,7 +68,7 @@ struct Failed {
     failure: Failure,
     /// What the server said about trying again.
     retry_after: Option<Duration>,
-    /// There was no descriptor for it.
+    /// This process had no descriptor for it.
     is_ours: bool,
 }
 
@@ -79,7 +79,7 @@ impl From<Failure> for Failed {
 }
 
 impl Fetcher {
-    /// A fetcher under the run's context `ctx`.
+    /// Makes a fetcher under the run's context `ctx`.
     pub(crate) fn new(
         ctx: Context,
         client: Client,
@@ -92,7 +92,7 @@ impl Fetcher {
         Fetcher { ctx, client, timeout, retry, limiter, saver, reports, complained: AtomicBool::new(false) }
     }
 
-    /// Makes of a task what can be made of it now, and reports that to the dispatcher.
+    /// Does what can be done with a task now, and reports it to the dispatcher.
     pub(crate) fn fetch(&self, mut task: Task) -> Outcome {
         let mut report = Report { host: task.host.clone(), rests_until: None, again: None };
         let outcome = match std::mem::replace(&mut task.url, Err(Failure::new(Kind::InvalidUrl, ""))) {
@@ -109,7 +109,7 @@ impl Fetcher {
             self.ctx.err().is_some() || self.limiter.as_ref().is_some_and(|limiter| limiter.wait(&self.ctx).is_err());
         if is_stopped {
             return match task.last_failure.take() {
-                // Stopped between two attempts: the last one is what there is to tell.
+                // Stopped between two attempts: the result is the last failure.
                 Some(failure) => ended(task, Err(failure)),
                 None => Outcome::NotStarted,
             };
@@ -139,7 +139,7 @@ impl Fetcher {
         Outcome::Again
     }
 
-    /// Says once that descriptors are short.
+    /// Warns once that descriptors are short.
     fn complain(&self, failure: &Failure) {
         // Relaxed: a flag by itself.
         if !self.complained.swap(true, Ordering::Relaxed) {
@@ -151,7 +151,7 @@ impl Fetcher {
         }
     }
 
-    /// One request, from connecting to the last byte saved.
+    /// Makes one request, from connecting to the last byte saved.
     fn attempt(&self, url: &Url) -> Result<Fetched, Failed> {
         let (ctx, _cancel) = self.ctx.with_timeout(self.timeout);
         let started = goby::now();
@@ -218,7 +218,8 @@ impl Fetcher {
     }
 }
 
-/// Reads what is left of a small body. An error ends it: the result is known already.
+/// Reads the rest of a small body. An error ends that without a report: the result is known
+/// already.
 fn drain(response: &mut Response) {
     let mut bytes = 0;
     while bytes < DRAINED

@@ -9,11 +9,11 @@
 //! http://host/                http/host/index~HASH
 //! ```
 //!
-//! Why no two URLs share a name, and no name is both a file and a directory: a directory never has
-//! a dot or a tilde in it (below the host), a plain file always has a dot and never a tilde, a
-//! hashed file always has a tilde. Plain names keep the whole URL, so they differ when their URLs
-//! do; hashed names have 128 bits of SHA-256 over the whole URL. Why no name leads out: every part
-//! is made of `[A-Za-z0-9._~:-]` and brackets, and none begins with a dot.
+//! Why no two URLs share a name, and no name is both a file and a directory: below the host, a
+//! directory never has a dot or a tilde in it, a plain file always has a dot and never a tilde, and
+//! a hashed file always has a tilde. Plain names keep the whole URL, so they differ when their URLs
+//! do. Hashed names have 128 bits of SHA-256 over the whole URL. Why no name leads out of the
+//! directory: every part is made of `[A-Za-z0-9._~:-]` and brackets, and none begins with a dot.
 
 use std::fmt::Write;
 
@@ -25,11 +25,11 @@ const LONGEST_PART: usize = 200;
 /// The most directories of a plain name below the host, so that paths stay far below the system's
 /// 4,096 bytes.
 const MOST_DIRECTORIES: usize = 12;
-/// Of a cleaned-up part, as much is kept.
+/// How much of a cleaned-up part is kept.
 const CLEANED_PART: usize = 60;
-/// Of cleaned-up directories, as many are kept.
+/// How many cleaned-up directories are kept.
 const CLEANED_DIRECTORIES: usize = 4;
-/// A file ending of more letters is not one.
+/// The longest file ending, in letters.
 const LONGEST_ENDING: usize = 8;
 
 /// The name under which the body of `url` is saved, relative to the directory. `url` has no
@@ -86,7 +86,7 @@ fn parts(url: &Url) -> (Vec<&str>, &str) {
     (parts, last)
 }
 
-/// The host, with its port unless that is the scheme's own.
+/// The host, with its port unless that is the scheme's default.
 fn host_directory(host: &str, url: &Url) -> String {
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -120,7 +120,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// `part` with everything but words replaced, and cut short; `empty` if there is nothing of it.
+/// `part` with everything but words replaced, and cut short; `empty` if nothing is left.
 fn cleaned(part: &str, empty: &str) -> String {
     if part.is_empty() {
         return empty.to_string();

@@ -1,9 +1,9 @@
 //! Where the URLs come from: arguments, then the lines of a file or of standard input.
 //!
 //! [`LineSource::open`] finds out before any request whether the input can be read. [`Splitter`]
-//! turns the chunks that are read into [`Job`]s; it keeps at most one incomplete line, and of that
-//! at most [`LONGEST_LINE`] bytes, so memory is bounded whatever the input is. A line that is no
-//! URL becomes a job all the same: its result is a failure that names the line.
+//! turns the chunks that are read into [`Job`]s. It keeps at most one incomplete line, and at most
+//! [`LONGEST_LINE`] bytes of that, so memory is bounded whatever the input is. A line that is not a
+//! URL becomes a job, too: its result is a failure that names the line.
 
 use std::fmt;
 use std::fs::File;
@@ -20,19 +20,19 @@ use crate::text;
 
 /// Longer lines are not URLs: servers and clients stop far below this.
 const LONGEST_LINE: usize = 64 * 1024;
-/// As much of a line that is too long is shown in its result.
+/// How much of a line that is too long is shown in its result.
 const SHOWN_OF_A_LONG_LINE: usize = 200;
-/// What is read at a time.
+/// How much is read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// One URL to fetch, or what stood where one should be.
+/// One URL to fetch, or the text that stood in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
-    /// As it was given, without surrounding white space.
+    /// The text as it was given, without surrounding white space.
     pub(crate) text: String,
     /// Where it was given.
     place: Place,
-    /// Why it cannot be a URL, if that was seen already.
+    /// Why the text cannot be a URL, if that is known already.
     fault: Option<Fault>,
 }
 
@@ -45,7 +45,7 @@ enum Place {
     Line(u64),
 }
 
-/// What is wrong with a line before it is looked at as a URL.
+/// What is wrong with a line before it is parsed as a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     TooLong,
@@ -81,8 +81,7 @@ impl Job {
             Some(Fault::NotUtf8) => return Err("not UTF-8 text".to_string()),
             None => {}
         }
-        // The parser would drop these; what a URL with them in it was meant to be is anyone's
-        // guess.
+        // The parser would drop these. What was meant by a URL that has them, nobody can know.
         if self.text.chars().any(|c| c.is_control() || c == ' ') {
             return Err("a space or control character in the URL; write it as %20, %09, …".to_string());
         }
@@ -152,7 +151,7 @@ pub(crate) struct LineSource {
     id: Option<FileId>,
 }
 
-/// Device and inode: what a file is, whatever it is called.
+/// Device and inode, which identify a file whatever its name is.
 pub(crate) type FileId = (u64, u64);
 
 impl LineSource {
@@ -188,12 +187,13 @@ impl LineSource {
         &self.name
     }
 
-    /// How many bytes will be read, if that is known: then reading does not wait for anybody.
+    /// How many bytes will be read, if that is known. Then reading does not wait for another
+    /// process.
     pub(crate) fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// Which file it is, if it is a regular one.
+    /// Gives the file's identity, if it is a regular file.
     pub(crate) fn id(&self) -> Option<FileId> {
         self.id
     }
@@ -219,7 +219,7 @@ impl LineSource {
 pub(crate) struct Splitter {
     /// The beginning of a line whose end has not been read.
     carry: Vec<u8>,
-    /// The carried line has more than fits; the rest is skipped.
+    /// The carried line is longer than the limit; the rest is skipped.
     too_long: bool,
     /// How many lines have ended.
     ended: u64,

@@ -9,9 +9,9 @@
 //!
 //! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not
 //! grow with the input. `run` opens everything before the first request; what cannot be opened is a
-//! usage error. When the run's context is done, the feeder stops, the workers give up what is in
-//! flight and answer what is queued with "not started", the results close, and the writer, having
-//! written everything, prints the summary: stopping is the ordinary end, only sooner.
+//! usage error. When the run's context is done, the feeder stops, the workers give up the requests
+//! in flight and answer the queued tasks with "not started", and the results close. The writer
+//! writes everything, then prints the summary. So stopping is the ordinary end, only sooner.
 
 pub(crate) mod args;
 mod demo;
@@ -62,7 +62,7 @@ const BATCH: usize = 256 * 1024;
 /// Runs `goby fetch`.
 ///
 /// # Errors
-/// If the run cannot begin; nothing has been requested then.
+/// If the run cannot begin. Nothing has been requested then.
 pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
     let mut plan = Plan::new(args)?;
     plan.find_room()?;
@@ -72,7 +72,7 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
     goby::run(move || fetch_all(plan, lines, saver, output, done))
 }
 
-/// The run itself, as the first goroutine: sets up the pipeline, then is its writer.
+/// Does the run, as the first goroutine: sets up the pipeline, then is its writer.
 fn fetch_all(
     mut plan: Plan,
     lines: Option<LineSource>,
@@ -106,8 +106,8 @@ fn fetch_all(
         let (ctx, cancel, queue, workers) = (ctx.clone(), cancel.clone(), plan.queue(), plan.workers() as usize);
         move || dispatch::dispatch(&ctx, || cancel.cancel(), workers, queue, &jobs, &reports, tasks_in)
     });
-    // The pool is not under the run's context, the fetcher is: a pool that is canceled drops
-    // results, but here every result is to be written, and every job to be answered for.
+    // The fetcher is under the run's context, the pool is not. A canceled pool drops results, but
+    // here every result is to be written, and every job needs an answer.
     let pool = Context::background();
     let results = pattern::worker_pool(&pool, tasks, plan.workers() as usize, move |task| fetcher.fetch(task));
     let target = plan.progress(&output, io::stderr().is_terminal());
@@ -116,8 +116,8 @@ fn fetch_all(
     let mut tally = if output.is_somewhere() { Tally::new() } else { Tally::with_examples() };
     let written = write_results(&results, &mut output, &mut tally, &live);
     if written.is_err() {
-        // Nobody takes results any more: stop, wait until the workers have cleaned up, and count
-        // what they had done.
+        // Nobody takes results any more. Stop, wait until the workers have cleaned up, and count
+        // what they did.
         cancel.cancel();
         results.iter().for_each(|outcome| tally.count_outcome(&outcome));
     }
@@ -133,8 +133,7 @@ fn fetch_all(
     let mut stopped = None;
     if let Err(error) = &written {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            // The reader has seen enough (`goby fetch … | head`): that is its good right, and no
-            // failure of ours.
+            // The reader has seen enough (`goby fetch … | head`). That is not a failure of the run.
             return Ok(Exit::Success);
         }
         text::complain(&format_args!("cannot write {}: {}", output.name(), text::reason(error)));
@@ -158,7 +157,7 @@ fn fetch_all(
 /// Writes results in batches of whole lines, as they come, until there are no more.
 ///
 /// # Errors
-/// If the output takes no more; the results of the last batch are then counted, but not written.
+/// If the output takes no more. The results of the last batch are then counted, but not written.
 fn write_results(results: &Receiver<Outcome>, output: &mut Output, tally: &mut Tally, live: &Live) -> io::Result<()> {
     let mut lines = String::new();
     while let Ok(first) = results.recv() {

@@ -1,9 +1,9 @@
 //! Where result lines go: a file, standard output, or nowhere.
 //!
-//! Lines are written whole, many in one system call, never through a buffer that outlives the call:
-//! whatever ends the process, everything handed to [`Output::write_lines`] is in the file, and a
-//! file cut short by a crash or a full disk can be gone on with (`--resume`), because only its last
-//! line can be torn.
+//! Lines are written whole, many in one system call, never through a buffer that outlives the call.
+//! So whatever ends the process, everything handed to [`Output::write_lines`] is in the file. If a
+//! crash or a full disk cuts a file short, a run can go on from it (`--resume`), because only its
+//! last line can be torn.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +31,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Nowhere: standard output is a terminal, and nobody asked for lines.
+    /// Makes an output that goes nowhere: standard output is a terminal, and nobody asked for
+    /// lines.
     fn nowhere() -> Output {
         Output { file: None, name: "nowhere".to_string(), whole: None }
     }
@@ -75,10 +76,10 @@ impl Output {
         Ok(Output { file: Some(file), name: path.display().to_string(), whole: is_regular.then_some(0) })
     }
 
-    /// Opens the file of `-o` to go on from what is in it. A torn last line is cut off.
+    /// Opens the file of `-o` to go on from its content. A torn last line is cut off.
     ///
     /// # Errors
-    /// If that cannot be done, or if the file has other content than results; then it is left
+    /// If that cannot be done, or if the file has other content than results. Then the file is left
     /// alone.
     pub(crate) fn resume(path: &Path, saved: Option<&Path>, input: Option<FileId>) -> Result<(Output, Done), Usage> {
         refuse_input(path, input)?;
@@ -115,7 +116,7 @@ impl Output {
     /// Writes whole lines. Blocks the thread.
     ///
     /// # Errors
-    /// Of the system; a regular file has then been cut back to its last whole line.
+    /// Those of the system. A regular file has then been cut back to its last whole line.
     pub(crate) fn write_lines(&mut self, lines: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let written = file.write_all(lines);
@@ -131,8 +132,8 @@ impl Output {
     }
 }
 
-/// Takes the file for this process alone, until it ends, however it ends: two runs would write over
-/// each other's lines. A file system without locks has none to take.
+/// Locks the file for this process alone, until the process ends, however it ends: two runs would
+/// write over each other's lines. On a file system without locks it does nothing.
 fn lock(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(io::Error::other(Locked)),
@@ -140,7 +141,7 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
-/// Another process has the output file.
+/// The error when another process has the output file.
 #[derive(Debug)]
 struct Locked;
 
@@ -152,7 +153,7 @@ impl fmt::Display for Locked {
 
 impl std::error::Error for Locked {}
 
-/// Opening the input for writing would empty it.
+/// Refuses the input as output: opening it for writing would empty it.
 fn refuse_input(path: &Path, input: Option<FileId>) -> Result<(), Usage> {
     let same = fs::metadata(path).is_ok_and(|output| input == Some((output.dev(), output.ino())));
     if same {

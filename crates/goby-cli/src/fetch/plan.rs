@@ -1,5 +1,5 @@
-//! `goby fetch`, stage two: what the options mean together, and the parts of the run that they
-//! make.
+//! `goby fetch`, stage two: what the options mean together, and the parts of the run that follow
+//! from them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::retry::Retry;
 use super::save::Saver;
 use crate::exit::Usage;
 
-/// A run as it is meant, nothing opened yet.
+/// A run as it is planned, with nothing opened yet.
 #[derive(Debug)]
 pub(crate) struct Plan {
     args: FetchArgs,
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Sees whether the options make sense together.
+    /// Checks whether the options make sense together.
     ///
     /// # Errors
     /// If they do not, in words that say what to do.
@@ -69,7 +69,7 @@ impl Plan {
         Ok(self.args.save.as_deref().map(Saver::open).transpose()?.map(Arc::new))
     }
 
-    /// Opens the output, and reads what of it is done already.
+    /// Opens the output, and reads from it what is done already.
     pub(crate) fn open_output(&self, lines: Option<&LineSource>) -> Result<(Output, Done), Usage> {
         let input = lines.and_then(LineSource::id);
         match &self.resumed {
@@ -78,8 +78,8 @@ impl Plan {
         }
     }
 
-    /// The URLs that need no reading. The demo's site is started for it, and serves as long as the
-    /// plan lives.
+    /// The URLs that need no reading. For the demo this starts its site, which serves as long as
+    /// the plan lives.
     pub(crate) fn given(&mut self) -> Result<Given, Usage> {
         match self.args.demo {
             Some(count) => Ok(Given::Demo(self.site.insert(Site::start()?).pages(count))),
@@ -92,13 +92,13 @@ impl Plan {
         self.args.workers
     }
 
-    /// Takes no more workers than the limit of open files has room for.
+    /// Reduces the workers to what the limit of open files has room for.
     ///
     /// # Errors
     /// If it has none.
     pub(crate) fn find_room(&mut self) -> Result<(), Usage> {
-        // Its socket, the file it saves to, and where goby serves the site itself, the other end of
-        // the socket.
+        // Its socket, the file that it saves to, and, if goby serves the site itself, the other end
+        // of the socket.
         let per_worker = 1 + u64::from(self.args.save.is_some()) + u64::from(self.args.demo.is_some());
         let room = open_files::room(self.args.workers, per_worker)?;
         self.args.workers = room.workers;
@@ -111,7 +111,7 @@ impl Plan {
         self.args.total
     }
 
-    /// The context of the whole run, done when `--total` is up or by the guard.
+    /// The context of the whole run. It is done when `--total` is up, or by the guard.
     pub(crate) fn context(&self) -> (Context, CancelGuard) {
         match self.args.total {
             Some(total) => Context::background().with_timeout(total),
@@ -133,7 +133,7 @@ impl Plan {
     ) -> Result<Fetcher, Usage> {
         let client = Client::builder()
             .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
-            // Each worker can have its connection kept, even if all of them ask one host.
+            // Each worker's connection can be kept, even if all of them ask one host.
             .max_idle_per_host(self.args.workers as usize)
             .max_idle(self.max_idle)
             .build()

@@ -1,8 +1,8 @@
 //! The progress line: what is done, how fast, how much failed, and the time left.
 //!
-//! Workers know nothing of it: the feeder and the writer count in [`Live`], and a goroutine with a
-//! ticker draws from that. Drawing is behind `goby::blocking`, so a terminal that is stopped
-//! (Ctrl-S) stops the line, not the run.
+//! Workers do not know of it: the feeder and the writer count in [`Live`], and a goroutine with a
+//! ticker draws from that. Drawing is behind `goby::blocking`, so a stopped terminal (Ctrl-S) stops
+//! the line, not the run.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,30 +20,30 @@ use crate::text::{count, figure};
 
 /// On a terminal: often enough to look alive.
 const TERMINAL_PERIOD: Duration = Duration::from_millis(100);
-/// Elsewhere every line stays, as in the log of a CI job.
+/// Elsewhere every line stays, as in the log of a CI job, so fewer are drawn.
 const LOG_PERIOD: Duration = Duration::from_secs(2);
 /// Elsewhere lines are cut at this width.
 const LOG_WIDTH: u16 = 100;
 
-/// Counters of a run that is going on. All are plain statistics: each is read for itself, and
-/// nothing else is published by them, so every access is relaxed.
+/// Counters of a run that is going on. All are plain statistics: each is read by itself, and none
+/// publishes anything else, so every access is relaxed.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// URLs found in the input so far, without those an earlier run has fetched.
+    /// URLs found in the input so far, without those that an earlier run has fetched.
     found: AtomicU64,
     /// URLs that an earlier run has fetched.
     skipped: AtomicU64,
-    /// All there are have been found.
+    /// All URLs of the input have been found.
     all_found: AtomicBool,
     /// URLs that need no reading.
     given: u64,
     /// Bytes of input that were read.
     bytes_read: AtomicU64,
-    /// Bytes of input there are to read, if that is known.
+    /// Bytes of input to read in all, if that is known.
     bytes_to_read: Option<u64>,
     /// URLs with a result.
     ended: AtomicU64,
-    /// Those of them that failed.
+    /// URLs with a result that failed.
     failed: AtomicU64,
 }
 
@@ -90,8 +90,8 @@ impl Live {
             0 => Some(self.given),
             _ if read == 0 => None,
             bytes => {
-                // The rest is taken to be as what was read, with nothing in it that is done
-                // already.
+                // The estimate assumes that the rest is like what was read, with nothing in it that
+                // is done already.
                 let lines = (found + self.skipped.load(Ordering::Relaxed)).saturating_sub(self.given);
                 let rest = bytes.saturating_sub(read) as f64 / read as f64;
                 Some(found.max(self.given) + (lines as f64 * rest) as u64)
@@ -140,7 +140,7 @@ impl Progress {
         Progress { stop, goroutine }
     }
 
-    /// Draws no more. On a terminal the line is gone; elsewhere the last line shows the end.
+    /// Stops drawing. On a terminal the line is removed; elsewhere the last line shows the end.
     pub(crate) fn stop(self) {
         drop(self.stop);
         // A panic in drawing has been seen already, and the results do not depend on it.
@@ -195,7 +195,7 @@ fn style(template: &str, live: &Arc<Live>) -> ProgressStyle {
         .with_key("failed", failed)
 }
 
-/// Standard error that is no terminal: the text between two flushes is one line of the log.
+/// Standard error that is not a terminal: the text between two flushes is one line of the log.
 #[derive(Debug, Default)]
 struct Log {
     line: Mutex<String>,

@@ -7,14 +7,13 @@
 //! ```
 //!
 //! - Of the hosts that have a task and may be asked now, the one with the fewest tasks in flight is
-//!   next; among equals, the one that has not been asked for the longest time. So a slow host holds
-//!   its share of the workers and no more.
-//! - A host is left alone until a time where its rate (`--per-host`) says so, or its Retry-After
-//!   did.
+//!   next; among equals, the one that was last asked longest ago. So a slow host holds its share of
+//!   the workers and no more.
+//! - A host is left alone until the time that its rate (`--per-host`) or its Retry-After gives.
 //! - A task that waits for its retry is in no queue and in no worker. When it is due it goes before
-//!   its host's others.
-//! - A host is forgotten when nothing is left to know about it, so memory does not grow with the
-//!   number of hosts.
+//!   its host's other tasks.
+//! - A host is forgotten when there is nothing more to remember about it, so memory does not grow
+//!   with the number of hosts.
 //!
 //! All of it is plain data. Time comes from the caller.
 
@@ -31,11 +30,11 @@ pub(crate) type Host = Arc<str>;
 /// What a worker can do now.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// This. It is in flight from now on.
+    /// Do this task. It is in flight from now on.
     Task(Task),
-    /// Nothing, before this time.
+    /// Do nothing before this time.
     At(Instant),
-    /// Nothing, before a task comes or comes back.
+    /// Do nothing before a task comes or comes back.
     Nothing,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct Queue {
     resting: BTreeMap<(Instant, u64), Host>,
     /// Tasks that wait for their retry, by due time, then by turn.
     retries: BTreeMap<(Instant, u64), Task>,
-    /// Counts up. It makes keys different, and lets equals take turns.
+    /// Counts up. It makes keys different, and lets equal hosts take turns.
     turn: u64,
     /// Tasks in the hosts' queues.
     queued: usize,
@@ -64,14 +63,14 @@ pub(crate) struct Queue {
 struct State {
     tasks: VecDeque<Task>,
     in_flight: u32,
-    /// When the requests so far are paid for, by the host's rate.
+    /// The time when the requests so far are paid for, by the host's rate.
     paid_at: Instant,
     /// Until then the host wants to be left alone.
     rests_until: Instant,
     place: Place,
 }
 
-/// In which order a host stands, and with which key.
+/// The order that a host stands in, and its key there.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Nowhere,
@@ -79,8 +78,8 @@ enum Place {
     Resting((Instant, u64)),
 }
 
-/// The rate of each host: a request pays for `interval`, and may be made `ahead` of time. Source:
-/// the generic cell rate algorithm.
+/// The rate of each host: a request uses up `interval`, and may be made up to `ahead` early.
+/// Source: the generic cell rate algorithm.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     interval: Duration,
@@ -95,7 +94,7 @@ impl Pace {
 }
 
 impl Queue {
-    /// Nothing yet. `per_host` is how many requests a second a host gets.
+    /// Makes an empty queue. `per_host` is how many requests per second a host gets.
     pub(crate) fn new(per_host: Option<f64>) -> Queue {
         Queue {
             pace: per_host.map(Pace::per_second),
@@ -110,7 +109,7 @@ impl Queue {
         }
     }
 
-    /// How many bytes the tasks take that it holds, those in flight not counted.
+    /// How many bytes its tasks take, without those in flight.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
@@ -140,7 +139,7 @@ impl Queue {
         times.into_iter().flatten().min().map_or(Next::Nothing, Next::At)
     }
 
-    /// Takes any task, due or not: the run was stopped, and all are to be answered for.
+    /// Takes any task, due or not: the run was stopped, and every task needs an answer.
     pub(crate) fn take_any(&mut self, now: Instant) -> Next {
         while let Some((_, task)) = self.retries.pop_first() {
             self.size -= task.size();
@@ -151,7 +150,8 @@ impl Queue {
         host.map_or(Next::Nothing, |host| Next::Task(self.take_from(&host, now)))
     }
 
-    /// A task of `host` is no longer in flight. The host is left alone until `rests_until`.
+    /// Notes that a task of `host` is no longer in flight. The host is left alone until
+    /// `rests_until`.
     pub(crate) fn done(&mut self, host: &Host, rests_until: Option<Instant>, now: Instant) {
         self.in_flight -= 1;
         self.change(host, now, |state| {
@@ -189,7 +189,7 @@ impl Queue {
         task
     }
 
-    /// Puts in order what was to wait until now.
+    /// Puts the tasks and hosts whose wait is over back in order.
     fn wake_up(&mut self, now: Instant) {
         while let Some(entry) = self.retries.first_entry().filter(|entry| entry.key().0 <= now) {
             let task = entry.remove();
@@ -202,7 +202,7 @@ impl Queue {
         }
     }
 
-    /// Changes what is known of a host, and gives it the place that belongs to that. Every change
+    /// Changes what is known of a host, and gives it the place that follows from that. Every change
     /// is made here.
     fn change<R>(&mut self, host: &Host, now: Instant, f: impl FnOnce(&mut State) -> R) -> R {
         let new =
@@ -216,7 +216,8 @@ impl Queue {
         let result = f(state);
         self.turn += 1;
         let ahead = self.pace.map_or(Duration::ZERO, |pace| pace.ahead);
-        // A host without a task rests until it can be forgotten: then a new one would be the same.
+        // A host without a task rests until it can be forgotten: from then on, a new entry would be
+        // equal to it.
         let is_idle = state.tasks.is_empty();
         let paid_at = if is_idle { state.paid_at } else { state.paid_at.checked_sub(ahead).unwrap_or(now) };
         let time = paid_at.max(state.rests_until);
@@ -280,7 +281,7 @@ mod tests {
             (0..100).map(|n| format!("http://slow/{n}")).chain((0..100).map(|n| format!("http://fast/{n}"))).collect();
         let (mut queue, now) = queue(None, &urls.iter().map(String::as_str).collect::<Vec<_>>());
         let (mut slow, mut fast) = (0, 0);
-        // Eight workers. What is asked of the fast host is there at once, the rest never is.
+        // Eight workers. The fast host answers at once, the slow one never does.
         while slow + fast < 100 {
             if next(&mut queue, now).starts_with("fast") {
                 fast += 1;
@@ -319,7 +320,7 @@ mod tests {
         queue.put_back(busy, later);
         assert_eq!([next(&mut queue, now), next(&mut queue, now)], ["b/1", "b/2"]);
         assert!(matches!(queue.take(now), Next::At(time) if time == later));
-        // The retry goes before the host's others.
+        // The retry goes before the host's other tasks.
         assert_eq!([next(&mut queue, later), next(&mut queue, later)], ["a/1", "a/2"]);
         assert_eq!(queue.size(), 0);
     }

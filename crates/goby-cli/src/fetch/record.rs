@@ -1,10 +1,10 @@
-//! What became of one URL, and its form in the output: one JSON object on one line.
+//! The result of one URL, and its form in the output: one JSON object on one line.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What became of one URL.
+/// The result of one URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// The URL as it was given, so that results can be joined with the input. It is shown without a
@@ -12,7 +12,7 @@ pub(crate) struct Record {
     pub(crate) url: String,
     /// What was fetched, or why it was not.
     pub(crate) result: Result<Fetched, Failure>,
-    /// How many requests were made; 0 for what is no URL.
+    /// How many requests were made; 0 for text that is not a URL.
     pub(crate) attempts: u32,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Failure {
     pub(crate) kind: Kind,
     /// The status code, if a response came.
     pub(crate) status: Option<u16>,
-    /// The same in words, with what is particular to this case.
+    /// The same in words, with the details of this case.
     pub(crate) message: String,
 }
 
@@ -51,13 +51,13 @@ pub(crate) enum Kind {
     Connect,
     /// The server's certificate or its TLS is not acceptable.
     Tls,
-    /// What came is no proper HTTP.
+    /// What came is not valid HTTP.
     Protocol,
     /// A response that is neither 2xx nor 3xx.
     HttpStatus,
     /// The response broke off in its body.
     Body,
-    /// More redirects than are followed.
+    /// More redirects than the client follows.
     TooManyRedirects,
     /// Not an http or https URL.
     InvalidUrl,
@@ -103,7 +103,7 @@ impl Failure {
 }
 
 impl Record {
-    /// Whether it counts as a failure; what was in flight when the run was stopped does not.
+    /// Whether it counts as a failure. A URL that was in flight when the run was stopped does not.
     pub(crate) fn has_failed(&self) -> bool {
         self.result.as_ref().is_err_and(|failure| failure.kind != Kind::Canceled)
     }
@@ -114,7 +114,7 @@ impl Record {
         push_json_string(lines, &without_password(&self.url));
         match &self.result {
             Ok(fetched) => {
-                // Microseconds are as fine as it gets; a shorter number is printed shorter.
+                // To the microsecond; a number with fewer digits is printed shorter.
                 let ms = fetched.elapsed.as_micros() as f64 / 1000.0;
                 let _ = write!(lines, ",\"status\":{},\"bytes\":{},\"ms\":{ms}", fetched.status, fetched.bytes);
                 if let Some(file) = &fetched.file {
@@ -135,11 +135,11 @@ impl Record {
     }
 }
 
-/// Replaces the password of a URL, or of what was meant to be one, by `***`: results and messages
-/// are read by others.
+/// Replaces the password of a URL, or of text that was meant to be one, by `***`: other people read
+/// results and messages.
 ///
-/// A parser mends slashes that are missing or turned, so they do not matter here either. What may
-/// be a password is taken for one.
+/// A parser repairs slashes that are missing or turned, so this function accepts such slashes, too.
+/// Text that may be a password is taken for one.
 pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
     let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
     let scheme = url.find(':').map_or(0, |colon| colon + 1);
@@ -157,8 +157,7 @@ fn push_json_string(lines: &mut String, text: &str) {
     lines.push_str(&json);
 }
 
-/// A whole line of an output file, read back: the URL, and whether there is nothing left to do for
-/// it.
+/// A whole line of an output file, read back: the URL, and whether it is done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Earlier {
     /// The URL as it was given.

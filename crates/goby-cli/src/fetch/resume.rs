@@ -1,7 +1,7 @@
-//! `--resume`: what an earlier run has done already, read from its output file.
+//! `--resume`: reads from an output file what an earlier run has done already.
 //!
-//! Of each URL only 128 bits of hash are kept, so going on from a file of a million lines takes
-//! about 40 MB, and the chance that any URL is wrongly taken for done is below 2^-80.
+//! Only 128 bits of hash are kept per URL. So resuming from a file of a million lines takes about
+//! 40 MB, and the chance that any URL is wrongly taken for done is below 2^-80.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,24 +13,25 @@ use std::path::{Path, PathBuf};
 use super::record::{Earlier, without_password};
 use crate::text;
 
-/// No result line is longer: the longest line of input, with every byte escaped, fits several
-/// times.
+/// No result line is longer than this: the longest line of input, with every byte escaped, fits
+/// several times.
 const LONGEST_RESULT: u64 = 4 * 1024 * 1024;
 
 /// The URLs for which nothing is left to do.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     urls: HashSet<u128>,
-    /// Where bodies are saved: then only lines count that name a file which is there.
+    /// Where bodies are saved, if they are. Then a line counts only if it names a file that is
+    /// there.
     saved: Option<PathBuf>,
 }
 
-/// Why an output file cannot be gone on with.
+/// Why a run cannot go on from an output file.
 #[derive(Debug)]
 pub(crate) enum ResumeError {
     /// It cannot be read.
     Read(io::Error),
-    /// A whole line, by its number, that `goby fetch` did not write.
+    /// A whole line that `goby fetch` did not write, by its number.
     Foreign(u64),
 }
 
@@ -71,7 +72,7 @@ impl Done {
         Ok((done, whole))
     }
 
-    /// The last line about a URL is the one that counts.
+    /// Notes a line. The last line about a URL counts.
     fn note(&mut self, earlier: &Earlier) {
         let hash = hash(&earlier.url);
         let is_saved = |dir: &PathBuf| earlier.file.as_ref().is_some_and(|file| dir.join(file).is_file());
@@ -82,8 +83,8 @@ impl Done {
         }
     }
 
-    /// Whether there is nothing left to do for `url`, as it was given. Results do not tell
-    /// passwords apart.
+    /// Whether there is nothing left to do for `url`, as it was given. Two URLs that differ only in
+    /// their password count as one here.
     pub(crate) fn contains(&self, url: &str) -> bool {
         !self.urls.is_empty() && self.urls.contains(&hash(&without_password(url)))
     }

@@ -1,4 +1,4 @@
-//! When a failed request is tried again, and how long to wait before.
+//! Whether a failed request is tried again, and how long to wait before that.
 //!
 //! Exponential back-off with full jitter: before retry k the wait is a random part of
 //! `min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2^(k-1))`, so clients that failed together do not come
@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use super::record::{Failure, Kind};
 
-/// The whole of which the first wait is a random part: about a slow round trip.
+/// The first wait is a random part of this: about a slow round trip.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 /// Where doubling ends.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
-/// The longest Retry-After that is waited for. Coming earlier than asked would be rude, so a server
-/// that asks for more is not asked again.
+/// The longest Retry-After that is waited for. To come earlier than asked would be rude. So if a
+/// server asks for a longer wait, the request is not made again.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// How often a request is tried again.
@@ -50,9 +50,9 @@ impl Retry {
     }
 }
 
-/// How long all requests to a host are to wait after a failure: as long as its Retry-After asks,
-/// or, if it has had too many (429) and does not say, as long as this one waits. A server that asks
-/// for too long is asked for the other URLs all the same: each is worth one request.
+/// How long all requests to a host are to wait after a failure: as long as its Retry-After asks;
+/// or, if it has had too many (429) and does not say, as long as this request waits. If a server
+/// asks for too long a wait, its other URLs are still requested: each is worth one request.
 pub(crate) fn host_wait(failure: &Failure, retry_after: Option<Duration>, wait: Option<Duration>) -> Option<Duration> {
     match retry_after {
         Some(asked) => Some(asked).filter(|asked| *asked <= LONGEST_RETRY_AFTER),
@@ -60,7 +60,7 @@ pub(crate) fn host_wait(failure: &Failure, retry_after: Option<Duration>, wait: 
     }
 }
 
-/// Whether the same request may well succeed a little later.
+/// Whether the same request is likely to succeed a little later.
 fn is_passing(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Timeout | Kind::Dns | Kind::Connect | Kind::Body => true,
@@ -69,12 +69,12 @@ fn is_passing(failure: &Failure) -> bool {
     }
 }
 
-/// Reads the value of a Retry-After header: seconds, or an HTTP date. A date that has passed is no
-/// wait.
+/// Reads the value of a Retry-After header: seconds, or an HTTP date. For a date that has passed
+/// there is no wait.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are still a number: one that is too long to wait for.
+        // A number with too many digits is too long to wait for.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let date = httpdate::parse_http_date(value).ok()?;

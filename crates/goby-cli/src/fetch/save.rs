@@ -1,11 +1,12 @@
 //! `--save`: each body becomes a file under one directory.
 //!
-//! A body is collected in memory, spilled to a file `DIR/.goby-partial/RUN/N` when it grows, and
-//! renamed to its name when it is complete: so no name ever shows half a body. Everything here
-//! blocks the thread on the file system; the caller puts it behind `goby::blocking`.
+//! A body is collected in memory, and spilled to a file `DIR/.goby-partial/RUN/N` when it grows.
+//! The file is renamed to its name when it is complete, so no name ever shows half a body.
+//! Everything here blocks the thread on the file system; the caller puts it behind
+//! `goby::blocking`.
 //!
-//! A run locks its directory of partial files for as long as its process lives, however that ends.
-//! One that is not locked is a dead run's, and the next run removes it.
+//! A run locks its directory of partial files. The lock lasts as long as its process, however that
+//! ends. A directory that is not locked belongs to a dead run, and the next run removes it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -31,15 +32,14 @@ pub(crate) struct Saver {
     dir: PathBuf,
     /// This run's own directory of partial files.
     partial: PathBuf,
-    /// It, locked.
+    /// That directory, open and locked.
     _lock: File,
-    /// Makes the names of partial files different. A plain counter: nothing else is published by
-    /// it.
+    /// Makes the names of partial files different. A plain counter: it publishes nothing else.
     next: AtomicU64,
 }
 
 impl Saver {
-    /// Makes the directory if it is not there, and sees whether files can be made in it.
+    /// Makes the directory if it is not there, and checks whether files can be made in it.
     ///
     /// # Errors
     /// If not, in words that say what to do.
@@ -56,7 +56,7 @@ impl Saver {
         sweep(&all)?;
         let (partial, lock) = make_partial(&all)?;
         let saver = Saver { dir: dir.to_path_buf(), partial, _lock: lock, next: AtomicU64::new(0) };
-        // Whether a file can be made, it is seen now and not at the end of the first body.
+        // Check now whether a file can be made, not at the end of the first body.
         drop(saver.partial_file()?);
         Ok(saver)
     }
@@ -66,19 +66,19 @@ impl Saver {
         Body { saver: self, name: file_name(url), buffer: Vec::new(), spilled: None }
     }
 
-    /// Ends the run: its directory of partial files goes, and the one above it, if nobody else uses
-    /// it.
+    /// Ends the run: removes its directory of partial files, and the one above it if no other run
+    /// uses it.
     pub(crate) fn close(&self) {
         let _ = fs::remove_dir(&self.partial);
         let _ = self.partial.parent().map(fs::remove_dir);
     }
 }
 
-/// Removes what runs have left that are dead.
+/// Removes what dead runs have left.
 fn sweep(all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)? {
         let path = entry?.path();
-        // Others may sweep at the same time. What cannot be removed is left.
+        // Other runs may sweep at the same time. What cannot be removed is left.
         if !path.is_dir() {
             let _ = fs::remove_file(&path);
         } else if let Ok((_dir, Lock::Taken)) = lock(&path) {
@@ -94,8 +94,8 @@ fn make_partial(all: &Path) -> io::Result<(PathBuf, File)> {
         let path = all.join(format!("{}-{:x}", std::process::id(), goby::random()));
         fs::create_dir(&path)?;
         match lock(&path) {
-            // Another run may have taken it for a dead one's before it was locked: then it is gone,
-            // or about to be.
+            // Before it was locked, another run may have taken it for a dead run's. Then it is
+            // gone, or about to be.
             Ok((_, Lock::AnothersOwn)) => {}
             Ok((dir, _)) if path.is_dir() => return Ok((path, dir)),
             Ok(_) => {}
@@ -109,7 +109,7 @@ fn make_partial(all: &Path) -> io::Result<(PathBuf, File)> {
 enum Lock {
     Taken,
     AnothersOwn,
-    /// The file system, or a sandbox, has no locks. Then nobody knows who is dead.
+    /// The file system, or a sandbox, has no locks. Then nobody knows which runs are dead.
     NotThere,
 }
 
@@ -124,7 +124,7 @@ fn lock(path: &Path) -> io::Result<(File, Lock)> {
     Ok((dir, lock))
 }
 
-/// A body on its way to a file. Dropped before [`Body::finish`], it leaves no file.
+/// A body on its way to a file. If it is dropped before [`Body::finish`], it leaves no file.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     saver: &'a Saver,
@@ -133,7 +133,7 @@ pub(crate) struct Body<'a> {
     spilled: Option<Spilled>,
 }
 
-/// A partial file, which is removed when this is dropped. Once renamed, the path is empty.
+/// A partial file, which is removed when this is dropped. After the rename, the path is empty.
 #[derive(Debug)]
 struct Spilled {
     file: File,
@@ -162,8 +162,8 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Gives the complete body its name, and returns that, relative to the directory. Blocks the
-    /// thread.
+    /// Gives the complete body its name, and returns the name, relative to the directory. Blocks
+    /// the thread.
     pub(crate) fn finish(mut self) -> io::Result<String> {
         self.spill()?;
         let mut spilled = self.spilled.take().expect("spill makes the file");

@@ -1,4 +1,4 @@
-//! What a run came to: counts, latencies, and the summary that is printed at its end.
+//! The result of a run: counts, latencies, and the summary that is printed at its end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,10 +12,10 @@ use super::record::{Failure, Fetched, Kind, Record, without_password};
 use crate::exit::Exit;
 use crate::text::{bytes, count, counted, duration, figure};
 
-/// Of failures with a status, the summary names at most this many different ones.
+/// The summary names at most this many different statuses of failures.
 const SHOWN_STATUSES: usize = 5;
 
-/// Where nobody sees the results, the summary shows this many failures.
+/// If the results are written nowhere, the summary shows this many failures.
 const SHOWN_FAILURES: usize = 5;
 
 /// Ten years in microseconds, which a histogram can hold on any machine.
@@ -28,17 +28,17 @@ pub(crate) struct Tally {
     requests: u64,
     fetched: u64,
     bytes: u64,
-    /// Of what was fetched, in microseconds.
+    /// Latencies of what was fetched, in microseconds.
     latency: Histogram<u64>,
-    /// Without the abandoned ones.
+    /// Failures by kind, without the abandoned ones.
     failures: BTreeMap<Kind, u64>,
-    /// Of failures, by status code.
+    /// Failures by status code.
     statuses: BTreeMap<u16, u64>,
-    /// In flight when the run was stopped.
+    /// URLs in flight when the run was stopped.
     abandoned: u64,
-    /// Taken from the queue after the run was stopped.
+    /// URLs taken from the queue after the run was stopped.
     not_started: u64,
-    /// The first failures in words, where they are wanted.
+    /// The first failures in words, if they are wanted.
     examples: Option<Vec<String>>,
 }
 
@@ -67,13 +67,13 @@ pub(crate) enum Stopped {
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Makes an empty tally.
     pub(crate) fn new() -> Tally {
         Tally {
             requests: 0,
             fetched: 0,
             bytes: 0,
-            // Three digits, and growing with the longest latency, whatever --timeout is.
+            // Three digits. It grows with the longest latency, whatever --timeout is.
             latency: Histogram::new(3).expect("three digits are allowed"),
             failures: BTreeMap::new(),
             statuses: BTreeMap::new(),
@@ -83,12 +83,12 @@ impl Tally {
         }
     }
 
-    /// Nothing yet; keeps the first failures, because the results are written nowhere.
+    /// Makes an empty tally that keeps the first failures, because the results are written nowhere.
     pub(crate) fn with_examples() -> Tally {
         Tally { examples: Some(Vec::new()), ..Tally::new() }
     }
 
-    /// Counts what came out of the pool.
+    /// Counts an outcome that came out of the pool.
     pub(crate) fn count_outcome(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Ended(record) => self.count(record),
@@ -138,7 +138,7 @@ impl Tally {
         self.failures.values().sum()
     }
 
-    /// The exit status that this comes to.
+    /// The exit status of such a run.
     pub(crate) fn exit(&self, end: &End) -> Exit {
         match end.stopped {
             Some(Stopped::Interrupted) => Exit::Interrupted,
@@ -195,7 +195,7 @@ impl Tally {
 
     fn statuses_in_brackets(&self) -> String {
         let mut statuses: Vec<(u16, u64)> = self.statuses.iter().map(|(&status, &number)| (status, number)).collect();
-        // The most frequent first; the map has sorted equals by status.
+        // The most frequent status first; the map has sorted equal counts by status.
         statuses.sort_by_key(|&(_, number)| std::cmp::Reverse(number));
         let mut shown: Vec<String> = statuses
             .iter()
