@@ -1,4 +1,4 @@
-//! A chat: what one client writes, all the others read. A client's first line is its name.
+//! A chat: all clients read what one client writes. A client's first line is its name.
 //!
 //!     cargo run -p goby-examples --bin chat_server [ADDR]      then: nc 127.0.0.1 7000
 //!

@@ -1,5 +1,5 @@
-//! Fan-out, fan-in: four workers read one channel, each writes to its own, and those are merged
-//! again.
+//! Fan-out, fan-in: four workers read one channel, each writes to its own channel, and those are
+//! merged again.
 //!
 //! In Go:
 //!

@@ -1,4 +1,4 @@
-//! An HTTP server: one goroutine a connection, and handlers that simply block.
+//! An HTTP server: one goroutine per connection, and handlers that simply block.
 //!
 //!     cargo run -p goby-examples --bin http_server [ADDR]      then: curl 127.0.0.1:8080/hello/gopher
 //!

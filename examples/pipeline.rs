@@ -4,9 +4,9 @@
 //! paths ──▶ read, 4 at a time ──▶ count, 8 at a time ──▶ add up
 //! ```
 //!
-//! Each arrow is a channel with room for a few values: a stage that is slow slows down the ones
-//! before it, and no more than a few texts are in memory. A file that cannot be read ends it all:
-//! the context of the stages is done when `main` leaves the loop. In Go:
+//! Each arrow is a channel with room for a few values. So a slow stage slows down the stages before
+//! it, and only a few texts are in memory. A file that cannot be read ends the pipeline: the
+//! context of the stages is done when `main` leaves the loop. In Go:
 //!
 //! ```go
 //! func stage[T, R any](ctx context.Context, in <-chan T, n int, f func(T) R) <-chan R {

@@ -1,4 +1,4 @@
-//! The prime sieve: a chain of goroutines, each of which lets through what its prime does not
+//! The prime sieve: a chain of goroutines. Each lets through the numbers that its prime does not
 //! divide.
 //!
 //! In Go:
@@ -27,8 +27,9 @@
 //! }
 //! ```
 //!
-//! Go's chain stays behind, blocked forever. Here it ends: when the last receiver is dropped its
-//! sender is refused, returns, and drops its own receiver, back to the source.
+//! Go's chain stays behind, blocked forever. Here it ends. When the last receiver is dropped, its
+//! sender's next send is refused; that goroutine returns, and drops its own receiver. So it goes
+//! back to the source.
 
 use goby::{chan, go};
 

@@ -1,4 +1,4 @@
-//! A rate limit: ten pages, five at once, then 50 a second.
+//! A rate limit: ten pages, five at once, then 50 per second.
 //!
 //! In Go, with golang.org/x/time/rate:
 //!

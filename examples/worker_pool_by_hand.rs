@@ -1,4 +1,4 @@
-//! The worker pool of `worker_pool.rs` written out, as Go programs do.
+//! The worker pool of `worker_pool.rs`, written out as Go programs do it.
 //!
 //! ```go
 //! func workerPool(ctx context.Context, jobs <-chan int, n int, process func(int) int) <-chan int {
@@ -28,8 +28,8 @@
 //! }
 //! ```
 //!
-//! There is no counterpart to the last goroutine: a channel closes when its last sender is dropped,
-//! here with the last worker.
+//! The last goroutine has no counterpart here: a channel closes when its last sender is dropped, in
+//! this case with the last worker.
 
 use goby::chan::{self, Receiver};
 use goby::{Context, go, select};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Runs a program to its end; its standard output.
+/// Runs a program to its end, and returns its standard output.
 fn output(program: &str) -> String {
     let done = Command::new(program).output().expect("cargo has built it");
     let stderr = String::from_utf8_lossy(&done.stderr);
@@ -16,7 +16,7 @@ fn output(program: &str) -> String {
     String::from_utf8(done.stdout).expect("it prints UTF-8")
 }
 
-/// A server in a process of its own, on a port of the system's choice.
+/// A server in a process of its own, on a port that the system chooses.
 struct Server {
     process: Child,
     stdout: BufReader<ChildStdout>,
@@ -37,7 +37,7 @@ impl Server {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.addr).expect("it listens");
-        // So that a missing answer fails the test instead of holding it.
+        // So that a missing answer fails the test instead of hanging it.
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
         stream
     }
@@ -126,7 +126,7 @@ fn rate_limit() {
         .and_then(|rest| rest.strip_suffix(" ms"))
         .and_then(|ms| ms.parse().ok())
         .expect(&printed);
-    // Five at once, then one each 20 ms.
+    // Five at once, then one every 20 ms.
     assert!(ms >= 99, "{printed}");
 }
 
@@ -145,7 +145,7 @@ fn pingpong() {
 #[test]
 fn http_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_http_server"));
-    // Asked first, answered last: a slow page holds up nobody.
+    // Asked first, answered last: a slow page delays no other.
     let slow = server.ask("/sleep/300");
     let hello = answer(server.ask("/hello/gopher"));
     assert!(hello.starts_with("HTTP/1.1 200 OK\r\n") && hello.ends_with("\r\n\r\nHello, gopher!\n"), "{hello}");
@@ -185,7 +185,7 @@ fn graceful_shutdown() {
     server.stdout.read_line(&mut line).expect("it says what it does");
     assert_eq!(line, "request 1 begins\n");
     server.interrupt();
-    // The request that had begun is answered in full.
+    // The request that had begun gets its full answer.
     let slow = answer(slow);
     assert!(slow.ends_with("\r\n\r\nrequest 1 took its time\n"), "{slow}");
     let mut rest = String::new();

@@ -1,4 +1,4 @@
-//! What was typed: the command line before any of it has been given a meaning.
+//! The command line as it was typed, before any of it has a meaning.
 //!
 //! Each subcommand declares its own options beside its code; this file only names the subcommands.
 
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// The subcommands of `goby`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    // Documented at `FetchArgs` and `RaceArgs`, which is where their help comes from.
+    // Documented at `FetchArgs` and `RaceArgs`: their help texts come from there.
     #[allow(missing_docs)]
     Fetch(Box<FetchArgs>),
     #[allow(missing_docs)]

@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Usage,
     /// A data race was reported: 66, as Go's race detector has it.
     Raced,
-    /// What the program that was run ended with.
+    /// The exit status of the program that was run.
     Program(u8),
     /// Stopped by Ctrl-C (or SIGTERM): 128 + SIGINT, as a shell would report it.
     Interrupted,

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Writes `goby: message` to standard error. A standard error that is gone is no reason to fail.
+/// Writes `goby: message` to standard error. If standard error is gone, it does nothing.
 pub(crate) fn complain(message: &dyn Display) {
     let _ = writeln!(io::stderr(), "goby: {message}");
 }
 
-/// An error of the system in words alone, without `(os error 2)`.
+/// Gives an error of the system in words only, without `(os error 2)`.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
@@ -46,7 +46,7 @@ pub(crate) fn bytes(number: u64) -> String {
     }
     let mut value = number as f64 / 1000.0;
     let mut unit = 0;
-    // 999.5 would print as 1000: it belongs to the next unit already.
+    // 999.5 would print as 1000, so it takes the next unit.
     while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;

@@ -1,8 +1,8 @@
 //! `goby fetch`, stage one: the options as they were typed, each with its help text.
 //!
-//! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment. What
-//! the options mean together, and whether they can be used at all, is [`Plan`](super::plan::Plan)'s
-//! business.
+//! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment.
+//! [`Plan`](super::plan::Plan) decides what the options mean together, and whether they can be used
+//! at all.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,13 +7,12 @@ use goby_http::{Request, Response, Server, StatusCode};
 use crate::exit::Usage;
 use crate::text;
 
-/// Most pages are small; the sizes of one in ten and one in a hundred make it resemble the real
-/// thing.
+/// Most pages are small. One in ten is medium and one in a hundred is large, as on a real site.
 const SMALL: usize = 400;
 const MEDIUM: usize = 40_000;
 const LARGE: usize = 1_000_000;
 
-/// The demo's site, which is served until this is dropped.
+/// The demo's site. It is served until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Site {
     base: String,
@@ -68,7 +67,7 @@ fn answer(request: Request) -> Response {
     }
 }
 
-/// Page `number`: always the same, of a size that is always the same.
+/// Makes page `number`, always with the same content and size.
 fn page(number: u64) -> String {
     let usual = match number % 100 {
         0 => LARGE,

@@ -1,8 +1,8 @@
-//! Ctrl-C: the first stops the run in good order, the second ends the process at once.
+//! Ctrl-C: the first stops the run in order, the second ends the process at once.
 //!
-//! Of each signal three things happen, in the order in which they are registered: if it is the
-//! second, the handler itself ends the process; it is noted that there was one; a thread that waits
-//! for signals stops the run. So the second works even if everything else hangs.
+//! Each signal does three things, in the order in which they are registered. If it is the second,
+//! the handler itself ends the process. The handler notes that there was a signal. A thread that
+//! waits for signals stops the run. So the second works even if everything else hangs.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -50,7 +50,8 @@ impl Interrupt {
     }
 }
 
-/// The line that is being drawn, with the terminal's `^C` in it, would stand before the message.
+/// Clears the progress line: otherwise it would stand before the message, with the terminal's `^C`
+/// in it.
 fn clear_progress_line() {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {

@@ -1,7 +1,7 @@
 //! How fast requests may start.
 
-/// Of a second's requests, as many may start at once: 10 ms worth. Smaller bursts would depend on
-/// timers being on time to the millisecond; larger ones are no longer an even rate.
+/// The share of a second's requests that may start at once: 10 ms worth. Smaller bursts would need
+/// timers that are exact to the millisecond; larger ones are no longer an even rate.
 const BURST_SHARE: f64 = 0.01;
 
 /// How many requests of a rate may start at once.

@@ -1,4 +1,4 @@
-//! The limit of open files: as many sockets and saved files as workers must fit.
+//! The limit of open files: the sockets and saved files of all workers must fit.
 
 use std::thread;
 
@@ -7,22 +7,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::exit::Usage;
 use crate::text::{self, count};
 
-/// Open besides the sockets and saved files of the workers: standard streams, input, output, the
-/// run's directory, names that are being resolved, and the like.
+/// Files that are open besides the sockets and saved files of the workers: standard streams, input,
+/// output, the run's directory, names that are being resolved, and the like.
 const OTHER_FILES: u64 = 16;
-/// A thread of the runtime has a poller and what wakes it.
+/// A thread of the runtime has a poller and a descriptor that wakes it.
 const FILES_PER_THREAD: u64 = 2;
 
 /// How many workers fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) workers: u32,
-    /// Connections that can be kept idle besides.
+    /// Connections that can be kept idle.
     pub(crate) idle: usize,
 }
 
 /// Raises the soft limit to the hard one, as Go's runtime does, and warns if not all of `workers`
-/// fit, with so many files for each.
+/// fit, with `per_worker` files each.
 ///
 /// # Errors
 /// If not even one does.

@@ -1,4 +1,4 @@
-//! A job on its way: with its URL taken apart once, and what became of it so far.
+//! A job on its way, with its URL parsed once, and its result so far.
 
 use url::Url;
 
@@ -6,30 +6,30 @@ use super::input::Job;
 use super::queue::Host;
 use super::record::Failure;
 
-/// A URL that is being fetched, or waits for it.
+/// A URL that is being fetched, or waits to be fetched.
 #[derive(Debug)]
 pub(crate) struct Task {
-    /// As it was given.
+    /// The URL as it was given.
     pub(crate) text: String,
-    /// What to request, or why that cannot be.
+    /// What to request, or why that is not possible.
     pub(crate) url: Result<Url, Failure>,
-    /// Whose turn it takes. What is no URL has a host without a name.
+    /// The host whose queue it is in. For text that is not a URL, the host has no name.
     pub(crate) host: Host,
     /// Requests so far.
     pub(crate) attempts: u32,
-    /// What the last one came to.
+    /// How the last one failed.
     pub(crate) last_failure: Option<Failure>,
 }
 
 impl Task {
-    /// Nothing has been requested yet.
+    /// Makes a task of a job. Nothing has been requested yet.
     pub(crate) fn new(job: Job) -> Task {
         let url = job.url();
         let host = url.as_ref().map(host).unwrap_or_default();
         Task { text: job.text, url, host: host.into(), attempts: 0, last_failure: None }
     }
 
-    /// How many bytes it takes, about: the URL stands in it twice.
+    /// About how many bytes it takes: the URL is in it twice.
     pub(crate) fn size(&self) -> usize {
         size_of::<Task>() + 2 * self.text.len()
     }

@@ -1,4 +1,4 @@
-//! `goby race`, what was typed: options of its own, then a cargo command with anything that cargo
+//! The command line of `goby race`: its own options, then a cargo command with anything that cargo
 //! takes.
 
 use std::ffi::{OsStr, OsString};
@@ -30,7 +30,7 @@ pub(crate) struct RaceArgs {
     pub(crate) cargo: Vec<OsString>,
 }
 
-/// Which of cargo's commands.
+/// One of cargo's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Test,
@@ -39,7 +39,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// As cargo calls it.
+    /// Gives cargo's name for it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Verb::Test => "test",
@@ -57,10 +57,10 @@ pub(crate) struct CargoLine {
 }
 
 impl CargoLine {
-    /// Reads the command; what follows it is cargo's business.
+    /// Reads the command. What follows it is left to cargo.
     ///
     /// # Errors
-    /// If it is none that makes sense under ThreadSanitizer.
+    /// If the command makes no sense under ThreadSanitizer.
     pub(crate) fn new(typed: Vec<OsString>) -> Result<CargoLine, Usage> {
         let mut args = typed.into_iter();
         let first = args.next().unwrap_or_default();
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_usage_line_is_complete() {
-        // `override_usage` is by hand: an option more would need it to be looked at again.
+        // `override_usage` is written by hand, so one more option would need a look at it.
         let options = RaceArgs::command().get_opts().map(|option| option.get_id().to_string()).collect::<Vec<_>>();
         assert_eq!(options, ["toolchain"]);
     }

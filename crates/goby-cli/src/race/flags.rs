@@ -1,4 +1,4 @@
-//! What cargo and the programs are told, beside what was typed.
+//! What cargo and the programs are told, besides what was typed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,21 +11,21 @@ use super::project::Project;
 use super::reports::Reports;
 use super::toolchain::{Std, Toolchain};
 
-/// Keeps a crate's code uninstrumented. Instrumented code enters and leaves functions in pairs,
-/// which a switch of stacks does not: TSan's shadow call stack would drift with every one.
+/// Keeps a crate's code uninstrumented. Instrumented code enters and leaves functions in pairs; a
+/// switch of stacks does not. TSan's shadow call stack would drift with every switch.
 const UNINSTRUMENTED: &str = "-Cllvm-args=-tsan-instrument-func-entry-exit=0 -tsan-instrument-memory-accesses=0 \
                               -tsan-instrument-atomics=0 -tsan-instrument-memintrinsics=0";
 
-/// Cargo's options. What was typed of them is left to the user.
+/// Adds cargo's options. An option that the user typed is not replaced.
 pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &Project, line: &CargoLine) {
     cargo.arg("-Zprofile-rustflags");
     for profile in ["dev", "release"] {
         for setting in [
             &format!("package.goby-switch.rustflags=[{UNINSTRUMENTED:?}]"),
-            // Link-time optimization instruments late, when it is no longer known what was
+            // Link-time optimization instruments late, when nothing tells any more which code was
             // goby-switch's.
             "lto=\"off\"",
-            // Names of inlined functions, with their modules: suppressions go by them.
+            // Suppressions need the names of inlined functions, with their modules.
             "debug=\"full\"",
             "strip=\"none\"",
         ] {
@@ -45,7 +45,7 @@ pub(crate) fn add_options(cargo: &mut Command, toolchain: &Toolchain, project: &
     }
 }
 
-/// The environment of cargo, and so of the tests or the program.
+/// Sets the environment of cargo, and so of the tests or the program.
 pub(crate) fn set_environment(cargo: &mut Command, toolchain: &Toolchain, hooks: &Hooks, reports: &Reports) {
     let mut flags = vec![OsString::from("-Zsanitizer=thread")];
     if toolchain.std() == Std::Prebuilt {
@@ -54,13 +54,13 @@ pub(crate) fn set_environment(cargo: &mut Command, toolchain: &Toolchain, hooks:
         cargo.env("RUST_BACKTRACE", "0");
     }
     flags.extend(hooks.link_args());
-    // Doc tests are compiled by rustdoc, and linked with what these made.
+    // rustdoc compiles doc tests, and links them with what these flags made.
     for (name, encoded) in [("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"), ("RUSTDOCFLAGS", "CARGO_ENCODED_RUSTDOCFLAGS")] {
         let mut all = given_flags(env::var_os(encoded), env::var_os(name));
         all.extend(flags.iter().cloned());
         cargo.env(encoded, all.join(OsStr::new(SEPARATOR)));
     }
-    // libtest's own threads meet in std's locks; what it captures goes through one, too.
+    // libtest's own threads meet in std's locks; the output that it captures goes through one, too.
     for (name, value) in [("RUST_TEST_THREADS", "1"), ("RUST_TEST_NOCAPTURE", "1")] {
         if env::var_os(name).is_none() {
             cargo.env(name, value);
@@ -72,7 +72,7 @@ pub(crate) fn set_environment(cargo: &mut Command, toolchain: &Toolchain, hooks:
 /// Stands between the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\x1f";
 
-/// The user's own flags: the encoded form goes first, as with cargo.
+/// The user's own flags. The encoded form has priority, as in cargo.
 fn given_flags(encoded: Option<OsString>, plain: Option<OsString>) -> Vec<OsString> {
     let (given, is_separator): (_, fn(&u8) -> bool) = match (encoded, plain) {
         (Some(encoded), _) => (encoded, |byte| SEPARATOR.as_bytes().contains(byte)),

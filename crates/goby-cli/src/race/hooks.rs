@@ -1,7 +1,7 @@
 //! What is linked into every program: a C object, made of `hooks.c` and the default options and
 //! suppressions.
 //!
-//! So a program that was built by `goby race build` needs no environment to be right.
+//! So a program that was built by `goby race build` needs no environment variables.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -16,17 +16,17 @@ use super::toolchain::Std;
 use crate::exit::Usage;
 use crate::text;
 
-/// The calls that `hooks.c` stands before.
+/// The calls that `hooks.c` wraps.
 const WRAPPED: [&str; 4] =
     ["atomic64_fetch_sub", "atomic64_load", "atomic64_compare_exchange_val", "atomic_thread_fence"];
 
-/// What TSan does unless `TSAN_OPTIONS` says otherwise. The longest history: else the first
-/// access's stack is often lost. Workers and helpers outlive `main`, which is no leak. Nothing is
-/// gained by waiting at the end, or by dying when a program with threads forks.
+/// TSan's options unless `TSAN_OPTIONS` says otherwise. It keeps the longest history: otherwise the
+/// first access's stack is often lost. Workers and helpers outlive `main`, which is not a leak.
+/// Nothing is gained by waiting at the end, or by dying when a program with threads forks.
 const OPTIONS: &str = "exitcode=66 history_size=7 report_thread_leaks=0 atexit_sleep_ms=0 die_after_fork=0";
 
 const SUPPRESSIONS: &str = include_str!("suppressions.txt");
-/// Only where std is not instrumented.
+/// Used only if std is not instrumented.
 const SUPPRESSIONS_STD: &str = include_str!("suppressions-std.txt");
 
 /// The compiled object.
@@ -36,21 +36,21 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Compiles it, unless an earlier run has.
+    /// Compiles the object, unless an earlier run has compiled it.
     ///
     /// # Errors
     /// If there is no C compiler, or it fails.
     pub(crate) fn compile(project: &Project, std: Std) -> Result<Hooks, Usage> {
         let source = source(std);
-        // Named by what is in it: two versions of goby may work in one directory, and cargo builds
-        // anew for a new one.
+        // The name is a hash of the content: two versions of goby may work in one directory, and
+        // cargo builds again for a new name.
         let mut name = String::from("hooks-");
         for byte in &Sha256::digest(&source)[..8] {
             let _ = write!(name, "{byte:02x}");
         }
         let object = project.race_dir().join(name + ".o");
         if !object.exists() {
-            // Renamed when it is whole: two runs may meet here.
+            // Rename it when it is whole: two runs may compile it at the same time.
             let part = object.with_extension(format!("{}.part", std::process::id()));
             compile(&source, &part)?;
             std::fs::rename(&part, &object).map_err(|error| cannot_write(&object, &error))?;

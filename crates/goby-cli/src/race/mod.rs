@@ -6,11 +6,11 @@
 //!  summary, exit status <── reports (a file a process) <── cargo <── flags <── hooks (a C object, linked in)
 //! ```
 //!
-//! Two things make it more than `RUSTFLAGS=-Zsanitizer=thread`. The switch between goroutines is
-//! left uninstrumented (`flags.rs`), and tells TSan itself what it does (`goby-switch`). And where
-//! std is not instrumented either, what std orders must not be taken for a race: its fences are
-//! told to TSan (`hooks.c`), its insides are suppressed line by line (`suppressions-std.txt`), and
-//! what cannot be told is said at the start.
+//! Two things make it more than `RUSTFLAGS=-Zsanitizer=thread`. First, the switch between
+//! goroutines is left uninstrumented (`flags.rs`), and tells TSan itself what it does
+//! (`goby-switch`). Second, if std is not instrumented either, accesses that std orders must not be
+//! taken for a race. `hooks.c` tells TSan of std's fences, `suppressions-std.txt` suppresses std's
+//! insides line by line, and a warning at the start names what TSan cannot be told.
 
 pub(crate) mod args;
 mod flags;
@@ -37,7 +37,8 @@ use self::toolchain::{Std, Toolchain};
 use crate::exit::{Exit, Usage};
 use crate::text;
 
-/// How often the reports are looked for: what is printed stands near what the program printed.
+/// How often the command looks for reports. So a report appears near what the program printed at
+/// that time.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs `goby race`.
@@ -63,7 +64,7 @@ pub(crate) fn run(args: RaceArgs) -> Result<Exit, Usage> {
     watch(cargo, reports, line.verb())
 }
 
-/// What the user must know before a report is believed.
+/// What the user must know before believing a report.
 fn warning(toolchain: &Toolchain) -> String {
     let name = toolchain.name();
     format!(
@@ -76,7 +77,7 @@ fn warning(toolchain: &Toolchain) -> String {
 
 /// Runs cargo to its end, shows reports as they come, and says how it ended.
 fn watch(mut cargo: Command, mut reports: Reports, verb: Verb) -> Result<Exit, Usage> {
-    // Ctrl-C is for the program, which gets it too; what it has reported is shown all the same.
+    // Ctrl-C is for the program, which gets it, too. What it has reported is still shown.
     signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))
         .map_err(|error| Usage::new(format!("cannot watch for Ctrl-C: {}", text::reason(&error))))?;
     let child = cargo.spawn().map_err(|error| Usage::new(format!("cannot run cargo: {}", text::reason(&error))))?;

@@ -1,4 +1,4 @@
-//! The cargo project: where its builds go, and what of ours lies beside them.
+//! The cargo project: where its builds go, and the directory of `goby race` beside them.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,7 +17,8 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Asks cargo where the project's target directory is, and makes ours in it.
+    /// Asks cargo where the project's target directory is, and makes the directory of `goby race`
+    /// in it.
     ///
     /// # Errors
     /// If there is no project, or the directory cannot be made.

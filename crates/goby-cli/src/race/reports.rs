@@ -1,8 +1,8 @@
-//! The reports: TSan writes them into a file for each process, and we show and count them.
+//! The reports: TSan writes them into one file per process, and `goby race` shows and counts them.
 //!
-//! Files, not standard error: so the program keeps the terminal, nothing that it prints is taken
-//! for a report, and the reports of child processes are seen even where a test swallows what they
-//! print.
+//! They go to files, not to standard error. So the program keeps the terminal, nothing that it
+//! prints is taken for a report, and the reports of child processes are seen even if a test
+//! captures their output.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,13 +22,13 @@ const SUMMARY: &str = "\nSUMMARY: ThreadSanitizer: ";
 /// The reports of one run.
 #[derive(Debug)]
 pub(crate) struct Reports {
-    /// Removed with all in it at the end.
+    /// Removed at the end, with all in it.
     dir: PathBuf,
     files: BTreeMap<OsString, Progress>,
     found: Found,
 }
 
-/// How far a file has been read, and what of it is not shown yet.
+/// How far a file has been read, and which part of that is not shown yet.
 #[derive(Debug, Default)]
 struct Progress {
     read: u64,
@@ -36,7 +36,7 @@ struct Progress {
 }
 
 impl Reports {
-    /// Makes a directory for them.
+    /// Makes a directory for the reports.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -56,7 +56,7 @@ impl Reports {
         options
     }
 
-    /// Shows the reports that have been completed since.
+    /// Shows the reports that have been completed since the last call.
     pub(crate) fn show_new(&mut self) {
         self.show(whole_reports);
     }
@@ -66,14 +66,14 @@ impl Reports {
         self.show(<[u8]>::len);
     }
 
-    /// What has been shown.
+    /// How many reports have been shown.
     pub(crate) fn found(&self) -> Found {
         self.found
     }
 
     /// Reads on in all files, and shows as much of each as `cut` allows.
     fn show(&mut self, cut: fn(&[u8]) -> usize) {
-        // A directory or a file that cannot be read is one that somebody removed meanwhile.
+        // If a directory or a file cannot be read, somebody has removed it meanwhile.
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let progress = self.files.entry(entry.file_name()).or_default();
@@ -116,7 +116,7 @@ fn whole_reports(text: &[u8]) -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     races: u64,
-    /// Such as a mutex that was destroyed while locked, or TSan's own end.
+    /// Other reports, such as of a mutex that was destroyed while locked, or of TSan's own end.
     others: u64,
 }
 

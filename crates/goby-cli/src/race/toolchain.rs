@@ -11,7 +11,7 @@ use crate::text;
 pub(crate) enum Std {
     /// Built with the program, under ThreadSanitizer.
     Instrumented,
-    /// As it comes with the toolchain, which knows nothing of ThreadSanitizer.
+    /// As it comes with the toolchain, built without ThreadSanitizer.
     Prebuilt,
 }
 
@@ -28,15 +28,15 @@ impl Toolchain {
     /// Asks rustup's `rustc` for the toolchain.
     ///
     /// # Errors
-    /// If it is not there, or not a nightly one, or if what it needs beside it is not there.
+    /// If it is not there, or is not a nightly one, or if a tool that it needs is not there.
     pub(crate) fn find(name: &str) -> Result<Toolchain, Usage> {
         let plus = format!("+{name}");
         let install = format!("rustup toolchain install {name} --component rust-src");
         let ask = |args: &[&str]| -> Result<String, Usage> {
             match Command::new("rustc").arg(&plus).args(args).stdin(Stdio::null()).output() {
                 Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-                // What rustc says then is rustup's own word, or that it is not rustup's and knows
-                // no +name.
+                // rustc's message is then rustup's own, or says that this rustc is not rustup's and
+                // takes no +name.
                 Ok(_) => Err(Usage::new(format!(
                     "the toolchain {name} is not here; install it with: {install} (rustup itself: https://rustup.rs)"
                 ))),
@@ -85,7 +85,8 @@ impl Toolchain {
     }
 }
 
-/// Suppressions go by names: without them, std's insides would be reported.
+/// Checks that there is a symbolizer. Suppressions need names: without them, std's insides would be
+/// reported.
 fn require_symbolizer() -> Result<(), Usage> {
     let is_there = |name: &str| Command::new(name).arg("--version").output().is_ok();
     if is_there("llvm-symbolizer") || is_there("addr2line") {
