@@ -1,5 +1,5 @@
-//! "No cliff": what happens where a runtime is tempted to fall. Each prints its figures; README.md
-//! says what is wanted.
+//! "No cliff": programs for the places where a runtime is likely to fall off. Each prints its
+//! figures; README.md says what is wanted.
 
 pub mod apart;
 pub mod balance;

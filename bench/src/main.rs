@@ -56,7 +56,7 @@ const WORKLOADS: &[(&str, fn())] = &[
     ("timer_start_stop", many::timer_start_stop),
 ];
 
-/// Where a runtime is tempted to fall; README.md describes them.
+/// The places where a runtime is likely to fall off; README.md describes them.
 const CLIFFS: &[(&str, fn())] = &[
     ("machine", machine::machine),
     ("pingpong_apart", apart::pingpong),

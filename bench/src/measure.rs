@@ -40,14 +40,14 @@ pub fn rss() -> f64 {
     field_of("/proc/self/status", "VmRSS:")
 }
 
-/// The same to the page, and what of it is files: the text of the program and its libraries, as far
-/// as it has been used. It takes a walk through all that is mapped.
+/// The same exact to the page, and the part of it that is files: the text of the program and its
+/// libraries, as far as it has been used. It walks through all that is mapped.
 pub fn exact_rss() -> (f64, f64) {
     let rss = field_of("/proc/self/smaps_rollup", "Rss:");
     (rss, rss - field_of("/proc/self/smaps_rollup", "Anonymous:"))
 }
 
-/// A size in bytes out of a file of `/proc` that gives kB.
+/// Reads a size from a file of `/proc` that gives kB, and returns bytes.
 fn field_of(file: &str, field: &str) -> f64 {
     let text = std::fs::read_to_string(file).expect("/proc is mounted");
     let line = text.lines().find_map(|line| line.strip_prefix(field));

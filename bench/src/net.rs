@@ -1,5 +1,5 @@
-//! The network sub-commands, with the command lines of the peers': servers that run until they are
-//! killed, and clients that print their figures.
+//! The network sub-commands, with the same command lines as the peers: servers that run until they
+//! are killed, and clients that print their figures.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub const USAGE: &str = "echo-server ADDR | http-server ADDR | http-slow ADDR | 
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// A network sub-command, its numbers still as they were typed.
+/// A network sub-command, with its numbers still as they were typed.
 pub enum Command<'a> {
     EchoServer { addr: &'a str },
     HttpServer { addr: &'a str },

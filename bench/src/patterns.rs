@@ -14,7 +14,8 @@ pub fn sieve() {
     const N: usize = 1000;
     let clock = Clock::start();
     let (first, mut numbers) = chan::bounded(0);
-    // Out of the clock, dropping the last receiver unwinds the chain before the next workload.
+    // After the clock has stopped, dropping the last receiver unwinds the chain before the next
+    // workload.
     let chain = WaitGroup::new();
     chain.go(move || {
         for i in 2.. {
@@ -58,7 +59,7 @@ fn numbers(n: usize, capacity: usize) -> Receiver<usize> {
     rx
 }
 
-/// Twice the sum of 0..n must have come out.
+/// Checks that twice the sum of 0..n came out.
 fn check_sum(results: Receiver<usize>, n: usize) {
     let s: usize = results.iter().sum();
     assert_eq!(s, n * (n - 1));
@@ -97,7 +98,7 @@ pub fn worker_pool_pattern() {
     clock.per_op("worker_pool_8_pattern", JOBS);
 }
 
-/// Jobs of about 100 µs each, that only compute: what a pool gains by the second core.
+/// Jobs of about 100 µs each that only compute: they show what a pool gains by the second core.
 pub fn worker_pool_cpu() {
     pool_cpu("worker_pool_8_cpu", Duration::ZERO);
 }

@@ -1,5 +1,5 @@
-//! Copies the sources under test out of goby, with loom's atomics and `Arc` in place of std's. What
-//! else differs: loom's types are not made by `const fn`s, and a file that is included has no inner
+//! Copies the sources under test out of goby, with loom's atomics and `Arc` in place of std's. Two
+//! more things differ: loom's types are not made by `const fn`s, and an included file has no inner
 //! comments.
 
 use std::path::Path;
@@ -20,14 +20,15 @@ fn main() {
         let text = text
             .replace("std::sync::atomic", "loom::sync::atomic")
             .replace("pub(super) const fn new", "pub(super) fn new")
-            // Made once and then read: nothing for loom to look at, and one crate less.
+            // The value is made once and then read. Loom has nothing to check there, and the model
+            // needs one crate less.
             .replace("use once_cell::sync::OnceCell;", "use std::sync::OnceLock as OnceCell;")
-            // A read-modify-write follows right after the value that it changed, so what the holder
-            // of a lock stores comes after what others have put upon his value. Loom keeps no such
-            // order, but for what is one itself.
+            // A read-modify-write directly follows the value that it changes. So the store of a
+            // lock's holder comes after the changes that others made to the holder's value. Loom
+            // keeps that order only if the store is itself a read-modify-write.
             .replace("self.word.store(", "self.word.swap(");
-        // `first_panic` has an `Arc<str>`, which loom's is not, behind parking_lot's lock: nothing
-        // for loom to look at.
+        // `first_panic` has an `Arc<str>`, which loom's `Arc` cannot be. It is behind parking_lot's
+        // lock, so loom has nothing to check there.
         let text =
             if file == "first_panic.rs" { text } else { text.replace("use std::sync::Arc;", "use loom::sync::Arc;") };
         fs::write(Path::new(&to).join(file), text).expect("the output directory is writable");

@@ -1,4 +1,4 @@
-//! Starting and joining in the forms that the table does not have; timers.
+//! Starting and joining, in the forms that the table does not have, and timers.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn all(c: &mut Criterion) {
     group.bench_function("reset", |b| b.iter(|| timer.reset(Duration::from_secs(3600))));
     group.bench_function("after_func_stop", |b| b.iter(|| after_func(Duration::from_secs(3600), || ()).stop()));
     group.bench_function("ticker_start_stop", |b| b.iter(|| Ticker::new(Duration::from_secs(3600)).stop()));
-    // Due always, so each tick is a timer that fires, a send and a receive.
+    // It is always due, so each tick is a timer that fires, a send and a receive.
     let ticker = Ticker::new(Duration::from_nanos(1));
     group.bench_function("ticker_tick", |b| b.iter(|| ticker.receiver().recv().expect("it ticks on")));
 }

@@ -15,7 +15,7 @@ pub fn all(c: &mut Criterion) {
     group.bench_function("limiter_refuse", |b| b.iter(|| assert!(!strict.allow())));
     let flights = singleflight::Group::new();
     group.bench_function("singleflight_alone", |b| b.iter(|| flights.run("key", || 7)));
-    // One runs the call, the others come while it does.
+    // One goroutine runs the call, the others come while it does.
     let call = || {
         yield_now();
         7

@@ -1,5 +1,5 @@
-//! What one operation costs, where neither the table of `compare.py` nor the instruction counts of
-//! `ci/instructions.sh` say so:
+//! What one operation costs, for the operations that neither the table of `compare.py` nor the
+//! instruction counts of `ci/instructions.sh` cover:
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml                 # all
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Criterion compares each run with the one before. All of it runs as the first goroutine of the
-//! default runtime, so what it times is what a goroutine sees.
+//! default runtime, so it measures what a goroutine sees.
 
 mod channels;
 mod contexts;
@@ -20,7 +20,7 @@ mod selects;
 use criterion::Criterion;
 
 fn main() {
-    // Criterion's own needs are those of a thread.
+    // Criterion itself needs as much stack as a thread has.
     let runtime = goby::Builder::default().stack_size(2 << 20).build().expect("a runtime");
     runtime.run(|| {
         let mut criterion = Criterion::default().configure_from_args();

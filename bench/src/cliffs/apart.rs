@@ -1,7 +1,7 @@
 //! Partners that live on different workers: *_apart.
 //!
-//! A goroutine stays on the worker that ran it first, so partners are placed at their start: one
-//! that begins on the wrong worker gives its job back and ends, and another is started.
+//! A goroutine stays on the worker that ran it first, so partners are placed at their start. A
+//! goroutine that begins on the wrong worker gives its job back and ends, and another is started.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -44,7 +44,7 @@ fn start(here: bool, f: impl FnOnce() + Send + 'static) {
                 BEGUN => return,
                 MISPLACED => break,
                 _ if here => yield_now(),
-                // No call of goby's, so that this worker does not take it.
+                // No call to goby, so that this worker does not take it.
                 _ => spin_loop(),
             }
             assert!(Instant::now() < give_up, "partners apart need two workers: GOBY_MAXPROCS=2");

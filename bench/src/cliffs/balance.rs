@@ -9,13 +9,13 @@ use goby::{chan, go, yield_now};
 
 use crate::measure::{Clock, percentile_us, report};
 
-/// Some tens of microseconds of pure computing: the same code for threads and goroutines, or it is
-/// compiled to loops of different speed.
+/// Computes for some tens of microseconds. Threads and goroutines share this code, since otherwise
+/// it is compiled to loops of different speed.
 #[inline(never)]
 fn chunk() {
     let mut x = 1_u64;
     for _ in 0..20_000 {
-        // Opaque, or the compiler folds many steps into one.
+        // Opaque, so that the compiler does not fold many steps into one.
         x = black_box(x).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     }
     black_box(x);
@@ -62,7 +62,7 @@ pub fn imbalance() {
 
 const HOG: Duration = Duration::from_millis(100);
 
-/// Compute without a call of goby's.
+/// Compute without a call to goby.
 fn compute(length: Duration) {
     let end = Instant::now() + length;
     while Instant::now() < end {
@@ -70,8 +70,8 @@ fn compute(length: Duration) {
     }
 }
 
-/// The longest and the median of what `leave` leaves behind for others in a goroutine that then
-/// computes for 100 ms.
+/// Reports the longest and the median delay of the work that `leave` leaves for other workers, in a
+/// goroutine that then computes for 100 ms.
 fn hog(name: &str, n: usize, leave: impl Fn(chan::Sender<Duration>) + Copy + Send + 'static) {
     let mut delays = Vec::new();
     for _ in 0..10 {
@@ -100,7 +100,7 @@ pub fn hog_goroutines() {
     hog("hog_100_goroutines", 100, start_one);
 }
 
-/// Futures that the hog has started, and futures that wait and that it has woken.
+/// Futures that the hog has started, and waiting futures that it has woken.
 pub fn hog_futures() {
     let start_one = |tx: chan::Sender<Duration>| {
         let asked = Instant::now();

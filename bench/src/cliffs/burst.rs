@@ -1,4 +1,4 @@
-//! Traffic with pauses: a message each so often between two goroutines, and a program that has
+//! Traffic with pauses: one message per period between two goroutines, and a program that has
 //! nothing to do.
 
 use std::io::Read;
@@ -11,8 +11,8 @@ use crate::measure::{Clock, cpu_ns, percentile_us, report};
 
 const LENGTH: Duration = Duration::from_secs(1);
 
-/// Latencies from the moment of the send, and from the moment it was due; and the processor's time
-/// in all.
+/// Reports latencies from the moment of the send and from the moment it was due, and the
+/// processor's time in all.
 fn burst(name: &str, period: Duration) {
     let n = LENGTH.as_nanos() / period.as_nanos();
     let (tx, rx) = chan::bounded::<(Instant, Instant)>(0);

@@ -1,4 +1,5 @@
-//! What the machine itself costs on the day, without goby: a bound in ns means little without it.
+//! What the machine itself costs on that day, without goby: a bound in ns means little without
+//! these figures.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -26,7 +27,8 @@ pub fn machine() {
         report("machine_word_round_trip", clock.ns() / f64::from(N), "ns");
     });
 
-    // The turn says whose it is: a token alone may be left over, and the scope parks on it too.
+    // The word `turn` names the thread that goes next. A token alone may be left over, and the
+    // scope parks on it, too.
     const WAKES: u32 = 20_000;
     let turn = AtomicUsize::new(0);
     let await_turn = |mine: usize| {

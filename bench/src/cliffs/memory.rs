@@ -8,7 +8,7 @@ use goby::{go, time};
 
 use crate::measure::{Clock, exact_rss, report, rss};
 
-/// How long memory may take to go back to the system.
+/// The longest time that memory may take to go back to the system.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// One wave of goroutines that are all alive at once.
@@ -53,7 +53,8 @@ pub fn life() {
     report("life_10m_growth_warm", (after / warm - 1.0) * 100.0, "%");
 }
 
-/// A million idle, then none: how much of their memory is back, and when 90 % were.
+/// A million idle goroutines, then none: how much of their memory the system has back, and when it
+/// had 90 %.
 fn release_of(name: &str, start_one: impl Fn(&WaitGroup, &WaitGroup, &Receiver<()>)) {
     const N: usize = 1_000_000;
     let before = rss();

@@ -17,7 +17,7 @@ const SIZES: [usize; 4] = [10, 1000, 100_000, 1_000_000];
 /// that count.
 fn each_size(name: &str, at_least: usize, sizes: &[usize], round: impl Fn(usize) -> f64) {
     for &n in sizes {
-        // The first warms up, unless it is long.
+        // The first round warms up, unless it is long.
         if n <= 1000 {
             round(n);
         }
@@ -27,7 +27,7 @@ fn each_size(name: &str, at_least: usize, sizes: &[usize], round: impl Fn(usize)
     }
 }
 
-/// n goroutines started, and all ended.
+/// n goroutines are started, and all end.
 pub fn spawn() {
     each_size("scale_spawn", 1_000_000, &SIZES, |n| {
         let clock = Clock::start();
@@ -40,7 +40,7 @@ pub fn spawn() {
     });
 }
 
-/// n parked goroutines woken by one close, and all ended.
+/// One close unparks n goroutines, and all end.
 pub fn wake() {
     each_size("scale_wake", 300_000, &SIZES, |n| {
         let (close, stop) = chan::bounded::<()>(0);
@@ -61,7 +61,7 @@ pub fn wake() {
     });
 }
 
-/// A timer started and stopped while n others run.
+/// A timer is started and stopped while n others run.
 pub fn timer() {
     const OPS: usize = 200_000;
     for n in SIZES {
@@ -74,10 +74,11 @@ pub fn timer() {
     }
 }
 
-/// A select takes no more cases, in Go neither.
+/// A select takes no more cases than this. Nor does Go's.
 const SELECT_SIZES: [usize; 3] = [10, 1000, 65_535];
 
-/// One select over n cases, built anew, on one of which somebody sends; a case.
+/// One select over n cases, built anew; another goroutine sends on one of them. The figure is per
+/// case.
 pub fn select() {
     each_size("scale_select", 1_000_000, &SELECT_SIZES, |n| {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..n).map(|_| chan::bounded::<usize>(0)).unzip();

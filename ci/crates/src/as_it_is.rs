@@ -1,4 +1,4 @@
-//! What works in a goroutine as it does in a thread, or awaited by `block_on`.
+//! What works in a goroutine as it does in a thread, or when `block_on` awaits it.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -25,7 +25,7 @@ fn ten_goroutines(f: impl Fn() + Send + Sync) {
     });
 }
 
-/// Its holder may wait: whoever wants it is parked.
+/// The holder of the lock may wait: a goroutine that wants the lock is parked.
 #[goby::test(workers = 1)]
 fn goby_mutex_across_a_wait() {
     let lock = goby::sync::Mutex::new(0);
@@ -83,7 +83,7 @@ fn parking_lot_mutex() {
     assert_eq!((count.into_inner(), map.into_inner()[&1]), (1000, 1000));
 }
 
-/// What never waits: sends to a channel with room or without a bound, and tries.
+/// Operations that never wait: sends to a channel with room or without a bound, and tries.
 #[goby::test(workers = 1)]
 fn crossbeam_try_recv() {
     let (tx, rx) = crossbeam_channel::unbounded();
@@ -134,7 +134,7 @@ fn tokio_sync() {
     assert_eq!(block_on(totals), Ok(1000));
     adder.join().unwrap();
 
-    // Its mutex may be held across a wait: the others are parked.
+    // tokio's mutex may be held across a wait: the other goroutines are parked.
     let count = tokio::sync::Mutex::new(0);
     let (allowed, news) = (tokio::sync::Semaphore::new(2), tokio::sync::Notify::new());
     ten_goroutines(|| {
@@ -172,8 +172,8 @@ fn tokio_sync() {
     assert_eq!(watcher.join().unwrap(), "new");
 }
 
-/// What needs tokio's reactor runs on a tokio runtime with threads of its own, and the goroutine
-/// waits for it.
+/// A future that needs tokio's reactor runs on a tokio runtime with its own threads, and the
+/// goroutine waits for it.
 #[goby::test(workers = 1)]
 fn tokio_handle_spawn() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -185,7 +185,7 @@ fn tokio_handle_spawn() {
     tokio.shutdown_background();
 }
 
-/// Tokio is entered while the future is polled, and only then: a poll waits for nothing.
+/// Tokio is entered only while the future is polled: a poll does not wait.
 #[goby::test(workers = 1)]
 fn tokio_enter_for_each_poll() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -239,7 +239,7 @@ struct Subscriber {
     has_seen: Arc<AtomicBool>,
 }
 
-/// An event's message, and nothing else of it.
+/// An event's message, without its other fields.
 struct Message(String);
 
 impl tracing::field::Visit for Message {
@@ -258,7 +258,7 @@ impl tracing::Subscriber for Subscriber {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        // Stalls of other tests are none of this one's business.
+        // Other tests may have stalls, too; this test ignores them.
         if message.0.contains(file!()) && message.0.contains("has kept worker 0 for") {
             self.has_seen.store(true, Ordering::Release);
         }
@@ -274,7 +274,7 @@ impl tracing::Subscriber for Subscriber {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// A goroutine that keeps its worker is an event, and is not printed then.
+/// A goroutine that keeps its worker becomes an event, and is then not printed.
 #[test]
 fn tracing_subscriber() {
     let has_seen = Arc::new(AtomicBool::new(false));

@@ -1,7 +1,7 @@
 //! What must be written in another way.
 //!
-//! Most of these block the worker until a goroutine goes on that only this worker may run. Memory
-//! stays sound, and goby reports it.
+//! Most of these block the worker until another goroutine goes on, which only this worker may run.
+//! Memory stays sound, and goby reports it.
 
 use std::io::{self, Write as _};
 use std::sync::{Condvar, Mutex, OnceLock, mpsc};
@@ -68,7 +68,7 @@ fn std_mpsc_recv_from_a_neighbor() {
     );
 }
 
-/// std's lock of the standard output belongs to the thread, so a neighbor has it too.
+/// std's lock of the standard output belongs to the thread, so a neighbor has it, too.
 #[goby::test(workers = 1)]
 fn std_stdout_lock() {
     let (begun, has_begun) = chan::bounded(0);
@@ -99,7 +99,8 @@ fn parking_lot_mutex_across_a_wait() {
     );
 }
 
-/// It belongs to the thread, so a neighbor of its holder has it too. A thread has not.
+/// The lock belongs to the thread, so a neighbor of its holder has it, too. Another thread does
+/// not.
 #[goby::test(workers = 1)]
 fn parking_lot_reentrant_mutex_across_a_wait() {
     let lock = forever(parking_lot::ReentrantMutex::new(()));

@@ -2,9 +2,9 @@
 //! each, named after it.
 //!
 //! The module that a test is in is the row's verdict: [`as_it_is`], [`through_blocking`],
-//! [`does_not`]. The tests of the first two have one worker, so that whatever blocks the thread
-//! blocks everybody: what works there parks the goroutine. [`page`] compares the table with the
-//! tests.
+//! [`does_not`]. The tests of the first two have one worker, so a call that blocks the thread
+//! blocks all goroutines: what works there parks the goroutine. [`page`] compares the table with
+//! the tests.
 
 #![cfg(test)]
 
@@ -24,7 +24,7 @@ const CHILD: &str = "GOBY_CRATES_CHILD";
 /// The exit status of a child process in which two goroutines stand still.
 const STAND_STILL: i32 = 86;
 
-/// Gives a value that lives as long as the process: what is stuck for good may go on using it.
+/// Makes a value live as long as the process: goroutines that are stuck forever may go on using it.
 fn forever<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
@@ -35,7 +35,7 @@ fn forever<T>(value: T) -> &'static T {
 /// The neighbor begins. In the middle of `neighbor`, where that calls its argument, it waits for a
 /// word. Then `blocks` begins on the same worker, and must block the thread until the neighbor has
 /// gone on. When goby has reported that `blocks` keeps the worker, the neighbor gets its word: now
-/// it lacks nothing but the worker.
+/// it needs only the worker.
 fn stands_still(test: &str, neighbor: impl FnOnce(&dyn Fn()) + Send + 'static, blocks: impl FnOnce() + Send + 'static) {
     if env::var_os(CHILD).is_none() {
         let mut child = Command::new(env::current_exe().unwrap());
@@ -63,7 +63,7 @@ fn stands_still(test: &str, neighbor: impl FnOnce(&dyn Fn()) + Send + 'static, b
     while !keeps_the_worker() {
         thread::yield_now();
     }
-    // It is received at once, since the neighbor waits for it.
+    // The word is received at once, since the neighbor waits for it.
     word.send(()).unwrap();
     assert!(!blocked.is_finished());
     assert_eq!(runtime.num_goroutines(), 2);

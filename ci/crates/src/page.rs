@@ -1,4 +1,4 @@
-//! The table of the page and the tests agree.
+//! Checks that the table of the page and the tests agree.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -11,7 +11,7 @@ const VERDICTS: [(&str, &str); 3] =
     [("as it is", "as_it_is"), ("by `blocking`", "through_blocking"), ("**no**", "does_not")];
 
 /// The tests that the table names: the last cell of each row, in the module of its verdict, which
-/// is the cell before.
+/// is the previous cell.
 fn named() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for row in PAGE.lines().filter(|line| line.starts_with("| ")) {
@@ -29,7 +29,7 @@ fn named() -> BTreeSet<String> {
     names
 }
 
-/// The tests that there are, but for this module's.
+/// The tests that exist, without this module's.
 fn existing() -> BTreeSet<String> {
     let listed = Command::new(env::current_exe().unwrap()).arg("--list").output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();

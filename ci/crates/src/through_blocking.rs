@@ -1,4 +1,4 @@
-//! What blocks its thread, and so runs on a helper thread by `blocking`, while the goroutine is
+//! Calls that block their thread. They run on a helper thread by `blocking`, while the goroutine is
 //! parked.
 
 use std::sync::{Condvar, Mutex, mpsc};
@@ -14,7 +14,7 @@ fn until_one_waits_in_blocking() {
     }
 }
 
-/// The guard of a std mutex cannot leave the closure, which is as well.
+/// The guard of a std mutex cannot leave the closure, and should not.
 #[goby::test(workers = 1)]
 fn std_mutex_that_is_held_for_long() {
     let lock = Mutex::new(0);
@@ -71,7 +71,7 @@ fn crossbeam_recv() {
     assert_eq!(receiver.join().unwrap(), Ok(7));
 }
 
-/// Its closures run on rayon's threads, and may use channels of goby's: they wait as threads do.
+/// The closures run on rayon's threads, and may use goby's channels: they wait as threads do.
 #[goby::test(workers = 1)]
 fn rayon_par_iter() {
     assert_eq!(blocking(|| (1..=100).into_par_iter().sum::<i32>()), 5050);

@@ -1,11 +1,11 @@
-//! The hot paths, each alone on one worker.
+//! The hot paths, each by itself on one worker.
 //!
 //!     goby-instructions NAME N    does it N times
 //!     goby-instructions list      the names
 //!
-//! ci/instructions.sh runs each twice under callgrind, with two N, so that start-up and end do not
-//! count. One worker and no clock: the count is the same in every run, to less than one in a
-//! hundred.
+//! ci/instructions.sh runs each twice under callgrind, with two values of N, so that start-up and
+//! end do not count. With one worker and no clock, the count is the same in every run, to less than
+//! one in a hundred.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use goby::sync::{Mutex, WaitGroup};
 use goby::time::Timer;
 use goby::{Runtime, go, select, yield_now};
 
-/// Does something so many times.
+/// Does one operation so many times.
 type HotPath = fn(usize);
 
 const PATHS: &[(&str, HotPath)] = &[
@@ -36,7 +36,7 @@ const PATHS: &[(&str, HotPath)] = &[
     ("context_cancel", context_cancel),
 ];
 
-/// A goroutine started and joined, its spawner parked meanwhile.
+/// A goroutine is started and joined, and its spawner is parked meanwhile.
 fn spawn_join(n: usize) {
     for i in 0..n {
         assert_eq!(go(move || i).join().unwrap(), i);
@@ -64,7 +64,7 @@ fn spawn_async(n: usize) {
     }
 }
 
-/// One switch away and one back to another that does the same.
+/// One switch to another goroutine that does the same, and one back.
 fn yields(n: usize) {
     let other = go(move || (0..n / 2).for_each(|_| yield_now()));
     (0..n / 2).for_each(|_| yield_now());
@@ -89,7 +89,7 @@ fn numbers(n: usize, capacity: usize) -> Receiver<usize> {
     rx
 }
 
-/// A message from one to one.
+/// A message from one goroutine to one other.
 fn spsc(n: usize, capacity: usize) {
     assert_eq!(numbers(n, capacity).iter().sum::<usize>(), n * (n - 1) / 2);
 }
@@ -109,7 +109,7 @@ fn select_default(n: usize) {
     assert_eq!(black_box(k), n);
 }
 
-/// Two cases, one ready; the send that makes it so included.
+/// Two cases, one ready; this includes the send that makes it ready.
 fn select_ready(n: usize) {
     let (a_tx, a) = chan::bounded(1);
     let (_b_tx, b) = chan::bounded::<usize>(1);
@@ -124,7 +124,7 @@ fn select_ready(n: usize) {
     assert_eq!(s, n * (n - 1) / 2);
 }
 
-/// Three cases, on two of which somebody sends by and by.
+/// Three cases; other goroutines eventually send on two of them.
 fn select_blocking(n: usize) {
     let (a_tx, a) = chan::bounded(0);
     let (b_tx, b) = chan::bounded(0);
@@ -186,7 +186,8 @@ fn main() -> ExitCode {
         eprintln!("usage: goby-instructions NAME N | list");
         return ExitCode::from(2);
     };
-    // No stalls: callgrind is slow enough for them, and cannot follow the signal that looks at one.
+    // No stalls: under callgrind a run is slow enough to report them, and callgrind cannot follow
+    // the signal that looks at one.
     Runtime::builder().workers(1).stall_limit(None).build().expect("a runtime starts").run(|| path(n));
     ExitCode::SUCCESS
 }

@@ -13,7 +13,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone)]
 pub(crate) struct Context {
-    /// Whether it is done, and whom to tell.
+    /// Whether it is done, and the hooks to run then.
     state: Arc<Mutex<(bool, Vec<Hook>)>>,
 }
 
@@ -43,7 +43,7 @@ impl Context {
         None
     }
 
-    /// The hook is never unregistered: that it may run late is what goby's allows too.
+    /// The hook is never unregistered. It may run late; goby's may, too.
     pub(crate) fn on_done(&self, hook: impl FnOnce() + Send + 'static) -> impl Drop {
         struct OnDone;
         impl Drop for OnDone {

@@ -1,5 +1,5 @@
 //! What the sources under test use of the runtime: a gate of loom's mutex and condition variable,
-//! and a clock that each look moves on by a step of the model's choosing.
+//! and a clock that each look moves on by a step that the model chooses.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -75,7 +75,7 @@ impl Waiters<'_> {
     }
 }
 
-/// After unlocking, as the runtime does.
+/// Wakes the waiters, after unlocking, as the runtime does.
 fn wake(wakes: Wakes) {
     for (slot, token) in wakes {
         *slot.token.lock().unwrap() = Some(token);
@@ -161,12 +161,12 @@ impl<S> fmt::Debug for Gate<S> {
 }
 
 thread_local! {
-    /// How many microseconds a look moves the clock on, and how many looks there were. A model's
-    /// threads are coroutines of one OS thread, and the clock is no part of what is explored.
+    /// By how many microseconds a look moves the clock on, and how many looks there were. A model's
+    /// threads are coroutines of one OS thread, and loom does not explore the clock.
     static CLOCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
-/// Puts the clock to its start.
+/// Sets the clock to its start.
 pub(crate) fn set_clock(step: u64) {
     CLOCK.set((step, 0));
 }
@@ -180,13 +180,13 @@ pub(crate) fn now() -> Instant {
 
 pub(crate) fn checkpoint() {}
 
-/// A try that was refused, which may give way.
+/// Called after a refused try, which may give way.
 pub(crate) fn refused() {}
 
-/// A look, which may give way.
+/// Called at a look, which may give way.
 pub(crate) fn polled() {}
 
-/// Why a goroutine has not run. In a model all do.
+/// Why a goroutine has not run. In a model all run.
 pub(crate) struct NeverRan;
 
 impl NeverRan {

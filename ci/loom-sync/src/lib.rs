@@ -17,7 +17,7 @@ pub(crate) use gate::{
     Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit,
     now, polled, refused, with_reach,
 };
-/// No model panics while a goroutine is parked, so std's answer is right.
+/// No model panics while a goroutine is parked, so the answer of std is right.
 pub(crate) use std::thread::panicking;
 
 #[allow(dead_code)] // Each file has more than the models use.

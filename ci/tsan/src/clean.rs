@@ -1,5 +1,5 @@
-//! The same kinds of exchange as in `racy`, each with the edge that orders it, some hundred times
-//! over.
+//! The same kinds of exchange as in `racy`, each with the edge that orders it, repeated some
+//! hundred times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn panic_and_join() {
     }
 }
 
-/// A result that nobody takes is dropped by the second of the goroutine and its handle.
+/// A result that nobody takes is dropped by the goroutine or its handle, whichever ends second.
 fn result_dropped() {
     struct Owned(Arc<Unprotected>);
     impl Drop for Owned {
@@ -90,7 +90,8 @@ fn result_dropped() {
     }
 }
 
-/// What was before a send is seen after its receive, and what was before a receive after its send.
+/// Writes before a send are seen after its receive, and writes before a receive are seen after its
+/// send.
 fn rendezvous_both_ways() {
     let (ours, theirs) = (Unprotected::new(), Unprotected::new());
     let (tx, rx) = chan::bounded(0);
@@ -147,7 +148,7 @@ fn close() {
     }
 }
 
-/// Boxes through three goroutines, each of which changes what it was given.
+/// Boxes go through three goroutines, and each changes the box that it was given.
 fn pipeline() {
     let (first, second_in) = chan::bounded(4);
     let (second, third_in) = chan::bounded(0);
@@ -368,7 +369,7 @@ fn future_joined() {
     }
 }
 
-/// More than a worker allocates before it asks for room.
+/// More futures than a worker allocates before it asks for room.
 fn futures_started_by_many() {
     let wg = WaitGroup::new();
     for _ in 0..8 {

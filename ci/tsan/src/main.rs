@@ -2,8 +2,9 @@
 //! racy|clean`.
 //!
 //! Each racy program has exactly one data race of user code, between goroutines or between a
-//! goroutine and what else may run, and must be reported (exit status 66) on one worker as on two.
-//! Each clean program does the same work with the edge that orders it, and must not be reported.
+//! goroutine and other code that may run. It must be reported (exit status 66) on one worker as on
+//! two. Each clean program does the same work with the edge that orders it, and must not be
+//! reported.
 
 mod clean;
 mod racy;

@@ -1,6 +1,6 @@
-//! One data race each. `Turn` fixes who is first, and that both sides have been started before:
-//! joining, dropping a handle and entering a scope's counter may order more than they promise, and
-//! would hide the race now and then.
+//! One data race per program. `Turn` fixes which side is first, and that both sides have been
+//! started before. Joining, dropping a handle and entering a scope's counter may order more than
+//! they promise, and would sometimes hide the race.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ fn write_after_go() {
     reader.join().unwrap();
 }
 
-/// The first to write has ended, its stack is free again, and nobody has joined it.
+/// The goroutine that writes first has ended, its stack is free again, and nobody has joined it.
 fn first_has_ended() {
     let shared = Arc::new((Unprotected::new(), Turn::new(), Turn::new()));
     let theirs = shared.clone();
@@ -98,7 +98,7 @@ fn first_has_ended() {
     shared.0.add();
 }
 
-/// A handle is dropped when its goroutine has long ended: not a join.
+/// A handle is dropped long after its goroutine has ended. That is not a join.
 fn handle_dropped_late() {
     let shared = Arc::new((Unprotected::new(), Turn::new()));
     let theirs = shared.clone();
@@ -213,7 +213,7 @@ fn two_mutexes() {
     });
 }
 
-/// Long enough is no order.
+/// A long wait is not an order.
 fn sleep_to_synchronize() {
     let n = Arc::new(Unprotected::new());
     let other = go({
@@ -225,7 +225,7 @@ fn sleep_to_synchronize() {
     other.join().unwrap();
 }
 
-/// `done` before the last write: the wait orders what came before it only.
+/// `done` comes before the last write: the wait orders only what came before `done`.
 fn done_too_early() {
     let shared = Arc::new((Unprotected::new(), Turn::new(), Turn::new()));
     let wg = WaitGroup::new();
@@ -243,7 +243,7 @@ fn done_too_early() {
     shared.2.wait();
 }
 
-/// A destructor that reads what another owner still wrote after it had given up its share.
+/// A destructor reads what another owner wrote after it had given up its share.
 fn destructor() {
     struct Owner(Arc<Unprotected>);
     impl Drop for Owner {
@@ -281,7 +281,7 @@ fn blocking_closure() {
     });
 }
 
-/// Spawned, and joined, with an edge each; what is between has none.
+/// A future is spawned and joined, each with an edge; what is between has none.
 fn future() {
     let shared = Arc::new((Unprotected::new(), Turn::new(), Turn::new()));
     let theirs = shared.clone();

@@ -1,14 +1,14 @@
-//! What the programs share: memory without protection, and an order in time that is no order for
+//! What the programs share: memory without protection, and an order in time that does not order
 //! memory.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A number that says it may be shared and does nothing for it: the wrong `unsafe impl` of some
-/// user.
+/// A number that claims to be `Sync` and does nothing for it: a user's wrong `unsafe impl`.
 pub struct Unprotected(UnsafeCell<u64>);
 
-// SAFETY: none for the racy programs, that is their point. The clean ones order all their accesses.
+// SAFETY: none in the racy programs, that is their point. The clean programs order all their
+// accesses.
 unsafe impl Sync for Unprotected {}
 
 impl Unprotected {
@@ -29,8 +29,8 @@ impl Unprotected {
     }
 }
 
-/// Makes one side go first without making its memory visible: so the race is there in every run,
-/// and shown by none.
+/// Makes one side go first without making its memory visible. So the race is in every run, and no
+/// run shows it by itself.
 pub struct Turn(AtomicBool);
 
 impl Turn {

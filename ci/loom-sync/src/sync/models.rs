@@ -1,6 +1,6 @@
-//! The models. Each checks three things in every schedule: loom's cells, that nobody reads what
-//! another writes; that all threads end, so that no wake-up is lost; and that in the end the
-//! primitive is free.
+//! The models. Each checks three things in every schedule: that nobody reads what another thread is
+//! writing (by loom's cells); that all threads end, so that no wake-up is lost; and that in the end
+//! the primitive is free.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -13,8 +13,8 @@ use super::semaphore::Semaphore;
 use super::wait_group::WaitGroup;
 use crate::{Context, gate};
 
-/// Explores `f` with at most so many preemptions; a look at the clock moves it on by `step`
-/// microseconds. Where that is more than 1000, a waiter that has to queue again makes the mutex
+/// Explores `f` with at most `preemptions` preemptions; a look at the clock moves it on by `step`
+/// microseconds. If that is more than 1000, a waiter that has to queue again makes the mutex
 /// starving.
 fn explore(step: u64, preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -32,7 +32,7 @@ struct Locked<L> {
     value: UnsafeCell<u32>,
 }
 
-// SAFETY: the models use the value with the lock held only, and loom checks that.
+// SAFETY: the models use the value only while they hold the lock, and loom checks that.
 unsafe impl<L> Sync for Locked<L> {}
 // SAFETY: as above.
 unsafe impl<L> Send for Locked<L> {}
@@ -152,7 +152,7 @@ fn rwlock(n_readers: u32, n_writers: u32, rounds: u32, preemptions: usize) {
     });
 }
 
-/// Reads, if that is granted; gives what was read.
+/// Reads if the lock is granted, and returns what was read.
 fn read(lock: &Locked<RawRwLock>, until: Until<'_>) -> Option<u32> {
     lock.raw.read(until).then(|| {
         let value = lock.get();
@@ -161,7 +161,7 @@ fn read(lock: &Locked<RawRwLock>, until: Until<'_>) -> Option<u32> {
     })
 }
 
-/// Writes, if that is granted; tells whether it was.
+/// Writes if the lock is granted, and returns whether it was.
 fn write(lock: &Locked<RawRwLock>, until: Until<'_>) -> bool {
     let granted = lock.raw.write(until);
     if granted {
@@ -201,7 +201,8 @@ fn rwlock_of_a_reader_and_2_writers_twice() {
     rwlock(1, 2, 2, 2);
 }
 
-/// One reads, a writer and a reader come, the writer is canceled while the first leaves.
+/// One thread reads, a writer and a reader come, and the writer is canceled while the first reader
+/// leaves.
 #[test]
 fn rwlock_with_a_writer_that_is_canceled() {
     explore(0, 3, || {
@@ -225,8 +226,8 @@ fn rwlock_with_a_writer_that_is_canceled() {
     });
 }
 
-/// The same, but the first stays until the others have ended: the writer that gives up must let the
-/// reader in.
+/// The same, but the first reader stays until the others have ended: the writer that gives up must
+/// let the second reader in.
 #[test]
 fn rwlock_with_a_writer_that_gives_up_before_readers() {
     explore(0, 3, || {
@@ -297,7 +298,7 @@ fn rwlock_with_a_writer_that_becomes_a_reader() {
     });
 }
 
-/// Upgrades; what it read is what it finds as the writer.
+/// Upgrades, and checks that the writer finds what it read before.
 fn upgrade(lock: &Locked<RawRwLock>) {
     assert!(lock.raw.upgradable_read(Until::Forever));
     let seen = lock.get();
@@ -349,8 +350,8 @@ fn rwlock_of_2_upgraders_and_a_reader() {
     rwlock_upgrade(1, 0, 2, 2);
 }
 
-/// An upgrade is canceled while the other reader leaves and one comes: that one gets in, in any
-/// case.
+/// An upgrade is canceled while the other reader leaves and a new one comes: the new one gets in,
+/// in any case.
 #[test]
 fn rwlock_with_an_upgrade_that_is_canceled() {
     explore(0, 3, || {
@@ -386,8 +387,8 @@ fn rwlock_with_an_upgrade_that_is_canceled() {
     });
 }
 
-/// The same, but the first stays until the others have ended: the upgrader that gives up must let
-/// the reader in.
+/// The same, but the first reader stays until the others have ended: the upgrader that gives up
+/// must let the new reader in.
 #[test]
 fn rwlock_with_an_upgrade_that_gives_up_before_readers() {
     explore(0, 3, || {
@@ -413,7 +414,7 @@ fn rwlock_with_an_upgrade_that_gives_up_before_readers() {
     });
 }
 
-/// The one who waits sees what both did, though only the last unparks it.
+/// The waiter sees what both threads did, though only the last one unparks it.
 #[test]
 fn wait_group_orders_all_that_was_done() {
     explore(0, 3, || {
@@ -438,7 +439,7 @@ fn wait_group_orders_all_that_was_done() {
     });
 }
 
-/// Who waits for one zero goes on, though the group is used again at once.
+/// A waiter for one zero goes on, though the group is used again at once.
 #[test]
 fn wait_group_that_is_used_again() {
     explore(0, 3, || {
