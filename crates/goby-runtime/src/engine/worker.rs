@@ -1,17 +1,17 @@
 //! A worker: an OS thread that runs goroutines, and is home to those it has started.
 //!
 //! ```text
-//! a round:  run_next, local queue, inbox, own fresh goroutines, timers, poller, steal, sleep
+//! a round:  run_next, local queue, inbox, own unstarted goroutines, timers, poller, steal, sleep
 //! ```
 //!
-//! That order is by cost and by kindness: whom we woke last is warm; then those that have waited
-//! here, then those that other threads woke, then what has not begun; the clock and the system are
-//! asked when none of these is left, or in a pause; other workers are troubled last
-//! (`worker/search.rs`). A pause breaks the order, so that everyone's wait is bounded: every so
-//! many rounds, and whenever the monitor asks for one (`worker/fairness.rs`).
+//! Cheapest first: the goroutine in `run_next` was woken last, so its data is in cache. Then come
+//! those that have waited here, then those that other threads woke, then those that have not begun.
+//! The clock and the system are asked when none of these is left, or in a pause. Other workers are
+//! troubled last (`worker/search.rs`). A pause breaks the order, so that every wait is bounded.
+//! There is one every so many rounds, and whenever the monitor asks for one (`worker/fairness.rs`).
 //!
-//! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which
-//! everybody may.
+//! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which any
+//! thread may touch.
 
 mod capture;
 mod fairness;
@@ -52,10 +52,10 @@ use crate::engine::shared::Shared;
 use crate::engine::watch::{self, NextLook};
 use crate::engine::{frames, goroutine};
 
-/// How often in a tick of the monitor (1 ms) a worker's fresh goroutines make it wake another: a
+/// How often per tick of the monitor (1 ms) a worker's unstarted goroutines make it wake another: a
 /// wake-up costs it 2 µs.
 const WAKES_PER_TICK: usize = 8;
-/// Free stacks that a worker keeps; beyond twice as many it gives so many back.
+/// Free stacks that a worker keeps: at twice as many it gives this many back.
 const STACK_CACHE: usize = 64;
 /// Goroutine ids taken from the process's counter at a time.
 const ID_BATCH: u64 = 256;
@@ -64,14 +64,15 @@ thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
 }
 
-/// How many more of those that are to be spread live on a worker before it gives one away: who
-/// lives for a moment only is better off where it is started.
+/// How many more of the goroutines that are to be spread live on a worker before it gives one away:
+/// one that lives only for a moment is better off where it is started.
 const SPREAD_SLACK: usize = 4;
-/// How late the kernel may end a worker's sleep, to end several at once: its default, 50 µs, is
-/// longer than many a timer runs.
+/// How late the kernel may end a worker's sleep, to end several at once. Its default, 50 µs, is
+/// longer than many timers run.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
-/// What other threads may touch of a worker. It is never freed, but used again: see `retired.rs`.
+/// The part of a worker that other threads may touch. It is never freed, but used again: see
+/// `retired.rs`.
 pub(crate) struct Remote {
     pub(crate) index: usize,
     pub(crate) shared: &'static Shared,
@@ -79,24 +80,24 @@ pub(crate) struct Remote {
     pub(crate) fresh: FreshQueue,
     pub(crate) timers: Timers,
     pub(crate) poller: Poller,
-    /// The monitor's wish: let others run. Set by it, and by who wants something else of the
-    /// scheduler (`inspect`, `shut_down`); cleared by the worker.
+    /// The monitor's wish: let others run. Set by the monitor, and by a thread that wants something
+    /// else of the scheduler (`inspect`, `shut_down`); cleared by the worker.
     pub(crate) slice_over: AtomicBool,
-    /// The monitor has set `slice_over` because no pause has been for long, though slices have
-    /// ended by themselves. Set by it before `slice_over`; cleared by the worker.
+    /// The monitor has set `slice_over` because there has been no pause for long, although slices
+    /// have ended by themselves. Set by the monitor before `slice_over`; cleared by the worker.
     pub(crate) pause_due: AtomicBool,
     /// A panic hook waits on its thread, which sleeps without being free for others. Written by the
     /// worker only; see `hold`.
     pub(crate) is_held: AtomicBool,
     /// How many of its own goroutines were runnable when it last looked.
     load: AtomicUsize,
-    /// Counts its pauses, in which it looks at what is fresh (`worker/fairness.rs`). Written by the
-    /// worker only.
+    /// Counts its pauses, in which it looks at unstarted goroutines (`worker/fairness.rs`). Written
+    /// by the worker only.
     pub(crate) turns: AtomicU64,
     /// See `theft`.
     truce: Truce,
-    /// Counts time slices begun. Written by the worker only; unchanged means that it has not come
-    /// back.
+    /// Counts time slices begun. Written by the worker only. Unchanged means that the worker has
+    /// not come back.
     pub(crate) slices: AtomicU64,
     /// Goroutines that were to be spread, and live here. Written by the worker only.
     spread: AtomicUsize,
@@ -108,15 +109,15 @@ pub(crate) struct Remote {
     pub(crate) tasks: AtomicUsize,
     /// The thread's id in the kernel.
     pub(crate) thread_id: AtomicI32,
-    /// The monitor's other wish, of a worker that sleeps: give back what a crowd has needed. Set by
-    /// it, cleared by the worker.
+    /// The monitor's other wish, to a worker that sleeps: give back the memory that a crowd has
+    /// needed. Set by the monitor, cleared by the worker.
     tidy: AtomicBool,
     /// See `slab`.
     pub(crate) grown: AtomicU64,
-    /// Who wants to know about this worker's goroutines.
+    /// Requests about this worker's goroutines.
     pub(crate) requests: Requests,
-    /// Where the worker of a former life was, if it is gone: the next one's place. By its address
-    /// `biased` knows it.
+    /// Where the worker of a former life was, if it is gone: the place of the next one. `biased`
+    /// knows a worker by its address.
     place: AtomicPtr<Worker>,
 }
 
@@ -149,7 +150,7 @@ impl Remote {
         })
     }
 
-    /// Whether nothing is left of a worker that has stopped: see `retired.rs`.
+    /// Returns whether nothing is left of a worker that has stopped: see `retired.rs`.
     pub(crate) fn is_left_by_all(&self) -> bool {
         self.n_started() == 0
             && self.inbox.is_empty()
@@ -158,7 +159,7 @@ impl Remote {
             && !self.poller.has_sources()
     }
 
-    /// Prepares it for another worker. Only what tells of changes counts on.
+    /// Prepares it for another worker. Only counters that tell of changes count on.
     pub(crate) fn reset(&self) {
         // Relaxed, all: the thread is started after it.
         for counter in [&self.spawned, &self.started, &self.ended] {
@@ -170,8 +171,8 @@ impl Remote {
             flag.store(false, Ordering::Relaxed);
         }
         // SeqCst, both: a request that came too late for the last worker is the next one's, which
-        // looks for it when its slice is over. `inspect::ask` posts first and sets the flag then:
-        // it is pending here, or the flag is set after this.
+        // looks for it when its slice is over. `inspect::ask` posts first and then sets the flag.
+        // So the request is pending here, or the flag is set after this.
         self.slice_over.store(false, Ordering::SeqCst);
         if self.requests.are_pending() {
             self.slice_over.store(true, Ordering::SeqCst);
@@ -181,26 +182,27 @@ impl Remote {
         self.inbox.finish_sleep();
     }
 
-    /// Whether it has a worker: its runtime is not shut down, and has as many. A spare worker's
-    /// place may be empty in the next life.
+    /// Returns whether it has a worker: its runtime is not shut down, and has as many workers. A
+    /// spare worker's place may be empty in the next life.
     pub(crate) fn is_served(&self) -> bool {
-        // In this order: who sees a new life sees its count, which begins at none.
+        // In this order: a thread that sees a new life sees its count, which begins at none.
         !self.shared.is_shut_down() && self.index < self.shared.n_workers()
     }
 
-    /// Goroutines that have begun to run here and have not ended.
+    /// Returns how many goroutines have begun to run here and have not ended.
     pub(crate) fn n_started(&self) -> usize {
-        // Relaxed: exact for the worker, a number to show for others.
+        // Relaxed: exact for the worker; for others, a number to show.
         self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
     }
 
-    /// Those of them that were to be spread.
+    /// Returns how many of them were to be spread.
     pub(crate) fn n_spread(&self) -> usize {
         self.spread.load(Ordering::Relaxed)
     }
 
-    /// Whether it has fresh goroutines or futures for whose sake another should stay awake: not a
-    /// lone one, nor in a truce (`theft`), in which the monitor has somebody look each tick.
+    /// Returns whether it has unstarted goroutines or futures for which another worker should stay
+    /// awake. A lone one is not enough. Nor are those in a truce (`theft`), in which the monitor
+    /// makes a worker look at each tick.
     pub(crate) fn has_for_others(&self, tick: usize) -> bool {
         self.fresh.len() > 1 && !self.is_in_truce(tick)
     }
@@ -210,15 +212,15 @@ impl Remote {
         self.truce.holds(tick)
     }
 
-    /// Has a worker that sleeps give back what it does not need.
+    /// Makes a worker that sleeps give back what it does not need.
     pub(crate) fn ask_to_tidy(&self) {
-        // Release pairs with the Acquire in `sleep`. One that is awake does it before it sleeps the
-        // next time.
+        // Release pairs with the Acquire in `sleep`. A worker that is awake does it before it
+        // sleeps the next time.
         self.tidy.store(true, Ordering::Release);
         self.notify();
     }
 
-    /// Whether it has not done so yet.
+    /// Returns whether it has yet to do so.
     pub(crate) fn is_to_tidy(&self) -> bool {
         // Relaxed: the memory itself is handed over by the allocator.
         self.tidy.load(Ordering::Relaxed)
@@ -232,18 +234,19 @@ impl Remote {
     }
 }
 
-/// What only the worker's own thread touches.
+/// The part of a worker that only its own thread touches.
 pub(crate) struct Worker {
     pub(crate) remote: &'static Remote,
     pub(crate) shared: &'static Shared,
-    /// The goroutine that runs now; none while the scheduler does.
+    /// The goroutine that runs now; none while the scheduler runs.
     current: Cell<Option<NonNull<Goroutine>>>,
-    /// The goroutine that waits in a panic hook, on this thread. There is no current one meanwhile;
+    /// The goroutine that waits in a panic hook, on this thread. Meanwhile there is no current one;
     /// see `hold`.
     held: Cell<Option<NonNull<Goroutine>>>,
-    /// What wakes the future that is polled now; null while none is.
+    /// The kind of waker of the future that is polled now; null while none is.
     polled: Cell<*const RawWakerVTable>,
-    /// The goroutine to run before the queue: whom the last one woke. It inherits the time slice.
+    /// The goroutine to run before the queue: the one that the last goroutine woke. It inherits the
+    /// time slice.
     run_next: Cell<Option<NonNull<Goroutine>>>,
     local: LocalQueue,
     stacks: UnsafeCell<Vec<Slot>>,
@@ -251,42 +254,44 @@ pub(crate) struct Worker {
     rounds_left: Cell<u32>,
     /// The monitor's tick when it last looked at inbox, timers and poller.
     maintained: Cell<usize>,
-    /// The turn, as counted by `slices`, that a pause has begun last. The local queue has the one
-    /// after it.
+    /// The turn, as counted by `slices`, that a pause has begun last. The turn after it belongs to
+    /// the local queue.
     began_fresh_at: Cell<u64>,
-    /// Refused operations until it asks whether they come in a row, and when it last asked.
+    /// How many more operations are refused until the worker asks whether they come in a row, and
+    /// when it last asked.
     refusals_left: Cell<u32>,
     refused_at: Cell<Instant>,
-    /// The next pause prefers what is injected to its own fresh goroutines.
+    /// The next pause prefers injected goroutines to the worker's own unstarted ones.
     prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
     neighbor_unwinds: Cell<bool>,
-    /// The running goroutine has shut down its runtime, so it is the last that runs here. Who is
-    /// asked to yield goes on later; it would not.
+    /// The running goroutine has shut down its runtime, so it is the last that runs here. It must
+    /// not yield: nothing would resume it.
     runs_last: Cell<bool>,
     ids: Cell<(u64, u64)>,
-    /// The monitor's tick, and how often our fresh goroutines have made us wake somebody in it.
+    /// The monitor's tick, and how often our unstarted goroutines have made us wake another worker
+    /// in it.
     wakes: Cell<(usize, usize)>,
     watched: Cell<Option<Watched>>,
-    /// Since when, and how often, we have left our fresh goroutines to others.
+    /// Since when, and how often, we have left our unstarted goroutines to others.
     left: Cell<Option<(Instant, u32)>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
     registry: Registry,
-    /// When mistakes are looked for again.
+    /// When to look for mistakes again.
     pub(crate) next_look: NextLook,
     pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
     captured: Cell<Option<StackTrace>>,
 }
 
-/// The running goroutine, if the caller is one.
+/// Returns the running goroutine, if the caller is one.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
     Worker::current().and_then(|worker| worker.current.get())
 }
 
-/// Names the calling goroutine; none where the caller is a thread, or a future.
+/// Returns the calling goroutine's id, or `None` where the caller is a thread or a future.
 ///
 /// ```
 /// let handle = goby::go(goby::goroutine::id);
@@ -298,8 +303,8 @@ pub fn current_id() -> Option<GoroutineId> {
     current_goroutine().map(|g| unsafe { g.as_ref() }.id)
 }
 
-/// Parks the running goroutine until it is unparked; unless that comes within the moment that a
-/// worker with nothing else to run can spare it.
+/// Parks the running goroutine until it is unparked. It does not switch if the unpark comes within
+/// the moment that a worker with nothing else to run can wait for it.
 ///
 /// # Safety
 ///
@@ -309,7 +314,8 @@ pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &An
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
     debug_assert_eq!(worker.current.get(), Some(g), "a wait is parked on by who has made it");
-    // It has mostly woken somebody here, who is to run next, or started somebody.
+    // Mostly the goroutine has woken another here, which is to run next, or has started one. Only a
+    // worker with nothing to run waits for the answer.
     if !worker.has_runnable() && worker.remote.fresh.len() == 0 && worker.await_answer(answer) {
         return;
     }
@@ -342,8 +348,8 @@ unsafe fn suspend(g: NonNull<Goroutine>) {
 }
 
 /// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor
-/// does. std counts panics by thread: for that long all of its goroutines seem to panic, see
-/// [`panicking`]. From within a panic hook it does not switch, see `hold`.
+/// does. std counts panics per thread, so until the goroutine is back, all goroutines of the thread
+/// seem to panic: see [`panicking`]. From within a panic hook it does not switch: see `hold`.
 ///
 /// # Safety
 ///
@@ -380,12 +386,12 @@ unsafe fn switch(header: &Goroutine) {
     tsan::enter_thread(|| &header.home().index);
 }
 
-/// Whether this goroutine unwinds because of a panic. On an OS thread it is
+/// Returns whether this goroutine unwinds because of a panic. On an OS thread it is
 /// `std::thread::panicking`.
 ///
-/// std counts panics by thread. So while a goroutine is parked inside a destructor that runs during
-/// its panic, `std::thread::panicking()` is true for its neighbors on that worker too; this is not,
-/// unless several of them do so at once.
+/// std counts panics per thread. So while a goroutine is parked inside a destructor that runs
+/// during its panic, `std::thread::panicking()` is true for its neighbors on that worker too. This
+/// function returns false for them, unless several goroutines do so at once.
 ///
 /// ```
 /// assert!(!goby_runtime::panicking());
@@ -395,7 +401,8 @@ pub fn panicking() -> bool {
 }
 
 /// Says that the next goroutine that the calling one starts will live for a while, and has little
-/// to do with its neighbors: it may begin on a worker that sleeps, if fewer such live there.
+/// to do with its neighbors. So it may begin on a worker that sleeps, if fewer such goroutines live
+/// there.
 ///
 /// ```
 /// goby_runtime::spread_next();
@@ -410,8 +417,8 @@ pub fn spread_next() {
     }
 }
 
-/// Whether the caller may spin for what another thread is about to do: its worker has nothing else
-/// to run or to begin.
+/// Returns whether the caller may spin until another thread has done something: its worker has
+/// nothing else to run or to begin.
 #[cfg(not(loom))]
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
@@ -422,8 +429,8 @@ pub(crate) fn may_spin() -> bool {
 ///
 /// # Safety
 ///
-/// It parks, or has parked, on the wait with this answer, which the caller has claimed and has not
-/// unparked before.
+/// It parks, or has parked, on the wait with this answer. The caller has claimed that wait, and has
+/// not unparked it before.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
     let _ignore = tsan::ignore();
@@ -443,49 +450,49 @@ pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
 }
 
 impl Worker {
-    /// The calling thread's worker, if it is one.
+    /// Returns the calling thread's worker, if it has one.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn current() -> Option<&'static Worker> {
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 
-    /// Whether a goroutine calls, not the scheduler.
+    /// Returns whether a goroutine calls, not the scheduler.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn in_goroutine(&self) -> bool {
         self.current.get().is_some()
     }
 
-    /// Whether the scheduler calls: neither a goroutine, nor the poll of a future. What is looked
-    /// after for a goroutine that waits in a panic hook (`hold`) is the scheduler's: user code
-    /// there would be a part of the hook.
+    /// Returns whether the scheduler calls: neither a goroutine, nor the poll of a future. The
+    /// scheduler also does the work of the worker while a goroutine waits in a panic hook (`hold`):
+    /// user code there would be a part of the hook.
     pub(crate) fn is_scheduling(&self) -> bool {
         !self.in_goroutine() && self.polled.get().is_null()
     }
 
-    /// Notes that a future is polled from here on, which is woken by such a waker; null: none is.
+    /// Records that a future with this kind of waker is polled from here on; null: none is.
     pub(crate) fn set_polled(&self, waker: *const RawWakerVTable) {
         self.polled.set(waker);
     }
 
-    /// Whether a waker of this kind is that of the future that is polled now, for it is no
-    /// goroutine that calls.
+    /// Returns whether a waker of this kind belongs to the future that is polled now. It does not
+    /// if a goroutine calls.
     pub(crate) fn polls_with(&self, waker: *const RawWakerVTable) -> bool {
         !self.in_goroutine() && ptr::eq(self.polled.get(), waker)
     }
 
-    /// The running goroutine's record, for the overflow handler.
+    /// Returns the running goroutine's record, for the overflow handler.
     pub(crate) fn running(&self) -> Option<&Goroutine> {
         // SAFETY: the running goroutine's record is alive.
         self.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
-    /// The record of the goroutine that runs, or waits in a panic hook.
+    /// Returns the record of the goroutine that runs, or waits in a panic hook.
     pub(crate) fn running_or_held(&self) -> Option<&Goroutine> {
         // SAFETY: as in `running`; one that is held is running.
         self.running().or_else(|| self.held.get().map(|g| unsafe { &*g.as_ptr() }))
     }
 
-    /// Whether one of its goroutines waits to be run.
+    /// Returns whether one of its goroutines waits to be run.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn has_runnable(&self) -> bool {
         self.run_next.get().is_some() || !self.local.is_empty()
@@ -498,11 +505,10 @@ impl Worker {
 
     /// Runs the scheduler on this thread until the runtime is shut down.
     pub(crate) fn run(remote: &'static Remote) {
-        // What std sets up in this thread's locals comes before whatever its goroutines do with
-        // them.
+        // std sets up this thread's locals before its goroutines do anything with them.
         tsan::release(&raw const remote.index);
         let ignore = tsan::ignore();
-        // Where that is refused, timers are as late as everybody's.
+        // Where the kernel refuses that, timers are as late as everywhere else.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
         remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         // Relaxed: left by a thread that stopped before this one was started.
@@ -535,8 +541,9 @@ impl Worker {
             slab: Slab::new(&remote.grown),
             captured: Cell::new(None),
         };
-        // SAFETY: memory for a worker, with none in it. It stays until the loop below is over, and
-        // then nobody has the reference: neither a goroutine, if all have ended, nor this thread.
+        // SAFETY: memory for a worker, with none in it. It stays until the loop below is over.
+        // After that nothing has the reference: no goroutine, if all have ended, and not this
+        // thread.
         let worker: &'static Worker = unsafe {
             place.write(worker);
             place.as_ref()
@@ -550,7 +557,7 @@ impl Worker {
         CURRENT.set(None);
         biased::set_current_address(NOBODY);
         worker.slab.clear();
-        // Before `note_exit`, after which the remote may be another worker's.
+        // Before `note_exit`: after it the remote may be another worker's.
         let leaves_some = remote.n_started() != 0;
         if !leaves_some {
             // SAFETY: see where it was written.
@@ -558,21 +565,22 @@ impl Worker {
             remote.place.store(place.as_ptr(), Ordering::Relaxed);
         }
         remote.shared.note_exit();
-        // The thread's locals must outlive what its goroutines have lent out of them, and those
-        // that have not ended are never unwound: if there are any, neither does the thread end.
+        // The thread's locals must outlive what its goroutines have lent out of them, and
+        // goroutines that have not ended are never unwound. So if there are any, the thread does
+        // not end either.
         if leaves_some {
             loop {
                 std::thread::park();
             }
         }
         drop(ignore);
-        // What the goroutines did to the thread's locals comes before their destructors.
+        // What the goroutines did to the thread's locals comes before the locals' destructors.
         tsan::acquire(&raw const remote.shared);
     }
 
     // Spawning.
 
-    /// The next goroutine id, from this worker's share.
+    /// Returns the next goroutine id, from this worker's share.
     #[inline]
     pub(crate) fn next_id(&self) -> u64 {
         let (next, end) = self.ids.get();
@@ -589,8 +597,8 @@ impl Worker {
     #[inline]
     pub(crate) fn count_task(&self, change: isize) {
         let tasks = &self.remote.tasks;
-        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: who sees
-        // the change sees that we were awake.
+        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: a thread
+        // that sees the change sees that we were awake.
         tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
     }
 
@@ -608,11 +616,11 @@ impl Worker {
         self.push_fresh(Fresh::Goroutine(g));
     }
 
-    /// Gives it to a worker that sleeps, and so comes to it at once, if fewer such goroutines live
-    /// there.
+    /// Gives it to a worker that sleeps, if fewer such goroutines live there: a worker that sleeps
+    /// comes to it at once.
     #[cold]
     fn spread(&self, g: NonNull<Goroutine>) {
-        // SAFETY: unstarted, and in no queue: nobody else knows it.
+        // SAFETY: unstarted, and in no queue, so no other thread knows it.
         let flags = unsafe { &g.as_ref().flags };
         flags.set(flags.get() | SPREAD);
         let sleeper = self.shared.idle.sleeper_by(Remote::n_spread);
@@ -626,7 +634,7 @@ impl Worker {
         self.push_fresh(Fresh::Goroutine(g));
     }
 
-    /// Queues something that any worker may begin, and wakes one if it should.
+    /// Queues an item that any worker may begin, and wakes a worker if one should come.
     #[inline]
     pub(crate) fn push_fresh(&self, item: Fresh) {
         let len = self.remote.fresh.push(item);
@@ -636,10 +644,10 @@ impl Worker {
         self.shared.monitor.hurry();
     }
 
-    /// Wakes somebody to look at our fresh goroutines, though not for every one: a lone one will
-    /// most likely run as soon as we park; but if we compute instead, somebody else should take it.
-    /// In a truce (`theft`) that is left to the monitor. No fence: should the sleeper be missed, we
-    /// are awake, and the monitor looks too.
+    /// Wakes a worker to look at our unstarted goroutines, though not for every one. A lone one
+    /// will most likely run as soon as the running goroutine parks; but if that computes instead,
+    /// another worker should take it. In a truce (`theft`) that is left to the monitor. No fence:
+    /// should the sleeper be missed, we are awake, and the monitor looks too.
     #[cold]
     fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
@@ -667,7 +675,8 @@ impl Worker {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn ready(&self, g: NonNull<Goroutine>) {
         if !self.in_goroutine() {
-            // Woken by a timer, a socket or another thread: nobody has handed it the time slice.
+            // Woken by a timer, a socket or another thread: no goroutine has handed it the time
+            // slice.
             return self.local.push_back(g);
         }
         if let Some(displaced) = self.run_next.replace(Some(g)) {
@@ -683,9 +692,9 @@ impl Worker {
         }
     }
 
-    /// Whether the running goroutine is inside the initializer of a thread-local, which its
-    /// neighbors share: it gives way only where it waits. Asked once per slice, as far as it is
-    /// not.
+    /// Returns whether the running goroutine is inside the initializer of a thread-local, which its
+    /// neighbors share. There it gives way only where it waits. As long as it is not inside one,
+    /// this is asked once per slice.
     fn initializes_local(&self) -> bool {
         let _ignore = tsan::ignore();
         self.running().is_some_and(|g| frames::is_inside(g, Function::LocalInitializer))
@@ -699,8 +708,8 @@ impl Worker {
         // SAFETY: it is running, so its record is alive.
         unsafe { g.as_ref() }.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
         self.local.push_back(g);
-        // SAFETY: `g` is the running goroutine. That it is queued already is no matter: only this
-        // thread resumes it.
+        // SAFETY: `g` is the running goroutine. It may be queued already, since only this thread
+        // resumes it.
         unsafe { suspend(g) };
     }
 
@@ -737,15 +746,15 @@ impl Worker {
             }
             let slot = stacks.pop().expect("a pool gives at least one stack");
             header.slot.set(Some(slot));
-            // SAFETY: the slot is from this pool, and given to nobody else.
+            // SAFETY: the slot is from this pool, and given to no other goroutine.
             unsafe { self.shared.pool.stack(slot) }
         };
         bump(&self.remote.started);
         self.count_spread(g, 1);
         header.pin(self.remote);
         header.place.set(self.registry.enter(g));
-        // SAFETY: unstarted, so only this thread knows it; nobody else uses the stack; `entry` does
-        // not unwind, and is given the goroutine that it is for.
+        // SAFETY: unstarted, so only this thread knows it. No other code uses the stack. `entry`
+        // does not unwind, and is given the goroutine that it is for.
         unsafe {
             let fiber = Fiber::new(stack, goroutine::entry, g.as_ptr().cast(), header.tag);
             (*header.fiber.get()).write(fiber);
@@ -756,8 +765,8 @@ impl Worker {
     /// Counts it, if it was to be spread.
     #[inline]
     fn count_spread(&self, g: NonNull<Goroutine>, change: isize) {
-        // SAFETY: about to begin, or ended and not yet forgotten, here, so its record is alive and
-        // nobody else touches its flags.
+        // SAFETY: about to begin, or ended and not yet forgotten, here. So its record is alive, and
+        // no other thread touches its flags.
         if unsafe { g.as_ref() }.flags.get() & SPREAD != 0 {
             // Relaxed, and no read-modify-write: one writer, and a hint for others.
             self.remote.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
@@ -780,7 +789,7 @@ impl Worker {
             let stacks = unsafe { &mut *self.stacks.get() };
             stacks.push(slot);
             if stacks.len() >= 2 * STACK_CACHE {
-                // The cold end of the cache: the last ones are the warmest.
+                // The cold end of the cache: the stacks pushed last are the warmest.
                 self.shared.pool.give(stacks.drain(..STACK_CACHE));
             }
         } else {
@@ -791,7 +800,7 @@ impl Worker {
         }
     }
 
-    /// The same of one with a stack of its own.
+    /// The same for a goroutine with a stack of its own.
     #[cold]
     fn retire_with_stack(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
@@ -815,16 +824,16 @@ impl Worker {
 
     // Finding work.
 
-    /// One round: runs whoever is next, on this worker if possible; false if the runtime is shut
-    /// down.
+    /// Does one round: runs the next goroutine or future, of this worker if possible. Returns false
+    /// if the runtime is shut down.
     #[inline]
     fn round(&self) -> bool {
         let fresh = 'next: {
             let rounds_left = self.rounds_left.get() - 1;
             self.rounds_left.set(rounds_left);
             if rounds_left == 0 || self.slice_is_over() {
-                // In this order: whoever shuts down sets the flag last, and may have set it instead
-                // of the monitor.
+                // In this order: the thread that shuts down sets the flag last, and may have set it
+                // instead of the monitor.
                 let slice_is_over = self.take_slice_over();
                 if self.shared.is_shut_down() {
                     return false;
@@ -858,7 +867,7 @@ impl Worker {
         true
     }
 
-    /// The next of its own goroutines that can go on.
+    /// Returns the next of its own goroutines that can go on.
     #[inline]
     fn next_pinned(&self) -> Option<NonNull<Goroutine>> {
         if let Some(g) = self.run_next.get() {
@@ -869,11 +878,11 @@ impl Worker {
         self.local.pop_front().or_else(|| if self.open_inbox() { self.local.pop_front() } else { None })
     }
 
-    /// Whether the slice is over; it is not asked for twice.
+    /// Returns whether the slice is over, and clears the flag: nothing asks for the same end twice.
     fn take_slice_over(&self) -> bool {
-        // SeqCst: in one order with who sets it after something else: has posted a request
-        // (`inspect::ask`), or has said that the runtime is shut down. That is seen after this, or
-        // the flag is set after this.
+        // SeqCst: in one order with a thread that sets the flag after something else: it has posted
+        // a request (`inspect::ask`), or has said that the runtime is shut down. We see that after
+        // this, or the flag is set after this.
         self.slice_is_over() && self.remote.slice_over.swap(false, Ordering::SeqCst)
     }
 
@@ -887,8 +896,8 @@ impl Worker {
         }
     }
 
-    /// Moves what other threads unparked into the local queue, and what they gave to a sleeper to
-    /// what is fresh; true if there was anything.
+    /// Moves the goroutines that other threads unparked into the local queue, and those that they
+    /// gave to a sleeper into the unstarted ones. Returns whether there were any.
     #[inline]
     fn open_inbox(&self) -> bool {
         let is_empty = self.remote.inbox.is_empty();
@@ -902,7 +911,7 @@ impl Worker {
     fn take_inbox(&self) {
         let mut chain = self.remote.inbox.take();
         while let Some(g) = NonNull::new(chain) {
-            // SAFETY: what is in the inbox is parked, or unstarted, so alive, and ours.
+            // SAFETY: a goroutine in the inbox is parked, or unstarted, so alive, and ours.
             let header = unsafe { g.as_ref() };
             chain = header.link().load(Ordering::Relaxed);
             if header.is_pinned() {

@@ -1,5 +1,5 @@
-//! What a worker shows of its goroutines, and only its own thread may look at. What is asked, and
-//! what for, is in `look/inspect.rs`.
+//! What a worker shows of its goroutines, and only its own thread may look at. The questions, and
+//! their purposes, are in `look/inspect.rs`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -10,32 +10,32 @@ use crate::engine::goroutine::Goroutine;
 
 /// `reason` of a goroutine that is resumed to take its own stack.
 pub(crate) const CAPTURE: u8 = u8::MAX;
-/// What collecting a stack needs of it: the unwinder takes up to 3 KiB. A goroutine with less left
-/// shows none, rather than overflow.
+/// How much of a stack it takes to collect it: the unwinder needs up to 3 KiB. A goroutine with
+/// less room left shows no stack, rather than overflow.
 const CAPTURE_ROOM: usize = 8 * 1024;
 
 impl Worker {
-    /// The goroutines that have started here and have not ended.
+    /// Returns the goroutines that have started here and have not ended.
     pub(crate) fn started(&self) -> Vec<NonNull<Goroutine>> {
         self.registry.all()
     }
 
-    /// Those of them that are queued to run. Called by the scheduler.
+    /// Returns those of them that are queued to run. Called by the scheduler.
     pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
         self.open_inbox();
         self.run_next.get().into_iter().chain(self.local.all()).collect()
     }
 
-    /// Takes the stack of a goroutine that is suspended here: resumed for a moment, it takes its
-    /// own. Called by the scheduler.
+    /// Takes the stack of a goroutine that is suspended here: the goroutine is resumed for a moment
+    /// and takes its own. Called by the scheduler.
     ///
     /// # Safety
     ///
     /// `g` has started here, has not ended and is not running.
     pub(crate) unsafe fn capture(&self, g: NonNull<Goroutine>) -> Option<StackTrace> {
         debug_assert!(!self.in_goroutine());
-        // SAFETY: not ended, so alive; suspended, so inside `switch`, which finds the order and
-        // suspends again at once: the goroutine runs none of its own code, and its wait, if it has
+        // SAFETY: not ended, so alive. Suspended, so inside `switch`, which finds the order and
+        // suspends again at once. The goroutine runs none of its own code, and its wait, if it has
         // one, goes on.
         unsafe {
             let header = g.as_ref();
@@ -49,13 +49,13 @@ impl Worker {
         self.captured.take()
     }
 
-    /// Where a goroutine leaves the stack that [`capture`](Worker::capture) asked it for.
+    /// Stores the stack that [`capture`](Worker::capture) has asked a goroutine for.
     pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
         self.captured.set(stack);
     }
 }
 
-/// Collects the stack of the goroutine that calls, having been resumed for that.
+/// Collects the stack of the calling goroutine, which has been resumed for that.
 #[cold]
 #[inline(never)]
 pub(crate) fn capture_self(header: &Goroutine) {

@@ -1,43 +1,45 @@
-//! Pauses: what a worker does between two rounds once in a while, so that the order of its rounds
-//! starves nobody.
+//! Pauses: what a worker does once in a while between two rounds, so that the order of its rounds
+//! starves no goroutine.
 //!
 //! ```text
-//! a pause:  the slice ends (run_next goes to the back), inbox, timers, poller, then the oldest fresh one runs
+//! a pause:  the slice ends (run_next goes to the back), inbox, timers, poller,
+//!           then the oldest unstarted goroutine runs
 //! ```
 //!
 //! # How long anyone waits
 //!
-//! A *turn* is what `slices` counts: a goroutine, those that hand the time slice on by waking each
-//! other, and what a pause begins amid them. Let S be the longest turn. The monitor ends a slice
-//! after 10 ms, at its next tick, and the goroutine gives way at its next checkpoint. So S is some
-//! 16 ms, and on top of it the longest time that a goroutine computes without a call of goby.
+//! A *turn* is what `slices` counts: one goroutine, or several that hand the time slice on by
+//! waking each other, with what a pause begins amid them. Let S be the longest turn. The monitor
+//! ends a slice after 10 ms, at its next tick, and the goroutine gives way at its next checkpoint.
+//! So S is some 16 ms, plus the longest time that a goroutine computes without a call of goby.
 //!
-//! 1. *A pause comes at least once in S.* The monitor asks for one if none has been for 10 ms,
-//!    though every slice was short.
+//! 1. *A pause comes at least once per S.* The monitor asks for one if there has been none for 10
+//!    ms, even if every slice was short.
 //! 2. *What other threads, timers or sockets made runnable is in the local queue after at most
 //!    [`MAINTENANCE`] pauses*, and at the first pause after a tick of the monitor.
 //! 3. *With `k` before it in the local queue, a goroutine runs after at most `2k + 2` turns.* The
-//!    queue is first in, first out, and a turn ends with the front of the queue, unless a pause
-//!    begins a turn with something fresh. It does so at most once between two fronts
+//!    queue is first in, first out. A turn ends with the front of the queue, unless a pause begins
+//!    a turn with an unstarted goroutine. A pause does so at most once between two fronts
 //!    (`began_fresh_at`). `run_next` bypasses the queue, but only within a turn.
-//! 4. *With `k` before it in its queue, a fresh goroutine begins after at most `4k + 4` pauses.* A
-//!    pause begins the oldest one, except that after a turn that was begun so it leaves the next
-//!    one to the front of the local queue; and the worker's own and the injected ones alternate.
-//!    While another worker is stuck it is twice as many, for that one's. Besides, the worker may
-//!    leave the oldest to another worker for [`LONGEST_LEAVE`] before it begins it.
+//! 4. *With `k` before it in its queue, an unstarted goroutine begins after at most `4k + 4`
+//!    pauses.* A pause begins the oldest one, except after a turn that was begun in this way: that
+//!    pause leaves the next turn to the front of the local queue. The worker's own goroutines and
+//!    the injected ones alternate. While another worker is stuck, the bound doubles, since every
+//!    other time a pause begins one of the stuck worker's. Besides, the worker may leave the oldest
+//!    to another worker for [`LONGEST_LEAVE`] before it begins it.
 //!
 //! The tests below count turns and pauses, not time.
 //!
 //! # Giving way
 //!
 //! A goroutine that is refused [`REFUSALS`] times in a row gives way before its slice is over, if
-//! others are runnable here: it waits for something, perhaps for one of them. A loop of `try_send`
-//! and its partner took 61 ms for a round trip before, four slices.
+//! others are runnable here: it waits for something, perhaps for one of them. Before that rule, a
+//! round trip between a loop of `try_send` and its partner took 61 ms, four slices.
 //!
 //! What a worker cannot bound: a goroutine that computes and never calls goby, or waits in a panic
-//! hook (`hold`), keeps what is pinned beside it. Other workers, busy or not, take its fresh
-//! goroutines: one in every other pause in which they look at it. If there is none, or all are
-//! blocked, a spare worker does.
+//! hook (`hold`), keeps the goroutines that are pinned beside it. Other workers, busy or not, take
+//! the unstarted ones: one in every other pause in which they look at it. If there is no other
+//! worker, or all are blocked, a spare worker takes them.
 
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -48,28 +50,29 @@ use crate::base::primitive::bump;
 use crate::base::{policy, tsan};
 use crate::engine::run_queue::Fresh;
 
-/// Rounds from one pause to the next, at most. Go's number, for its global queue.
+/// Rounds from one pause to the next, at most. It is Go's number, for its global queue.
 pub(super) const FAIRNESS: u32 = 61;
 /// Every so many pauses the worker looks at inbox, clock and system, even if the monitor has not
-/// ticked: a look costs up to 300 ns, a round from 10 ns on.
+/// ticked: a look costs up to 300 ns, and a round takes 10 ns or more.
 const MAINTENANCE: u64 = 4;
 /// No tick of the monitor has this number.
 const NEVER_MAINTAINED: usize = usize::MAX;
-/// How many operations a goroutine is refused in a row until it gives way: each takes from 5 ns on,
-/// a switch some 10.
+/// How many operations in a row a goroutine is refused until it gives way: each takes 5 ns or more,
+/// and a switch some 10.
 pub(super) const REFUSALS: u32 = 32;
-/// How long that takes at most if they are all that it does, in a debug build too. Otherwise it
-/// polls between two pieces of work, and would lose its share of the processor to those that do
-/// not.
+/// How long these refusals take at most if the goroutine does nothing else, in a debug build too. A
+/// goroutine that takes longer polls between two pieces of work, and would lose its share of the
+/// processor to those that do not poll.
 const IN_A_ROW: Duration = Duration::from_micros(16);
-/// How long a worker leaves its fresh goroutines to one that has less to run, before it begins one
-/// itself.
+/// How long a worker leaves its unstarted goroutines to a worker that has less to run, before it
+/// begins one itself.
 const LONGEST_LEAVE: Duration = Duration::from_millis(10);
-/// How long [`FAIRNESS`] rounds take where it does that.
+/// How long [`FAIRNESS`] rounds take, at least, where a worker leaves them.
 const LONG_ROUNDS: Duration = Duration::from_micros(100);
 
 impl Worker {
-    /// Looks at the world, and gives the fresh one to run now, if any.
+    /// Looks at what other threads, timers and sockets have made runnable, and returns the
+    /// unstarted goroutine to run now, if any.
     #[cold]
     pub(super) fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
         let is_due = self.rounds_left.get() == 0;
@@ -92,8 +95,9 @@ impl Worker {
             return None;
         }
         let oldest = self.fair_share(slice_is_over && !is_overdue)?;
-        // Between two of a slice's sharers it is part of that slice: else those that hand it to and
-        // fro would have a new one each time, and the monitor never a reason to end it.
+        // Between two goroutines that share a slice, the oldest is part of that slice. Otherwise
+        // two that hand the slice to and fro would have a new one each time, and the monitor would
+        // never have a reason to end it.
         if slice_is_over {
             bump(slices);
             self.began_fresh_at.set(slices.load(Ordering::Relaxed));
@@ -105,7 +109,7 @@ impl Worker {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn note_refusal(&self) {
         let left = {
-            // ThreadSanitizer knows no order between the goroutines of a worker, which share its
+            // ThreadSanitizer knows of no order between the goroutines of a worker, which share its
             // counters.
             let _ignore = tsan::ignore();
             let left = self.refusals_left.get() - 1;
@@ -146,14 +150,14 @@ impl Worker {
         }
         let has_others = is_due || self.remote.fresh.len() > 0 || self.shared.inject.len() > 0;
         if has_others {
-            // The caller will be in the local queue, so only a pause comes to them.
+            // The caller will be in the local queue, so only a pause would reach these.
             self.rounds_left.set(1);
         }
         has_others
     }
 
-    /// Does what the monitor asked for: whoever shares the slice by being woken goes to the back,
-    /// and the world is looked at.
+    /// Does what the monitor asked for: sends the goroutine that shares the slice by being woken to
+    /// the back of the queue, and looks at what has become runnable.
     #[cold]
     fn end_slice(&self) {
         if self.remote.requests.are_pending() {
@@ -165,10 +169,10 @@ impl Worker {
         self.maintain();
     }
 
-    /// Gives what a worker that has goroutines of its own to run begins all the same, once in a
-    /// while: the oldest of its fresh ones, or one of another's. From then on it is pinned, so
-    /// where goroutines run long they go to the worker that has less to run. `now`: not to be left
-    /// to others.
+    /// Returns what a worker that has goroutines of its own to run begins all the same, once in a
+    /// while: the oldest of its unstarted ones, or one of another worker's. From then on that one
+    /// is pinned. So where goroutines run long, they go to the worker that has less to run. With
+    /// `now`, they are not left to others.
     fn fair_share(&self, now: bool) -> Option<Fresh> {
         if self.shared.has_starved() {
             self.feed_starved();
@@ -176,15 +180,15 @@ impl Worker {
         let load = self.local.len() + usize::from(self.run_next.get().is_some());
         // Relaxed, here and below: a hint.
         self.remote.load.store(load, Ordering::Relaxed);
-        // One other a time, each in its turn.
+        // One other worker per call, each in its turn.
         let n = self.shared.n_workers().max(1);
         let turn = self.remote.turns.load(Ordering::Relaxed) as usize;
         let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
         let others_load = other.load.load(Ordering::Relaxed);
         let waiting = other.fresh.len();
-        // The monitor has asked it to give way, and it has not come yet: perhaps it computes, and
-        // nobody else begins what it has. Every other time before our own, of which there may
-        // always be some.
+        // The monitor has asked it to give way, and it has not come yet. Perhaps it computes, and
+        // no other worker begins what it has. Every other time it comes before our own, of which
+        // there may always be some.
         let is_stuck = waiting > 0 && other.slice_over.load(Ordering::Relaxed);
         let comes_first = is_stuck && (turn / (n - 1).max(1)).is_multiple_of(2);
         if comes_first && let Some(oldest) = self.rob_one(other) {
@@ -201,7 +205,8 @@ impl Worker {
         if is_stuck || waiting > 0 && load < others_load + waiting { self.rob_one(other) } else { None }
     }
 
-    /// Takes the oldest fresh one of another worker, if that has left it alone for long enough.
+    /// Takes the oldest unstarted goroutine of another worker, if that worker has left it alone for
+    /// long enough.
     fn rob_one(&self, other: &Remote) -> Option<Fresh> {
         if ptr::eq(other, self.remote) || !self.may_rob(other, policy::now()) {
             return None;
@@ -210,8 +215,8 @@ impl Worker {
         other.fresh.pop_oldest()
     }
 
-    /// Takes the oldest of its own fresh ones, or of the injected ones, in turn: either queue may
-    /// never be empty.
+    /// Takes the oldest of the worker's own unstarted goroutines, or of the injected ones. They
+    /// alternate, because either queue may never be empty.
     fn pop_oldest(&self) -> Option<Fresh> {
         let (own, injected) = (&self.remote.fresh, &self.shared.inject);
         let prefers_injected = self.prefers_injected.replace(!self.prefers_injected.get());
@@ -219,8 +224,9 @@ impl Worker {
         first.pop_oldest().or_else(|| second.pop_oldest())
     }
 
-    /// Returns whether the fresh ones are not begun this time: not if the rounds have been short,
-    /// since they may talk to those that run here; nor if they have been left before for too long.
+    /// Returns whether the unstarted goroutines are left to other workers this time. They are not
+    /// if the rounds have been short, since they may talk to those that run here. Nor are they if
+    /// they have been left for too long already.
     fn leave_to_others(&self) -> bool {
         let now = policy::now();
         let Some((since, times)) = self.left.get() else {

@@ -1,15 +1,15 @@
 //! A goroutine that would wait inside a panic hook keeps its worker instead, as a plain thread
 //! would keep itself.
 //!
-//! std counts panics by thread, and takes a second one for a panic of the hook, which aborts the
-//! process: were another goroutine of the worker to run meanwhile, its ordinary panic would be the
-//! process's end. So none runs: the thread looks after its timers, sockets and inbox, until the
-//! goroutine that waits is unparked. Others begin what is fresh; if there is no other worker, the
+//! std counts panics per thread, and takes a second one for a panic of the hook, which aborts the
+//! process. If another goroutine of the worker ran meanwhile, its ordinary panic would end the
+//! process. So none runs: the thread looks after its timers, sockets and inbox, until the goroutine
+//! that waits is unparked. Other workers begin the unstarted ones. If there is no other worker, the
 //! monitor adds a spare one, as for every worker whose thread is blocked.
 //!
 //! What the hook waits for may need a goroutine that is pinned here. So after [`PATIENCE`], and at
-//! the runtime's end, it parks as everybody does: late, and from then on a neighbour's panic
-//! aborts; but it does not wait forever for what it holds up itself.
+//! the runtime's end, it parks as every goroutine does. That is late, and from then on a neighbor's
+//! panic aborts; but the hook does not wait forever for something that it holds up itself.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -23,14 +23,14 @@ use crate::engine::goroutine::Goroutine;
 use crate::engine::io::timer::NEVER;
 use crate::engine::park::WaitReason;
 
-/// How long a hook may keep its worker: long enough for a report over the network; but the worker's
-/// goroutines feel it.
+/// How long a hook may keep its worker. That is long enough for a report over the network, but the
+/// worker's goroutines feel it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Waits in place for the running goroutine, which is about to be switched away from and whose
-    /// thread panics, if it is in the panic hook; false if it is not, or if it has to be switched
-    /// away from all the same.
+    /// thread panics, if it is in the panic hook. Returns false if it is not, or if it must be
+    /// switched away from all the same.
     #[cold]
     pub(super) fn hold(&self, g: NonNull<Goroutine>) -> bool {
         // SAFETY: it is running, here, now and afterwards, so its record is alive.
@@ -42,7 +42,7 @@ impl Worker {
         let reason = header.reason.swap(WaitReason::None as u8, Ordering::Relaxed);
         self.held.set(Some(g));
         self.remote.is_held.store(true, Ordering::Relaxed);
-        // Whoever is woken is queued, as by the scheduler.
+        // With no current goroutine, a goroutine that is woken is queued, as by the scheduler.
         self.current.set(None);
         let is_unparked = self.serve_until_queued(g);
         self.current.set(Some(g));
@@ -54,8 +54,8 @@ impl Worker {
         is_unparked
     }
 
-    /// Looks after timers, sockets and inbox until `g` is queued, and takes it out of the queue;
-    /// false if it was not in time.
+    /// Looks after timers, sockets and inbox until `g` is queued, and takes it out of the queue.
+    /// Returns false if `g` was not queued in time.
     fn serve_until_queued(&self, g: NonNull<Goroutine>) -> bool {
         let end = policy::now() + PATIENCE;
         loop {
@@ -63,7 +63,7 @@ impl Worker {
             if self.local.remove(g) {
                 return true;
             }
-            // Others can have it at once.
+            // Other workers can have the unstarted goroutines at once.
             self.share();
             let now = policy::now();
             if now >= end || self.shared.is_shut_down() {
@@ -72,7 +72,7 @@ impl Worker {
             if !self.remote.inbox.start_sleep() {
                 continue;
             }
-            // Not announced: who looks for a sleeper wants one that runs what it finds.
+            // Not announced: a worker that looks for a sleeper wants one that runs what it finds.
             let due = match self.remote.timers.next_due() {
                 NEVER => Duration::MAX,
                 due => Duration::from_nanos(due.saturating_sub(policy::nanos(now))),

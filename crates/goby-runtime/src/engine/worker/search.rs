@@ -1,5 +1,5 @@
 //! A worker without work of its own: it looks at timers and sockets, spins while that pays, takes
-//! from others, and sleeps. Who wakes whom is in `idle.rs` and `inbox.rs`
+//! from others, and sleeps. Which worker wakes which is in `idle.rs` and `inbox.rs`
 //! (`docs/decisions/04-spin-before-sleep.md`).
 
 use std::ptr;
@@ -16,24 +16,25 @@ use crate::engine::run_queue::Fresh;
 
 /// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
 const SPIN: Duration = Duration::from_micros(40);
-/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`, each
-/// longer one takes two, down to `WEARY`; above zero the worker spins. Traffic with pauses of 100
-/// µs took 79 % of a processor before, for nothing.
+/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`. Each
+/// longer wait takes two, down to `WEARY`. Above zero the worker spins. Before that rule, traffic
+/// with pauses of 100 µs took 79 % of a processor for nothing.
 pub(super) const EAGER: i32 = 4;
 const WEARY: i32 = -8;
 /// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line
-/// from a worker that writes to it with every goroutine it starts, for up to half a microsecond.
+/// from a worker that writes to it with every goroutine that it starts, for up to half a
+/// microsecond.
 const SPINS_PER_LOOK: u32 = 200;
-/// How often a goroutine looks for its unpark before it parks, at a spin each: about 1.5 µs, some
-/// round trips between two workers.
+/// How often a goroutine looks for its unpark before it parks, at one spin per look: about 1.5 µs,
+/// some round trips between two workers.
 const ANSWER_LOOKS: u32 = 64;
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
 
 impl Worker {
     /// Lets the running goroutine, which is about to park and leaves no other to run, look for its
-    /// unpark for a moment; true if it has come. Not where anything may be begun, or is to be
-    /// looked at.
+    /// unpark for a moment. Returns true if it has come. Does not look where anything may be begun,
+    /// or is to be looked at.
     #[cold]
     pub(super) fn await_answer(&self, answer: &Answer) -> bool {
         let rounds_left = self.rounds_left.get() - 1;
@@ -58,19 +59,19 @@ impl Worker {
         true
     }
 
-    /// Whether there is nothing that it could begin, and nobody else wants anything of its
-    /// scheduler.
+    /// Returns whether there is nothing that this worker could begin, and no other thread wants
+    /// anything of its scheduler.
     pub(super) fn is_free(&self) -> bool {
         self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
     }
 
-    /// Whether somebody else wants something of the scheduler.
+    /// Returns whether another thread wants something of the scheduler.
     fn is_interrupted(&self) -> bool {
         !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
     }
 
-    /// Out of local work: timers, poller, other workers, and finally sleep. `None` means: look
-    /// again.
+    /// Looks for work, for a worker out of local work: timers, poller, other workers, and finally
+    /// sleep. `None` means: look again.
     #[cold]
     pub(super) fn find_elsewhere(&self) -> Option<Fresh> {
         self.maintain();
@@ -103,9 +104,9 @@ impl Worker {
         }
     }
 
-    /// Wakes a searcher if there is more to take than what we are about to run. Whoever takes
-    /// something that others might have been woken for says so: the one who was woken first may be
-    /// busy with it from now on.
+    /// Wakes a searcher if there is more to take than what we are about to run. A worker that takes
+    /// something for which others may have been woken calls this: the worker that was woken first
+    /// may be busy with it from now on.
     pub(super) fn share(&self) {
         if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
             self.shared.idle.wake_searcher();
@@ -133,14 +134,14 @@ impl Worker {
             if searching && let Some(item) = self.steal(now) {
                 return Finding::Found(item);
             }
-            // The others' timers run here, and may have made goroutines of ours runnable, or
+            // The others' timers run here, and may have made goroutines of ours runnable, or have
             // started new ones.
             let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Finding::Local;
             }
-            // Whoever has begun to watch a victim looks again when that has had its time, patient
-            // or not.
+            // A thief that has begun to watch a victim looks again when the victim has had its
+            // time, whether the thief is patient or not.
             let spin = if searching { self.time_to_watch() } else { None };
             if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
                 return Finding::Nothing;
@@ -148,7 +149,8 @@ impl Worker {
         }
     }
 
-    /// How long we look around for the sake of the one we watch, if it still has something.
+    /// Returns how long to look around for the sake of the victim that we watch, if it still has
+    /// something.
     fn time_to_watch(&self) -> Option<Duration> {
         let victim = self.shared.remote(self.watched.get()?.index);
         let is_truce = victim.truce.holds(self.shared.monitor.tick());
@@ -177,8 +179,8 @@ impl Worker {
                 self.note_robbery();
                 return Some(item);
             }
-            // A worker that does not come back cannot run its timers and sockets; whom they wake
-            // goes to its inbox, or, for callbacks, runs at once.
+            // A worker that does not come back cannot run its timers and sockets. A goroutine that
+            // its timer wakes goes to its inbox; a callback runs at once.
             if victim.timers.next_due() <= policy::nanos(now) {
                 victim.timers.run_due();
             }
@@ -186,9 +188,10 @@ impl Worker {
         None
     }
 
-    /// Whether a victim, which has fresh goroutines, is not about to run them itself. We watch one
-    /// at a time, until it has none left, or until another has some and we have robbed this one, or
-    /// find it busy in a truce: one that always has some would hide the others.
+    /// Returns whether a victim, which has unstarted goroutines, is not about to run them itself.
+    /// We watch one victim at a time, until it has none left. We leave it earlier for another that
+    /// has some, if we have robbed the watched one, or find it busy in a truce: one that always has
+    /// some would hide the others.
     pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
             sight: victim.fresh.sight(),
@@ -211,13 +214,13 @@ impl Worker {
         may
     }
 
-    /// Whether the watched one, which is not the one we look at, comes first.
+    /// Returns whether the watched victim, which is not the one that we look at, comes first.
     fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
         let victim = self.shared.remote(watched.index);
         victim.fresh.len() > 0 && watched.comes_first(victim.fresh.sight(), victim.truce.holds(tick))
     }
 
-    /// The watched one has been robbed.
+    /// Records that the watched victim has been robbed.
     pub(super) fn note_robbery(&self) {
         self.watched.set(self.watched.get().map(Watched::robbed));
     }
@@ -227,8 +230,8 @@ impl Worker {
     fn sleep(&self) {
         debug_assert!(self.local.is_empty() && self.run_next.get().is_none());
         self.give_stacks_back();
-        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us; not before there is
-        // nothing to do.
+        // Acquire pairs with the Release in `ask_to_tidy`, which wakes us. Not earlier: now there
+        // is nothing else to do.
         if self.remote.tidy.swap(false, Ordering::Acquire) {
             self.tidy();
         }
@@ -248,9 +251,9 @@ impl Worker {
         self.poll(timeout);
         self.remote.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
-        // At once, for nobody else can take what was given to us (`spread`) out of there, and it is
-        // given to sleepers only. Who was woken beside it may run for long: then others may have
-        // it.
+        // At once: no other worker can take what was given to us (`spread`) out of the inbox, and
+        // it is given to sleepers only. A goroutine that was woken together with it may run for
+        // long; then others may have it.
         if self.open_inbox() && self.remote.fresh.len() > 0 && !self.local.is_empty() {
             self.shared.idle.wake_searcher();
         }
@@ -260,13 +263,14 @@ impl Worker {
         self.shared.monitor.ensure_awake();
     }
 
-    /// Counts a wait for spinning, or against it.
+    /// Counts a wait in favor of spinning, or against it.
     fn note_wait(&self, wait: Duration) {
         let change = if wait < SPIN { 1 } else { -2 };
         self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
     }
 
-    /// Gives back what a crowd of goroutines has needed. The stacks are with the pool already.
+    /// Gives back the memory that a crowd of goroutines has needed. The stacks are with the pool
+    /// already.
     #[cold]
     fn tidy(&self) {
         self.slab.clear();
@@ -276,8 +280,8 @@ impl Worker {
         heap::trim_top();
     }
 
-    /// A worker that sleeps keeps no stacks: others may need them, and the pool gives unused memory
-    /// back.
+    /// Gives all free stacks back. A worker that sleeps keeps none: others may need them, and the
+    /// pool gives unused memory back.
     pub(super) fn give_stacks_back(&self) {
         // SAFETY: only this thread touches the cache.
         let stacks = unsafe { &mut *self.stacks.get() };
@@ -289,7 +293,7 @@ impl Worker {
         }
     }
 
-    /// Has a goroutine that was refused a stack try again, if there is one by now.
+    /// Lets a goroutine that was refused a stack try again, if there is one by now.
     #[cold]
     pub(super) fn feed_starved(&self) {
         // SAFETY: only this thread touches the cache.
@@ -300,7 +304,7 @@ impl Worker {
     }
 }
 
-/// What looking around came to.
+/// What looking around has found.
 enum Finding {
     Found(Fresh),
     Local,

@@ -1,73 +1,75 @@
-//! When a worker takes fresh goroutines and futures from another: how long it watches the other
-//! first, and whether taking pays.
+//! When a worker takes unstarted goroutines and futures from another: how long the thief watches
+//! the victim first, and whether taking pays.
 //!
-//! Two workers that begin the same goroutines pass each other the cache lines of the queue and of
-//! all that those share. Where each does next to nothing, both together are slower than one: then
-//! the thief leaves the victim alone, forever longer ([`Truce`]). It cannot know beforehand, so it
-//! compares how fast they come and go with it and without it.
+//! Two workers that begin goroutines of the same queue pass each other the cache lines of the queue
+//! and of all that these goroutines share. Where each goroutine does next to nothing, both workers
+//! together are slower than one. Then the thief leaves the victim alone, for longer each time
+//! ([`Truce`]). The thief cannot know that beforehand, so it compares how fast the goroutines come
+//! and go with it and without it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::run_queue::Sight;
 
-/// How long a worker must have left its fresh goroutines alone, and had no turn, before they are
-/// stolen: it may be about to run them, and whoever talks to them, itself. One that has turns,
-/// `FAIRNESS` short rounds each, begins them by and by.
+/// How long a victim must have left its unstarted goroutines alone, and had no turn, before a thief
+/// takes some. Until then the victim may be about to run them itself, with the goroutines that talk
+/// to them. A victim that has turns, of `FAIRNESS` short rounds each, begins them eventually.
 ///
 /// Longer than a few page faults take, or the guards of new stacks.
 const QUIET: Duration = Duration::from_micros(32);
-/// The same in a truce: the monitor, at whose tick we look, may have taken the victim's processor
-/// for 30 µs.
+/// The same in a truce. There a thief looks at a tick of the monitor, and the monitor may have
+/// taken the victim's processor for 30 µs.
 const QUIET_IN_TRUCE: Duration = Duration::from_micros(100);
-/// How long we look at a victim: until we know whether it is quiet.
+/// How long a thief looks at a victim: until it knows whether the victim is quiet.
 pub(super) const LOOK: Duration = Duration::from_micros(60);
-/// The same in a truce, once a tick; and whether it has few now ([`SPAN_ALONE`]).
+/// The same in a truce, once per tick: until it also knows whether the victim has few now
+/// ([`SPAN_ALONE`]).
 pub(super) const LOOK_IN_TRUCE: Duration = Duration::from_micros(120);
-/// How long a worker may have fresh goroutines, though it starts one after the other, before they
-/// are stolen: what it can run within that time is not worth a thief's while. A wave of a thousand
-/// empty ones takes 80 µs.
+/// How long a victim may have unstarted goroutines, although it begins one after the other, before
+/// a thief takes some. What the victim can run within that time is not worth stealing: a wave of a
+/// thousand empty goroutines takes 80 µs.
 const BACKLOG: Duration = Duration::from_micros(200);
-/// The same where `FAIRNESS` rounds take less than `SHORT_TURN`: a hundred that wait for each other
-/// have all begun by then, and stay together. Half of them on another worker made each message
-/// between them 3 to 10 times as dear.
+/// The same where `FAIRNESS` rounds take less than `SHORT_TURN`. A hundred goroutines that wait for
+/// each other have all begun by then, and stay together. With half of them on another worker, each
+/// message between them cost 3 to 10 times as much.
 const BACKLOG_OF_SHORT: Duration = Duration::from_millis(2);
 const SHORT_TURN: Duration = Duration::from_micros(20);
-/// For how long the comings and goings are counted at least, without us and with us.
+/// The shortest time for which the changes are counted: without the thief, and with it.
 const SPAN_ALONE: Duration = Duration::from_micros(100);
 const SPAN_SHARED: Duration = Duration::from_micros(500);
-/// How long that is true of what a worker does alone: it may do something else by then.
+/// How long the count of what a victim does alone stays valid: later it may do something else.
 const UP_TO_DATE: Duration = Duration::from_millis(50);
-/// So many in a millisecond are few: then two workers get more done than one.
+/// Fewer changes than this per millisecond are few: then two workers get more done than one.
 const FEW: u64 = 500;
-/// How many ticks of the monitor (1 ms) the first truce lasts, and the longest: each is twice as
-/// long as the one before.
+/// How many ticks of the monitor (1 ms) the first truce lasts, and the longest. Each truce is twice
+/// as long as the one before.
 const FIRST_TRUCE: usize = 4;
 const LONGEST_TRUCE: usize = 64;
 
-/// What a thief sees when it looks.
+/// What a thief sees when it looks at a victim.
 pub(super) struct Look {
     /// The victim's queue, and its turns.
     pub(super) sight: Sight,
     pub(super) turns: u64,
-    /// What has come to the thief's own queue, and left it.
+    /// The changes of the thief's own queue: what has come, and what has left.
     pub(super) own: usize,
     pub(super) now: Instant,
-    /// The monitor's.
+    /// The monitor's tick.
     pub(super) tick: usize,
 }
 
-/// The worker whose fresh goroutines a thief has its eye on.
+/// The victim that a thief watches.
 #[derive(Clone, Copy)]
 pub(super) struct Watched {
     pub(super) index: usize,
     /// The last look.
     sight: Sight,
     turns: u64,
-    /// Since when it has had some, as far as we have seen, and its turns by then.
+    /// Since when it has had some, as far as we have seen, and how many turns it had had by then.
     backlog_since: Instant,
     backlog_turns: u64,
-    /// Since when it has had the same ones, and no turn.
+    /// Since when it has had the same ones, without a turn.
     quiet_since: Instant,
     /// We have taken from it.
     is_robbed: bool,
@@ -88,27 +90,38 @@ impl Watched {
         }
     }
 
-    /// Whether another that has some must wait until this one, now in this state, has none left or
-    /// has been robbed. Not when it has been, nor when it has come to the end of its own since we
-    /// looked, or in a truce is busy with them: it will not be robbed for long.
+    /// Returns whether this victim, whose queue is now as in `sight`, comes before the others: they
+    /// must wait until it has none left or has been robbed. It does not come first
+    ///
+    /// - if we have taken from it,
+    /// - if it has come to the end of its own since the last look, or
+    /// - if there is a truce and it is busy with its own.
+    ///
+    /// In the last two cases no thief takes from it for a long time.
     pub(super) fn comes_first(&self, sight: Sight, is_truce: bool) -> bool {
         !(self.is_robbed || sight.emptied != self.sight.emptied || is_truce && sight != self.sight)
     }
 
-    /// The same, when we have taken from it.
+    /// Returns the same victim, marked as one that we have taken from.
     pub(super) fn robbed(self) -> Watched {
         Watched { is_robbed: true, ..self }
     }
 
-    /// Looks again. Whether the victim, which has some, has left them alone and had no turn for
-    /// [`QUIET`] ([`QUIET_IN_TRUCE`]), or has not come to their end for [`BACKLOG`], or
-    /// [`BACKLOG_OF_SHORT`], and there is no truce.
+    /// Records a look at the victim, which has unstarted goroutines, and returns whether to steal
+    /// now. One of these is enough:
+    ///
+    /// - It has neither changed its queue nor had a turn for [`QUIET`] ([`QUIET_IN_TRUCE`] in a
+    ///   truce).
+    /// - It has not come to the end of its queue for [`BACKLOG`] ([`BACKLOG_OF_SHORT`] if its
+    ///   rounds are short), its pace without us is known, and there is no truce.
     pub(super) fn may_be_robbed(&mut self, look: &Look, truce: &Truce) -> bool {
+        // It has come to the end of its queue: the backlog, and the count, begin anew.
         if look.sight.emptied != self.sight.emptied {
             self.backlog_since = look.now;
             self.backlog_turns = look.turns;
             self.pace = Pace::new(look);
         }
+        // It has done something, so it is not quiet.
         if (look.sight, look.turns) != (self.sight, self.turns) {
             (self.sight, self.turns) = (look.sight, look.turns);
             self.quiet_since = look.now;
@@ -132,14 +145,15 @@ impl Watched {
     }
 }
 
-/// How fast a victim's fresh ones come and go.
+/// How fast a victim's unstarted goroutines come and go.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// When the count began, and what had come and gone by then: there, and here.
+    /// When the count began, and the changes by then: of the victim's queue, and of ours.
     since: Instant,
     theirs: usize,
     ours: usize,
-    /// How many in a millisecond when it was last left alone, and when that was.
+    /// How many changes per millisecond there were when the victim was last left alone, and when
+    /// that was counted.
     alone: Option<(u64, Instant)>,
     /// We have taken from it since the count began.
     is_shared: bool,
@@ -150,7 +164,8 @@ impl Pace {
         Pace { since: look.now, theirs: look.sight.changes, ours: look.own, alone: None, is_shared: false }
     }
 
-    /// Whether it pays to take from the victim, as soon as that is known.
+    /// Counts the changes and returns whether it pays to take from the victim, as soon as that is
+    /// known.
     fn measure(&mut self, look: &Look) -> Option<bool> {
         let time = look.now.duration_since(self.since);
         if time < if self.is_shared { SPAN_SHARED } else { SPAN_ALONE } {
@@ -161,24 +176,26 @@ impl Pace {
         let ours = a_millisecond(look.own.wrapping_sub(self.ours));
         let Pace { alone, is_shared, .. } = *self;
         *self = Pace::new(look);
+        // It was alone in this span: this is the pace to compare with.
         if !is_shared {
             self.alone = Some((theirs, look.now));
             return (theirs < FEW).then_some(true);
         }
         let (alone, counted) = alone?;
+        // We took from it in this span. If many came and went, only a recent pace is compared with.
         let are_few = theirs < FEW || ours < FEW;
         let is_out_of_date = alone < FEW || look.now.duration_since(counted) > UP_TO_DATE;
         if !are_few && is_out_of_date {
             return None;
         }
+        // Both workers together must do an eighth more than the victim did alone.
         let pays = are_few || theirs + ours > alone + alone / 8;
         self.alone = Some((alone, counted));
         self.is_shared = pays;
         Some(pays)
     }
 
-    /// Whether it is known how fast they come and go without us; if not, that is counted from now
-    /// on.
+    /// Returns whether the pace without us is known. If it is not, it is counted from now on.
     fn is_known(&mut self, look: &Look) -> bool {
         if self.alone.is_none() && self.is_shared {
             *self = Pace::new(look);
@@ -186,7 +203,7 @@ impl Pace {
         self.alone.is_some()
     }
 
-    /// We are about to take from it.
+    /// Notes that we are about to take from the victim.
     fn begin_sharing(&mut self, look: &Look) {
         if !self.is_shared {
             *self = Pace { alone: self.alone, is_shared: true, ..Pace::new(look) };
@@ -194,9 +211,9 @@ impl Pace {
     }
 }
 
-/// For so long thieves leave a worker's fresh goroutines to it, which are many and do next to
-/// nothing. Nobody stays awake for them, nor is woken when they come: one looks at each tick of the
-/// monitor, whether the worker is quiet or has few now.
+/// A span in which thieves leave a worker's unstarted goroutines to it, because they are many and
+/// do next to nothing. No worker stays awake for them, and none is woken when more come. At each
+/// tick of the monitor one thief looks whether the worker is quiet, or has few now.
 pub(super) struct Truce {
     /// The tick at which it ends.
     end: AtomicUsize,
@@ -209,7 +226,8 @@ impl Truce {
         Truce { end: AtomicUsize::new(0), length: AtomicUsize::new(0) }
     }
 
-    // Relaxed, everywhere: hints, and two thieves that write at once have found nearly the same.
+    // Relaxed, everywhere: these are hints, and two thieves that write at once have found nearly
+    // the same.
 
     pub(super) fn holds(&self, tick: usize) -> bool {
         tick < self.end.load(Ordering::Relaxed)
@@ -235,15 +253,15 @@ mod tests {
     use crate::Runtime;
     use crate::engine::worker::Worker;
 
-    /// A look after so many microseconds, a tick a millisecond: what has come and gone there and
-    /// here.
+    /// A look after so many microseconds, with one tick per millisecond, that sees so many changes
+    /// of the victim's queue (`changes`) and of the thief's (`own`).
     fn look(start: Instant, micros: u64, changes: usize, turns: u64, own: usize) -> Look {
         let sight = Sight { changes, emptied: 0 };
         Look { sight, turns, own, now: start + Duration::from_micros(micros), tick: micros as usize / 1000 }
     }
 
-    /// How long it is left alone: seen each microsecond, it takes or gets one each `change`, and
-    /// has a turn each `turn`, in microseconds.
+    /// Returns how many microseconds a victim is left alone. It is looked at every microsecond, its
+    /// queue changes once per `change` microseconds, and it has one turn per `turn` microseconds.
     fn patience(change: u64, turn: u64) -> u64 {
         let start = Instant::now();
         let truce = Truce::new();
@@ -280,7 +298,7 @@ mod tests {
         }
     }
 
-    /// It stops in the middle of a span: that it has few is known 50 µs later.
+    /// The victim stops in the middle of a span: that it has few is known 50 µs later.
     #[test]
     fn who_leaves_its_own_alone_is_robbed_in_a_truce() {
         let start = Instant::now();
@@ -293,7 +311,7 @@ mod tests {
         assert_eq!(robbed, Some(5_150));
     }
 
-    /// It has begun one each 50 µs since: never quiet for long enough.
+    /// The victim has begun one per 50 µs since then, so it is never quiet for long enough.
     #[test]
     fn a_truce_ends_when_few_come_and_go() {
         let start = Instant::now();
@@ -325,13 +343,13 @@ mod tests {
     }
 
     impl Truce {
-        /// One that does not end by itself.
+        /// A truce that does not end by itself.
         fn endless() -> Truce {
             Truce { end: AtomicUsize::new(usize::MAX), length: AtomicUsize::new(LONGEST_TRUCE) }
         }
     }
 
-    /// The calling goroutine's worker, from now on in a truce that does not end by itself.
+    /// Puts the calling goroutine's worker into a truce that does not end by itself.
     fn begin_truce() {
         let remote = Worker::current().expect("a goroutine calls").remote;
         remote.truce.end.store(usize::MAX, Ordering::Relaxed);
@@ -353,8 +371,8 @@ mod tests {
         });
     }
 
-    /// In a truce nobody is woken by a spawn, and the truce would not end by itself. Others may
-    /// have watched the worker before, while it had dust.
+    /// In a truce no worker is woken by a spawn, and this truce would not end by itself. Other
+    /// workers may have watched this one before, while it had dust.
     #[test]
     fn a_computation_in_a_truce_does_not_keep_what_has_not_begun() {
         for (workers, goroutines, futures) in [(2, 1, 0), (2, 0, 1), (2, 50, 50), (4, 1, 0), (4, 50, 50)] {
@@ -385,9 +403,9 @@ mod tests {
         }
     }
 
-    /// Looks each 10 us for 20 ms at one that has `alone` changes in a millisecond until it is
-    /// robbed for the first time, `theirs` afterwards, and we `ours`. How many of the looks after
-    /// that were robberies.
+    /// Looks every 10 µs for 20 ms at a victim that has `alone` changes per millisecond until it is
+    /// robbed for the first time. Afterwards it has `theirs` per millisecond, and the thief `ours`.
+    /// Returns how many of the looks after that were robberies.
     fn robberies(alone: u64, theirs: u64, ours: u64) -> usize {
         let start = Instant::now();
         let truce = Truce::new();

@@ -1,5 +1,5 @@
-//! The bounds at the head of `fairness.rs`, under mixes of goroutines that try to break them.
-//! Counted in turns and pauses, so that no machine is too slow for them.
+//! The bounds at the head of `fairness.rs`, under mixes of goroutines that try to break them. Waits
+//! are counted in turns and pauses, so that no machine is too slow for them.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ const TIMES: usize = 6;
 /// Longer than a slice and the ticks that the monitor takes to see its end.
 const LONG: Duration = Duration::from_millis(25);
 
-/// When hostile ones stop by themselves: their victims then run, and tell how long they have
+/// When hostile goroutines stop by themselves: their victims then run, and tell how long they have
 /// waited.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells the hostile ones that the victims are done.
+/// Tells the hostile goroutines that the victims are done.
 #[derive(Clone)]
 struct Stop {
     told: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ fn compute(time: Duration) {
     while policy::now() - start < time {}
 }
 
-// The hostile ones.
+// The hostile goroutines.
 
 /// Keeps its worker to the end of each slice.
 fn spins(stop: &Stop) {
@@ -49,7 +49,7 @@ fn spins(stop: &Stop) {
     });
 }
 
-/// Hand each other the time slice.
+/// Two goroutines that hand each other the time slice.
 fn pass_to_and_fro(stop: &Stop) {
     let turn = Arc::new(Gate::new(0));
     for own in [0, 1] {
@@ -66,8 +66,8 @@ fn pass_to_and_fro(stop: &Stop) {
     }
 }
 
-/// Starts two that wait for each other, and two more when they have ended: something is nearly
-/// always fresh.
+/// Starts two that wait for each other, and two more when they have ended: one is nearly always
+/// unstarted.
 fn starts_pairs(stop: &Stop) {
     let stop = stop.clone();
     go(move || {
@@ -153,12 +153,12 @@ fn check_injected(runtime: &Runtime) {
 }
 
 fn most_pauses(k: u64, n_workers: usize) -> u64 {
-    // While a worker leaves them to others it looks at most once per `LONG_ROUNDS`.
+    // While a worker leaves unstarted goroutines to others it looks at most once per `LONG_ROUNDS`.
     let leaves = if n_workers > 1 { (LONGEST_LEAVE.as_nanos() / LONG_ROUNDS.as_nanos()) as u64 + 2 } else { 0 };
     (k + 1) * (4 + leaves)
 }
 
-/// On 1, 2 and 4 workers, each of them with several of the hostile ones.
+/// Runs the victims on 1, 2 and 4 workers, each of these with several of the hostile goroutines.
 fn check(hostile: &[fn(&Stop)]) {
     for n in [1, 2, 4] {
         let runtime = Runtime::builder().workers(n).report_leaks(false).stall_limit(None).build().unwrap();
