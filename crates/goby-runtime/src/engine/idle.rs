@@ -1,23 +1,24 @@
-//! Who sleeps, who searches, and who wakes whom (`docs/decisions/04-spin-before-sleep.md`).
+//! Which workers sleep, which one searches, and which one wakes another
+//! (`docs/decisions/04-spin-before-sleep.md`).
 //!
-//! At most one worker searches at a time: one that finds something wakes the next, so a burst of
-//! work wakes the workers one after the other, and a trickle wakes none.
+//! At most one worker searches at a time. A searcher that finds something wakes the next. So a
+//! burst of work wakes the workers one after the other, and a trickle wakes none.
 //!
-//! Protocol to post work that anybody may run: *Queue* it; then *Look* (`wake_searcher`): if nobody
-//! searches and somebody sleeps, take the right to search (0 → 1) and give it to a sleeper, by
-//! taking it off the list and waking it.
+//! Protocol to post work that any worker may run: *Queue* it, then *Look* (`wake_searcher`). If no
+//! worker searches and some worker sleeps, take the right to search (0 → 1) and give it to a
+//! sleeper: take the sleeper off the list, and wake it.
 //!
-//! Protocol to fall asleep: *Announce* (`announce`: onto the list), then *Recheck* all queues;
-//! sleep only if they are empty; afterwards `retract`: who finds itself off the list was given the
-//! right to search.
+//! Protocol to fall asleep: *Announce* (`announce`: onto the list), then *Recheck* all queues, and
+//! sleep only if they are empty. Afterwards `retract`: a worker that finds itself off the list was
+//! given the right to search.
 //!
-//! Proof sketch. A work item posted with the fence of `post` (an OS thread's, which will not run it
-//! itself) is never left behind by sleepers: Queue, fence, Look against Announce, fence, Recheck:
-//! either Look sees the sleeper, or Recheck sees the item. If Look sees a searcher instead, that
-//! searcher has not yet finished: after it has given the right back it Looks itself, on behalf of
-//! everything that is still queued (`Worker::share`), or goes on to Announce and Recheck. A
-//! worker's own spawns skip the fence: it is awake, will run them itself if nobody else does, and
-//! the monitor repeats Look every tick.
+//! Proof sketch. Sleepers never leave behind a work item that was posted with the fence of `post`
+//! (by an OS thread, which will not run it itself). The poster does Queue, fence, Look; the sleeper
+//! does Announce, fence, Recheck. So either Look sees the sleeper, or Recheck sees the item. If
+//! Look sees a searcher instead, that searcher has not yet finished. After it has given the right
+//! back, it Looks itself, on behalf of everything that is still queued (`Worker::share`), or it
+//! goes on to Announce and Recheck. A worker's own spawns skip the fence: the worker is awake and
+//! runs them itself if no other does, and the monitor repeats Look every tick.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
@@ -31,8 +32,8 @@ pub(crate) struct Idle {
     /// Length of `sleepers`.
     n_sleeping: AtomicUsize,
     sleepers: Lock<Vec<&'static Remote>>,
-    /// Counts changes of `sleepers`: a deadlock's proof holds only if nobody came or went while it
-    /// was made.
+    /// Counts changes of `sleepers`. The proof of a deadlock holds only if no worker came or went
+    /// while it was made.
     changes: AtomicUsize,
 }
 
@@ -58,7 +59,7 @@ impl Idle {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Notes the list's new length, under its lock.
+    /// Records the list's new length, under its lock.
     fn note(&self, sleepers: &[&'static Remote]) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.n_sleeping.store(sleepers.len(), Ordering::SeqCst);
@@ -75,7 +76,7 @@ impl Idle {
         self.wake_searcher();
     }
 
-    /// Whether somebody sleeps, and nobody searches.
+    /// Returns whether a worker sleeps, and none searches.
     #[inline(always)]
     pub(crate) fn wants_searcher(&self) -> bool {
         self.n_sleeping.load(Ordering::Relaxed) != 0 && self.searching.load(Ordering::Relaxed) == 0
@@ -106,19 +107,19 @@ impl Idle {
         }
     }
 
-    /// The sleeper of which `count` is least.
+    /// Returns the sleeper for which `count` is least.
     pub(crate) fn sleeper_by(&self, count: impl Fn(&Remote) -> usize) -> Option<&'static Remote> {
         // Relaxed: a hint.
         if self.n_sleeping.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let sleepers = self.sleepers.lock();
-        // Not a spare: what begins there would keep its thread in use.
+        // No spare worker: what begins there would keep its thread in use.
         let wanted = sleepers.iter().copied().filter(|remote| remote.index < remote.shared.settings.workers);
         wanted.min_by_key(|remote| count(remote))
     }
 
-    /// Takes the right to search; false if somebody has it.
+    /// Takes the right to search. Returns false if another worker has it.
     pub(crate) fn start_search(&self) -> bool {
         self.searching.load(Ordering::Relaxed) == 0
             // SeqCst: part of the total order that the proof is about.
@@ -126,7 +127,7 @@ impl Idle {
     }
 
     /// Gives the right to search back. The caller then looks whether there is more to find, for
-    /// somebody else.
+    /// another worker.
     pub(crate) fn finish_search(&self) {
         self.searching.store(0, Ordering::SeqCst);
     }
@@ -142,9 +143,10 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes a worker off the list. If it is off already, it was woken to search: the right to do
-    /// so is given back, because the worker is about to look everywhere anyway, and takes it again
-    /// if it is still free; unless it has something to run first: then it Looks for somebody else.
+    /// Takes a worker off the list. If it is off already, it was woken to search, and gives that
+    /// right back: it is about to look everywhere anyway, and takes the right again if it is still
+    /// free. A worker that has something to run first does not look, so it Looks (`wake_searcher`)
+    /// for another.
     pub(crate) fn retract(&self, remote: &'static Remote) {
         let woken_to_search = {
             let mut sleepers = self.sleepers.lock();

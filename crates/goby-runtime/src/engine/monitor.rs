@@ -1,13 +1,13 @@
 //! The monitor: a thread that notices workers that do not come back
 //! (`docs/decisions/03-blocking-and-the-monitor.md`).
 //!
-//! It ticks while any worker is awake, less often where it has found nothing to do for a while, and
-//! sleeps when none is: an idle program has no wake-ups, but for the one that gives memory back.
-//! Each tick it looks at every worker's count of time slices. One that has not begun a new slice
-//! for [`SLICE`] is asked to: its goroutine yields at its next goby call. So is one whose slices
-//! are short, but which has not paused between them for as long (`worker/fairness.rs`). If its
-//! thread is asleep in the kernel, a spare worker is started for whatever is not pinned. Goroutines
-//! that nobody has begun to run get a searcher.
+//! It ticks while any worker is awake, and less often where it has found nothing to do for a while.
+//! It sleeps when no worker is awake: an idle program has no wake-ups, except for the one that
+//! gives memory back. Each tick it looks at every worker's count of time slices. A worker that has
+//! not begun a new slice for [`SLICE`] is asked to: its goroutine yields at its next goby call. So
+//! is a worker whose slices are short, but which has not paused between them for as long
+//! (`worker/fairness.rs`). If a worker's thread is asleep in the kernel, a spare worker is started
+//! for whatever is not pinned. Unstarted goroutines get a searcher.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
@@ -22,40 +22,40 @@ use crate::engine::suspect::Suspect;
 use crate::engine::watch::Prospect;
 use crate::engine::worker::{Remote, Worker};
 
-/// How often it looks. A lone goroutine whose spawner computes waits that long for a thief, should
-/// it have been missed, or in a truce (`worker/theft.rs`).
+/// How often the monitor looks. A lone goroutine whose spawner computes waits that long for a thief
+/// if the thief was not woken, or in a truce (`worker/theft.rs`).
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks with nothing to do it looks less often, until somebody starts something: a
-/// tick takes 30 µs here, 1.5 % of what two workers that compute could do. A slice then ends up to
-/// as much later as it takes to see its begin and its end.
+/// After so many ticks with nothing to do the monitor looks less often, until a goroutine or future
+/// is started. A tick takes 30 µs here, 1.5 % of what two workers that compute could do. A slice
+/// then ends later, by at most the time it takes to see its begin and its end.
 const CALM: u32 = 16;
 const CALM_TICK: Duration = Duration::from_millis(5);
-/// A goroutine's time slice. Go's.
+/// A goroutine's time slice. It is Go's number.
 const SLICE: Duration = Duration::from_millis(10);
-/// How long all workers must have slept before the monitor does, so that it is not woken for every
-/// short pause.
+/// How long all workers must have slept before the monitor sleeps, so that it is not woken for
+/// every short pause.
 const LINGER: Duration = Duration::from_millis(50);
-/// When to look again for a deadlock that only another thread can break; then twice as long, and so
-/// on.
+/// When to look again for a deadlock that only another thread can break. The next time it is twice
+/// as long, and so on.
 const FIRST_NAP: Duration = Duration::from_millis(100);
 /// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand
 /// goroutines or futures.
 const WORTH_TIDYING: u64 = 16;
-/// How long they must not have grown then: who needs the memory every second shall keep it. To take
-/// it back takes malloc 0.13 ms a MB, and several times that where little has been freed between
-/// what is in use; whoever allocates meanwhile may wait.
+/// How long the heaps must not have grown by then: a program that needs the memory every second
+/// keeps it. Taking it back costs malloc 0.13 ms per MB, and several times that where little has
+/// been freed between blocks in use. A thread that allocates meanwhile may wait.
 const SETTLED: Duration = Duration::from_secs(3);
-/// How often stacks that nobody wants are trimmed.
+/// How often unwanted stacks are trimmed.
 const TRIM: Duration = Duration::from_secs(1);
 
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
-    /// The time, as of the last tick or the last worker's waking: a park notes it for a load and a
-    /// store, where reading the clock costs 20 to 40 ns. It is at most a tick old, be it a calm one
-    /// (more on a machine that is busy with others), whenever a goroutine runs.
+    /// The time, as of the last tick or the last worker's waking. A park notes it for a load and a
+    /// store, where reading the clock costs 20 to 40 ns. Whenever a goroutine runs, this time is at
+    /// most one tick old, be it a calm tick (more on a machine that is busy with others).
     clock: AtomicU64,
     asleep: AtomicBool,
-    /// It is in a long tick, which should be cut short if there is something to do.
+    /// The monitor is in a long tick, which should be cut short if there is something to do.
     is_calm: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
@@ -65,12 +65,12 @@ pub(crate) struct Monitor {
 struct Seen {
     slices: u64,
     since: Instant,
-    /// Its pauses, and since when their number has been the same.
+    /// The worker's pauses, and since when their number has been the same.
     turns: u64,
     paused: Instant,
-    /// None if its slice is not looked at, or is reported already.
+    /// None if the slice is not looked at, or is reported already.
     stall: Option<Suspect>,
-    /// The state of its queue of fresh goroutines.
+    /// The state of its queue of unstarted goroutines.
     fresh: Sight,
     /// How long its thread had run or waited for a processor, and when that was read; `None` until
     /// its slice is over.
@@ -97,25 +97,25 @@ impl Monitor {
         *self.thread.lock() = None;
     }
 
-    /// Counts its ticks.
+    /// Returns how many ticks there have been.
     #[inline]
     pub(crate) fn tick(&self) -> usize {
         self.ticks.load(Ordering::Relaxed)
     }
 
-    /// The time of the last tick, as [`policy::nanos`].
+    /// Returns the time of the last tick, as [`policy::nanos`].
     #[inline]
     pub(crate) fn clock(&self) -> u64 {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// Sets the clock; a worker does when it wakes, because the monitor may still sleep then.
+    /// Sets the clock. A worker does so when it wakes, because the monitor may still sleep then.
     pub(crate) fn set_clock(&self, now: Instant) {
-        // Relaxed: a time, and nothing else. Two that write at once write nearly the same.
+        // Relaxed: a time, and nothing else. Two threads that write at once write nearly the same.
         self.clock.store(policy::nanos(now), Ordering::Relaxed);
     }
 
-    /// Makes it tick again; a worker calls it when it wakes.
+    /// Makes the monitor tick again. A worker calls this when it wakes.
     #[inline]
     pub(crate) fn ensure_awake(&self) {
         // SeqCst: the worker has taken itself off the list of sleepers before; see `rest`.
@@ -124,11 +124,11 @@ impl Monitor {
         }
     }
 
-    /// Makes it look soon: somebody has started something. A hint: what comes just before the long
-    /// tick waits for its end.
+    /// Makes the monitor look soon, because something has been started. A hint: what is started
+    /// just before the long tick waits for its end.
     #[inline]
     pub(crate) fn hurry(&self) {
-        // Relaxed, here and where it is set: whoever misses it loses a few milliseconds.
+        // Relaxed, here and where it is set: a caller that misses it loses a few milliseconds.
         if self.is_calm.load(Ordering::Relaxed) {
             self.end_calm();
         }
@@ -156,7 +156,7 @@ impl Monitor {
         }
     }
 
-    /// The monitor's life.
+    /// Runs the monitor until the runtime is shut down.
     pub(crate) fn run(&self, shared: &'static Shared) {
         {
             let _ignore = tsan::ignore();
@@ -172,7 +172,8 @@ impl Monitor {
             self.set_clock(now);
             if shared.idle.n_sleeping() == shared.n_workers() {
                 if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
-                    // Twice: what was given back only now counts as unwanted the second time.
+                    // Twice: stacks that were given back only now count as unwanted the second
+                    // time.
                     let _ = shared.pool.trim() || shared.pool.trim();
                     let asks_in = order.keep(shared, now);
                     if asks_in != Some(Duration::ZERO) {
@@ -195,7 +196,8 @@ impl Monitor {
         }
     }
 
-    /// Sleeps until a worker wakes, or until `end`; before that, looks whether any ever can.
+    /// Sleeps until a worker wakes, or until `end`. Before that, looks whether any worker ever can
+    /// wake.
     fn rest(&self, shared: &'static Shared, end: Option<Instant>) {
         self.asleep.store(true, Ordering::SeqCst);
         let mut nap = FIRST_NAP;
@@ -209,13 +211,13 @@ impl Monitor {
                 break;
             }
             match shared.watch.all_asleep(shared) {
-                // Whoever waits goes on waiting.
+                // The goroutines that wait go on waiting.
                 Prospect::Never => thread::park(),
                 // A few further looks, ever more rarely: an idle program has no wake-ups to speak
                 // of.
                 Prospect::Unclear => {
                     thread::park_timeout(nap.min(left));
-                    // A test's runtime does not live long, and somebody waits for the verdict.
+                    // A test's runtime does not live long, and the test waits for the verdict.
                     if !shared.settings.isolated {
                         nap = nap.saturating_mul(2);
                     }
@@ -235,10 +237,10 @@ impl Monitor {
         self.is_calm.store(false, Ordering::Relaxed);
     }
 
-    /// Looks at every worker; whether there was anything to see.
+    /// Looks at every worker. Returns whether there was anything to see.
     fn watch(&self, shared: &'static Shared, seen: &mut Vec<Seen>, now: Instant) -> bool {
-        // Whoever was refused a stack while others were just being trimmed may be on a worker that
-        // is busy now.
+        // A goroutine that was refused a stack while others were just being trimmed may be on a
+        // worker that is busy now.
         if shared.can_feed_starved() {
             shared.feed_starved(&shared.inject);
         }
@@ -257,15 +259,16 @@ impl Monitor {
             if i == seen.len() {
                 seen.push(anew);
             }
-            // One whose goroutine waits in a panic hook sleeps, too, and is not free.
+            // A worker whose goroutine waits in a panic hook sleeps, too, and is not free.
             let sleeps = remote.inbox.sleeps() && !remote.is_held.load(Ordering::Relaxed);
             if seen[i].turns == turns && !sleeps {
                 anew.paused = seen[i].paused;
             } else {
                 (seen[i].turns, seen[i].paused) = (turns, now);
             }
-            // Nobody may have been woken for them: one lone goroutine of a tick wakes somebody, in
-            // a truce none does. Whoever is woken finds out whether they are left alone.
+            // Perhaps no worker has been woken for these: one lone goroutine per tick wakes a
+            // worker, and in a truce none does. A worker that is woken finds out whether they are
+            // left alone.
             if remote.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
@@ -293,8 +296,8 @@ impl Monitor {
             if lasts >= SLICE {
                 remote.pause_due.store(false, Ordering::Relaxed);
                 remote.slice_over.store(true, Ordering::Relaxed);
-                // To look at a thread takes some 50 us: only if there is work, and nobody else to
-                // begin it.
+                // Looking at a thread takes some 50 µs: only if there is work, and no other worker
+                // to begin it.
                 if shared.idle.n_sleeping() == 0 && has_work() {
                     stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
                 } else {
@@ -310,24 +313,24 @@ impl Monitor {
     }
 }
 
-/// Whether `deadline` has passed. A goroutine hears of that up to a tick of the monitor late (5
-/// ms), and in return does not read the clock.
+/// Returns whether `deadline` has passed. A goroutine learns that up to a tick of the monitor late
+/// (5 ms), and in return does not read the clock.
 ///
 /// ```
 /// assert!(goby_runtime::has_passed(goby_runtime::now()));
 /// ```
 pub fn has_passed(deadline: Instant) -> bool {
     match Worker::current() {
-        // With the runtime its monitor ends.
+        // The monitor, and so its clock, ends with the runtime.
         Some(worker) if !worker.shared.is_shut_down() => worker.shared.monitor.clock() >= policy::nanos(deadline),
         _ => policy::now() >= deadline,
     }
 }
 
-/// Giving back what a crowd of goroutines or futures has needed, in an idle program.
+/// Gives back what a crowd of goroutines or futures has needed, in an idle program.
 struct Order {
-    /// How often the workers' heaps had grown (see `slab`) when it was last looked at, since when,
-    /// and when it was last tidied up.
+    /// How often the workers' heaps had grown (see `slab`) when that was last looked at, since
+    /// when, and how often when they were last tidied up.
     grown: u64,
     since: Instant,
     tidied: u64,
@@ -336,18 +339,18 @@ struct Order {
 }
 
 impl Order {
-    /// Tidies up if it is time to. All workers sleep, as far as is known; gives in how long to call
-    /// again, zero if as soon as they do.
+    /// Tidies up if it is time to. All workers sleep, as far as is known. Returns in how long to
+    /// call again; zero means as soon as the workers have given back.
     fn keep(&mut self, shared: &Shared, now: Instant) -> Option<Duration> {
         if self.is_asked {
-            // A thread that has not got a processor for so long. Whoever has done it sleeps again,
-            // or is awake.
+            // A worker that has yet to do it has had no processor for so long. A worker that has
+            // done it sleeps again, or is awake.
             if shared.remotes().any(Remote::is_to_tidy) {
                 return Some(LINGER);
             }
             self.is_asked = false;
             shared.pool.shrink();
-            // Our own heap, too: lists of stacks lie there.
+            // The monitor's own heap, too: lists of stacks lie there.
             heap::trim_top();
             heap::trim();
         }
@@ -370,15 +373,15 @@ impl Order {
 }
 
 impl Seen {
-    /// Whether the worker's thread sleeps in the kernel, and not just for a moment: it has slept
-    /// for half of the time since the last look. A loop that spawns a million futures sleeps there,
-    /// too, now and then, for page faults and `mprotect`; a spare worker is then one thread more
-    /// than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
+    /// Returns whether the worker's thread sleeps in the kernel, and not just for a moment: it has
+    /// slept for half of the time since the last look. A loop that spawns a million futures sleeps
+    /// there, too, now and then, for page faults and `mprotect`. A spare worker is then one thread
+    /// more than there are processors (`sleep_1m_async` took 1.8 s instead of 1.7).
     fn is_blocked(&mut self, thread_id: i32, now: Instant) -> bool {
         let thread = format!("/proc/self/task/{thread_id}");
-        // Before its time is read, which is exact only for a thread that sleeps.
+        // Asked before its time is read, which is exact only for a thread that sleeps.
         let sleeps = sleeps(&thread);
-        // Some kernels do not count it.
+        // Some kernels do not count this time.
         let Some(busy) = busy_time(&thread) else { return sleeps };
         let Some((before, then)) = self.busy else {
             self.busy = Some((busy, now));
@@ -393,19 +396,19 @@ impl Seen {
     }
 }
 
-/// How long a thread has run, or waited for a processor.
+/// Returns how long a thread has run, or waited for a processor.
 fn busy_time(thread: &str) -> Option<Duration> {
     run_times(thread).map(|(ran, waited)| ran + waited)
 }
 
-/// How long a thread has run, and how long it has waited for a processor.
+/// Returns how long a thread has run, and how long it has waited for a processor.
 pub(crate) fn run_times(thread: &str) -> Option<(Duration, Duration)> {
     let stat = std::fs::read_to_string(format!("{thread}/schedstat")).ok()?;
     let mut nanos = stat.split_whitespace().map(str::parse);
     Some((Duration::from_nanos(nanos.next()?.ok()?), Duration::from_nanos(nanos.next()?.ok()?)))
 }
 
-/// Whether a thread is asleep in the kernel at this moment, as far as `/proc` says.
+/// Returns whether a thread is asleep in the kernel at this moment, as far as `/proc` says.
 pub(crate) fn sleeps(thread: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("{thread}/stat")) else { return false };
     // The state follows the name, which is in parentheses and may contain some itself.

@@ -1,8 +1,8 @@
 //! The goroutines that have started on one worker and have not ended, for inspection.
 //!
-//! A table that only its worker touches: entering and leaving cost a store each, nothing is shared
-//! and nobody else's record is touched, which rules out a list through the records. Places are used
-//! again, the last one first.
+//! A table that only its worker touches: entering and leaving cost one store each, and nothing is
+//! shared. No other goroutine's record is touched, which rules out a list through the records.
+//! Places are used again, the last one first.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
@@ -22,8 +22,8 @@ impl Registry {
         Registry { places: UnsafeCell::new(Vec::new()), free: Cell::new(0) }
     }
 
-    /// Enters a goroutine; gives its place. Four billion started goroutines do not fit an address
-    /// space of stacks.
+    /// Enters a goroutine, and returns its place. Four billion started goroutines do not fit an
+    /// address space of stacks.
     #[inline(always)]
     pub(crate) fn enter(&self, g: NonNull<Goroutine>) -> u32 {
         // SAFETY: the table belongs to one thread, and no reference into it leaves these methods.
@@ -56,7 +56,7 @@ impl Registry {
         let len = places.iter().rposition(|place| !is_free(place)).map_or(0, |last| last + 1);
         places.truncate(len);
         places.shrink_to_fit();
-        // The list of free places has lost some: made anew, the first one first.
+        // The list of free places has lost some, so it is made anew, the first one first.
         let mut next = len;
         for place in (0..len).rev().filter(|&place| is_free(&places[place])).collect::<Vec<_>>() {
             places[place] = ptr::without_provenance_mut(next << 1 | 1);
@@ -65,7 +65,7 @@ impl Registry {
         self.free.set(next);
     }
 
-    /// The goroutines that are in it now.
+    /// Returns the goroutines that are in it now.
     pub(crate) fn all(&self) -> Vec<NonNull<Goroutine>> {
         // SAFETY: as above.
         let places = unsafe { &*self.places.get() };

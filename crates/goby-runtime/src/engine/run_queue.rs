@@ -1,11 +1,11 @@
 //! The queues of runnable goroutines.
 //!
 //! - [`LocalQueue`]: pinned goroutines of one worker, touched by it alone: no atomics.
-//! - [`FreshQueue`]: goroutines that have not run yet, and futures, behind a short lock that is
-//!   biased to the owner. It takes the newest, so that a tree of goroutines finishes what it
-//!   started before it starts more and lives on few warm stacks; thieves take the oldest, and half
-//!   of them. With the bias the owner needs no atomic update and no fence, which a lock-free deque
-//!   would.
+//! - [`FreshQueue`]: unstarted goroutines, and futures, behind a short lock that is biased to the
+//!   owner. The owner takes the newest, so that a tree of goroutines finishes what it started
+//!   before it starts more, and lives on few warm stacks. Thieves take the oldest, and half of
+//!   them. With the bias the owner needs no atomic update and no fence, which a lock-free deque
+//!   would need.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -26,7 +26,8 @@ pub(crate) enum Fresh {
 // SAFETY: a goroutine's closure is Send, and until its first run nothing else of it exists.
 unsafe impl Send for Fresh {}
 
-/// How far behind the first one are those whose stack, and whose record, is prefetched.
+/// How far behind the front are the goroutines whose stack (`SOON`), and whose record (`LATER`), is
+/// prefetched.
 const SOON: usize = 2;
 const LATER: usize = 4;
 
@@ -54,7 +55,7 @@ impl LocalQueue {
         if let Some(later) = self.ring.get(LATER)
             && let Some(soon) = self.ring.get(SOON)
         {
-            // SAFETY: what is queued is alive.
+            // SAFETY: a queued goroutine is alive.
             unsafe { soon.as_ref() }.prefetch_stack();
             Goroutine::prefetch(later);
         }
@@ -71,7 +72,7 @@ impl LocalQueue {
         self.ring.len()
     }
 
-    /// Takes a goroutine out, wherever it is; false if it is not queued.
+    /// Takes a goroutine out, wherever it is. Returns false if it is not queued.
     pub(crate) fn remove(&self, g: NonNull<Goroutine>) -> bool {
         let mut found = false;
         for _ in 0..self.len() {
@@ -89,7 +90,7 @@ impl LocalQueue {
         self.ring.shrink_to(LOCAL_CAPACITY);
     }
 
-    /// What is in it now, for inspection.
+    /// Returns the goroutines that are in it now, for inspection.
     pub(crate) fn all(&self) -> Vec<NonNull<Goroutine>> {
         self.ring.to_vec()
     }
@@ -106,8 +107,8 @@ pub(crate) struct Sight {
 pub(crate) struct FreshQueue {
     queue: BiasedLock<VecDeque<Fresh>>,
     len: AtomicUsize,
-    /// Grows with every item that comes or leaves: a thief that sees the same count twice knows
-    /// that the owner has been busy with something else in between.
+    /// Grows whenever items come or leave: a thief that sees the same count twice knows that the
+    /// owner has been busy with something else in between.
     changes: AtomicUsize,
     /// Grows whenever the last item leaves.
     emptied: AtomicUsize,
@@ -123,18 +124,18 @@ impl FreshQueue {
         }
     }
 
-    /// Its state, as far as a thief's patience depends on it.
+    /// Returns its state, as far as a thief's patience depends on it.
     pub(crate) fn sight(&self) -> Sight {
         Sight { changes: self.changes.load(Ordering::Relaxed), emptied: self.emptied.load(Ordering::Relaxed) }
     }
 
-    /// Its length; out of date when it returns.
+    /// Returns its length, which is out of date at once.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Adds an item; gives the new length.
+    /// Adds an item, and returns the new length.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn push(&self, item: Fresh) -> usize {
         let mut queue = self.queue.lock();
@@ -163,8 +164,8 @@ impl FreshQueue {
         item
     }
 
-    /// Moves the older half (at least one, at most `max`) to `to`; gives the oldest of it to run at
-    /// once.
+    /// Moves the older half (at least one, at most `max`) to `to`, except for the oldest, which it
+    /// returns to run at once.
     pub(crate) fn steal_into(&self, to: &FreshQueue, max: usize) -> Option<Fresh> {
         let mut stolen: VecDeque<Fresh> = {
             let mut queue = self.queue.lock();
@@ -176,7 +177,7 @@ impl FreshQueue {
         let first = stolen.pop_front()?;
         if !stolen.is_empty() {
             let mut queue = to.queue.lock();
-            // Older than anything that `to` will get, so in front, in their order.
+            // Older than anything that `to` will get, so they go in front, in their order.
             stolen.append(&mut queue);
             *queue = stolen;
             to.note_len(&queue);

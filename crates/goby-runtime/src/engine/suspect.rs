@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::engine::monitor;
 
-/// A slice that may become a stall. The monitor has one for each worker.
+/// A slice that may become a stall. The monitor has one per worker.
 ///
-/// Time in which the thread only waited for a processor does not count: it is the machine that is
-/// busy then, not the goroutine.
+/// Time in which the thread only waited for a processor does not count: then the machine is busy,
+/// not the goroutine.
 #[derive(Clone, Copy)]
 pub(crate) struct Suspect {
     limit: Duration,
-    /// How long the slice has to last until it is worth a look. A look takes some 50 µs.
+    /// How long the slice must last until it is worth a look. A look takes some 50 µs.
     look_at: Duration,
     /// What the first look has found, and how long the slice had lasted then.
     first: Option<(Option<Times>, Duration)>,
@@ -32,7 +32,7 @@ impl Suspect {
         Suspect { limit, look_at: limit / 2, first: None }
     }
 
-    /// Looks at a slice that has lasted for `lasts`; true if it is a stall now.
+    /// Looks at a slice that has lasted for `lasts`. Returns true if it is a stall now.
     #[inline]
     pub(crate) fn is_stall(&mut self, thread_id: i32, lasts: Duration) -> bool {
         lasts >= self.look_at && self.look(thread_id, lasts)
@@ -41,7 +41,7 @@ impl Suspect {
     #[cold]
     fn look(&mut self, thread_id: i32, lasts: Duration) -> bool {
         let thread = format!("/proc/self/task/{thread_id}");
-        // Before its times, which are exact only for a thread that sleeps.
+        // Asked before its times are read, which are exact only for a thread that sleeps.
         let sleeps = monitor::sleeps(&thread);
         // Some kernels do not count them.
         let times = monitor::run_times(&thread).map(|(ran, waited)| Times { ran, waited });
@@ -59,30 +59,30 @@ impl Suspect {
         missing.is_zero()
     }
 
-    /// How long the worker must have been kept since the first look, which came when the slice had
-    /// lasted for `since`: what was before counts, but for half of the limit at the most, since the
-    /// monitor itself may have come late.
+    /// Returns how long the worker must have been kept since the first look, which came when the
+    /// slice had lasted for `since`. The time before that look counts, but for at most half of the
+    /// limit, since the monitor itself may have come late.
     fn needed(&self, since: Duration) -> Duration {
         self.limit.saturating_sub(since).max(self.limit / 2)
     }
 
-    /// A stall whose goroutine could not be told is reported again when it has lasted twice as
-    /// long.
+    /// Postpones the report of a stall whose goroutine could not be named: it is reported again
+    /// when it has lasted twice as long.
     pub(crate) fn again(&mut self, lasts: Duration) {
         self.look_at = lasts.saturating_mul(2);
     }
 }
 
 impl Times {
-    /// How much of `time`, which has passed since `first`, the thread has run or slept; `sleeps`:
-    /// it does now.
+    /// Returns how much of `time`, which has passed since `first`, the thread has run or slept.
+    /// `sleeps` says whether it sleeps now.
     fn kept_since(self, first: Times, sleeps: bool, time: Duration) -> Duration {
         if sleeps {
             // All its waits for a processor have ended.
             time.saturating_sub(self.waited.saturating_sub(first.waited))
         } else {
-            // It runs, or waits for a processor since who knows when. What it slept before that is
-            // missed.
+            // It runs, or has waited for a processor for an unknown time. What it slept before that
+            // is missed.
             self.ran.saturating_sub(first.ran)
         }
     }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(now(50, 0).kept_since(first, false, 50 * MS), 50 * MS);
         // It has the processor for a part of the time.
         assert_eq!(now(20, 30).kept_since(first, false, 50 * MS), 20 * MS);
-        // It waits for one, for how long is not counted before it gets it.
+        // It waits for one: how long is not counted before it gets it.
         assert_eq!(now(0, 0).kept_since(first, false, 50 * MS), Duration::ZERO);
         // It sleeps, after a wait for a processor.
         assert_eq!(now(0, 10).kept_since(first, true, 50 * MS), 40 * MS);
