@@ -1,4 +1,4 @@
-//! What the engine is made of. Nothing here knows a goroutine.
+//! What the engine is made of. Nothing here knows of goroutines.
 
 // Seams: the system, the clock, the checkers.
 #[macro_use]

@@ -1,8 +1,8 @@
-//! An answer to a goroutine that waits on the processor: with nothing else to run, a worker lets
-//! who is about to park look for a moment whether it is unparked, before it parks it. Partners on
-//! two workers then hand a word over, and neither goroutine queues nor schedulers, whose cache
-//! lines would travel too: a round trip of two goroutines took about ten cache misses each way, and
-//! takes about four.
+//! An answer to a goroutine that waits on the processor. A worker with nothing else to run lets a
+//! goroutine that is about to park look for a moment whether it is unparked. So partners on two
+//! workers hand a word over, and neither goroutine queues nor schedulers, whose cache lines would
+//! travel too. A round trip of two goroutines took about ten cache misses each way, and takes about
+//! four.
 //!
 //! ```text
 //! state:  ABSENT   the waiter has not begun to look, or has given up: it parks, and is unparked through the inbox
@@ -10,12 +10,13 @@
 //!         GIVEN    it has been answered, and goes on without having parked
 //! ```
 //!
-//! Proof sketch. Whoever unparks tries LOOKING → GIVEN, the waiter that gives up LOOKING → ABSENT,
-//! both by a compare-and-swap: one of them comes first. If it is the answer, the waiter finds it,
-//! and nobody queues the goroutine; if it is the waiter, or if it has not begun, the answer fails,
-//! and the goroutine is queued as if there were no such thing: that it parks only later is no
-//! matter, since only its own thread takes it out of the queue. There is one unpark a wait, so
-//! GIVEN is written once. `loom_answer` below checks it.
+//! Proof sketch. The unparker tries LOOKING → GIVEN, and the waiter that gives up tries LOOKING →
+//! ABSENT, both by a compare-and-swap, so one of them comes first. If it is the unparker, the
+//! waiter finds the answer, and no thread queues the goroutine. If it is the waiter, or if the
+//! waiter has not begun to look, the answer fails, and the goroutine is queued as if there were no
+//! answers. Then the goroutine may be queued before it has parked. That does no harm, since only
+//! its own thread takes it out of the queue. There is one unpark per wait, so GIVEN is written
+//! once. `loom_answer` below checks it.
 
 use crate::base::primitive::{AtomicU8, Ordering};
 
@@ -37,31 +38,32 @@ impl Answer {
     /// Begins to look. For the waiter.
     #[inline]
     pub(crate) fn look(&self) {
-        // Release: whoever answers had the wait from a queue, and so sees it whole without this;
-        // but it is free here.
+        // Release: the thread that answers had the wait from a queue, and so sees it whole without
+        // this; but it is free here.
         self.state.store(LOOKING, Ordering::Release);
     }
 
-    /// Whether the answer is there. For the waiter, while it looks.
+    /// Returns whether the answer is there. For the waiter, while it looks.
     #[inline]
     pub(crate) fn is_given(&self) -> bool {
         // Acquire pairs with the Release of `give`.
         self.state.load(Ordering::Acquire) == GIVEN
     }
 
-    /// Ends the look; true if the answer has come after all. For the waiter.
+    /// Ends the look. Returns true if the answer has come after all. For the waiter.
     #[inline]
     pub(crate) fn give_up(&self) -> bool {
         // Acquire, where it fails: as in `is_given`. Where it succeeds nothing is published: the
-        // unpark then goes its way.
+        // unpark then goes through the inbox.
         self.state.compare_exchange(LOOKING, ABSENT, Ordering::Relaxed, Ordering::Acquire).is_err()
     }
 
-    /// Unparks a waiter that looks; false if it does not. After true it may be gone.
+    /// Unparks a waiter that looks. Returns false if it does not look. After true the waiter may be
+    /// gone.
     #[inline]
     pub(crate) fn give(&self) -> bool {
-        // Relaxed: to find LOOKING too late, or not, only chooses the way. Release pairs with
-        // `is_given` and `give_up`.
+        // Relaxed: finding LOOKING too late, or not at all, only chooses the way. Release pairs
+        // with `is_given` and `give_up`.
         self.state.load(Ordering::Relaxed) == LOOKING
             && self.state.compare_exchange(LOOKING, GIVEN, Ordering::Release, Ordering::Relaxed).is_ok()
     }
@@ -81,7 +83,7 @@ mod loom_tests {
         value: UnsafeCell<u32>,
     }
 
-    /// The waiter is unparked one way, not both, and sees what was done before.
+    /// The waiter is unparked in one way, not both, and sees what was done before.
     #[test]
     fn loom_answer() {
         loom::model(|| {

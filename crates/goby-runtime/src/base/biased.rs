@@ -1,29 +1,31 @@
-//! The short lock that a worker can keep: an atomic update is what an uncontended channel operation
-//! costs most of (4.7 ns of 9 here), and a started goroutine never changes its thread
+//! The short lock that a worker can keep. An atomic update is most of the cost of an uncontended
+//! channel operation (4.7 ns of 9 here). A started goroutine never changes its thread
 //! (`docs/decisions/01-pinned-goroutines.md`), so most channels, and all of a worker's own queues,
 //! are used by one thread only. After a streak of sections by one worker the lock is *biased* to
-//! it: that worker enters with a store and a load. Whoever else comes *revokes* the bias first, for
-//! some microseconds (`membarrier`), and from then on the lock is an ordinary one until another,
+//! it: that worker enters with a store and a load. Any other thread *revokes* the bias first, which
+//! takes some microseconds (`membarrier`). From then on the lock is an ordinary one until another,
 //! longer streak.
 //!
 //! ```text
 //! word:   FREE ◄──────► LOCKED                 an ordinary short lock, see lock.rs
 //!           a worker's ◄── unlock after a streak of it
-//!           a worker's ──► LOCKED              revoked, by somebody who then waits for `inside` to be false
+//!           a worker's ──► LOCKED              revoked; the revoker waits until not `inside`
 //! inside: true while the worker is inside by its bias, or about to find out that it has lost it
 //! ```
 //!
 //! Proof sketch. The owner: *Enter* (`inside` := true), light fence, *Check* (`word` is still
 //! mine?). The revoker: *Revoke* (`word` := LOCKED), heavy fence, *Look* (`inside`?). The heavy
 //! fence is a full fence on every running thread of the process, and a thread that does not run had
-//! one when it stopped; so it falls before or after the owner's light fence. Before: Check comes
-//! after Revoke, and the owner stays out. After: Look comes after Enter, and the revoker waits.
-//! Where the fences do not work, every worker is [`NOBODY`] ([`current_address`]). `inside` is
-//! written by one thread, since a lock is biased to one worker only in all its life: the first that
-//! had a streak (with several, one that is about to find out that it has lost the lock would clear
-//! the flag of its successor). And only the owner gives the bias back to itself, at an unlock of
-//! its own, so Check cannot be fooled by a bias that came back. `loom_revoke` below checks this,
-//! with both fences as sequentially consistent ones.
+//! a full fence when it stopped. So the heavy fence falls before or after the owner's light fence.
+//! Before: Check comes after Revoke, and the owner stays out. After: Look comes after Enter, and
+//! the revoker waits. Where the fences do not work, every worker is [`NOBODY`]
+//! ([`current_address`]).
+//!
+//! Only one thread ever writes `inside`, since a lock is biased to only one worker in all its life:
+//! the first that had a streak. (With several, one that is about to find out that it has lost the
+//! lock would clear the flag of its successor.) And only the owner gives the bias back to itself,
+//! at an unlock of its own, so Check cannot be fooled by a bias that came back. `loom_revoke` below
+//! checks this, with both fences as sequentially consistent ones.
 //!
 //! Source: Dice, Moir, Scherer, "Quickly reacquirable locks" (2003); the asymmetric fences of folly
 //! and of Linux.
@@ -37,34 +39,36 @@ use crate::base::fence::{heavy_fence, light_fence};
 use crate::base::lock::Backoff;
 use crate::base::primitive::{AtomicBool, AtomicUsize, Ordering};
 
-/// `word`: nobody is inside, and it is nobody's.
+/// `word`: no thread is inside, and the lock is biased to no worker.
 const FREE: usize = 0;
-/// `word`: somebody is inside, or about to be once the owner has left.
+/// `word`: a thread is inside, or a revoker will be as soon as the owner has left.
 const LOCKED: usize = 1;
-/// What a thread is known by that no lock is ever biased to: never in `word`.
+/// The address of a thread to which no lock is ever biased: it is never in `word`.
 pub(crate) const NOBODY: usize = usize::MAX;
 /// Sections in a row after which a worker that has used a lock alone may keep it. Giving it up
-/// costs 0.4 to 11 µs, by whether the owner's thread runs: a lock that is shared after all loses
-/// less than that once in so many sections.
+/// costs 0.4 to 11 µs, depending on whether the owner's thread runs. A lock that is shared after
+/// all loses less than that, once in so many sections.
 const STREAK: u32 = 256;
-/// The same for a worker's own: it is known to come back.
+/// The same for a worker's own lock: the worker is known to come back.
 const OWNERS_STREAK: u32 = 4;
-/// A lock that has been revoked asks for twice the streak, up to this.
+/// A revoked lock asks for twice the streak, up to this.
 const LONGEST_STREAK: u32 = 1 << 20;
-/// The same for a worker's own: what its atomic updates cost is then what a revocation costs.
+/// The same for a worker's own lock: the atomic updates of such a streak cost what a revocation
+/// costs.
 const OWNERS_LONGEST_STREAK: u32 = STREAK - 1;
 
 thread_local! {
     static ADDRESS: Cell<usize> = const { Cell::new(NOBODY) };
 }
 
-/// What a lock knows the calling thread by: the address of its worker; [`NOBODY`] if it is none.
+/// Returns the name by which a lock knows the calling thread: the address of its worker, or
+/// [`NOBODY`] if it is none.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn current_address() -> usize {
     ADDRESS.get()
 }
 
-/// Says what locks are to know the calling thread by.
+/// Sets the address by which locks know the calling thread.
 pub(crate) fn set_current_address(address: usize) {
     ADDRESS.set(address);
 }
@@ -73,11 +77,12 @@ pub(crate) fn set_current_address(address: usize) {
 pub struct BiasedLock<T: ?Sized> {
     word: AtomicUsize,
     inside: AtomicBool,
-    /// How the one who is inside has entered. This and what follows belongs to who is inside.
+    /// Whether the thread that is inside entered by its bias. This field and the following belong
+    /// to the thread that is inside.
     by_bias: Cell<bool>,
-    /// The only worker that it is ever biased to; [`FREE`] until that is known.
+    /// The only worker that the lock is ever biased to; [`FREE`] until that is known.
     owner: Cell<usize>,
-    /// Sections in a row of `last`, and how many bias the lock to it.
+    /// Sections in a row of `last`, and how many of them bias the lock to it.
     streak: Cell<u32>,
     needed: Cell<u32>,
     /// The worker that was inside last; [`NOBODY`] for a thread that is none.
@@ -85,8 +90,8 @@ pub struct BiasedLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock lets one thread inside at a time (the proof above), so sharing it moves the
-// value between threads at most; its cells are used inside only.
+// SAFETY: the lock lets one thread inside at a time (the proof above), so sharing it at most moves
+// the value between threads. Its cells are used only by the thread that is inside.
 unsafe impl<T: ?Sized + Send> Sync for BiasedLock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: ?Sized + Send> Send for BiasedLock<T> {}
@@ -98,7 +103,8 @@ impl<T> BiasedLock<T> {
         BiasedLock::with_streak(value, STREAK)
     }
 
-    /// Puts what belongs to one worker, though others take from it now and then, behind a lock.
+    /// Puts a value behind a lock that belongs to one worker, although others take from it now and
+    /// then.
     #[cfg(not(loom))]
     pub(crate) const fn of_a_worker(value: T) -> BiasedLock<T> {
         BiasedLock::with_streak(value, OWNERS_STREAK)
@@ -141,7 +147,7 @@ impl<T> BiasedLock<T> {
 }
 
 impl<T: ?Sized> BiasedLock<T> {
-    /// Waits until nobody else is inside, and enters.
+    /// Waits until no other thread is inside, and enters.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn lock(&self) -> BiasedGuard<'_, T> {
         self.lock_raw();
@@ -155,8 +161,8 @@ impl<T: ?Sized> BiasedLock<T> {
         self.lock_as(current_address());
     }
 
-    /// Enters if that is possible at once: not if somebody is inside, be it this thread, nor if it
-    /// means to revoke a bias.
+    /// Enters if that is possible at once. It is not if a thread is inside, even this one, nor if
+    /// entering would revoke a bias.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn try_lock_raw(&self) -> bool {
         self.try_lock_as(current_address())
@@ -178,11 +184,11 @@ impl<T: ?Sized> BiasedLock<T> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn lock_as(&self, me: usize) {
-        // Relaxed: that it is ours says all that we need, since we are the ones who made it so.
+        // Relaxed: that the lock is ours is all that we need to know, since we made it so.
         if self.word.load(Ordering::Relaxed) == me {
-            // Relaxed: only this thread writes it, so it is exact. Without the look, the owner
-            // would be let in a second time, to a second `&mut`; who is inside an ordinary short
-            // lock waits for itself.
+            // Relaxed: only this thread writes it, so it is exact. Without this look the owner
+            // would get in a second time, to a second `&mut`. (A thread that is inside an ordinary
+            // short lock, and takes it again, waits for itself.)
             if self.inside.load(Ordering::Relaxed) {
                 entered_twice();
             }
@@ -193,7 +199,8 @@ impl<T: ?Sized> BiasedLock<T> {
         self.lock_slow(me);
     }
 
-    /// For the owner that is outside.
+    /// Enters by the bias, for the owner that is outside. Returns false if the bias has been
+    /// revoked.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn enter_by_bias(&self, me: usize) -> bool {
         // Enter, light fence, Check. Relaxed: ordered against a revoker by its heavy fence.
@@ -208,7 +215,7 @@ impl<T: ?Sized> BiasedLock<T> {
         false
     }
 
-    /// The value, for who is inside by [`lock_raw`](BiasedLock::lock_raw).
+    /// Returns the value, for the thread that is inside by [`lock_raw`](BiasedLock::lock_raw).
     #[inline]
     pub fn get(&self) -> *mut T {
         self.value.get()
@@ -232,7 +239,7 @@ impl<T: ?Sized> BiasedLock<T> {
         }
     }
 
-    /// The worker that has had a streak, if it may be given the lock.
+    /// Returns the worker that has had a streak, if it may be given the lock; otherwise [`FREE`].
     #[cold]
     fn next_owner(&self) -> usize {
         let last = self.last.get();
@@ -242,7 +249,7 @@ impl<T: ?Sized> BiasedLock<T> {
         if self.owner.get() == last {
             return last;
         }
-        // Not to be asked again at once.
+        // So that the question does not come again at once.
         self.streak.set(0);
         FREE
     }
@@ -257,7 +264,7 @@ impl<T: ?Sized> BiasedLock<T> {
         self.note_entry(me);
     }
 
-    /// What who has entered by an atomic update notes.
+    /// Records an entry by an atomic update.
     #[inline]
     fn note_entry(&self, me: usize) {
         self.by_bias.set(false);
@@ -274,8 +281,8 @@ impl<T: ?Sized> BiasedLock<T> {
         loop {
             match self.word.load(Ordering::Relaxed) {
                 LOCKED => backoff.step(),
-                // Acquire: as in `lock_slow`; or, revoking, pairs with the Release by which the
-                // owner took the lock.
+                // Acquire: as in `lock_slow`. When it revokes, this pairs with the Release by which
+                // the owner took the lock.
                 found if self.word.compare_exchange(found, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() => {
                     backoff.step();
                 }
@@ -285,7 +292,7 @@ impl<T: ?Sized> BiasedLock<T> {
         }
     }
 
-    /// Waits for the owner whose bias was revoked to be outside.
+    /// Waits until the owner whose bias was revoked is outside.
     fn finish_revoke(&self) {
         heavy_fence();
         let mut backoff = Backoff::new();
@@ -299,7 +306,8 @@ impl<T: ?Sized> BiasedLock<T> {
     }
 }
 
-/// The thread that is inside enters again, or has parked inside and somebody else on it enters.
+/// Aborts: the thread that is inside enters again, by the same code or, after that has parked
+/// inside, by other code on the same thread.
 #[cold]
 #[inline(never)]
 fn entered_twice() -> ! {
@@ -315,7 +323,7 @@ impl<T: ?Sized> fmt::Debug for BiasedLock<T> {
     }
 }
 
-/// The right to use the value; leaving is dropping it.
+/// The right to use the value; dropping it leaves.
 pub struct BiasedGuard<'a, T: ?Sized> {
     lock: &'a BiasedLock<T>,
     /// Not `Send`: a bias is a thread's.
@@ -363,7 +371,7 @@ mod tests {
     use crate::base::fence::fences_work;
 
     /// Each thread poses as a worker of its own, and uses the lock in bursts that are longer than
-    /// the streak it asks for.
+    /// the streak that the lock asks for.
     #[test]
     fn excludes_through_biases_and_revocations() {
         assert!(fences_work());
@@ -423,9 +431,9 @@ mod loom_tests {
     use loom::cell::UnsafeCell as Tracked;
     use loom::sync::Arc;
 
-    /// The owner enters by its bias, and then tries to enter, while somebody revokes it: loom's
-    /// cell reports any two accesses that are not ordered. Only the first steps, as in the model of
-    /// `lock.rs`: the slow paths repeat them.
+    /// The owner enters by its bias, and then tries to enter, while another thread revokes the
+    /// bias. loom's cell reports any two accesses that are not ordered. Only the first steps are
+    /// modeled, as in the model of `lock.rs`: the slow paths repeat them.
     #[test]
     fn loom_revoke() {
         const OWNER: usize = 16;
@@ -456,7 +464,7 @@ mod loom_tests {
                 }
             }
             revoker.join().unwrap();
-            // SAFETY: nobody else is left.
+            // SAFETY: no other thread is left.
             assert_eq!(unsafe { (*lock.get()).with(|n| *n) }, entered + 1);
         });
     }

@@ -1,23 +1,22 @@
-//! Edges of readiness: counted by whoever is told of them, compared by those who wait for the next
-//! one.
+//! Edges of readiness: the teller counts them, and the waiters for the next edge compare counts.
 //!
 //! An operation reads the count before it is tried. If it would block, it waits for an edge *since
-//! then*. So an edge is there for all who had to wait for it: none takes it from another, as a
-//! remembered edge would be taken by the first.
+//! then*. So an edge is there for all that had to wait for it. None takes it from another, as the
+//! first would take a remembered edge.
 //!
-//! Proof sketch. The teller: *Count*, then *Look* whether anybody may wait; if so, it takes the
+//! Proof sketch. The teller: *Count*, then *Look* whether there may be waiters; if so, it takes the
 //! waiters' lock and wakes them all. The waiter, under that lock: *Announce*, then *Compare*. Each
-//! has a full fence between its two steps, and one of the fences comes first. The waiter's: Look
-//! sees the announcement, and the teller takes the lock, after the waiter, which it finds. The
-//! teller's: Compare sees the new count, and the waiter does not wait. `loom_tell_or_wait` below
-//! checks this.
+//! has a full fence between its two steps, and one of the fences comes first. If it is the
+//! waiter's, Look sees the announcement, and the teller takes the lock after the waiter, which it
+//! finds. If it is the teller's, Compare sees the new count, and the waiter does not wait.
+//! `loom_tell_or_wait` below checks this.
 
 use crate::base::primitive::{AtomicBool, AtomicUsize, Ordering, fence};
 
 pub(crate) struct Edges {
     /// Written by one teller at a time.
     count: AtomicUsize,
-    /// Somebody may wait. Set and cleared under the waiters' lock.
+    /// There may be a waiter. Set and cleared under the waiters' lock.
     is_awaited: AtomicBool,
 }
 
@@ -26,16 +25,16 @@ impl Edges {
         Edges { count: AtomicUsize::new(0), is_awaited: AtomicBool::new(false) }
     }
 
-    /// Counts those so far.
+    /// Returns how many edges there have been.
     #[inline]
     pub(crate) fn count(&self) -> usize {
-        // Acquire pairs with the store in `tell`: whoever sees the count sees what the teller knew
-        // by then.
+        // Acquire pairs with the store in `tell`: an operation that sees the count sees what the
+        // teller knew by then.
         self.count.load(Ordering::Acquire)
     }
 
-    /// Counts one more; says whether somebody may wait for it: then the caller takes the waiters'
-    /// lock, calls [`nobody_waits`](Edges::nobody_waits) and wakes all.
+    /// Counts one more edge, and returns whether there may be waiters for it. If so, the caller
+    /// takes the waiters' lock, calls [`nobody_waits`](Edges::nobody_waits) and wakes all.
     #[must_use]
     pub(crate) fn tell(&self) -> bool {
         // Relaxed, the load: one teller. Release: see `count`. The fence pairs with the one in
@@ -45,16 +44,17 @@ impl Edges {
         self.is_awaited.load(Ordering::Relaxed)
     }
 
-    /// Whether there was none since `seen`, so that the caller waits. Under the waiters' lock.
+    /// Returns whether there was no edge since `seen`, so that the caller waits. Under the waiters'
+    /// lock.
     #[must_use]
     pub(crate) fn awaits(&self, seen: usize) -> bool {
         self.is_awaited.store(true, Ordering::Relaxed);
-        // Pairs with the one in `tell`.
+        // Pairs with the fence in `tell`.
         fence(Ordering::SeqCst);
         self.count() == seen
     }
 
-    /// All who waited are being woken. Under the waiters' lock.
+    /// Records that all waiters are being woken. Under the waiters' lock.
     pub(crate) fn nobody_waits(&self) {
         // Relaxed: the lock orders it with `awaits`, and a teller that still reads true takes the
         // lock for nothing.
@@ -69,8 +69,8 @@ mod loom_tests {
 
     use super::*;
 
-    /// Two waiters that have seen nothing, and two edges: none of them waits in the end, though
-    /// each edge may be told while only one is there.
+    /// Two waiters that have seen nothing, and two edges: in the end neither waits, though each
+    /// edge may be told while only one waiter is there.
     #[test]
     fn loom_tell_or_wait() {
         loom::model(|| {

@@ -1,10 +1,11 @@
-//! Who drops a goroutine's result and frees its record.
+//! Which of the two holders drops a goroutine's result and frees its record.
 //!
 //! Two hold a record: the scheduler, until the goroutine has ended, and the
 //! [`JoinHandle`](crate::JoinHandle). If the handle is dropped before the result is stored
 //! (`state`), it has no further part in the record: the goroutine drops its result itself, on its
-//! own stack, and the scheduler frees the record. Otherwise the result is the handle's, and the
-//! record is freed by whoever comes second of "ended" and "released" (`joiner`).
+//! own stack, and the scheduler frees the record. Otherwise the result is the handle's. Then the
+//! record is freed by the holder that comes second: the scheduler with "ended", or the handle with
+//! "released" (`joiner`).
 //!
 //! ```text
 //! state:   0 ──store───► STORED                  the result is the handle's
@@ -15,13 +16,15 @@
 //!          null ──release──► RELEASED ──end──► freed by the scheduler
 //! ```
 //!
-//! Proof sketch. A handle that has shown a waiter does nothing more until it is unparked: whoever
-//! finds one there, in `store` or `end`, is alone with the record, and needs no atomic update.
-//! Else: `state` leaves 0 once, by an atomic update of whoever is first; the other learns of it by
-//! its own. If it was the handle, the handle is done and the scheduler alone is left. If it was the
-//! goroutine, both go on to `joiner`, which each of them changes at most once more, by a swap (or
-//! the exchange of a joiner): the second swap finds the first, and frees, or unparks. `loom_*`
-//! below checks it.
+//! Proof sketch. A handle that has shown a waiter does nothing more until it is unparked. So the
+//! goroutine that finds a waiter in `store`, or its scheduler that finds one in `end`, is alone
+//! with the record, and needs no atomic update.
+//!
+//! Otherwise `state` leaves 0 once, by an atomic update of the first holder; the other learns of it
+//! by its own update. If the handle was first, the handle is done and the scheduler alone is left.
+//! If the goroutine was first, both go on to `joiner`, which each of them changes at most once
+//! more, by a swap (or a joiner's exchange). The second swap finds the first, and frees, or
+//! unparks. `loom_*` below checks it.
 
 use std::ptr;
 
@@ -52,23 +55,23 @@ pub(crate) enum Duty<W> {
 impl<W> Ending<W> {
     /// `joiner`: the goroutine has ended, and no waiter had been shown. Set by the scheduler, once.
     const ENDED: *mut W = ptr::without_provenance_mut(1);
-    /// `joiner`: the handle is gone and touches nothing any more. Set by the handle, once.
+    /// `joiner`: the handle is gone and no longer touches anything. Set by the handle, once.
     const RELEASED: *mut W = ptr::without_provenance_mut(2);
 
-    /// For a goroutine that has a handle.
+    /// Returns the words for a goroutine that has a handle.
     pub(crate) fn joined() -> Ending<W> {
         Ending { state: AtomicU8::new(0), joiner: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// For one that never has.
+    /// Returns the words for a goroutine that never has a handle.
     pub(crate) fn detached() -> Ending<W> {
         Ending { state: AtomicU8::new(DETACHED), joiner: AtomicPtr::new(ptr::null_mut()) }
     }
 
     // The goroutine's, and its scheduler's, in this order.
 
-    /// Says that the result has been stored; true if it is the caller's own, because the handle has
-    /// gone before.
+    /// Records that the result has been stored. Returns true if the result is the caller's own,
+    /// because the handle has gone before.
     #[inline]
     pub(crate) fn store(&self) -> bool {
         // Relaxed: a joiner neither detaches nor looks at the result before `end`.
@@ -82,19 +85,19 @@ impl<W> Ending<W> {
             || self.state.compare_exchange(0, STORED, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
-    /// Says that the goroutine touches its record no more.
+    /// Records that the goroutine no longer touches its record. Returns what the scheduler must do.
     #[inline]
     pub(crate) fn end(&self) -> Duty<W> {
         // Relaxed: it does not change after `store`, which this thread has called.
         if self.state.load(Ordering::Relaxed) == DETACHED {
             return Duty::Free;
         }
-        // Acquire pairs with `show` and `release`. Who has shown a waiter gets to know all that the
-        // goroutine did by the unpark.
+        // Acquire pairs with `show` and `release`. A handle that has shown a waiter learns all that
+        // the goroutine did by the unpark.
         let mut found = self.joiner.load(Ordering::Acquire);
         if found.is_null() {
-            // AcqRel: the release publishes that to who finds that it has ended; the acquire is as
-            // above.
+            // AcqRel: the release publishes that to a handle that finds the goroutine ended; the
+            // acquire is as above.
             found = self.joiner.swap(Self::ENDED, Ordering::AcqRel);
         }
         match found {
@@ -106,13 +109,15 @@ impl<W> Ending<W> {
 
     // The handle's: either `show`, or `detach` and, if that was late, `release`.
 
-    /// Whether the goroutine has ended. Not for who has shown a waiter, and is told by that.
+    /// Returns whether the goroutine has ended. Not for a handle that has shown a waiter: the
+    /// unpark tells it.
     pub(crate) fn has_ended(&self) -> bool {
         // Acquire pairs with the swap in `end`.
         self.joiner.load(Ordering::Acquire) == Self::ENDED
     }
 
-    /// Shows a waiter, to be unparked by whoever ends the goroutine; false if it has ended.
+    /// Shows a waiter, which the scheduler unparks when the goroutine ends. Returns false if it has
+    /// ended already.
     pub(crate) fn show(&self, waiter: *const W) -> bool {
         // AcqRel: the release publishes the waiter to `end`; the acquire pairs with the swap there.
         let found =
@@ -120,15 +125,16 @@ impl<W> Ending<W> {
         found.is_ok()
     }
 
-    /// Lets go of result and record; false if the result had been stored and is the caller's to
-    /// drop, and then the record to [`release`](Ending::release).
+    /// Lets go of result and record. Returns false if the result had been stored: then the caller
+    /// must drop the result, and [`release`](Ending::release) the record.
     #[must_use]
     pub(crate) fn detach(&self) -> bool {
         // AcqRel: pairs with `store`, both ways.
         self.state.compare_exchange(0, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Lets go of the record, the result being gone; true if the caller must free it.
+    /// Lets go of the record, when the result is gone. Returns true if the caller must free the
+    /// record.
     #[must_use]
     pub(crate) fn release(&self) -> bool {
         // AcqRel: pairs with the swap in `end`, both ways.
@@ -152,7 +158,8 @@ mod loom_tests {
         dropped: AtomicUsize,
     }
 
-    /// A joiner's wait: made by it, read by who unparks, which is all that the joiner learns of.
+    /// A joiner's wait: made by the joiner, read by the thread that unparks it, which is all that
+    /// the joiner learns of.
     struct Waiter {
         is_made: UnsafeCell<bool>,
         unparked: AtomicBool,
@@ -174,7 +181,7 @@ mod loom_tests {
         }
 
         fn unpark(&self) {
-            // SAFETY: nobody writes it once the waiter has been shown.
+            // SAFETY: no thread writes it once the waiter has been shown.
             assert!(self.is_made.with(|is_made| unsafe { *is_made }));
             assert!(!self.unparked.load(Ordering::Relaxed), "unparked twice");
             self.unparked.store(true, Ordering::Release);
@@ -183,7 +190,7 @@ mod loom_tests {
 
     impl Record {
         fn drop_result(&self) {
-            // SAFETY: whoever may drop the result is the only one who touches it.
+            // SAFETY: the holder that may drop the result is the only one that touches it.
             assert!(self.result.with_mut(|result| unsafe { (*result).take() }).is_some());
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -196,15 +203,15 @@ mod loom_tests {
             });
         }
 
-        /// What the goroutine and its scheduler do; whether they have unparked a joiner.
+        /// Does what the goroutine and its scheduler do. Returns whether they have unparked a
+        /// joiner.
         fn goroutine(&self) -> bool {
             // SAFETY: before `store`, the result is the goroutine's.
             self.result.with_mut(|result| unsafe { *result = Some(7) });
             if self.ending.store() {
                 self.drop_result();
             }
-            // The last that the scheduler reads of it.
-            // SAFETY: it holds the record until `end`.
+            // The last time that the scheduler reads it.
             assert!(!self.freed.with(|freed| unsafe { *freed }));
             match self.ending.end() {
                 Duty::None => false,

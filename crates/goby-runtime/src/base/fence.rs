@@ -1,5 +1,5 @@
-//! Asymmetric fences: of two threads that each write and then look at what the other writes, one
-//! comes often and passes a fence that costs nothing, since the other, who comes rarely, pays for
+//! Asymmetric fences, for two threads that each write and then look at what the other writes. One
+//! thread comes often and passes a fence that costs nothing. The other comes rarely and pays for
 //! both (`membarrier`, 0.4 to 11 µs).
 
 #[cfg(not(loom))]
@@ -9,11 +9,11 @@ mod system {
 
     use crate::base::tsan;
 
-    /// Keeps a write before it ahead of a read after it, for those who pass a [`heavy_fence`]
-    /// between their own two.
+    /// Keeps a write before it ahead of a read after it, as seen by a thread that passes a
+    /// [`heavy_fence`] between its own write and read.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn light_fence() {
-        // The compiler keeps the order, and the heavy fence makes the processor do.
+        // The compiler keeps the order, and the heavy fence makes the processor keep it.
         compiler_fence(Ordering::SeqCst);
     }
 
@@ -22,9 +22,9 @@ mod system {
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    /// Makes [`heavy_fence`] work, and tells whether it does: not where the kernel has no
-    /// `membarrier`, nor under ThreadSanitizer, which does not know it. To be asked before either
-    /// fence is relied on.
+    /// Makes [`heavy_fence`] work, and returns whether it does. It does not where the kernel has no
+    /// `membarrier`, nor under ThreadSanitizer, which does not know it. Call this before relying on
+    /// either fence.
     pub fn fences_work() -> bool {
         static REGISTERED: OnceLock<bool> = OnceLock::new();
         // ThreadSanitizer cannot see the edge inside std's cell.
@@ -36,15 +36,17 @@ mod system {
         })
     }
 
-    /// Passes a full fence on every running thread of the process; one that does not run had one
-    /// when it stopped. So it falls before or after each [`light_fence`], and all agree on which.
+    /// Passes a full fence on every running thread of the process; a thread that does not run had
+    /// one when it stopped. So the heavy fence falls before or after each [`light_fence`], and all
+    /// threads agree on which.
     ///
     /// # Panics
     ///
-    /// Aborts the process if the fence fails, which it does where nobody asked [`fences_work`].
+    /// Aborts the process if the fence fails, which it does if [`fences_work`] was not called
+    /// before.
     pub fn heavy_fence() {
         if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
-            // It has worked before, so this is no state to go on from.
+            // It has worked before, so the process cannot go on from here.
             crate::base::report::report(format_args!("membarrier failed: {}", std::io::Error::last_os_error()));
             std::process::abort();
         }

@@ -1,5 +1,5 @@
-//! A worker's inbox: where other threads leave the goroutines they unpark for it. One word, which
-//! also says whether the owner must be woken to look.
+//! A worker's inbox: where other threads leave the goroutines that they unpark for it. It is one
+//! word, which also says whether the owner must be woken to look.
 //!
 //! ```text
 //! head:  null        nothing is there, and the owner is awake: it will look before it sleeps
@@ -7,13 +7,13 @@
 //!        ASLEEP      nothing is there, and the owner is in its poller, or about to be
 //! ```
 //!
-//! What is left is a goroutine of the owner that has been unparked, or an unstarted one that was
-//! given to a sleeping owner.
+//! An item is a goroutine of the owner that has been unparked, or an unstarted one that was given
+//! to a sleeping owner.
 //!
-//! *Push* replaces `head` by the new item; whoever replaces `ASLEEP` wakes the owner. *Announce*
-//! replaces null, and nothing else, by `ASLEEP`. Because both are atomic changes of the same word,
-//! one comes first: Push, and Announce fails; or Announce, and the pusher learns of it.
-//! `loom_post_or_sleep` below checks this.
+//! *Push* replaces `head` by the new item; the pusher that replaces `ASLEEP` wakes the owner.
+//! *Announce* replaces null, and nothing else, by `ASLEEP`. Because both are atomic changes of the
+//! same word, one comes first. If it is Push, Announce fails. If it is Announce, the pusher learns
+//! of it. `loom_post_or_sleep` below checks this.
 
 use std::ptr;
 
@@ -24,7 +24,7 @@ pub(crate) trait Linked: Sized {
     fn link(&self) -> &AtomicPtr<Self>;
 }
 
-/// A multi-producer stack that its owner takes whole, and the owner's sleep.
+/// A multi-producer stack that its owner takes as a whole, and the owner's sleep.
 pub(crate) struct Inbox<T: Linked> {
     head: AtomicPtr<T>,
 }
@@ -37,7 +37,7 @@ impl<T: Linked> Inbox<T> {
         Inbox { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Leaves an item; true if the caller must now wake the owner's thread.
+    /// Leaves an item. Returns true if the caller must now wake the owner's thread.
     ///
     /// # Safety
     ///
@@ -57,9 +57,9 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// Leaves an item for an owner that sleeps, whose thread the caller must now wake, and which
-    /// takes it before anything else; false, and nothing is left, if it is awake, and may not come
-    /// for long.
+    /// Leaves an item for an owner that sleeps. The caller must then wake the owner's thread, which
+    /// takes the item before anything else. Returns false, and leaves nothing, if the owner is
+    /// awake: it may not come for a long time.
     ///
     /// # Safety
     ///
@@ -72,11 +72,13 @@ impl<T: Linked> Inbox<T> {
         self.head.compare_exchange(Self::ASLEEP, item, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes the duty of waking the owner, if it sleeps and nobody else has it.
+    /// Takes the duty of waking the owner. Returns false if the owner does not sleep, or another
+    /// thread has the duty.
     #[must_use]
     pub(crate) fn notify(&self) -> bool {
-        // SeqCst, also where it fails: who has changed something else that the owner looks at after
-        // Announce (a timer) either finds it asleep here, or has changed it before Announce.
+        // SeqCst, also where it fails. A thread that has changed something else that the owner
+        // looks at after Announce (a timer) either finds the owner asleep here, or has changed it
+        // before Announce.
         self.head.compare_exchange(Self::ASLEEP, ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -93,7 +95,7 @@ impl<T: Linked> Inbox<T> {
         debug_assert!(newest_first != Self::ASLEEP);
         let mut oldest_first = ptr::null_mut();
         while !newest_first.is_null() {
-            // SAFETY: what was pushed is alive and ours now.
+            // SAFETY: a pushed item is alive, and ours now.
             let link = unsafe { (*newest_first).link() };
             let next = link.load(Ordering::Relaxed);
             link.store(oldest_first, Ordering::Relaxed);
@@ -103,21 +105,22 @@ impl<T: Linked> Inbox<T> {
         oldest_first
     }
 
-    /// Announces that the owner goes to sleep; false if it must not, because something has come in.
+    /// Announces that the owner goes to sleep. Returns false if it must not, because something has
+    /// come in.
     #[must_use]
     pub(crate) fn start_sleep(&self) -> bool {
         // Announce. SeqCst: see `notify`.
         self.head.compare_exchange(ptr::null_mut(), Self::ASLEEP, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Says that the owner is awake again. For the owner.
+    /// Records that the owner is awake again. For the owner.
     pub(crate) fn finish_sleep(&self) {
-        // Relaxed: whoever replaced ASLEEP by something else has published that. Failing means just
-        // this.
+        // Relaxed: a thread that replaced `ASLEEP` has published what it put there. If the exchange
+        // fails, just that has happened.
         let _ = self.head.compare_exchange(Self::ASLEEP, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether the owner sleeps and nobody has woken it; out of date when it returns.
+    /// Returns whether the owner sleeps and no thread has woken it; out of date at once.
     pub(crate) fn sleeps(&self) -> bool {
         self.head.load(Ordering::Relaxed) == Self::ASLEEP
     }
@@ -144,7 +147,7 @@ mod test_item {
         }
     }
 
-    /// Frees a chain and gives its numbers.
+    /// Frees a chain and returns its numbers.
     pub(super) fn numbers(mut chain: *mut Item) -> Vec<usize> {
         let mut numbers = Vec::new();
         while !chain.is_null() {
@@ -166,7 +169,7 @@ mod tests {
     fn takes_oldest_first_and_asks_for_one_wake() {
         let inbox = Inbox::new();
         assert!(inbox.start_sleep());
-        // SAFETY: each item is fresh.
+        // SAFETY: each item is new.
         let wakes: Vec<bool> = (0..3).map(|i| unsafe { inbox.push(Item::boxed(i)) }).collect();
         assert_eq!(wakes, [true, false, false]);
         assert_eq!(numbers(inbox.take()), [0, 1, 2]);
@@ -185,8 +188,8 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicBool;
 
-    /// Two pushers against an owner that takes, then sleeps: whatever is left behind when it sleeps
-    /// has a waker.
+    /// Two pushers against an owner that takes, then sleeps: an item that is left behind when the
+    /// owner sleeps has a pusher that wakes it.
     #[test]
     fn loom_post_or_sleep() {
         loom::model(|| {
@@ -196,7 +199,7 @@ mod loom_tests {
                 .map(|i| {
                     let (inbox, woken) = (inbox.clone(), woken.clone());
                     loom::thread::spawn(move || {
-                        // SAFETY: each item is fresh.
+                        // SAFETY: each item is new.
                         if unsafe { inbox.push(Item::boxed(i)) } {
                             assert!(!woken.swap(true, Ordering::SeqCst), "woken twice");
                         }
@@ -208,7 +211,7 @@ mod loom_tests {
             for pusher in pushers {
                 pusher.join().unwrap();
             }
-            // An owner that sleeps is in its poller: if anything was left since, exactly one pusher
+            // An owner that sleeps is in its poller: if an item was left since, exactly one pusher
             // has the duty.
             assert_eq!(woken.load(Ordering::SeqCst), asleep && !inbox.is_empty(), "a lost or a needless wake-up");
             inbox.finish_sleep();
@@ -218,8 +221,8 @@ mod loom_tests {
         });
     }
 
-    /// One who gives to a sleeper only, and one who notifies, against an owner that takes, then
-    /// sleeps: what was given has a waker, and what was not is still the giver's.
+    /// A giver (to a sleeper only) and a notifier, against an owner that takes, then sleeps: an
+    /// item that was given has a waker, and one that was not is still the giver's.
     #[test]
     fn loom_give_or_keep() {
         loom::model(|| {
@@ -227,7 +230,7 @@ mod loom_tests {
             let item = Item::boxed(7) as usize;
             let giver = {
                 let inbox = inbox.clone();
-                // SAFETY: the item is fresh.
+                // SAFETY: the item is new.
                 loom::thread::spawn(move || unsafe { inbox.push_to_sleeper(item as *mut Item) })
             };
             let notifier = {

@@ -1,11 +1,11 @@
 //! The short lock: one byte, for critical sections of a few instructions that never park, allocate
 //! little and run no user code.
 //!
-//! Acquiring is one compare-and-swap, releasing one plain store, which is why it is not a mutex of
-//! the system: a channel operation takes one such lock, and 2.6 ns for a second atomic update would
-//! be a quarter of it. Contention can only come from another *thread* inside the section, never
-//! from a goroutine (no lock is held across a switch), so a short spin nearly always suffices;
-//! where the holder lost its processor, the waiter gives its own up, then sleeps.
+//! Acquiring is one compare-and-swap, and releasing is one plain store. That is why it is not a
+//! mutex of the system: a channel operation takes one such lock, and 2.6 ns for a second atomic
+//! update would be a quarter of it. Contention can only come from another *thread* inside the
+//! section, never from a goroutine (no lock is held across a switch), so a short spin nearly always
+//! suffices. Where the holder lost its processor, the waiter gives its own up, and then sleeps.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -21,23 +21,23 @@ use crate::base::primitive::{AtomicBool, Ordering};
 use crate::base::tsan;
 
 /// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3
-/// µs, some 6 in all. So long because the line of a contended lock is worth more where it is: the
-/// other goes through ten sections while we leave it alone, at a tenth of what they cost if the
-/// line travels after each (chan_mpmc apart: 240 ns, now 55).
+/// µs, some 6 in all. They are that long because the line of a contended lock is worth more where
+/// it is. The other thread goes through ten sections while we leave it alone, at a tenth of what
+/// they cost if the line travels after each (chan_mpmc apart: 240 ns before, 55 now).
 const FIRST_SPINS: u32 = 8;
 const DOUBLINGS: u32 = 5;
 /// Times the processor is given up before sleeping.
 const YIELDS: u32 = 20;
-/// How long to sleep then: the holder has lost its processor, for a time slice of the system's
-/// perhaps.
+/// How long to sleep then: the holder has lost its processor, perhaps for a time slice of the
+/// system's.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Whether the caller may spin for what another thread is about to do. Installed by the workers,
-/// which know what else there is to run; without them everybody may.
+/// Whether the caller may spin until another thread has done something. Installed by the workers,
+/// which know what else there is to run. Without them every caller may.
 #[cfg(not(loom))]
 static MAY_SPIN: OnceLock<fn() -> bool> = OnceLock::new();
 
-/// Installs what [`Backoff::spin`] asks.
+/// Installs the function that [`Backoff::spin`] asks.
 #[cfg(not(loom))]
 pub(crate) fn ask_before_spinning(may_spin: fn() -> bool) {
     // ThreadSanitizer cannot see the edge inside std's cell.
@@ -57,8 +57,8 @@ pub struct Lock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock gives out one reference at a time, so sharing it moves the value between threads
-// at most.
+// SAFETY: the lock gives out one reference at a time, so sharing it at most moves the value between
+// threads.
 unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
@@ -78,7 +78,7 @@ impl<T> Lock<T> {
 }
 
 impl<T: ?Sized> Lock<T> {
-    /// Waits until nobody else is inside, and enters.
+    /// Waits until no other thread is inside, and enters.
     #[inline]
     pub fn lock(&self) -> LockGuard<'_, T> {
         if !self.try_enter() {
@@ -96,7 +96,7 @@ impl<T: ?Sized> Lock<T> {
         }
     }
 
-    /// The value, for who is inside by [`lock_raw`](Lock::lock_raw).
+    /// Returns the value, for the thread that is inside by [`lock_raw`](Lock::lock_raw).
     #[inline]
     pub fn get(&self) -> *mut T {
         self.value.get()
@@ -132,19 +132,20 @@ impl<T: ?Sized> Lock<T> {
     }
 }
 
-/// A failed compare-and-swap moves the cache line for nothing: look first.
+/// Returns whether the lock looks free. A failed compare-and-swap moves the cache line for nothing,
+/// so look first.
 #[cfg(not(loom))]
 fn looks_free(locked: &AtomicBool) -> bool {
     !locked.load(Ordering::Relaxed)
 }
 
-/// loom may give a relaxed load the old value forever.
+/// Returns true: loom may give a relaxed load the old value forever.
 #[cfg(loom)]
 fn looks_free(_: &AtomicBool) -> bool {
     true
 }
 
-/// Waiting for a running thread: spin ever longer, then give up the processor, then sleep.
+/// Waits for a running thread: spins ever longer, then gives up the processor, then sleeps.
 #[derive(Debug, Default)]
 pub struct Backoff {
     rounds: u32,
@@ -156,8 +157,8 @@ impl Backoff {
         Backoff { rounds: 0 }
     }
 
-    /// Spins, twice as long each time; false, without, if that was often enough, or if the worker
-    /// has other goroutines to run.
+    /// Spins, twice as long each time. Returns false, without spinning, if it has spun often
+    /// enough, or if the worker has other goroutines to run.
     #[cfg(not(loom))]
     pub fn spin(&mut self) -> bool {
         let may_spin = self.rounds < DOUBLINGS && may_spin();
@@ -196,7 +197,7 @@ impl<T: ?Sized> fmt::Debug for Lock<T> {
     }
 }
 
-/// The right to use the value; leaving is dropping it.
+/// The right to use the value; dropping it leaves.
 pub struct LockGuard<'a, T: ?Sized> {
     lock: &'a Lock<T>,
     /// As good as an exclusive borrow of the value: shared between threads only if the value may

@@ -1,8 +1,8 @@
 //! The policy seam: what time it is and every random choice come from here, and from nowhere else
 //! (`docs/decisions/05-one-policy-seam.md`).
 //!
-//! In production that is the system's monotonic clock and a fast generator a thread. A checker that
-//! replaces both has one file to look at.
+//! In production these are the system's monotonic clock and one fast generator per thread. A
+//! checker that replaces both has one file to look at.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The instant from which [`nanos`] counts.
+/// Returns the instant from which [`nanos`] counts.
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     // ThreadSanitizer cannot see the edge inside std's cell.
@@ -30,19 +30,19 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(|| now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(now))
 }
 
-/// An instant as nanoseconds since [`epoch`]: one word, for the timer heap. It saturates at both
-/// ends (584 years).
+/// Returns an instant as nanoseconds since [`epoch`]: one word, for the timer heap. It saturates at
+/// both ends (584 years).
 #[inline]
 pub(crate) fn nanos(instant: Instant) -> u64 {
     u64::try_from(instant.saturating_duration_since(epoch()).as_nanos()).unwrap_or(u64::MAX - 1)
 }
 
-/// The inverse of [`nanos`].
+/// Returns the instant of a number from [`nanos`]: its inverse.
 pub(crate) fn instant(nanos: u64) -> Instant {
     epoch() + Duration::from_nanos(nanos)
 }
 
-/// Gives a random number, from a generator of this thread (wyrand, as Go's `cheaprand`). Not for
+/// Returns a random number, from a generator of this thread (wyrand, as Go's `cheaprand`). Not for
 /// secrets.
 ///
 /// ```
@@ -67,7 +67,7 @@ pub fn random() -> u64 {
     })
 }
 
-/// A seed that differs between threads and runs; never zero.
+/// Returns a seed that differs between threads and runs, and is never zero.
 #[cold]
 fn first_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};

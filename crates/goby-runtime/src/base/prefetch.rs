@@ -1,8 +1,8 @@
 //! A hint to the processor that memory will soon be used.
 //!
 //! A goroutine that has waited long is cold: its record, its entry in a queue and its stack lie on
-//! three pages, and each costs a miss in the cache and, in a virtual machine, a long walk through
-//! page tables. Whoever goes through many asks for the next ones while it is busy with this one.
+//! three pages. Each costs a miss in the cache and, in a virtual machine, a long walk through page
+//! tables. Code that goes through many goroutines asks for the next ones while it is busy with one.
 
 /// Asks for the cache line at `at`, which need not be valid.
 #[cfg(target_arch = "x86_64")]

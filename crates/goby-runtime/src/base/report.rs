@@ -4,12 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, Write as _};
 
-/// Prints a line. `eprintln` would panic where it cannot, here in the middle of the runtime.
+/// Prints a line. `eprintln` would panic where it cannot print, here in the middle of the runtime.
 pub(crate) fn report(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "goby: {line}");
 }
 
-/// The message of a panic, where it has one.
+/// Returns the message of a panic, where it has one.
 pub(crate) fn payload_text(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
         text

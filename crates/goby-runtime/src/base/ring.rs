@@ -1,12 +1,12 @@
-//! A queue in a ring whose size is a power of two: a third fewer instructions than a `VecDeque`
-//! takes, which counts in a round of the scheduler that has less than a hundred.
+//! A queue in a ring whose size is a power of two. It takes a third fewer instructions than a
+//! `VecDeque`, which counts in a round of the scheduler that has less than a hundred.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 
 /// A FIFO of values that are copied out. `!Sync`: one thread uses it.
 pub(crate) struct Ring<T> {
-    /// Those with the numbers `head..tail`, modulo the length, hold a value.
+    /// The places with the numbers `head..tail`, modulo the length, hold a value.
     places: UnsafeCell<Box<[Place<T>]>>,
     /// Both only ever grow, and wrap around.
     head: Cell<usize>,
@@ -43,7 +43,7 @@ impl<T: Copy> Ring<T> {
         Some(first)
     }
 
-    /// The one that `i` others are in front of.
+    /// Returns the value that has `i` others in front of it.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn get(&self, i: usize) -> Option<T> {
         // SAFETY: between head and tail.
@@ -67,7 +67,7 @@ impl<T: Copy> Ring<T> {
         }
     }
 
-    /// Moves what is queued to places that it fits.
+    /// Moves the queued values to a new array of `capacity` places.
     #[cold]
     fn resize(&self, capacity: usize) {
         let (all, places) = (self.to_vec(), Self::empty(capacity));
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// Against the standard's queue: random pushes and pops, in waves that make it grow, wrap and
-    /// shrink.
+    /// Compares it with the standard's queue: random pushes and pops, in waves that make it grow,
+    /// wrap and shrink.
     #[test]
     fn it_is_a_queue() {
         let (ring, mut queue) = (Ring::with_capacity(4), VecDeque::new());

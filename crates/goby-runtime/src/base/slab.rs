@@ -1,5 +1,5 @@
-//! Memory for goroutines' records: a worker keeps what its goroutines leave, for those it starts
-//! next.
+//! Memory for goroutines' records: a worker keeps the memory that its goroutines leave, for those
+//! that it starts next.
 //!
 //! A wave of goroutines is too many for the allocator's own cache, whose slow path took more
 //! instructions than all the rest of starting and ending a goroutine. Blocks come from the global
@@ -18,29 +18,30 @@ use crate::base::tsan;
 
 /// Blocks are multiples of this: a cache line.
 const STEP: usize = 64;
-/// What blocks are aligned to: what the allocator gives without being asked.
+/// What blocks are aligned to: the alignment that the allocator gives without being asked.
 const ALIGN: usize = 16;
-/// Larger records are not kept: one more line for each class.
+/// The blocks of each class are one line larger than those of the class before. Larger records are
+/// not kept.
 const CLASSES: usize = 8;
-/// What is kept of one class, in bytes: a wave of a thousand goroutines with small closures.
+/// How much is kept of one class, in bytes: a wave of a thousand goroutines with small closures.
 const KEPT: usize = 256 << 10;
 
 /// glibc grows the arena of a thread by as many pages as one allocation needs, mostly one, with a
 /// system call that also keeps the page faults of all threads waiting. A million futures took
-/// 55,000. So now and then a worker takes a larger block and gives it back: the arena keeps that,
-/// and has room for what comes.
+/// 55,000 such calls. So now and then a worker takes a larger block and gives it back: the arena
+/// keeps that memory, and has room for what comes.
 ///
-/// Below 64 KiB, or the arena would be tidied up whenever it comes back.
+/// Below 64 KiB, since otherwise the arena would be tidied up whenever the block comes back.
 const HEADROOM: usize = 60 << 10;
-/// Allocations between two of these: about as many as there is room for.
+/// Allocations between two such blocks: about as many as there is room for.
 const PER_HEADROOM: u32 = 128;
 
 /// `!Sync`: only its worker uses it.
 pub(crate) struct Slab {
     classes: [Class; CLASSES],
-    /// Allocations since there was made room for more.
+    /// Allocations since room was last made for more.
     allocated: Cell<u32>,
-    /// How often there was.
+    /// How often room was made.
     grown: &'static AtomicU64,
 }
 
@@ -71,8 +72,8 @@ impl Shape {
 }
 
 impl Slab {
-    /// `grown` counts how often so many more have been allocated as there is headroom for; nobody
-    /// else writes it.
+    /// Makes an empty one. `grown` counts how often as many more blocks have been allocated as
+    /// there is headroom for; no other code writes it.
     pub(crate) fn new(grown: &'static AtomicU64) -> Slab {
         Slab {
             classes: [const { Class { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES],
@@ -81,7 +82,7 @@ impl Slab {
         }
     }
 
-    /// Gives memory for an `R`, from the caller's slab if it is a worker and has some.
+    /// Returns memory for an `R`, from the caller's slab if the caller is a worker and has some.
     #[inline]
     pub(crate) fn allocate<R>(slab: Option<&Slab>) -> NonNull<R> {
         let shape = const { Shape::of::<R>() };
@@ -102,8 +103,8 @@ impl Slab {
         NonNull::new(block).unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast()
     }
 
-    /// Called for everything that the worker allocates for a goroutine or a future: see
-    /// [`HEADROOM`].
+    /// Counts an allocation. Called for everything that the worker allocates for a goroutine or a
+    /// future: see [`HEADROOM`].
     #[inline]
     pub(crate) fn note_allocation(&self) {
         let allocated = self.allocated.get() + 1;
@@ -119,7 +120,7 @@ impl Slab {
     ///
     /// # Safety
     ///
-    /// It was given by [`allocate`](Slab::allocate) for the same `R`, by whatever slab, and nobody
+    /// It was given by [`allocate`](Slab::allocate) for the same `R`, by whatever slab, and no code
     /// uses it any more.
     #[inline]
     pub(crate) unsafe fn free<R>(slab: Option<&Slab>, memory: NonNull<R>) {

@@ -7,17 +7,17 @@
 //! ```
 //!
 //! A slot is an odd number of pages. With a power of two the top pages of all stacks would share a
-//! few sets of the processor's TLB: sieve_1000, a chain of a thousand goroutines, took 63 ms, and
-//! takes 51. What a goroutine may use is what the builder says, to the page. The guard comes beside
-//! it, 64 KiB or a page more, whichever makes the slot odd. The default, 192 KiB, is chosen so that
-//! the slot has 260: page tables grow with the slot (a million idle goroutines have 509 MB of them,
-//! and would have 634 MB if the guard came on top of 256 KiB).
+//! few sets of the processor's TLB: `sieve_1000`, a chain of a thousand goroutines, took 63 ms, and
+//! takes 51. A goroutine may use as much as the builder says, to the page. The guard comes beside
+//! it: 64 KiB, or a page more if that makes the slot odd. The default, 192 KiB, is chosen so that
+//! the slot has 260 KiB: page tables grow with the slot (a million idle goroutines have 509 MB of
+//! them, and would have 634 MB if the guard came on top of 256 KiB).
 //!
 //! A slot goes from fresh (never used) to a worker's cache, to the shared pool, and round again,
-//! last in first out so that the warm ones are used first. The pool gives the memory of slots that
-//! nobody has wanted for a while back to the system ([`Pool::trim`]), which also undoes what a deep
-//! call once touched. A runtime that ends unmaps them all ([`Pool::unmap_free`]) but the stacks of
-//! goroutines that have not ended (`docs/decisions/06-unfinished-stacks.md`).
+//! last in first out so that the warm ones are used first. The pool gives back to the system the
+//! memory of slots that have been unwanted for a while ([`Pool::trim`]), which also undoes what a
+//! deep call once touched. A runtime that ends unmaps all its stacks ([`Pool::unmap_free`]), except
+//! those of goroutines that have not ended (`docs/decisions/06-unfinished-stacks.md`).
 
 mod guard;
 mod own;
@@ -45,15 +45,15 @@ const SLAB_SLOTS: usize = 4096;
 /// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns
 /// one by one.
 const BATCH: usize = 32;
-/// Fresh slots at a time while there are few: a worker that is kept for longer than a thief's
-/// patience loses what it was about to begin.
+/// Fresh slots at a time while there are few. A worker that is kept for longer than a thief's
+/// patience loses the goroutines that it was about to begin.
 const SMALL_BATCH: usize = 8;
-/// What gives its memory back with one system call, in bytes of address space: some sixty stacks of
-/// the default size. Whoever maps memory waits meanwhile. With a call for each stack, 90 % of a
-/// million were back after 3.3 s, now after 0.9.
+/// How much address space gives its memory back with one system call, in bytes: some sixty stacks
+/// of the default size. A thread that maps memory waits meanwhile. With one call per stack, 90 % of
+/// a million were back after 3.3 s; now after 0.9.
 const TRIMMED_AT_ONCE: usize = 16 << 20;
 
-/// Why no stack could be had.
+/// Why there was no stack.
 #[derive(Debug)]
 pub(crate) enum Exhausted {
     /// The limit set by the builder.
@@ -85,7 +85,7 @@ pub(crate) struct Pool {
     size: usize,
     /// Bytes of its guard.
     guard: usize,
-    /// Slots that may be in existence.
+    /// How many slots may exist.
     limit: usize,
     inner: Lock<Inner>,
     /// Length of `inner.warm` and `inner.own`, readable without the lock.
@@ -95,18 +95,18 @@ pub(crate) struct Pool {
 struct Inner {
     /// Free slots whose memory may be resident; the last one is the warmest.
     warm: Vec<Slot>,
-    /// The least length `warm` has had since the last trim: so many at its bottom were wanted by
-    /// nobody.
+    /// The least length that `warm` has had since the last trim: so many at its bottom were
+    /// unwanted.
     unwanted: usize,
     /// Free stacks of sizes of their own.
     own: Vec<OwnStack>,
     /// As `unwanted`, of `own`.
     own_unwanted: usize,
-    /// Free slots whose memory is about to be given back, as runs of neighbours.
+    /// Free slots whose memory is about to be given back, as runs of neighbors.
     cooling: Vec<Range<usize>>,
-    /// Free slots whose memory has been given back: as runs, of which a crowd leaves a few.
+    /// Free slots whose memory has been given back, as runs: a crowd leaves only a few.
     cold: Vec<Range<usize>>,
-    /// Some are in `cooling`, or on their way there or from there.
+    /// Some slots are in `cooling`, or on their way there or from there.
     is_trimming: bool,
     /// The part of the newest slab that has not been carved yet.
     fresh: Range<usize>,
@@ -115,7 +115,7 @@ struct Inner {
 }
 
 impl Pool {
-    /// Makes one for at most `limit` stacks of at least `stack_size` bytes.
+    /// Makes a pool for at most `limit` stacks of at least `stack_size` bytes.
     pub(crate) fn new(stack_size: usize, limit: usize) -> Pool {
         let usable = stack_size.next_multiple_of(PAGE);
         let least = usable + GUARD;
@@ -139,35 +139,35 @@ impl Pool {
         }
     }
 
-    /// Bytes that a goroutine may use.
+    /// Returns how many bytes a goroutine may use.
     pub(crate) fn stack_size(&self) -> usize {
         self.size - self.guard
     }
 
-    /// The stack in a slot.
+    /// Returns the stack in a slot.
     ///
     /// # Safety
     ///
     /// The slot came from this pool and is given to one goroutine only.
     #[inline]
     pub(crate) unsafe fn stack(&self, slot: Slot) -> RawStack {
-        // SAFETY: a slot is page aligned, readable and writable but for its guard, and mapped while
-        // it is used.
+        // SAFETY: a slot is page aligned, readable and writable except for its guard, and mapped
+        // while it is used.
         unsafe { RawStack::new(slot.top(), slot.top() - self.size) }
     }
 
-    /// The part of a slot that a goroutine may use: all but the guard.
+    /// Returns the part of a slot that a goroutine may use: all but the guard.
     pub(crate) fn usable(&self, slot: Slot) -> Range<usize> {
         slot.top() - self.size + self.guard..slot.top()
     }
 
-    /// The part of a slot that faults.
+    /// Returns the part of a slot that faults.
     pub(crate) fn guard(&self, slot: Slot) -> Range<usize> {
         let low = slot.top() - self.size;
         low..low + self.guard
     }
 
-    /// Moves free slots into a worker's empty cache; at least one, or the reason why not.
+    /// Moves free slots into a worker's empty cache: at least one, or returns the reason why not.
     #[cold]
     pub(crate) fn take(&self, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {
         let inner = &mut *self.inner.lock();
@@ -199,7 +199,7 @@ impl Pool {
         self.note_warm(&inner);
     }
 
-    /// Gives a stack of which a goroutine may use `size` bytes, and up to a page more.
+    /// Returns a stack of which a goroutine may use `size` bytes, and up to a page more.
     pub(crate) fn take_own(&self, size: usize) -> io::Result<OwnStack> {
         let kept = {
             let inner = &mut *self.inner.lock();
@@ -216,7 +216,7 @@ impl Pool {
     ///
     /// # Safety
     ///
-    /// Nobody uses it, nor will.
+    /// No code uses it, nor will.
     pub(crate) unsafe fn give_own(&self, own: OwnStack) {
         let surplus = {
             let inner = &mut *self.inner.lock();
@@ -227,7 +227,8 @@ impl Pool {
             surplus
         };
         if let Some(surplus) = surplus {
-            // SAFETY: by the contract of whoever gave it, and it is no longer in the list.
+            // SAFETY: by the contract of the `give_own` that gave it, and it is no longer in the
+            // list.
             unsafe { surplus.unmap() };
         }
     }
@@ -236,8 +237,8 @@ impl Pool {
         self.warm_hint.store(inner.warm.len() + inner.own.len(), Ordering::Relaxed);
     }
 
-    /// Takes a slot back under ThreadSanitizer, which remembers what was on a stack: its memory is
-    /// mapped afresh.
+    /// Takes a slot back under ThreadSanitizer, which remembers what was on a stack: so the slot's
+    /// memory is mapped afresh.
     pub(crate) fn give_afresh(&self, slot: Slot) {
         let low = slot.top() - self.size;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
@@ -250,15 +251,15 @@ impl Pool {
         self.give(std::iter::once(slot));
     }
 
-    /// Whether a free slot is there without asking the system, or will be in a moment: who has been
-    /// refused one may ask again.
+    /// Returns whether a free slot is there without asking the system, or will be in a moment: a
+    /// goroutine that has been refused one may ask again.
     pub(crate) fn has_free(&self) -> bool {
         let inner = self.inner.lock();
         !inner.warm.is_empty() || !inner.cold.is_empty() || inner.is_trimming
     }
 
-    /// Gives the memory of slots that were wanted by nobody since the last call back to the system.
-    /// Not to be called by two at once. True when there is nothing left to trim.
+    /// Gives back to the system the memory of slots that have been unwanted since the last call.
+    /// Two threads must not call it at once. Returns true when there is nothing left to trim.
     pub(crate) fn trim(&self) -> bool {
         if self.warm_hint.load(Ordering::Relaxed) == 0 {
             return true;
@@ -284,8 +285,8 @@ impl Pool {
         inner.cooling = runs;
         while let Some(run) = inner.cooling.pop() {
             drop(inner);
-            // SAFETY: the slots are free and ours alone, so nobody reads what is dropped. Guards of
-            // either kind stay: madvise(2).
+            // SAFETY: the slots are free and ours alone, so no code reads the memory that is
+            // dropped. Guards of either kind stay: madvise(2).
             unsafe { libc::madvise(run.start as *mut libc::c_void, run.len(), libc::MADV_DONTNEED) };
             inner = self.inner.lock();
             match inner.cold.last_mut() {
@@ -298,8 +299,8 @@ impl Pool {
         inner.warm.is_empty() && inner.own.is_empty()
     }
 
-    /// Unmaps all stacks but those of goroutines that have not ended: those are in use. For when
-    /// nobody takes one any more.
+    /// Unmaps all stacks except those of goroutines that have not ended, which are in use. For the
+    /// time when no worker takes one any more.
     pub(crate) fn unmap_free(&self) {
         let (mut runs, own): (Vec<Range<usize>>, Vec<OwnStack>) = {
             let inner = &mut *self.inner.lock();
@@ -314,12 +315,12 @@ impl Pool {
         };
         runs.retain(|run| !run.is_empty());
         runs.sort_unstable_by_key(|run| run.start);
-        // Neighbours in one call: all of a slab, where nobody is left behind.
+        // Neighbors go in one call: a whole slab, where no stack is left behind.
         for neighbours in runs.chunk_by(|low, high| low.end == high.start) {
             let (start, end) = (neighbours[0].start, neighbours[neighbours.len() - 1].end);
-            // SAFETY: free slots, and such as never were one: nobody knows of them any more. Where
-            // the kernel cannot cut them out of their mapping, for it has too many, they stay,
-            // without their memory.
+            // SAFETY: free slots, and address space that never was one: no code knows of them any
+            // more. Where the kernel cannot cut them out of their mapping, because it has too many
+            // mappings, they stay, without their memory.
             unsafe {
                 if libc::munmap(start as *mut libc::c_void, end - start) != 0 {
                     libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
@@ -368,11 +369,11 @@ impl Pool {
         Ok(())
     }
 
-    /// Installs the guards of `n` fresh slots from `start` on; says how many it managed, at least
-    /// one.
+    /// Installs the guards of `n` fresh slots from `start` on. Returns how many it managed, at
+    /// least one.
     fn install_guards(&self, start: usize, n: usize) -> io::Result<usize> {
         for i in 0..n {
-            // SAFETY: the pages belong to a slot that nobody uses yet.
+            // SAFETY: the pages belong to a slot that no code uses yet.
             if let Err(error) = unsafe { guard::install(start + i * self.size, self.guard) } {
                 return if i == 0 { Err(error) } else { Ok(i) };
             }
@@ -380,17 +381,17 @@ impl Pool {
         Ok(n)
     }
 
-    /// Maps a slab, a smaller one where address space is short.
+    /// Maps a slab, or a smaller one where address space is short.
     fn map_slab(&self, slots: usize) -> io::Result<Range<usize>> {
         let mut slots = slots.min(SLAB_SLOTS);
         loop {
             let len = slots * self.size;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's
+            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other
             // memory.
             let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
             if start != libc::MAP_FAILED {
-                // A huge page under a stack would cost 2 MiB a goroutine. Failing to say so is no
+                // A huge page under a stack would cost 2 MiB per goroutine. Failing to say so is no
                 // reason to stop.
                 // SAFETY: the range is the mapping just made.
                 unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };

@@ -1,8 +1,8 @@
-//! Stacks as data: collected as instruction addresses, given names only when somebody looks.
+//! Stacks as data: collected as instruction addresses, and given names only on demand.
 //!
 //! A goroutine's stack is collected on itself: its worker resumes it for a moment with the order to
 //! do so (see `Worker::capture`), or a signal interrupts it (see `sample`). The walk ends where the
-//! goroutine's own stack does: below it lies the scheduler's, which says nothing.
+//! goroutine's own stack ends. Below that lies the scheduler's, which says nothing.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Frames collected at the most. Go shows 100, its inner and outer ones.
+/// Frames collected at most. Go shows 100, its inner and outer ones.
 pub(crate) const MAX_FRAMES: usize = 256;
 
 /// Calls `each` with the return addresses on the part of this thread's stack that lies in `within`,
@@ -28,7 +28,7 @@ pub(crate) fn walk(within: &Range<usize>, mut each: impl FnMut(usize) -> bool) {
         entered = true;
         each(frame.ip().addr())
     };
-    // SAFETY: what the lock of the synchronized form guards are the debug libraries of Windows.
+    // SAFETY: the lock of the synchronized form guards the debug libraries of Windows only.
     unsafe { backtrace::trace_unsynchronized(visit) };
 }
 
@@ -50,7 +50,8 @@ pub struct Frame {
 }
 
 impl StackTrace {
-    /// That of the calling thread, which is no goroutine, from an address on its stack on outwards.
+    /// Collects the stack of the calling thread, which is no goroutine, from an address on its
+    /// stack outwards.
     #[inline(never)]
     pub(crate) fn of_thread(begin: usize) -> StackTrace {
         let mut addresses = Vec::with_capacity(32);
@@ -69,14 +70,14 @@ impl StackTrace {
         &self.addresses
     }
 
-    /// Whether nothing was collected.
+    /// Returns whether nothing was collected.
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
 
-    /// Looks the calls up: those of the program and of goby's public functions. How goby parks, and
-    /// what runs a goroutine's closure, is left out. This takes milliseconds where a program is
-    /// large, and the first time.
+    /// Looks the calls up: those of the program and of goby's public functions. The frames in which
+    /// goby parks, or runs a goroutine's closure, are left out. This takes milliseconds where a
+    /// program is large, and the first time.
     pub fn frames(&self) -> Vec<Frame> {
         let mut names = Names::default();
         names.frames(self).into_iter().cloned().collect()
@@ -105,14 +106,14 @@ pub(crate) struct Names {
 /// The calls at an address, the innermost first, without goby's inside.
 struct Calls {
     frames: Vec<Frame>,
-    /// What lies below is how std runs a thread.
+    /// The calls below are how std runs a thread.
     is_last: bool,
 }
 
 impl Names {
     fn frames(&mut self, stack: &StackTrace) -> Vec<&Frame> {
         for &address in &stack.addresses {
-            // The call, not where it returns to, which may be another line or function.
+            // Looks up the call, not where it returns to, which may be another line or function.
             self.known.entry(address).or_insert_with(|| look_up(address.wrapping_sub(1)));
         }
         let mut frames = Vec::new();
@@ -137,17 +138,17 @@ impl Names {
     }
 }
 
-/// Prints the stack of a goroutine that a line before has told of. Looks names up, which takes
+/// Prints the stack of a goroutine that an earlier line has named. Looks names up, which takes
 /// long.
 pub(crate) fn print(id: impl fmt::Display, stack: &StackTrace) {
     let text = format!("goby: goroutine {id} was here:\n{stack}");
-    // In one piece, whatever else is printed. There is nobody to tell that it cannot be.
+    // In one piece, whatever else is printed. An error is ignored: there is nowhere to report it.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     forget_symbols();
 }
 
-/// Gives back what looking names up has mapped and read, tens of MB where a program is large. The
-/// next look reads it again.
+/// Gives back the memory that looking names up has mapped and read, tens of MB where a program is
+/// large. The next look reads it again.
 fn forget_symbols() {
     backtrace::clear_symbol_cache();
 }
@@ -171,9 +172,9 @@ fn look_up(address: usize) -> Calls {
     Calls { frames, is_last }
 }
 
-/// Whether a function belongs to how goby parks a goroutine, or to what runs its closure: by its
-/// name, or, where debug information is line tables only and gives inlined functions no path, by
-/// its file.
+/// Returns whether a function belongs to how goby parks a goroutine, or to how it runs the closure.
+/// It goes by the function's name, or by its file where debug information is line tables only and
+/// gives inlined functions no path.
 fn is_inside(function: &str, file: &str) -> bool {
     const NAMES: [&str; 16] = [
         "goby::chan::core::",
@@ -214,7 +215,7 @@ fn is_inside(function: &str, file: &str) -> bool {
         || in_goby.is_some_and(|(_, file)| PARTS.iter().any(|part| file.starts_with(part)))
 }
 
-/// A path below the current directory without that, as the compiler prints it.
+/// Returns a path below the current directory without that directory, as the compiler prints it.
 fn shorten(file: &Path) -> &Path {
     let here = std::env::current_dir();
     here.as_ref().ok().and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file)

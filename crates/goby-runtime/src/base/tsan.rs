@@ -1,11 +1,11 @@
-//! What ThreadSanitizer is told, when goby is built under it (`build.rs` emits `cfg(goby_tsan)`);
+//! What ThreadSanitizer is told when goby is built under it (`build.rs` emits `cfg(goby_tsan)`);
 //! nothing otherwise.
 //!
 //! TSan follows threads. A goroutine is made known to it as a *fiber* of its own, so that two
-//! goroutines of one worker count as concurrent, and only goby's own edges order them: spawn,
-//! unpark to park, exit to join, and the locks of channels. Futures count as part of the worker
-//! that polls them: two that race on one worker are not reported. The scheduler's own accesses, and
-//! its locks, are ignored: they would order everything with everything.
+//! goroutines of one worker count as concurrent. Only goby's own edges order them: spawn, unpark to
+//! park, exit to join, and the locks of channels. Futures count as part of the worker that polls
+//! them: a race of two futures on one worker is not reported. The scheduler's own accesses, and its
+//! locks, are ignored: they would order everything with everything.
 
 pub(crate) use imp::*;
 
@@ -21,7 +21,7 @@ mod imp {
     #[inline]
     pub(crate) fn retire(_: FiberTag) {}
 
-    /// Puts the thread to sleep until it is notified, at most for `nap`.
+    /// Puts the thread to sleep until it is notified, for at most `nap`.
     #[inline]
     pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, nap: Option<Duration>) {
         match nap {
@@ -74,7 +74,7 @@ mod imp {
         fn drop(&mut self) {}
     }
 
-    /// Whether memory, stacks above all, may be used again without telling anybody.
+    /// Whether memory, above all stacks, may be used again without telling a checker.
     pub(crate) const POOL_MEMORY: bool = true;
 
     /// Whether two threads may be ordered by the kernel's `membarrier`.
@@ -108,7 +108,7 @@ mod imp {
     }
 
     /// Fibers kept after their goroutine's end: a race whose first access is older than that many
-    /// is missed.
+    /// ended goroutines is missed.
     const KEPT: usize = 2000;
 
     /// Ends a fiber, some time after its goroutine.
@@ -128,8 +128,8 @@ mod imp {
     const SIGNAL_DELAY: Duration = Duration::from_millis(50);
 
     /// May return without having been notified. TSan puts a signal off until its thread next comes
-    /// by, which one that sleeps in a system call does not: a program whose main thread waits for
-    /// its goroutines would not hear Ctrl-C.
+    /// by. A thread that sleeps in a system call does not come by, so a program whose main thread
+    /// waits for its goroutines would not hear Ctrl-C.
     pub(crate) fn sleep<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, nap: Option<Duration>) {
         changed.wait_for(guard, nap.map_or(SIGNAL_DELAY, |nap| nap.min(SIGNAL_DELAY)));
     }
@@ -144,14 +144,14 @@ mod imp {
         unsafe { __tsan_acquire(address as *mut c_void) }
     }
 
-    /// Whether goroutines of one thread count as ordered (`GOBY_TSAN=threads`): for tests of
-    /// thread-locals, which they share in turn. Then races between threads are found, and those
-    /// between goroutines of one are not.
+    /// Returns whether goroutines of one thread count as ordered (`GOBY_TSAN=threads`). That is for
+    /// tests of thread-locals, which such goroutines share in turn. Then races between threads are
+    /// found, and those between goroutines of one thread are not.
     fn threads_only() -> bool {
         const UNKNOWN: u8 = 2;
-        // No OnceLock: std's is not instrumented, so TSan would report its initialisation.
+        // No `OnceLock`: std's is not instrumented, so TSan would report its initialization.
         static THREADS: AtomicU8 = AtomicU8::new(UNKNOWN);
-        // Relaxed: all who set it set the same.
+        // Relaxed: all threads that set it set the same.
         match THREADS.load(Ordering::Relaxed) {
             UNKNOWN => {
                 let threads = std::env::var_os("GOBY_TSAN").is_some_and(|value| value == "threads");

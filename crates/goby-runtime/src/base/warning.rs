@@ -1,4 +1,4 @@
-//! Warnings, told to the program's subscriber of `tracing`.
+//! Warnings, sent to the program's subscriber of `tracing`.
 //!
 //! The crate's feature `tracing`, on by default, chooses between two forms of the same macros:
 //!

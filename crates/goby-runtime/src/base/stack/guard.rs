@@ -1,19 +1,19 @@
 //! Guards: the lowest pages of every stack, which fault on each access, so that an overflow is a
 //! message and an abort.
 //!
-//! Code that Rust or clang compiles touches every page of a large frame, so one page would do for
-//! it. A C compiler does so only where it is told to (`-fstack-clash-protection`), and glibc here
-//! is not built so: its largest frames have 33 KiB. A frame without probes that is larger than the
-//! guard can still step over it.
+//! Code that Rust or clang compiles touches every page of a large frame, so one page would be
+//! enough for it. A C compiler does so only where it is told to (`-fstack-clash-protection`), and
+//! glibc here is not built so: its largest frames have 33 KiB. A frame without probes that is
+//! larger than the guard can still step over it.
 //!
 //! | way | since | a stack costs | width |
 //! |---|---|---|---|
 //! | `MADV_GUARD_INSTALL` | Linux 6.13 | page-table entries that its slot has anyway | 64 KiB and more |
 //! | `mprotect` | ever | two mappings, of which `vm.max_map_count` (65,530) allows some 32,700 stacks | the same |
 //!
-//! The first is used if the kernel knows it *and* the first guard is there: qemu's user mode
-//! answers 0 and installs nothing. Where it is refused later, by a sandbox that the program enters,
-//! `mprotect` takes over.
+//! The first way is used if the kernel knows it *and* the first guard is there: qemu's user mode
+//! answers 0 and installs nothing. Where the first way is refused later, by a sandbox that the
+//! program enters, `mprotect` takes over.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -39,8 +39,8 @@ pub fn force_mprotect_guards() {
     WAY.store(MPROTECT, Ordering::Relaxed);
 }
 
-/// Whether each stack costs the process two mappings, of which `vm.max_map_count` allows only so
-/// many.
+/// Returns whether each stack costs the process two mappings, of which `vm.max_map_count` allows
+/// only so many.
 pub(crate) fn cost_mappings() -> bool {
     WAY.load(Ordering::Relaxed) == MPROTECT
 }
@@ -49,11 +49,11 @@ pub(crate) fn cost_mappings() -> bool {
 ///
 /// # Safety
 ///
-/// The range is page aligned, mapped by goby, at least two pages long, and nobody uses it.
+/// The range is page aligned, mapped by goby, at least two pages long, and no code uses it.
 pub(super) unsafe fn install(start: usize, len: usize) -> io::Result<()> {
-    // Relaxed, here and below: each value is right at any time, but for what it costs.
+    // Relaxed, here and below: each value is right at any time, except for its cost.
     if WAY.load(Ordering::Relaxed) != MPROTECT {
-        // SAFETY: nobody uses the range, by contract.
+        // SAFETY: no code uses the range, by contract.
         let result = check(unsafe { libc::madvise(start as *mut libc::c_void, len, MADV_GUARD_INSTALL) });
         match result {
             Ok(()) if WAY.load(Ordering::Relaxed) == MADVISE => return Ok(()),
@@ -63,8 +63,8 @@ pub(super) unsafe fn install(start: usize, len: usize) -> io::Result<()> {
                     return Ok(());
                 }
                 Ok(false) => WAY.store(MPROTECT, Ordering::Relaxed),
-                // Without a descriptor for the probe nothing is known: this one is made safe, the
-                // next one is probed.
+                // Without a descriptor for the probe nothing is known: `mprotect` makes this guard,
+                // and the next one is probed.
                 Err(_) => {}
             },
             Err(error) if is_refusal(&error) => WAY.store(MPROTECT, Ordering::Relaxed),
@@ -79,13 +79,13 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether an error says that the call is not to be had (an older kernel, a sandbox), and not that
-/// memory is short.
+/// Returns whether an error says that the call is not to be had (an older kernel, a sandbox), and
+/// not that memory is short.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES))
 }
 
-/// Whether the kernel gets a fault where it reads the byte at `address`.
+/// Returns whether the kernel gets a fault where it reads the byte at `address`.
 fn is_guarded(address: usize) -> io::Result<bool> {
     let (_reader, writer) = io::pipe()?;
     // SAFETY: an address that cannot be read is an error of the call.

@@ -1,9 +1,9 @@
 //! Stacks of a size of their own, for goroutines that ask for one (`GoBuilder::stack_size`) and for
-//! the goroutine of a `run`: each is a mapping, made when its goroutine is started and unmapped
+//! the goroutine of a `run`. Each is a mapping, made when its goroutine is started and unmapped
 //! after its end.
 //!
-//! The pool keeps a few for the next that asks for the same size, since a program may call `run` in
-//! a loop, until its next trim finds that nobody has.
+//! The pool keeps a few for the next goroutine that asks for the same size, since a program may
+//! call `run` in a loop. It keeps them until a trim finds that no goroutine has asked.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -15,10 +15,10 @@ use goby_switch::RawStack;
 use super::guard::{self, GUARD};
 use super::{PAGE, Slot};
 
-/// How many a pool keeps.
+/// How many such stacks a pool keeps.
 pub(super) const KEPT: usize = 4;
 
-/// A stack that belongs to no slab. Copies name the same one, as those of a [`Slot`] do.
+/// A stack that belongs to no slab. Copies name the same stack, as those of a [`Slot`] do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OwnStack {
     slot: Slot,
@@ -26,18 +26,18 @@ pub(crate) struct OwnStack {
 }
 
 impl OwnStack {
-    /// Names the one at `slot` of which a goroutine may use `size` bytes.
+    /// Names the stack at `slot` of which a goroutine may use `size` bytes.
     #[inline]
     pub(crate) fn new(slot: Slot, size: NonZeroUsize) -> OwnStack {
         OwnStack { slot, size }
     }
 
-    /// Maps one of which a goroutine may use `size` bytes, and up to a page more.
+    /// Maps a stack of which a goroutine may use `size` bytes, and up to a page more.
     pub(super) fn map(size: usize) -> io::Result<OwnStack> {
         let size = size.next_multiple_of(PAGE);
         let len = size + GUARD;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other
         // memory.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
@@ -47,7 +47,7 @@ impl OwnStack {
         let size = NonZeroUsize::new(size).expect("the builders refuse such stacks");
         let stack = OwnStack { slot: Slot { top }, size };
         // A huge page would be resident as a whole. Failing to say so is no reason to stop.
-        // SAFETY: the range is the mapping just made, which nobody uses yet.
+        // SAFETY: the range is the mapping just made, which no code uses yet.
         let guarded = unsafe {
             libc::madvise(start, len, libc::MADV_NOHUGEPAGE);
             guard::install(start as usize, GUARD)
@@ -64,7 +64,7 @@ impl OwnStack {
     ///
     /// # Safety
     ///
-    /// Nobody uses it, nor will.
+    /// No code uses it, nor will.
     pub(super) unsafe fn unmap(self) {
         let low = self.guard().start;
         // SAFETY: the whole mapping, which is the caller's.
@@ -76,13 +76,13 @@ impl OwnStack {
         self.slot
     }
 
-    /// Bytes that its goroutine may use.
+    /// Returns how many bytes its goroutine may use.
     #[inline]
     pub(crate) fn size(&self) -> NonZeroUsize {
         self.size
     }
 
-    /// The part that its goroutine may use.
+    /// Returns the part that its goroutine may use.
     pub(crate) fn usable(&self) -> Range<usize> {
         self.slot.top() - self.size.get()..self.slot.top()
     }
@@ -92,7 +92,7 @@ impl OwnStack {
         end - GUARD..end
     }
 
-    /// The stack as the switch knows it.
+    /// Returns the stack as the switch knows it.
     ///
     /// # Safety
     ///

@@ -53,20 +53,20 @@ fn trim_gives_memory_back_once_unwanted_for_a_round() {
     assert_eq!(unsafe { *((top - 8192) as *const u8) }, 0);
 }
 
-/// Whether the system can read there.
+/// Returns whether the system can read there.
 fn is_readable(address: usize) -> bool {
     let (_reader, writer) = io::pipe().unwrap();
-    // SAFETY: whatever cannot be read is an error of the call.
+    // SAFETY: an address that cannot be read is an error of the call.
     unsafe { libc::write(writer.as_raw_fd(), address as *const libc::c_void, 1) == 1 }
 }
 
-/// Whether anything is mapped there.
+/// Returns whether anything is mapped there.
 fn is_mapped(address: usize) -> bool {
-    // SAFETY: it only asks, and gives an error for what is not mapped.
+    // SAFETY: it only asks, and returns an error for an address that is not mapped.
     unsafe { libc::msync(address as *mut libc::c_void, PAGE, libc::MS_ASYNC) == 0 }
 }
 
-/// Runs `check` in a process where nobody else maps anything.
+/// Runs `check` in a process where no other thread maps anything.
 fn alone(check: impl FnOnce()) {
     // SAFETY: the child has the calling thread only, uses the allocator, which allows for that, and
     // ends here.
@@ -142,7 +142,7 @@ fn few_stacks_of_their_own_sizes_are_kept() {
     assert_eq!(pool.inner.lock().own, if tsan::POOL_MEMORY { &all[2 * own::KEPT..] } else { &[] });
 }
 
-/// Everything that a pool has free, the lowest first.
+/// Takes every free slot of a pool, and returns them, the lowest first.
 fn take_all(pool: &Pool) -> Vec<Slot> {
     let (mut slots, mut cache) = (Vec::new(), Vec::new());
     while pool.take(&mut cache).is_ok() {
@@ -186,7 +186,7 @@ fn a_crowd_that_was_trimmed_is_given_out_again_with_its_guards() {
     assert!(slots[1..N - 1].iter().all(|slot| read(*slot) == 0));
     assert!(slots.iter().all(|slot| has_guard(*slot)));
 
-    // Every third, then the pairs in between, which have the others for neighbours.
+    // Every third, then the pairs in between, which have the others for neighbors.
     slots.iter().for_each(|slot| write(*slot));
     let (thirds, others): (Vec<_>, Vec<_>) = (0..N).partition(|i| i % 3 == 0);
     for (part, rest) in [(&thirds, 7), (&others, 0)] {
