@@ -3,11 +3,11 @@
 //!
 //! This is a crate of its own because its *rules* differ: under ThreadSanitizer it alone must be
 //! built without instrumentation (`-Cllvm-args=-tsan-instrument-func-entry-exit=0 …`, see `goby
-//! race`). Instrumented code enters and leaves functions in pairs; a switch does not, so TSan's
-//! shadow call stack would drift with every one.
+//! race`). Instrumented code enters and leaves functions in pairs. A switch does not, so TSan's
+//! shadow call stack would drift with every switch.
 //!
 //! A [`Fiber`] is one suspended or finished run of a function on a stack of its own. It is `!Send`:
-//! what lies on its stack may point into the thread that started it
+//! values on its stack may point into the thread that started it
 //! (`docs/decisions/01-pinned-goroutines.md`).
 
 use std::fmt;
@@ -21,7 +21,7 @@ mod tsan;
 
 pub use tsan::FiberTag;
 
-/// The bounds of a stack. The memory belongs to whoever made it.
+/// The bounds of a stack. The memory belongs to the code that made it.
 #[derive(Clone, Copy, Debug)]
 pub struct RawStack {
     base: StackPointer,
@@ -34,9 +34,9 @@ impl RawStack {
     ///
     /// # Safety
     ///
-    /// Both addresses are page aligned, at least two pages lie between them, the lowest page faults
-    /// on every access, the others can be read and written, and the memory stays so for as long as
-    /// a [`Fiber`] uses it.
+    /// Both addresses are page aligned, and at least two pages lie between them. The lowest page
+    /// faults on every access; the others can be read and written. The memory stays so for as long
+    /// as a [`Fiber`] uses it.
     ///
     /// # Panics
     ///
@@ -49,7 +49,7 @@ impl RawStack {
         }
     }
 
-    /// The address just past the highest byte.
+    /// Returns the address just past the highest byte.
     #[inline]
     pub fn base(&self) -> usize {
         self.base.get()
@@ -70,14 +70,14 @@ unsafe impl Stack for RawStack {
     }
 }
 
-/// What a fiber runs: it gets the argument given to [`Fiber::new`] and its own [`Suspender`]. It
-/// must not unwind.
+/// The function that a fiber runs: it gets the argument given to [`Fiber::new`] and its own
+/// [`Suspender`]. It must not unwind.
 pub type Entry = unsafe fn(*mut (), Suspender);
 
 /// One run of an [`Entry`] on a stack of its own.
 ///
 /// Dropping a fiber that has not finished leaks what is on its stack: nothing is unwound, and the
-/// memory must then never be used again (`docs/decisions/06-unfinished-stacks.md`).
+/// memory must never be used again (`docs/decisions/06-unfinished-stacks.md`).
 pub struct Fiber {
     coroutine: ManuallyDrop<Coroutine<(), (), (), RawStack>>,
     tag: FiberTag,
@@ -94,8 +94,8 @@ impl Fiber {
     ///
     /// # Safety
     ///
-    /// Nothing else uses the stack until the fiber has finished; `entry` does not unwind and may be
-    /// called with `arg` on the thread that resumes the fiber.
+    /// Nothing else uses the stack until the fiber has finished. `entry` does not unwind, and may
+    /// be called with `arg` on the thread that resumes the fiber.
     #[cfg_attr(goby_tsan, inline(never))]
     #[cfg_attr(not(goby_tsan), inline)]
     pub unsafe fn new(stack: RawStack, entry: Entry, arg: *mut (), tag: FiberTag) -> Fiber {
@@ -104,13 +104,13 @@ impl Fiber {
             unsafe { entry(arg, Suspender(NonNull::from(yielder))) };
             tsan::leave();
         };
-        // SAFETY: `body` owns raw pointers only, so there is no borrow to outlive; the stack is
+        // SAFETY: `body` owns raw pointers only, so there is no borrow to outlive. The stack is
         // ours by contract.
         let coroutine = unsafe { Coroutine::with_stack_unchecked(stack, body) };
         Fiber { coroutine: ManuallyDrop::new(coroutine), tag }
     }
 
-    /// Runs the fiber until it suspends or finishes; false when it has finished.
+    /// Runs the fiber until it suspends or finishes. Returns false when it has finished.
     ///
     /// # Panics
     ///
@@ -123,12 +123,12 @@ impl Fiber {
     }
 }
 
-/// Leads from inside a fiber back to whoever resumed it.
+/// Leads from inside a fiber back to the code that resumed it.
 #[derive(Clone, Copy, Debug)]
 pub struct Suspender(NonNull<Yielder<(), ()>>);
 
 impl Suspender {
-    /// An address at the bottom of the fiber's stack.
+    /// Returns an address at the bottom of the fiber's stack.
     #[inline]
     pub fn address(self) -> *const () {
         self.0.as_ptr().cast()
@@ -138,7 +138,7 @@ impl Suspender {
     ///
     /// # Safety
     ///
-    /// Called on the fiber that was given this suspender, and only there.
+    /// It is called on the fiber that was given this suspender, and only there.
     #[cfg_attr(goby_tsan, inline(never))]
     #[cfg_attr(not(goby_tsan), inline)]
     pub unsafe fn suspend(self) {

@@ -1,13 +1,13 @@
-//! What ThreadSanitizer is told of a switch. It must be told here: a function that is instrumented
-//! pushes onto the shadow stack of the fiber that enters it and would pop from that of the fiber
-//! that leaves it.
+//! What ThreadSanitizer is told of a switch. It must be told here: an instrumented function pushes
+//! onto the shadow stack of the fiber that enters it, and would pop from that of the fiber that
+//! leaves it.
 
 pub use imp::FiberTag;
 pub(crate) use imp::{enter, leave};
 
 #[cfg(not(goby_tsan))]
 mod imp {
-    /// ThreadSanitizer's name for a fiber; nothing without it.
+    /// ThreadSanitizer's name for a fiber; nothing without ThreadSanitizer.
     #[derive(Clone, Copy, Debug)]
     pub struct FiberTag;
 
@@ -18,7 +18,7 @@ mod imp {
             FiberTag
         }
 
-        /// Ends a fiber that nobody is on.
+        /// Ends a fiber that no thread is on.
         #[inline]
         pub fn destroy(self) {}
     }
@@ -55,7 +55,7 @@ mod imp {
     #[derive(Clone, Copy, Debug)]
     pub struct FiberTag(*mut c_void);
 
-    // SAFETY: a handle; who may use it is the business of whoever has the fiber.
+    // SAFETY: a handle. The owner of the fiber decides which thread may use it.
     unsafe impl Send for FiberTag {}
 
     impl FiberTag {
@@ -66,7 +66,7 @@ mod imp {
             FiberTag(unsafe { __tsan_create_fiber(0) })
         }
 
-        /// Ends a fiber that nobody is on.
+        /// Ends a fiber that no thread is on.
         #[inline(never)]
         pub fn destroy(self) {
             // SAFETY: made by `create`; the caller is done with it.
@@ -74,7 +74,7 @@ mod imp {
         }
     }
 
-    /// Says that the fiber goes on after this call.
+    /// Tells ThreadSanitizer that the fiber goes on after this call.
     #[inline(never)]
     pub(crate) fn enter(fiber: FiberTag) {
         // SAFETY: the fiber is alive, and the switch of stacks follows at once.
@@ -84,7 +84,7 @@ mod imp {
         }
     }
 
-    /// Says that who resumed the fiber goes on after this call.
+    /// Tells ThreadSanitizer that the code that resumed the fiber goes on after this call.
     #[inline(never)]
     pub(crate) fn leave() {
         // SAFETY: set by `enter`, on the same thread: fibers do not change threads.
