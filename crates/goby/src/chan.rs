@@ -1,7 +1,7 @@
 //! Channels: typed queues between goroutines, OS threads and futures, in any mixture.
 //!
-//! A channel has two ends, [`Sender`] and [`Receiver`], both cloneable, so that any number may send
-//! and any number receive; each value goes to one receiver. Values arrive in the order in which
+//! A channel has two ends, [`Sender`] and [`Receiver`]. Both can be cloned, so any number may send
+//! and any number may receive. Each value goes to one receiver. Values arrive in the order in which
 //! they were sent.
 //!
 //! | | when a send waits | when a receive waits |
@@ -14,10 +14,10 @@
 //! # Closing
 //!
 //! A channel closes by ownership: when its last `Sender` is dropped, or early, by
-//! [`Sender::close`]. Receivers still get what is buffered and then [`RecvError`]. A send on a
+//! [`Sender::close`]. Receivers still get the buffered values and then [`RecvError`]. A send on a
 //! closed channel gives the value back in its error. When the last `Receiver` is dropped, sends
-//! fail likewise, those that wait too, and what is buffered is dropped. A receiver cannot close,
-//! and closing twice does nothing, so Go's panics for both do not exist.
+//! fail in the same way, also those that wait, and the buffered values are dropped. A receiver
+//! cannot close, and closing twice does nothing, so Go's panics for both do not exist.
 //!
 //! ```
 //! let (tx, rx) = goby::chan::bounded(2);
@@ -31,10 +31,11 @@
 //!
 //! # Large values
 //!
-//! A value moves once, from its sender's stack to the buffer or its receiver's stack; but whoever
-//! passes it on by value has room for it in each frame, and stacks do not grow: 192 KiB (see
-//! [`Builder::stack_size`](crate::Builder::stack_size)). So many times the size of a value is
-//! needed, with what a caller has for it (from 1 KiB on; smaller ones may need more):
+//! A value moves once, from its sender's stack to the buffer or its receiver's stack. But each
+//! function that passes it on by value has room for it in its frame, and stacks do not grow: they
+//! have 192 KiB (see [`Builder::stack_size`](crate::Builder::stack_size)). An operation needs the
+//! size of the value this many times, including the caller's own place for it (from 1 KiB on;
+//! smaller values may need more):
 //!
 //! | | optimized | debug build |
 //! |---|---|---|
@@ -43,16 +44,17 @@
 //! | [`select!`](crate::select!) | 7 | 21 |
 //! | the result of a goroutine, [`join`](crate::JoinHandle::join) | 4 | 8 |
 //!
-//! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send what is
-//! larger in a `Box`, which is faster, too; or give the goroutine a larger stack, by
+//! So 16 KiB fit in every build (6 KiB in a `select!`), 40 KiB in an optimized one. Send a larger
+//! value in a `Box`, which is also faster, or give the goroutine a larger stack by
 //! [`goroutine::Builder::stack_size`](crate::goroutine::Builder::stack_size).
 //!
-//! Which channel to take, and the usual loops, are a page of the guide:
+//! A page of the guide says which channel to take, and shows the usual loops:
 //! [`channels_and_select`](crate::guide::channels_and_select).
 //!
-//! To wait for several at once, [`select!`](crate::select!), or [`Select`] for cases that are known
-//! only at run time; to give up when a context is done, that, or [`Sender::send_ctx`] and
-//! [`Receiver::recv_ctx`]. In async code, [`Sender::send_async`] and [`Receiver::recv_async`].
+//! To wait for several at once, use [`select!`](crate::select!), or [`Select`] for cases that are
+//! known only at run time. To give up when a context is done, use the same, or [`Sender::send_ctx`]
+//! and [`Receiver::recv_ctx`]. In async code, use [`Sender::send_async`] and
+//! [`Receiver::recv_async`].
 
 pub(crate) mod core;
 mod ctx;
@@ -76,8 +78,8 @@ pub use self::iter::{IntoIter, Iter, TryIter};
 pub use crate::select;
 pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 
-/// Makes a channel whose buffer holds `capacity` values; with 0, a rendezvous: every send waits for
-/// its receive.
+/// Makes a channel with a buffer of `capacity` values. With 0 it is a rendezvous: every send waits
+/// for its receive.
 ///
 /// ```
 /// let (tx, rx) = goby::chan::bounded(1);
@@ -89,11 +91,11 @@ pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 /// Source: Go's `make(chan T, n)`.
 #[doc(alias("make", "channel", "sync_channel", "mpsc", "oneshot"))]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    // The largest number means "unbounded" inside; a buffer of one less cannot be told from it.
+    // Inside, the largest number means "unbounded". A buffer of one less cannot be told from it.
     ends(Chan::new(capacity.min(usize::MAX - 1), None))
 }
 
-/// Makes a channel whose sends never wait. Memory is the only bound: prefer [`bounded`] where you
+/// Makes a channel on which a send never waits. Memory is the only bound: prefer [`bounded`] if you
 /// can name one.
 ///
 /// ```
@@ -127,7 +129,7 @@ fn ends<T>(chan: Chan<T>) -> (Sender<T>, Receiver<T>) {
     (Sender { chan: Some(chan.clone()) }, Receiver { chan: Some(chan) })
 }
 
-/// Parks until the deadline; forever without one.
+/// Parks until the deadline, or forever if there is none.
 fn park_until(reason: WaitReason, deadline: Option<Instant>) {
     // SAFETY: parked on at once, and shown to nobody but the deadline's timer.
     unsafe { Wait::current() }.park_until(reason, deadline);
@@ -139,7 +141,7 @@ fn park_forever(reason: WaitReason) -> ! {
     unreachable!("nobody knows this wait");
 }
 
-/// The deadline that lies `timeout` from now; none if that is beyond the clock.
+/// Returns the deadline that lies `timeout` from now; none if that is beyond the clock.
 fn deadline_after(timeout: Duration) -> Option<Instant> {
     goby_runtime::now().checked_add(timeout)
 }
@@ -185,8 +187,8 @@ impl<T> Sender<T> {
         self.chan.as_deref()
     }
 
-    /// Sends a value; waits while the buffer is full, or, on a rendezvous, until a receiver takes
-    /// it.
+    /// Sends a value. Waits while the buffer is full or, on a rendezvous, until a receiver takes
+    /// the value.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);
@@ -197,12 +199,12 @@ impl<T> Sender<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
-    /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also
-    /// while it waits.
+    /// [`SendError`] with the value, when the channel is closed or its receivers are gone, also if
+    /// that happens while the send waits.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanSendNil) };
@@ -248,7 +250,7 @@ impl<T> Sender<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
@@ -261,7 +263,7 @@ impl<T> Sender<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
@@ -294,18 +296,19 @@ impl<T> Sender<T> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future may have sent all the same: a receiver may have taken
-    /// the value since the last poll. Otherwise the value is dropped with it.
+    /// If the future is dropped before it is ready, it may have sent all the same: a receiver may
+    /// have taken the value since the last poll. Otherwise the value is dropped with the future.
     pub fn send_async(&self, value: T) -> SendFuture<'_, T> {
         SendFuture::new(self.chan(), value)
     }
 
-    /// Closes the channel for all senders; true if this call did it, false if it was closed before.
+    /// Closes the channel for all senders. Returns true if this call did it, false if it was closed
+    /// before.
     ///
-    /// Receivers get what is buffered, then [`RecvError`]; sends that wait get their values back.
-    /// When it returns nobody waits any more; but a crowd of receivers is woken in pieces, in the
-    /// order in which they came, and until then the last ones may still time out, or take another
-    /// case of their `select!`.
+    /// Receivers get the buffered values, then [`RecvError`]. Sends that wait get their values
+    /// back. When `close` returns, nobody waits any more. But a crowd of receivers is woken in
+    /// pieces, in the order in which they came: until their turn comes, the last ones may still
+    /// time out, or take another case of their `select!`.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);
@@ -320,18 +323,18 @@ impl<T> Sender<T> {
         self.chan().is_some_and(Chan::close)
     }
 
-    /// Whether a send would fail for good: the channel is closed, or its receivers are gone.
+    /// Whether every send would fail: the channel is closed, or its receivers are gone.
     pub fn is_closed(&self) -> bool {
         polled();
         self.is_refused()
     }
 
-    /// The same for parts of goby.
+    /// Does the same as [`is_closed`](Sender::is_closed), for parts of goby.
     pub(crate) fn is_refused(&self) -> bool {
         self.chan().is_some_and(Chan::refuses)
     }
 
-    /// [`close`](Sender::close) for parts of goby, which may hold a lock.
+    /// Closes as [`close`](Sender::close) does, for parts of goby, which may hold a lock.
     pub(crate) fn end(&self) {
         let _ = self.chan().map(Chan::close);
     }
@@ -342,12 +345,12 @@ impl<T> Receiver<T> {
         self.chan.as_deref()
     }
 
-    /// Whether somebody is parked to receive, or a future is.
+    /// Whether a receiver is parked, or a receive future waits.
     pub(crate) fn has_waiting_receiver(&self) -> bool {
         self.chan().is_some_and(Chan::has_waiting_receiver)
     }
 
-    /// Receives a value; waits until there is one.
+    /// Receives a value. Waits until there is one.
     ///
     /// ```
     /// let (tx, rx) = goby::chan::bounded(1);
@@ -359,7 +362,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
@@ -402,7 +405,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
@@ -415,7 +418,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
@@ -424,7 +427,7 @@ impl<T> Receiver<T> {
         self.recv_until(WaitReason::ChanReceive, Some(deadline))
     }
 
-    /// As [`recv_deadline`](Receiver::recv_deadline), under another name in dumps.
+    /// Receives as [`recv_deadline`](Receiver::recv_deadline) does, under another name in dumps.
     pub(crate) fn recv_deadline_as(&self, reason: WaitReason, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_until(reason, Some(deadline))
     }
@@ -456,13 +459,13 @@ impl<T> Receiver<T> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has received nothing.
+    /// If the future is dropped before it is ready, it has received nothing.
     ///
-    /// It receives when it is polled: until then a value that it was woken for is in the channel,
-    /// and another receiver may get it. One that was parked before the value came gets it with the
-    /// next send, or with the end. On a rendezvous, where a send is over once it has met a
-    /// receiver, the value waits in the future; dropped, it leaves it to the next receiver. So poll
-    /// a future that has begun to wait, or drop it.
+    /// The future receives when it is polled. Until then a value that it was woken for lies in the
+    /// channel, and another receiver may get it. A receiver that was parked before the value came
+    /// gets it with the next send, or when the channel closes. On a rendezvous, where a send is
+    /// over once it has met a receiver, the value waits in the future; a future that is dropped
+    /// leaves it to the next receiver. So poll a future that has begun to wait, or drop it.
     pub fn recv_async(&self) -> RecvFuture<'_, T> {
         RecvFuture::new(self.chan())
     }
@@ -479,19 +482,20 @@ impl<T> Receiver<T> {
         TryIter::new(self)
     }
 
-    /// Whether the channel is closed: what is buffered can still be received, nothing will follow.
+    /// Whether the channel is closed: buffered values can still be received, and nothing will
+    /// follow.
     pub fn is_closed(&self) -> bool {
         polled();
         self.chan().is_some_and(Chan::is_closed)
     }
 }
 
-/// Both ends tell the same of their channel.
+/// The methods that both ends have: they say the same of their channel.
 macro_rules! both_ends {
     ($End:ident, $add:ident, $drop:ident) => {
         impl<T> $End<T> {
-            /// Counts the buffered values, at most the capacity. Out of date when it returns, if
-            /// others use the channel.
+            /// Counts the buffered values, at most the capacity. If others use the channel, the
+            /// number may be out of date when it is returned.
             pub fn len(&self) -> usize {
                 polled();
                 self.n_buffered()
@@ -506,7 +510,7 @@ macro_rules! both_ends {
                 self.len() == 0
             }
 
-            /// Whether the buffer has no room; always, for a rendezvous.
+            /// Whether the buffer has no room; always true for a rendezvous.
             pub fn is_full(&self) -> bool {
                 polled();
                 self.capacity().is_some_and(|capacity| self.n_buffered() >= capacity)
@@ -558,19 +562,19 @@ macro_rules! both_ends {
 both_ends!(Sender, add_sender, drop_sender);
 both_ends!(Receiver, add_receiver, drop_receiver);
 
-/// Whether channels of `T` are contexts' done channels, for reports: nobody else has a use for one
-/// that carries nothing. The compiler decides it.
+/// Whether channels of `T` are contexts' done channels, for reports. Nothing else has a use for a
+/// channel that carries nothing. The compiler decides it.
 #[inline]
 pub(crate) fn is_done_channel<T>() -> bool {
     std::any::type_name::<T>() == std::any::type_name::<std::convert::Infallible>()
 }
 
-/// Makes a channel whose ends a pattern is told of.
+/// Makes a channel with a keeper: a pattern that is told of the ends of the channel's life.
 pub(crate) fn bounded_kept<T>(capacity: usize, keeper: Arc<dyn Keeper>) -> (Sender<T>, Receiver<T>) {
     ends(Chan::new(capacity, Some(keeper)))
 }
 
-/// Makes the channel of a timer: it holds at most one unread instant, and looks unbuffered to its
+/// Makes the channel of a timer. It holds at most one unread instant, and looks unbuffered to its
 /// users.
 ///
 /// `make` builds the timer around the slot that its callback fills. The channel owns the timer:
@@ -593,8 +597,8 @@ unsafe impl Send for TimerSlot {}
 unsafe impl Sync for TimerSlot {}
 
 impl TimerSlot {
-    /// Leaves the instant, if the channel accepts one due then and none is unread; `again` says
-    /// that more will come.
+    /// Leaves the instant, if the channel accepts one that is due then, and none is unread. `again`
+    /// says that more will come.
     pub(crate) fn offer(&self, due: Instant, again: bool) {
         if let Some(chan) = self.chan.upgrade() {
             chan.offer(due, again);
@@ -628,13 +632,14 @@ impl TimerHandle {
         self.chan.offer(due, again);
     }
 
-    /// Takes an unread instant back, and accepts one due at `due` or later; true if it accepted one
-    /// before, or one was unread.
+    /// Takes an unread instant back, and from now on accepts one that is due at `due` or later.
+    /// Returns true if the channel accepted one before, or one was unread.
     pub(crate) fn arm(&self, due: Instant) -> bool {
         self.chan.arm(Some(due))
     }
 
-    /// Takes an unread instant back, and accepts none; true as for [`arm`](TimerHandle::arm).
+    /// Takes an unread instant back, and accepts none from now on. Returns true as
+    /// [`arm`](TimerHandle::arm) does.
     pub(crate) fn withdraw(&self) -> bool {
         self.chan.arm(None)
     }

@@ -1,12 +1,12 @@
 //! Waiting for several channel operations at once: the [`select!`](crate::select!) macro, and
 //! [`Select`] for cases that are known only at run time.
 //!
-//! Exactly one case happens; of those that are ready at one instant, each is chosen with the same
-//! probability; a value is never received and dropped, and never sent twice. Source: Go's `select`,
-//! and `reflect.Select`; for the loop over one `Select`, and `ready`, crossbeam-channel.
+//! Exactly one case happens. Of the cases that are ready at one instant, each is chosen with the
+//! same probability. A value is never received and dropped, and never sent twice. Source: Go's
+//! `select`, and `reflect.Select`; for the loop over one `Select`, and `ready`, crossbeam-channel.
 //!
-//! Files: `macros` turns arms into cases; `case` is what a case does; `pass` runs the three passes
-//! over them; `future` waits from async code.
+//! Files: `macros` turns arms into cases; `case` says what a case does; `pass` runs the three
+//! passes over them; `future` waits from async code.
 
 mod case;
 mod future;
@@ -27,17 +27,17 @@ pub use self::future::SelectFuture;
 use self::pass::Order;
 pub use self::pass::{Cases, Choice, Look, Until, look, run, wait};
 
-/// Cases that a [`Select`] may have. Source: Go's `reflect.Select`.
+/// How many cases a [`Select`] may have. Source: Go's `reflect.Select`.
 pub const MAX_CASES: usize = 65_536;
 
-/// Waits forever: what `select! {}` does.
+/// Waits forever. This is what `select! {}` does.
 #[doc(hidden)]
 pub fn forever() -> ! {
     run(Choice::fair(), &mut [], Until::Forever);
     unreachable!("nobody ends a select without cases")
 }
 
-/// `default(duration)`: the deadline, unless it lies beyond the clock.
+/// Returns the deadline of a `default(duration)`, unless it lies beyond the clock.
 #[doc(hidden)]
 pub fn until(timeout: Duration) -> Until {
     goby_runtime::now().checked_add(timeout).map_or(Until::Forever, Until::Deadline)
@@ -45,8 +45,8 @@ pub fn until(timeout: Duration) -> Until {
 
 /// A select whose cases are added at run time.
 ///
-/// It is made once and selects as often as it is asked to, without allocating. What a case
-/// received, or how it sent, is in the [`Selected`].
+/// It is made once and selects as often as it is asked to, without allocating. The [`Selected`] has
+/// the result of the case: the value received, or how the send went.
 ///
 /// ```
 /// use goby::chan::{self, Select};
@@ -64,9 +64,9 @@ pub fn until(timeout: Duration) -> Until {
 /// }
 /// ```
 ///
-/// A case that receives stays; where its channel is closed and drained it is always ready, until it
-/// is [removed](Select::remove). A case that sends has its value beforehand, since a receiver that
-/// waits takes it at once; it is disabled once that is sent, until it is [given
+/// A case that receives stays. If its channel is closed and drained it is always ready, until it is
+/// [removed](Select::remove). A case that sends has its value beforehand, since a waiting receiver
+/// takes the value at once. When the value is sent the case is disabled, until it is [given
 /// another](Select::put). An unsent value stays, and is dropped with the select if nobody [takes it
 /// back](Select::take).
 ///
@@ -105,15 +105,15 @@ pub struct Select<'a> {
     /// The order of the cases' locks, if it is known.
     order: Option<Order>,
     biased: bool,
-    /// The case that happened last, whose result goes when the cases are used next.
+    /// The case that happened last. Its result is dropped when the cases are used next.
     happened: Option<usize>,
-    /// What a future has queued, which may have been forgotten: whatever uses the cases next takes
-    /// them out first.
+    /// The cases that a future has queued. The future may have been forgotten: the next use of the
+    /// cases first takes them out.
     queued: Queued,
 }
 
 impl<'a> Select<'a> {
-    /// Makes a select without cases; it would wait forever.
+    /// Makes a select without cases. As it is, it would wait forever.
     pub fn new() -> Select<'a> {
         Select::default()
     }
@@ -141,7 +141,7 @@ impl<'a> Select<'a> {
         select
     }
 
-    /// Adds a case that receives; gives its index.
+    /// Adds a case that receives; returns its index.
     ///
     /// # Panics
     ///
@@ -150,7 +150,7 @@ impl<'a> Select<'a> {
         self.add(Box::new(RecvCase::new(receiver)))
     }
 
-    /// Adds a case that sends `value`; gives its index. If another case happens, the value stays
+    /// Adds a case that sends `value`; returns its index. If another case happens, the value stays
     /// for the next time.
     ///
     /// # Panics
@@ -160,8 +160,8 @@ impl<'a> Select<'a> {
         self.add(Box::new(SendCase::reusable(sender, Some(value))))
     }
 
-    /// Adds a case that sends what is in `slot`; gives its index. What is not sent is back there
-    /// when the select is dropped.
+    /// Adds a case that sends the value in `slot`; returns its index. A value that is not sent is
+    /// back in `slot` when the select is dropped.
     ///
     /// # Panics
     ///
@@ -170,10 +170,10 @@ impl<'a> Select<'a> {
         self.add(Box::new(SendCase::from_slot(sender, slot)))
     }
 
-    /// Adds a case that sends a value yet to be [put](Select::put) there; gives its index.
+    /// Adds a case that sends a value that is [put](Select::put) there later; returns its index.
     ///
-    /// Without one it never happens. [`ready`](Select::ready) counts it all the same: as a send
-    /// that would not wait.
+    /// Without a value the case never happens. [`ready`](Select::ready) counts it all the same: it
+    /// asks whether a send would not wait.
     ///
     /// # Panics
     ///
@@ -190,10 +190,10 @@ impl<'a> Select<'a> {
         self.cases.len() - 1
     }
 
-    /// Gives the case `index`, which sends to `sender`, its value; gives back the one that was
-    /// there, unsent.
+    /// Gives the case `index`, which sends to `sender`, its value; returns the unsent value that
+    /// was there.
     ///
-    /// Where `sender` is a [`never`](Sender::never) that is `value` itself.
+    /// If `sender` is a [`never`](Sender::never), it returns `value` itself.
     ///
     /// # Panics
     ///
@@ -206,8 +206,8 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// Takes the unsent value of the case `index`, which sends to `sender`, back, and so disables
-    /// it.
+    /// Takes back the unsent value of the case `index`, which sends to `sender`, and so disables
+    /// the case.
     ///
     /// ```
     /// use goby::chan::{self, Select};
@@ -227,8 +227,8 @@ impl<'a> Select<'a> {
         self.send_case(index, sender)?.take_back()
     }
 
-    /// The case `index`; none where `sender` is no channel's: what such a case sends nobody can
-    /// tell.
+    /// Returns the case `index`; none if `sender` has no channel, because the type that such a case
+    /// sends cannot be known.
     #[track_caller]
     fn send_case<'s, T>(&'s mut self, index: usize, sender: &'s Sender<T>) -> Option<&'s mut SendCase<'s, T>> {
         self.settle();
@@ -236,13 +236,13 @@ impl<'a> Select<'a> {
         let chan = sender.chan().map(case::any);
         assert!(!case.is_recv() && case.chan() == chan, "case {index} is no send to this channel");
         chan?;
-        // SAFETY: a send to that channel, which carries values of one type; the channel is alive
-        // because the case borrows it.
+        // SAFETY: it is a send to that channel, which carries values of one type. The channel is
+        // alive because the case borrows it.
         Some(unsafe { &mut *(&raw mut **case).cast::<SendCase<'s, T>>() })
     }
 
-    /// Removes the case `index`, with its value if it sends; the others keep theirs. Source:
-    /// crossbeam-channel.
+    /// Removes the case `index`, with its value if it sends. The other cases keep their indices.
+    /// Source: crossbeam-channel.
     ///
     /// ```
     /// use goby::chan::{self, RecvError, Select};
@@ -285,12 +285,12 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn select(&mut self) -> Selected<'_> {
         self.select_until(Until::Forever).expect("without a deadline a select ends with a case")
     }
 
-    /// Carries out a case that is ready now; none if none is.
+    /// Carries out a case that is ready now; returns none if no case is ready.
     pub fn try_select(&mut self) -> Option<Selected<'_>> {
         self.select_until(Until::Now)
     }
@@ -299,7 +299,7 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn select_timeout(&mut self, timeout: Duration) -> Option<Selected<'_>> {
         self.select_until(until(timeout))
     }
@@ -308,7 +308,7 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn select_deadline(&mut self, deadline: Instant) -> Option<Selected<'_>> {
         self.select_until(Until::Deadline(deadline))
     }
@@ -325,7 +325,7 @@ impl<'a> Select<'a> {
         Selected { case: &mut *self.cases[index], index }
     }
 
-    /// Before the cases are used: ends what they were used for before.
+    /// Ends the last use of the cases, before they are used again.
     #[inline]
     fn settle(&mut self) {
         if self.queued.is_queued() {
@@ -336,12 +336,13 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// Waits until one of the operations would not wait, and carries none out; gives the index of
+    /// Waits until one of the operations would not wait, and carries out none; returns the index of
     /// the case.
     ///
-    /// For what a [`Selected`] cannot do: to look, and to decide then who receives, or what is
-    /// sent. Others may come in between: use [`try_recv`](Receiver::try_recv) or
-    /// [`try_send`](Sender::try_send), and ask again if they refuse.
+    /// This is for what a [`Selected`] cannot do: to look first, and to decide then which goroutine
+    /// receives, or which value is sent. Others may come in between: use
+    /// [`try_recv`](Receiver::try_recv) or [`try_send`](Sender::try_send), and ask again if they
+    /// refuse.
     ///
     /// ```
     /// use goby::chan::{self, Select};
@@ -355,17 +356,17 @@ impl<'a> Select<'a> {
     /// assert_eq!(rx.try_recv(), Ok("hello"));
     /// ```
     ///
-    /// Two that are ready for each other's rendezvous wait forever: one of them must send or
-    /// receive. Source: crossbeam-channel.
+    /// Two calls of `ready` that wait for each other's rendezvous wait forever: one side must send
+    /// or receive. Source: crossbeam-channel.
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn ready(&mut self) -> usize {
         self.ready_until(Until::Forever).expect("without a deadline it ends with a case")
     }
 
-    /// Gives the index of a case whose operation would not wait now; none if all would.
+    /// Returns the index of a case that would not wait now; none if all would wait.
     pub fn try_ready(&mut self) -> Option<usize> {
         self.ready_until(Until::Now)
     }
@@ -374,7 +375,7 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn ready_timeout(&mut self, timeout: Duration) -> Option<usize> {
         self.ready_until(until(timeout))
     }
@@ -383,7 +384,7 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     pub fn ready_deadline(&mut self, deadline: Instant) -> Option<usize> {
         self.ready_until(Until::Deadline(deadline))
     }
@@ -415,14 +416,14 @@ impl<'a> Select<'a> {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is ready, the future has received nothing. A value that it offered may
-    /// have been taken; otherwise it stays in its case.
+    /// If the future is dropped before it is ready, it has received nothing. A value that it
+    /// offered may have been taken; otherwise the value stays in its case.
     pub fn select_async(&mut self) -> SelectFuture<'_, 'a> {
         self.settle();
         SelectFuture::new(self)
     }
 
-    /// The cases, of which none is queued, and the order of their locks.
+    /// Returns the cases, none of which is queued, and the order of their locks.
     fn parts(&mut self) -> (&mut [Boxed<'a>], &Order) {
         self.settle();
         let order = self.order.get_or_insert_with(|| Order::new(&self.cases));
@@ -451,7 +452,8 @@ impl fmt::Debug for Select<'_> {
 /// A case in a [`Select`].
 type Boxed<'a> = Still<dyn Case + Send + 'a>;
 
-/// A box whose content others may point to: to move a `Box` would say that nobody else does.
+/// A box with a content that others may point to. Moving a `Box` would claim that nobody else
+/// points there.
 struct Still<T: ?Sized>(NonNull<T>);
 
 impl<T: ?Sized> Still<T> {
@@ -509,7 +511,7 @@ impl Selected<'_> {
         self.index
     }
 
-    /// Gives what the case received, where it was a receive from `receiver`.
+    /// Returns what the case received, if it was a receive from `receiver`.
     ///
     /// # Errors
     ///
@@ -523,13 +525,13 @@ impl Selected<'_> {
         let chan = receiver.chan().map(case::any);
         // A case that happened has a channel.
         assert!(self.case.is_recv() && self.case.chan() == chan, "case {} is no receive from this channel", self.index);
-        // SAFETY: a receive from that channel, which carries values of one type; the channel is
-        // alive because the case borrows it.
+        // SAFETY: it is a receive from that channel, which carries values of one type. The channel
+        // is alive because the case borrows it.
         let case = unsafe { &mut *(&raw mut *self.case).cast::<RecvCase<'_, T>>() };
         case.take().expect("a result is given once")
     }
 
-    /// Tells how the send went, where the case was a send to `sender`.
+    /// Returns how the send went, if the case was a send to `sender`.
     ///
     /// # Errors
     ///

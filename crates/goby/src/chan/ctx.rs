@@ -1,4 +1,5 @@
-//! Sends and receives that give up when a context is done: a select of two cases, under a name.
+//! Sends and receives that give up when a context is done: each is a select of two cases, under a
+//! name.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +8,7 @@ use super::err::CLOSED;
 use super::{Receiver, Sender};
 use crate::context::{Context, ContextError};
 
-/// A send that was not carried out before its context was done, or that fails for good; with the
+/// A send that was not carried out before its context was done, or that can never succeed; with the
 /// value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendCtxError<T> {
@@ -17,7 +18,7 @@ pub enum SendCtxError<T> {
     Closed(T),
 }
 
-/// A receive that got nothing before its context was done, or that fails for good.
+/// A receive that got nothing before its context was done, or that can never succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvCtxError {
     /// The context was done first, in this way.
@@ -41,16 +42,16 @@ impl<T: Send> Sender<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
-    /// [`SendCtxError`] with the value. If `ctx` is done already nothing is sent, even where there
-    /// is room.
+    /// [`SendCtxError`] with the value. If `ctx` is done already, nothing is sent, even if there is
+    /// room.
     ///
     /// # Cancellation
     ///
-    /// The value is either received by somebody (or buffered), or comes back.
+    /// The value is either received (or buffered), or comes back.
     ///
     /// Source: Go's `select { case ch <- v: case <-ctx.Done(): }`.
     pub fn send_ctx(&self, ctx: &Context, value: T) -> Result<(), SendCtxError<T>> {
@@ -83,15 +84,15 @@ impl<T: Send> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Errors
     ///
-    /// [`RecvCtxError`]. If `ctx` is done already nothing is received, even where a value is there.
+    /// [`RecvCtxError`]. If `ctx` is done already, nothing is received, even if a value is there.
     ///
     /// # Cancellation
     ///
-    /// No value is lost: what is not returned is in the channel still.
+    /// No value is lost: a value that is not returned is still in the channel.
     ///
     /// Source: Go's `select { case v, ok := <-ch: case <-ctx.Done(): }`.
     pub fn recv_ctx(&self, ctx: &Context) -> Result<T, RecvCtxError> {

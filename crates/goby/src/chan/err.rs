@@ -1,14 +1,14 @@
-//! What channel operations give when they do not succeed: one type an operation, named as in std
-//! and crossbeam. A refused value is inside.
+//! The errors of channel operations: one type per operation, named as in std and crossbeam. A
+//! refused value is inside.
 
 use std::error::Error;
 use std::fmt;
 
-/// A send on a channel that is closed, or whose receivers are gone; with the value.
+/// A send on a channel that is closed, or that has no receivers any more; with the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
-/// A send that would have had to wait, or that fails for good; with the value.
+/// A send that would have had to wait, or that can never succeed; with the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
     /// The buffer is full, or no receiver waits.
@@ -17,7 +17,7 @@ pub enum TrySendError<T> {
     Closed(T),
 }
 
-/// A send that was not carried out in time, or that fails for good; with the value.
+/// A send that was not carried out in time, or that can never succeed; with the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendTimeoutError<T> {
     /// The deadline came first.
@@ -30,7 +30,7 @@ pub enum SendTimeoutError<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvError;
 
-/// A receive that would have had to wait, or that fails for good.
+/// A receive that would have had to wait, or that can never succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
     /// Nothing is there now.
@@ -39,7 +39,7 @@ pub enum TryRecvError {
     Closed,
 }
 
-/// A receive that got nothing in time, or that fails for good.
+/// A receive that got nothing in time, or that can never succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvTimeoutError {
     /// The deadline came first.
@@ -48,8 +48,8 @@ pub enum RecvTimeoutError {
     Closed,
 }
 
-/// What a send that can never succeed says. It does not say which: the channel knows one state for
-/// both.
+/// The text of a send that can never succeed. It does not say which of the two it is: the channel
+/// knows one state for both.
 pub(super) const CLOSED: &str = "sending on a channel that is closed or has no receivers";
 
 impl<T> SendError<T> {
@@ -58,8 +58,8 @@ impl<T> SendError<T> {
         self.0
     }
 
-    /// Drops the value. What is left is `Send + Sync + 'static`, so that `?` turns it into a boxed
-    /// error, whatever the value is.
+    /// Drops the value. The error that is left is `Send + Sync + 'static`, so `?` turns it into a
+    /// boxed error, whatever the value is.
     ///
     /// ```
     /// use goby::chan::{self, SendError};

@@ -1,9 +1,9 @@
 //! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses
 //! nothing.
 //!
-//! A send that waits has its value taken at any time. A receive that waits is only told that there
-//! is one, for it may never be polled again; but on a rendezvous it is handed the value (see
-//! `core`).
+//! A receiver may take the value of a waiting send at any time. A receive that waits is only told
+//! that there is a value, because it may never be polled again. But on a rendezvous it is handed
+//! the value (see `core`).
 
 use std::fmt;
 use std::future::Future;
@@ -16,8 +16,8 @@ use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 use super::core::{Chan, Nothing, Refused, Slot, TOLD, unpark};
 use super::{RecvError, SendError};
 
-/// What a future is doing. A queued one must pass through its channel's lock before its waiter may
-/// go.
+/// The stage that a future is in. A queued future must take its channel's lock before its waiter
+/// may be dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Unpolled,
@@ -25,8 +25,8 @@ enum Stage {
     Ended,
 }
 
-/// The future of [`Sender::send_async`](super::Sender::send_async). Dropped before it is ready, it
-/// has not sent, unless a receiver has taken the value since the last poll.
+/// The future of [`Sender::send_async`](super::Sender::send_async). If it is dropped before it is
+/// ready, it has not sent, unless a receiver has taken the value since the last poll.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct SendFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
@@ -53,7 +53,8 @@ impl<'a, T> SendFuture<'a, T> {
         }
     }
 
-    /// Sends, if it can be done now; else queues, if it may and has not.
+    /// Sends, if that can be done now. Otherwise queues, if `may_queue` allows it and it is not
+    /// queued yet.
     fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<Option<Unparker>, SendError<T>>> {
         chan.lock();
         // SAFETY: locked; this is the only view.
@@ -90,13 +91,13 @@ impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the pinned future but the value, which is not
-        // structurally pinned.
+        // SAFETY: only the value is moved out of the pinned future, and it is not structurally
+        // pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let Some(chan) = this.chan else { return Poll::Pending };
         assert!(this.stage != Stage::Ended, "polled after it was ready");
-        // Whom to wake is the executor's code, and so told outside the lock; and only if it comes
-        // to waiting.
+        // The waker is the executor's code, so it is set outside the lock, and only if the future
+        // has to wait.
         let may_be_ready = this.stage == Stage::Unpolled || this.wait.token().is_some();
         let mut result = if may_be_ready { this.step(chan, false) } else { Poll::Pending };
         if result.is_pending() {
@@ -126,7 +127,7 @@ impl<T> Drop for SendFuture<'_, T> {
             }
         };
         if holds_value {
-            // SAFETY: see the cases.
+            // SAFETY: see the cases above.
             drop(unsafe { self.slot.take() });
         }
     }
@@ -138,8 +139,8 @@ impl<T> fmt::Debug for SendFuture<'_, T> {
     }
 }
 
-/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). Dropped before it is ready,
-/// it has received nothing.
+/// The future of [`Receiver::recv_async`](super::Receiver::recv_async). If it is dropped before it
+/// is ready, it has received nothing.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct RecvFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
@@ -165,7 +166,8 @@ impl<'a, T> RecvFuture<'a, T> {
         }
     }
 
-    /// Receives, if it can be done now; else queues, if it may. It is in no queue.
+    /// Receives, if that can be done now. Otherwise queues, if `may_queue` allows it. The caller
+    /// makes sure that it is in no queue.
     fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<(T, Option<Unparker>), RecvError>> {
         chan.lock();
         // SAFETY: locked; this is the only view.
@@ -206,8 +208,8 @@ impl<T> Future for RecvFuture<'_, T> {
         assert!(this.stage != Stage::Ended, "polled after it was ready");
         if this.stage == Stage::Queued && this.wait.token().is_none() {
             this.wait.set_waker(cx.waker());
-            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's
-            // lock.
+            // A claimer that comes meanwhile takes the new waker, or is seen here: both enter the
+            // waker's lock.
             if this.wait.token().is_none() {
                 return Poll::Pending;
             }
@@ -216,12 +218,13 @@ impl<T> Future for RecvFuture<'_, T> {
         let mut result = this.step(chan, false);
         if result.is_pending() {
             if was_told {
-                // Another was quicker. Who told it has left the lock, and so the wait.
+                // Another receiver was quicker. The sender that told this future has left the lock,
+                // and so the wait.
                 this.stage = Stage::Unpolled;
                 this.wait = Wait::task();
             }
-            // Whom to wake is the executor's code, and so told outside the lock; and only if it
-            // comes to waiting.
+            // The waker is the executor's code, so it is set outside the lock, and only if the
+            // future has to wait.
             this.wait.set_waker(cx.waker());
             result = this.step(chan, true);
         }

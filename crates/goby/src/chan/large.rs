@@ -1,10 +1,10 @@
 //! Large values: the operations of `core`, by address.
 //!
-//! A value that is passed on by value is copied into the frame of each function that has it, in a
-//! debug build several times in each, and an optimized build that inlines all of it into the caller
-//! has some copies too. A stack does not grow, so here a value lies in one place until it is where
-//! it belongs: in the buffer, or in the other side's place. What does that is not inlined: the
-//! copies that remain dwarf a call.
+//! A value that is passed on by value is copied into the frame of each function that has it. A
+//! debug build copies it several times per frame, and an optimized build that inlines all of it
+//! into the caller has some copies too. A stack does not grow, so here a value lies in one place
+//! until it is where it belongs: in the buffer, or in the other side's place. These functions are
+//! not inlined: a call costs little beside the copies that remain.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
@@ -15,7 +15,7 @@ use goby_runtime::{IsArmed, TIMED_OUT, Wait, WaitReason, Waiter};
 use super::core::{Chan, Nothing, Refusal, unpark};
 use super::err::{SendError, SendTimeoutError, TrySendError};
 
-/// From how many bytes on a value is large: some frames of the usual size.
+/// The number of bytes from which on a value is large: some frames of the usual size.
 const LARGE: usize = 1024;
 
 /// Whether values of this type are moved by address.
@@ -28,7 +28,7 @@ pub(super) fn send<T>(chan: &Chan<T>, value: T) -> Result<(), SendError<T>> {
     let value = ManuallyDrop::new(value);
     match send_from(chan, address(&value), Until::Done) {
         Ok(()) => Ok(()),
-        // SAFETY: refused, so it is still there, and moved out of here once.
+        // SAFETY: refused, so the value is still there, and it is moved out of here once.
         Err(_) => unsafe { give_back(address(&value), SendError) },
     }
 }
@@ -57,8 +57,8 @@ pub(super) fn send_until<T>(chan: &Chan<T>, value: T, deadline: Option<Instant>)
     }
 }
 
-/// Makes the error that gives a value back. A function of its own: the value is in its frame, not
-/// in that of a send.
+/// Makes the error that gives a value back. It is a function of its own, so that the value is in
+/// its frame and not in that of a send.
 ///
 /// # Safety
 ///
@@ -74,7 +74,7 @@ unsafe fn give_back<T, E>(from: *const T, error: fn(T) -> E) -> Result<(), E> {
 pub(super) fn recv<T>(chan: &Chan<T>, reason: WaitReason) -> Result<T, Nothing> {
     let mut place = MaybeUninit::uninit();
     recv_into(chan, place.as_mut_ptr(), reason, Until::Done)?;
-    // SAFETY: received, so it is there, and moved out of here once.
+    // SAFETY: received, so the value is there, and it is moved out of here once.
     Ok(unsafe { place.as_ptr().read() })
 }
 
@@ -103,16 +103,16 @@ fn address<T>(value: &ManuallyDrop<T>) -> *const T {
 enum Until {
     Now,
     Deadline(Instant),
-    /// Without end.
+    /// Forever.
     Done,
 }
 
-/// Moves the value at `from` into the channel. The caller forgets it where that succeeds.
+/// Moves the value at `from` into the channel. The caller forgets the value if that succeeds.
 #[inline(never)]
 fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refusal> {
     goby_runtime::checkpoint();
     chan.lock();
-    // SAFETY: locked above, and this is the only view until it is unlocked; the value is there.
+    // SAFETY: locked above, and this is the only view until the unlock. The value is there.
     let sent = unsafe { chan.locked().send_from(from) };
     let deadline = match (sent, until) {
         (Ok(wake), _) => {
@@ -144,7 +144,8 @@ fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refu
     }
     if wait.park_until(WaitReason::ChanSend, deadline) == TIMED_OUT {
         chan.lock();
-        // SAFETY: locked; queued here, or dropped from the queue by somebody who found it claimed.
+        // SAFETY: locked; queued here, or dropped from the queue by an operation that found it
+        // claimed.
         unsafe {
             chan.locked().dequeue_send(&waiter);
             chan.unlock();
@@ -190,8 +191,8 @@ fn recv_into<T>(chan: &Chan<T>, to: *mut T, reason: WaitReason, until: Until) ->
         chan.locked().enqueue_recv(&waiter, &wait);
         chan.unlock();
     }
-    // A channel of large values is no context's. Who closes it may be a timer, which a deadline
-    // makes no matter.
+    // A channel of large values is no context's. A timer may close it, but a wait with a deadline
+    // ends in any case.
     let is_armed = || chan.is_timed_and_armed();
     let timer: Option<IsArmed<'_>> = if deadline.is_none() && chan.is_timed() { Some(&is_armed) } else { None };
     let token = goby_runtime::with_reach(false, timer, || wait.park_until(reason, deadline));

@@ -1,9 +1,9 @@
-//! A select from async code. What it has queued belongs to the [`Select`], not to the future, which
-//! may be forgotten: the cases are in boxes there, and so is the wait.
+//! A select from async code. The queued cases and the wait belong to the [`Select`], not to the
+//! future, because the future may be forgotten. They are in boxes there.
 //!
-//! A case that receives is only told that there is something; the value stays in its channel, for
-//! whoever comes first, until the future is polled. A case that sends has its value taken at any
-//! time.
+//! A case that receives is only told that there is a value. Until the future is polled the value
+//! stays in its channel, for the first receiver that comes. The value of a case that sends may be
+//! taken at any time.
 
 use std::fmt;
 use std::future::Future;
@@ -31,29 +31,29 @@ impl Queued {
 }
 
 impl Select<'_> {
-    /// Takes the cases out of the queues that a future has left them in. What is left in one of
-    /// them is dropped by `settle`, after this: its destructor is the user's code, which may panic,
-    /// and then nothing may be queued.
+    /// Takes the cases out of the queues in which a future has left them. A value that is left in
+    /// one of them is dropped by `settle`, after this: its destructor is the user's code, which may
+    /// panic, and nothing may be queued then.
     #[cold]
     pub(super) fn take_out(&mut self) {
         let wait = self.queued.wait.as_ref().expect("it is queued for one");
         self.queued.is_queued = false;
-        // Nobody may claim it while the cases are taken out, one after the other.
+        // Nobody may claim the wait while the cases are taken out, one after the other.
         let unparker = wait.claim(TIMED_OUT);
         let token = if unparker.is_some() { TIMED_OUT } else { wait.token().expect("claimed by somebody") };
         self.happened = Some(token).filter(|&token| token < self.cases.len());
         // SAFETY: queued by a poll, and claimed with this token.
         unsafe { pass::give_up(&mut self.cases, token) };
-        // There is nobody to unpark. The waker inside is the executor's code, which may panic:
-        // last.
+        // There is nobody to unpark. The waker inside is the executor's code, which may panic, so
+        // it is dropped last.
         drop(unparker);
     }
 
-    /// Carries out a case, or queues all; gives the index of the one that happened.
+    /// Carries out a case, or queues all; returns the index of the case that happened.
     fn look_or_queue(&mut self, cx: &mut Context<'_>) -> Option<usize> {
         let biased = self.biased;
         let wait = Wait::task();
-        // The executor's code, which may panic: while nothing is queued.
+        // This is the executor's code, which may panic: it runs while nothing is queued.
         wait.set_waker(cx.waker());
         match &mut self.queued.wait {
             Some(place) => **place = wait,
@@ -93,8 +93,8 @@ impl<'s> Future for SelectFuture<'s, '_> {
             if wait.token().is_none() {
                 wait.set_waker(cx.waker());
             }
-            // Who claims it meanwhile takes the new waker, or is seen here: both enter the waker's
-            // lock.
+            // A claimer that comes meanwhile takes the new waker, or is seen here: both enter the
+            // waker's lock.
             let Some(token) = wait.token() else { return Poll::Pending };
             select.queued.is_queued = false;
             // SAFETY: queued by an earlier poll, and claimed with this token.

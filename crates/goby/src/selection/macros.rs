@@ -2,12 +2,15 @@
 //! them, drops the cases (so that an arm may reassign what it waited on), and only then runs the
 //! arm that was chosen.
 //!
-//! Steps, each a group of rules: *parse* turns every arm into `(kind operands guard pattern body)`,
-//! and evaluates guards on its way, so that `guard` is a variable; *build* makes the cases, one
-//! nested `match` a case, so that temporaries in operands live long enough, and gives a nested
-//! tuple of their results; *dispatch* takes that apart and runs the arm whose result is there.
+//! Steps, each a group of rules:
 //!
-//! An operand under a guard is evaluated in one branch of an `if`, where a temporary lives on only
+//! - *parse* turns every arm into `(kind operands guard pattern body)`. It evaluates guards on its
+//!   way, so `guard` is a variable.
+//! - *build* makes the cases, one nested `match` per case, so that temporaries in operands live
+//!   long enough. It gives a nested tuple of their results.
+//! - *dispatch* takes that tuple apart and runs the arm that has a result.
+//!
+//! An operand under a guard is evaluated in one branch of an `if`. There a temporary lives on only
 //! if it is extended as in a `let`.
 
 /// Waits for several channel operations and carries out exactly one.
@@ -57,9 +60,9 @@
 ///   evaluated once, on entry, as in Go. If another case happens it is dropped.
 /// - `send(sender, ref slot) -> result`, with a variable `slot: Option<T>`: the value stays in
 ///   `slot` unless it is sent. The case is disabled while `slot` is `None`.
-/// - `default`: taken when no case is ready at once. `default(duration)`: when none is in that
-///   time.
-/// - `… if condition` disables a case where the condition does not hold; its operands are not
+/// - `default` is taken when no case is ready at once; `default(duration)`, when no case gets ready
+///   in that time.
+/// - `… if condition` disables a case if the condition does not hold. Its operands are not
 ///   evaluated then. A [`never`](fn@crate::chan::never) disables a case, too.
 ///
 /// # Rules
@@ -92,9 +95,9 @@
 ///
 /// # Biased
 ///
-/// `select! { biased; … }` takes the first case that is ready, in source order, where a plain
-/// select would choose at random. Where none is ready yet, it takes what happens first, as a plain
-/// one does. A case that is always ready keeps those below it from happening.
+/// `select! { biased; … }` takes the first case that is ready, in source order; a plain select
+/// would choose at random. If none is ready yet, it takes the case that happens first, as a plain
+/// select does. A case that is always ready keeps the cases below it from happening.
 ///
 /// ```
 /// use goby::{chan, select};
@@ -114,7 +117,7 @@
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, unless there is a `default`.
+/// Parks the goroutine, or puts the OS thread to sleep, unless there is a plain `default`.
 ///
 /// Source: Go's `select` statement; the syntax is crossbeam's, `biased;` is tokio's.
 #[doc(alias = "select_biased")]
@@ -224,7 +227,7 @@ macro_rules! select {
             mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     }};
-    // All are made: run, and give the results. The arms come after the cases are gone.
+    // All cases are made: run, and give the results. The arms run after the cases are gone.
     (@build $mode:ident [$($case:ident)*] []) => {{
         if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*), || $crate::__private::Until::Forever) {
             $crate::select!(@run $mode [$($case)*] $crate::__private::Until::Forever);
