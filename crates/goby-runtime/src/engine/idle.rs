@@ -145,8 +145,8 @@ impl Idle {
 
     /// Takes a worker off the list. If it is off already, it was woken to search, and gives that
     /// right back: it is about to look everywhere anyway, and takes the right again if it is still
-    /// free. A worker that has something to run first does not look, so it Looks (`wake_searcher`)
-    /// for another.
+    /// free. If its inbox has something to run first, it Looks (`wake_searcher`) for another
+    /// worker.
     pub(crate) fn retract(&self, remote: &'static Remote) {
         let woken_to_search = {
             let mut sleepers = self.sleepers.lock();
