@@ -18,10 +18,10 @@ use crate::engine::worker::Worker;
 
 /// A helper without work ends after this long.
 const IDLE: Duration = Duration::from_secs(10);
-/// Helpers at the most; further calls wait for one. tokio's number.
+/// At most so many helpers; further calls wait for one. tokio's number.
 const MAX_HELPERS: usize = 512;
 
-/// Runs `f` on a helper thread while this goroutine is parked, and gives its value.
+/// Runs `f` on a helper thread while this goroutine is parked, and returns its value.
 ///
 /// For calls that would block the OS thread and with it every goroutine pinned there: file system,
 /// name look-ups, locks of std, foreign code, long computations. `f` may borrow from the caller. On
@@ -45,12 +45,13 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return f() };
     let shared = worker.shared;
     let mut call = Call { f: Some(f), result: None };
-    // SAFETY: parked on below, once a helper has it, which unparks.
+    // SAFETY: this goroutine parks on the wait below once a helper has the job, and that helper
+    // unparks it.
     let wait = unsafe { Wait::current() };
     let job = Job::new(&mut call, &wait);
     if let Err(error) = shared.helpers.submit(shared, job) {
-        // No helper at all could be started: to block this worker is the lesser evil, and the
-        // monitor will tell.
+        // No helper at all could be started. Block this worker: nothing better is left, and the
+        // monitor will report it.
         warning!("goby: no helper thread for a blocking call: {error}");
         return call.f.take().expect("not submitted")();
     }
@@ -100,8 +101,8 @@ impl Job {
     /// Runs the call; the caller then unparks its goroutine.
     fn run(self, shared: &'static Shared) -> Option<Unparker> {
         with_shared(shared, || {
-            // SAFETY: the goroutine is parked until we unpark it, so the call and the wait are
-            // alive and ours.
+            // SAFETY: the goroutine is parked until we unpark it. So the call and the wait are
+            // alive, and only we touch them.
             unsafe {
                 (self.run)(self.call);
                 (*self.wait).claim(0)
@@ -155,14 +156,14 @@ impl Helpers {
             if let Err(error) = shared.spawn_thread(name, move || self.help(shared)) {
                 let mut state = self.state.lock();
                 state.total -= 1;
-                // With other helpers about, one of them will come to it; or has.
+                // If there are other helpers, one of them will take the job, or has taken it.
                 if state.total == 0
                     && let Some(place) = state.queue.iter().position(|job| ptr::eq(job.call, call))
                 {
                     state.queue.remove(place);
                     self.in_progress.fetch_sub(1, Ordering::SeqCst);
-                    // Others whose helper could not be started either counted on the one that we
-                    // now are not.
+                    // The helpers of other callers could not be started either, and those callers
+                    // counted on ours. So run their jobs here.
                     let left = std::mem::take(&mut state.queue);
                     drop(state);
                     left.into_iter().for_each(|job| self.finish(job, shared));
@@ -177,12 +178,12 @@ impl Helpers {
         if let Some(unparker) = job.run(shared) {
             unparker.unpark();
         }
-        // After the unpark: before it, the goroutine would seem to wait for nothing.
+        // After the unpark: if this came first, the goroutine would seem to wait for nothing.
         self.in_progress.fetch_sub(1, Ordering::SeqCst);
         shared.forget_if_over();
     }
 
-    /// A helper thread's life.
+    /// Runs jobs until there has been none for [`IDLE`]: a helper thread's main function.
     fn help(&'static self, shared: &'static Shared) {
         let mut state = self.state.lock();
         loop {
@@ -205,12 +206,12 @@ impl Helpers {
         state.total -= 1;
     }
 
-    /// How many there are.
+    /// The number of helper threads.
     pub(crate) fn n_threads(&self) -> usize {
         self.state.lock().total
     }
 
-    /// Allows new ones after a shutdown.
+    /// Allows new helpers after a shutdown.
     pub(crate) fn reset(&self) {
         let mut state = self.state.lock();
         state.shut_down = false;

@@ -1,5 +1,5 @@
-//! Futures: awaited by a goroutine ([`block_on`]), or run beside the goroutines on the same workers
-//! ([`spawn`]).
+//! Futures: a goroutine awaits one ([`block_on`]), or a future runs as a task, alongside the
+//! goroutines, on the same workers ([`spawn`]).
 
 use std::any::Any;
 use std::fmt;
@@ -26,7 +26,8 @@ use crate::engine::worker::Worker;
 
 /// Runs a future to its end, parking the goroutine whenever it is pending.
 ///
-/// On an OS thread it parks the thread. It may be nested: the future may itself call what parks.
+/// On an OS thread it parks the thread. It may be nested: the future may itself call functions that
+/// park.
 ///
 /// ```
 /// assert_eq!(goby::block_on(async { 6 * 7 }), 42);
@@ -39,7 +40,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     block_on_with_reach(false, None, future)
 }
 
-/// The same, saying what [`with_reach`] does of its waits.
+/// Does as [`block_on`]; reports show of its waits what [`with_reach`] says.
 #[doc(hidden)]
 pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
     let mut future = pin!(future);
@@ -55,8 +56,8 @@ pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>,
     }
 }
 
-/// Connects wakers, which may be used at any time and any number of times, with exactly one claim a
-/// wait.
+/// Connects wakers with waits. A waker may be used at any time and any number of times; a wait has
+/// exactly one claim.
 ///
 /// `waiter` is null (nothing has happened), `WOKEN` (a wake-up is due), or the [`Wait`] of the
 /// parked goroutine.
@@ -69,20 +70,21 @@ const WOKEN: *mut Wait = ptr::without_provenance_mut(1);
 impl Signal {
     /// Parks until woken; returns at once if that has happened since the last call.
     fn wait(&self) {
-        // SAFETY: parked on if it is shown, to `wake_by_ref`, which unparks.
+        // SAFETY: this waiter parks on the wait if it is shown. It is shown to `wake`, which
+        // unparks it.
         let wait = unsafe { Wait::current() };
         let waiter = ptr::from_ref(&wait).cast_mut();
         // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `wake`.
         if self.waiter.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             wait.park(WaitReason::BlockOn);
         }
-        // Acquire pairs with the swap in `wake`: the poll that follows sees what was done before
-        // it. What a wake-up after that leaves is found next time.
+        // Acquire pairs with the swap in `wake`: the next poll sees what was done before the
+        // wake-up. A wake-up after this swap leaves `WOKEN`, for the next call.
         self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
     }
 }
 
-/// Known by its address to who asks whether a waker is one of goby's own (`errand.rs`).
+/// The address of this table tells whether a waker is one of goby's own (`errand.rs`).
 pub(crate) static SIGNAL: RawWakerVTable =
     RawWakerVTable::new(Signal::clone_raw, Signal::wake_raw, Signal::wake_raw_by_ref, Signal::drop_raw);
 
@@ -95,9 +97,9 @@ impl Signal {
 
     /// # Safety
     ///
-    /// `data` is that of a waker from `waker`, for this function and those below.
+    /// For this function and those below: `data` is that of a waker from `waker`.
     unsafe fn clone_raw(data: *const ()) -> RawWaker {
-        // SAFETY: by contract; the waker that is cloned holds a reference.
+        // SAFETY: by contract; the cloned waker holds a reference.
         unsafe { Arc::increment_strong_count(data.cast::<Signal>()) };
         RawWaker::new(data, &SIGNAL)
     }
@@ -121,8 +123,8 @@ impl Signal {
         // AcqRel: the release publishes what the waker's owner did; the acquire pairs with `wait`.
         let waiter = self.waiter.swap(WOKEN, Ordering::AcqRel);
         if !waiter.is_null() && waiter != WOKEN {
-            // SAFETY: the swap took the pointer out, so this is the one claim of that `Wait`, which
-            // lives until the unpark.
+            // SAFETY: the swap took the pointer out, so this is the only claim of that `Wait`,
+            // which lives until the unpark.
             if let Some(unparker) = unsafe { &*waiter }.claim(0) {
                 unparker.unpark();
             }
@@ -130,9 +132,10 @@ impl Signal {
     }
 }
 
-/// Runs a future on the workers, beside the goroutines; a few hundred bytes instead of a stack.
+/// Runs a future as a task, on the workers, alongside the goroutines. It needs a few hundred bytes
+/// instead of a stack.
 ///
-/// Like an unstarted goroutine it may run on any worker. It must not block: inside it, await.
+/// Like an unstarted goroutine, it may run on any worker. It must not block: inside it, await.
 ///
 /// ```
 /// let task = goby::spawn(async { 6 * 7 });
@@ -141,8 +144,9 @@ impl Signal {
 ///
 /// # Panics
 ///
-/// A panic of the future comes out of [`Task::join`], or of awaiting the task. So does a panic that
-/// says so, if the future was to be polled and its runtime had been dropped.
+/// A panic of the future comes out of [`Task::join`], or of awaiting the task. If the future was to
+/// be polled after its runtime had been dropped, join fails, and awaiting the task panics, with a
+/// text that says so.
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + Send + 'static,
@@ -159,8 +163,8 @@ where
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
     let runnable = publish(runnable);
     {
-        // What async-task does to its counter after `schedule` is no edge from a future that has
-        // ended by then.
+        // No edges: async-task updates its counter after `schedule`, and the future may have ended
+        // by then. That update is not ordered after the future.
         let _ignore = tsan::ignore();
         runnable.schedule();
     }
@@ -178,23 +182,23 @@ impl Drop for Live {
     }
 }
 
-/// Counts one future more or less, each worker for itself: a counter that all write to would travel
-/// between them.
+/// Counts one future more or less, per worker: a counter that all workers write would move from
+/// cache to cache.
 fn count(shared: &Shared, change: isize) {
-    // Two threads that start futures are not ordered by that.
+    // This count does not order two threads that start futures.
     let _ignore = tsan::ignore();
     match Worker::current() {
         Some(worker) if ptr::eq(worker.shared, shared) => worker.count_task(change),
-        // SeqCst: in one order with the deadlock detector's looks.
+        // SeqCst: one order with the deadlock detector's looks.
         _ => _ = shared.tasks_outside.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
     }
 }
 
-/// Orders what the caller has done before the next poll.
+/// Tells ThreadSanitizer that the caller's actions so far come before the next poll.
 fn publish(runnable: Runnable) -> Runnable {
     let raw = runnable.into_raw();
     tsan::release(raw.as_ptr());
-    // SAFETY: out of `into_raw` just now.
+    // SAFETY: it came from `into_raw` just now.
     unsafe { Runnable::from_raw(raw) }
 }
 
@@ -211,12 +215,13 @@ fn schedule(shared: &'static Shared, runnable: Runnable) {
 pub(crate) fn run(worker: &Worker, runnable: Runnable) {
     let raw = runnable.into_raw();
     tsan::acquire(raw.as_ptr());
-    // SAFETY: out of `into_raw` just now.
+    // SAFETY: it came from `into_raw` just now.
     let runnable = unsafe { Runnable::<()>::from_raw(raw) };
-    // No future's, but not null: this is the user's code, be it a future's destructor.
+    // Not a future's waker, but not null: what runs is user code, even if it is a future's
+    // destructor.
     worker.set_polled(Waker::noop().vtable());
-    // It does not panic: what a poll panics with is kept for the task's owner, and what a
-    // destructor panics with is reported.
+    // This does not panic: the payload of a poll's panic is kept for the task's owner, and a
+    // destructor's panic is reported.
     runnable.run();
     worker.set_polled(ptr::null());
 }
@@ -226,19 +231,19 @@ fn report_drop(payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
 }
 
-/// What runs: the future, its panic kept as its result. Not an `async` block, in which the future
-/// would lie twice: once captured, once awaited.
+/// The future that async-task runs: it polls the user's future, and keeps a panic as the result. It
+/// is not an `async` block, since there the future would lie twice: once captured, once awaited.
 struct Body<F> {
-    /// None once it has ended: dropped by [`end`](Body::end), since async-task aborts the process
-    /// for a destructor that panics.
+    /// None once it has ended. [`end`](Body::end) drops it, since async-task aborts the process if
+    /// a destructor panics.
     future: Option<F>,
     _live: Live,
 }
 
 impl<F> Body<F> {
-    /// Drops the future where it lies, whatever its destructor does.
+    /// Drops the future in place. A panic of its destructor is reported.
     fn end(self: Pin<&mut Self>) {
-        // SAFETY: the field is pinned with the whole.
+        // SAFETY: the field is pinned if the whole is.
         let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
             report_drop(payload);
@@ -246,11 +251,11 @@ impl<F> Body<F> {
     }
 }
 
-/// Of one that is cancelled. The count of futures goes down after this.
+/// Drops a future that was cancelled. The count of futures goes down after this.
 impl<F> Drop for Body<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
-            // SAFETY: it is dropped where it was polled, and not moved after this.
+            // SAFETY: the body is dropped where it was polled, and is not moved after this.
             unsafe { Pin::new_unchecked(self) }.end();
         }
     }
@@ -263,8 +268,8 @@ impl<F: Future> Future for Body<F> {
         if let Some(worker) = Worker::current() {
             worker.set_polled(cx.waker().vtable());
         }
-        // SAFETY: the field is pinned with the whole, whose `Drop` does not move it, and which is
-        // not `Unpin` unless the field is.
+        // SAFETY: the field is pinned if the whole is: the `Drop` of the whole does not move it,
+        // and the whole is `Unpin` only if the field is.
         let mut future = unsafe { self.as_mut().map_unchecked_mut(|this| &mut this.future) };
         let poll = || future.as_mut().as_pin_mut().expect("polled until it has ended").poll(cx);
         let result = match panic::catch_unwind(AssertUnwindSafe(poll)) {
@@ -277,39 +282,39 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
-/// What a future has come to. Dropped here where nobody takes it, as the future is, and for the
-/// same reason.
+/// The result of a future. If nobody takes it, it is dropped as the future is, and for the same
+/// reason.
 struct Outcome<T>(ManuallyDrop<thread::Result<T>>);
 
 impl<T> Outcome<T> {
     fn into_inner(self) -> thread::Result<T> {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: taken once, since `this` is not dropped.
+        // SAFETY: taken only once, since `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
 
 impl<T> Drop for Outcome<T> {
     fn drop(&mut self) {
-        // SAFETY: dropped once, here; `into_inner` leaves none to drop.
+        // SAFETY: dropped only here; `into_inner` never drops `self`.
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut self.0) })) {
             report_drop(payload);
         }
     }
 }
 
-/// What comes of a future that was cancelled.
+/// The text for a future that was cancelled.
 const CANCELLED: &str = "the runtime was shut down before the future ended";
 
-/// A spawned future. Awaiting it gives its output; dropping it detaches it.
+/// A spawned future. Awaiting it returns its output; dropping it detaches it.
 #[must_use = "dropping a task detaches it; call `detach` to say so"]
 pub struct Task<T> {
-    /// Gives nothing if the future was cancelled.
+    /// Its output is none if the future was cancelled.
     task: Option<FallibleTask<Outcome<T>>>,
 }
 
 impl<T> Task<T> {
-    /// Waits until the future has ended and gives its output.
+    /// Waits until the future has ended, and returns its output.
     ///
     /// # Blocking
     ///
@@ -317,8 +322,8 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] with the payload of its panic, or with a text that says so if it was
-    /// cancelled, because its runtime was dropped.
+    /// [`JoinError`] with the payload of its panic. If the future was cancelled, because its
+    /// runtime was dropped, the error has a text that says so.
     pub fn join(mut self) -> Result<T, JoinError> {
         match block_on(self.task.take().expect("joined once")) {
             Some(outcome) => outcome.into_inner().map_err(JoinError::new),
@@ -326,7 +331,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Lets it go on without a handle.
+    /// Lets the future go on without a handle.
     pub fn detach(self) {
         drop(self);
     }
@@ -353,7 +358,7 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        // An output that is there already is dropped now.
+        // If there is an output already, this drops it.
         if let Some(task) = self.task.take() {
             task.detach();
         }

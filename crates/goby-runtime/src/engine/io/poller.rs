@@ -1,14 +1,14 @@
-//! The poller: where a worker sleeps, and where the system tells which sockets are ready. One a
-//! worker.
+//! The poller: where a worker sleeps, and where the system reports which sockets are ready. There
+//! is one per worker.
 //!
 //! This file is the platform seam. A port offers the same type with the same functions: `new`,
-//! `open`, `close`, `add`, `remove`, `wait`, `wake`, `has_sources`. This one is Linux's epoll,
-//! edge-triggered, so that a socket is registered once and an event costs no further system call;
-//! waking is an eventfd, edge-triggered too, which is never read.
+//! `open`, `close`, `add`, `remove`, `wait`, `wake`, `has_sources`. This one uses Linux's epoll,
+//! edge-triggered, so a socket is registered once and an event costs no further system call. An
+//! eventfd wakes the worker; it is edge-triggered too, and never read.
 //!
-//! Sleeping is `epoll_pwait2` (Linux 5.11), which counts nanoseconds. Where that is refused, by an
-//! older kernel, a sandbox, valgrind or qemu, it is `epoll_pwait`, which counts milliseconds; a
-//! timerfd then ends the waits in between, edge-triggered and never read as well. A wait may
+//! A worker sleeps by `epoll_pwait2` (Linux 5.11), which counts nanoseconds. If an older kernel, a
+//! sandbox, valgrind or qemu refuses that, it sleeps by `epoll_pwait`, which counts milliseconds. A
+//! timerfd, edge-triggered and never read as well, then ends the waits of other lengths. A wait may
 //! therefore end early, which the worker takes as a wake-up for nothing.
 
 use std::io;
@@ -38,10 +38,11 @@ const CLOSED: RawFd = -1;
 static IS_COARSE: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Poller {
-    /// Changed inside the lock of `sources` only. Others than the worker use them there only.
+    /// `epoll`, `wake` and `timer` change only under the lock of `sources`. Other threads than the
+    /// worker use them only under that lock.
     epoll: AtomicI32,
     wake: AtomicI32,
-    /// The timerfd, where one was needed; the worker's.
+    /// The timerfd, if one was needed. Only the worker uses it.
     timer: AtomicI32,
     sources: Lock<Sources>,
     /// Changed under the lock of `sources`.
@@ -50,8 +51,8 @@ pub(crate) struct Poller {
     life: AtomicU64,
 }
 
-/// Which socket a key means. A key carries the generation of its place, so that an event that was
-/// on its way when its socket was removed finds nobody, not the next one in that place.
+/// Which socket a key means. A key carries the generation of its place. So if a socket is removed
+/// while its event is on the way, the event finds nothing, and not the next socket in that place.
 #[derive(Default)]
 struct Sources {
     places: Vec<Place>,
@@ -59,7 +60,7 @@ struct Sources {
 }
 
 impl Sources {
-    /// Frees a place; the caller drops what was there outside the lock.
+    /// Frees a place, and returns what was there, for the caller to drop outside the lock.
     fn forget(&mut self, key: Key) -> Option<Arc<Readiness>> {
         let index = key.place as u32;
         let place = &mut self.places[index as usize];
@@ -83,7 +84,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The life of the poller that it is of.
+    /// The life of the poller in which the socket is registered.
     pub(crate) fn life(self) -> u64 {
         self.life
     }
@@ -122,11 +123,11 @@ impl Poller {
         self.life() % 2 == 1
     }
 
-    /// Which of its lives this is: what was registered in another has to be registered anew.
+    /// Which of its lives this is: a socket registered in another life has to be registered again.
     #[inline]
     pub(crate) fn life(&self) -> u64 {
-        // Acquire pairs with the Release of `close`, for who asks without the lock; who was sent
-        // away by that has it behind it anyway.
+        // Acquire pairs with the Release of `close`, for callers without the lock. For a waiter
+        // that `close` has sent away, `close` happened before anyway.
         self.life.load(Ordering::Acquire)
     }
 
@@ -173,17 +174,18 @@ impl Poller {
         }
     }
 
-    /// Takes a socket out, before it is closed; true if it was the last one here.
+    /// Takes a socket out, before the socket is closed; returns true if it was the last one here.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>, key: Key) -> bool {
         let was_last;
         let removed = {
             let mut sources = self.sources.lock();
             if key.life != self.life() {
-                // It was closed meanwhile, and has forgotten all.
+                // The poller was closed meanwhile, and has forgotten all sockets.
                 return false;
             }
             // An error means that it is out already, which is what we want.
-            // SAFETY: as in `add`: who is registered in this life is so while it is open.
+            // SAFETY: as in `add`: this is the life in which the socket was registered, so the
+            // poller is open.
             let _ = epoll::delete(unsafe { borrow(&self.epoll) }, fd);
             was_last = self.n_sources.fetch_sub(1, Ordering::Relaxed) == 1;
             sources.forget(key)
@@ -192,8 +194,8 @@ impl Poller {
         was_last
     }
 
-    /// Closes the descriptors, when the worker's thread has ended, and sends away who waits for a
-    /// socket.
+    /// Closes the descriptors, when the worker's thread has ended, and sends the waiters for its
+    /// sockets away.
     ///
     /// # Safety
     ///
@@ -209,8 +211,8 @@ impl Poller {
             for fd in [&self.epoll, &self.wake, &self.timer] {
                 let fd = fd.swap(CLOSED, Ordering::Relaxed);
                 if fd != CLOSED {
-                    // SAFETY: ours, and closed once. `add`, `remove` and `wake` see under the lock
-                    // that it is not open, and `wait` is ruled out by contract.
+                    // SAFETY: the descriptor is ours, and closed once. `add`, `remove` and `wake`
+                    // see under the lock that it is not open; by contract nobody is in `wait`.
                     unsafe { rustix::io::close(fd) };
                 }
             }
@@ -225,8 +227,8 @@ impl Poller {
         if u64::from(place.generation) == key >> 32 { place.readiness.clone() } else { None }
     }
 
-    /// Waits for events, at most for `timeout` (`None`: until one comes), and unparks whom they are
-    /// for.
+    /// Waits for events, at most for `timeout` (`None`: until one comes), and unparks their
+    /// waiters.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut buffer = [const { MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS];
         let n = match self.wait_for_events(&mut buffer, timeout) {
@@ -250,31 +252,31 @@ impl Poller {
             let read = ended || urgent || flags.intersects(epoll::EventFlags::IN);
             let write = broken || flags.intersects(epoll::EventFlags::OUT);
             readiness.ready(read, write, ended || urgent);
-            // Its socket may have been closed meanwhile.
+            // The socket may have been closed meanwhile, so this may be the last reference.
             errand::let_go_shared(readiness);
         }
         Ok(())
     }
 
-    /// Sleeps until there are events, or the time is over, or it cannot be told so exactly; gives
-    /// how many there are.
+    /// Sleeps until there are events, or the time is over, and returns how many events there are.
+    /// Returns 0 at once if `epoll_pwait2` turns out to be refused.
     fn wait_for_events(
         &self,
         buffer: &mut [MaybeUninit<libc::epoll_event>; EVENTS],
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
         // Relaxed, here and in `borrow`: opened before the worker's thread began, and closed after
-        // its end.
+        // it ended.
         let epoll = self.epoll.load(Ordering::Relaxed);
         let millis = match timeout {
             None => -1,
             Some(Duration::ZERO) => 0,
-            // Relaxed: right at any time, but for a call in vain.
+            // Relaxed: a stale value costs one call in vain.
             Some(timeout) if IS_COARSE.load(Ordering::Relaxed) => self.start_timer(timeout),
             Some(timeout) => {
                 let timeout = timespec(timeout);
                 let no_mask = ptr::null::<libc::sigset_t>();
-                // SAFETY: the buffer has room for so many events, and the time is one.
+                // SAFETY: the buffer has room for so many events, and `timeout` is a valid time.
                 let n = unsafe {
                     libc::syscall(
                         libc::SYS_epoll_pwait2,
@@ -288,8 +290,8 @@ impl Poller {
                 return match usize::try_from(n) {
                     Ok(n) => Ok(n),
                     Err(_) => match io::Error::last_os_error() {
-                        // What a sandbox says to what it does not know; the call itself never says
-                        // EPERM.
+                        // A sandbox gives these to a call that it does not know; the call itself
+                        // never gives EPERM.
                         error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                             IS_COARSE.store(true, Ordering::Relaxed);
                             Ok(0)
@@ -304,8 +306,8 @@ impl Poller {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Has the timerfd end the next wait; gives the milliseconds that remain to be waited for
-    /// without it: without end, or, where there is no timerfd, the next whole one.
+    /// Sets the timerfd to end the next wait. Returns the milliseconds for `epoll_pwait`: -1, which
+    /// is no limit; or, if there is no timerfd, the timeout rounded up.
     #[cold]
     fn start_timer(&self, timeout: Duration) -> i32 {
         match self.try_start_timer(timeout) {
@@ -319,7 +321,7 @@ impl Poller {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
             let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
             let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            // SAFETY: the worker calls, so its descriptors are open.
+            // SAFETY: the worker calls this, so its descriptors are open.
             epoll::add(unsafe { borrow(&self.epoll) }, &timer, epoll::EventData::new_u64(WAKE), interest)?;
             self.timer.store(timer.into_raw_fd(), Ordering::Relaxed);
         }
@@ -329,15 +331,15 @@ impl Poller {
         Ok(())
     }
 
-    /// Ends a `wait` that is going on, or the next one. From any thread.
+    /// Ends the current `wait`, or the next one. Any thread may call it.
     pub(crate) fn wake(&self) {
-        // Whoever owes this wake-up may come late, when the worker has gone and its descriptors
-        // with it.
+        // The thread that owes this wake-up may come late, when the worker has ended and its
+        // descriptors are closed.
         let _sources = self.sources.lock();
         if !self.is_open() {
             return;
         }
-        // SAFETY: as in `add`. It can only fail when the counter is full, and then the waiter has
+        // SAFETY: as in `add`. The write fails only if the counter is full, and then the worker has
         // not been waiting for a long time.
         let _ = rustix::io::write(unsafe { borrow(&self.wake) }, &1u64.to_ne_bytes());
     }
@@ -345,7 +347,7 @@ impl Poller {
 
 /// # Safety
 ///
-/// The descriptor is there, and stays so for as long as it is used.
+/// The descriptor is open, and stays open for as long as the result is used.
 unsafe fn borrow(fd: &AtomicI32) -> BorrowedFd<'_> {
     // SAFETY: by contract.
     unsafe { BorrowedFd::borrow_raw(fd.load(Ordering::Relaxed)) }
@@ -363,14 +365,14 @@ mod tests {
 
     use super::*;
 
-    /// What is counted decides whether the poller is looked at, and whether its worker can be used
-    /// again.
+    /// The count decides whether the poller is looked at, and whether its worker can be used again.
     #[test]
     fn sockets_that_go_while_it_closes_are_counted_once() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let copies: Vec<_> = (0..8).map(|_| socket.try_clone().unwrap()).collect();
         let poller = Poller::new().unwrap();
-        // One for all rounds: ThreadSanitizer does not see that a scope has waited for its threads.
+        // One counter for all rounds: ThreadSanitizer does not see that a scope has waited for its
+        // threads.
         let removed = AtomicUsize::new(0);
         for round in 0..1000 {
             removed.store(0, Ordering::Relaxed);
@@ -384,7 +386,7 @@ mod tests {
                         removed.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                // At all points of it.
+                // Close at every point of the removals.
                 while removed.load(Ordering::Relaxed) < round % copies.len() {
                     std::hint::spin_loop();
                 }

@@ -1,10 +1,10 @@
-//! Sockets: something with a file descriptor, and per direction whether it is ready and who waits
-//! for it to be.
+//! Sockets: a file descriptor, and, per direction, whether it is ready and the waiters for that.
 //!
-//! The system tells of readiness once, at the edge. So the edges are counted ([`Edges`]), an
-//! operation is tried, and when it would block its goroutine waits for an edge *since the count
-//! before it was tried*, and tries again. Every edge is for all who wait. A wake-up may be for
-//! nothing (somebody else was faster); then the operation is tried once more than needed.
+//! The system reports readiness once, at the edge. So the edges are counted ([`Edges`]). A
+//! goroutine reads the count and tries its operation. If the operation would block, the goroutine
+//! waits for an edge *since the count that it read*, and tries again. Every edge wakes all waiters.
+//! A wake-up may be for nothing, because another goroutine was faster; then the operation is tried
+//! once more than needed.
 
 use std::fmt;
 use std::io;
@@ -39,14 +39,14 @@ pub enum Direction {
 pub(crate) struct Readiness {
     read: Half,
     write: Half,
-    /// What a read took says nothing of what is left: the stream was shut down or broken, or has
-    /// had urgent data. Set before the edge.
+    /// A short read does not mean that the socket is empty: the stream was shut down or broken, or
+    /// has had urgent data. Set before the edge.
     is_uncounted: AtomicBool,
-    /// The wakers.
+    /// For the wakers.
     _foreign: Foreign,
 }
 
-/// One direction. Its edges are told by its poller's thread only.
+/// One direction. Only its poller's thread reports edges.
 struct Half {
     edges: Edges,
     waiting: Gate<Waiting>,
@@ -70,8 +70,8 @@ impl Readiness {
         Readiness { read: half(), write: half(), is_uncounted: false.into(), _foreign: Foreign }
     }
 
-    /// Tells the waiters of the directions that became ready; `is_uncounted`: reads say nothing of
-    /// what is left from now on.
+    /// Tells the waiters of the directions that became ready. `is_uncounted`: from now on a short
+    /// read does not mean that the socket is empty.
     pub(crate) fn ready(&self, read: bool, write: bool, is_uncounted: bool) {
         if is_uncounted {
             // Relaxed: the edge publishes it.
@@ -84,7 +84,7 @@ impl Readiness {
         }
     }
 
-    /// Has whoever waits try once more, and wait with another poller: this one's worker has
+    /// Makes all waiters try once more, and wait with another poller: the worker of this poller has
     /// stopped.
     pub(crate) fn send_away(&self) {
         self.read.wake_all();
@@ -114,9 +114,9 @@ impl Half {
 
 /// Something with a file descriptor that is told when it is ready.
 ///
-/// The descriptor is registered with the poller of the goroutine that first waits on it. When that
-/// one's runtime is shut down, it moves to whoever waits then: those who do are woken, and register
-/// it again.
+/// The descriptor is registered with the poller of the goroutine that first waits on it. When the
+/// runtime of that goroutine is shut down, all waiters are woken, and register the descriptor
+/// again, with their own poller.
 ///
 /// ```
 /// use goby_runtime::{Direction, Source};
@@ -142,11 +142,12 @@ pub struct Source<T: AsFd> {
     io: T,
     readiness: Arc<Readiness>,
     /// The worker whose poller it is registered with; null before the first time. Written under the
-    /// lock of `key`. Release and Acquire: who finds it here finds it registered there.
+    /// lock of `key`. Release and Acquire: a reader that sees the worker here sees the registration
+    /// too.
     home: AtomicPtr<Remote>,
-    /// What it is registered as.
+    /// The key of its registration.
     key: Lock<Option<Key>>,
-    /// The life of that poller in which it is. Written and read as `home`.
+    /// The life of that poller in which it is registered. Written and read as `home`.
     life: AtomicU64,
 }
 
@@ -162,20 +163,20 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Gives the socket, for operations that do not block.
+    /// Returns the socket, for operations that do not block.
     pub fn get_ref(&self) -> &T {
         &self.io
     }
 
-    /// Counts the edges so far: to be read *before* an operation is tried, and given to the wait if
-    /// that would block.
+    /// Counts the edges so far. Read it *before* an operation is tried, and pass it to the wait if
+    /// the operation would block.
     #[inline]
     pub fn edges(&self, direction: Direction) -> usize {
         self.readiness.half(direction).edges.count()
     }
 
-    /// Parks until there was an edge since there had been `edges`, so that the socket may be ready,
-    /// at most until `deadline`. Every edge ends the waits of all.
+    /// Parks until there is an edge after the first `edges`, so that the socket may be ready; at
+    /// most until `deadline`. Every edge ends all waits.
     ///
     /// # Blocking
     ///
@@ -193,8 +194,8 @@ impl<T: AsFd> Source<T> {
             if waiting.interrupted {
                 Decision::Ready(INTERRUPTED)
             } else if !half.edges.awaits(edges) || !self.is_registered() {
-                // The poller may have closed since, and have sent away the others before this one
-                // came.
+                // The poller may have closed since, and have sent the other waiters away before
+                // this one came.
                 Decision::Ready(EDGE)
             } else {
                 Decision::Wait(0)
@@ -207,10 +208,10 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Asks the same as [`wait`](Source::wait) of a future: ready if an edge has come, otherwise
-    /// the waker is told.
+    /// Does as [`wait`](Source::wait) for a future: ready if an edge has come, otherwise the waker
+    /// is kept, and woken later.
     ///
-    /// Each direction has room for one waker, the last one given.
+    /// Each direction keeps one waker, the last one given.
     ///
     /// # Errors
     ///
@@ -235,20 +236,20 @@ impl<T: AsFd> Source<T> {
         result
     }
 
-    /// Counts the edges of the read half; `None` once it has been shut down, by either side, is
-    /// broken, or has had urgent data, at which a read stops though there is more.
+    /// Counts the edges of the read half. Returns `None` once that half has been shut down, by
+    /// either side, is broken, or has had urgent data: a read stops there although there is more.
     ///
-    /// A read that took less than there was room for has emptied the socket: if the count is still
-    /// what it was before that read, another one would block, and what arrives from then on gives
-    /// an edge. So a reader may wait at once, and save the system call. The end of the stream gives
-    /// no further edge when its edge came before the read; hence `None`.
+    /// A read that took less than there was room for has emptied the socket. If the count has not
+    /// changed since before that read, another read would block, and later data gives an edge. So a
+    /// reader may wait at once, and save the system call. The end of the stream gives no further
+    /// edge if its edge came before the read; hence `None`.
     pub fn read_edges(&self) -> Option<usize> {
-        // In this order: whoever sees the edge sees what was said before it.
+        // In this order: a reader that sees the edge sees the flag that was set before it.
         let edges = self.edges(Direction::Read);
         (!self.readiness.is_uncounted.load(Ordering::Relaxed)).then_some(edges)
     }
 
-    /// Makes the waits of both directions fail, those going on and those to come.
+    /// Makes the waits of both directions fail, present and future ones.
     pub fn interrupt(&self) {
         for half in [&self.readiness.read, &self.readiness.write] {
             let waker = half.waiting.with(|waiting, waiters| {
@@ -271,18 +272,18 @@ impl<T: AsFd> Source<T> {
 
     #[inline]
     fn home(&self) -> Option<&'static Remote> {
-        // SAFETY: it is null, or from a remote, and those live forever.
+        // SAFETY: null, or from a `Remote`; those live forever.
         unsafe { self.home.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Whether it is registered with a poller that still looks.
+    /// Whether it is registered with a poller that is still open.
     #[inline]
     fn is_registered(&self) -> bool {
         self.home().is_some_and(|home| home.poller.life() == self.life.load(Ordering::Acquire))
     }
 
-    /// Registers with the poller of the calling goroutine's worker, the first time, and if that
-    /// poller has gone.
+    /// Registers with the poller of the calling goroutine's worker, the first time, and again if
+    /// that poller has closed.
     #[inline]
     fn register(&self) -> io::Result<()> {
         if self.is_registered() { Ok(()) } else { self.register_slow() }
@@ -299,7 +300,7 @@ impl<T: AsFd> Source<T> {
             Some(worker) => worker.remote,
             None => current::default_shared().any_remote(),
         };
-        // A worker that sleeps learns of the new socket from the system itself.
+        // A sleeping worker need not be told: the system reports events of the new socket to it.
         let added = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
         *key = Some(added);
         self.life.store(added.life(), Ordering::Release);
@@ -318,7 +319,8 @@ impl<T: AsFd> Drop for Source<T> {
         if let (Some(home), Some(key)) = (self.home(), key) {
             let _ignore = tsan::ignore();
             let was_last = home.poller.remove(self.io.as_fd(), key);
-            // A worker's own monitor ticks, and looks when that worker sleeps.
+            // A worker of the same runtime need not tell its monitor: that ticks, and looks when
+            // the worker sleeps.
             if was_last && Worker::current().is_none_or(|worker| !ptr::eq(worker.shared, home.shared)) {
                 runtimes::look_again();
             }

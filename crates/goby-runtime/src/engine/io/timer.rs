@@ -1,14 +1,15 @@
 //! Timers: each worker has a heap of them, under a short lock, and runs the due ones between
 //! goroutines.
 //!
-//! A timer belongs to the heap of the worker that made it (an OS thread's to some worker's). Its
-//! entry knows its place in the heap, so stopping takes it out at once: nothing is left behind by a
-//! million timers that never fire. Any worker may run another's due timers; the lock decides who
-//! fires one. Those of a runtime that is shut down are fired by a thread, see `orphans`.
+//! A timer belongs to the heap of the worker that made it; if an OS thread made it, to the heap of
+//! some worker. Its entry knows its place in the heap, so a stop takes it out at once: a million
+//! timers that never fire leave nothing behind. Any worker may run another worker's due timers; the
+//! lock decides which one fires a timer. If the runtime is shut down, a thread fires its timers:
+//! see `orphans`.
 //!
 //! Two kinds share the heap: a [`Timer`] with a callback, and the [`SleepTimer`] of a parked
-//! goroutine, which lies on its stack. A sleep timer is claimed under the heap's lock, so that
-//! taking that lock is enough to be rid of it.
+//! goroutine, which lies on its stack. The wait of a sleep timer is claimed under the heap's lock.
+//! So once the goroutine has taken its timer out under that lock, nobody touches the timer.
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,30 +26,30 @@ use crate::engine::orphans;
 use crate::engine::park::{TIMED_OUT, Unparker, Wait};
 use crate::engine::worker::{Remote, Worker};
 
-/// Children of a heap node: a wide heap is shallow, and the children share a cache line or two.
+/// Children per heap node: a wide heap is shallow, and the children share a cache line or two.
 const ARITY: usize = 4;
 /// `place`: not in the heap.
 const NOWHERE: usize = usize::MAX;
 /// The due time of an empty heap.
 pub(crate) const NEVER: u64 = u64::MAX;
-/// Timers taken out of the heap in one go.
+/// Timers taken out of the heap under one lock.
 const FIRE_BATCH: usize = 32;
 
-/// What a timer does when it is due, where that may be of no use to anybody: the channel that it
-/// fills may have no reader. The deadlock detector does not wait for such a timer.
+/// The action of a timer that may be of no use to anybody when it fires: the channel that it fills
+/// may have no reader. The deadlock detector does not wait for such a timer.
 ///
 /// Both methods are called with no lock held, [`fire`](TimerAction::fire) on a worker between
-/// goroutines. The value may be dropped by any thread of goby's, so it owns nothing that has a
-/// destructor of the user's.
+/// goroutines. Any thread of goby may drop the value, so it must own nothing that has a destructor
+/// of the user.
 pub trait TimerAction: Send + Sync + 'static {
-    /// Is called when the timer is due, which it was at `due`.
+    /// Fires: called once the timer is due. `due` is the time for which it was set.
     fn fire(&self, due: Instant);
 
-    /// Whether a firing would let somebody go on, or run the program's code.
+    /// Whether a firing would unpark a waiter, or run the program's code.
     fn is_awaited(&self) -> bool;
 }
 
-/// A function of which nothing is known: somebody may always wait for what it does.
+/// A function of which nothing is known: somebody may always wait for its effect.
 struct Always<F>(F);
 
 impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
@@ -65,10 +66,10 @@ impl<F: Fn(Instant) + Send + Sync + 'static> TimerAction for Always<F> {
 ///
 /// The function runs on a worker between goroutines, with no lock held. It must not park and must
 /// not panic; it may start goroutines, unpark, close a channel, send without blocking. The function
-/// itself may be dropped there, too: whatever it owns or finds that has a destructor of the user's
-/// it gives to [`let_go`](crate::let_go). Dropping the timer stops it.
+/// itself may be dropped there, too. If it owns or finds a value with a destructor of the user, it
+/// must give that value to [`let_go`](crate::let_go). Dropping the timer stops it.
 ///
-/// This is what `goby::time` is built from; programs use that.
+/// `goby::time` is built from this; programs use `goby::time`.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -85,7 +86,7 @@ pub struct Timer {
 
 struct Inner<A: ?Sized> {
     home: &'static Remote,
-    /// Whether `action` is worth asking whether it is awaited.
+    /// Whether to ask `action` if it is awaited; otherwise it counts as awaited.
     is_asked: bool,
     /// Its place in `home`'s heap; with `period`, guarded by that heap's lock.
     place: Cell<usize>,
@@ -105,7 +106,7 @@ impl Timer {
         Timer::make(Always(callback), false)
     }
 
-    /// The same with an action that says whether anybody waits for it.
+    /// Makes a timer whose action says whether anybody waits for it.
     pub fn of(action: impl TimerAction) -> Timer {
         Timer::make(action, true)
     }
@@ -119,14 +120,14 @@ impl Timer {
         Timer { inner: Arc::new(Inner { home, is_asked, place: Cell::new(NOWHERE), period: Cell::new(0), action }) }
     }
 
-    /// Starts it, or changes when it is due; true if it was running.
+    /// Starts it, or changes when it is due; returns true if it was running.
     pub fn start(&self, due: Instant) -> bool {
         self.start_at(due, 0)
     }
 
-    /// Starts it to fire at `due` and every `period` from then on; true if it was running.
+    /// Starts it to fire at `due` and every `period` from then on; returns true if it was running.
     ///
-    /// A firing that finds several periods gone by counts once.
+    /// If several periods have passed, it fires once.
     ///
     /// # Panics
     ///
@@ -137,7 +138,7 @@ impl Timer {
     }
 
     fn target(&self) -> NonNull<Inner<dyn TimerAction>> {
-        // From the `Arc` itself, not a reference: the heap makes an `Arc` of it again.
+        // Made from the `Arc` itself, not from a reference: the heap makes an `Arc` of it again.
         NonNull::new(Arc::as_ptr(&self.inner).cast_mut()).expect("an Arc is not null")
     }
 
@@ -153,7 +154,7 @@ impl Timer {
         })
     }
 
-    /// Stops it; true if it was running. A callback that is under way goes on.
+    /// Stops it; returns true if it was running. A callback that has begun goes on.
     pub fn stop(&self) -> bool {
         let _ignore = tsan::ignore();
         self.inner.home.timers.change(self.inner.home, |heap| heap.remove(self.inner.place.get()))
@@ -191,15 +192,15 @@ impl SleepTimer {
     ///
     /// # Safety
     ///
-    /// The timer and its wait neither move nor die until the wait is claimed by it, or `stop` has
-    /// returned.
+    /// The timer and its wait neither move nor die until the timer has claimed the wait, or `stop`
+    /// has returned.
     pub(crate) unsafe fn start(&self, due: Instant) {
         let _ignore = tsan::ignore();
         let entry = Entry { due: policy::nanos(due), target: Target::Sleep(NonNull::from(self)) };
         self.home.timers.change(self.home, |heap| heap.insert(entry));
     }
 
-    /// Makes sure that it will not be touched any more.
+    /// Takes the timer out: afterwards nobody touches it.
     pub(crate) fn stop(&self) {
         let _ignore = tsan::ignore();
         self.home.timers.change(self.home, |heap| heap.remove(self.place.get()));
@@ -220,22 +221,24 @@ struct Entry {
 }
 
 impl Entry {
-    /// Claims the wait of a sleeper, under the lock of the heap that it has just been taken out of.
+    /// Claims the wait of a sleeper. The caller holds the lock of the heap, and has just taken the
+    /// timer out of it.
     ///
     /// # Safety
     ///
-    /// The wait of a sleep timer is alive until it is unparked.
+    /// The target, if it is a sleep timer, and its wait are alive until the wait is unparked.
     unsafe fn end_sleep(&self) -> Option<Unparker> {
         let Target::Sleep(timer) = self.target else { return None };
-        // SAFETY: by contract; the timer lies beside it.
+        // SAFETY: alive by contract.
         unsafe { &*timer.as_ref().wait }.claim(TIMED_OUT)
     }
 
     fn set_place(&self, place: usize) {
         match self.target {
-            // SAFETY: what is in the heap is alive: a `Timer` takes itself out before it goes.
+            // SAFETY: targets of entries in the heap are alive: a `Timer` takes itself out before
+            // it is dropped.
             Target::Callback(inner) => unsafe { inner.as_ref() }.place.set(place),
-            // SAFETY: so does a goroutine before it leaves its wait.
+            // SAFETY: as above: a goroutine takes its sleep timer out before it leaves its wait.
             Target::Sleep(timer) => unsafe { timer.as_ref() }.place.set(place),
         }
     }
@@ -244,11 +247,11 @@ impl Entry {
 /// A worker's timers.
 pub(crate) struct Timers {
     heap: BiasedLock<Heap>,
-    /// When the first is due, readable without the lock.
+    /// When the first timer is due; read without the lock.
     next: std::sync::atomic::AtomicU64,
 }
 
-// SAFETY: entries point to timers, which may be touched by any thread under the lock.
+// SAFETY: entries point to timers, and any thread may touch those under the lock.
 unsafe impl Send for Heap {}
 
 enum Fired {
@@ -261,14 +264,16 @@ impl Timers {
         Timers { heap: BiasedLock::of_a_worker(Heap { entries: Vec::new() }), next: NEVER.into() }
     }
 
-    /// When the first is due, in [`policy::nanos`].
+    /// When the first timer is due, in [`policy::nanos`].
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
-        // SeqCst: a worker that has announced its sleep reads it after that; see `change`.
+        // SeqCst: a worker that is about to sleep reads it after it has announced its sleep; see
+        // `change`.
         self.next.load(Ordering::SeqCst)
     }
 
-    /// Changes the heap, and wakes its sleeping worker if the first timer is now due earlier.
+    /// Changes the heap, and wakes its worker if that sleeps and the first timer is now due
+    /// earlier.
     fn change<R>(&self, home: &'static Remote, f: impl FnOnce(&mut Heap) -> R) -> R {
         let (result, earlier) = {
             let mut heap = self.heap.lock();
@@ -284,7 +289,7 @@ impl Timers {
         };
         if earlier {
             home.notify();
-            // After `next` was stored, see `orphans`.
+            // After the store to `next`: see `orphans`.
             if !home.is_served() {
                 orphans::adopt(home);
             }
@@ -292,8 +297,8 @@ impl Timers {
         result
     }
 
-    /// Whether any of them would let somebody go on, or run the program's code. Slow where there
-    /// are many, and none does.
+    /// Whether any of the timers would unpark a waiter, or run the program's code. Slow if there
+    /// are many timers and none of them does.
     pub(crate) fn are_awaited(&self) -> bool {
         if self.next_due() == NEVER {
             return false;
@@ -301,7 +306,7 @@ impl Timers {
         let asked: Vec<Arc<Inner<dyn TimerAction>>> = {
             let heap = self.heap.lock();
             let asked = heap.entries.iter().map(|entry| match entry.target {
-                // SAFETY: what is in the heap is alive, see `set_place`.
+                // SAFETY: targets of entries in the heap are alive, see `set_place`.
                 Target::Callback(inner) if unsafe { inner.as_ref() }.is_asked => Some(inner),
                 Target::Callback(_) | Target::Sleep(_) => None,
             });
@@ -309,15 +314,16 @@ impl Timers {
             // SAFETY: as in `fire_first`.
             asked.into_iter().map(|inner| unsafe { share(inner) }).collect()
         };
-        // Without the lock: they look at channels and contexts.
+        // Without the lock: the actions look at channels and contexts.
         asked.iter().any(|timer| timer.action.is_awaited())
     }
 
-    /// Ends the waits of all sleepers, whose goroutines will never run: who waits in a queue beside
-    /// that takes nothing any more from those who live. Their worker has stopped.
+    /// Ends the waits of all sleepers. Their worker has stopped, so their goroutines will never
+    /// run. A sleeper may also be in the queue of a primitive: with its wait ended, it takes
+    /// nothing there from waiters that live.
     pub(crate) fn end_sleeps(&self) {
-        // Waits of goroutines that are parked: ordered by the lock, of which ThreadSanitizer knows
-        // nothing.
+        // The goroutines are parked, and the lock orders the accesses to their waits, but
+        // ThreadSanitizer knows nothing of that lock.
         let _ignore = tsan::ignore();
         let claimed: Vec<Unparker> = {
             let mut heap = self.heap.lock();
@@ -330,14 +336,14 @@ impl Timers {
             }
             sleepers.iter().for_each(|entry| entry.set_place(NOWHERE));
             self.next.store(heap.first_due(), Ordering::SeqCst);
-            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack for
-            // ever.
+            // SAFETY: as in `fire_first`; and a goroutine that has not ended keeps its stack
+            // forever.
             sleepers.iter().filter_map(|entry| unsafe { entry.end_sleep() }).collect()
         };
         claimed.into_iter().for_each(Unparker::unpark);
     }
 
-    /// Fires what is due; true if anything was.
+    /// Fires the due timers; returns true if there were any.
     pub(crate) fn run_due(&self) -> bool {
         if self.next_due() == NEVER {
             return false;
@@ -370,11 +376,11 @@ impl Timers {
     }
 }
 
-/// Makes another reference of what the heap knows.
+/// Makes another reference to a timer's `Inner` from the heap's pointer.
 ///
 /// # Safety
 ///
-/// It came from an `Arc` that is alive.
+/// `inner` came from an `Arc` that is alive.
 unsafe fn share(inner: NonNull<Inner<dyn TimerAction>>) -> Arc<Inner<dyn TimerAction>> {
     // SAFETY: by contract.
     unsafe {
@@ -399,7 +405,7 @@ impl Heap {
         self.sift_up(self.entries.len() - 1);
     }
 
-    /// Takes out the entry at `place`; false if that is nowhere.
+    /// Takes out the entry at `place`; returns false if that is [`NOWHERE`].
     fn remove(&mut self, place: usize) -> bool {
         if place == NOWHERE {
             return false;
@@ -413,24 +419,24 @@ impl Heap {
         true
     }
 
-    /// Takes out the first entry and says whom to tell; puts it back for its next period if it has
-    /// one.
+    /// Takes out the first entry, and returns what to fire; puts the entry back for its next period
+    /// if it has one.
     fn fire_first(&mut self, now: u64) -> Option<Fired> {
         let entry = self.entries[0];
         match entry.target {
             Target::Sleep(_) => {
                 self.remove(0);
-                // SAFETY: it was in the heap until now, and its goroutine cannot go on before it
-                // has our lock or our unpark.
+                // SAFETY: the timer was in the heap until now, and its goroutine cannot go on
+                // before it has our lock or our unpark.
                 unsafe { entry.end_sleep() }.map(Fired::Sleeper)
             }
             Target::Callback(inner) => {
-                // SAFETY: what is in the heap is owned by a `Timer`, whose drop needs our lock to
-                // take it out; so the count is at least one, and raising it makes an `Arc` of our
-                // own.
+                // SAFETY: a `Timer` owns each `Inner` in the heap, and its drop needs our lock to
+                // take the entry out. So the count is at least one, and raising it makes an `Arc`
+                // of our own.
                 let timer = unsafe { share(inner) };
                 let period = timer.period.get();
-                // A period of zero has no quotient, and fires once.
+                // A period of zero has no quotient: the timer fires once.
                 match (now - entry.due).checked_div(period) {
                     None => {
                         self.remove(0);
