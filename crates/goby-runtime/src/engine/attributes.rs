@@ -1,12 +1,12 @@
-//! What a goroutine carries with it: a name, labels, its goroutine-locals, and the scopes that
-//! count it.
+//! The attributes of a goroutine: a name, labels, its goroutine-locals, and the scopes that count
+//! it.
 //!
-//! Two parts, because they live differently. What children *inherit* (labels, inherited locals,
-//! scopes) is immutable and shared: a change makes a new one, a child gets a reference. What is its
-//! *own* (name, own locals) is touched by the goroutine's home thread alone, so locals need not be
-//! `Send`. A goroutine without any of it pays two null words.
+//! They have two parts with different lifetimes. The part that children *inherit* (labels,
+//! inherited locals, scopes) is immutable and shared: a change makes a new one, and a child gets a
+//! reference. The goroutine's *own* part (name, own locals) is touched by its home thread alone, so
+//! locals need not be `Send`. A goroutine without attributes pays two null words.
 //!
-//! The attributes of an OS thread, and of futures, are those of the thread.
+//! An OS thread has attributes of its own. A future uses those of the thread that polls it.
 
 use std::any::{Any, TypeId};
 use std::cell::UnsafeCell;
@@ -21,12 +21,11 @@ use crate::engine::errand::Foreign;
 use crate::engine::worker;
 use crate::engine::worker::Worker;
 
-/// Rounds of destructors at a goroutine's end that make new locals, before those are leaked.
-/// POSIX's number for threads.
+/// Rounds of destructors at a goroutine's end: if they make new locals again and again, the locals
+/// after the last round are leaked. POSIX's number for threads.
 const DESTRUCTOR_ROUNDS: usize = 4;
 
-/// Names a local: the address of its static, and its type, so that no two can be taken for each
-/// other.
+/// Names a local: the address of its static, and its type, so that no two locals have the same key.
 type Key = (usize, TypeId);
 
 /// What children inherit.
@@ -36,7 +35,7 @@ pub(crate) struct Inherited {
     locals: Vec<(Key, Arc<dyn Any + Send + Sync>)>,
     /// The scopes that a goroutine was started in, the innermost last.
     pub(crate) scopes: Vec<u64>,
-    /// The locals.
+    /// For the locals.
     _foreign: Foreign,
 }
 
@@ -62,8 +61,8 @@ struct Own {
 
 /// The attributes of one goroutine or thread.
 ///
-/// Every method touches them for a moment only: no reference into them is given out, and no user
-/// code runs meanwhile. So the one thread that uses the cells never has two references into them.
+/// No method returns a reference into the cells, or runs user code while it has one. So the one
+/// thread that uses the cells never has two references into them.
 #[derive(Default)]
 pub(crate) struct Attributes {
     inherited: UnsafeCell<Option<Arc<Inherited>>>,
@@ -71,7 +70,7 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// What a new goroutine begins with.
+    /// Makes the attributes of a new goroutine.
     #[inline]
     pub(crate) fn new(inherited: Option<Arc<Inherited>>, name: Option<Arc<str>>) -> Attributes {
         let own = name.map(|name| Box::new(Own { name: Some(name), locals: Vec::new() }));
@@ -84,7 +83,7 @@ impl Attributes {
         unsafe { &*self.inherited.get() }.clone()
     }
 
-    /// Replaces what children inherit; gives what was there, for the caller to drop.
+    /// Replaces the inherited part; returns the old one, for the caller to drop.
     fn set_inherited(&self, new: Option<Arc<Inherited>>) -> Option<Arc<Inherited>> {
         // SAFETY: as in `inherited`.
         std::mem::replace(unsafe { &mut *self.inherited.get() }, new)
@@ -118,24 +117,24 @@ impl Attributes {
         unsafe { (*self.own.get()).is_none() && (*self.inherited.get()).is_none() }
     }
 
-    /// Drops all at the end of a goroutine, and gives the panics of destructors to `report`. User
-    /// code runs: the destructors of locals, which may make new ones.
+    /// Drops all attributes at the end of a goroutine, and passes the panics of destructors to
+    /// `report`. User code runs here: the destructors of locals, which may make new locals.
     #[cold]
     pub(crate) fn clear(&self, mut report: impl FnMut(Box<dyn Any + Send>)) {
-        // Each by itself: of two destructors of one list that panic, the second would abort the
-        // process.
+        // Drop each local by itself: if two destructors in one list panicked, the second would
+        // abort the process.
         for _ in 0..DESTRUCTOR_ROUNDS {
             let Some(own) = self.take_own() else { break };
             own.locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut report);
         }
-        // Shared with children: whoever is the last drops the values.
+        // Shared with children: the last holder drops the values.
         if let Some(inherited) = self.set_inherited(None).and_then(Arc::into_inner) {
             inherited.locals.into_iter().filter_map(|local| discard(local).err()).for_each(report);
         }
     }
 
-    /// Leaks what destructors have made anew: whoever frees the record may be another thread, or
-    /// the scheduler.
+    /// Leaks the locals that destructors have made again: the record may be freed by another
+    /// thread, or by the scheduler.
     pub(crate) fn leak(&self) {
         std::mem::forget((self.take_own(), self.set_inherited(None)));
     }
@@ -150,19 +149,20 @@ impl fmt::Debug for Attributes {
 /// Runs `f` on the attributes of the caller. It must not run user code, nor park.
 fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
     thread_local! {
-        /// Those of an OS thread.
+        /// The attributes of an OS thread.
         static THREAD: Attributes = Attributes::default();
     }
     match worker::current_goroutine() {
-        // SAFETY: it is running, here, so its record is alive and this is its thread.
+        // SAFETY: the goroutine runs here, so its record is alive and this is its thread.
         Some(g) => Some(f(&unsafe { g.as_ref() }.attributes)),
-        // Gone while a thread ends.
+        // None while a thread ends.
         None => THREAD.try_with(f).ok(),
     }
 }
 
-/// Tells ThreadSanitizer that what the caller has made of names and labels comes before
-/// [`can_be_read`]: whoever looks at goroutines gets them, by a way of which it is told nothing.
+/// Tells ThreadSanitizer that the names and labels that the caller has made come before
+/// [`can_be_read`]. A look at goroutines gets them by a way that ThreadSanitizer is told nothing
+/// of.
 pub(crate) fn can_be_shown() {
     tsan::release(&raw const SHOWN);
 }
@@ -178,14 +178,14 @@ static SHOWN: u8 = 0;
 #[inline]
 pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
     match worker {
-        // A timer's callback, or a future: whose labels the thread had would be chance.
+        // None for a timer's callback or a future: the thread's labels would be accidental.
         Some(worker) => worker.running().and_then(|g| g.attributes.inherited()),
         None => with_current(Attributes::inherited).flatten(),
     }
 }
 
-/// Labels or a scope more for the caller and the goroutines that it starts, until dropped: by the
-/// same goroutine or thread (it is `!Send`), and in the reverse order of making.
+/// Adds labels or a scope for the caller and the goroutines that it starts, until this is dropped.
+/// The same goroutine or thread drops it (it is `!Send`), in the reverse order of making.
 pub(crate) struct Changed {
     before: Option<Arc<Inherited>>,
     _not_send: std::marker::PhantomData<*const ()>,
@@ -211,17 +211,18 @@ impl Drop for Changed {
     }
 }
 
-/// Makes what `change` makes of `from` the caller's.
+/// Applies `change` to a copy of `from`, and sets the result as the caller's inherited part.
 fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
     let mut new = from.as_deref().cloned().unwrap_or_default();
     change(&mut new);
     let new = (!new.is_empty()).then(|| Arc::new(new));
     can_be_shown();
-    // The old one is dropped outside: its locals' destructors are user code.
+    // The old part is dropped outside `with_current`: its locals' destructors are user code.
     drop(with_current(|attributes| attributes.set_inherited(new)));
 }
 
-/// A value that each goroutine has for itself, made when it first asks. Children do not inherit it.
+/// A value that each goroutine has for itself, made at its first access. Children do not inherit
+/// it.
 ///
 /// It never leaves its goroutine's OS thread, so it need not be `Send`. It is dropped at the
 /// goroutine's end. An OS thread has one as well; a future uses that of the worker that polls it,
@@ -252,8 +253,8 @@ impl<T: 'static> Local<T> {
     ///
     /// # Panics
     ///
-    /// As `f` and the initializer do, and when the initializer asks for the very local that it
-    /// makes without end.
+    /// As `f` and the initializer do. If the initializer accesses the local that it makes, it calls
+    /// itself without end.
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let key = (ptr::from_ref(self).addr(), TypeId::of::<T>());
         let value = match with_current(|attributes| attributes.local(key)).flatten() {
@@ -274,8 +275,8 @@ impl<T: 'static> fmt::Debug for Local<T> {
     }
 }
 
-/// A value that goroutines inherit: a child begins with what its parent had when it started it, and
-/// changes on either side are not seen by the other.
+/// A value that goroutines inherit: a child begins with its parent's value at the time of the
+/// start. Later, neither sees the other's changes.
 ///
 /// ```
 /// use goby::goroutine::InheritedLocal;
@@ -291,7 +292,7 @@ impl<T: 'static> fmt::Debug for Local<T> {
 /// ```
 pub struct InheritedLocal<T: 'static> {
     _value: std::marker::PhantomData<fn() -> T>,
-    /// So that no two statics have one address.
+    /// So that no two statics have the same address.
     _place: u8,
 }
 
@@ -305,7 +306,7 @@ impl<T: Clone + Send + Sync + 'static> InheritedLocal<T> {
         (ptr::from_ref(self).addr(), TypeId::of::<T>())
     }
 
-    /// Gives this goroutine's value, if there is one.
+    /// Returns this goroutine's value, if there is one.
     pub fn get(&'static self) -> Option<T> {
         let inherited = with_current(Attributes::inherited).flatten()?;
         let (_, value) = inherited.locals.iter().find(|(key, _)| *key == self.key())?;
@@ -345,8 +346,8 @@ impl<T: 'static> fmt::Debug for InheritedLocal<T> {
     }
 }
 
-/// Runs `f` with labels added, which it and the goroutines that it starts carry in dumps and
-/// reports.
+/// Runs `f` with labels added. The caller, and the goroutines that `f` starts, carry them in dumps
+/// and reports.
 ///
 /// Source: Go's `pprof.Do`.
 ///
@@ -371,14 +372,14 @@ where
     f()
 }
 
-/// Gives the labels of the calling goroutine or thread, the oldest first.
+/// Returns the labels of the calling goroutine or thread, the oldest first.
 pub fn labels() -> Vec<(String, String)> {
     let inherited = with_current(Attributes::inherited).flatten();
     let labels = inherited.iter().flat_map(|inherited| &inherited.labels);
     labels.map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-/// Gives the name of the calling goroutine, if it was given one by
+/// Returns the name of the calling goroutine, if it was given one by
 /// [`GoBuilder::name`](crate::GoBuilder::name).
 pub fn name() -> Option<String> {
     with_current(Attributes::name).flatten().map(|name| name.to_string())

@@ -1,19 +1,19 @@
-//! Whether a certain function of std is among the calls on a goroutine's stack: what runs a panic
-//! hook, or the initializer of a thread-local. std says of neither that it is going on.
+//! Whether a certain function of std is among the calls on a goroutine's stack: the one that runs a
+//! panic hook, or the initializer of a thread-local. std does not tell when either runs.
 //!
-//! Return addresses on the stack are compared with where the functions lie. That the symbol table
-//! of the program tells, which strip leaves there unless it is told to take all symbols (`strip =
-//! true`); without it nothing is found. It is read when it is first needed, piece by piece, by a
-//! thread of its own: a goroutine's stack may be too small for that. Who cannot do without the
-//! answer waits for that thread (some 20 ms where the program has 80 MB); others have none until it
-//! has read.
+//! Return addresses on the stack are compared with the addresses of the functions. Those come from
+//! the symbol table of the program. Strip leaves the table there, unless it is told to remove all
+//! symbols (`strip = true`); without the table nothing is found. A thread of its own reads the
+//! table, piece by piece, when it is first needed: a goroutine's stack may be too small for that. A
+//! caller that needs the answer waits for that thread (about 20 ms if the program has 80 MB); other
+//! callers get no answer until the thread has read the table.
 //!
 //! Tried and rejected, for panic hooks:
-//! - *A hook of goby's around the program's*: whoever sets a hook later replaces it, and setting
-//!   one waits for a hook that is running, which may wait for us.
-//! - *A panic of our own, to see where its hook is called from*: it needs such a hook, for that
+//! - *A hook of goby around the program's*: a hook that is set later replaces it. Besides, setting
+//!   a hook waits for a hook that is running, and that one may wait for us.
+//! - *A panic of our own, to see where its hook is called from*: this needs such a hook, for that
 //!   moment.
-//! - *To tell by the panic count*: std does not show it, and what can be seen of it changes it.
+//! - *The panic count*: std does not show it, and the ways to see it change it.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,30 +26,30 @@ use crate::base::{stack_trace, tsan};
 use crate::engine::goroutine::Goroutine;
 use crate::engine::threads::{run_on_own_thread, spawn_own_thread};
 
-/// With this setting a panic unwinds nothing: whoever panics is in the hook.
+/// With this setting a panic unwinds nothing: a goroutine that panics is in the hook.
 const ALWAYS_IN_HOOK: bool = cfg!(panic = "abort");
-/// What walking needs of a stack, as for a dump.
+/// The stack space that a walk needs, as for a dump.
 pub(crate) const ROOM: usize = 8 * 1024;
-/// How much of a section is in memory at a time. Headers are smaller, and names, too.
+/// How much of a section is in memory at a time. Headers are smaller, and so are names.
 const PIECE: u64 = 256 * 1024;
 
 /// A function to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// What calls the panic hook. Unwinding has it no more: a destructor runs in the frame that
-    /// owns the value.
+    /// The caller of the panic hook. It is no longer on the stack while a panic unwinds: a
+    /// destructor runs in the frame that owns the value.
     PanicHook,
-    /// What runs the initializer of a `thread_local!`.
+    /// The caller of the initializer of a `thread_local!`.
     LocalInitializer,
     /// `LocalKey::with`, which optimized builds inline.
     LocalAccess,
 }
 
 impl Function {
-    /// Which of them has this mangled name, be it in the old manner or the new one.
+    /// Which of them has this mangled name, in the legacy mangling or the new one.
     fn of_symbol(name: &str) -> Option<Function> {
-        // std's own traces end and begin at functions of this name, so it stays, and is never
-        // inlined.
+        // std's own traces end and begin at functions of this name, so the name stays, and the
+        // function is never inlined.
         if name.contains("__rust_end_short_backtrace") || name.contains("panic_with_hook") {
             return Some(Function::PanicHook);
         }
@@ -62,7 +62,7 @@ impl Function {
     }
 }
 
-/// Whether `g`, which runs, here, is inside a call of that function.
+/// Whether `g`, the running goroutine, is inside a call of that function.
 #[cold]
 pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     if ALWAYS_IN_HOOK && function == Function::PanicHook {
@@ -79,44 +79,44 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     }
     let mut found = false;
     stack_trace::walk(&usable, |address| {
-        // The call, not where it returns to: what calls and never returns may be followed by
-        // another function.
+        // Look up the call, not its return address: after a call that never returns, another
+        // function may begin.
         found = find(places, address.wrapping_sub(1)) == Some(function);
         !found
     });
     found
 }
 
-/// Whether one of these addresses, of a stack, is inside that function.
+/// Whether one of these return addresses of a stack is inside that function.
 pub(crate) fn contains(stack: &[usize], function: Function) -> bool {
     let _ignore = tsan::ignore();
     let places = places();
     stack.iter().any(|address| find(places, address.wrapping_sub(1)) == Some(function))
 }
 
-/// Where one of the functions lies, or one instance of it.
+/// The addresses of one of the functions, or of one instance of it.
 struct Place {
     addresses: Range<usize>,
     function: Function,
 }
 
-/// Sorted, and apart from each other.
+/// Finds the function at `address`. `places` are sorted, and do not overlap.
 fn find(places: &[Place], address: usize) -> Option<Function> {
     let after = places.partition_point(|place| place.addresses.start <= address);
     let place = &places[after.checked_sub(1)?];
     place.addresses.contains(&address).then_some(place.function)
 }
 
-/// Where the functions lie in this process; nothing where the symbol table is gone. ThreadSanitizer
+/// Where the functions lie in this process; empty if there is no symbol table. ThreadSanitizer
 /// cannot see the edge inside std's cell, so it ignores the readers.
 static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
 
-/// Waits until they are known.
+/// Returns the places; waits until they are known.
 fn places() -> &'static [Place] {
     PLACES.get_or_init(|| run_on_own_thread("goby-symbols", sorted_places).unwrap_or_default())
 }
 
-/// Reads the symbols, if that was not done before. Not on a goroutine's stack.
+/// Reads the symbols, if that was not done before. Do not call it on a goroutine's stack.
 pub(crate) fn learn() {
     PLACES.get_or_init(sorted_places);
 }
@@ -126,13 +126,13 @@ pub(crate) fn are_known() -> bool {
     PLACES.get().is_some()
 }
 
-/// Gives none until they are known, and has them read.
+/// Returns the places, or none until they are known; the first call starts the reading.
 fn places_if_read() -> &'static [Place] {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
     if let Some(places) = PLACES.get() {
         return places;
     }
-    // Relaxed: only that it is asked once.
+    // Relaxed: it only matters that one thread starts the reading.
     if !IS_ASKED.swap(true, Ordering::Relaxed) {
         let _ = spawn_own_thread("goby-symbols", learn);
     }
@@ -149,7 +149,7 @@ fn sorted_places() -> Vec<Place> {
 fn read_places() -> Option<Vec<Place>> {
     let (path, base) = own_mapping((read_places as fn() -> _) as usize)?;
     let program = std::fs::read_link("/proc/self/exe").ok();
-    // By the link also where the file has been replaced since.
+    // Open the program by the link: that works even if the file has been replaced since.
     let is_program = program.is_some_and(|program| program.to_str() == Some(&*path));
     let file = File::open(if is_program { "/proc/self/exe" } else { &*path }).ok()?;
     let elf = Elf::open(&file)?;
@@ -164,9 +164,9 @@ fn read_places() -> Option<Vec<Place>> {
     Some(places)
 }
 
-/// Where in the section of names those of the functions stand, in order.
+/// The offsets of the functions' names in the section of names, in order.
 fn functions_by_name(file: &File, names: &Section) -> Option<Vec<(u64, Function)>> {
-    /// One of them is in every name that counts: to look at each name would take long.
+    /// Every name that counts contains one of these. To look at each name would take long.
     const PARTS: [&[u8]; 4] = [b"__rust_end_short_backtrace", b"panic_with_hook", b"thread_local", b"LocalKey"];
     let mut found = Vec::new();
     let mut at = 0;
@@ -193,7 +193,7 @@ fn functions_by_name(file: &File, names: &Section) -> Option<Vec<(u64, Function)
     Some(found)
 }
 
-/// Where `part` begins in `bytes`. The system's search is fast in debug builds, too.
+/// Where `part` begins in `bytes`. libc's search is fast in debug builds, too.
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     // SAFETY: both are valid for their lengths.
     let hit = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), part.as_ptr().cast(), part.len()) };
@@ -262,8 +262,8 @@ impl Elf<'_> {
         Some(Elf { file, sections: sections.chunks_exact(64).map(section).collect::<Option<_>>()?, linked_at })
     }
 
-    /// Calls `each` with every function of a symbol table: where its name stands, and where it lies
-    /// from the file's first byte on.
+    /// Calls `each` with every function of a symbol table: the offset of its name, and its
+    /// addresses relative to the file's first byte.
     fn for_each_function(&self, symbols: &Section, mut each: impl FnMut(u64, Range<usize>)) -> Option<()> {
         let mut at = 0;
         while at + Self::SYMBOL <= symbols.size {

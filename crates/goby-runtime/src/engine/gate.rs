@@ -1,4 +1,4 @@
-//! State behind a short lock, with the FIFO of those who wait for it to change: the safe way to
+//! State behind a short lock, with the FIFO of the waiters for a change of it: the safe way to
 //! build a primitive.
 //!
 //! `sync` and sockets are built from it. Channels are not: they hand values over through the
@@ -12,7 +12,7 @@ use crate::base::biased::BiasedLock;
 use crate::engine::park::{TIMED_OUT, Wait, WaitReason, WakeList};
 use crate::engine::wait_queue::{WaitQueue, Waiter};
 
-/// State, and who waits for it to change.
+/// State, and the waiters for a change of it.
 ///
 /// ```
 /// use goby_runtime::{Decision, Gate, WaitReason, Waited};
@@ -37,17 +37,17 @@ struct Inner<S> {
     queue: WaitQueue,
 }
 
-/// Whether there is need to wait: what the function says that is given to [`Gate::wait`].
+/// Whether the caller has to wait: the answer of the function that is given to [`Gate::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision<R, W = usize> {
-    /// There is none, and this is why.
+    /// There is no need to wait, with the result.
     Ready(R),
-    /// The caller goes to the back of the line, with this tag.
+    /// The caller goes to the back of the queue, with this tag.
     Wait(W),
 }
 
 impl<W: Default> Decision<(), W> {
-    /// Waits, without a tag to speak of, unless it is ready.
+    /// Waits, with the default tag, unless `is_ready`.
     pub fn ready_if(is_ready: bool) -> Decision<(), W> {
         if is_ready { Decision::Ready(()) } else { Decision::Wait(W::default()) }
     }
@@ -58,7 +58,7 @@ impl<W: Default> Decision<(), W> {
 pub enum Waited<R> {
     /// There was no need to wait.
     Ready(R),
-    /// A notifier unparked it, with this token.
+    /// A notifier unparked the waiter, with this token.
     Unparked(usize),
     /// The deadline came first; no notifier has counted this waiter.
     TimedOut,
@@ -83,7 +83,7 @@ struct Entry {
 }
 
 impl Waiters<'_> {
-    /// The tag of who has waited longest.
+    /// The tag of the waiter that has waited longest.
     pub fn front_tag(&mut self) -> Option<usize> {
         if self.queue.has_waiter() { self.queue.front_token() } else { None }
     }
@@ -93,18 +93,18 @@ impl Waiters<'_> {
         !self.queue.has_waiter()
     }
 
-    /// Ends the wait of who has waited longest; false if nobody waits. The wake happens after the
-    /// lock is released.
+    /// Ends the wait of the waiter that has waited longest; false if nobody waits. The waiter is
+    /// unparked after the lock is released.
     pub fn unpark_one(&mut self, token: usize) -> bool {
         let Some((waiter, unparker)) = self.queue.pop() else { return false };
-        // SAFETY: the entry is alive until the unparker is used; its slot is the `message` beside
+        // SAFETY: the entry is alive until the unparker is used; its slot is the `message` next to
         // it.
         unsafe { (*waiter.as_ref().slot().cast::<Cell<usize>>()).set(token) };
         self.wake.push(unparker);
         true
     }
 
-    /// Ends the waits of all; says of how many.
+    /// Ends all waits; returns how many.
     pub fn unpark_all(&mut self, token: usize) -> usize {
         let mut n = 0;
         while self.unpark_one(token) {
@@ -141,8 +141,9 @@ impl<S> Gate<S> {
         result
     }
 
-    /// Asks `f` under the lock: `Err(r)` means that there is no need to wait, `Ok(tag)` to wait
-    /// with that tag until a notifier unparks, at most until `deadline`.
+    /// Asks `f` under the lock. [`Decision::Ready`] means that there is no need to wait;
+    /// [`Decision::Wait`] means to wait with that tag until a notifier unparks, at most until
+    /// `deadline`.
     ///
     /// # Blocking
     ///
@@ -153,8 +154,8 @@ impl<S> Gate<S> {
         deadline: Option<Instant>,
         f: impl FnOnce(&mut S, &mut Waiters<'_>) -> Decision<R>,
     ) -> Waited<R> {
-        // SAFETY: parked on below, if and only if it is queued; shown to this gate's notifiers, who
-        // unpark.
+        // SAFETY: this function parks on the wait below, if and only if it is queued. It is shown
+        // to this gate's notifiers, and they unpark it.
         let wait = unsafe { Wait::current() };
         let entry = Entry { waiter: Waiter::new(0, std::ptr::null_mut()), message: Cell::new(0) };
         let mut wake = WakeList::new();
@@ -164,8 +165,8 @@ impl<S> Gate<S> {
             let decision = f(state, &mut Waiters { queue, wake: &mut wake });
             if let Decision::Wait(tag) = decision {
                 entry.waiter.set(tag, (&raw const entry.message).cast_mut().cast());
-                // SAFETY: `entry` and `wait` stay where they are until this function returns, which
-                // is after the unpark, or after the entry was taken out.
+                // SAFETY: `entry` and `wait` stay where they are until this function returns. It
+                // returns after the unpark, or after the entry was taken out.
                 unsafe { queue.push_back(&entry.waiter, &wait) };
             }
             decision
@@ -185,7 +186,7 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Gives the state, when nobody else can use the gate.
+    /// Returns the state, when nobody else can use the gate.
     pub fn into_inner(self) -> S
     where
         S: Default,

@@ -16,13 +16,13 @@ use crate::engine::settings::{MAX_STACK, MIN_STACK};
 use crate::engine::worker::Worker;
 use crate::engine::{attributes, goroutine};
 
-/// Starts a goroutine that runs `f`, and gives a handle to join it; dropping the handle detaches
-/// it.
+/// Starts a goroutine that runs `f`, and returns a handle to join it. Dropping the handle detaches
+/// the goroutine.
 ///
 /// It may be called from anywhere: a goroutine, `main`, any OS thread. The goroutine runs on the
-/// caller's runtime, or on the default one, which is started by its first use. Once it has begun to
-/// run it stays on its OS thread, so it may hold what is not `Send` across any blocking call.
-/// Source: Go's `go` statement.
+/// caller's runtime, or on the default one, which is started by its first use. Once the goroutine
+/// has begun to run it stays on its OS thread, so it may hold values that are not `Send` across any
+/// blocking call. Source: Go's `go` statement.
 ///
 /// ```
 /// let handle = goby::go(|| 6 * 7);
@@ -44,7 +44,7 @@ where
     unsafe { current_shared().spawn(f, Location::caller()) }
 }
 
-/// Starts a goroutine that nobody joins, on behalf of the place that reports should name.
+/// Starts a goroutine that nobody joins; reports name `started_at` as its start place.
 #[doc(hidden)]
 pub fn go_detached_at<F>(started_at: &'static Location<'static>, f: F)
 where
@@ -54,14 +54,14 @@ where
     unsafe { current_shared().spawn_detached(f, started_at) }
 }
 
-/// What a goroutine inherits from the one that starts it, kept for one that is started later: by a
-/// timer, or wherever a context is canceled.
+/// What a goroutine inherits from its starter, kept for a goroutine that is started later: by a
+/// timer, or where a context is canceled.
 #[doc(hidden)]
 #[derive(Clone)]
 pub struct Heritage(Option<Arc<Inherited>>);
 
 impl Heritage {
-    /// That of a goroutine which the caller would start now.
+    /// The heritage of a goroutine that the caller would start now.
     #[inline]
     pub fn of_caller() -> Heritage {
         Heritage(attributes::to_inherit(Worker::current()))
@@ -83,7 +83,8 @@ impl fmt::Debug for Heritage {
     }
 }
 
-/// Starts a goroutine as [`go`] does, unless the runtime has as many as its builder allows.
+/// Starts a goroutine as [`go`] does, unless the runtime has as many goroutines as its builder
+/// allows.
 ///
 /// ```
 /// let runtime = goby::Runtime::builder().workers(1).max_goroutines(1).build()?;
@@ -120,7 +121,7 @@ pub struct TryGoError<F> {
 }
 
 impl<F> TryGoError<F> {
-    /// Gives the closure back.
+    /// Returns the closure.
     pub fn into_inner(self) -> F {
         self.closure
     }
@@ -141,7 +142,7 @@ impl<F> fmt::Display for TryGoError<F> {
 impl<F> std::error::Error for TryGoError<F> {}
 
 /// Starts goroutines with a name and labels, for dumps and reports, or with a stack of another
-/// size. Plain [`go`] knows nothing of them and costs nothing.
+/// size. These cost nothing for plain [`go`].
 ///
 /// Source: `std::thread::Builder`; labels are those of Go's `pprof`.
 ///
@@ -173,7 +174,8 @@ impl GoBuilder {
         self
     }
 
-    /// Adds a label, or replaces what is inherited under this key. Its children inherit it.
+    /// Adds a label, or replaces the inherited label with this key. The goroutine's children
+    /// inherit it.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> GoBuilder {
         self.labels.push((key.into().into(), value.into().into()));
         self
@@ -183,8 +185,9 @@ impl GoBuilder {
     /// pages. A guard of 64 KiB comes on top. Its children do not inherit it. Default: the
     /// runtime's, see [`Builder::stack_size`](crate::Builder::stack_size).
     ///
-    /// Such a stack is mapped and unmapped for its goroutine (some 10 µs), where others are used
-    /// again and again: it is for the few that need it, a deep recursion or a large value.
+    /// Such a stack is mapped and unmapped for its goroutine (about 10 µs), whereas other stacks
+    /// are used again and again. It is for the few goroutines that need it, for a deep recursion or
+    /// a large value.
     ///
     /// ```
     /// use goby::goroutine::Builder;
@@ -247,9 +250,9 @@ pub struct JoinHandle<T> {
     _result: PhantomData<T>,
 }
 
-// SAFETY: the handle gives access to the result, which is Send, and to words that are atomic.
+// SAFETY: the handle gives access only to the result, which is Send, and to atomic words.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
-// SAFETY: by reference it gives no access to the result.
+// SAFETY: a reference to the handle gives no access to the result.
 unsafe impl<T> Sync for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
@@ -257,7 +260,7 @@ impl<T> JoinHandle<T> {
         JoinHandle { g, _result: PhantomData }
     }
 
-    /// Waits until the goroutine has ended and gives its result.
+    /// Waits until the goroutine has ended, and returns its result.
     ///
     /// ```
     /// let failed = goby::go(|| -> u8 { panic!("no luck") }).join().unwrap_err();
@@ -276,7 +279,7 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> Result<T, JoinError> {
         checkpoint();
         let g = mem::ManuallyDrop::new(self).g;
-        // SAFETY: the handle of a goroutine with this result type, used up.
+        // SAFETY: this is the handle of a goroutine with this result type, and it is used up.
         unsafe { goroutine::join(g) }.map_err(JoinError::new)
     }
 
@@ -287,7 +290,7 @@ impl<T> JoinHandle<T> {
         goroutine::has_ended(unsafe { self.g.as_ref() })
     }
 
-    /// Names the goroutine.
+    /// Returns the goroutine's id.
     pub fn id(&self) -> GoroutineId {
         // SAFETY: the handle holds the record.
         unsafe { self.g.as_ref() }.id
@@ -296,7 +299,7 @@ impl<T> JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        // SAFETY: the handle, used up.
+        // SAFETY: this is the handle, and it is used up.
         unsafe { goroutine::detach(self.g) };
     }
 }

@@ -1,4 +1,4 @@
-//! What a join gives where there is no result.
+//! The error of a join that has no result.
 
 use std::any::Any;
 use std::error::Error;
@@ -11,12 +11,12 @@ use crate::engine::goexit::Goexit;
 /// Why a joined goroutine or task gave no result: it panicked, or ended by
 /// [`goexit`](crate::goexit).
 ///
-/// It holds the payload, and dereferences to it: `is` and `downcast_ref` look at it,
-/// [`into_payload`](JoinError::into_payload) gives it back, for `std::panic::resume_unwind` say.
-/// Unlike the payload it has a text.
+/// It holds the payload, and dereferences to it: `is` and `downcast_ref` look at the payload,
+/// [`into_payload`](JoinError::into_payload) returns it, for example for
+/// `std::panic::resume_unwind`. Unlike the payload, the error has a text.
 ///
-/// It is `Send` but not `Sync`, as a payload need not be. An error type that asks for both
-/// (anyhow's, say) takes the text: `map_err(|failed| anyhow!("{failed}"))`.
+/// It is `Send` but not `Sync`, since a payload need not be `Sync`. An error type that asks for
+/// both (such as anyhow's) takes the text: `map_err(|failed| anyhow!("{failed}"))`.
 ///
 /// ```
 /// use goby::{Goexit, go, goexit};
@@ -39,7 +39,7 @@ impl JoinError {
         JoinError { payload }
     }
 
-    /// Gives the payload of the panic, or [`Goexit`].
+    /// Returns the payload of the panic, or [`Goexit`].
     ///
     /// ```
     /// use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -52,7 +52,7 @@ impl JoinError {
         self.payload
     }
 
-    /// Gives the payload as a `T`, if it is one.
+    /// Returns the payload as a `T`, if it is one.
     ///
     /// ```
     /// let failed = goby::go(|| std::panic::panic_any(7)).join().unwrap_err();
@@ -66,7 +66,7 @@ impl JoinError {
         self.payload.downcast().map_err(JoinError::new)
     }
 
-    /// Gives the text of the panic, if it has one.
+    /// Returns the text of the panic, if it has one.
     ///
     /// ```
     /// let failed = goby::go(|| panic!("{} of {}", 1, 2)).join().unwrap_err();

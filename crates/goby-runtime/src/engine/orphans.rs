@@ -1,17 +1,19 @@
 //! Timers that outlive their runtime: a thread fires them.
 //!
-//! A timer belongs to the heap of a worker. Once the runtime is shut down nobody looks at that heap
-//! any more, yet timers in it may be what others wait for: a channel's, a context's, a socket's. So
-//! whoever shuts a runtime down, and whoever starts a timer in such a heap afterwards, has the heap
-//! *adopted*, by a thread that is there for as long as there are such timers.
+//! A timer belongs to the heap of a worker. Once the runtime is shut down, no worker looks at that
+//! heap any more. Yet others may wait for timers in it: those of a channel, a context, a socket. So
+//! two callers have the heap *adopted*: the one that shuts a runtime down, and each one that starts
+//! a timer in such a heap afterwards. The adopter is a thread that lives for as long as there are
+//! such timers.
 //!
-//! Proof that none is forgotten. Who starts a timer stores when it is due and then looks whether
-//! the runtime is shut down; who shuts it down says so, and looks at the heaps at the end. Both are
-//! SeqCst, so one of them sees the other. A heap that is given up because it is empty is given up
-//! under the lock of `ADOPTED`, which whoever starts the next timer there takes after that.
+//! Proof that none is forgotten. The starter of a timer stores when the timer is due, and then
+//! looks whether the runtime is shut down. The thread that shuts it down stores that, and looks at
+//! the heaps at the end. Both are SeqCst, so one of them sees the other. The adopter gives an empty
+//! heap up under the lock of `ADOPTED`; the starter of the next timer there takes that lock
+//! afterwards.
 //!
-//! In a deadlock verdict they count as all timers do: if they are awaited (`are_awaited`). Whoever
-//! fires some says so, to who looks meanwhile.
+//! In a deadlock verdict these timers count as all timers do: if they are awaited (`are_awaited`).
+//! While the thread fires some, `is_firing` says so to a detector that looks meanwhile.
 
 use std::ptr;
 use std::time::Duration;
@@ -28,15 +30,15 @@ static ADOPTED: Mutex<Adopted> = Mutex::new(Adopted { remotes: Vec::new(), is_se
 static CHANGED: Condvar = Condvar::new();
 
 struct Adopted {
-    /// Whose heaps they are.
+    /// The workers whose heaps are adopted.
     remotes: Vec<&'static Remote>,
-    /// There is a thread.
+    /// There is a thread that fires them.
     is_served: bool,
-    /// It fires some, which have left their heap.
+    /// The thread is firing timers, which have left their heap.
     is_firing: bool,
 }
 
-/// Has the timers of a worker whose runtime is shut down fired, if it has any.
+/// Has a thread fire the timers of a worker whose runtime is shut down, if there are any.
 #[cold]
 pub(crate) fn adopt(remote: &'static Remote) {
     let _ignore = tsan::ignore();
@@ -55,12 +57,12 @@ pub(crate) fn adopt(remote: &'static Remote) {
     adopted.is_served = served.is_ok();
     drop(adopted);
     if let Err(error) = served {
-        // The next timer that is started tries again.
+        // The start of the next timer tries again.
         warning!("goby: timers of a runtime that was dropped do not fire, for want of a thread: {error}");
     }
 }
 
-/// Whether any of them would let somebody go on.
+/// Whether an adopted timer would let somebody go on.
 pub(crate) fn are_awaited() -> bool {
     let remotes = {
         let adopted = ADOPTED.lock();
@@ -69,17 +71,17 @@ pub(crate) fn are_awaited() -> bool {
         }
         adopted.remotes.clone()
     };
-    // Without the lock: they look at channels and contexts.
+    // Without the lock: these looks are at channels and contexts.
     remotes.iter().any(|remote| remote.timers.are_awaited())
 }
 
-/// The thread's life.
+/// Fires the timers of adopted heaps until there are none: the thread's main function.
 fn serve() {
     let _ignore = tsan::ignore();
     errand::act_as_scheduler();
     let mut adopted = ADOPTED.lock();
     loop {
-        // One that a further runtime works with has a worker that does it.
+        // If a later runtime uses a `Remote` again, its worker fires the timers.
         adopted.remotes.retain(|remote| remote.timers.next_due() != NEVER && !remote.is_served());
         let Some(due) = adopted.remotes.iter().map(|remote| remote.timers.next_due()).min() else { break };
         let now = policy::nanos(policy::now());

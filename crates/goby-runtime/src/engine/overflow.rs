@@ -1,9 +1,9 @@
 //! Stack overflow in a goroutine: a fatal message that names the goroutine, never a bare SIGSEGV.
 //!
 //! A handler for SIGSEGV and SIGBUS runs on an alternate stack, which every worker has. If the
-//! fault lies in the guard of the running goroutine's stack, it writes the message and aborts; any
-//! other fault goes to whoever handled it before (in a Rust program, std's handler for its threads'
-//! own guard pages).
+//! fault lies in the guard of the running goroutine's stack, the handler writes the message and
+//! aborts. Any other fault goes to the handler that was there before (in a Rust program, std's
+//! handler for the guard pages of its threads).
 
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
@@ -19,7 +19,7 @@ const SIGNAL_STACK: usize = 64 * 1024;
 /// The handlers that were there before: SIGSEGV's and SIGBUS's.
 static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
 
-/// Installs the handler, once a process.
+/// Installs the handler, once per process.
 pub(crate) fn install_handler() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -49,12 +49,12 @@ pub(crate) struct SignalStack {
 }
 
 impl SignalStack {
-    /// Gives the calling thread one; none where there is no memory for it: std's own, smaller one
-    /// serves as well.
+    /// Gives the calling thread an alternate stack. Returns none if there is no memory for it: then
+    /// std's own, smaller one has to do.
     pub(crate) fn enter() -> Option<SignalStack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows,
-        // becomes the alternate stack; it is unmapped when it no longer is.
+        // SAFETY: a new mapping, at an address that the kernel chooses and nobody else knows,
+        // becomes the alternate stack. It is unmapped after it has ceased to be that.
         unsafe {
             let memory = libc::mmap(ptr::null_mut(), SIGNAL_STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
             if memory == libc::MAP_FAILED {
@@ -70,8 +70,9 @@ impl SignalStack {
 
 impl Drop for SignalStack {
     fn drop(&mut self) {
-        // SAFETY: no handler runs on it, since the thread runs this; and none will once the
-        // previous one is back. Made in `enter`, by this thread: the type is not `Send`.
+        // SAFETY: no handler runs on this stack, since the thread runs this code; and none will
+        // once the previous stack is back. This thread made it in `enter`, since the type is not
+        // `Send`.
         unsafe {
             libc::sigaltstack(&raw const self.previous, ptr::null_mut());
             libc::munmap(self.memory, SIGNAL_STACK);
@@ -103,13 +104,14 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     let previous = &PREVIOUS[usize::from(signal == libc::SIGBUS)];
     // Acquire pairs with the Release in `install_handler`.
     let previous = previous.load(Ordering::Acquire);
-    // SAFETY: what the kernel gave us as the former action is called, or put back, as the kernel
-    // would have done.
+    // SAFETY: the kernel gave us the former action. It is called as the kernel would call it, or
+    // put back.
     unsafe {
         let Some(previous) = previous.as_ref() else { libc::abort() };
         match previous.sa_sigaction {
             libc::SIG_DFL | libc::SIG_IGN => {
-                // Back to what it was: returning repeats the fault, this time without us.
+                // Put the former action back: returning repeats the fault, this time without our
+                // handler.
                 libc::sigaction(signal, previous, ptr::null_mut());
             }
             _ => call(previous, signal, info, context),
@@ -121,7 +123,7 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 ///
 /// # Safety
 ///
-/// `action` is what the kernel gave as a signal's action, neither the default nor to ignore it; the
+/// `action` is a signal's action as the kernel gave it, and neither "default" nor "ignore". The
 /// other arguments are those that a handler of the same signal was called with.
 pub(crate) unsafe fn call(
     action: &libc::sigaction,
@@ -129,7 +131,7 @@ pub(crate) unsafe fn call(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: by contract the address is a handler's, whose form the flag tells.
+    // SAFETY: by contract the address is a handler's; the flag tells its signature.
     unsafe {
         if action.sa_flags & libc::SA_SIGINFO != 0 {
             let f: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
@@ -142,7 +144,7 @@ pub(crate) unsafe fn call(
     }
 }
 
-/// A message formatted without allocation; what does not fit is cut.
+/// A message formatted without allocation; it is cut to what fits.
 struct Message {
     text: [u8; 1024],
     len: usize,

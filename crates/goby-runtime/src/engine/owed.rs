@@ -1,9 +1,8 @@
 //! Goroutines that owe something to others, whether they run or not.
 //!
-//! A goroutine that has not begun when its runtime is dropped never runs: its closure is dropped.
-//! Whoever waits for what it was to do (a count, a place among results, a scope) would wait for
-//! ever, or take the silence for success. So who starts such a goroutine says what is done in its
-//! place.
+//! An unstarted goroutine never runs if its runtime is dropped: its closure is dropped. A waiter
+//! for its work (a count, a place among results, a scope) would wait forever, or take the silence
+//! for success. So the starter of such a goroutine says what is done in its place.
 
 use std::fmt;
 use std::panic::Location;
@@ -17,7 +16,7 @@ use crate::engine::go::go_detached_at;
 pub struct NeverRan;
 
 impl NeverRan {
-    /// What it says.
+    /// The text of the error.
     pub const MESSAGE: &str = "the runtime was shut down before the goroutine ran";
 }
 
@@ -29,8 +28,8 @@ impl fmt::Display for NeverRan {
 
 impl std::error::Error for NeverRan {}
 
-/// Starts a goroutine that nobody joins, and that runs `run` with what it owes; if it never runs,
-/// `never` is called with that, by whoever ends its runtime, when `run` has been dropped.
+/// Starts a goroutine that nobody joins, and that calls `run` with `owed`. If the goroutine never
+/// runs, `run` is dropped, and then `never` is called with `owed`, where the goroutine is ended.
 #[doc(hidden)]
 pub fn go_owing<S, R, N>(started_at: &'static Location<'static>, owed: S, run: R, never: N)
 where
@@ -42,7 +41,8 @@ where
     go_detached_at(started_at, move || debt.pay());
 }
 
-/// What a goroutine is to do with what it owes, and what is done instead.
+/// A value that a goroutine owes, what it will do with the value, and what is done instead if it
+/// never runs.
 #[doc(hidden)]
 pub struct Debt<S, R, N: FnOnce(S)> {
     run: Option<R>,
@@ -50,12 +50,12 @@ pub struct Debt<S, R, N: FnOnce(S)> {
 }
 
 impl<S, R: FnOnce(S) -> T, N: FnOnce(S), T> Debt<S, R, N> {
-    /// Says what is to be done, and what instead.
+    /// Makes a debt: `run` will be called, or `never` in its place.
     pub fn new(owed: S, run: R, never: N) -> Debt<S, R, N> {
         Debt { run: Some(run), rest: Rest(Some((owed, never))) }
     }
 
-    /// Runs it.
+    /// Calls `run`.
     pub fn pay(mut self) -> T {
         let run = self.run.take().expect("paid once");
         let (owed, _) = self.rest.0.take().expect("paid once");
@@ -69,7 +69,7 @@ impl<S, R, N: FnOnce(S)> fmt::Debug for Debt<S, R, N> {
     }
 }
 
-/// Dropped after `run`, whose destructors are the user's, and also if they panic.
+/// Dropped after `run`, even if the destructors of `run` panic, which are the user's.
 struct Rest<S, N: FnOnce(S)>(Option<(S, N)>);
 
 impl<S, N: FnOnce(S)> Drop for Rest<S, N> {

@@ -1,13 +1,14 @@
 //! Puts one OS thread to sleep until it is unparked.
 //!
-//! A thread that parks without a deadline is known to the deadlock detector ([`ThreadWait`]): from
-//! before it sleeps until it is unparked, not until it runs again, which may be much later. While
-//! it sleeps it does two things for the detector, on its own stack and without its token's lock: it
-//! takes its stack when a report asks for that, and, where no runtime and so no monitor is there,
-//! it looks for a deadlock itself, ever more rarely.
+//! The deadlock detector knows a thread that parks without a deadline ([`ThreadWait`]): from before
+//! the thread sleeps until it is unparked. It may run again much later. While the thread sleeps it
+//! does two things for the detector, on its own stack and without its token's lock:
 //!
-//! For ThreadSanitizer the edge from unpark to park is told, and the locks are ignored: in its
-//! queues parking_lot leads from one sleeping thread to another, workers included.
+//! - It takes its stack when a report asks for that.
+//! - If there is no runtime, and so no monitor, it looks for a deadlock itself, ever more rarely.
+//!
+//! ThreadSanitizer is told the edge from unpark to park, and ignores the locks: parking_lot's
+//! queues lead from one sleeping thread to another, workers included.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,13 +23,13 @@ use crate::engine::runtimes;
 use crate::engine::threads;
 use crate::engine::threads::ThreadWait;
 
-/// How long a thread waits before it looks for a deadlock, where that is left to it; then twice as
-/// long, and so on: a further thread that ends does not tell.
+/// How long a thread waits before it looks for a deadlock, if there is no monitor; then twice as
+/// long, and so on. It must repeat the look, since other threads that end do not tell it.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// How long a report waits for the stack of a thread that may be starved of its processor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A token, because the unpark may come first.
+/// Parks one thread. It holds a token, because the unpark may come first.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
     token: Mutex<Token>,
@@ -44,8 +45,8 @@ struct Token {
     given: bool,
     /// The deadlock detector counts the thread.
     counted: bool,
-    /// Somebody wants its stack, from here on outwards: what is further in is how it waits, and
-    /// looks for a deadlock.
+    /// A report wants the thread's stack, from the frame at `wait_begins` outwards: the frames
+    /// further in are the wait itself, and the look for a deadlock.
     asked: bool,
     wait_begins: usize,
     stack: Option<StackTrace>,
@@ -56,9 +57,9 @@ thread_local! {
 }
 
 impl Parker {
-    /// The calling thread's.
+    /// Returns the calling thread's parker.
     pub(crate) fn current() -> Arc<Parker> {
-        // While a thread ends, its own may be gone; a new one serves as well.
+        // While a thread ends, its parker may be gone; a new one does as well.
         PARKER.try_with(Arc::clone).unwrap_or_else(|_| Parker::known())
     }
 
@@ -68,7 +69,7 @@ impl Parker {
         parker
     }
 
-    /// What the deadlock detector knows of its thread.
+    /// What the deadlock detector knows of this parker's thread.
     pub(crate) fn wait(&self) -> &ThreadWait {
         &self.wait
     }
@@ -120,7 +121,8 @@ impl Parker {
         token
     }
 
-    /// False if the deadline came first; the token, if any, is left.
+    /// Parks until the token is given or `deadline`; returns false if the deadline came first. Does
+    /// not take the token.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
         let _ignore = tsan::ignore();
         let mut token = self.token.lock();
@@ -153,14 +155,15 @@ impl Parker {
         self.changed.notify_one();
     }
 
-    /// Has the thread look whether it is left to it to look for deadlocks.
+    /// Makes the thread check whether it now has to look for deadlocks itself.
     pub(crate) fn look_again(&self) {
-        // The lock: between the thread's own look and its sleep there is no gap to notify it in.
+        // Take the lock: the thread holds it from its check until it sleeps, so the notification
+        // cannot fall in between.
         drop(self.token.lock());
         self.changed.notify_one();
     }
 
-    /// The stack of the thread, which waits; none if it does not any more, or does not answer.
+    /// The stack of the waiting thread; none if it no longer waits, or does not answer.
     pub(crate) fn stack(&self) -> Option<StackTrace> {
         let until = policy::now() + PATIENCE;
         let mut token = self.token.lock();

@@ -1,5 +1,6 @@
-//! Questions to a worker about its goroutines, which only its own thread may look at. Whoever asks
-//! posts one; the scheduler answers between two goroutines. What is asked is in `look/inspect.rs`.
+//! Questions to a worker about its goroutines, which only its own thread may look at. The asker
+//! posts a question; the scheduler answers between two goroutines. The questions are in
+//! `look/inspect.rs`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,9 +8,9 @@ use parking_lot::Mutex;
 
 use crate::engine::worker::Worker;
 
-/// What a worker is asked.
+/// A question to a worker.
 pub(crate) trait Question: Send {
-    /// Answers it, on the scheduler's stack. What it drops must not run the program's code there.
+    /// Answers it, on the scheduler's stack. Its drops must not run the program's code there.
     fn answer(self: Box<Self>, worker: &Worker);
 }
 
@@ -28,9 +29,9 @@ impl Requests {
     pub(crate) fn post(&self, request: Box<dyn Question>) {
         let mut posted = self.posted.lock();
         posted.push(request);
-        // SeqCst: in one order with `slice_over` and the worker's announcement of its sleep. Post,
-        // set `slice_over`, wake: either the worker finds the request before it sleeps, or it is
-        // woken and finds `slice_over`.
+        // SeqCst: one order with `slice_over` and the worker's announcement of its sleep. The asker
+        // posts, sets `slice_over`, and wakes. So either the worker finds the request before it
+        // sleeps, or it is woken and finds `slice_over`.
         self.n.store(posted.len(), Ordering::SeqCst);
     }
 
@@ -46,7 +47,7 @@ impl Requests {
 }
 
 impl Worker {
-    /// Answers whoever has asked. Called by the scheduler.
+    /// Answers all questions. Called by the scheduler.
     #[cold]
     pub(crate) fn answer_requests(&self) {
         for question in self.remote.requests.take() {

@@ -1,4 +1,4 @@
-//! The runtimes of the process, for whoever looks at all of them.
+//! The runtimes of the process, for code that looks at all of them.
 
 use std::ptr;
 
@@ -8,10 +8,10 @@ use crate::base::tsan;
 use crate::engine::shared::Shared;
 use crate::engine::threads;
 
-/// The runtimes of the process in which anything may run: one may unpark the other's goroutines.
-/// One that was shut down stays until its workers have stopped, what never ran is gone, and its
-/// blocking calls have returned. Always locked under `tsan::ignore`: a lock that only some ignore
-/// is handed over from those to the others without an edge.
+/// The runtimes of the process in which anything may run: each may unpark goroutines of another. A
+/// runtime that was shut down stays until its workers have stopped, the items that never ran are
+/// gone, and its blocking calls have returned. Always locked under `tsan::ignore`: if only some
+/// callers ignored the lock, it would go from those to the others without an edge.
 static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
 
 /// Makes a runtime known.
@@ -26,26 +26,26 @@ pub(crate) fn forget(shared: &'static Shared) {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
     if !has_monitors() {
-        // They relied on one.
+        // These threads relied on a monitor.
         threads::waiting().iter().for_each(|parker| parker.look_again());
     }
 }
 
-/// Those that have not been shut down.
+/// The runtimes that have not been shut down.
 pub(crate) fn alive() -> Vec<&'static Shared> {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
-/// All of them.
+/// All runtimes in the list.
 pub(crate) fn all() -> Vec<&'static Shared> {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().clone()
 }
 
-/// Has monitors that sleep look again: what they have found may have ended, where no worker has
-/// woken. Who calls has ended it before: a monitor that lists the runtimes after this sees that,
-/// and one that has listed them before is told.
+/// Makes sleeping monitors look again: the thing that kept them from a verdict may have ended,
+/// though no worker has woken. The caller has ended it before this call. A monitor that lists the
+/// runtimes after this call sees that, and a monitor that has listed them before is told.
 pub(crate) fn look_again() {
     let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {

@@ -42,9 +42,9 @@ use crate::engine::park::{WaitReason, checkpoint};
 ///
 /// As `f` does; otherwise with the payload of the first goroutine of the scope that panicked and
 /// was not joined. A result that nobody joined is dropped before the scope ends, and a panic of its
-/// destructor is one of its goroutine. What further panics come with is dropped; a panic of those
-/// destructors is lost. A goroutine that never ran, because its runtime was dropped, counts as one
-/// that panicked.
+/// destructor counts as a panic of its goroutine. The payloads of further panics are dropped; a
+/// panic of such a payload's destructor is lost. A goroutine that never ran, because its runtime
+/// was dropped, counts as one that panicked.
 pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
@@ -59,8 +59,8 @@ where
     scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| Decision::ready_if(*n == 0));
     tsan::acquire(&raw const scope.inner.edge);
     let panicked = scope.inner.panicked.lock().take();
-    // What is not raised goes first: during the unwinding a destructor that panics would abort the
-    // process.
+    // Drop what is not raised first: if its destructor panicked during the unwinding, the process
+    // would abort.
     match (result, panicked) {
         (Ok(value), None) => value,
         (Ok(value), Some(payload)) => {
@@ -77,7 +77,7 @@ where
 /// Starts goroutines that end before the scope does.
 pub struct Scope<'scope, 'env: 'scope> {
     inner: Arc<Inner>,
-    /// Invariant, so that neither lifetime can be made to fit.
+    /// Invariant, so that neither lifetime can be shortened or lengthened.
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -86,8 +86,9 @@ struct Inner {
     running: Gate<usize>,
     /// The payload of a goroutine that nobody joined.
     panicked: Lock<Option<Box<dyn Any + Send>>>,
-    /// Its address stands for the edges to the scope's end in ThreadSanitizer. Not the start of the
-    /// struct: the gate's lock is there, whose unlock would replace what was released.
+    /// Its address stands for the edges to the scope's end in ThreadSanitizer. The start of the
+    /// struct would not do: the gate's lock is there, and its unlock would replace what was
+    /// released.
     edge: u8,
 }
 
@@ -100,7 +101,7 @@ impl Inner {
         let mut panicked = self.panicked.lock();
         let unwanted = if panicked.is_none() { panicked.replace(payload) } else { Some(payload) };
         drop(panicked);
-        // The user's, and it may park: outside the lock.
+        // The payload is the user's, and its drop may park: so drop it outside the lock.
         discard_quietly(unwanted);
     }
 }
@@ -114,7 +115,7 @@ struct Packet<'scope, T> {
 
 impl<T> Drop for Packet<'_, T> {
     fn drop(&mut self) {
-        // Dropped by the second of its holders: what is still there nobody has joined.
+        // The second holder drops the packet: a result that is still there was not joined.
         let Some(unjoined) = self.result.lock().take() else { return };
         if !mem::needs_drop::<T>() && unjoined.is_ok() {
             return;
@@ -127,20 +128,20 @@ impl<T> Drop for Packet<'_, T> {
     }
 }
 
-/// One of the two that hold a packet: the handle and the goroutine.
+/// One of the two holders of a packet: the handle and the goroutine.
 struct Holder<'scope, T>(ManuallyDrop<Arc<Packet<'scope, T>>>);
 
 impl<T> Drop for Holder<'_, T> {
     fn drop(&mut self) {
-        // As little an edge as in `goroutine::detach`.
+        // No edge, as in `goroutine::detach`.
         let _ignore = tsan::ignore();
-        // SAFETY: not used again.
+        // SAFETY: the field is not used again.
         unsafe { ManuallyDrop::drop(&mut self.0) };
     }
 }
 
-/// Counts a goroutine of a scope until the last thing that it does: nothing borrowed is touched
-/// after its drop.
+/// Counts a goroutine of a scope. Its drop is the last thing that the goroutine does: after it
+/// nothing borrowed is touched.
 struct Running {
     scope: Arc<Inner>,
 }
@@ -158,7 +159,7 @@ impl Drop for Running {
     }
 }
 
-/// What a goroutine of a scope owes to it.
+/// What a goroutine owes to its scope.
 struct Body<'scope, T> {
     packet: Holder<'scope, T>,
     running: Running,
@@ -189,8 +190,7 @@ impl<'scope> Scope<'scope, '_> {
     {
         checkpoint();
         {
-            // Not an edge: a goroutine that has ended does not come before one that is started
-            // later.
+            // No edge: a goroutine that has ended does not come before one that is started later.
             let _ignore = tsan::ignore();
             self.inner.running.with(|n, _| *n += 1);
         }
@@ -203,9 +203,10 @@ impl<'scope> Scope<'scope, '_> {
             |body: Body<'_, T>| body.end(panic::catch_unwind(AssertUnwindSafe(f))),
             |body| body.end(Err(Box::new(NeverRan::MESSAGE))),
         );
-        // SAFETY: `scope` does not return before `running` is zero, and by then the body has
-        // dropped what it borrowed: `f` by calling it, or before the debt is paid without it, its
-        // result with the packet or left in it for the handle, which cannot outlive 'scope.
+        // SAFETY: `scope` does not return before `running` is zero. By then the goroutine has
+        // dropped what it borrowed. `f` was dropped by its call, or before the debt is paid without
+        // it. The result was dropped with the packet, or is in the packet for the handle, which
+        // cannot outlive 'scope.
         let handle = unsafe { current_shared().spawn(move || debt.pay(), Location::caller()) };
         ScopedJoinHandle { handle, packet }
     }
@@ -224,7 +225,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// Waits until the goroutine has ended and gives its result.
+    /// Waits until the goroutine has ended, and returns its result.
     ///
     /// # Blocking
     ///
@@ -234,7 +235,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// [`JoinError`] with the payload of its panic, which the scope then does not raise again.
     pub fn join(self) -> Result<T, JoinError> {
-        // Fails for one that never ran; why is in the packet.
+        // This fails if the goroutine never ran; the reason is in the packet.
         let _ = self.handle.join();
         let result = self.packet.0.result.lock().take().expect("an ended goroutine has left its result");
         result.map_err(JoinError::new)

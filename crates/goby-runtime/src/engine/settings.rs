@@ -1,4 +1,4 @@
-//! What a runtime was told when it was built, with all that was left open filled in.
+//! The settings of a runtime, the defaults filled in.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(crate) const MAX_STACK: usize = 1 << 30;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// Its id, where it was started and its message are printed; the others go on.
+    /// Its id, its start place and its message are printed; the other goroutines go on.
     #[default]
     Print,
     /// The same, and the process aborts.
@@ -24,23 +24,23 @@ pub enum DeadlockPolicy {
     /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!"
     /// and a list of the goroutines. Go's behaviour.
     ///
-    /// An OS thread that waits in goby without a deadline, `main` say, counts like a goroutine and
-    /// is listed, with its name and where it waits; also where no goroutine was ever started. There
-    /// is no verdict while something may still happen: a thread that does anything but wait in
-    /// goby, a timer that somebody waits for, a socket, a call on a helper thread, a future, a
-    /// handler of a signal.
+    /// An OS thread that waits in goby without a deadline, such as `main`, counts like a goroutine
+    /// and is listed, with its name and the place where it waits, even if no goroutine was ever
+    /// started. There is no verdict while something may still happen: a thread that does anything
+    /// but wait in goby, a timer that somebody waits for, a socket, a call on a helper thread, a
+    /// future, a handler of a signal.
     #[default]
     Exit,
-    /// Nothing; whoever waits goes on waiting.
+    /// Nothing; the waiters go on waiting.
     Ignore,
 }
 
 /// The settings of one runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
-    /// How many were asked for; those beyond are spares.
+    /// The number of workers that was asked for; further ones are spares.
     pub(crate) workers: usize,
-    /// What a goroutine may use of its stack, in bytes.
+    /// How much of its stack a goroutine may use, in bytes.
     pub(crate) stack_size: usize,
     pub(crate) max_stacks: usize,
     pub(crate) max_goroutines: Option<usize>,
@@ -53,6 +53,6 @@ pub(crate) struct Settings {
     pub(crate) leaks_are_fatal: bool,
     pub(crate) stall_limit: Option<Duration>,
     pub(crate) stalls_are_printed: bool,
-    /// It is a test's, whose deadlocks are its own.
+    /// The runtime belongs to a test: its deadlocks are looked for in it alone.
     pub(crate) isolated: bool,
 }

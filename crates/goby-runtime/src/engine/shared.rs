@@ -431,8 +431,8 @@ impl Shared {
 
     /// Notes that a worker is about to steal from another.
     pub(crate) fn note_theft(&self) {
-        // Relaxed: the thief counts before it takes the lock of the victim's queue. Whoever locks
-        // that queue later sees the count.
+        // Relaxed: the thief counts before it takes the lock of the victim's queue. A thread that
+        // locks that queue later sees the count.
         self.thefts.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -1,5 +1,4 @@
-//! Panics of goroutines that nobody joins: printed, kept as data, and fatal where that was asked
-//! for.
+//! Panics of goroutines that nobody joins: printed, kept as data, and fatal if that was asked for.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -12,14 +11,15 @@ use crate::base::tsan;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::settings::PanicPolicy;
 
-/// Reports that are kept, the latest ones.
+/// The number of reports that are kept: the latest ones.
 const KEPT: usize = 64;
 
-/// Asks for [`PanicPolicy::Abort`] where a builder says nothing, by the one value [`FATAL`].
+/// The variable that asks for [`PanicPolicy::Abort`] if a builder says nothing; its only value is
+/// [`FATAL`].
 const VARIABLE: &str = "GOBY_PANICS";
 const FATAL: &str = "fatal";
 
-/// What a `RefCell` that is borrowed already may come from.
+/// A possible cause of a `RefCell` that is already borrowed.
 const SHARED_LOCALS: &str =
     " (if it is a thread-local's: the goroutines of a worker share those, see goby::thread_locals)";
 
@@ -32,8 +32,8 @@ pub(crate) struct Unjoined {
 #[derive(Default)]
 struct Kept {
     latest: VecDeque<String>,
-    /// The number that was the next one when this life of the runtime began: a goroutine with a
-    /// lower one is of a former life.
+    /// The next goroutine number when this life of the runtime began: a goroutine with a lower
+    /// number is of a former life.
     first: u64,
 }
 
@@ -43,7 +43,7 @@ impl Unjoined {
         self.kept.lock().latest.iter().cloned().collect()
     }
 
-    /// Begins a new life, in which nobody has been started.
+    /// Begins a new life, in which no goroutine has been started.
     pub(crate) fn reset(&self) {
         let _ignore = tsan::ignore();
         *self.kept.lock() = Kept { latest: VecDeque::new(), first: GoroutineId::reserve(0) };
@@ -64,7 +64,7 @@ impl Unjoined {
     }
 }
 
-/// Tells of a panic that nobody will see, and ends the process if the runtime's policy says so.
+/// Reports a panic that nobody will see, and ends the process if the runtime's policy says so.
 pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     let message = payload_text(payload);
     let hint = if is_of_borrow(payload) { SHARED_LOCALS } else { "" };
@@ -77,11 +77,11 @@ pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     g.runtime.unjoined.keep(g.id, line);
 }
 
-/// Gives the policy of a runtime whose builder names none.
+/// Returns the policy of a runtime whose builder names none.
 ///
 /// # Errors
 ///
-/// `InvalidInput` for a value that is none.
+/// `InvalidInput` for a value of the variable that is not valid.
 pub(crate) fn default_policy() -> io::Result<PanicPolicy> {
     match std::env::var_os(VARIABLE) {
         None => Ok(PanicPolicy::Print),
@@ -94,7 +94,7 @@ pub(crate) fn default_policy() -> io::Result<PanicPolicy> {
     }
 }
 
-/// Whether a panic says that a `RefCell` is borrowed already.
+/// Whether a panic says that a `RefCell` is already borrowed.
 pub(crate) fn is_of_borrow(payload: &(dyn Any + Send)) -> bool {
     let text = payload_text(payload);
     text.contains("already borrowed") || text.contains("already mutably borrowed")

@@ -2,14 +2,14 @@
 //! waiters' stacks.
 //!
 //! Everything here happens under the primitive's lock. An entry is in at most one queue; a waiter
-//! with several cases has an entry for each. Who claims a waiter takes its entry out; the entries
-//! that a select leaves in the queues of its losing cases it takes out itself, under each queue's
-//! lock, before it returns; until then a notifier that meets one finds it claimed, and drops it
-//! from the queue.
+//! with several cases has an entry for each. The claimer of a waiter takes its entry out of the
+//! queue. A select takes the entries of its losing cases out itself, under each queue's lock,
+//! before it returns. If a notifier meets such an entry before that, it finds the wait claimed, and
+//! drops the entry from the queue.
 //!
-//! ThreadSanitizer ignores the links. A neighbour's entry is written to under the lock, and its
-//! owner may then be taken out by the scheduler, whose locks are no edges: its stack would be
-//! reported when it is used for something else.
+//! ThreadSanitizer ignores the links. An entry's neighbors are written to under the lock, but then
+//! the scheduler may take a neighbor out, and the scheduler's locks are no edges. So
+//! ThreadSanitizer would report the neighbor's stack once it is used for something else.
 
 use std::cell::Cell;
 use std::fmt;
@@ -35,8 +35,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Makes an entry that is in no queue. `slot` is where a value is handed over; `token` what a
-    /// claim through this entry tells the waiter.
+    /// Makes an entry that is in no queue. A value is handed over in `slot`; a claim through this
+    /// entry gives the waiter `token`.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub const fn new(token: usize, slot: *mut ()) -> Waiter {
         Waiter {
@@ -51,13 +51,13 @@ impl Waiter {
         }
     }
 
-    /// What a claim through this entry tells the waiter.
+    /// The token that a claim through this entry gives the waiter.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn token(&self) -> usize {
         self.token.get()
     }
 
-    /// Changes what [`new`](Waiter::new) was given, before the entry is queued.
+    /// Changes the arguments of [`new`](Waiter::new), before the entry is queued.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn set(&self, token: usize, slot: *mut ()) {
         self.token.set(token);
@@ -70,7 +70,7 @@ impl Waiter {
         self.slot.get()
     }
 
-    /// Says that the operation was carried out.
+    /// Sets whether the operation was carried out.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn set_done(&self, done: bool) {
         self.done.set(done);
@@ -117,7 +117,7 @@ impl WaitQueue {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
-    /// Whether no entry is queued. One that is may have been claimed elsewhere.
+    /// Whether no entry is queued. A queued entry's wait may have been claimed elsewhere.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_empty(&self) -> bool {
         self.head.is_null()
@@ -127,8 +127,8 @@ impl WaitQueue {
     ///
     /// # Safety
     ///
-    /// The entry is in no queue. It and `wait` neither move nor die while the entry is queued, nor,
-    /// if it is claimed, before the claimer unparks.
+    /// The entry is in no queue. The entry and `wait` neither move nor die while the entry is
+    /// queued, nor, if the wait is claimed, before the claimer unparks.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
         let _ignore = tsan::ignore();
@@ -149,7 +149,7 @@ impl WaitQueue {
         self.tail = waiter;
     }
 
-    /// Takes an entry out; false if it was not queued.
+    /// Takes an entry out; returns false if it was not queued.
     ///
     /// # Safety
     ///
@@ -198,7 +198,8 @@ impl WaitQueue {
         }
     }
 
-    /// Whether somebody waits who can still be claimed. Drops those who cannot.
+    /// Whether there is a waiter that can still be claimed. Drops entries that cannot be claimed
+    /// from the front.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn has_waiter(&mut self) -> bool {
         loop {
@@ -215,7 +216,7 @@ impl WaitQueue {
         }
     }
 
-    /// Whether somebody of whom `f` is true waits and can still be claimed.
+    /// Whether there is a waiter that can still be claimed and for which `f` is true.
     pub fn has_waiter_who(&self, f: impl Fn(&Waiter) -> bool) -> bool {
         let mut next = self.head;
         // SAFETY: a queued entry, and its wait, are alive.

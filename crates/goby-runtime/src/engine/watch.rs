@@ -1,5 +1,5 @@
-//! What the engine knows of those who watch it: one trait, given when a runtime is built. What they
-//! make of it is in `look`.
+//! What the engine knows of its watcher: one trait, whose implementation is given when a runtime is
+//! built. What the watcher does is in `look`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,20 +16,20 @@ pub(crate) const SEES_PARKS: bool = cfg!(any(debug_assertions, goby_tsan));
 
 /// Watches a runtime.
 pub(crate) trait Watch: Any + Send + Sync {
-    /// All of its workers sleep. Called by its monitor.
+    /// All workers of the runtime sleep. Called by its monitor.
     fn all_asleep(&self, shared: &'static Shared) -> Prospect;
 
-    /// A worker has not come back to its other goroutines for `lasted`; says whether it could be
-    /// told which goroutine it runs. Called by the monitor.
+    /// A worker has not come back to its other goroutines for `lasted`. Returns whether the
+    /// goroutine that it runs is known. Called by the monitor.
     fn stalled(&self, remote: &Remote, lasted: Duration) -> bool;
 
-    /// A goroutine is about to park. Called by itself.
+    /// A goroutine is about to park. Called by that goroutine.
     fn parks(&self, worker: &Worker, g: &Goroutine, reason: WaitReason);
 
-    /// A goroutine has panicked. Called by itself, before it ends.
+    /// A goroutine has panicked. Called by that goroutine, before it ends.
     fn panicked(&self, g: &Goroutine, payload: &(dyn Any + Send));
 
-    /// The runtime was dropped, and is another one now.
+    /// The runtime was dropped, and begins a new life.
     fn begin_anew(&self);
 }
 
@@ -37,12 +37,12 @@ pub(crate) trait Watch: Any + Send + Sync {
 pub(crate) enum Prospect {
     /// Something will make a goroutine runnable, or nobody waits.
     Wake,
-    /// Only others can do that, or something moved during the look. They do not tell when they will
-    /// not.
+    /// Only something outside can do that, and nothing tells when it no longer will; or something
+    /// moved during the look.
     Unclear,
-    /// Nobody can ever run again. Whoever was to be told has been told.
+    /// Nothing can ever run again. If a watcher or the policy asks for a report, it has been made.
     Never,
 }
 
-/// How often a worker's parks were looked at, and when that is done next.
+/// How many of a worker's parks were looked at, and when the next look is due.
 pub(crate) type NextLook = Cell<(u32, Option<Instant>)>;
