@@ -12,7 +12,7 @@ use crate::engine::threads::WaitingThread;
 use crate::look::inspect;
 use crate::look::inspect::{Found, GoroutineInfo, LongWait, Silent, Status, Want};
 
-/// Members of a group that are named; further ones are counted.
+/// So many members of a group are listed by number; further ones are only counted.
 const NAMED: usize = 10;
 
 /// All goroutines of the process, as data and, by its `Display`, as text in the format of Go's
@@ -42,9 +42,9 @@ pub struct Dump {
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until all workers have answered: at most 100 ms, for a worker
-/// that does not come to a goby call. What that one runs is shown, the others that are pinned to it
-/// are counted.
+/// The goroutine, or the OS thread, until all workers have answered: at most 100 ms, if a worker
+/// does not come to a goby call. For such a worker the dump shows the goroutine that it runs, and
+/// counts the others that are pinned to it.
 pub fn dump() -> Dump {
     Dump::of(inspect::collect(&runtimes::alive(), Want::ALL))
 }
@@ -58,12 +58,12 @@ impl Dump {
         Dump { threads, ..self }
     }
 
-    /// The goroutines, by their ids.
+    /// The goroutines, sorted by id.
     pub fn goroutines(&self) -> &[GoroutineInfo] {
         &self.found.goroutines
     }
 
-    /// The OS threads that wait in goby without a deadline, in the report of a deadlock; other
+    /// In the report of a deadlock, the OS threads that wait in goby without a deadline; other
     /// dumps show none. A thread that waits in [`run`](crate::run) is none of them: its goroutine
     /// stands for it.
     pub fn threads(&self) -> &[WaitingThread] {
@@ -102,7 +102,7 @@ impl fmt::Display for Dump {
     }
 }
 
-/// What goroutines of one group have in common.
+/// What the goroutines of one group have in common.
 #[derive(PartialEq, Eq, Hash)]
 struct Alike<'a> {
     status: Status,
@@ -128,7 +128,7 @@ impl<'a> Alike<'a> {
     }
 }
 
-/// Puts goroutines that are alike together, in the order of the first of each group.
+/// Puts goroutines that are alike into groups, in the order of the first of each group.
 pub(crate) fn group(infos: &[GoroutineInfo]) -> Vec<Vec<&GoroutineInfo>> {
     let mut groups: Vec<Vec<&GoroutineInfo>> = Vec::new();
     let mut known: HashMap<Alike<'_>, usize> = HashMap::new();

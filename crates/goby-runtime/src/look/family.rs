@@ -1,9 +1,9 @@
-//! Which goroutines belong to whom: a family is what its maker started, what those started, and so
-//! on.
+//! Families of goroutines: a family is the goroutines that its maker started, those that they
+//! started, and so on.
 //!
-//! It is how a leak is attributed when tests run in parallel in one process: the mark is inherited
-//! as labels are, over all runtimes. Goroutines that a timer's callback or a future starts are
-//! nobody's.
+//! A leak is attributed by family when tests run in parallel in one process. The mark is inherited
+//! as labels are, over all runtimes. Goroutines that a timer's callback or a future starts belong
+//! to no family.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use crate::engine::worker;
 use crate::look::inspect;
 use crate::look::inspect::{GoroutineInfo, Want};
 
-/// A mark on all goroutines that its maker starts while it lives, and that those start, whenever
-/// they do.
+/// A mark on all goroutines that its maker starts while the mark lives, and on all that those
+/// start, at any time.
 ///
-/// To be dropped by the goroutine or thread that made it, in the reverse order of making.
+/// The goroutine or thread that made it must drop it, in the reverse order of making.
 ///
 /// ```
 /// use goby_runtime::{Decision, Family, Gate, WaitReason, go};
@@ -38,7 +38,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// Marks what the caller starts from now on.
+    /// Marks the goroutines that the caller starts from now on.
     pub fn new() -> Family {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only distinctness matters.
@@ -46,7 +46,7 @@ impl Family {
         Family { id, _mark: Changed::new(|inherited| inherited.scopes.push(id)) }
     }
 
-    /// Its goroutines that have not ended, by their ids. The maker is none of them.
+    /// Its goroutines that have not ended, sorted by id. The maker is none of them.
     ///
     /// # Blocking
     ///
@@ -55,7 +55,7 @@ impl Family {
         self.look(true)
     }
 
-    /// The same, with stacks or without, which takes less time.
+    /// The same, with or without stacks; without takes less time.
     pub fn look(&self, stacks: bool) -> Vec<GoroutineInfo> {
         let want = Want { family: Some(self.id), stacks, patient: true };
         let mut infos = inspect::collect(&runtimes::alive(), want).goroutines;

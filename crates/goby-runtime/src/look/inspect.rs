@@ -262,7 +262,7 @@ pub(crate) struct Found {
 ///
 /// # Blocking
 ///
-/// Blocks the goroutine, or the OS thread, until all workers have answered.
+/// The goroutine, or the OS thread, until all workers have answered.
 pub fn goroutines() -> Vec<GoroutineInfo> {
     collect(&[current_shared()], Want::ALL).goroutines
 }

@@ -1,11 +1,12 @@
-//! Goroutines that nothing will let go on.
+//! Leaks: goroutines that nothing will unpark.
 //!
-//! What a goroutine waits for is not known to the runtime, so a leak is judged by what is left: a
-//! goroutine that is still there when its family should have ended is *stuck* if it is parked
-//! without a deadline, and *live* if it may yet do something by itself: it runs, will run, is in a
-//! `blocking` call, or a timer ends its wait. A stuck goroutine is leaked if no live one is left in
-//! its family that could free it, or if it provably waits for nothing. So a leak may be missed as
-//! long as a sleeper is about; and who holds a sender outside of the family is not asked.
+//! The runtime does not know what a goroutine waits for. So a leak is judged by the goroutines that
+//! are left when their family should have ended. A goroutine is *live* if it may still do something
+//! by itself: it runs, will run, is in a `blocking` call, or a timer ends its wait. It is *stuck*
+//! if it is parked without a deadline. A stuck goroutine is leaked if no live one is left in its
+//! family that could free it, or if it provably waits for nothing. So a leak may be missed as long
+//! as there is a sleeper in the family. And goroutines outside the family that hold a sender are
+//! not taken into account.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,8 +19,8 @@ use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 
 impl GoroutineInfo {
-    /// Whether it may go on by itself: it runs or will, is in a `blocking` call, or a timer ends
-    /// its wait.
+    /// Whether it may go on by itself: it runs or will run, is in a `blocking` call, or a timer
+    /// ends its wait.
     pub fn is_live(&self) -> bool {
         match self.status() {
             Status::Waiting(WaitReason::Blocking) => true,
@@ -29,11 +30,11 @@ impl GoroutineInfo {
     }
 }
 
-/// Those that provably never go on, whatever anybody does: they wait on a nil channel or in a
-/// select without cases, or join one that does.
+/// The goroutines that provably never go on, whatever others do: they wait on a nil channel or in a
+/// select without cases, or join a goroutine that never goes on.
 ///
-/// That is all that is proved: who waits for a channel or a lock may be let go by whoever holds the
-/// other end, and the runtime does not know who does.
+/// Only that much is proved: a waiter for a channel or a lock may be unparked by a holder of the
+/// other end, and the runtime does not know the holders.
 pub fn deadlocked(infos: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     let mut proved: HashSet<u64> =
         infos.iter().filter(|info| waits_for_nothing(info)).map(|info| info.id.as_u64()).collect();
@@ -48,30 +49,31 @@ pub fn deadlocked(infos: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     }
 }
 
-/// Whether nobody knows of its wait.
+/// Whether nothing can end its wait.
 fn waits_for_nothing(info: &GoroutineInfo) -> bool {
     use WaitReason::{ChanReceiveNil, ChanSendNil, SelectNoCases};
     matches!(info.status(), Status::Waiting(ChanReceiveNil | ChanSendNil | SelectNoCases)) && !info.has_deadline()
 }
 
-/// The leaked ones among the goroutines of a family, or of a runtime: all that are left if none is
-/// live, else those of which it is proved.
+/// The leaked ones among the goroutines of a family, or of a runtime: if none is live, all that are
+/// left; otherwise those that provably never go on.
 pub fn leaked(family: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     if family.iter().any(GoroutineInfo::is_live) { deadlocked(family) } else { family.to_vec() }
 }
 
-/// Looks after the first one. With the delays below they last 0.43 s. goleak's number.
+/// The number of looks after the first one. With the delays below they take 0.43 s. goleak's
+/// number.
 pub const LEAK_RETRIES: u32 = 20;
 /// The longest delay between two looks. goleak's.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// How long a goroutine that is about to run may keep the verdict, after the retries: on a busy
-/// machine it may not have had its turn. It will park, or end, or it is no leak.
+/// How long a goroutine that is about to run may delay the verdict, after the retries: on a busy
+/// machine it may not have had its turn. Then it parks or ends; otherwise it is no leak.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Asks `family` (for stacks too, in the end) until no goroutine is left, or the retries are used
-/// up: goroutines may be on their way out. Those left then are leaked if [`leaked`] says so, or all
-/// of them, if live ones count too. Source: goleak's `Find`.
+/// Asks `family` until no goroutine is left, or the retries are used up: goroutines may be about to
+/// end. The last time it asks for stacks too. Of the goroutines that are left, those are leaked
+/// that [`leaked`] returns; if live ones count too, all of them. Source: goleak's `Find`.
 ///
 /// # Blocking
 ///
@@ -106,20 +108,20 @@ pub fn find_leaks(family: impl Fn(bool) -> Vec<GoroutineInfo>, retries: u32, liv
     }
 }
 
-/// Leaked goroutines, as an error and, by its `Display`, as a report: a paragraph for each, those
-/// that are alike in one.
+/// Leaked goroutines, as an error and, by its `Display`, as a report: one paragraph per goroutine,
+/// and one for goroutines that are alike.
 #[derive(Clone)]
 pub struct Leaks {
     goroutines: Vec<GoroutineInfo>,
 }
 
 impl Leaks {
-    /// Makes a report of these.
+    /// Makes a report of these goroutines.
     pub fn new(goroutines: Vec<GoroutineInfo>) -> Leaks {
         Leaks { goroutines }
     }
 
-    /// The leaked goroutines, by their ids.
+    /// The leaked goroutines, sorted by id.
     pub fn goroutines(&self) -> &[GoroutineInfo] {
         &self.goroutines
     }
@@ -156,7 +158,7 @@ fn write_leak(group: &[&GoroutineInfo], names: &mut Names, f: &mut fmt::Formatte
     writeln!(f, "blocked for {}, {context}", Rounded(waited))
 }
 
-/// A time as far as it matters here.
+/// A time, rounded for a report.
 struct Rounded(Duration);
 
 impl fmt::Display for Rounded {
@@ -169,7 +171,7 @@ impl fmt::Display for Rounded {
     }
 }
 
-/// How long to wait before the next look, if there is one.
+/// How long to wait before the next look; none if there is no further look.
 fn retry_delay(attempt: u32, retries: u32) -> Option<Duration> {
     let delay = 1u64.checked_shl(attempt).map_or(MAX_DELAY, Duration::from_micros);
     (attempt < retries).then(|| delay.min(MAX_DELAY))

@@ -1,9 +1,9 @@
-//! A process whose runtimes are all looked at for leaks when they end: `GOBY_LEAKS=fatal` in the
-//! environment.
+//! `GOBY_LEAKS=fatal` in the environment: every runtime of the process is checked for leaks when it
+//! ends.
 //!
-//! A [`Runtime`](crate::Runtime) ends when it is dropped, every other one, the default one above
-//! all, with the process. What counts as leaked is what [`leaked`](crate::leaked) says of all
-//! goroutines that are left. Source: goleak's `VerifyTestMain`.
+//! A [`Runtime`](crate::Runtime) ends when it is dropped. Every other runtime, above all the
+//! default one, ends with the process. Of the goroutines that are left, those count as leaked that
+//! [`leaked`](crate::leaked) returns. Source: goleak's `VerifyTestMain`.
 
 use std::io::{self, Write as _};
 use std::sync::Once;
@@ -18,27 +18,28 @@ use crate::look::inspect::{Status, Want};
 use crate::look::leak::{LEAK_RETRIES, Leaks, find_leaks};
 use crate::look::{deadlock, inspect};
 
-/// Asks for it, by the one value [`FATAL`].
+/// The variable that asks for the check; its only value is [`FATAL`].
 const VARIABLE: &str = "GOBY_LEAKS";
 const FATAL: &str = "fatal";
 /// The exit status of a process that has leaked goroutines. LeakSanitizer's number.
 const EXIT_STATUS: i32 = 23;
 
-/// Whether the environment asks for it. From then on the end of the process is watched.
+/// Whether the environment asks for the check. If so, the end of the process is watched from now
+/// on.
 ///
 /// # Errors
 ///
-/// `InvalidInput` for a value that is none.
+/// `InvalidInput` for a value of the variable that is not valid.
 pub(crate) fn is_asked_for() -> io::Result<bool> {
     match std::env::var_os(VARIABLE) {
         None => Ok(false),
         Some(value) if value.is_empty() => Ok(false),
         Some(value) if value == FATAL => {
             static WATCH: Once = Once::new();
-            // ThreadSanitizer cannot see the edge inside std's.
+            // ThreadSanitizer cannot see the edge inside std's `Once`.
             let _ignore = tsan::ignore();
-            // SAFETY: a function that may be called when the process exits. Should there be no room
-            // for it, only less is checked.
+            // SAFETY: `at_exit` may be called when the process exits. If there is no room for it,
+            // that check is left out.
             WATCH.call_once(|| _ = unsafe { libc::atexit(at_exit) });
             Ok(true)
         }
@@ -57,14 +58,14 @@ pub(crate) fn is_asked_for() -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Leaks`], with those that are leaked.
+/// [`Leaks`], with the leaked goroutines.
 pub(crate) fn check(runtimes: &[&'static Shared]) -> Result<(), Leaks> {
     if runtimes.iter().all(|shared| shared.num_goroutines() == 0) {
         return Ok(());
     }
     let left = |stacks| inspect::collect(runtimes, Want { stacks, ..Want::ALL }).goroutines;
     find_leaks(left, LEAK_RETRIES, false)?;
-    // It was waited for, and may free all others.
+    // A goroutine that still runs after the wait may free all others, so then there is no verdict.
     let left = left(false);
     if let Some(running) = left.iter().find(|info| !matches!(info.status(), Status::Waiting(_))) {
         report(format_args!(
@@ -77,19 +78,19 @@ pub(crate) fn check(runtimes: &[&'static Shared]) -> Result<(), Leaks> {
     Ok(())
 }
 
-/// Runs when `main` has returned, or something has called `exit`.
+/// Runs when `main` has returned, or `exit` was called.
 extern "C" fn at_exit() {
-    // By a goroutine: the worker that runs it could not answer.
+    // If a goroutine calls `exit`, its worker could not answer.
     if threads::is_own() || deadlock::is_reported() {
         return;
     }
     let watched: Vec<_> = runtimes::alive().into_iter().filter(|shared| shared.settings.leaks_are_fatal).collect();
-    // On a thread of its own: this one's thread-locals are gone.
+    // On a thread of its own: the thread-locals of this thread are gone.
     let looked = thread::Builder::new().name("goby-leaks".into()).spawn(move || check(&watched));
     if let Ok(Ok(Err(leaks))) = looked.map(thread::JoinHandle::join) {
-        // There is nobody to tell that it cannot be printed.
+        // An error of this write cannot be reported anywhere.
         let _ = write!(io::stderr(), "goby: when the process ended, {leaks}");
-        // SAFETY: it only ends the process; what std buffers was written before.
+        // SAFETY: this only ends the process; std's buffers were written before.
         unsafe { libc::_exit(EXIT_STATUS) }
     }
 }

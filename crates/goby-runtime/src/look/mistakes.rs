@@ -1,14 +1,14 @@
-//! Names mistakes with thread-locals, which the goroutines of a worker share, where they can be
-//! seen: in debug builds, and under `goby race`. `goby::thread_locals` says what the mistakes are.
+//! Reports mistakes with thread-locals, which the goroutines of a worker share. It can see them in
+//! debug builds, and under `goby race`. `goby::thread_locals` explains the mistakes.
 //!
-//! - A goroutine that parks inside the initializer of a thread-local: another one of its worker may
-//!   initialize it as well, and std then drops the first value under whoever borrows it. Told when
-//!   it parks.
-//! - A goroutine that panics because a `RefCell` is borrowed, while another one of its worker is
-//!   parked inside `LocalKey::with`. Told when it has panicked.
+//! - A goroutine parks inside the initializer of a thread-local. Another goroutine of its worker
+//!   may initialize the local as well, and std then drops the first value while it is borrowed.
+//!   Reported when the goroutine parks.
+//! - A goroutine panics because a `RefCell` is borrowed, while another goroutine of its worker is
+//!   parked inside `LocalKey::with`. Reported when the goroutine has panicked.
 //!
 //! Both are found on the stack (`frames`). Release builds look for neither: a walk costs some
-//! microseconds, a park 5 ns, and `LocalKey::with` is inlined there.
+//! microseconds, a park 5 ns. Besides, `LocalKey::with` is inlined there.
 
 use std::any::Any;
 use std::panic::Location;
@@ -30,13 +30,14 @@ use crate::engine::worker::Worker;
 use crate::look::inspect;
 use crate::look::inspect::Want;
 
-/// A worker's first looks, which are made at once: most initializers run when a program has just
-/// begun, and the first look of all takes milliseconds.
+/// So many first looks of a worker are made without a delay: most initializers run when a program
+/// has just begun, and the first look of all takes milliseconds.
 const FIRST_LOOKS: u32 = 64;
-/// From then on looks take one part in so many of its time, at most.
+/// From then on looks take at most one part in so many of the worker's time.
 const SHARE: u32 = 10;
 
-/// Parks that are kept until the program's symbols have been read, which begins with the first one.
+/// At most so many parks are kept until the program's symbols have been read. The first park starts
+/// the reading.
 const KEPT: usize = 64;
 
 /// A park, to be judged by its stack.
@@ -69,7 +70,7 @@ pub(crate) fn look_at_park(worker: &Worker, g: &Goroutine, reason: WaitReason) {
 
 static UNJUDGED: Mutex<Vec<Park>> = Mutex::new(Vec::new());
 
-/// Keeps a park until it can be judged: most initializers run when a program has just begun.
+/// Keeps a park until it can be judged. Most initializers run when a program has just begun.
 fn keep(park: Park) {
     static BEGIN: AtomicBool = AtomicBool::new(true);
     let mut unjudged = UNJUDGED.lock();
@@ -77,8 +78,8 @@ fn keep(park: Park) {
         unjudged.push(park);
     }
     drop(unjudged);
-    // Relaxed: only that it begins once. Whoever has kept one after they were judged judges it
-    // here.
+    // Relaxed: it only matters that one thread begins. If the kept parks have been judged already,
+    // the caller judges its park here.
     if BEGIN.swap(false, Ordering::Relaxed) {
         let _ = spawn_own_thread("goby-symbols", || {
             frames::learn();
@@ -95,7 +96,8 @@ fn judge_kept() {
 }
 
 impl Park {
-    /// Tells of it if it was inside an initializer, the first time that one of its start place was.
+    /// Reports the park if it was inside an initializer, and no goroutine of the same start place
+    /// has been reported.
     fn judge(self) {
         let Park { id, started_at, reason, stack } = self;
         if !frames::contains(stack.addresses(), Function::LocalInitializer) || !is_news(started_at) {
@@ -106,12 +108,12 @@ impl Park {
              goroutine of its worker may initialize it meanwhile, and one of the values is dropped while it is used; see \
              goby::thread_locals"
         ));
-        // Names take long. Without a further thread there are none.
+        // Looking names up takes long. If no thread can be started, no stack is printed.
         let _ = spawn_own_thread("goby-report", move || stack_trace::print(id, &stack));
     }
 }
 
-/// Whether no goroutine that was started there has been reported.
+/// Whether no goroutine that was started at `place` has been reported.
 fn is_news(place: &'static Location<'static>) -> bool {
     static REPORTED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let place = ptr::from_ref(place).addr();
@@ -123,7 +125,7 @@ fn is_news(place: &'static Location<'static>) -> bool {
     is_news
 }
 
-/// The stack of the goroutine that calls; none where too little of it is left to collect it.
+/// The stack of the calling goroutine; none if too little of the stack is left to collect it.
 fn own_stack(g: &Goroutine) -> Option<StackTrace> {
     let usable = g.usable_stack()?;
     let mut addresses = Vec::new();
@@ -137,8 +139,8 @@ fn own_stack(g: &Goroutine) -> Option<StackTrace> {
     Some(StackTrace::new(&addresses))
 }
 
-/// Looks whether `g`, which runs, here, and has panicked, found a `RefCell` borrowed by a neighbor
-/// that is parked inside `LocalKey::with`. It parks to ask for their stacks.
+/// Looks whether `g`, the running goroutine, has panicked because a `RefCell` was borrowed by a
+/// neighbor that is parked inside `LocalKey::with`. It parks to ask for the neighbors' stacks.
 #[cold]
 pub(crate) fn look_at_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     if !is_of_borrow(payload) || g.runtime.is_shut_down() {

@@ -1,15 +1,16 @@
-//! What a thread is doing that does not come to a scheduling point: a signal interrupts it, and the
-//! handler collects the stack of the goroutine that it runs.
+//! Looks at a thread that does not come to a scheduling point: a signal interrupts the thread, and
+//! the handler collects the stack of the goroutine that it runs.
 //!
-//! The handler runs on the thread's alternate stack and is async-signal-safe: it reads a
-//! thread-local without destructor, atomics, the running goroutine's record, and walks the stack,
-//! into memory that is there already. The unwinder finds its tables by glibc's `_dl_find_object`,
-//! which takes no lock; before glibc 2.35 it took one, so nothing is collected there. A thread
-//! inside the switch itself is left alone: half way between two stacks there is none to walk.
+//! The handler runs on the thread's alternate stack and is async-signal-safe. It reads a
+//! thread-local without destructor, atomics and the running goroutine's record, walks the stack,
+//! and writes into memory that is already there. The unwinder finds its tables by glibc's
+//! `_dl_find_object`, which takes no lock. Before glibc 2.35 the unwinder took a lock, so nothing
+//! is collected there. If the thread is inside the switch itself, nothing is collected either: half
+//! way between two stacks there is no stack to walk.
 //!
-//! The signal is SIGURG, as in Go: ignored by default, so one that comes late does no harm. System
-//! calls that it interrupts are restarted where the system can; others fail with `EINTR`, as they
-//! may at any time.
+//! The signal is SIGURG, as in Go: it is ignored by default, so a late one does no harm. The system
+//! restarts interrupted system calls where it can; others fail with `EINTR`, as they may at any
+//! time.
 
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -30,21 +31,22 @@ use crate::engine::{overflow, threads};
 use crate::look::inspect::{GoroutineInfo, Status};
 
 const SIGNAL: libc::c_int = libc::SIGURG;
-/// How long the thread may take to run the handler: it may have lost its processor to others.
+/// How long the thread may take to run the handler: other threads may have its processor.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks whether it has.
+/// The time between two checks whether the handler has run.
 const NAP: Duration = Duration::from_micros(100);
 
 /// `state`: nobody asks.
 const IDLE: u32 = 0;
-/// `state`: the thread `thread` is asked. Set by who asks.
+/// `state`: the thread `thread` is asked. Set by the asker.
 const ASKED: u32 = 1;
-/// `state`: the handler writes. Set by it.
+/// `state`: the handler writes. Set by the handler.
 const WRITING: u32 = 2;
-/// `state`: the handler has written, and who asked may read. Set by the handler.
+/// `state`: the handler has written, and the asker may read. Set by the handler.
 const WRITTEN: u32 = 3;
 
-/// Where the handler writes: one goroutine at a time. Guarded by `state`; everything else Relaxed.
+/// The memory that the handler writes: one goroutine at a time. `state` guards it; all other
+/// accesses are Relaxed.
 struct Sample {
     state: AtomicU32,
     thread: AtomicU32,
@@ -68,11 +70,11 @@ static SAMPLE: Sample = Sample {
     frames: [const { AtomicUsize::new(0) }; MAX_FRAMES],
 };
 
-/// Who handled the signal before.
+/// The handler that was there before.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
-/// The goroutine that a worker's thread runs now, with its stack; none if it runs none, or does not
-/// tell in time.
+/// The goroutine that a worker's thread runs now, with its stack; none if the thread runs none, or
+/// does not answer in time.
 pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let thread = remote.thread_id.load(Ordering::Relaxed);
@@ -84,8 +86,8 @@ pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     SAMPLE.thread.store(thread as u32, Ordering::Relaxed);
     // Release pairs with the Acquire of the handler's exchange.
     SAMPLE.state.store(ASKED, Ordering::Release);
-    // SAFETY: the system call touches no memory; a thread of this process, or one that has ended,
-    // which fails.
+    // SAFETY: the system call touches no memory. The thread is one of this process; if it has
+    // ended, the call fails.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, SIGNAL) };
     let start = policy::now();
     // Acquire pairs with the Release at the end of the handler.
@@ -104,7 +106,7 @@ pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
 
 fn read() -> Option<GoroutineInfo> {
     let id = SAMPLE.id.load(Ordering::Relaxed);
-    // SAFETY: null, or what the handler has read out of a record: a `&'static`.
+    // SAFETY: null, or a `&'static` that the handler has read from a record.
     let started_at = unsafe { SAMPLE.started_at.load(Ordering::Relaxed).as_ref() }?;
     let n = SAMPLE.n_frames.load(Ordering::Relaxed);
     let frames: Vec<usize> = SAMPLE.frames[..n].iter().map(|frame| frame.load(Ordering::Relaxed)).collect();
@@ -126,14 +128,15 @@ fn read() -> Option<GoroutineInfo> {
 
 /// Whether the unwinder can be used in a signal handler.
 fn is_possible() -> bool {
-    // SAFETY: looks a name up; the string ends with a zero.
+    // SAFETY: this looks a name up; the string ends with a zero.
     tsan::SIGNALS_INTERRUPT && !unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) }.is_null()
 }
 
 fn install_handler() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        // What the unwinder sets up when it is first used, it should not set up in a handler.
+        // The unwinder's first use sets things up, which must not happen in a handler: so use it
+        // here once.
         stack_trace::walk(&(0..usize::MAX), |_| false);
         // SAFETY: the structures are initialised as sigaction(2) asks; the handler is
         // async-signal-safe, see above.
@@ -150,7 +153,7 @@ fn install_handler() {
             libc::sigaction(SIGNAL, &action, ptr::null_mut());
         }
         let previous = PREVIOUS.load(Ordering::Relaxed);
-        // SAFETY: null, or what was stored above, which stays.
+        // SAFETY: null, or the pointer stored above, which stays valid.
         let previous = unsafe { previous.as_ref() }.map(|action| action.sa_sigaction);
         threads::set_handler_idle(SIGNAL, matches!(previous, Some(libc::SIG_DFL | libc::SIG_IGN)));
     });
@@ -162,11 +165,11 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     // SAFETY: as above.
     let saved = unsafe { *errno };
     let is_ours = SAMPLE.thread.load(Ordering::Relaxed) == thread as u32
-        // Acquire pairs with the Release store of who asks.
+        // Acquire pairs with the Release store of the asker.
         && SAMPLE.state.compare_exchange(ASKED, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok();
     if is_ours {
         write();
-        // Release pairs with the Acquire load of who asks.
+        // Release pairs with the Acquire load of the asker.
         SAMPLE.state.store(WRITTEN, Ordering::Release);
     } else {
         forward(signal, info, context);
@@ -196,12 +199,11 @@ fn write() {
     SAMPLE.n_frames.store(n, Ordering::Relaxed);
 }
 
-/// A signal that is not for us goes to whoever handled it before.
+/// Passes a signal that is not for us to the handler that was there before.
 fn forward(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // Acquire pairs with the Release in `install_handler`.
     let previous = PREVIOUS.load(Ordering::Acquire);
-    // SAFETY: what the kernel gave us as the former action is called as the kernel would have
-    // called it.
+    // SAFETY: the kernel gave us the former action, and it is called as the kernel would call it.
     unsafe {
         let Some(previous) = previous.as_ref() else { return };
         match previous.sa_sigaction {

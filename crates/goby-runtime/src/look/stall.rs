@@ -1,9 +1,10 @@
 //! Goroutines that keep their worker: reported by the monitor, with their stack.
 //!
-//! The monitor tells a stall from a thread that merely got no processor (`suspect`); here the
-//! running goroutine's stack taken (`sample`), and leaves the telling to a thread of its own: names
-//! are looked up for seconds where a program is large. Told is a subscriber of `tracing`, if there
-//! is one, else the standard error: a line at once, the stack when it has names.
+//! The monitor tells a stall from a thread that merely got no processor (`suspect`). Here the
+//! running goroutine's stack is taken (`sample`). A thread of its own makes the report: in a large
+//! program it takes seconds to look names up. The report goes to a subscriber of `tracing`, if
+//! there is one, otherwise to the standard error: a line at once, and the stack once its names are
+//! known.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,28 +30,29 @@ use crate::look::Look;
 use crate::look::inspect::GoroutineInfo;
 use crate::look::sample;
 
-/// From when on a goroutine is reported: long enough to be felt, and ten time slices.
+/// A goroutine that keeps its worker for this long is reported: it is long enough to be felt, and
+/// ten time slices.
 pub(crate) const LIMIT: Duration = Duration::from_millis(100);
-/// Stalls that are kept.
+/// The number of stalls that are kept.
 const KEPT: usize = 64;
-/// What is to be done about a stall.
+/// What the report says to do about a stall.
 const COMPUTES_OR_BLOCKS: &str =
     "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
 const WAITS_IN_HOOK: &str =
     "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
-/// How long goroutines that were started at the same place are not printed again: a pool whose
-/// every job takes too long says so once, not a thousand times.
+/// How long goroutines that were started at the same place are not printed again: if every job of a
+/// pool takes too long, that is printed once, not a thousand times.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Turns the printing off, by the one value [`OFF`].
+/// The variable that turns the printing off; its only value is [`OFF`].
 const VARIABLE: &str = "GOBY_STALLS";
 const OFF: &str = "off";
 
-/// Whether stalls are printed where no builder says it.
+/// Whether stalls are printed if the builder does not say.
 ///
 /// # Errors
 ///
-/// `InvalidInput` for a value of the variable that is none.
+/// `InvalidInput` for a value of the variable that is not valid.
 pub(crate) fn are_printed() -> io::Result<bool> {
     match std::env::var_os(VARIABLE) {
         None => Ok(true),
@@ -70,7 +72,7 @@ pub struct Stall {
     worker: usize,
     lasted: Duration,
     goroutine: Option<GoroutineInfo>,
-    /// It waits in a panic hook.
+    /// The goroutine waits in a panic hook.
     is_held: bool,
 }
 
@@ -85,8 +87,8 @@ impl Stall {
         self.lasted
     }
 
-    /// The goroutine that ran, with its stack at that moment. None if it was a future, or the
-    /// thread could not tell: then another report follows when the stall has lasted twice as long.
+    /// The goroutine that ran, with its stack at that moment. None if a future ran, or the thread
+    /// could not tell. Then another report follows when the stall has lasted twice as long.
     pub fn goroutine(&self) -> Option<&GoroutineInfo> {
         self.goroutine.as_ref()
     }
@@ -116,7 +118,7 @@ impl Stall {
         }
     }
 
-    /// Prints it: the line first, the stack when its names are known.
+    /// Prints it: the line first, the stack once its names are known.
     fn print(&self) {
         report(format_args!("{}", self.headline()));
         if let Some(g) = &self.goroutine
@@ -126,7 +128,7 @@ impl Stall {
         }
     }
 
-    /// Where the goroutine was started: what is alike in stalls of one cause.
+    /// Where the goroutine was started: stalls of one cause have the same place.
     fn place(&self) -> *const Location<'static> {
         self.goroutine.as_ref().map_or(ptr::null(), |g| ptr::from_ref(g.started_at))
     }
@@ -143,7 +145,7 @@ impl Stall {
 pub(crate) struct Stalls {
     is_printed: bool,
     latest: Mutex<VecDeque<Stall>>,
-    /// Addresses of the places whose goroutines were printed, and when.
+    /// The places whose goroutines were printed, by address, and when.
     printed: Mutex<Vec<(usize, Instant)>>,
 }
 
@@ -152,14 +154,14 @@ impl Stalls {
         Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default() }
     }
 
-    /// Looks at what the worker runs, notes it and tells it; whether the goroutine is known. Called
-    /// by the monitor.
+    /// Looks at what the worker runs, keeps it and reports it; returns whether the goroutine is
+    /// known. Called by the monitor.
     pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
         // Relaxed: a hint.
         let is_held = remote.is_held.load(Ordering::Relaxed);
         let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
         let is_known = stall.goroutine.is_some();
-        // Before it can be seen: it may end when it is.
+        // Asked before the stall can be seen: when a program sees it, it may end it.
         let is_felt = has_others(remote);
         {
             let mut latest = self.latest.lock();
@@ -168,17 +170,18 @@ impl Stalls {
             }
             latest.push_back(stall.clone());
         }
-        // Not here: looking names up takes long, a standard error that nobody reads blocks, and the
-        // monitor has others to look after. Without a further thread there is no telling.
+        // The report is made on another thread: looking names up takes long, a standard error that
+        // nobody reads blocks, and the monitor has other workers to look after. If no thread can be
+        // started, there is no report.
         if warnings_are_heard!() {
-            // A subscriber is the program's code, and may let somebody go on: for the deadlock
-            // detector it is no thread of goby's.
+            // A subscriber is the program's code, and may unpark a waiter. So for the deadlock
+            // detector this is no thread of goby's own.
             let name = thread::Builder::new().name("goby-report".into());
             let _ = name.spawn(move || warning!("goby: {stall}"));
         } else if self.is_printed && is_felt && self.is_news(stall.place().addr(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || {
-                // The panic that is being reported is what the user has to know, and names are
-                // looked up for it.
+                // A goroutine that is in the panic hook is not printed: it looks names up for the
+                // report of its panic, and that report is the one that the user needs.
                 if stall.is_held || !stall.is_in_panic_hook() {
                     stall.print();
                 }
@@ -187,8 +190,8 @@ impl Stalls {
         is_known
     }
 
-    /// Whether no stall of a goroutine that was started at this place was printed of late. The
-    /// caller prints this one.
+    /// Whether no stall of a goroutine that was started at this place was printed recently. If so,
+    /// the caller prints this one.
     fn is_news(&self, place: usize, now: Instant) -> bool {
         let mut printed = self.printed.lock();
         printed.retain(|(_, when)| now.duration_since(*when) < QUIET);
@@ -199,7 +202,7 @@ impl Stalls {
         is_news
     }
 
-    /// Forgets those of a former life.
+    /// Forgets the stalls of a former life.
     pub(crate) fn reset(&self) {
         self.latest.lock().clear();
         self.printed.lock().clear();
@@ -210,8 +213,8 @@ impl Stalls {
     }
 }
 
-/// Whether anybody may wait for the worker: another goroutine that is pinned there, or has yet to
-/// begin, a timer or a socket. A goroutine that is alone may compute for as long as it likes.
+/// Whether anything may wait for the worker: another goroutine that is pinned there, an unstarted
+/// one, a timer or a socket. A goroutine that is alone may compute for as long as it likes.
 fn has_others(remote: &Remote) -> bool {
     remote.n_started() > 1
         || remote.fresh.len() > 0
@@ -220,7 +223,7 @@ fn has_others(remote: &Remote) -> bool {
         || remote.poller.has_sources()
 }
 
-/// Gives the latest stalls of the caller's runtime: see
+/// Returns the latest stalls of the caller's runtime: see
 /// [`Runtime::stalls`](crate::Runtime::stalls).
 pub fn stalls() -> Vec<Stall> {
     Look::of(current_shared()).stalls.latest()

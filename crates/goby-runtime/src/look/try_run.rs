@@ -1,9 +1,9 @@
-//! `run` that gives a deadlock back as an error.
+//! A `run` that returns a deadlock as an error.
 //!
 //! Why this is another method, and asks for `'static`: the goroutine of a plain `run` borrows from
-//! its caller, who may therefore not go on while it exists; and after a deadlock it exists for
-//! ever. Here it owns everything, so the caller can. It stays parked, and should the caller wake it
-//! after all (by a channel that both know), it goes on.
+//! its caller. So the caller may not go on while the goroutine exists; and after a deadlock it
+//! exists forever. Here the goroutine owns everything, so the caller can go on. The goroutine stays
+//! parked. If the caller unparks it later (by a channel that both have), it goes on.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -22,8 +22,8 @@ use crate::look::Look;
 use crate::look::dump::Dump;
 use crate::runtime::Runtime;
 
-/// All goroutines were asleep, and nothing was left that could wake one: what [`Runtime::try_run`]
-/// gives.
+/// The error of [`Runtime::try_run`]: all goroutines were asleep, and nothing was left that could
+/// wake one.
 #[derive(Clone)]
 pub struct Deadlock {
     message: Arc<str>,
@@ -55,7 +55,7 @@ impl fmt::Display for Deadlock {
 
 impl std::error::Error for Deadlock {}
 
-/// Who is told of a deadlock instead of the process's end.
+/// The watchers: they are told of a deadlock, and then the process does not end.
 #[derive(Default)]
 pub(crate) struct Watchers {
     list: Mutex<Vec<Weak<dyn Watcher>>>,
@@ -76,7 +76,7 @@ impl Watchers {
         self.list.lock().retain(|other| !other.ptr_eq(watcher));
     }
 
-    /// Forgets those of a former life.
+    /// Forgets the watchers of a former life.
     pub(crate) fn reset(&self) {
         let _ignore = tsan::ignore();
         self.list.lock().clear();
@@ -86,20 +86,20 @@ impl Watchers {
         self.list.lock().is_empty()
     }
 
-    /// Tells all.
+    /// Tells all watchers, and forgets them.
     pub(crate) fn tell(&self, deadlock: &Deadlock) {
         let watchers = std::mem::take(&mut *self.list.lock());
         watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.is_deadlocked(deadlock));
     }
 }
 
-/// How the main goroutine of a `try_run` has come out.
+/// How the main goroutine of a `try_run` has ended.
 struct Outcome<T> {
     end: Gate<Option<Result<thread::Result<T>, Deadlock>>>,
 }
 
 impl<T> Outcome<T> {
-    /// The first one counts.
+    /// Stores how it ended. Only the first call counts.
     fn settle(&self, end: Result<thread::Result<T>, Deadlock>) {
         let late = self.end.with(|slot, waiters| {
             if slot.is_some() {
@@ -109,17 +109,17 @@ impl<T> Outcome<T> {
             waiters.unpark_all(0);
             None
         });
-        // The user's value: dropped outside.
+        // It is the user's value: dropped outside the lock.
         drop(late);
     }
 }
 
-/// Why the main goroutine of a `try_run` is waited for no longer.
+/// Why a `try_run` no longer waits for its main goroutine.
 #[derive(Debug)]
 pub enum Stopped {
     /// Nothing is left that could make it go on.
     Deadlock(Deadlock),
-    /// The deadline has passed. It goes on.
+    /// The deadline has passed. The goroutine goes on.
     TimedOut,
 }
 
@@ -130,11 +130,11 @@ impl<T: Send> Watcher for Outcome<T> {
 }
 
 impl Runtime {
-    /// Runs `main` as [`run`](Runtime::run) does, but gives a deadlock back instead of ending the
+    /// Runs `main` as [`run`](Runtime::run) does, but returns a deadlock instead of ending the
     /// process.
     ///
-    /// The goroutines that are part of it stay parked. `main` owns what it uses, because after a
-    /// deadlock it never ends while the caller goes on.
+    /// The deadlocked goroutines stay parked. `main` owns all that it uses, because after a
+    /// deadlock it never ends, while the caller goes on.
     ///
     /// ```standalone_crate
     /// use goby::{Runtime, chan};
@@ -153,7 +153,7 @@ impl Runtime {
     /// # Blocking
     ///
     /// Until `main` has returned, or nothing is left that could make it return. The verdict needs
-    /// what the report of a deadlock needs: no timer, socket, blocking call or future, and no
+    /// the same as the report of a deadlock: no timer, socket, blocking call or future, and no
     /// thread outside goby that runs.
     ///
     /// # Errors
@@ -191,7 +191,8 @@ impl Runtime {
         Look::of(self.shared()).watchers.add(watcher.clone());
         let settles = outcome.clone();
         let settled = move || {
-            // Unwind safe: what `main` owned is gone, and the caller goes on with the panic.
+            // Unwind safe: everything that `main` owned is gone, and the caller goes on with the
+            // panic.
             let end = panic::catch_unwind(AssertUnwindSafe(main));
             tsan::release(Arc::as_ptr(&settles));
             settles.settle(Ok(end));
