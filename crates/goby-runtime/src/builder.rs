@@ -11,9 +11,9 @@ use crate::engine::unjoined;
 use crate::look::{Look, leak_check, stall};
 use crate::runtime::Runtime;
 
-/// Bytes of a stack that its goroutine may use: see `stack` for why so many.
+/// How many bytes of its stack a goroutine may use: see `stack` for why so many.
 const DEFAULT_STACK: usize = 192 * 1024;
-/// Workers beyond this would not be told apart by anybody's workload.
+/// Nobody's workload would notice more workers than this.
 const MAX_WORKERS: usize = 1024;
 
 /// Configures a [`Runtime`]. Everything is checked by [`build`](Builder::build).
@@ -34,9 +34,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, else the
-    /// processors that this process may use (its affinity and the tightest CPU limit of its
-    /// cgroups).
+    /// Sets the number of workers. Default: `GOBY_MAXPROCS` from the environment, otherwise the
+    /// number of processors that this process may use (by its affinity and the tightest CPU limit
+    /// of its cgroups).
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);
         self
@@ -44,12 +44,12 @@ impl Builder {
 
     /// Sets the size of a goroutine's stack: the bytes that it may use, rounded up to whole pages.
     /// Memory is used as it is touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment
-    /// (bytes, or with a `K`, `M` or `G` behind the number), else 192 KiB.
+    /// (bytes, or with a `K`, `M` or `G` after the number), otherwise 192 KiB.
     ///
-    /// A guard of 64 KiB comes on top (68 where that keeps the stacks an odd number of pages apart,
-    /// which the processor's TLB needs), as address space only: 260 KiB in all by default. A frame
-    /// that is larger than the guard and does not touch its pages one by one, as those of C code
-    /// may be, can step over it.
+    /// A guard of 64 KiB comes on top, as address space only: by default 260 KiB in all. It is 68
+    /// KiB if that keeps the stacks an odd number of pages apart, which the processor's TLB needs.
+    /// A frame that is larger than the guard and does not touch its pages one by one, as a frame of
+    /// C code may be, can step over the guard.
     ///
     /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB,
     /// or more if this says more. [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the
@@ -59,8 +59,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many stacks there may be, besides those of a size of their own; goroutines beyond
-    /// that start when another has ended. Default: as many as the system gives.
+    /// Sets how many stacks there may be, besides those with a size of their own. Further
+    /// goroutines start when others have ended. Default: as many as the system gives.
     #[doc(hidden)]
     pub fn max_stacks(mut self, n: usize) -> Builder {
         self.max_stacks = n;
@@ -81,7 +81,7 @@ impl Builder {
     }
 
     /// Sets what happens when a goroutine panics and nobody joins it. Default:
-    /// [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal` in the environment, as Go does, else
+    /// [`PanicPolicy::Abort`] with `GOBY_PANICS=fatal` in the environment, as Go does, otherwise
     /// [`PanicPolicy::Print`].
     pub fn on_panic(mut self, policy: PanicPolicy) -> Builder {
         self.panic_policy = Some(policy);
@@ -94,21 +94,22 @@ impl Builder {
         self
     }
 
-    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind for good,
-    /// and prints them to the standard error: as `goby::diag::leaks` does. It gives them half a
+    /// Sets whether [`Runtime::run`] looks for goroutines that its main has left behind forever,
+    /// and prints them to the standard error, as `goby::diag::leaks` does. It gives them half a
     /// second to end. Default: no.
     ///
-    /// With `GOBY_LEAKS=fatal` in the environment every runtime is looked at, when it ends, but
-    /// those for which this says no: dropping one with goroutines leaked then panics.
+    /// With `GOBY_LEAKS=fatal` in the environment every runtime is checked when it ends, except
+    /// those for which this is set to no. Dropping a runtime with leaked goroutines then panics.
     pub fn report_leaks(mut self, yes: bool) -> Builder {
         self.report_leaks = Some(yes);
         self
     }
 
     /// Sets how long a goroutine may keep its worker from the others before it is reported with its
-    /// stack, see [`report_stalls`](Builder::report_stalls) and [`Runtime::stalls`]; none for
-    /// never. Time in which the worker's thread only waited for a processor does not count. The
-    /// stack is taken by a signal (SIGURG) to the worker's thread, once per stall. Default: 100 ms.
+    /// stack; `None` is never. See [`report_stalls`](Builder::report_stalls) and
+    /// [`Runtime::stalls`]. Time in which the worker's thread only waited for a processor does not
+    /// count. The stack is taken by a signal (SIGURG) to the worker's thread, once per stall.
+    /// Default: 100 ms.
     pub fn stall_limit(mut self, limit: impl Into<Option<Duration>>) -> Builder {
         self.stall_limit = limit.into();
         self
@@ -116,16 +117,16 @@ impl Builder {
 
     /// Sets whether a goroutine that keeps its worker from others is printed to the standard error:
     /// a line that names it, says where it was started and what to do, and then its stack. A start
-    /// place is printed at most once in 10 s. Where `tracing` has a subscriber for warnings it gets
-    /// a warning instead, whatever this says. Default: yes, unless `GOBY_STALLS=off` is in the
-    /// environment.
+    /// place is printed at most once per 10 s. If `tracing` has a subscriber for warnings, the
+    /// subscriber gets a warning instead, whatever is set here. Default: yes, unless
+    /// `GOBY_STALLS=off` is in the environment.
     pub fn report_stalls(mut self, yes: bool) -> Builder {
         self.report_stalls = Some(yes);
         self
     }
 
-    /// Looks for deadlocks of this runtime alone, as for a test under a harness: what the harness's
-    /// threads do counts for nothing.
+    /// Looks for deadlocks of this runtime alone, as for a test under a harness: the threads of the
+    /// harness do not count.
     #[doc(hidden)]
     pub fn isolated(mut self) -> Builder {
         self.isolated = true;
@@ -136,8 +137,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a value out of range, naming it; otherwise what the system says when
-    /// threads or pollers cannot be had.
+    /// `InvalidInput` for a value out of range, naming it; otherwise the system's error if it gives
+    /// no threads or pollers.
     pub fn build(self) -> io::Result<Runtime> {
         self.check().map_err(invalid)?;
         let stalls_are_printed = match self.report_stalls {
@@ -210,7 +211,7 @@ impl Default for Builder {
     }
 }
 
-/// The number of workers where nobody says it.
+/// The number of workers if the builder does not say.
 fn default_workers() -> io::Result<usize> {
     match std::env::var("GOBY_MAXPROCS") {
         Ok(text) if !text.is_empty() => match text.parse() {
@@ -226,7 +227,7 @@ fn default_workers() -> io::Result<usize> {
     }
 }
 
-/// The size of a stack where nobody says it.
+/// The size of a stack if the builder does not say.
 fn default_stack_size() -> io::Result<usize> {
     match std::env::var_os("GOBY_STACK") {
         Some(text) if !text.is_empty() => {
@@ -242,7 +243,7 @@ fn default_stack_size() -> io::Result<usize> {
     }
 }
 
-/// A number of bytes, or of KiB, MiB or GiB with a `K`, `M` or `G` behind it.
+/// Parses a number of bytes, or of KiB, MiB or GiB with a `K`, `M` or `G` after it.
 fn parse_bytes(text: &str) -> Option<usize> {
     let (number, unit) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),

@@ -17,7 +17,7 @@ pub(crate) mod owed;
 pub(crate) mod scope;
 pub(crate) mod errand;
 
-// Who runs it.
+// It is run.
 pub(crate) mod run_queue;
 pub(crate) mod registry;
 pub(crate) mod worker;
@@ -26,10 +26,10 @@ pub(crate) mod frames;
 pub(crate) mod overflow;
 pub(crate) mod requests;
 
-// What it waits for outside.
+// It waits for something outside.
 pub(crate) mod io;
 
-// The runtime that it belongs to, and who keeps that going.
+// The runtime that it belongs to, and the threads that keep that going.
 pub(crate) mod settings;
 pub(crate) mod shared;
 pub(crate) mod current;

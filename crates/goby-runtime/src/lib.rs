@@ -1,25 +1,25 @@
 //! The runtime of goby: goroutines on a few OS threads.
 //!
-//! Programs use the `goby` crate, which re-exports what is meant for them and adds channels,
-//! `select!`, contexts, `sync` and sockets. This crate knows nothing of channels; it offers what
-//! primitives are made of: goroutines, one way to wait, wait queues, timers, and sockets that say
-//! when they are ready.
+//! Programs use the `goby` crate. It re-exports the items that are meant for programs, and adds
+//! channels, `select!`, contexts, `sync` and sockets. This crate knows nothing of channels. It
+//! offers what primitives are made of: goroutines, one way to wait, wait queues, timers, and
+//! sockets that report when they are ready.
 //!
 //! # The way of a goroutine, in reading order
 //!
 //! [`go`] makes a record (`goroutine`) and queues it (`run_queue`), where it may be stolen. A
 //! `worker` finds it, gives it a `stack` and switches to it; from then on it is pinned. It runs
-//! until it `park`s. Whoever makes its condition true claims its wait under the primitive's `lock`,
-//! out of a `wait_queue` or `gate`, and unparks it: into its worker's queue, or `inbox`. Workers
-//! without work search and sleep by the protocol of `idle`, in the `poller`, until a `source` is
-//! ready or a `timer` is due. The `monitor` notices workers that do not come back. Who wants to
-//! look at goroutines asks the workers (`inspect`).
+//! until it `park`s. Another goroutine, thread or timer makes its condition true: it claims the
+//! wait under the primitive's `lock`, out of a `wait_queue` or `gate`, and unparks the goroutine,
+//! into its worker's queue or `inbox`. Workers without work search and sleep by the protocol of
+//! `idle`, in the `poller`, until a `source` is ready or a `timer` is due. The `monitor` notices
+//! workers that do not come back. A look at goroutines asks the workers (`inspect`).
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("goby runs on Linux (5.11 or newer) only, for now");
 
-// In reading order: what the others are made of, the way of a goroutine, those who watch it, and
-// what stands on top. `base` has macros, which are known only to what follows.
+// In reading order: the base of the others, the way of a goroutine, its watcher, and what stands on
+// top. `base` has macros, and only modules after it can use them.
 #[macro_use]
 mod base;
 mod engine;

@@ -1,7 +1,8 @@
-//! Those who watch: what goroutines do, who is deadlocked, who keeps a worker, what is left behind.
+//! The watcher of a runtime: it sees what goroutines do, which are deadlocked, which keep a worker,
+//! which are left behind.
 //!
-//! The engine knows of them by one trait, [`Watch`]; [`Look`] is what a runtime is given. They read
-//! the engine, and change nothing in it.
+//! The engine knows it by one trait, [`Watch`]; a runtime is given a [`Look`]. The modules here
+//! read the engine, and change nothing in it.
 
 // Goroutines as data, and as text.
 pub(crate) mod inspect;
@@ -31,7 +32,7 @@ use crate::engine::worker::{Remote, Worker};
 /// Watches one runtime.
 pub(crate) struct Look {
     pub(crate) stalls: Stalls,
-    /// Who wants to be told of a deadlock.
+    /// The calls of `try_run` that are to be told of a deadlock.
     pub(crate) watchers: Watchers,
 }
 
@@ -40,7 +41,7 @@ impl Look {
         Look { stalls: Stalls::new(settings.stalls_are_printed), watchers: Watchers::default() }
     }
 
-    /// Who watches this runtime.
+    /// The watcher of this runtime.
     pub(crate) fn of(shared: &Shared) -> &Look {
         let watch: &dyn Any = &*shared.watch;
         watch.downcast_ref().expect("a builder gives nothing else")

@@ -1,5 +1,5 @@
-//! The runtime as a value, and which one the calling code belongs to. Its configuration is in
-//! `builder`, what its workers share, from spawning to shutting down, in `shared`.
+//! The runtime as a value. Its configuration is in `builder`. What its workers share, from spawning
+//! to shutting down, is in `shared`.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -25,19 +25,19 @@ use crate::look::{inspect, leak, leak_check, sample};
 /// because the default runtime starts when it is first used.
 ///
 /// Dropping it ends its workers once their running goroutines park or yield, as any of goby's
-/// operations may. Goroutines that have not ended then never do: what they own is leaked, whoever
-/// joins one waits forever, their stacks stay mapped, and each worker that has some keeps its
-/// thread, whose thread-locals they may have borrowed. Without such goroutines it leaves nothing
-/// behind: stacks are unmapped, descriptors closed, threads ended, and a few KiB wait for the next
-/// runtime of the same configuration. One that drops its own runtime goes on until it parks, or
-/// calls [`yield_now`](crate::yield_now).
+/// operations may. Goroutines that have not ended by then never end: their values are leaked, a
+/// join of one waits forever, and their stacks stay mapped. Each worker that has such goroutines
+/// keeps its thread, since they may have borrowed its thread-locals. Without such goroutines the
+/// runtime leaves nothing behind: stacks are unmapped, descriptors closed, threads ended, and a few
+/// KiB wait for the next runtime of the same configuration. A goroutine that drops its own runtime
+/// goes on until it parks, or calls [`yield_now`](crate::yield_now).
 ///
-/// Goroutines that have not begun never run. Their closures are dropped, and those who wait for
-/// them are told: a join fails, a scope panics, and so do wait groups and the outputs of patterns;
-/// in a group the error [`NeverRan`](crate::NeverRan) stands in their place. What was made in the
-/// runtime goes on without it: timers fire and contexts end at their deadlines, by a thread that is
-/// there for them; a socket moves to the runtime of whoever waits for it; a blocking call goes on,
-/// and its result is lost.
+/// Unstarted goroutines never run. Their closures are dropped, and their waiters are told: a join
+/// fails, a scope panics, and so do wait groups and the outputs of patterns; in a group the error
+/// [`NeverRan`](crate::NeverRan) stands in their place. Things that were made in the runtime go on
+/// without it: a thread of its own fires timers, and ends contexts at their deadlines; a socket
+/// moves to the runtime of the goroutine that waits for it; a blocking call goes on, and its result
+/// is lost.
 ///
 /// ```
 /// let runtime = goby::Runtime::builder().workers(2).build()?;
@@ -54,7 +54,7 @@ impl Runtime {
         Builder::default()
     }
 
-    /// Runs `main` as a goroutine of this runtime and gives its value. Its stack has 8 MiB: see
+    /// Runs `main` as a goroutine of this runtime, and returns its value. Its stack has 8 MiB: see
     /// [`Builder::stack_size`].
     ///
     /// # Blocking
@@ -98,20 +98,20 @@ impl Runtime {
         self.shared.num_goroutines()
     }
 
-    /// Looks at the goroutines of this runtime, one entry each, by their ids.
+    /// Looks at the goroutines of this runtime. Returns one entry per goroutine, sorted by id.
     ///
     /// See [`goroutines`](crate::goroutines).
     pub fn goroutines(&self) -> Vec<GoroutineInfo> {
         inspect::collect(&[self.shared], Want::ALL).goroutines
     }
 
-    /// Gives the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
+    /// Returns the latest stalls, at most 64, the oldest first: see [`Builder::stall_limit`].
     pub fn stalls(&self) -> Vec<Stall> {
         Look::of(self.shared).stalls.latest()
     }
 
-    /// Gives the panics of goroutines that nobody joined, at most the latest 64, the oldest first:
-    /// each as the line that was printed.
+    /// Returns the panics of goroutines that nobody joined, at most the latest 64, the oldest
+    /// first: each as the line that was printed.
     ///
     /// ```
     /// let runtime = goby::Runtime::builder().workers(1).build()?;
@@ -126,7 +126,8 @@ impl Runtime {
         self.shared.unjoined.latest()
     }
 
-    /// Looks at the goroutines of this runtime, as [`dump`](crate::dump) does at those of all.
+    /// Looks at the goroutines of this runtime, as [`dump`](crate::dump) does at those of all
+    /// runtimes.
     pub fn dump(&self) -> Dump {
         Dump::of(inspect::collect(&[self.shared], Want::ALL))
     }
@@ -148,7 +149,7 @@ impl fmt::Debug for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        // By one of its own goroutines, that one would count as well.
+        // No check if one of its own goroutines drops it: that one would count as a leak, too.
         let by_itself = Worker::current().is_some_and(|worker| ptr::eq(worker.shared, self.shared));
         let is_checked = self.shared.settings.leaks_are_fatal && !by_itself && !thread::panicking();
         let checked = if is_checked { leak_check::check(&[self.shared]) } else { Ok(()) };
@@ -159,19 +160,19 @@ impl Drop for Runtime {
     }
 }
 
-/// Runs `main` as the first goroutine of the default runtime and gives its value.
+/// Runs `main` as the first goroutine of the default runtime, and returns its value.
 ///
 /// The goroutines that `main` leaves behind go on until the process ends, which is when Rust's
-/// `main` returns. The stack of this one has 8 MiB, those of others what [`Builder::stack_size`]
-/// says.
+/// `main` returns. The stack of this goroutine has 8 MiB; those of others have the size that
+/// [`Builder::stack_size`] says.
 ///
 /// ```
 /// assert_eq!(goby::run(|| 6 * 7), 42);
 /// ```
 ///
 /// The result goes from a worker's thread to the caller's, so it is [`Send`]: an `Rc` in it could
-/// have a twin in a thread-local of that worker. The attribute `#[goby::main]` reports a result
-/// where it was made, so there it need not be.
+/// have a clone in a thread-local of that worker. The attribute `#[goby::main]` reports a result on
+/// the thread where it was made, so there it need not be `Send`.
 ///
 /// # Blocking
 ///
@@ -186,7 +187,7 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
 }
 
 fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at: &'static Location<'static>) -> T {
-    // SAFETY: we wait for its end here, whatever happens, and take the result.
+    // SAFETY: this function always waits for the goroutine's end, and takes the result.
     let handle = unsafe { shared.spawn_main(main, at) };
     match threads::as_host(|| handle.join()) {
         Ok(value) => value,
@@ -198,8 +199,8 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
     }
 }
 
-/// Counts the goroutines of the current runtime that have been started and have not ended: the
-/// caller is one of them, if it is one. Source: Go's `runtime.NumGoroutine`.
+/// Counts the goroutines of the current runtime that have been started and have not ended. A
+/// calling goroutine is one of them. Source: Go's `runtime.NumGoroutine`.
 ///
 /// ```
 /// let runtime = goby::Runtime::builder().workers(1).build()?;
