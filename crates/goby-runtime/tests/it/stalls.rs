@@ -92,7 +92,7 @@ fn keep_the_worker(builder: Builder) {
 #[test]
 fn a_stall_is_printed_and_then_its_stack() {
     let output = in_child("stalls::a_stall_is_printed_and_then_its_stack", || {
-        printed_until("keep_the_worker", || keep_the_worker(Runtime::builder()));
+        printed_until("hogs", || keep_the_worker(Runtime::builder()));
     });
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
