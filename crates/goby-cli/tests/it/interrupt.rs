@@ -1,4 +1,4 @@
-//! Ctrl-C: the first in good order, the second at once.
+//! Ctrl-C: the first stops the run in order, the second ends it at once.
 
 use rustix::process::Signal;
 
@@ -90,8 +90,8 @@ fn ctrl_c_ends_waiting_for_a_retry_and_for_a_limit() {
 #[test]
 fn the_second_ctrl_c_ends_at_once() {
     let server = Server::start(|_| Reply::ok("fine"));
-    // Each result is larger than 16 kB, a pipe that nobody reads takes four: the writer is stuck
-    // for good.
+    // Each result is larger than 16 kB, and a pipe that nobody reads takes four. So the writer is
+    // stuck forever.
     let urls: String = (0..100).map(|number| server.url(&format!("/{number}?{}", "x".repeat(16_384))) + "\n").collect();
     let scratch = Scratch::new();
     let file = scratch.write("urls", urls);

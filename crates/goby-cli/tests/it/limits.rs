@@ -9,8 +9,8 @@ fn span(times: &[Instant]) -> Duration {
     *times.last().unwrap() - times[0]
 }
 
-/// Checks that requests at `rate` a second came no faster, apart from what two clocks may differ
-/// by.
+/// Checks that requests at `rate` per second came no faster, except for the difference between two
+/// clocks.
 #[track_caller]
 fn check_rate(times: &[Instant], rate: f64) {
     let expected = Duration::from_secs_f64((times.len() - 1) as f64 / rate);
@@ -101,7 +101,7 @@ fn a_total_time_that_is_enough_changes_nothing() {
 #[test]
 fn a_host_that_waits_for_its_turn_does_not_hold_up_the_others() {
     let [slow, fast] = [(); 2].map(|()| Server::start(|_| Reply::ok("fine")));
-    // In the order of the list, the fast host's would come after 4 s.
+    // In the order of the list, the fast host's requests would come after 4 s.
     let urls: Vec<String> = (0..9)
         .map(|number| slow.url(&format!("/{number}")))
         .chain((0..50).map(|number| fast.url(&format!("/{number}"))))
@@ -110,7 +110,7 @@ fn a_host_that_waits_for_its_turn_does_not_hold_up_the_others() {
     check(ended.code, Some(0));
     check_rate(&slow.all_times(), 25.0);
     check_rate(&fast.all_times(), 25.0);
-    // The two were asked side by side.
+    // The two hosts were asked side by side.
     assert!(fast.all_times()[0] < slow.all_times()[2], "{:?}", fast.all_times()[0] - slow.all_times()[0]);
 }
 

@@ -1,8 +1,8 @@
-//! The `goby` command as its users meet it: the built binary against servers on loopback.
+//! The `goby` command as its users see it: the built binary against servers on loopback.
 //!
 //! One binary with a module for each subject; `support` has the harness, `server` the scripted HTTP
-//! server. No test sleeps to let something happen: servers say what has arrived, and children are
-//! read until they have said what is awaited.
+//! server. No test sleeps to let something happen: servers say what has arrived, and tests read a
+//! child's output until the awaited text has come.
 
 mod server;
 mod support;

@@ -1,8 +1,8 @@
 //! Real input: 10,000 URLs on nginx, with some missing, some slow, some redirecting; every byte is
 //! checked.
 //!
-//! The test starts nginx itself, with a configuration, a prefix and a port of its own. Where nginx
-//! is not installed it says so and passes, except in CI (`CI` is set), where that is a failure.
+//! The test starts nginx itself, with its own configuration, prefix and port. If nginx is not
+//! installed, the test says so and passes; in CI (`CI` is set) it fails.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -17,16 +17,16 @@ use sha2::{Digest, Sha256};
 use crate::support::{Scratch, by_url, check, fetch};
 
 const URLS: usize = 10_000;
-/// Slow files are sent at so many bytes a second.
+/// Slow files are sent at so many bytes per second.
 const SLOW_RATE: usize = 16 * 1024;
-/// Seldom enough that the few ports taken by others between choosing and binding do not matter.
+/// Enough tries, since other processes seldom take a port between choosing and binding.
 const PORT_TRIES: usize = 10;
 
-/// What must become of a URL.
+/// The result that a URL must have.
 enum Expected {
     /// This file, by its number.
     File(usize),
-    /// This file, and not at once.
+    /// This file, but slowly.
     SlowFile(usize),
     /// This status.
     Status(u64),
@@ -99,7 +99,7 @@ fn ten_thousand_files_of_nginx_arrive_with_every_byte() {
     eprintln!("{}", ended.stderr);
 }
 
-/// URL `number`, as a path, and what must become of it.
+/// URL `number`, as a path, and the result that it must have.
 fn url(number: usize) -> (String, Expected) {
     let file = Expected::File(number);
     match number % 1000 {
@@ -110,7 +110,7 @@ fn url(number: usize) -> (String, Expected) {
         50..60 => (format!("/moved-twice/{number}.bin"), file),
         60..65 => (format!("/slow/{number}.bin"), Expected::SlowFile(number)),
         65..85 => (format!("/files/{number}.bin?query={number}"), file),
-        // The last URL is one that is missing, without which the numbers would all be round.
+        // The last URL is one more that is missing: without it all numbers would be round.
         999 if number == URLS - 1 => (format!("/missing/{number}.bin"), Expected::Status(404)),
         _ => (format!("/files/{number}.bin"), file),
     }
@@ -144,12 +144,12 @@ fn hash(content: &[u8]) -> [u8; 32] {
 
 fn find_nginx() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian has it where only root looks.
+    // Debian installs it in a directory that only root searches.
     let directories = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     directories.map(|directory| directory.join("nginx")).find(|program| program.is_file())
 }
 
-/// An nginx that runs as long as this is there, as one process.
+/// An nginx that runs until this is dropped, as one process.
 #[derive(Debug)]
 struct Nginx {
     child: Child,
@@ -191,7 +191,7 @@ fn try_start(program: &PathBuf, scratch: &Scratch, port: u16) -> Option<Child> {
             eprint!("{line}");
         }
     }
-    // What else it has to say must not fill the pipe.
+    // Its further messages must not fill the pipe.
     std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
     Some(child)
 }

@@ -1,4 +1,4 @@
-//! Runs with few descriptors: what this process lacks is no failure of a URL's.
+//! Runs with few descriptors: a lack of them in this process is not a failure of a URL.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn fetch_with_limit(limit: u32, args: &[&str]) -> Ended {
 
 #[test]
 fn more_hosts_than_descriptors_are_fetched() {
-    // On loopback every 127.x address is a host of its own.
+    // On loopback every 127.x address is a different host.
     let server = Server::start_on("0.0.0.0", |_| Reply::ok("fine"));
     let port = server.port();
     let urls: Vec<String> = (0..400).map(|n| format!("http://127.0.{}.{}:{port}/", n / 200 + 1, n % 200 + 1)).collect();

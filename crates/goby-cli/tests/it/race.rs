@@ -1,7 +1,7 @@
-//! `goby race`: what it refuses, without a toolchain; and on a project of its own, with one.
+//! `goby race`: what it refuses, without a toolchain; and its work on a project, with a toolchain.
 //!
-//! The latter needs a nightly toolchain, and is skipped with a word where there is none, but not
-//! where `CI` is set.
+//! The second part needs a nightly toolchain. Without one it is skipped with a message, except if
+//! `CI` is set.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::{Ended, Running, Scratch, check, check_golden, goby};
 
-/// A first build of all that goby depends on, on a busy machine.
+/// The time for a first build of all that goby depends on, on a busy machine.
 const BUILD: Duration = Duration::from_secs(600);
 
 fn race(args: &[&str]) -> Ended {
@@ -85,7 +85,7 @@ fn what_is_missing_is_told_with_what_to_install() {
     check_golden("race-mistakes.txt", &told);
 }
 
-/// What cargo was given, by a cargo and a C compiler that only say so.
+/// Returns what cargo was given, by means of a cargo and a C compiler that only print it.
 fn told_to_cargo(has_source: bool, args: &[&str]) -> (String, Ended) {
     let scratch = Scratch::new();
     let cargo = r#"case $2 in
@@ -115,7 +115,7 @@ esac"#;
     (told, ended)
 }
 
-/// `text` without what is this run's alone: directories, process ids and hashes.
+/// `text` without the parts that differ from run to run: directories, process ids and hashes.
 fn mask(text: &str, scratch: &Scratch) -> String {
     let mut text = text.replace(scratch.path("").trim_end_matches('/'), "DIR");
     for (before, mask) in [("reports-", "PID"), ("hooks-", "HASH")] {
@@ -150,7 +150,7 @@ fn a_target_and_a_directory_of_the_users_own_are_left_to_him() {
     );
 }
 
-/// Whether there is a nightly toolchain; where there must be one, there is.
+/// Whether there is a nightly toolchain. Where there must be one, the answer is always yes.
 fn has_nightly() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
@@ -246,7 +246,7 @@ fn main() {
 }
 "#;
 
-/// A project outside of any workspace, which depends on goby as any other would.
+/// A project outside of any workspace, which depends on goby as a user's project does.
 fn project() -> Scratch {
     let scratch = Scratch::new();
     let goby = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("goby");
@@ -255,7 +255,7 @@ fn project() -> Scratch {
          [dependencies]\ngoby = {{ path = {goby:?} }}\n\n[workspace]\n"
     );
     scratch.write("Cargo.toml", manifest);
-    // The versions that are here already, so that nothing is fetched.
+    // The versions that are on this machine already, so that cargo fetches nothing.
     scratch.write("Cargo.lock", std::fs::read(goby.with_file_name("../Cargo.lock")).unwrap());
     std::fs::create_dir(scratch.path("src")).unwrap();
     scratch.write("src/lib.rs", PROJECT);
@@ -272,7 +272,7 @@ fn exactly_the_racy_test_of_a_project_outside_is_reported() {
     let race = |args: &[&str]| {
         let mut command = goby();
         command.arg("race").args(args).current_dir(scratch.path(""));
-        // Not what the `cargo test` around us was told.
+        // Without the settings of the `cargo test` that runs this test.
         for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "GOBY_TSAN"] {
             command.env_remove(name);
         }
@@ -280,7 +280,8 @@ fn exactly_the_racy_test_of_a_project_outside_is_reported() {
     };
     let reported = |ended: &Ended| ended.stderr.matches("WARNING: ThreadSanitizer: data race").count();
 
-    // All tests, and the doc test. Cargo would not go on to that after the failure.
+    // All tests, and the doc test. Without `--no-fail-fast`, cargo would not run that after the
+    // failure.
     let ended = race(&["test", "--offline", "--no-fail-fast"]);
     check(ended.code, Some(66));
     check(reported(&ended), 1);
@@ -302,7 +303,7 @@ fn exactly_the_racy_test_of_a_project_outside_is_reported() {
         check(reported(&ended), races);
     }
 
-    // What was built needs no help: the suppressions and the exit status are in it.
+    // The built program needs no help: the suppressions and the exit status are in it.
     check(race(&["build", "--offline"]).code, Some(0));
     let host = std::fs::read_dir(scratch.path("target/race")).unwrap().flatten();
     let program = host.map(|entry| entry.path().join("debug/outside")).find(|path| path.is_file()).unwrap();

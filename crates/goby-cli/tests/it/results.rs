@@ -1,4 +1,4 @@
-//! What becomes of each URL, in the output, the summary and the exit status.
+//! The result of each URL, in the output, the summary and the exit status.
 
 use std::net::TcpListener;
 
@@ -80,7 +80,7 @@ fn redirects_are_followed_and_those_that_lead_nowhere_are_fetched() {
 #[test]
 fn time_outs_hold_for_the_response_and_for_the_last_byte() {
     let server = Server::start(|request| if request.path == "/drip" { Reply::Drip } else { Reply::Hang });
-    // Enough for the headers of the second one to come, also on a busy machine.
+    // Enough time for the headers of the second response to come, also on a busy machine.
     let ended = fetch(["-t", "3s", "--retries", "0", &server.url("/hang"), &server.url("/drip")]);
     check(ended.code, Some(1));
     let results = by_url(&ended.stdout);

@@ -1,4 +1,4 @@
-//! `--resume`: an output file that was left half-written is gone on with.
+//! `--resume`: a run goes on from a half-written output file.
 
 use std::fs;
 use std::time::Instant;
@@ -23,12 +23,12 @@ fn a_run_that_was_killed_is_gone_on_with() {
     let out = scratch.path("out");
 
     let child = Running::start(goby().args(["fetch", "-i", &urls, "-o", &out, "-w", "4", "-t", "1h"]));
-    // Four late ones are in flight, so all early ones have ended.
+    // Four late requests are in flight, so all early ones have ended.
     server.await_hits(44);
     await_lines(&scratch, 40);
     child.signal(Signal::KILL);
     check(child.end().code, None);
-    // The crash of a whole machine may tear the last line; that of a process does not.
+    // The crash of a whole machine may tear the last line; the crash of a process does not.
     let before = scratch.read("out");
     check(lines(&before).len(), 40);
     fs::write(&out, format!("{before}{{\"url\":\"http://torn")).unwrap();
@@ -49,7 +49,7 @@ fn a_run_that_was_killed_is_gone_on_with() {
     check(scratch.read("out"), after);
 }
 
-/// Waits until the output file has so many lines. Whole lines is all that it ever has.
+/// Waits until the output file has so many lines. It never has anything but whole lines.
 fn await_lines(scratch: &Scratch, number: usize) {
     let started = Instant::now();
     while lines(&scratch.read("out")).len() < number {
@@ -67,7 +67,7 @@ fn what_failed_is_fetched_again_and_its_last_line_counts() {
     let scratch = Scratch::new();
     let out = scratch.path("out");
     let args = ["-o", &out, "--resume", &server.url("/late"), &server.url("/fine"), "nonsense"];
-    // There is nothing to go on from yet: that is no mistake.
+    // There is nothing to go on from yet. That is not an error.
     check(fetch(args).code, Some(1));
     check(fetch(args).code, Some(1));
     check(fetch(args).code, Some(1));

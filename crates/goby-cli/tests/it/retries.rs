@@ -99,8 +99,8 @@ fn a_server_that_wants_a_long_time_is_not_asked_again() {
 
 #[test]
 fn retries_that_wait_hold_no_worker() {
-    // Each is busy once, and asks for a second: one after the other on two workers that would take
-    // 10 s.
+    // Each server is busy once, and asks for a wait of one second. One after the other, on two
+    // workers, that would take 10 s.
     let servers: Vec<Server> = (0..20)
         .map(|_| {
             Server::start(
@@ -115,7 +115,7 @@ fn retries_that_wait_hold_no_worker() {
     check(ended.code, Some(0));
     let firsts: Vec<_> = servers.iter().map(|server| server.times("/")[0]).collect();
     let seconds: Vec<_> = servers.iter().map(|server| server.times("/")[1]).collect();
-    // Nobody is asked again before all have been asked once.
+    // No server is asked again before all have been asked once.
     assert!(firsts.iter().max() < seconds.iter().min());
     for line in by_url(&ended.stdout).values() {
         check(line.outcome(), ("", 2));

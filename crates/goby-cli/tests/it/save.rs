@@ -67,7 +67,7 @@ fn a_body_that_cannot_be_saved_fails_alone() {
     let server = Server::start(|_| Reply::ok("fine"));
     let scratch = Scratch::new();
     let dir = scratch.path("dir");
-    // A directory of the user's stands where a file should be.
+    // A directory of the user is where a file should be.
     fs::create_dir_all(scratch.path(&format!("dir/http/{}/a.txt", server.host()))).unwrap();
     let ended = fetch(["-d", &dir, &server.url("/a.txt"), &server.url("/b.txt")]);
     check(ended.code, Some(1));
@@ -80,7 +80,7 @@ fn a_body_that_cannot_be_saved_fails_alone() {
 #[test]
 fn what_a_killed_run_has_left_is_swept_by_the_next_one() {
     let server = Server::start(|_| Reply::ok("fine"));
-    // A body that is never complete, and whose connection stays open.
+    // A body that is never complete, on a connection that stays open.
     let hangs = Server::start(|_| Reply::Drip);
     let scratch = Scratch::new();
     let dir = scratch.path("dir");

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server over std's sockets and threads, scripted by each test.
 //!
-//! It shares no code with what is tested. It counts what arrives, by path, and lets a test wait for
-//! a count; that is how tests know where a run is.
+//! It shares no code with what is tested. It counts requests by path, and lets a test wait for a
+//! count. So tests know how far a run has come.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,11 +18,12 @@ use crate::support::HANG;
 pub(crate) enum Reply {
     /// A response with this status, these header lines and this body.
     Response(u16, Vec<String>, Vec<u8>),
-    /// A response whose body breaks off: the declared length, and what is sent of it.
+    /// A response with a body that breaks off: the declared length, and the part that is sent.
     Truncated(usize, Vec<u8>),
     /// Nothing, until the client closes the connection.
     Hang,
-    /// A response whose body goes on, a byte at a time, until the client closes the connection.
+    /// A response with a body that goes on, one byte at a time, until the client closes the
+    /// connection.
     Drip,
     /// The connection is closed without a response.
     Close,
@@ -47,8 +48,7 @@ impl Reply {
     }
 }
 
-/// A server that runs as long as this is there; connections that are open then are left to their
-/// ends.
+/// A server that runs until this is dropped. Connections that are open then go on to their ends.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -71,7 +71,7 @@ struct State {
     hanging: usize,
     /// Requests that hung until the client closed the connection.
     abandoned: usize,
-    /// Requests between their arrival and their response, and the most of them at a time.
+    /// Requests between their arrival and their response, and their largest number at a time.
     in_flight: usize,
     most_in_flight: usize,
     /// The gate that handlers can wait for.
@@ -125,7 +125,7 @@ impl Server {
         Server::start_on("127.0.0.1", handler)
     }
 
-    /// The same, on another address than loopback's first.
+    /// The same, on an address that the test gives.
     pub(crate) fn start_on(address: &str, handler: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind((address, 0)).expect("there are ports");
         let address = listener.local_addr().expect("a listener has an address");
@@ -205,7 +205,7 @@ impl Server {
         drop(self.shared.wait(|state| state.abandoned >= number));
     }
 
-    /// Lets handlers pass that wait for it.
+    /// Opens the gate, so that handlers that wait for it go on.
     pub(crate) fn open_gate(&self) {
         self.shared.change(|state| state.open = true);
     }
@@ -250,7 +250,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
     }
 }
 
-/// Whether the connection can be used again.
+/// Sends a reply, and returns whether the connection can be used again.
 fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: Reply) -> bool {
     match reply {
         Reply::Response(status, headers, body) => {
@@ -277,7 +277,7 @@ fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: 
         }
         Reply::Drip => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-            // Not to synchronise anything: this is what a slow server does.
+            // This sleep does not synchronise anything: a slow server sends like that.
             while stream.write_all(b"1\r\nx\r\n").is_ok() {
                 thread::sleep(std::time::Duration::from_millis(5));
             }

@@ -1,4 +1,4 @@
-//! Pipes and memory: long inputs take little of it, and a reader that goes away ends the run.
+//! Pipes and memory: long inputs take little memory, and a reader that goes away ends the run.
 
 use std::io::{BufRead, Write};
 use std::process::Stdio;
@@ -30,7 +30,7 @@ fn a_reader_that_has_seen_enough_ends_the_run_quietly() {
 
 #[test]
 fn a_long_input_takes_bounded_memory() {
-    // Lines of 16 kB that are no URLs: 32 MB in, and more out.
+    // Lines of 16 kB that are not URLs: 32 MB in, and more out.
     const LINES: usize = 2_000;
     let mut child = Running::start(goby().args(["fetch", "-w", "8", "-i", "-"]).stdin(Stdio::piped()));
     let mut stdin = child.child.stdin.take().unwrap();
@@ -47,7 +47,7 @@ fn a_long_input_takes_bounded_memory() {
         child.stdout().read_until(b'\n', &mut line).unwrap();
         assert!(line.ends_with(b"\"attempts\":0}\n"), "line {number}");
         if number == LINES - 500 {
-            // Far more is to come than a pipe takes, so the child is there.
+            // Far more output is to come than a pipe takes, so the child still runs.
             let status = std::fs::read_to_string(&status).unwrap();
             let field = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
             peak = Some(field.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap());
@@ -56,7 +56,7 @@ fn a_long_input_takes_bounded_memory() {
     writer.join().unwrap().unwrap();
     check(child.end().code, Some(1));
     let peak = peak.unwrap();
-    // Seen: 11 MB, nearly all of it the program itself.
+    // Measured: 11 MB, nearly all of it the program itself.
     assert!(peak < 24 * 1024, "{peak} kB resident at the most");
 }
 

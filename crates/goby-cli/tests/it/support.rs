@@ -17,15 +17,15 @@ use serde_json::Value;
 /// No child of these tests takes this long, unless it hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-/// The binary, not yet started, with nothing of this process's environment that changes what it
-/// prints.
+/// The binary, not yet started, without the environment variables of this process that change what
+/// it prints.
 pub(crate) fn goby() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goby"));
     command.env_remove("COLUMNS").env_remove("CLICOLOR_FORCE").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     command
 }
 
-/// What a child that has ended has left.
+/// The result of a child that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// Its exit status.
@@ -52,7 +52,7 @@ pub(crate) fn fetch_with_input<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S
     ended
 }
 
-/// A child that runs; it is killed when this is dropped, so a failing test leaves none behind.
+/// A running child. It is killed when this is dropped, so a failing test leaves none behind.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// The child, with a standard input if the command had one.
@@ -76,7 +76,7 @@ impl Running {
         rustix::process::kill_process(pid, signal).expect("the child is there");
     }
 
-    /// Its standard output; what is read of it is missing from `end`.
+    /// Its standard output. What a test reads here is missing from `end`.
     pub(crate) fn stdout(&mut self) -> &mut BufReader<ChildStdout> {
         self.stdout.as_mut().expect("it has not been closed")
     }
@@ -111,7 +111,7 @@ impl Running {
         let guard = thread::spawn(move || {
             if waiting.recv_timeout(hang) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a child's id is one");
-                // SIGABRT makes goby's own reports, if it has any, and ends it.
+                // SIGABRT makes goby print its own reports, if it has any, and ends it.
                 let _ = rustix::process::kill_process(pid, Signal::ABORT);
             }
         });
@@ -168,7 +168,7 @@ impl Line {
         self.0[field].as_u64().unwrap_or_else(|| panic!("no number {field:?} in {}", self.0))
     }
 
-    /// Its error and how many attempts there were; an error of "" is none.
+    /// Its error and how many attempts there were; "" means no error.
     pub(crate) fn outcome(&self) -> (&str, u64) {
         (self.0["error"].as_str().unwrap_or_default(), self.number("attempts"))
     }
@@ -183,7 +183,7 @@ pub(crate) fn lines(output: &str) -> Vec<Line> {
 fn line(text: &str) -> Line {
     let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"));
     let fields: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
-    // In the order of serde_json's map, which is the alphabet's.
+    // In the order of serde_json's map, which is alphabetical.
     let allowed: [&[&str]; 4] = [
         &["attempts", "bytes", "ms", "status", "url"],
         &["attempts", "bytes", "file", "ms", "status", "url"],
@@ -195,7 +195,7 @@ fn line(text: &str) -> Line {
     Line(value)
 }
 
-/// Result lines by their URLs, of which each must be there once.
+/// Result lines by their URLs. Each URL must be there once.
 pub(crate) fn by_url(output: &str) -> HashMap<String, Line> {
     let mut map = HashMap::new();
     for line in lines(output) {

@@ -11,7 +11,7 @@ use crate::server::{Reply, Server};
 use crate::support::{check, goby};
 
 /// Runs `goby fetch` with standard output and error on a terminal, and returns its exit status and
-/// all that was shown. The server's gate is opened as soon as `marker` is.
+/// all that was shown. Opens the server's gate as soon as `marker` is shown.
 fn fetch_on_terminal(server: &Server, args: &[&str], marker: &str) -> (Option<i32>, String) {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();

@@ -77,7 +77,7 @@ fn an_unreadable_input_is_told_before_any_request() {
     let advice = "name a file of URLs with -i FILE (-i - is standard input)";
     let message = format!("cannot read {missing}: No such file or directory; {advice}");
     check_refused(["-i", &missing, "-o", &out, &url], &message);
-    // Nor is an old output emptied by the mistake.
+    // And the mistake does not empty an old output.
     check(scratch.files("."), Vec::<String>::new());
     let directory = scratch.path("");
     check_refused(["-i", &directory, &url], &format!("cannot read {directory}: is a directory; {advice}"));

@@ -1,4 +1,4 @@
-//! Bodies: of any size, in both directions, as they come.
+//! Bodies of any size, in both directions, read as they come.
 
 use std::io::{self, BufRead, Read, Write};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use goby_http::{Body, Client, Error, Request, Response};
 
 use crate::support::{Script, Site, answer, background, read_head, with_workers};
 
-/// Bytes that tell where they are.
+/// A reader of bytes that tell their position.
 struct Pattern {
     at: u64,
     end: u64,
@@ -90,7 +90,7 @@ fn a_large_request_is_streamed() {
     });
 }
 
-/// The handler's response is the request's body: both are under way at the same time, on one
+/// The handler's response is the request's body. Both are under way at the same time, on one
 /// connection.
 #[test]
 fn a_large_body_is_echoed_while_it_is_sent() {
@@ -234,7 +234,7 @@ fn an_answer_in_the_middle_of_the_request_is_received() {
         let (ctx, _cancel) = background().with_timeout(limit);
         match Client::new().post(&ctx, site.url("/"), body).and_then(Response::text) {
             Ok(text) => assert_eq!(text, "enough"),
-            // The server closes behind its answer, which may overtake it.
+            // The server closes after its answer, and the close may arrive first.
             Err(error) => assert!((error.is_request() || error.is_body()) && !error.is_timeout(), "{error:?}"),
         }
     });
@@ -334,7 +334,7 @@ fn bytes_that_are_no_http_are_an_error() {
     });
 }
 
-/// A server of another protocol that greets its clients.
+/// A server of another protocol, which greets its clients.
 #[test]
 fn a_server_that_speaks_first_speaks_no_http() {
     with_workers(|| {
@@ -349,7 +349,7 @@ fn a_server_that_speaks_first_speaks_no_http() {
     });
 }
 
-/// What the body's own reader fails with says nothing of the server.
+/// An error of the body's own reader says nothing about the server.
 #[test]
 fn a_reader_that_finds_its_data_invalid_is_no_fault_of_the_protocol() {
     with_workers(|| {

@@ -1,4 +1,4 @@
-//! What ends a request early, at each of its stages: rows 329 to 349 of `docs/conformance.md`.
+//! Early ends of a request, at each of its stages: rows 329 to 349 of `docs/conformance.md`.
 
 use std::error::Error as _;
 use std::io::{Read, Write};
@@ -196,7 +196,7 @@ fn c339_canceling_while_the_name_is_looked_up() {
         events.lock().unwrap().push("cancel");
         cancel.cancel();
         cancel.cancel();
-        // The resolver is blocked still.
+        // The resolver is still blocked.
         let error = assert_canceled(request.join().unwrap());
         events.lock().unwrap().push("error");
         assert!(error.is_resolve());
@@ -289,7 +289,7 @@ fn canceling_while_the_body_is_sent() {
         let (started, starts) = chan::bounded(1);
         let (canceled, cancels) = chan::bounded::<()>(0);
         let script = Script::start(move |_, stream| {
-            // Meanwhile nothing is read: the client is stuck in the middle of it.
+            // Meanwhile nothing reads the body: the client is stuck in the middle of it.
             assert!(read_head(&stream).starts_with("POST"));
             started.send(()).unwrap();
             cancels.recv().unwrap();
@@ -424,8 +424,8 @@ fn waiting_for_a_free_connection_ends_with_the_context() {
     });
 }
 
-/// Canceled at any moment, a request ends, its context's error is the one that is seen, and the
-/// client stays usable.
+/// A request that is canceled at any moment ends with its context's error, and the client stays
+/// usable.
 #[test]
 fn canceling_at_any_moment_leaves_a_usable_client() {
     with_workers(|| {

@@ -93,8 +93,8 @@ fn a_server_that_says_so_gets_a_connection_for_each_request() {
     });
 }
 
-/// The server closes the connection after each response, without a word. The next request finds
-/// out, and takes another.
+/// The server closes the connection after each response, without notice. The next request finds
+/// that, and takes another connection.
 #[test]
 fn a_connection_closed_while_idle_costs_no_request() {
     with_workers(|| {
@@ -115,7 +115,8 @@ fn a_connection_closed_while_idle_costs_no_request() {
     });
 }
 
-/// The server closes the connection upon the second request: only one that may be made twice is.
+/// The server closes the connection upon the second request. Only a request that may be made twice
+/// is made again.
 #[test]
 fn a_connection_closed_by_the_request_costs_those_that_may_not_be_repeated() {
     with_workers(|| {
@@ -213,13 +214,13 @@ fn at_most_so_many_connections_are_kept() {
     });
 }
 
-/// A client for which every name is this machine's.
+/// A client that resolves every name to this machine.
 fn client_of_all_hosts(set_up: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
     set_up(Client::builder()).resolver(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()])).build().unwrap()
 }
 
-/// Fetches from the host with this number, as which the site is known, and returns how many
-/// connections the site has had.
+/// Fetches from the site by its name with this number, and returns how many connections the site
+/// has had.
 fn fetch_from(client: &Client, site: &Site, host: usize) -> usize {
     let url = format!("http://host{host}.example:{}/", site.addr().port());
     assert_eq!(client.get(&background(), url).unwrap().text().unwrap(), "hello");
@@ -233,7 +234,7 @@ fn at_most_so_many_connections_are_kept_over_all_hosts_and_the_oldest_is_closed_
         let client = client_of_all_hosts(|builder| builder.max_idle(2));
         assert_eq!(fetch_from(&client, &site, 1), 1);
         assert_eq!(fetch_from(&client, &site, 2), 2);
-        // It was used after the other one, now.
+        // By now this connection was used after the other one.
         assert_eq!(fetch_from(&client, &site, 1), 2);
         assert_eq!(fetch_from(&client, &site, 3), 3);
         assert_eq!(fetch_from(&client, &site, 1), 3);
@@ -263,7 +264,7 @@ fn a_client_remembers_no_more_hosts_than_it_has_connections_to() {
     });
 }
 
-/// Connections that nobody uses are no reason to have none for somebody who needs one.
+/// A request that needs a connection gets one, though idle connections hold all descriptors.
 #[test]
 fn running_out_of_descriptors_closes_idle_connections() {
     if rerun_alone("connections::running_out_of_descriptors_closes_idle_connections").is_some() {
@@ -280,8 +281,9 @@ fn running_out_of_descriptors_closes_idle_connections() {
         while let Ok(hog) = std::fs::File::open("/dev/null") {
             hogs.push(hog);
         }
-        // The server, which is in this process too, has the other end of what is closed for the new
-        // one. Should somebody else in the process take that, it gets another.
+        // The server is in this process, too, and has the other end of each connection that is
+        // closed for the new one. If other code in the process takes that descriptor, the server
+        // gets another.
         let (done, helper_done) = chan::bounded::<()>(0);
         let helper = goby::go(move || {
             while helper_done.recv_timeout(Duration::from_secs(1)).is_err_and(|error| error.is_timeout()) {
@@ -294,7 +296,7 @@ fn running_out_of_descriptors_closes_idle_connections() {
         }
         drop(done);
         let mut hogs = helper.join().unwrap();
-        // Without idle ones it is an error, which says so, also where a name is looked up.
+        // Without idle connections it is an error that says so, also where a name is looked up.
         client.close_idle();
         for host in ["127.0.0.1", "localhost"] {
             let url = format!("http://{host}:{}/", site.addr().port());
@@ -354,7 +356,7 @@ fn c351_many_requests_leave_no_goroutine() {
             }
         });
         client.close_idle();
-        // What is left is the server's own.
+        // The rest is the server's own goroutine.
         wait_until("the connections to end", || num_goroutines() <= start + 1);
     });
 }

@@ -1,8 +1,8 @@
-//! Peers that always have bytes ready, or always take some: with one worker, its other goroutines
-//! and timers go on, and the request's own context ends it.
+//! Peers that always have bytes ready, or always take some. With one worker, its other goroutines
+//! and timers still go on, and the request's own context ends the request.
 //!
-//! The peers are OS threads. They never stop by themselves: a test that starves its worker does not
-//! end.
+//! The peers are OS threads, and never stop by themselves. So a test that starves its worker does
+//! not end.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -43,8 +43,8 @@ fn flood(start: &'static str, piece: &'static str) -> String {
     })
 }
 
-/// Calls `request` with a context that a neighbour cancels after a sleep of 5 ms, and with one
-/// whose time is over after 20 ms.
+/// Calls `request` with a context that a neighbour cancels after a sleep of 5 ms, and with a
+/// context that ends after 20 ms.
 fn check_given_up<T>(request: impl Fn(&Context) -> Result<T, Error>) {
     let (ctx, cancel) = background().with_cancel();
     let neighbour = go(move || {
@@ -218,7 +218,7 @@ fn a_streamed_response_without_end_leaves_the_worker_to_others() {
     });
 }
 
-/// A head that has no end is refused by the server, and costs it no more than the room for one.
+/// The server refuses a head that has no end, and uses no more memory than for one head.
 #[test]
 fn a_request_head_without_end_is_refused() {
     let check = |start: &'static str, piece: &'static str| {

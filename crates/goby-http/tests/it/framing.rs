@@ -11,7 +11,7 @@ use goby_http::{Body, Client, Request, Response, StatusCode};
 
 use crate::support::{Script, Site, background, read_head, read_to_close, rerun_alone, with_workers};
 
-/// A reader of zeros that says when it is dropped, as a file would be closed.
+/// A reader of zeros that says when it is dropped, like a file that is closed.
 struct File {
     left: usize,
     closed: Sender<()>,
@@ -124,7 +124,7 @@ fn a_length_set_by_hand_that_does_not_fit_leaves_the_connection_in_step() {
         check("/streamed?5", "hello");
         check("/streamed?4", "hell");
         check("/coded?5", "hello");
-        // There is less than was said: nothing can be made of that but to stop.
+        // The body is shorter than the header says: the server can only stop.
         for target in ["/streamed?10", "/known?many"] {
             let mut raw = Raw::connect(&site);
             raw.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -133,7 +133,7 @@ fn a_length_set_by_hand_that_does_not_fit_leaves_the_connection_in_step() {
     });
 }
 
-/// What the server makes of a handler's mistake is on standard error, and no panic.
+/// The server reports a handler's mistake on standard error, and does not panic.
 #[test]
 fn a_length_that_does_not_fit_is_told() {
     if let Some(stderr) = rerun_alone("framing::a_length_that_does_not_fit_is_told") {
@@ -162,7 +162,7 @@ fn a_response_of_any_version_is_sent_as_1_1() {
     });
 }
 
-/// Says what came: the method, what the headers say of the body, and the body.
+/// Answers with what came: the method, what the headers say of the body, and the body.
 fn mirror(request: Request) -> String {
     let header = |name: &str| request.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
     let (length, coding) = (header("content-length"), header("transfer-encoding"));
@@ -209,8 +209,8 @@ fn a_request_is_framed_by_its_body() {
     });
 }
 
-/// A server of old cannot be sent a body of unknown length: so it is never sent one on a connection
-/// that it has kept.
+/// An old server cannot receive a body of unknown length. So the client never sends it one on a
+/// kept connection.
 #[test]
 fn a_connection_to_an_old_server_is_not_used_again() {
     with_workers(|| {
@@ -286,7 +286,7 @@ fn a_transfer_coding_that_is_not_known_is_refused() {
     });
 }
 
-/// A stated limit: hyper refuses it, and with it the connection.
+/// A stated limit: hyper refuses it, and closes the connection.
 #[test]
 fn a_quotation_mark_in_a_query_is_refused() {
     with_workers(|| {
@@ -327,7 +327,7 @@ fn text_and_bytes_say_what_they_are() {
     });
 }
 
-/// The server refuses the body while most of it is still to be sent, and closes: the client hears
+/// The server refuses the body while most of it is still to be sent, and closes. The client learns
 /// why.
 #[test]
 fn an_early_refusal_is_heard_however_large_the_body() {
@@ -357,8 +357,8 @@ fn a_header_over_several_lines_is_one() {
     });
 }
 
-/// What bounds a head is its length in bytes. On one connection, behind bodies of all kinds, in one
-/// piece and in many.
+/// The limit of a head is its length in bytes. Heads come on one connection, behind bodies of all
+/// kinds, in one piece and in many.
 #[test]
 fn a_head_may_have_any_number_of_fields() {
     with_workers(|| {
@@ -413,7 +413,7 @@ fn a_head_may_have_any_number_of_fields() {
     });
 }
 
-/// `Location` is followed as browsers, Go and curl do where it is not quite what it should be.
+/// A `Location` that is not quite valid is followed as browsers, Go and curl do.
 #[test]
 fn an_odd_location_is_followed_sensibly() {
     with_workers(|| {

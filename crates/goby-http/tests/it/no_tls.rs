@@ -1,4 +1,4 @@
-//! What an `https` URL comes to where the crate is built without its feature `tls`.
+//! The error of an `https` URL if the crate is built without its feature `tls`.
 
 use std::error::Error as _;
 use std::io;

@@ -1,11 +1,11 @@
-//! Redirects: which are followed, and with what.
+//! Redirects: which are followed, and with which method, headers and body.
 
 use goby_http::{Body, Client, Request, Response, StatusCode};
 
 use crate::support::{Script, Site, answer, background, with_workers};
 
-/// Answers `/status/target` with that status and a redirect to `/target`, all else with what was
-/// asked for.
+/// Answers `/status/target` with that status and a redirect to `/target`, and every other path with
+/// what was asked for.
 fn site() -> Site {
     Site::start(|request: Request| {
         if let Some((status, target)) = request.path()[1..].split_once('/') {
@@ -64,7 +64,7 @@ fn a_streamed_body_cannot_be_sent_again() {
         let client = Client::new();
         let body = || Body::from_reader(&b"body"[..]);
         assert_eq!(fetch(&client, "POST", &site.url("/307/end"), body()).status(), 307);
-        // Where it need not be, the redirect is followed.
+        // If the body need not be sent again, the redirect is followed.
         assert_eq!(fetch(&client, "POST", &site.url("/303/end"), body()).text().unwrap(), "GET /end no type \"\"");
     });
 }

@@ -169,7 +169,7 @@ fn the_context_of_a_request_is_done_when_the_client_goes_away() {
         let (ended, ends) = chan::bounded(1);
         let site = Site::start(move |mut request: Request| {
             let ctx = request.context().clone();
-            // A body that is read takes the watch away, and gives it back.
+            // Reading the body replaces the watch, and restores it at the end.
             let mut body = String::new();
             request.read_to_string(&mut body).unwrap();
             called.send(body.len()).unwrap();
@@ -250,7 +250,7 @@ fn an_idle_connection_is_closed_in_time() {
     });
 }
 
-/// The limit to a head's time does not end a handler or a body that takes longer.
+/// The time limit of a head does not end a handler or a body that takes longer.
 #[test]
 fn time_outs_are_not_for_bodies_and_handlers() {
     with_workers(|| {
@@ -307,13 +307,13 @@ fn c357_a_time_limit_for_a_handler() {
 
         assert!(client.post(&background(), site.url("/panic"), "").unwrap_err().is_request());
 
-        // A client that goes away ends it, too.
+        // If the client goes away, that ends it, too.
         calls.recv().unwrap();
         let mut stream = TcpStream::connect(site.addr()).unwrap();
         stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         calls.recv().unwrap();
         drop(stream);
-        // Unless its time was over before, on a busy machine.
+        // On a busy machine its time may have been over before.
         assert!(ends.recv().unwrap().is_some());
     });
 }
@@ -387,7 +387,7 @@ fn an_answer_that_comes_early_is_not_lost() {
     });
 }
 
-/// Without a descriptor left nobody can be accepted. The server says so, waits, and goes on.
+/// Without a free descriptor the server cannot accept. It says so, waits, and goes on.
 #[test]
 fn running_out_of_descriptors_does_not_end_the_server() {
     if let Some(stderr) = rerun_alone("server::running_out_of_descriptors_does_not_end_the_server") {
@@ -401,8 +401,8 @@ fn running_out_of_descriptors_does_not_end_the_server() {
         while let Ok(hog) = std::fs::File::open("/dev/null") {
             hogs.push(hog);
         }
-        // The one that is given back goes to the client's end. (Or to somebody else in the process:
-        // then one more is.)
+        // The descriptor that is given back goes to the client's end. (Or to other code in the
+        // process: then the test gives back one more.)
         let mut stream = loop {
             hogs.pop();
             match TcpStream::connect(site.addr()) {

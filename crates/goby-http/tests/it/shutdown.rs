@@ -1,4 +1,4 @@
-//! Ending a server: what is under way is finished, and nothing new begins.
+//! Ending a server: it finishes the requests under way, and begins nothing new.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn what_is_under_way_is_finished() {
             let request = s.go(|| client.get(&background(), &url).unwrap());
             calls.recv().unwrap();
             site.stop();
-            // The listener is gone, the request is not.
+            // The listener is closed, the request goes on.
             crate::support::wait_until("the listener to be closed", || TcpStream::connect(site.addr()).is_err());
             assert!(!request.is_finished());
             release.close();
@@ -104,7 +104,7 @@ fn shutdown_waits_no_longer_than_its_context() {
             let (ctx, _cancel) = background().with_timeout(Duration::from_millis(5));
             assert_eq!(server.shutdown(&ctx), Err(ContextError::DeadlineExceeded));
             assert!(!serving.is_finished());
-            // The handler heeds its context, which `close` cancels.
+            // The handler waits for its context, which `close` cancels.
             server.close();
             ends.recv().unwrap();
             assert_eq!(server.shutdown(&background()), Ok(()));
@@ -140,8 +140,8 @@ fn a_server_serves_once() {
     });
 }
 
-/// Clients come and go while the server stops: every request is answered in full or fails as one
-/// that came too late.
+/// Clients come and go while the server stops. Every request gets its full answer, or fails because
+/// it came too late.
 #[test]
 fn stopping_under_load_breaks_no_response_off() {
     with_workers(|| {

@@ -1,5 +1,5 @@
-//! What all tests share: runtimes of several sizes with a leak check, a watchdog, servers that are
-//! gone when a test ends, and servers that speak by script.
+//! What all tests share: runtimes of several sizes with a leak check, a watchdog, servers that stop
+//! when a test ends, and servers that follow a script.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use goby::net::{TcpListener, TcpStream};
 use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
 use goby_http::{Request, Response, Server};
 
-/// How long a test may wait for what must happen. Generous: it only decides when a hang is called a
-/// hang.
+/// How long a test may wait for an event that must happen. It is long on purpose: it only decides
+/// when a test counts as hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The minimum for "still blocked".
@@ -26,7 +26,7 @@ pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
     with_each(&[1, 2, 4], test);
 }
 
-/// [`with_workers`] for what concerns the goroutines of one worker.
+/// [`with_workers`] for tests of the goroutines of one worker.
 pub(crate) fn with_one_worker(test: impl Fn() + Send + Sync) {
     with_each(&[1], test);
 }
@@ -43,8 +43,8 @@ fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
     }
 }
 
-/// Polls until `condition` holds, giving way to others in between. For what no channel can tell,
-/// such as a count.
+/// Polls until `condition` holds, and yields in between. It is for conditions that no channel can
+/// tell, such as a count.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -108,7 +108,7 @@ impl Site {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Over how many connections requests have come.
+    /// The number of connections over which requests have come.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -229,8 +229,8 @@ pub(crate) fn rerun_alone(test: &str) -> Option<String> {
     Some(stderr.into_owned())
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
-/// with a name.
+/// Aborts the test process and names the test if a test does not end: a hang must be a failure with
+/// a name.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,

@@ -1,5 +1,5 @@
-//! HTTPS: rustls on both sides, certificates made here. The server is straight-line code over a
-//! goby socket.
+//! HTTPS: rustls on both sides, with certificates made here. The server is straight-line code over
+//! a goby socket.
 
 use std::error::Error as _;
 use std::io::{Read, Write};
@@ -129,7 +129,7 @@ fn large_bodies_go_both_ways() {
     });
 }
 
-/// A body whose end is that of the connection: only a server that takes leave has sent all of it.
+/// A body that ends with the connection: it is complete only if the server sent its closing alert.
 #[test]
 fn a_connection_that_is_cut_is_not_the_end_of_a_body() {
     with_workers(|| {
