@@ -16,7 +16,7 @@
 //! workers that do not come back. A look at goroutines asks the workers (`inspect`).
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("goby runs on Linux (5.11 or newer) only, for now");
+compile_error!("goby runs on Linux only, for now");
 
 // In reading order: the base of the others, the way of a goroutine, its watcher, and what stands on
 // top. `base` has macros, and only modules after it can use them.

@@ -27,7 +27,9 @@ use crate::engine::worker::Worker;
 /// Runs a future to its end, parking the goroutine whenever it is pending.
 ///
 /// On an OS thread it parks the thread. It may be nested: the future may itself call functions that
-/// park.
+/// park. The future must not need another runtime: tokio's sockets and timers panic without its
+/// reactor (its channels, locks and `select!` do not); the page `goby::guide::other_crates` says
+/// what to do.
 ///
 /// ```
 /// assert_eq!(goby::block_on(async { 6 * 7 }), 42);
@@ -135,7 +137,8 @@ impl Signal {
 /// Runs a future as a task, on the workers, alongside the goroutines. It needs a few hundred bytes
 /// instead of a stack.
 ///
-/// Like an unstarted goroutine, it may run on any worker. It must not block: inside it, await.
+/// Like an unstarted goroutine, it may run on any worker. It must not block: inside it, await. Nor
+/// may it need another runtime, as for [`block_on`].
 ///
 /// ```
 /// let task = goby::spawn(async { 6 * 7 });
