@@ -1,8 +1,8 @@
 //! Locks, conditions, one-time work, wait groups, semaphores and barriers that park the goroutine
 //! and not its worker: Go's package `sync`, with `golang.org/x/sync/semaphore`.
 //!
-//! Every type here works between goroutines, between OS threads, and between the two: a goroutine
-//! that has to wait is parked and its worker runs others, an OS thread sleeps.
+//! Every type here works between goroutines, between OS threads, and between the two. A goroutine
+//! that has to wait is parked, and its worker runs others; an OS thread sleeps.
 //!
 //! | Go | goby |
 //! |---|---|
@@ -16,31 +16,32 @@
 //! # Contexts
 //!
 //! Every call that may wait has a form that takes a [`Context`](crate::Context) and gives up when
-//! that is done. Calls that take something (a lock, permits) look at the context first, so with a
-//! context that is already done they fail even where nothing would have to be waited for. Calls
-//! that only wait for an event report the event when both have happened. A cancellation that races
-//! with a grant never loses what was granted: the call then succeeds.
+//! that is done. Calls that take something (a lock, permits) look at the context first: if it is
+//! already done they fail, even if they would not have to wait. Calls that only wait for an event
+//! report the event when both have happened. A cancellation that races with a grant never loses
+//! what was granted: the call then succeeds, or (a [`Semaphore`]'s) gives it back.
 //!
 //! # No poisoning
 //!
-//! A panic while a lock is held unlocks it, as a deferred `Unlock` does in Go; the next holder sees
+//! A panic while a lock is held unlocks it, as a deferred `Unlock` does in Go. The next holder sees
 //! the value as the panic left it. The panic itself is not lost: it comes out of `join`,
 //! [`scope`](crate::scope) or [`WaitGroup::wait`]. A [`Once`] whose function panicked counts as not
 //! done.
 //!
 //! # Pools and maps
 //!
-//! Go's `sync.Pool` and `sync.Map` are not here, for others keep good ones. None of them parks a
-//! goroutine: hold what they give for a few instructions, not across anything that waits, or the
-//! worker waits with it.
+//! Go's `sync.Pool` and `sync.Map` are not here, because other crates have good ones. None of these
+//! parks a goroutine: hold what they give for a few instructions, and not across anything that
+//! waits. Otherwise the worker waits too.
 //!
-//! - *A pool*: often none is needed, as Rust frees at once and allocators keep small blocks by
-//!   thread. Otherwise a `thread_local!` list is one pool a worker, without any lock: a goroutine
-//!   stays on its thread. It may give back elsewhere what it was sent. Bounded and shared by all:
-//!   `crossbeam_queue::ArrayQueue`.
+//! - *A pool*: often none is needed, because Rust frees at once and allocators keep small blocks
+//!   per thread. Otherwise a `thread_local!` list is one pool per worker, without any lock: a
+//!   goroutine stays on its thread. A goroutine may put a block that was sent to it into its own
+//!   worker's list. Bounded and shared by all: `crossbeam_queue::ArrayQueue`.
 //! - *A map* that many read and few write: `papaya` (lock-free reads, no guard on entries to
-//!   deadlock with). One that all write: `dashmap` (sharded locks; a `Ref` of it is a lock's guard,
-//!   so drop it before anything that parks). A [`RwLock`] around std's map is enough for most.
+//!   deadlock with). A map that all write: `dashmap` (sharded locks; a `Ref` of it is a lock's
+//!   guard, so drop it before anything that parks). For most programs a [`RwLock`] around std's map
+//!   is enough.
 //!
 //! ```
 //! use std::cell::RefCell;
@@ -65,10 +66,10 @@
 //!
 //! # Inside
 //!
-//! Read in this order: `queue` over `places` (where one waits), `raw_mutex` and `raw_rwlock` (the
-//! lock words, safe code), `mutex` and `rwlock` (the guards), with `rwlock_upgradable`, `owned`
-//! (guards that keep the lock alive) and `mapped` (guards of a part), which have the only unsafe
-//! code, then the rest, each of which is a few lines over `queue`.
+//! Read in this order: `queue` over `places` (where waiters wait); `raw_mutex` and `raw_rwlock`
+//! (the lock words, safe code); `mutex` and `rwlock` (the guards), with `rwlock_upgradable`,
+//! `owned` (guards that keep the lock alive) and `mapped` (guards of a part), which have the only
+//! unsafe code; then the rest, each of which is a few lines over `queue`.
 
 #![doc(alias("sync.Pool", "sync.Map"))]
 

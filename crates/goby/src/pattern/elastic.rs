@@ -1,10 +1,12 @@
 //! Pools that grow and shrink.
 //!
-//! Of a pool's goroutines one *leads*: it waits for the next job. When it gets one it first
-//! appoints another to lead, then works, and goes on with what jobs there are; when there are none
-//! it leads again if nobody does, and else it rests. The last to rest is the first to be appointed,
-//! so that those who are too many get their rest and end. Where jobs are there without waiting
-//! nobody is appointed, and the path from job to job takes no lock of the pool.
+//! One of a pool's goroutines *leads*: it waits for the next job. When the leader gets a job it
+//! first appoints another goroutine to lead. Then it works, and goes on with the jobs that are
+//! there. When there are none it leads again if nobody else leads; otherwise it rests.
+//!
+//! The last to rest is the first to be appointed, so the goroutines that are not needed rest to the
+//! end and stop. If jobs are there without waiting nobody is appointed, and the path from job to
+//! job takes no lock of the pool.
 
 use std::mem;
 use std::panic::Location;
@@ -18,25 +20,25 @@ use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
 use crate::select;
 
-/// Starts a pool as [`worker_pool`](super::worker_pool) does, of workers that keep something from
+/// Starts a pool, as [`worker_pool`](super::worker_pool) does, whose workers keep something from
 /// job to job: a connection, a buffer.
 ///
-/// Each worker does its jobs with a function of its own, which `new_worker` makes when the worker
-/// gets its first job, and which is dropped with the worker. The function stays on its goroutine,
-/// and so need not be `Send`. There is one goroutine to begin with; the pool grows while jobs come
-/// that nobody is free for, to `max` at most. A worker without a job rests for `idle`, then it
-/// ends. Of those that rest the one that worked last is taken first, so that those who are too many
-/// get their rest. One always stays.
+/// Each worker does its jobs with a function of its own. `new_worker` makes this function when the
+/// worker gets its first job, and it is dropped with the worker. The function stays on its
+/// goroutine, so it need not be `Send`. The pool begins with one goroutine. It grows while jobs
+/// come for which no worker is free, to at most `max`. A worker without a job rests for `idle`,
+/// then it ends. Of the resting workers the one that worked last is taken first, so those that are
+/// not needed rest to the end. One always stays.
 ///
-/// Without anything to keep [`worker_pool`](super::worker_pool) is faster (130 against 315 ns for
-/// one job at a time), and better for jobs that compute: its workers go where there is room, these
-/// stay on their OS thread.
+/// If workers keep nothing, [`worker_pool`](super::worker_pool) is faster (130 against 315 ns for
+/// one job at a time), and better for jobs that compute: its workers go where there is room, while
+/// these stay on their OS thread.
 ///
 /// # Panics
 ///
-/// As [`worker_pool`](super::worker_pool); a panic of `new_worker` is treated as one of a job. A
-/// job that ends its goroutine by `goexit` takes its worker along, which then drops what it kept;
-/// the pool makes another.
+/// As [`worker_pool`](super::worker_pool). A panic of `new_worker` is treated as one of a job. A
+/// job that ends its goroutine by `goexit` takes its worker along: the worker drops what it kept,
+/// and the pool makes another.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -104,7 +106,7 @@ where
     receiver
 }
 
-/// What the goroutines of a pool share. The last of them drops it, and so closes the results.
+/// What the goroutines of a pool share. The last goroutine drops it, and so closes the results.
 struct Pool<J, R, N> {
     jobs: Receiver<J>,
     results: Producer<R>,
@@ -120,10 +122,10 @@ struct Pool<J, R, N> {
 /// The goroutines of a pool.
 struct Crew {
     n: usize,
-    /// Whether one leads, or is appointed to.
+    /// Whether one leads, or is appointed to lead.
     led: bool,
-    /// Those who rest, by the number of the rest and what appoints them; who rests longest is
-    /// first.
+    /// The resting goroutines, each by the number of its rest and the sender that appoints it. The
+    /// one that has rested longest is first.
     resting: Vec<(u64, Sender<Appointed>)>,
     /// How many rests there have been.
     rests: u64,
@@ -132,11 +134,11 @@ struct Crew {
 /// What a goroutine of the pool begins with.
 enum Begins {
     ToLead,
-    /// In the place of one whose job ended its goroutine.
+    /// In the place of a goroutine that a job has ended.
     AfterAJob,
 }
 
-/// Sent to one who rests and is to lead.
+/// Sent to a resting goroutine that is to lead.
 #[derive(Debug)]
 struct Appointed;
 
@@ -151,7 +153,7 @@ where
         let run = move |pool: Arc<Self>| {
             let mut worker = None;
             let ended = pool.results.guard(|| pool.run(&mut worker, begins));
-            // Apart: what the destructor of what it kept does is no job's doing.
+            // On its own: what the destructor of the worker does is not what a job did.
             _ = pool.results.guard(|| drop(worker));
             if ended == Ended::Exited {
                 pool.start(Begins::AfterAJob);
@@ -160,8 +162,8 @@ where
         goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
     }
 
-    /// A goroutine of the pool. Only a job, or `new_worker` for it, ends it from inside, so it does
-    /// not lead then.
+    /// Runs a goroutine of the pool. Only a job, or `new_worker` for it, ends the goroutine from
+    /// inside, so it does not lead at that moment.
     fn run(self: &Arc<Self>, worker: &mut Option<F>, begins: Begins) {
         let mut leads = matches!(begins, Begins::ToLead);
         loop {
@@ -175,7 +177,7 @@ where
             while let Some(begun) = job {
                 let worker = worker.get_or_insert_with(&self.new_worker);
                 if !self.results.put(worker(begun)) {
-                    return; // As all will: the context is done, or nobody receives.
+                    return; // As all workers will: the context is done, or nobody receives.
                 }
                 job = self.results.try_next(&self.jobs);
             }
@@ -184,8 +186,8 @@ where
             }
             leads = true;
         }
-        // The jobs are over. Whoever works now will lead next and see it too; those who rest are
-        // sent home.
+        // The jobs are over. A goroutine that works now will lead next and see this too. Those that
+        // rest are sent home.
         let resting = {
             let mut crew = self.crew.lock();
             crew.led = false;
@@ -194,7 +196,7 @@ where
         drop(resting);
     }
 
-    /// The leader has got a job: another is to wait for the next one, if there is one left.
+    /// Makes another goroutine wait for the next job, if one is left: the leader has got a job.
     fn appoint(self: &Arc<Self>) {
         let mut crew = self.crew.lock();
         if let Some((_, next)) = crew.resting.pop() {
@@ -209,7 +211,8 @@ where
         }
     }
 
-    /// One has no job any more. Tells whether it is to lead, after a rest or at once, or to end.
+    /// Decides for a goroutine without a job. Returns true if it is to lead, at once or after a
+    /// rest, and false if it is to end.
     fn is_to_lead(&self) -> bool {
         let mut crew = self.crew.lock();
         if !crew.led {
@@ -237,7 +240,7 @@ where
             return false;
         }
         drop(crew);
-        // Taken out of the list at this moment: to be appointed, or sent home.
+        // It was taken out of the list at this moment: to be appointed, or sent home.
         appointed.recv().is_ok()
     }
 }

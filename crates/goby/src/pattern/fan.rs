@@ -9,14 +9,14 @@ use crate::context::Context;
 
 /// Starts `n` goroutines that take values from one input, each with an output of its own.
 ///
-/// An output closes when the input has closed and its worker is done. All stops sooner when `ctx`
-/// is done; one worker stops when the last receiver of its output is dropped, and leaves the input
-/// to the others. A worker may be up to 16 results ahead of its consumer.
+/// An output closes when the input has closed and its worker is done. Everything stops sooner when
+/// `ctx` is done. One worker stops when the last receiver of its output is dropped, and leaves the
+/// input to the others. A worker may be up to 16 results ahead of its consumer.
 ///
 /// # Panics
 ///
-/// If `n` is 0. A panic of `f` stops all the workers: no further value is begun, and wherever one
-/// of the outputs would end the receive goes on with the panic.
+/// If `n` is 0. A panic of `f` stops all the workers. No further value is begun, and the panic goes
+/// on in each receive that would otherwise see the end of an output.
 ///
 /// ```
 /// use goby::{Context, chan, go, pattern};
@@ -66,7 +66,7 @@ where
     outs
 }
 
-/// Starts one worker, and another in its place when a value ended its goroutine.
+/// Starts one worker, and another in its place when a value has ended its goroutine.
 fn start_worker<T, R, F>(producer: Producer<R>, input: Receiver<T>, f: Arc<F>, started_at: &'static Location<'static>)
 where
     T: Send + 'static,
@@ -80,7 +80,8 @@ where
     });
 }
 
-/// Merges several receivers into one: everything from each, in the order in which it comes.
+/// Merges several receivers into one: it gives everything from each, in the order in which it
+/// comes.
 ///
 /// The output closes when all the inputs have closed and everything has come out. It stops sooner
 /// when `ctx` is done, or when the last receiver of the output is dropped; the inputs are then

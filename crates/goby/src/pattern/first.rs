@@ -8,23 +8,25 @@ use crate::chan::{self, Receiver, RecvError, SendError};
 use crate::context::{Context, ContextError};
 use crate::select;
 
-/// Runs all tasks at the same time and gives the result of the one that ends first.
+/// Runs all tasks at the same time and returns the result of the one that ends first.
 ///
-/// The context of the others is then canceled. They are not waited for: each ends when it looks at
-/// its context, and its result is dropped. So the same request can be sent to several servers.
+/// The context of the others is then canceled. `first` does not wait for them: each ends when it
+/// looks at its context, and its result is dropped. So the same request can be sent to several
+/// servers.
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until one task has ended or `ctx` is done.
+/// Parks the goroutine, or puts the OS thread to sleep, until one task has ended or `ctx` is done.
 ///
 /// # Errors
 ///
-/// If `ctx` is done before; if it is already, no task is begun.
+/// If `ctx` is done before. If it is done already, no task is begun.
 ///
 /// # Panics
 ///
-/// If there are no tasks, or all ended by `goexit`: then none is the first. If the first to end
-/// ends by a panic, with that. A later panic is reported as that of a goroutine that nobody joins.
+/// If there are no tasks, or all ended by `goexit`: then none is the first. If the first task that
+/// ends does so by a panic, with that panic. A later panic is reported as that of a goroutine that
+/// nobody joins.
 ///
 /// ```
 /// use goby::{Context, pattern, time};
@@ -66,24 +68,24 @@ where
     }))
 }
 
-/// Runs all tasks at the same time and gives the result of the first that succeeds, or the errors
+/// Runs all tasks at the same time and returns the result of the first that succeeds, or the errors
 /// of all.
 ///
 /// As [`first`] does, it cancels the others and does not wait for them.
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread, until one task has succeeded, all have failed, or `ctx` is
-/// done.
+/// Parks the goroutine, or puts the OS thread to sleep, until one task has succeeded, all have
+/// failed, or `ctx` is done.
 ///
 /// # Errors
 ///
-/// [`FirstError::Failed`] with the errors in the order in which they came, [`FirstError::Exited`]
-/// if they are not all because a task ended by `goexit`, or [`FirstError::Context`].
+/// [`FirstError::Failed`] with the errors in the order in which they came; [`FirstError::Exited`]
+/// if errors are missing because a task ended by `goexit`; or [`FirstError::Context`].
 ///
 /// # Panics
 ///
-/// If a task ends by a panic before one has succeeded, with that.
+/// If a task ends by a panic before one has succeeded, with that panic.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -135,8 +137,8 @@ where
 type Ending<R> = std::thread::Result<R>;
 
 /// Starts the tasks, unless `ctx` is done, and counts them. Their endings come through a
-/// rendezvous, so that none is lost: one that nobody takes comes back. A task that ended by
-/// `goexit` has none.
+/// rendezvous, so that none is lost: an ending that nobody takes comes back. A task that ended by
+/// `goexit` has no ending.
 #[track_caller]
 fn start<R, F>(ctx: &Context, tasks: impl IntoIterator<Item = F>) -> Result<(Receiver<Ending<R>>, usize), ContextError>
 where
@@ -165,7 +167,7 @@ where
     Ok((endings, n_tasks))
 }
 
-/// The next ending; `None` when all have ended.
+/// Waits for the next ending; returns `None` when all have ended.
 fn next<R>(ctx: &Context, endings: &Receiver<Ending<R>>) -> Result<Option<R>, ContextError>
 where
     R: Send,

@@ -9,20 +9,21 @@ use super::output::{Group, Producer};
 use crate::chan::Receiver;
 use crate::context::Context;
 
-/// Applies `f` to what comes in, up to `n` values at a time, and gives the results in the order of
-/// the input.
+/// Applies `f` to each value of the input, up to `n` at a time, and gives the results in the order
+/// of the input.
 ///
 /// The output closes when the input has closed and all is done. It stops sooner when `ctx` is done,
-/// or when its last receiver is dropped; what was begun is then finished and its result dropped. A
-/// slow value holds up the results of those behind it, but not their work until there are `n`
-/// results that wait for it. For values of an iterator, begin with [`source`](super::source).
+/// or when its last receiver is dropped; a value that was begun is then finished and its result
+/// dropped. A slow value holds up the results of the values behind it. It does not hold up their
+/// work until `n` results wait for it. For values of an iterator, begin with
+/// [`source`](super::source).
 ///
-/// Each value gets a goroutine of its own, which goes where there is room.
+/// Each value gets a goroutine of its own. It goes to a worker that has room.
 ///
 /// # Panics
 ///
-/// If `n` is 0. After a panic of `f` no further value is begun; the results of the values before
-/// come out, then the receive goes on with the panic. (A value for which `f` ends by `goexit` is
+/// If `n` is 0. After a panic of `f` no further value is begun. The results of the values before
+/// come out, then the panic goes on in the receive. (A value for which `f` ends by `goexit` is
 /// [left out](super#a-job-that-ends-by-goexit): those behind it move up.)
 ///
 /// ```
@@ -76,18 +77,18 @@ where
     map(ctx, input, n, OnExit::LeaveOut, move |_, value| (f(value), Then::GoOn))
 }
 
-/// Applies `f` as [`par_map`] does, until it fails: the first error, in the order of the input, is
+/// Applies `f` as [`par_map`] does, until it fails. The first error, in the order of the input, is
 /// the last result.
 ///
 /// After an error no further value is begun. The results of the values before come out, then the
-/// error, then the output closes; so a `collect` into a `Result` gives what a loop would. The
-/// context that `f` gets is done when its result is of no use any more: behind an error that has
+/// error, then the output closes. So a `collect` into a `Result` gives what a loop would give. The
+/// context that `f` gets is done when the result is of no use any more: behind an error that has
 /// come out, when `ctx` is done, or when nobody receives.
 ///
 /// # Panics
 ///
 /// As [`par_map`]. If `f` ended its goroutine by `goexit` for a value, and no error has come out,
-/// the receive that would find the end panics and says so: a `collect` never gives `Ok` with a
+/// the receive that would find the end panics and says so. A `collect` never gives `Ok` with a
 /// value missing.
 ///
 /// ```
@@ -140,22 +141,22 @@ enum Then {
     End,
 }
 
-/// What becomes of a value for which the function has ended its goroutine.
+/// What happens to a value for which the function has ended its goroutine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnExit {
     /// It has no result.
     LeaveOut,
-    /// It has none, and where the output would end the receiver is told.
+    /// It has no result, and the receive that would see the end of the output reports that.
     Report,
 }
 
-/// What the goroutines of a map share. The last of them drops it, and so closes the output.
+/// What the goroutines of a map share. The last goroutine drops it, and so closes the output.
 struct Map<R, F> {
     f: F,
     output: Producer<R>,
     order: Order,
-    /// Whether a value is known behind which nothing is wanted. Relaxed: it orders nothing, and who
-    /// sees it late has begun one value more.
+    /// Whether a value is known behind which nothing is wanted. Relaxed: it orders nothing, and a
+    /// goroutine that sees it late has begun one value more.
     ending: AtomicBool,
     on_exit: OnExit,
 }
@@ -205,14 +206,14 @@ impl<R, F> Map<R, F> {
         ticket.wait();
         match result {
             Err(payload) if !goby_runtime::is_goexit(&*payload) => self.output.fail(payload),
-            // Once one was left out no later one may come.
+            // Once a result was left out no later one may come.
             _ if ctx.is_done() => {}
             Err(_) if self.on_exit == OnExit::Report => self.output.miss(true),
             Err(_) => {}
             Ok((result, then)) => {
                 let is_error = then == Then::End;
                 if is_error {
-                    // Whoever gets the error does not take the results for complete.
+                    // The receiver of the error does not take the results for complete.
                     self.output.miss(false);
                 }
                 if !self.output.put(result) || is_error {

@@ -8,8 +8,9 @@
 //!                                                                                        the next one has its turn
 //! ```
 //!
-//! A turn ends with its ticket, so also by a panic. As many as may run may have run and wait for
-//! their turn: a slow one holds up its followers only then.
+//! A turn ends with its ticket, so it also ends by a panic. Besides the goroutines that run, the
+//! same number may have run and wait for their turn. Only beyond that does a slow one hold up its
+//! followers.
 
 use std::convert::Infallible;
 use std::mem;
@@ -36,13 +37,13 @@ pub(super) struct Ticket {
     running: Option<Permit>,
     /// Closes when the ticket before is dropped.
     turn: Receiver<Infallible>,
-    /// Dropped with the ticket: the next one's turn.
+    /// Dropped with the ticket, which gives the next ticket its turn.
     _done: Sender<Infallible>,
     _in_flight: Permit,
 }
 
 impl Order {
-    /// Makes an order of which `limit` may run at a time.
+    /// Makes an order in which `limit` may run at a time.
     pub(super) fn new(limit: usize) -> Order {
         Order {
             running: Semaphore::new(limit),
@@ -62,7 +63,7 @@ impl Order {
 }
 
 impl Ticket {
-    /// Lets another run, and waits until all who entered before are done. The turn lasts until the
+    /// Lets another run, and waits until all that entered before are done. The turn lasts until the
     /// ticket is dropped.
     pub(super) fn wait(&mut self) {
         self.running = None;

@@ -6,12 +6,15 @@ use super::{batch, par_map, pool, source, worker_pool};
 use crate::chan::{self, Receiver};
 use crate::context::Context;
 
-/// Puts stages one behind the other, each with goroutines of its own, all under one context.
+/// A chain of stages, each with goroutines of its own, all under one context.
 ///
-/// It is shorthand: each stage is one of this module's functions, whose input is the output of the
-/// stage before. So their promises hold for the whole: it ends, from the source on, when the
-/// context is done or the last receiver of its output is dropped; a panic in any stage comes out at
-/// the end; a stage that is slow slows the ones before it down.
+/// It is shorthand: each stage is one of this module's functions, and its input is the output of
+/// the stage before. So the promises of those functions hold for the whole:
+///
+/// - It ends, from the source on, when the context is done or the last receiver of its output is
+///   dropped.
+/// - A panic in any stage comes out at the end.
+/// - A slow stage slows down the stages before it.
 ///
 /// ```
 /// use goby::{Context, pattern::Pipeline};
@@ -25,7 +28,7 @@ use crate::context::Context;
 /// assert_eq!(lengths, 28);
 /// ```
 ///
-/// In Go, with a function a stage (`go.dev/blog/pipelines`):
+/// In Go, with one function per stage (`go.dev/blog/pipelines`):
 ///
 /// ```go
 /// lines := source(ctx, input)
@@ -58,7 +61,7 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { ctx: ctx.clone(), output: source(ctx, values) }
     }
 
-    /// Begins with what comes out of a channel.
+    /// Begins with the values of a channel.
     ///
     /// ```
     /// use goby::{Context, chan, pattern::Pipeline};
@@ -74,7 +77,8 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { ctx: ctx.clone(), output: input }
     }
 
-    /// Applies `f`, up to `n` values at a time; results come as they are done. A [`worker_pool`].
+    /// Applies `f`, up to `n` values at a time. Results come as they are done. This is a
+    /// [`worker_pool`].
     ///
     /// ```
     /// use goby::{Context, pattern::Pipeline};
@@ -95,7 +99,7 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { output: worker_pool(&self.ctx, self.output, n, f), ctx: self.ctx }
     }
 
-    /// Applies `f`, up to `n` values at a time; results keep the order. A [`par_map`].
+    /// Applies `f`, up to `n` values at a time. Results keep the order. This is a [`par_map`].
     ///
     /// ```
     /// use goby::{Context, pattern::Pipeline};
@@ -116,8 +120,8 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { output: par_map(&self.ctx, self.output, n, f), ctx: self.ctx }
     }
 
-    /// Applies `f`, up to `n` values at a time, and passes on each value of what it gives: a `Vec`,
-    /// an iterator, or, to filter, an `Option`.
+    /// Applies `f`, up to `n` values at a time, and passes on each value of what `f` returns: a
+    /// `Vec`, an iterator or, to filter, an `Option`.
     ///
     /// ```
     /// use goby::{Context, pattern::Pipeline};
@@ -160,7 +164,7 @@ impl<T: Send + 'static> Pipeline<T> {
         Pipeline { output: batch(&self.ctx, self.output, size, wait), ctx: self.ctx }
     }
 
-    /// Gives the receiver of what comes out at the end, for a `select!` say.
+    /// Returns the receiver of the last stage's output, for a `select!` say.
     ///
     /// ```
     /// use goby::{Context, pattern::Pipeline};

@@ -1,10 +1,11 @@
 //! Worker pools.
 //!
-//! A started goroutine never changes its OS thread, and those that wait for jobs are pinned where
-//! the pool was started, more often than not all on one. So a worker that had a long job goes on in
-//! a fresh goroutine, which can be stolen. With jobs of 100 µs two OS threads then do twice as many
-//! as one, where it was as many in 11 runs of 12. Workers with short jobs stay where they are,
-//! where to hand a job over costs least.
+//! A started goroutine never changes its OS thread. Those that wait for jobs are pinned where the
+//! pool was started, more often than not all on one OS thread. So a pool's worker that had a long
+//! job goes on in a new goroutine, which can be stolen while it is unstarted. With jobs of 100 µs
+//! two OS threads then do twice as many as one; without this they did no more than one in 11 runs
+//! of 12. Workers with short jobs stay where they are, because handing a job over costs least
+//! there.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -14,24 +15,24 @@ use super::output::{Ended, Group, Producer};
 use crate::chan::Receiver;
 use crate::context::Context;
 
-/// Starts `n` workers that take jobs, and gives the receiver of their results, in the order in
+/// Starts `n` workers that take jobs, and returns the receiver of their results, in the order in
 /// which they are done.
 ///
 /// The results close when the jobs have closed and all is done. The pool stops sooner when `ctx` is
 /// done, or when the last receiver of the results is dropped; a job that was begun is then finished
 /// and its result dropped. A loop over the results ends either way: ask [`ctx.err()`](Context::err)
-/// afterwards whether all is done. Each worker has room for one result that nobody has received
+/// afterwards whether all is done. There is room for one result per worker that nobody has received
 /// yet.
 ///
-/// After a job that took long a worker goes on in a fresh goroutine, so that it may go to another
-/// OS thread if there is room: do not keep anything in a goroutine from job to job (for that,
-/// [`elastic_pool`](super::elastic_pool)).
+/// After a long job a worker goes on in a new goroutine, which may go to another OS thread if there
+/// is room. So do not keep anything in a goroutine from job to job;
+/// [`elastic_pool`](super::elastic_pool) is for that.
 ///
 /// # Panics
 ///
-/// If `n` is 0. A panic of `f` stops the pool: no further job is begun, the results there are can
-/// be received, and where they would end the receive goes on with the panic. So a loop over the
-/// results never ends as if all were done. (A job that ends by `goexit` is [left
+/// If `n` is 0. A panic of `f` stops the pool: no further job is begun, the results that are there
+/// can be received, and then the panic goes on in the receive. So a loop over the results never
+/// ends as if all were done. (A job that ends by `goexit` is [left
 /// out](super#a-job-that-ends-by-goexit).)
 ///
 /// ```
@@ -81,8 +82,8 @@ where
     start(ctx, jobs, n, f, |results, result| results.put(result))
 }
 
-/// Starts a pool. `f` does a job and `put` puts what comes of it, and tells whether there is a
-/// point in going on.
+/// Starts a pool. `f` does a job. `put` puts the result out, and returns whether the worker has a
+/// reason to go on.
 #[track_caller]
 pub(super) fn start<J, V, R, F, P>(ctx: &Context, jobs: Receiver<J>, n: usize, f: F, put: P) -> Receiver<R>
 where
@@ -100,7 +101,7 @@ where
     receiver
 }
 
-/// What the workers of a pool share. The last of them drops it, and so closes the results.
+/// What the workers of a pool share. The last worker drops it, and so closes the results.
 struct Pool<J, R, F, P> {
     jobs: Receiver<J>,
     results: Producer<R>,
@@ -119,20 +120,20 @@ where
     fn start_worker(self: Arc<Self>) {
         let run = |pool: Arc<Self>| match pool.results.guard(|| pool.work()) {
             Ended::Returned(Then::End) | Ended::Panicked => {}
-            // A job that ended its goroutine took nobody else's along: another has this worker's
+            // A job that ended its goroutine ended no other. A new goroutine takes this worker's
             // place.
             Ended::Returned(Then::GoOnFresh) | Ended::Exited => pool.start_worker(),
         };
         goby_runtime::go_owing(self.started_at, self, run, |pool| pool.results.never_ran());
     }
 
-    /// A worker, until all is over, or until it had a long job.
+    /// Runs a worker until all is over, or until it had a long job.
     fn work(&self) -> Then {
         let mut samples = Samples::default();
         while let Some(job) = self.results.next(&self.jobs) {
             let (value, long) = samples.time(|| (self.f)(job));
             if !(self.put)(&self.results, value) {
-                return Then::End; // As all will: the context is done, or nobody receives.
+                return Then::End; // As all workers will: the context is done, or nobody receives.
             }
             if long {
                 return Then::GoOnFresh;
@@ -148,13 +149,14 @@ enum Then {
     GoOnFresh,
 }
 
-/// A job that takes as long as this is long. A fresh goroutine costs a hundredth of it.
+/// A job that takes this time is long. A new goroutine costs a hundredth of it.
 const LONG: Duration = Duration::from_micros(10);
-/// Of so many short jobs one is timed, which costs two looks at the clock, 50 ns.
+/// At most so many jobs go untimed between two that are timed. Timing costs two looks at the clock,
+/// 50 ns.
 const MOST_UNTIMED: u32 = 64;
 
-/// Finds long jobs. To begin with each job is timed; the more short ones follow each other, the
-/// fewer.
+/// Finds long jobs. At first it times each job; the more short jobs follow each other, the fewer it
+/// times.
 #[derive(Default)]
 struct Samples {
     distance: u32,
@@ -162,7 +164,7 @@ struct Samples {
 }
 
 impl Samples {
-    /// Runs `f`; tells whether it is known to have taken long.
+    /// Runs `f`; returns whether it is known to have taken long.
     #[inline]
     fn time<V>(&mut self, f: impl FnOnce() -> V) -> (V, bool) {
         if self.until_next > 0 {

@@ -6,16 +6,16 @@ use super::output::{Group, READY};
 use crate::chan::Receiver;
 use crate::context::Context;
 
-/// Starts a goroutine that sends what `values` gives, for the other patterns to begin with.
+/// Starts a goroutine that sends the values of an iterator: the other patterns begin with this.
 ///
-/// The output closes when there are no more. It stops sooner when `ctx` is done, or when its last
-/// receiver is dropped; so the iterator may be endless, and it may block. Up to 16 values are made
-/// ahead.
+/// The output closes when there are no more values. It stops sooner when `ctx` is done, or when its
+/// last receiver is dropped. So the iterator may be endless, and it may block. Up to 16 values are
+/// made ahead.
 ///
 /// # Panics
 ///
-/// Not by itself. A panic of the iterator comes where the output would end. (An iterator that ends
-/// its goroutine by `goexit` gives no more values.)
+/// Not by itself. A panic of the iterator goes on in the receive that would otherwise see the end
+/// of the output. (An iterator that ends its goroutine by `goexit` gives no more values.)
 ///
 /// ```
 /// use goby::{Context, pattern};

@@ -10,11 +10,11 @@ use crate::sync::{FirstPanic, WaitGroup};
 /// Runs tasks at the same time, up to a limit, and their callbacks one at a time, in the order in
 /// which the tasks were given.
 ///
-/// A task computes and returns a callback, which may then write to a file, say, without a lock. For
-/// a channel of results instead, see [`par_map`](super::par_map).
+/// A task computes and returns a callback. The callback may then write to a file, say, without a
+/// lock. For a channel of results see [`par_map`](super::par_map).
 ///
-/// A task that was begun is finished, also when the context gets done; callbacks that have not
-/// begun then are dropped. Dropping the stream stops nothing: tasks and callbacks go on to their
+/// A task that was begun is finished, also when the context gets done. Callbacks that have not
+/// begun by then are dropped. Dropping the stream stops nothing: tasks and callbacks go on to their
 /// end.
 ///
 /// ```
@@ -81,8 +81,8 @@ impl Stream {
         Stream { shared: Arc::new(shared), tasks: WaitGroup::new() }
     }
 
-    /// Starts a task; waits until fewer than the limit run, and no more than that wait for their
-    /// callbacks' turn.
+    /// Starts a task. Waits until fewer tasks than the limit run, and no more than the limit wait
+    /// for their callbacks' turn.
     ///
     /// A panic of a task or a callback is raised by [`wait`](Stream::wait). Until then other tasks
     /// go on, but no later callback runs.
@@ -96,8 +96,8 @@ impl Stream {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread. Called from a callback of the same stream it may wait for
-    /// itself.
+    /// Parks the goroutine, or puts the OS thread to sleep. If a callback of the same stream calls
+    /// it, it may wait for itself.
     ///
     /// # Errors
     ///
@@ -118,12 +118,12 @@ impl Stream {
     ///
     /// # Panics
     ///
-    /// If one of them panicked since the last `wait`: with the first panic in the order of the
-    /// tasks.
+    /// If a task or callback panicked since the last `wait`: with the first panic in the order of
+    /// the tasks.
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// ```
     /// use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -156,7 +156,7 @@ impl Shared {
     }
 }
 
-/// A panic that nobody has waited for goes the way of a goroutine that nobody joins.
+/// A panic that no `wait` has raised is reported as that of a goroutine that nobody joins.
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(payload) = self.panic.take() {

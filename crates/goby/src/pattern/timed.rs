@@ -1,4 +1,4 @@
-//! What depends on when values come: batches and debounced input.
+//! Patterns that depend on when values come: batches and debounced input.
 
 use std::panic::Location;
 use std::time::{Duration, Instant};
@@ -8,17 +8,18 @@ use crate::chan::Receiver;
 use crate::context::Context;
 use crate::select;
 
-/// Collects values into batches: of `size` each, or fewer when `wait` has passed since the first of
-/// a batch came.
+/// Collects values into batches of `size`. A batch has fewer values if `wait` has passed since its
+/// first value came.
 ///
 /// The output closes when the input has closed and the last batch, which may be smaller, was
 /// received. It stops sooner when `ctx` is done, or when its last receiver is dropped; values of an
-/// unfinished batch are dropped then. No batch is empty. While a batch waits to be received another
-/// is being filled, and no further value is taken.
+/// unfinished batch are dropped then. No batch is empty. While one batch waits to be received,
+/// another is filled; when that is full too, no further value is taken.
 ///
 /// # Panics
 ///
-/// If `size` is 0. A panic that the input ends with comes where the output would end.
+/// If `size` is 0. A panic that ends the input goes on in the receive that would otherwise see the
+/// end of the output.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -63,7 +64,7 @@ pub fn batch<T: Send + 'static>(ctx: &Context, input: Receiver<T>, size: usize, 
     batches
 }
 
-/// The next batch. `None` if there is none, or no point in going on.
+/// Collects the next batch; returns `None` if there is none, or no reason to go on.
 fn collect<T>(producer: &Producer<Vec<T>>, input: &Receiver<T>, size: usize, wait: Duration) -> Option<Vec<T>> {
     let mut batch = vec![producer.next(input)?];
     let due = goby_runtime::now().checked_add(wait);
@@ -84,16 +85,17 @@ fn collect<T>(producer: &Producer<Vec<T>>, input: &Receiver<T>, size: usize, wai
     Some(batch)
 }
 
-/// Lets a value pass when none has followed it for `quiet`: of a burst, the last.
+/// Lets a value pass if none has followed it for `quiet`. Of a burst this is the last value.
 ///
-/// The output closes when the input has closed and the last value, which then need not wait for the
-/// quiet, was received. It stops sooner when `ctx` is done, or when its last receiver is dropped. A
-/// value that nobody has received yet gives way to one that comes later, so a slow consumer sees
-/// the newest.
+/// The output closes when the input has closed and the last value was received; that value then
+/// need not wait for the quiet. It stops sooner when `ctx` is done, or when its last receiver is
+/// dropped. A value that nobody has received yet is replaced by one that comes later, so a slow
+/// consumer sees the newest value.
 ///
 /// # Panics
 ///
-/// Not by itself. A panic that the input ends with comes where the output would end.
+/// Not by itself. A panic that ends the input goes on in the receive that would otherwise see the
+/// end of the output.
 ///
 /// ```
 /// use goby::{Context, pattern};
@@ -129,7 +131,7 @@ fn collect<T>(producer: &Producer<Vec<T>>, input: &Receiver<T>, size: usize, wai
 /// ```
 #[track_caller]
 pub fn debounce<T: Send + 'static>(ctx: &Context, input: Receiver<T>, quiet: Duration) -> Receiver<T> {
-    // Without room, so that what was not received can be replaced.
+    // Without room, so that a value that was not received can be replaced.
     let (producer, settled) = Group::new(ctx).output(0);
     producer.start(Location::caller(), move |producer| {
         _ = producer.guard(|| {
@@ -143,7 +145,7 @@ pub fn debounce<T: Send + 'static>(ctx: &Context, input: Receiver<T>, quiet: Dur
     settled
 }
 
-/// Sends `value` or the last one that follows it. Tells whether there is a point in going on.
+/// Sends `value` or the last one that follows it. Returns whether there is a reason to go on.
 fn settle<T: Send>(producer: &Producer<T>, input: &Receiver<T>, mut value: T, quiet: Duration) -> bool {
     let done = producer.ctx().done();
     loop {
@@ -168,7 +170,7 @@ fn settle<T: Send>(producer: &Producer<T>, input: &Receiver<T>, mut value: T, qu
     }
 }
 
-/// The time left until `due`; forever, if that is beyond the clock.
+/// Returns the time left until `due`; forever if that is beyond the clock.
 fn until(due: Option<Instant>) -> Duration {
     due.map_or(Duration::MAX, |due| due.saturating_duration_since(goby_runtime::now()))
 }

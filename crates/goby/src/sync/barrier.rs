@@ -1,4 +1,4 @@
-//! A barrier: how many have come, and the line of those who wait for the rest.
+//! A barrier: how many have come, and the line of those that wait for the rest.
 
 use std::fmt;
 
@@ -28,15 +28,15 @@ use crate::context::{Context, ContextError};
 /// ```
 pub struct Barrier {
     n: usize,
-    /// How many have come and wait.
+    /// The state is how many have come and wait.
     queue: Queue<usize>,
 }
 
-/// What those are told who were let go by the last to come.
+/// The token that waiters get when the last one has come.
 const ALL_HERE: usize = 0;
 
 impl Barrier {
-    /// Makes a barrier for `n` goroutines. One for 0 or 1 holds nobody up.
+    /// Makes a barrier for `n` goroutines. A barrier for 0 or 1 holds nobody up.
     ///
     /// ```
     /// assert!(goby::sync::Barrier::new(1).wait().is_leader());
@@ -69,8 +69,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already or gets done before the last has come. Whoever
-    /// gives up no longer counts as here.
+    /// The context's error, if it is done already or gets done before the last has come. A
+    /// goroutine that gives up no longer counts as here.
     ///
     /// ```
     /// use goby::{Context, context::ContextError, sync::Barrier};
@@ -97,7 +97,7 @@ impl Barrier {
         }
     }
 
-    /// One more is here. `Err`: it was the last, and all go on.
+    /// Counts one more as here. `Ready` means that it was the last, and all go on.
     fn come(&self, here: &mut usize, line: &mut Line<'_, '_>) -> Decision<(), ()> {
         *here += 1;
         if *here < self.n {
@@ -115,14 +115,14 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// Tells which of those who met at a [`Barrier`] came last.
+/// Says which of the goroutines that met at a [`Barrier`] came last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     is_leader: bool,
 }
 
 impl BarrierWaitResult {
-    /// Whether this one came last: true for one of each round.
+    /// Whether this goroutine came last: true for one per round.
     ///
     /// ```
     /// assert!(goby::sync::Barrier::new(1).wait().is_leader());

@@ -1,13 +1,13 @@
 //! Condition variables: a queue whose state is the lock that its waiters use.
 //!
-//! A waiter unlocks its lock with the queue's lock held, having decided to join: a notifier that
-//! changes the value after that unlock finds the waiter in the line. This is the one place where a
-//! lock (that of the mutex's queue, or of the readers-writer lock's) is taken under a queue's lock;
-//! the order is always the condition's first. Nothing of the user's is dropped there: a guard that
-//! owns its lock leaves a reference with the waiter (`guard`).
+//! A waiter that has decided to join unlocks its lock while it holds the queue's lock. So a
+//! notifier that changes the value after that unlock finds the waiter in the line. This is the one
+//! place where a lock (that of the mutex's queue, or of the readers-writer lock's queues) is taken
+//! under a queue's lock. The order is always the condition's lock first. No value of the user's is
+//! dropped there: a guard that owns its lock leaves a reference with the waiter (`guard`).
 //!
-//! Waiters with another lock than those that wait already would be missed: they panic. The address
-//! that is noted counts only while somebody waits, who keeps that lock alive.
+//! A waiter with another lock than those that wait already would be missed, so it panics. The noted
+//! address counts only while somebody waits, and that waiter keeps the lock alive.
 
 use std::fmt;
 use std::ops::DerefMut;
@@ -23,11 +23,11 @@ use crate::context::{Context, ContextError};
 /// [`RwLock`](super::RwLock) changes. Go: `sync.Cond`.
 ///
 /// Each [`signal`](Cond::signal) unparks exactly one waiter, the one that has waited longest, and
-/// each [`broadcast`](Cond::broadcast) all that wait at that moment; nobody is unparked otherwise.
-/// Between the unpark and the moment the waiter has the lock again others may have changed the
-/// value, so check it in a loop, or use [`wait_while`](Cond::wait_while).
+/// each [`broadcast`](Cond::broadcast) unparks all that wait at that moment. Nobody is unparked
+/// otherwise. Between the unpark and the moment when the waiter has the lock again, others may have
+/// changed the value. So check it in a loop, or use [`wait_while`](Cond::wait_while).
 ///
-/// It takes any guard of the two locks, and gives back one of the same kind: those that wait as
+/// A wait takes any guard of the two locks, and gives back one of the same kind: waiters that are
 /// readers of an [`RwLock`](super::RwLock) go on together.
 ///
 /// # Panics
@@ -48,7 +48,7 @@ use crate::context::{Context, ContextError};
 /// ```
 #[doc(alias("sync.Cond", "NewCond", "Condvar", "Notify"))]
 pub struct Cond {
-    /// The lock of those who wait, by its address.
+    /// The address of the lock that the waiters use.
     queue: Queue<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Cond {
 
     /// Unlocks, waits to be signaled, and locks again. Go: `Wait`.
     ///
-    /// Unlocking and beginning to wait is one step: no signal given after it is missed.
+    /// Unlocking and beginning to wait are one step: a signal that is given after it is not missed.
     ///
     /// # Blocking
     ///
@@ -97,8 +97,8 @@ impl Cond {
     ///
     /// # Blocking
     ///
-    /// As [`wait`](Cond::wait); not at all if `condition` does not hold. The guard is one that may
-    /// write, since the condition may: a reader writes the loop by hand, around `wait`.
+    /// As [`wait`](Cond::wait); not at all if `condition` does not hold. The guard must be one that
+    /// may write, since the condition may write. A reader writes the loop by hand, around `wait`.
     ///
     /// ```
     /// use goby::sync::{Cond, Mutex};
@@ -168,7 +168,7 @@ impl Cond {
     ///
     /// # Cancellation
     ///
-    /// No signal is lost: a waiter that a signal chose returns `Ok`, also if the context is done by
+    /// No signal is lost: a waiter that a signal chose returns `Ok`, even if the context is done by
     /// then.
     ///
     /// ```
@@ -222,16 +222,16 @@ impl Cond {
             if result.is_err() {
                 return (guard, result);
             }
-            // Looked at once more after the end of the context: it may have been fulfilled
-            // meanwhile.
+            // The loop looks at the condition once more after the end of the context: the condition
+            // may no longer hold.
             (guard, result) = self.wait_ctx(guard, ctx);
         }
         (guard, Ok(()))
     }
 
-    /// Unparks the one that has waited longest; tells whether anybody waited. Go: `Signal`.
+    /// Unparks the waiter that has waited longest; returns whether anybody waited. Go: `Signal`.
     ///
-    /// The lock may be held by the caller or not.
+    /// The caller may hold the lock, or not.
     ///
     /// ```
     /// assert!(!goby::sync::Cond::new().signal(), "nobody waits");
@@ -251,9 +251,9 @@ impl Cond {
         self.signal()
     }
 
-    /// Unparks all that wait; tells how many did. Go: `Broadcast`.
+    /// Unparks all waiters; returns how many there were. Go: `Broadcast`.
     ///
-    /// The lock may be held by the caller or not.
+    /// The caller may hold the lock, or not.
     ///
     /// ```
     /// assert_eq!(goby::sync::Cond::new().broadcast(), 0);
@@ -273,7 +273,7 @@ impl Cond {
         self.broadcast()
     }
 
-    /// Waits, and tells whether a signal ended that.
+    /// Waits, and returns whether a signal ended the wait.
     #[track_caller]
     fn wait_until<G: CondGuard>(&self, guard: G, until: Until<'_>) -> (G, bool) {
         let lock = G::lock_of(&guard);
@@ -284,7 +284,8 @@ impl Cond {
                 return Decision::Ready(());
             }
             *theirs = mine;
-            drop(guard.take()); // See the header: not before this waiter is as good as in the line.
+            // See the head of the file: the queue's lock is held until this waiter is in the line.
+            drop(guard.take());
             Decision::Wait(())
         });
         assert!(outcome != Outcome::Ready(()), "sync: a Cond is waited for with more than one lock");
@@ -292,7 +293,7 @@ impl Cond {
     }
 }
 
-/// What an unparked waiter is told.
+/// The token that an unparked waiter gets.
 const SIGNALED: usize = 0;
 
 impl Default for Cond {
@@ -307,7 +308,7 @@ impl fmt::Debug for Cond {
     }
 }
 
-/// Tells whether a wait ended by its time-out.
+/// Says whether a wait ended by its time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult {
     timed_out: bool,

@@ -1,4 +1,5 @@
-//! The first panic among several goroutines, kept until whoever waits for them raises it again.
+//! The first panic among several goroutines, kept until the one that waits for them raises it
+//! again.
 
 use std::any::Any;
 use std::fmt;
@@ -6,7 +7,7 @@ use std::mem;
 use std::panic;
 use std::sync::Arc;
 
-/// What `catch_unwind` gives.
+/// What `catch_unwind` returns.
 type Payload = Box<dyn Any + Send>;
 
 /// A place for the first panic. Its lock is held for a few instructions and never across user code.
@@ -34,7 +35,8 @@ impl FirstPanic {
         self.keep_message(message, Some(payload));
     }
 
-    /// Keeps that there was a panic of which only `message` is known, unless there is one already.
+    /// Keeps the message of a panic, with its payload if that is known, unless there is one
+    /// already.
     pub(crate) fn keep_message(&self, message: Arc<str>, payload: Option<Payload>) {
         let mut kept = self.kept.lock();
         let refused = if kept.message.is_none() {
@@ -44,13 +46,13 @@ impl FirstPanic {
             payload
         };
         drop(kept);
-        // The user's to drop: outside the lock, and whatever its destructor does the caller has
-        // others to tell of its end.
+        // The payload is the user's, so it is dropped outside the lock. Whatever its destructor
+        // does, the caller still has to tell others of its end.
         goby_runtime::discard_quietly(refused);
     }
 
-    /// Takes the payload, if nobody has raised it yet. Later [`raise`](FirstPanic::raise)s have the
-    /// message still.
+    /// Takes the payload, if nobody has raised it yet. A later [`raise`](FirstPanic::raise) still
+    /// has the message.
     pub(crate) fn take(&self) -> Option<Payload> {
         self.kept.lock().payload.take()
     }
@@ -60,8 +62,8 @@ impl FirstPanic {
         self.kept.lock().message.is_some()
     }
 
-    /// Goes on with the panic, if there was one since the last call. Does nothing in a goroutine
-    /// that panics already.
+    /// Raises the panic, if there was one since the last call. Does nothing in a goroutine that
+    /// panics already.
     pub(crate) fn raise_once(&self) {
         if panicking() {
             return;
@@ -72,8 +74,8 @@ impl FirstPanic {
         }
     }
 
-    /// Goes on with the panic, if there was one: the first caller with its payload, others with its
-    /// message. Does nothing in a goroutine that panics already, where a second panic would abort
+    /// Raises the panic, if there was one: the first caller with its payload, others with its
+    /// message. Does nothing in a goroutine that panics already, because a second panic would abort
     /// the process.
     pub(crate) fn raise(&self) {
         if panicking() {
@@ -93,7 +95,7 @@ impl FirstPanic {
 
 pub(super) use goby_runtime::panicking;
 
-/// The text of a panic, where it has one.
+/// The text of a panic, if it has one.
 pub(super) fn message_of(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(message), _) => message,

@@ -1,4 +1,4 @@
-//! What a condition asks of the guards that it takes.
+//! What a condition needs of the guards that it takes.
 
 use std::ops::Deref;
 use std::ptr;
@@ -16,15 +16,15 @@ pub trait CondGuard: Deref + Sealed {}
 
 impl<G: Deref + Sealed> CondGuard for G {}
 
-/// How to give a guard up, and to get one like it again.
+/// Says how to give a guard up, and how to get one like it again.
 pub trait Sealed: Sized {
     /// A reference to the lock, which keeps it alive.
     type Lock;
 
-    /// Gives the lock that the guard came from.
+    /// Returns the lock that the guard came from.
     fn lock_of(guard: &Self) -> Self::Lock;
 
-    /// Tells locks apart.
+    /// Returns an address that tells locks apart.
     fn address(lock: &Self::Lock) -> usize;
 
     /// Waits for the lock.

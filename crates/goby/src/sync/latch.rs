@@ -1,7 +1,7 @@
-//! A latch: whether it is open, and those who wait for that.
+//! A latch: whether it is open, and the line of those that wait for that.
 //!
-//! `open` repeats the state in an atomic, for the fast path only; the state under the queue's lock
-//! decides who waits.
+//! `open` repeats the state in an atomic, for the fast path only. The state under the queue's lock
+//! decides whether a caller waits.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use goby_runtime::{Decision, WaitReason, checkpoint, polled};
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
 
-/// An event that happens once: until then callers wait for it, from then on nobody does.
+/// An event that happens once. Until then callers wait for it; from then on nobody waits.
 ///
-/// Go has no counterpart; the usual stand-in is a channel that is closed and carries nothing, which
-/// goby has too and which can be a case of [`select!`](crate::select!). A latch may be a `static`,
-/// and is opened by whoever has a reference.
+/// Go has no counterpart; the usual stand-in is a channel that is closed and carries nothing. goby
+/// has that too, and it can be a case of [`select!`](crate::select!). A latch may be a `static`,
+/// and any owner of a reference may open it.
 ///
 /// ```
 /// use goby::sync::Latch;
@@ -36,7 +36,7 @@ pub struct Latch {
     queue: Queue<bool>,
 }
 
-/// What those are told who waited for the opening.
+/// The token that waiters get when the latch opens.
 const OPENED: usize = 0;
 
 impl Latch {
@@ -49,7 +49,7 @@ impl Latch {
         Latch { open: AtomicBool::new(false), queue: Queue::new(false) }
     }
 
-    /// Opens the latch and unparks all that wait; tells whether it was the first to do so.
+    /// Opens the latch and unparks all that wait; returns whether this call was the first to do so.
     ///
     /// # Memory ordering
     ///
@@ -65,8 +65,8 @@ impl Latch {
             let is_first = !*is_open;
             if is_first {
                 *is_open = true;
-                // Release pairs with the Acquire in `is_open`: who finds it open sees what was done
-                // before.
+                // Release pairs with the Acquire in `is_open`: a caller that finds it open sees
+                // what was done before.
                 self.open.store(true, Ordering::Release);
                 line.unpark_all(OPENED);
             }
@@ -74,7 +74,7 @@ impl Latch {
         })
     }
 
-    /// Tells whether it is open.
+    /// Returns whether it is open.
     ///
     /// ```
     /// let latch = goby::sync::Latch::new();
@@ -126,7 +126,7 @@ impl Latch {
         if self.wait_until(Until::Done(ctx)) { Ok(()) } else { Err(done_error(ctx)) }
     }
 
-    /// Waits until it is open, for at most `timeout`; tells whether it is.
+    /// Waits until it is open, for at most `timeout`; returns whether it is.
     ///
     /// ```
     /// let latch = goby::sync::Latch::new();
@@ -137,7 +137,7 @@ impl Latch {
         self.wait_until(deadline.map_or(Until::Forever, Until::Deadline))
     }
 
-    /// Waits until it is open, until `deadline`; tells whether it is.
+    /// Waits until it is open, until `deadline`; returns whether it is.
     ///
     /// ```
     /// let latch = goby::sync::Latch::new();

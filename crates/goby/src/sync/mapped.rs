@@ -1,10 +1,10 @@
 //! Guards of a part of what a lock guards. The unsafe code rests on one fact: a mapped guard is
-//! made of a guard that is not dropped, so the lock stays held until the mapped one drops its hold
-//! on it.
+//! made of a guard that is not dropped, so the lock stays held until the mapped guard drops its
+//! hold on it.
 //!
-//! The part is borrowed from the whole by a closure that must do so for any lifetime: it lies in
-//! the value, or lives forever. A hold unlocks when it is dropped; it says nothing of the value,
-//! whose type is forgotten.
+//! A closure borrows the part from the whole, and must do so for any lifetime. So the part lies in
+//! the value, or lives forever. A hold unlocks when it is dropped. It says nothing of the value:
+//! the type of that is forgotten.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -41,8 +41,8 @@ impl Drop for WriteHold<'_> {
     }
 }
 
-/// What the three kinds have in common. `$access` is what the guard owns, `$sendable` what its
-/// value must be for it to be sent.
+/// What the three kinds have in common. `$access` is what the guard owns. `$sendable` is what its
+/// value must be, so that the guard may be sent.
 macro_rules! mapped_guard {
     ($(#[$doc:meta])* $name:ident, $hold:ident, $access:ty, Send if $sendable:ident) => {
         $(#[$doc])*
@@ -53,8 +53,8 @@ macro_rules! mapped_guard {
             access: PhantomData<$access>,
         }
 
-        // SAFETY: it gives out what `access` is, which may be sent on this condition; unlocking may
-        // be done by any thread.
+        // SAFETY: it gives out what `access` is, which may be sent on this condition. Any thread
+        // may unlock.
         unsafe impl<T: ?Sized + $sendable> Send for $name<'_, T> {}
         // SAFETY: a shared guard gives out `&T` and nothing else.
         unsafe impl<T: ?Sized + Sync> Sync for $name<'_, T> {}
@@ -91,7 +91,7 @@ macro_rules! mapped_guard {
     };
 }
 
-/// What a guard that gives `&mut T` has besides.
+/// What a guard that gives out `&mut T` has besides.
 macro_rules! mapped_mut_guard {
     ($name:ident) => {
         impl<T: ?Sized> DerefMut for $name<'_, T> {
@@ -113,7 +113,7 @@ macro_rules! mapped_mut_guard {
             ///
             /// # Errors
             ///
-            /// The guard, if `f` gave `None`.
+            /// The guard, if `f` returned `None`.
             pub fn try_map<U: ?Sized>(
                 mut guard: $name<'a, T>,
                 f: impl FnOnce(&mut T) -> Option<&mut U>,
@@ -180,7 +180,7 @@ impl<'a, T: ?Sized> MappedRwLockReadGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard, if `f` gave `None`.
+    /// The guard, if `f` returned `None`.
     pub fn try_map<U: ?Sized>(
         guard: MappedRwLockReadGuard<'a, T>,
         f: impl FnOnce(&T) -> Option<&U>,

@@ -1,5 +1,5 @@
 //! The mutex with its value, and its guard. The unsafe code rests on one fact: a [`MutexGuard`]
-//! exists only while its maker holds `raw`, and there is one at a time.
+//! exists only while `raw` is held for it, and there is one guard at a time.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -14,13 +14,13 @@ use super::queue::{Until, done_error};
 use super::raw_mutex::RawMutex;
 use crate::context::{Context, ContextError};
 
-/// A lock that owns the value it guards: one goroutine (or OS thread) at a time has it. Go:
+/// A lock that owns the value it guards: one goroutine (or OS thread) at a time has the value. Go:
 /// `sync.Mutex`.
 ///
-/// A goroutine that waits for the lock is parked; its worker runs others meanwhile. The lock may be
-/// held across anything that parks: a receive, a sleep, another lock. Waiting is fair in Go's way:
-/// newcomers may overtake, until somebody has waited for 1 ms; then the lock is handed over in
-/// turn.
+/// A goroutine that waits for the lock is parked, and its worker runs others meanwhile. The lock
+/// may be held across anything that parks: a receive, a sleep, another lock. Waiting is fair in
+/// Go's way: newcomers may overtake until a waiter has waited for 1 ms; then the lock is handed
+/// over in turn.
 ///
 /// There is no poisoning: a panic unlocks. Locking twice in one goroutine deadlocks, and the
 /// deadlock report says `sync.Mutex.Lock`.
@@ -44,8 +44,8 @@ pub struct Mutex<T: ?Sized> {
     pub(super) value: UnsafeCell<T>,
 }
 
-// SAFETY: sharing the mutex lets another thread have the value, exclusively and for a time; that is
-// sending it.
+// SAFETY: sharing the mutex lets another thread have the value, exclusively and for a time. That
+// amounts to sending the value.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
@@ -62,7 +62,7 @@ impl<T> Mutex<T> {
         Mutex { raw: RawMutex::new(), value: UnsafeCell::new(value) }
     }
 
-    /// Takes the value out; needs no lock, for nobody else has the mutex.
+    /// Takes the value out. It needs no lock, because nobody else has the mutex.
     ///
     /// ```
     /// assert_eq!(goby::sync::Mutex::new(7).into_inner(), 7);
@@ -73,8 +73,8 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits until the lock is free and takes it, until the guard is dropped. Go: `Lock`, with
-    /// `defer Unlock`.
+    /// Waits until the lock is free and takes it. The lock is held until the guard is dropped. Go:
+    /// `Lock`, with `defer Unlock`.
     ///
     /// # Blocking
     ///
@@ -144,7 +144,7 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_until(Until::Done(ctx)).ok_or_else(|| done_error(ctx))
     }
 
-    /// Waits for the lock for at most `timeout`; `None` if that was not enough.
+    /// Waits for the lock for at most `timeout`; returns `None` if it was not free in that time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -162,7 +162,7 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
-    /// Waits for the lock until `deadline`; `None` if it was not to be had by then.
+    /// Waits for the lock until `deadline`; returns `None` if it was not free by then.
     ///
     /// ```
     /// use std::time::Instant;
@@ -174,7 +174,7 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_until(Until::Deadline(deadline))
     }
 
-    /// Gives the value; needs no lock, for nobody else has the mutex.
+    /// Returns the value. It needs no lock, because nobody else has the mutex.
     ///
     /// ```
     /// let mut mutex = goby::sync::Mutex::new(1);
@@ -217,8 +217,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 /// The right to use the value of a [`Mutex`]; dropping it unlocks.
 ///
 /// A guard may be sent to another goroutine or thread if `T: Send`, and shared if `T: Sync`. (std's
-/// may not be sent: pthread mutexes want to be unlocked by the thread that locked them. goby's lock
-/// belongs to whoever has the guard.)
+/// may not be sent: the thread that locked a pthread mutex has to unlock it. goby's lock belongs to
+/// the owner of the guard.)
 ///
 /// ```
 /// let mutex = goby::sync::Mutex::new(1);
@@ -275,7 +275,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     pub fn map<U: ?Sized>(mut guard: MutexGuard<'a, T>, f: impl FnOnce(&mut T) -> &mut U) -> MappedMutexGuard<'a, U> {
         let part = NonNull::from(f(&mut guard));
         let hold = MutexHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the
+        // SAFETY: it is a part of what the guard may change. The lock stays held, as it was for the
         // guard.
         unsafe { MappedMutexGuard::new(part, hold) }
     }
@@ -284,7 +284,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard, if `f` gave `None`.
+    /// The guard, if `f` returned `None`.
     ///
     /// ```
     /// use goby::sync::{Mutex, MutexGuard};
@@ -304,7 +304,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         }
     }
 
-    /// Gives the lock, which stays locked.
+    /// Returns the lock, which stays locked.
     fn keep(self) -> &'a Mutex<T> {
         ManuallyDrop::new(self).mutex
     }

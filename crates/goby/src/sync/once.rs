@@ -1,14 +1,14 @@
-//! One-time work: a state and those who wait for its end.
+//! One-time work: a state, and the line of those that wait for its end.
 //!
 //! ```text
 //! NotDone --call_once--> Running --f returned----------------> Done
 //!    ^----------f panicked---'  '--f ended its goroutine------> Abandoned
 //! ```
 //!
-//! What runs a function of its own the first time, `once_func` and `once_value`, is in `once_func`.
+//! The functions that run once, `once_func` and `once_value`, are in `once_func`.
 //!
-//! `done` repeats the last state in an atomic, for the fast path only; the state under the queue's
-//! lock decides.
+//! `done` repeats the state `Done` in an atomic, for the fast path only. The state under the
+//! queue's lock decides.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -21,13 +21,13 @@ use goby_runtime::{Decision, WaitReason, checkpoint, polled};
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
 
-/// Runs a function once, however many call. Go: `sync.Once`.
+/// Runs a function once, however many goroutines call it. Go: `sync.Once`.
 ///
-/// Whoever calls while the function runs waits until it has ended. A function that panics counts as
-/// not done: the panic goes on in its goroutine, and the next caller (or one that is waiting) runs
-/// its own function. (Go's `Once` would call that done; std's would be poisoned.) One that ends its
-/// goroutine by [`goexit`](crate::goexit) is never run again, as in Go: it has neither failed nor
-/// been done, and all other calls panic.
+/// A call that comes while the function runs waits until it has ended. A function that panics
+/// counts as not done: the panic goes on in its goroutine, and the next caller (or one that is
+/// waiting) runs its own function. (Go's `Once` would call that done; std's would be poisoned.)
+/// After a function that ends its goroutine by [`goexit`](crate::goexit) none is run again, as in
+/// Go: the function has neither failed nor been done, and all other calls panic.
 ///
 /// ```
 /// use goby::sync::{Mutex, Once};
@@ -56,14 +56,14 @@ enum State {
     Abandoned,
 }
 
-/// The panic of those who come when the function has ended its goroutine.
+/// The panic of a call that comes after the function has ended its goroutine.
 const ABANDONED: &str = "sync: the function of this Once ended its goroutine by goexit";
 
-/// What an unparked waiter is told: nothing. It looks at the state.
+/// The token of an unparked waiter. It says nothing: the waiter looks at the state.
 const LOOK_AGAIN: usize = 0;
 
 impl Once {
-    /// Makes one whose function has not run.
+    /// Makes one that has not run a function.
     ///
     /// ```
     /// assert!(!goby::sync::Once::new().is_completed());
@@ -130,7 +130,7 @@ impl Once {
         }
     }
 
-    /// Waits until a function has run to its end, whoever calls it.
+    /// Waits until a function has run to its end, in any caller.
     ///
     /// # Blocking
     ///
@@ -138,8 +138,8 @@ impl Once {
     ///
     /// # Panics
     ///
-    /// If a function ended its goroutine by [`goexit`](crate::goexit). (One that panics is followed
-    /// by another.)
+    /// If a function ended its goroutine by [`goexit`](crate::goexit). (After one that panics
+    /// another may run.)
     ///
     /// ```
     /// let once = goby::sync::Once::new();
@@ -170,7 +170,7 @@ impl Once {
         if self.wait_until(Until::Done(ctx)) { Ok(()) } else { Err(done_error(ctx)) }
     }
 
-    /// Waits; tells whether a function has run to its end.
+    /// Waits; returns whether a function has run to its end.
     fn wait_until(&self, until: Until<'_>) -> bool {
         checkpoint();
         while !self.is_completed() {
@@ -181,7 +181,7 @@ impl Once {
             match outcome {
                 Outcome::Ready(State::Abandoned) => panic!("{ABANDONED}"),
                 Outcome::Ready(_) => return true,
-                // A function has ended, in one way or the other.
+                // A function has ended, in one way or another.
                 Outcome::Unparked(_) => {}
                 Outcome::GaveUp => return false,
             }
@@ -189,7 +189,7 @@ impl Once {
         true
     }
 
-    /// Tells whether a function has run to its end.
+    /// Returns whether a function has run to its end.
     ///
     /// ```
     /// let once = goby::sync::Once::new();
@@ -206,7 +206,7 @@ impl Once {
         is_completed
     }
 
-    /// The whole of it: `f` may also fail, which counts as not done, as a panic does.
+    /// Does the whole work of a call. `f` may also fail: that counts as not done, as a panic does.
     #[inline]
     fn run<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<(), E>) -> Run<E> {
         checkpoint();
@@ -233,7 +233,7 @@ impl Once {
             }
         }
         let running = Running { once: self };
-        // Unwind safe: caught only to look at it.
+        // Unwind safe: the panic is caught only to look at it.
         match panic::catch_unwind(AssertUnwindSafe(f)) {
             Ok(Ok(())) => {
                 running.end(State::Done);
@@ -252,7 +252,7 @@ impl Once {
     }
 }
 
-/// A function that does not fail, as one that may.
+/// Turns a function that does not fail into one that may.
 fn always(f: impl FnOnce()) -> impl FnOnce() -> Result<(), Infallible> {
     || {
         f();
@@ -267,14 +267,14 @@ enum Run<E> {
     GaveUp,
 }
 
-/// The duty to leave [`State::Running`]: dropped by a panic or a failure it makes that
+/// The duty to leave [`State::Running`]. If a panic or a failure drops it, the state becomes
 /// [`State::NotDone`].
 struct Running<'a> {
     once: &'a Once,
 }
 
 impl Running<'_> {
-    /// The function has run to its end, or ended its goroutine: it is not run again.
+    /// Records that the function has run to its end, or has ended its goroutine: none is run again.
     fn end(self, ended: State) {
         self.once.queue.with(|state, _| {
             *state = ended;
@@ -307,10 +307,10 @@ impl fmt::Debug for Once {
     }
 }
 
-/// A value that is made once, by whoever asks first. Go: `sync.OnceValue`, in the form of a place.
+/// A value that is made once, by the first that asks. Go: `sync.OnceValue`, in the form of a place.
 ///
-/// It is std's `OnceLock`, except that whoever waits for the value parks its goroutine. A function
-/// that panics or fails leaves the cell empty, and the next caller tries.
+/// It is std's `OnceLock`, except that a wait for the value parks the goroutine. A function that
+/// panics or fails leaves the cell empty, and the next caller tries.
 ///
 /// ```
 /// use goby::sync::OnceCell;
@@ -323,7 +323,7 @@ impl fmt::Debug for Once {
 #[doc(alias = "OnceLock")]
 pub struct OnceCell<T> {
     once: Once,
-    /// Set by whoever `once` runs, so never waited for.
+    /// Set only by the function that `once` runs, so nobody waits for it.
     value: OnceLock<T>,
 }
 
@@ -337,7 +337,7 @@ impl<T> OnceCell<T> {
         OnceCell { once: Once::new(), value: OnceLock::new() }
     }
 
-    /// Gives the value, if there is one already.
+    /// Returns the value, if there is one already.
     ///
     /// ```
     /// let cell = goby::sync::OnceCell::from(3);
@@ -345,11 +345,12 @@ impl<T> OnceCell<T> {
     /// ```
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        // By `once`, not by `value` alone: std's own ordering is invisible to ThreadSanitizer.
+        // It asks `once`, and not `value` alone: std's own ordering is invisible to
+        // ThreadSanitizer.
         if self.once.is_completed() { self.value.get() } else { None }
     }
 
-    /// Waits until there is a value, whoever makes it, and gives it.
+    /// Waits until some caller has made a value, and returns it.
     ///
     /// # Blocking
     ///
@@ -357,7 +358,7 @@ impl<T> OnceCell<T> {
     ///
     /// # Panics
     ///
-    /// If a function that was to make it ended its goroutine by [`goexit`](crate::goexit).
+    /// If a function that should make it ended its goroutine by [`goexit`](crate::goexit).
     ///
     /// ```
     /// let cell = goby::sync::OnceCell::new();
@@ -387,11 +388,11 @@ impl<T> OnceCell<T> {
         Ok(self.get().expect("the function that was done set the value"))
     }
 
-    /// Gives the value, which `f` makes if there is none yet.
+    /// Returns the value, which `f` makes if there is none yet.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine while another caller's function runs. If `f` asks the same cell it
+    /// Parks the goroutine while another caller's function runs. If `f` asks the same cell, it
     /// deadlocks.
     ///
     /// # Panics
@@ -409,7 +410,7 @@ impl<T> OnceCell<T> {
         }
     }
 
-    /// Gives the value, which `f` makes if there is none yet, unless it fails.
+    /// Returns the value, which `f` makes if there is none yet, unless `f` fails.
     ///
     /// # Errors
     ///
@@ -464,7 +465,8 @@ impl<T> OnceCell<T> {
     fn init<E>(&self, until: Until<'_>, f: impl FnOnce() -> Result<T, E>) -> Run<E> {
         self.once.run(until, || {
             let value = f()?;
-            // `once` lets one in at a time, and nobody after one that got here: the place is empty.
+            // `once` lets in one function at a time, and none after one that got here. So the place
+            // is empty.
             assert!(self.value.set(value).is_ok(), "once cell set twice");
             Ok(())
         })
@@ -491,7 +493,7 @@ impl<T> OnceCell<T> {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Gives the value to change, if there is one; nobody else has the cell.
+    /// Returns the value to change, if there is one. Nobody else has the cell.
     ///
     /// ```
     /// let mut cell = goby::sync::OnceCell::from(1);

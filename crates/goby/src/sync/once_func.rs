@@ -1,7 +1,7 @@
 //! Functions that run once: a [`OnceCell`] with the function that makes its value.
 //!
-//! The function is taken out by the first call and used up by it, so what it has captured is
-//! dropped at its end, however it ends. After a panic the cell holds that there is no value; the
+//! The first call takes the function out and uses it up, so the captured values are dropped when
+//! the function ends, however it ends. After a panic the cell records that there is no value. The
 //! message is kept for the calls that follow.
 
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
@@ -14,13 +14,13 @@ use super::once::OnceCell;
 
 /// Makes a function that runs `f` the first time it is called. Go: `sync.OnceFunc`.
 ///
-/// Clones are the same function: `f` runs once for all of them, and what it captured is dropped
+/// Clones are the same function: `f` runs once for all of them, and its captured values are dropped
 /// then.
 ///
 /// # Panics
 ///
-/// The function panics in every call if `f` did in the first: that one with the panic of `f`, the
-/// others with its message. If `f` ended its goroutine by [`goexit`](crate::goexit), all others
+/// If `f` panics in the first call, every call panics: the first with the panic of `f`, the others
+/// with its message. If `f` ended its goroutine by [`goexit`](crate::goexit), all other calls
 /// panic, and say so.
 ///
 /// ```
@@ -41,11 +41,11 @@ pub fn once_func<F: FnOnce()>(f: F) -> impl Fn() + Clone {
     move || _ = shared.call()
 }
 
-/// Makes a function that gives the value which `f` made the first time. Go: `sync.OnceValue`, and,
-/// as a value may be a tuple, `sync.OnceValues`.
+/// Makes a function that returns the value which `f` made the first time. Go: `sync.OnceValue` and,
+/// since a value may be a tuple, `sync.OnceValues`.
 ///
-/// Clones are the same function, and what `f` captured is dropped when it has run, as with
-/// [`once_func`]. Where cloning the value is not wanted use [`OnceCell`].
+/// Clones are the same function, and the captured values of `f` are dropped when it has run, as
+/// with [`once_func`]. To avoid cloning the value use [`OnceCell`].
 ///
 /// # Panics
 ///
@@ -60,14 +60,14 @@ pub fn once_value<T: Clone, F: FnOnce() -> T>(f: F) -> impl Fn() -> T + Clone {
     let shared = Deferred::new(f);
     move || match shared.call() {
         Some(value) => value.clone(),
-        // In a goroutine that panics already, which has to be told all the same.
+        // This goroutine panics already, and has to be told all the same.
         None => panic!("sync: the function that was to make the value panicked"),
     }
 }
 
-/// A function, and what it made.
+/// A function, and the value that it made.
 struct Deferred<F, T> {
-    /// Until the first call. Locked to take it out, never while it runs.
+    /// The function, until the first call. Locked to take it out, never while it runs.
     f: Mutex<Option<F>>,
     /// `None` if it panicked.
     made: OnceCell<Option<T>>,
@@ -79,8 +79,8 @@ impl<T, F: FnOnce() -> T> Deferred<F, T> {
         Arc::new(Deferred { f: Mutex::new(Some(f)), made: OnceCell::new(), panic: FirstPanic::default() })
     }
 
-    /// Gives the value, or goes on with the panic; `None` if it panicked and this goroutine panics
-    /// already.
+    /// Returns the value, or raises the panic. Returns `None` if the function panicked and this
+    /// goroutine panics already.
     fn call(&self) -> Option<&T> {
         let mut panicked = None;
         let made = self.made.get_or_init(|| {
@@ -88,7 +88,7 @@ impl<T, F: FnOnce() -> T> Deferred<F, T> {
             // Unwind safe: the function is used up, and its panic goes on below.
             match panic::catch_unwind(AssertUnwindSafe(f)) {
                 Ok(value) => Some(value),
-                // No end of the function: the cell is abandoned.
+                // This is no end of the function: the cell is abandoned.
                 Err(payload) if goby_runtime::is_goexit(&*payload) => panic::resume_unwind(payload),
                 Err(payload) => {
                     self.panic.keep_message(message_of(&*payload).into(), None);
@@ -107,6 +107,6 @@ impl<T, F: FnOnce() -> T> Deferred<F, T> {
     }
 }
 
-// A panic leaves it as whole as an end: that is what it keeps.
+// A panic leaves it as whole as a return does: keeping the panic is its purpose.
 impl<F, T> UnwindSafe for Deferred<F, T> {}
 impl<F, T> RefUnwindSafe for Deferred<F, T> {}

@@ -1,8 +1,8 @@
 //! Guards that own a reference to their lock, so that they borrow from nobody. The unsafe code
-//! rests on the same facts as that of the borrowing guards (`mutex`, `rwlock`): the guard exists
+//! rests on the same fact as that of the borrowing guards (`mutex`, `rwlock`): the guard exists
 //! only while its lock is held for it.
 //!
-//! A guard unlocks before its reference is dropped, which may drop the lock and its value.
+//! A guard unlocks before its reference is dropped, because that may drop the lock and its value.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,8 +25,8 @@ macro_rules! owned_guard {
             access: PhantomData<*mut T>,
         }
 
-        // SAFETY: who gets it gets access to the value, and may be the one to drop the lock with
-        // it.
+        // SAFETY: the thread that gets the guard gets access to the value, and may be the one that
+        // drops the lock with the value.
         unsafe impl<T: ?Sized $(+ $bound)*> Send for $name<T> {}
         // SAFETY: a shared guard gives out `&T`, and clones of the `Arc`.
         unsafe impl<T: ?Sized + Send + Sync> Sync for $name<T> {}
@@ -34,12 +34,12 @@ macro_rules! owned_guard {
         impl<T: ?Sized> $name<T> {
             /// # Safety
             ///
-            /// The lock is held for the guard, which alone gives it up.
+            /// The lock is held for the guard, and only the guard gives it up.
             pub(super) unsafe fn new(lock: Arc<$lock<T>>) -> $name<T> {
                 $name { lock, access: PhantomData }
             }
 
-            /// Gives the lock that the guard came from.
+            /// Returns the lock that the guard came from.
             pub fn lock(guard: &$name<T>) -> &Arc<$lock<T>> {
                 &guard.lock
             }
@@ -49,8 +49,8 @@ macro_rules! owned_guard {
             type Target = T;
 
             fn deref(&self) -> &T {
-                // SAFETY: while the guard exists the lock is held for it, and nobody has a `&mut`
-                // but through it.
+                // SAFETY: while the guard exists the lock is held for it, and a `&mut` is made only
+                // through it.
                 unsafe { &*self.lock.value.get() }
             }
         }

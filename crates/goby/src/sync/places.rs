@@ -1,13 +1,13 @@
-//! A first-in first-out line whose members may leave from the middle: in O(log n), also when many
-//! do at once.
+//! A first-in first-out line. A member may leave from the middle in O(log n), also when many leave
+//! at once.
 //!
 //! A place keeps its ticket when its member leaves, and is vacant from then on. Tickets are drawn
 //! in order, so a place is found by binary search. Two rules keep vacant places few: the front
-//! place is never vacant, and when most places are vacant those are taken out.
+//! place is never vacant, and when more than half of the places are vacant they are taken out.
 
 use std::collections::VecDeque;
 
-/// Members of type `E`, and an `I` for each that whoever serves the line looks at.
+/// Members of type `E`, each with an `I` that the server of the line looks at.
 #[derive(Debug)]
 pub(super) struct Places<I, E> {
     places: VecDeque<Place<I, E>>,
@@ -50,14 +50,14 @@ impl<I, E> Places<I, E> {
         self.places.front().map(|place| &place.info)
     }
 
-    /// Takes out who has been here longest.
+    /// Takes out the member that has been here longest.
     pub(super) fn pop_front(&mut self) -> Option<E> {
         let member = self.places.pop_front()?.member;
         self.skip_vacant();
         member
     }
 
-    /// Takes out the one with `ticket`, if it is here still.
+    /// Takes out the member with `ticket`, if it is still here.
     pub(super) fn leave(&mut self, ticket: usize) -> Option<E> {
         let index = self.places.partition_point(|place| is_before(place.ticket, ticket));
         let place = self.places.get_mut(index).filter(|place| place.ticket == ticket)?;

@@ -1,6 +1,6 @@
 //! The readers-writer lock with its value, and its guards. The unsafe code rests on one fact: a
-//! read guard exists only while it is counted as a reader of `raw`, a write guard only while it is
-//! its writer, and `raw` lets in either readers or one writer.
+//! read guard exists only while it is counted as a reader of `raw`, a write guard exists only while
+//! it is the writer, and `raw` lets in either readers or one writer.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -16,11 +16,11 @@ use crate::context::{Context, ContextError};
 
 /// A lock that owns the value it guards and lets in many readers or one writer. Go: `sync.RWMutex`.
 ///
-/// A goroutine that waits is parked; its worker runs others meanwhile. As in Go, a writer that
-/// waits keeps new readers out, and readers that wait when a writer leaves all go in before the
-/// next writer: neither side can starve the other. That is why a goroutine must not lock for
-/// reading twice at a time: with a writer waiting in between, the second waits for the writer and
-/// the writer for the first.
+/// A goroutine that waits is parked, and its worker runs others meanwhile. As in Go, a waiting
+/// writer keeps new readers out. When a writer leaves, all readers that wait go in before the next
+/// writer. So neither side can starve the other. That is why a goroutine must not lock for reading
+/// twice at a time: if a writer waits in between, the second read waits for the writer, and the
+/// writer for the first read.
 ///
 /// There is no poisoning: a panic unlocks.
 ///
@@ -54,7 +54,7 @@ impl<T> RwLock<T> {
         RwLock { raw: RawRwLock::new(), value: UnsafeCell::new(value) }
     }
 
-    /// Takes the value out; needs no lock, for nobody else has it.
+    /// Takes the value out. It needs no lock, because nobody else has the lock.
     ///
     /// ```
     /// assert_eq!(goby::sync::RwLock::new(7).into_inner(), 7);
@@ -65,8 +65,8 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until no writer is in or waiting, and locks for reading, until the guard is dropped.
-    /// Go: `RLock`.
+    /// Waits until no writer is in or waiting, and locks for reading. The lock is held until the
+    /// guard is dropped. Go: `RLock`.
     ///
     /// # Blocking
     ///
@@ -75,7 +75,7 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Memory ordering
     ///
-    /// What a writer did happens before a later `read` returns; what a reader did happens before a
+    /// What a writer did happens before a later `read` returns. What a reader did happens before a
     /// later `write` returns.
     ///
     /// ```
@@ -131,17 +131,18 @@ impl<T: ?Sized> RwLock<T> {
         Ok(unsafe { RwLockReadGuard::new(self) })
     }
 
-    /// Waits until nobody is in, and locks for writing, until the guard is dropped. Go: `Lock`.
+    /// Waits until nobody is in, and locks for writing. The lock is held until the guard is
+    /// dropped. Go: `Lock`.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine (an OS thread sleeps) while readers or another writer are in; from then
-    /// on new readers wait behind it. To give up when a context is done use
+    /// Parks the goroutine (an OS thread sleeps) while readers or another writer are in. New
+    /// readers then wait behind it. To give up when a context is done use
     /// [`write_ctx`](RwLock::write_ctx).
     ///
     /// # Memory ordering
     ///
-    /// What readers and writers before did happens before this returns.
+    /// What earlier readers and writers did happens before this returns.
     ///
     /// ```
     /// let lock = goby::sync::RwLock::new(String::new());
@@ -199,7 +200,7 @@ impl<T: ?Sized> RwLock<T> {
         Ok(unsafe { RwLockWriteGuard::new(self) })
     }
 
-    /// Gives the value; needs no lock, for nobody else has it.
+    /// Returns the value. It needs no lock, because nobody else has the lock.
     ///
     /// ```
     /// let mut lock = goby::sync::RwLock::new(1);
@@ -283,7 +284,7 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     pub fn map<U: ?Sized>(guard: RwLockReadGuard<'a, T>, f: impl FnOnce(&T) -> &U) -> MappedRwLockReadGuard<'a, U> {
         let part = NonNull::from(f(&guard));
         let hold = ReadHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may read, while the lock is held, as it was for the
+        // SAFETY: it is a part of what the guard may read. The lock stays held, as it was for the
         // guard.
         unsafe { MappedRwLockReadGuard::new(part, hold) }
     }
@@ -292,7 +293,7 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard, if `f` gave `None`.
+    /// The guard, if `f` returned `None`.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockReadGuard};
@@ -312,7 +313,7 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
         }
     }
 
-    /// Gives the lock, which stays locked.
+    /// Returns the lock, which stays locked.
     fn keep(self) -> &'a RwLock<T> {
         ManuallyDrop::new(self).lock
     }
@@ -358,7 +359,7 @@ pub struct RwLockWriteGuard<'a, T: ?Sized> {
     access: PhantomData<&'a mut T>,
 }
 
-// SAFETY: the guard gives out `&mut T`, which T: Send lets another thread have, and while it exists
+// SAFETY: the guard gives out `&mut T`, which T: Send lets another thread have. While it exists
 // nobody else has the value; afterwards the lock is as its other owners share it. `raw` lets any
 // thread leave.
 unsafe impl<T: ?Sized + Send> Send for RwLockWriteGuard<'_, T> {}
@@ -379,7 +380,8 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         guard.lock
     }
 
-    /// Becomes a reader: no writer is in between. Readers that wait go in with it.
+    /// Turns the writer into a reader. No writer is in between, and readers that wait go in with
+    /// it.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockWriteGuard};
@@ -393,7 +395,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     pub fn downgrade(guard: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
         let lock = guard.keep();
         lock.raw.downgrade();
-        // SAFETY: `raw` has just made it a reader.
+        // SAFETY: `raw` has just made the writer a reader.
         unsafe { RwLockReadGuard::new(lock) }
     }
 
@@ -414,7 +416,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     ) -> MappedRwLockWriteGuard<'a, U> {
         let part = NonNull::from(f(&mut guard));
         let hold = WriteHold(&guard.keep().raw);
-        // SAFETY: a part of what the guard may change, while the lock is held, as it was for the
+        // SAFETY: it is a part of what the guard may change. The lock stays held, as it was for the
         // guard.
         unsafe { MappedRwLockWriteGuard::new(part, hold) }
     }
@@ -423,7 +425,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard, if `f` gave `None`.
+    /// The guard, if `f` returned `None`.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockWriteGuard};
@@ -443,7 +445,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         }
     }
 
-    /// Gives the lock, which stays locked.
+    /// Returns the lock, which stays locked.
     fn keep(self) -> &'a RwLock<T> {
         ManuallyDrop::new(self).lock
     }

@@ -11,10 +11,10 @@ use super::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::context::{Context, ContextError};
 
 impl<T: ?Sized> RwLock<T> {
-    /// Locks for reading as [`read`](RwLock::read) does, as the one reader that may
+    /// Locks for reading, as [`read`](RwLock::read) does, as the one reader that may
     /// [upgrade](RwLockUpgradableReadGuard::upgrade).
     ///
-    /// Plain readers may be in beside it, writers and other upgradable readers may not.
+    /// Plain readers may be in at the same time; writers and other upgradable readers may not.
     ///
     /// # Blocking
     ///
@@ -100,12 +100,12 @@ impl<'a, T: ?Sized> RwLockUpgradableReadGuard<'a, T> {
         RwLockUpgradableReadGuard { lock, access: PhantomData }
     }
 
-    /// Gives the lock, which stays locked.
+    /// Returns the lock, which stays locked.
     fn keep(self) -> &'a RwLock<T> {
         ManuallyDrop::new(self).lock
     }
 
-    /// Waits until the other readers have left, and becomes the writer: no writer was in between.
+    /// Waits until the other readers have left, and becomes the writer. No writer was in between.
     ///
     /// New readers wait behind it.
     ///
@@ -132,7 +132,7 @@ impl<'a, T: ?Sized> RwLockUpgradableReadGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// The guard itself, if one is.
+    /// The guard itself, if another reader is in.
     ///
     /// ```
     /// use goby::sync::{RwLock, RwLockUpgradableReadGuard};

@@ -1,8 +1,8 @@
 //! A weighted semaphore: a number of free permits, and a first-in first-out line of requests.
 //!
-//! Every grant is made under the queue's lock by whoever makes it possible: an acquirer that finds
-//! the line empty, a release, or a request that leaves the front of the line because its context is
-//! done. Nobody overtakes: a large request is not starved by small ones.
+//! The call that makes a grant possible also makes it, under the queue's lock: an acquire that
+//! finds the line empty, a release, or a request that leaves the front of the line because its
+//! context is done. Nobody overtakes, so small requests do not starve a large one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,11 +40,11 @@ pub struct Semaphore {
 
 struct Inner {
     size: usize,
-    /// How many permits are free; each request's info is how many it wants.
+    /// The state is how many permits are free. The info of each request is how many it wants.
     queue: Queue<usize, usize>,
 }
 
-/// What a request is told that was granted.
+/// The token that a granted request gets.
 const GRANTED: usize = 0;
 
 impl Semaphore {
@@ -57,10 +57,10 @@ impl Semaphore {
         Semaphore { inner: Arc::new(Inner { size, queue: Queue::new(size) }) }
     }
 
-    /// Waits until `n` permits are free and nobody was first, and takes them until the [`Permit`]
-    /// is dropped. Go: `Acquire`.
+    /// Waits until `n` permits are free and no earlier request waits, and takes them until the
+    /// [`Permit`] is dropped. Go: `Acquire`.
     ///
-    /// `n` may be zero: that waits its turn and takes nothing.
+    /// `n` may be zero: such a request waits its turn and takes nothing.
     ///
     /// # Blocking
     ///
@@ -74,8 +74,8 @@ impl Semaphore {
     ///
     /// # Cancellation
     ///
-    /// Permits granted at the moment of the cancellation are returned: none is ever lost. A request
-    /// that gives up lets those behind it go on.
+    /// Permits granted at the moment of the cancellation go back: none is ever lost. A request that
+    /// gives up lets those behind it go on.
     ///
     /// ```
     /// use goby::{Context, sync::Semaphore};
@@ -111,8 +111,8 @@ impl Semaphore {
             return Err(done_error(ctx));
         }
         let permit = self.permit(n);
-        // Who holds the permits may hear of the end sooner, and give them back for it: a grant that
-        // came too late.
+        // The holder of the permits may hear of the context's end sooner than this request, and
+        // give the permits back because of it. Then the grant came too late.
         ctx.err().map_or(Ok(permit), Err)
     }
 
@@ -159,7 +159,7 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// If fewer are out: "semaphore: released more than held".
+    /// If fewer than `n` are taken: "semaphore: released more than held".
     ///
     /// ```
     /// let semaphore = goby::sync::Semaphore::new(2);
@@ -181,7 +181,7 @@ impl Semaphore {
         assert!(released, "semaphore: released more than held");
     }
 
-    /// Tells how many permits are free at this moment, for statistics.
+    /// Returns how many permits are free at this moment, for statistics.
     ///
     /// ```
     /// let semaphore = goby::sync::Semaphore::new(2);
@@ -202,7 +202,7 @@ impl Semaphore {
         Permit { semaphore: self.clone(), n }
     }
 
-    /// Waits until `ctx` is done, in no line.
+    /// Waits until `ctx` is done, without a place in the line.
     fn wait_in_vain(&self, ctx: &Context) {
         let nowhere: Queue<()> = Queue::new(());
         let _: Outcome<()> =
@@ -210,7 +210,7 @@ impl Semaphore {
     }
 }
 
-/// Takes `n` permits unless too few are free or somebody was first.
+/// Takes `n` permits unless too few are free or an earlier request waits.
 fn take_free(free: &mut usize, line: &mut Line<'_, '_, usize>, n: usize) -> bool {
     let takes = *free >= n && line.is_empty();
     if takes {
@@ -219,7 +219,7 @@ fn take_free(free: &mut usize, line: &mut Line<'_, '_, usize>, n: usize) -> bool
     takes
 }
 
-/// Grants requests from the front of the line for as long as they can be.
+/// Grants requests from the front of the line as long as permits are left for them.
 fn serve(free: &mut usize, line: &mut Line<'_, '_, usize>) {
     while let Some(&n) = line.front_info().filter(|n| **n <= *free) {
         *free -= n;
@@ -254,7 +254,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Tells how many permits these are.
+    /// Returns how many permits these are.
     ///
     /// ```
     /// assert_eq!(goby::sync::Semaphore::new(2).try_acquire(2).unwrap().count(), 2);

@@ -1,15 +1,15 @@
-//! Wait groups: a count, and those who wait for it to be zero.
+//! Wait groups: a count, and the line of those that wait for it to be zero.
 //!
 //! ```text
 //! word:  count × ONE | WAITING        WAITING: somebody may be in the line; set under the queue's lock
 //! ```
 //!
 //! `add` and `done` change the count without a lock, except for the one `done` that takes it from 1
-//! to 0 while WAITING is set. That one takes the queue's lock first and changes count and bit
-//! together, so that it unparks exactly those who waited for this zero: an `add` that follows at
-//! once, and who waits for that, are not mixed up with it.
+//! to 0 while WAITING is set. That `done` takes the queue's lock first and changes count and bit
+//! together. So it unparks exactly the waiters of this zero, and not those of an `add` that follows
+//! at once.
 //!
-//! A panic of a goroutine is kept before its `done`; whoever sees the zero sees the panic.
+//! A panic of a goroutine is kept before its `done`, so a waiter that sees the zero sees the panic.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
@@ -30,8 +30,8 @@ const ONE: u64 = 2;
 /// It is a handle: clones are the same group. [`go`](WaitGroup::go) is the usual way to use it;
 /// [`add`](WaitGroup::add) and [`done`](WaitGroup::done) count by hand.
 ///
-/// A panic in a goroutine of the group never lets [`wait`](WaitGroup::wait) return as if all were
-/// well: it is raised again there. From then on every `wait` panics.
+/// After a panic in a goroutine of the group [`wait`](WaitGroup::wait) never returns as if all were
+/// well: the panic is raised again there. From then on every `wait` panics.
 ///
 /// ```
 /// use goby::sync::WaitGroup;
@@ -92,18 +92,18 @@ impl WaitGroup {
     pub fn add(&self, n: usize) {
         checkpoint();
         let added = (n as u64).checked_mul(ONE).filter(|added| *added <= u64::MAX / 4);
-        // Relaxed: what has not been started is ordered with nothing. A wait that must see it is
-        // ordered by the caller.
+        // Relaxed: work that has not been started is ordered with nothing. The caller orders a wait
+        // that must see this.
         let before = self.inner.word.fetch_add(added.expect(OVERFLOW), Ordering::Relaxed);
         assert!(before <= u64::MAX / 2, "{OVERFLOW}");
     }
 
     /// Takes one from the count. Go: `Done`.
     ///
-    /// Called while its goroutine panics, from a destructor, it makes [`wait`](WaitGroup::wait)
-    /// panic too: the work did not get done. (The same while another goroutine of this worker is
-    /// parked in the middle of its unwinding: std does not tell the two apart. Those started by
-    /// [`go`](WaitGroup::go) are told apart.)
+    /// If a destructor calls it while its goroutine panics, [`wait`](WaitGroup::wait) panics too:
+    /// the work did not get done. (This also happens while another goroutine of this worker is
+    /// parked in the middle of its unwinding, because std does not tell the two apart. Goroutines
+    /// started by [`go`](WaitGroup::go) are told apart.)
     ///
     /// # Panics
     ///
@@ -151,7 +151,7 @@ impl WaitGroup {
     {
         self.add(1);
         let run = move |wg: WaitGroup| {
-            // Unwind safe: what f owned is gone after a panic, and what it shared the others see at
+            // Unwind safe: what f owned is gone after a panic. The others see what it shared at
             // their own risk, as with every panic of a goroutine.
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(f()))) {
                 wg.inner.panic.keep(payload);
@@ -173,10 +173,10 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// If a goroutine of the group panicked: the first `wait` goes on with that panic, later ones
-    /// repeat its message. One that never ran, because its runtime was dropped, counts as one that
-    /// panicked. (Not if this goroutine is itself panicking: a second panic would abort the
-    /// process.)
+    /// If a goroutine of the group panicked: the first `wait` raises that panic again, later ones
+    /// repeat its message. A goroutine that never ran, because its runtime was dropped, counts as
+    /// one that panicked. (`wait` does not panic if this goroutine is itself panicking: a second
+    /// panic would abort the process.)
     ///
     /// ```
     /// let wg = goby::sync::WaitGroup::new();
@@ -219,7 +219,7 @@ impl WaitGroup {
         Ok(())
     }
 
-    /// Waits; tells whether the count was zero.
+    /// Waits; returns whether the count was zero.
     fn wait_until(&self, until: Until<'_>) -> bool {
         checkpoint();
         let word = &self.inner.word;
@@ -228,8 +228,8 @@ impl WaitGroup {
             return true;
         }
         let outcome = self.inner.queue.wait_until(WaitReason::WaitGroupWait, until, |(), _| {
-            // One change decides: the count is zero, or it is not and the last `done` will see
-            // WAITING. Acquire as above.
+            // One change decides: either the count is zero, or the last `done` will see WAITING.
+            // Acquire as above.
             let waits =
                 word.fetch_update(Ordering::Acquire, Ordering::Acquire, |word| (word >= ONE).then_some(word | WAITING));
             Decision::ready_if(waits.is_err())
@@ -237,7 +237,7 @@ impl WaitGroup {
         outcome != Outcome::GaveUp
     }
 
-    /// Takes one from the count and unparks those who wait for zero.
+    /// Takes one from the count and, if that makes it zero, unparks the waiters.
     #[track_caller]
     fn finish(&self) {
         let word = &self.inner.word;
@@ -261,12 +261,12 @@ impl WaitGroup {
         }
     }
 
-    /// Takes the count from 1 to 0 and unparks who waits; `false` if it is not 1 any more.
+    /// Takes the count from 1 to 0 and unparks the waiters; `false` if it is not 1 any more.
     #[cold]
     fn finish_last(&self) -> bool {
         self.inner.queue.with(|(), line| {
-            // AcqRel: Release as in `finish`; Acquire, because those unparked are ordered behind
-            // this goroutine only, and so it must be ordered behind the other `done`s.
+            // AcqRel. Release as in `finish`. Acquire, because the unparked waiters are ordered
+            // behind this goroutine only, so it must be ordered behind the other `done`s.
             let last = self.inner.word.compare_exchange(ONE | WAITING, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
             if last {
                 line.unpark_all(0);
@@ -278,8 +278,8 @@ impl WaitGroup {
 
 const OVERFLOW: &str = "sync: WaitGroup counter overflow";
 
-// A panic cannot leave the group half changed: its count is one word, and its panics are what it is
-// for.
+// A panic cannot leave the group half changed: its count is one word, and keeping panics is its
+// purpose.
 impl UnwindSafe for WaitGroup {}
 impl RefUnwindSafe for WaitGroup {}
 
