@@ -110,7 +110,7 @@ impl Attributes {
         unsafe { &mut *self.own.get() }.take()
     }
 
-    /// Whether there is anything to clear.
+    /// Returns whether there is anything to clear.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         // SAFETY: as in `inherited`.
@@ -167,14 +167,14 @@ pub(crate) fn can_be_shown() {
     tsan::release(&raw const SHOWN);
 }
 
-/// The other end.
+/// The other end of [`can_be_shown`].
 pub(crate) fn can_be_read() {
     tsan::acquire(&raw const SHOWN);
 }
 
 static SHOWN: u8 = 0;
 
-/// What a goroutine that the caller starts inherits; `worker` is the caller's.
+/// Returns what a goroutine that the caller starts inherits; `worker` is the caller's.
 #[inline]
 pub(crate) fn to_inherit(worker: Option<&Worker>) -> Option<Arc<Inherited>> {
     match worker {

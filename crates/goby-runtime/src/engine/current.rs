@@ -21,7 +21,7 @@ pub(crate) fn with_shared<R>(shared: &'static Shared, f: impl FnOnce() -> R) -> 
     result
 }
 
-/// The runtime that the calling code belongs to; the default one if it belongs to none.
+/// Returns the runtime that the calling code belongs to; the default one if it belongs to none.
 #[inline]
 pub(crate) fn current_shared() -> &'static Shared {
     match Worker::current() {
@@ -30,7 +30,7 @@ pub(crate) fn current_shared() -> &'static Shared {
     }
 }
 
-/// The default runtime; the first call starts it.
+/// Returns the default runtime; the first call starts it.
 pub(crate) fn default_shared() -> &'static Shared {
     static DEFAULT: OnceLock<&'static Shared> = OnceLock::new();
     // ThreadSanitizer cannot see the edge inside std's cell.

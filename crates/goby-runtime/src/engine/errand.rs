@@ -34,8 +34,8 @@ pub(crate) fn act_as_scheduler() {
     SCHEDULES.set(true);
 }
 
-/// Whether the caller is a scheduler: not a goroutine, not the poll of a future, not a thread of
-/// the user.
+/// Returns whether the caller is a scheduler: not a goroutine, not the poll of a future, not a
+/// thread of the user.
 fn is_scheduler() -> bool {
     match Worker::current() {
         Some(worker) => worker.is_scheduling(),
@@ -130,7 +130,7 @@ impl Notice {
         }
     }
 
-    /// The waker, and whether it is goby's own.
+    /// Returns the waker, and whether it is goby's own.
     pub(crate) fn into_waker(self) -> (Waker, bool) {
         (self.waker, self.is_own)
     }

@@ -46,7 +46,7 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    /// Which of them has this mangled name, in the legacy mangling or the new one.
+    /// Returns which of them has this mangled name, in the legacy mangling or the new one.
     fn of_symbol(name: &str) -> Option<Function> {
         // std's own traces end and begin at functions of this name, so the name stays, and the
         // function is never inlined.
@@ -62,7 +62,7 @@ impl Function {
     }
 }
 
-/// Whether `g`, the running goroutine, is inside a call of that function.
+/// Returns whether `g`, the running goroutine, is inside a call of that function.
 #[cold]
 pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     if ALWAYS_IN_HOOK && function == Function::PanicHook {
@@ -87,7 +87,7 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
     found
 }
 
-/// Whether one of these return addresses of a stack is inside that function.
+/// Returns whether one of these return addresses of a stack is inside that function.
 pub(crate) fn contains(stack: &[usize], function: Function) -> bool {
     let _ignore = tsan::ignore();
     let places = places();
@@ -121,7 +121,7 @@ pub(crate) fn learn() {
     PLACES.get_or_init(sorted_places);
 }
 
-/// Whether they have been read.
+/// Returns whether they have been read.
 pub(crate) fn are_known() -> bool {
     PLACES.get().is_some()
 }
@@ -164,7 +164,7 @@ fn read_places() -> Option<Vec<Place>> {
     Some(places)
 }
 
-/// The offsets of the functions' names in the section of names, in order.
+/// Returns the offsets of the functions' names in the section of names, in order.
 fn functions_by_name(file: &File, names: &Section) -> Option<Vec<(u64, Function)>> {
     /// Every name that counts contains one of these. To look at each name would take long.
     const PARTS: [&[u8]; 4] = [b"__rust_end_short_backtrace", b"panic_with_hook", b"thread_local", b"LocalKey"];
@@ -193,14 +193,14 @@ fn functions_by_name(file: &File, names: &Section) -> Option<Vec<(u64, Function)
     Some(found)
 }
 
-/// Where `part` begins in `bytes`. libc's search is fast in debug builds, too.
+/// Returns where `part` begins in `bytes`. libc's search is fast in debug builds, too.
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     // SAFETY: both are valid for their lengths.
     let hit = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), part.as_ptr().cast(), part.len()) };
     (!hit.is_null()).then(|| hit.addr() - bytes.as_ptr().addr())
 }
 
-/// The file that is mapped at `address`, and where its first byte is mapped.
+/// Returns the path of the file that is mapped at `address`, and where its first byte is mapped.
 fn own_mapping(address: usize) -> Option<(String, usize)> {
     let mut maps = String::new();
     File::open("/proc/self/maps").ok()?.read_to_string(&mut maps).ok()?;

@@ -83,12 +83,12 @@ struct Entry {
 }
 
 impl Waiters<'_> {
-    /// The tag of the waiter that has waited longest.
+    /// Returns the tag of the waiter that has waited longest.
     pub fn front_tag(&mut self) -> Option<usize> {
         if self.queue.has_waiter() { self.queue.front_token() } else { None }
     }
 
-    /// Whether nobody waits.
+    /// Returns whether nobody waits.
     pub fn is_empty(&mut self) -> bool {
         !self.queue.has_waiter()
     }

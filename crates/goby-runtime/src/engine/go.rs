@@ -61,7 +61,7 @@ where
 pub struct Heritage(Option<Arc<Inherited>>);
 
 impl Heritage {
-    /// The heritage of a goroutine that the caller would start now.
+    /// Returns the heritage of a goroutine that the caller would start now.
     #[inline]
     pub fn of_caller() -> Heritage {
         Heritage(attributes::to_inherit(Worker::current()))
@@ -283,7 +283,7 @@ impl<T> JoinHandle<T> {
         unsafe { goroutine::join(g) }.map_err(JoinError::new)
     }
 
-    /// Whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.
+    /// Returns whether the goroutine has ended: [`join`](JoinHandle::join) would not wait.
     pub fn is_finished(&self) -> bool {
         polled();
         // SAFETY: the handle holds the record.

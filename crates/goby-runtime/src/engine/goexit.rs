@@ -53,8 +53,8 @@ pub fn goexit() -> ! {
     panic::resume_unwind(Box::new(Goexit))
 }
 
-/// Whether a payload of `catch_unwind` is that of a goroutine that ends by [`goexit`]: that is no
-/// panic.
+/// Returns whether a payload of `catch_unwind` is that of a goroutine that ends by [`goexit`]: that
+/// is no panic.
 pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Goexit>()
 }

@@ -56,7 +56,7 @@ use crate::engine::worker::{Remote, Worker};
 pub struct GoroutineId(u64);
 
 impl GoroutineId {
-    /// Gives the number that reports and dumps show.
+    /// Returns the number that reports and dumps show.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -132,7 +132,7 @@ impl Goroutine {
         prefetch(unsafe { &raw const (*g.as_ptr()).fiber });
     }
 
-    /// Prefetches the part of the stack just below the place of suspension.
+    /// Prefetches the bottom of the stack: most goroutines that wait are suspended near it.
     #[inline]
     pub(crate) fn prefetch_stack(&self) {
         // SAFETY: only started ones are queued.
@@ -239,7 +239,7 @@ where
 }
 
 impl Goroutine {
-    /// The worker it is pinned to.
+    /// Returns the worker it is pinned to.
     #[inline]
     pub(crate) fn home(&self) -> &'static Remote {
         // Relaxed: the park, and so the first run, happens before the unpark, by the lock of the
@@ -248,12 +248,12 @@ impl Goroutine {
         unsafe { &*self.home.load(Ordering::Relaxed) }
     }
 
-    /// A number that stands for that worker; 0 before the first run.
+    /// Returns a number that stands for that worker; 0 before the first run.
     pub(crate) fn home_address(&self) -> usize {
         self.home.load(Ordering::Relaxed).addr()
     }
 
-    /// Whether it has begun to run. Called only by the thread that holds the goroutine.
+    /// Returns whether it has begun to run. Called only by the thread that holds the goroutine.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
         // Relaxed: only this thread writes it; it was null when the goroutine was left in this
@@ -261,20 +261,20 @@ impl Goroutine {
         !self.home.load(Ordering::Relaxed).is_null()
     }
 
-    /// The address that stands for this goroutine's edges (unpark to park, end to join) in
+    /// Returns the address that stands for this goroutine's edges (unpark to park, end to join) in
     /// ThreadSanitizer. No atomic lies at it, since the edges of that atomic would count too.
     #[inline]
     pub(crate) fn edge(&self) -> *const GoroutineId {
         &raw const self.id
     }
 
-    /// Whether its stack is of a size of its own.
+    /// Returns whether its stack is of a size of its own.
     #[inline]
     pub(crate) fn has_own_stack(&self) -> bool {
         self.flags.get() & OWN_STACK != 0
     }
 
-    /// Its stack, if it is of a size of its own.
+    /// Returns its stack, if it is of a size of its own.
     pub(crate) fn own_stack(&self) -> Option<OwnStack> {
         if !self.has_own_stack() {
             return None;
@@ -282,13 +282,13 @@ impl Goroutine {
         Some(OwnStack::new(self.slot.get()?, self.own_size?))
     }
 
-    /// The part of its stack that it may use, once it has one.
+    /// Returns the part of its stack that it may use, once it has one.
     pub(crate) fn usable_stack(&self) -> Option<Range<usize>> {
         let of_pool = || self.slot.get().map(|slot| self.runtime.pool.usable(slot));
         self.own_stack().map(|own| own.usable()).or_else(of_pool)
     }
 
-    /// The part of its stack that faults, once it has one.
+    /// Returns the part of its stack that faults, once it has one.
     pub(crate) fn guard(&self) -> Option<Range<usize>> {
         let of_pool = || self.slot.get().map(|slot| self.runtime.pool.guard(slot));
         self.own_stack().map(|own| own.guard()).or_else(of_pool)
@@ -501,6 +501,7 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
 pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     // SAFETY: the scheduler still holds it.
     let header = unsafe { g.as_ref() };
+    // Read before `ending.end`: after it the handle may free the record.
     let vtable = header.vtable;
     tsan::retire(header.tag);
     match header.ending.end() {

@@ -13,7 +13,8 @@
 //! afterwards.
 //!
 //! In a deadlock verdict these timers count as all timers do: if they are awaited (`are_awaited`).
-//! While the thread fires some, `is_firing` says so to a detector that looks meanwhile.
+//! While the thread fires some, `is_firing` tells a detector that looks meanwhile; afterwards the
+//! thread counts a change ([`threads::note_change`]).
 
 use std::ptr;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub(crate) fn adopt(remote: &'static Remote) {
     }
 }
 
-/// Whether an adopted timer would let somebody go on.
+/// Returns whether an adopted timer would let somebody go on.
 pub(crate) fn are_awaited() -> bool {
     let remotes = {
         let adopted = ADOPTED.lock();

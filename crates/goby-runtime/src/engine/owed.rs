@@ -29,7 +29,8 @@ impl fmt::Display for NeverRan {
 impl std::error::Error for NeverRan {}
 
 /// Starts a goroutine that nobody joins, and that calls `run` with `owed`. If the goroutine never
-/// runs, `run` is dropped, and then `never` is called with `owed`, where the goroutine is ended.
+/// runs, `run` is dropped, and then `never` is called with `owed`, by the code that ends the
+/// goroutine.
 #[doc(hidden)]
 pub fn go_owing<S, R, N>(started_at: &'static Location<'static>, owed: S, run: R, never: N)
 where

@@ -113,7 +113,7 @@ impl WaitReason {
         REASONS.get(usize::from(number)).copied().unwrap_or(WaitReason::None)
     }
 
-    /// Gives the words that dumps use: Go's, where Go has them.
+    /// Returns the words that dumps use: Go's, if Go has them.
     pub fn as_str(self) -> &'static str {
         match self {
             WaitReason::None => "running",
@@ -211,8 +211,8 @@ impl Drop for Reset<'_> {
     }
 }
 
-/// What reports show of a parked goroutine's wait: the [`REPORTED`] flags, with [`HAS_DEADLINE`] if
-/// the timer that may end the wait is armed now.
+/// Returns what reports show of a parked goroutine's wait: the [`REPORTED`] flags, with
+/// [`HAS_DEADLINE`] if the timer that may end the wait is armed now.
 ///
 /// # Safety
 ///
@@ -302,7 +302,7 @@ impl Wait {
         }
     }
 
-    /// The goroutine that waits, if it is one.
+    /// Returns the goroutine that waits, if it is one.
     #[inline]
     pub(crate) fn goroutine(&self) -> Option<NonNull<Goroutine>> {
         if let Who::Goroutine(g) = &self.who { Some(*g) } else { None }
@@ -356,14 +356,14 @@ impl Wait {
         self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether somebody has claimed it already.
+    /// Returns whether somebody has claimed it already.
     #[inline]
     pub fn is_claimed(&self) -> bool {
         // Relaxed: a hint, for a caller that holds the lock of one queue of several.
         self.state.load(Ordering::Relaxed) != WAITING
     }
 
-    /// The token of the claim, if there was one.
+    /// Returns the token of the claim, if there was one.
     #[inline]
     pub fn token(&self) -> Option<usize> {
         // Acquire pairs with the release half of the claim.
@@ -397,7 +397,7 @@ impl Wait {
         parker.park(reason);
     }
 
-    /// The token of a wait that has been unparked.
+    /// Returns the token of a wait that has been unparked.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn claimed_token(&self) -> usize {
         self.token().unwrap_or_else(unparked_without_claim)

@@ -69,7 +69,7 @@ impl Parker {
         parker
     }
 
-    /// What the deadlock detector knows of this parker's thread.
+    /// Returns what the deadlock detector knows of this parker's thread.
     pub(crate) fn wait(&self) -> &ThreadWait {
         &self.wait
     }
@@ -148,6 +148,7 @@ impl Parker {
         let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         token.given = true;
+        // The wait ends for the detector here, not when the thread runs again.
         if std::mem::take(&mut token.counted) {
             self.wait.end();
         }
@@ -163,7 +164,7 @@ impl Parker {
         self.changed.notify_one();
     }
 
-    /// The stack of the waiting thread; none if it no longer waits, or does not answer.
+    /// Returns the stack of the waiting thread; none if it no longer waits, or does not answer.
     pub(crate) fn stack(&self) -> Option<StackTrace> {
         let until = policy::now() + PATIENCE;
         let mut token = self.token.lock();

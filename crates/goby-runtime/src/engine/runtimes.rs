@@ -31,13 +31,13 @@ pub(crate) fn forget(shared: &'static Shared) {
     }
 }
 
-/// The runtimes that have not been shut down.
+/// Returns the runtimes that have not been shut down.
 pub(crate) fn alive() -> Vec<&'static Shared> {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
-/// All runtimes in the list.
+/// Returns all runtimes in the list.
 pub(crate) fn all() -> Vec<&'static Shared> {
     let _ignore = tsan::ignore();
     RUNTIMES.lock().clone()
@@ -53,7 +53,7 @@ pub(crate) fn look_again() {
     }
 }
 
-/// Whether there are monitors, which look for deadlocks.
+/// Returns whether there are monitors, which look for deadlocks.
 pub(crate) fn has_monitors() -> bool {
     RUNTIMES.lock().iter().any(|runtime| !runtime.is_shut_down())
 }

@@ -241,7 +241,7 @@ impl<T> ScopedJoinHandle<'_, T> {
         result.map_err(JoinError::new)
     }
 
-    /// Whether the goroutine has ended.
+    /// Returns whether the goroutine has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()
     }

@@ -152,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// Whether nothing is left of a runtime that was dropped: see `retired`.
+    /// Returns whether nothing is left of a runtime that was dropped: see `retired`.
     pub(crate) fn is_left_by_all(&self) -> bool {
         self.n_spawned() == self.n_ended()
             && self.n_tasks() == 0
@@ -238,7 +238,7 @@ impl Shared {
         (0..self.n_workers()).map(|i| self.remote(i))
     }
 
-    /// Returns the workers in turn: one for each item that belongs to none.
+    /// Returns a worker for something that belongs to none: each call returns the next one in turn.
     pub(crate) fn any_remote(&self) -> &'static Remote {
         self.remote(self.next_remote.fetch_add(1, Ordering::Relaxed) % self.n_workers())
     }
@@ -387,8 +387,8 @@ impl Shared {
         g
     }
 
-    /// Whether `try_go` may start a goroutine. If several threads ask at the same time, the limit
-    /// may be exceeded by as many.
+    /// Returns whether `try_go` may start a goroutine. If several threads ask at the same time, the
+    /// limit may be exceeded by as many.
     pub(crate) fn has_room(&self) -> bool {
         self.settings.max_goroutines.is_none_or(|max| self.limited.load(Ordering::Relaxed) < max)
     }
@@ -411,6 +411,8 @@ impl Shared {
         }
         self.inject.push(item);
         self.idle.post();
+        // Pushed first, then looked again: a shutdown stores the flag first, then drains. So one
+        // of the two sees the other.
         if self.is_shut_down() {
             // There may be no worker left to take the item. Whichever thread drains last leaves the
             // queue empty.
@@ -471,7 +473,7 @@ impl Shared {
         self.n_starved.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether there is a stack for one of them.
+    /// Returns whether there is a stack for one of them.
     pub(crate) fn can_feed_starved(&self) -> bool {
         self.has_starved() && self.pool.has_free()
     }
@@ -497,7 +499,7 @@ impl Shared {
         self.inject.for_each(f);
     }
 
-    /// How many goroutines wait for a stack, and why they get none.
+    /// Returns how many goroutines wait for a stack, and why they get none.
     pub(crate) fn starvation(&self) -> Option<(usize, String)> {
         let starved = self.starved.lock();
         let n = starved.queue.len();
@@ -525,7 +527,8 @@ impl Shared {
 
     // Sleeping and ending.
 
-    /// Whether there is anything that a worker could take: its recheck before it sleeps.
+    /// Returns whether there is anything that a worker could take. A worker asks once more before
+    /// it sleeps.
     pub(crate) fn has_shareable_work(&self, own: &Remote) -> bool {
         self.is_shut_down()
             || self.inject.len() > 0

@@ -55,7 +55,7 @@ fn this_thread() -> ThreadId {
     unsafe { libc::gettid() }
 }
 
-/// Whether the calling thread belongs to a runtime.
+/// Returns whether the calling thread belongs to a runtime.
 pub(crate) fn is_own() -> bool {
     IS_OWN.get()
 }
@@ -130,7 +130,7 @@ pub(crate) fn add_parker(parker: &Arc<Parker>) {
     parkers.push(Arc::downgrade(parker));
 }
 
-/// The parkers whose threads wait.
+/// Returns the parkers whose threads wait.
 pub(crate) fn waiting() -> Vec<Arc<Parker>> {
     let parkers = PARKERS.lock();
     parkers.iter().filter_map(Weak::upgrade).filter(|parker| parker.wait().thread().is_some()).collect()
@@ -169,18 +169,20 @@ impl ThreadWait {
     }
 
     pub(crate) fn end(&self) {
+        // The count first: see the head of this file.
         CHANGES.fetch_add(1, Ordering::SeqCst);
         self.thread.store(0, Ordering::SeqCst);
     }
 
-    /// The thread, if it waits.
+    /// Returns the thread, if it waits.
     pub(crate) fn thread(&self) -> Option<ThreadId> {
         // SeqCst: as in `begin`.
         let thread = self.thread.load(Ordering::SeqCst);
         (thread != 0).then_some(thread)
     }
 
-    /// Whether reports leave the thread out, since they show the goroutine that it waits for.
+    /// Returns whether reports leave the thread out, since they show the goroutine that it waits
+    /// for.
     pub(crate) fn is_host(&self) -> bool {
         self.is_host.load(Ordering::Relaxed)
     }
@@ -230,14 +232,14 @@ impl Drop for IsolatedHost {
     }
 }
 
-/// Whether a thread can do nothing for the goroutines of an isolated runtime. It is the host of
-/// some test, or the first thread of the process, which in a test harness waits for the tests, in
-/// std.
+/// Returns whether a thread can do nothing for the goroutines of an isolated runtime. It is the
+/// host of some test, or the first thread of the process, which in a test harness waits for the
+/// tests, in std.
 pub(crate) fn is_bystander(id: ThreadId) -> bool {
     id.unsigned_abs() == std::process::id() || HOSTS.lock().contains(&id)
 }
 
-/// The threads of the process; none if the system does not tell.
+/// Returns the threads of the process; none if the system does not tell.
 fn all() -> Option<HashSet<ThreadId>> {
     let entries = fs::read_dir("/proc/self/task").inspect_err(tell_if_out_of_files).ok()?;
     Some(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
@@ -317,8 +319,8 @@ pub fn set_handler_idle(signal: i32, is_idle: bool) {
     }
 }
 
-/// The name of a thread, from the kernel: `main`, or the name that it was given, otherwise its
-/// number.
+/// Returns the name of a thread, from the kernel: `main`, or the name that it was given, otherwise
+/// its number.
 fn name_of(id: ThreadId) -> String {
     let kernels = |id: u32| fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap_or_default();
     let process = std::process::id();
@@ -340,25 +342,25 @@ pub struct WaitingThread {
 }
 
 impl WaitingThread {
-    /// What `parker`'s thread does, with its stack.
+    /// Returns what `parker`'s thread does, with its stack.
     pub(crate) fn of(parker: &Parker) -> Option<WaitingThread> {
         let wait = parker.wait();
         let (id, reason) = (wait.thread()?, wait.reason());
         Some(WaitingThread { name: name_of(id), reason, stack: parker.stack() })
     }
 
-    /// Its name, as far as the system keeps it (15 bytes): `main`, or the name that its builder was
-    /// given. A thread without a name has its number here.
+    /// Returns its name, as far as the system keeps it (15 bytes): `main`, or the name that its
+    /// builder was given. A thread without a name has its number here.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Why it waits.
+    /// Returns why it waits.
     pub fn reason(&self) -> WaitReason {
         self.reason
     }
 
-    /// Where it waits.
+    /// Returns where it waits.
     pub fn stack(&self) -> Option<&StackTrace> {
         self.stack.as_ref()
     }

@@ -94,7 +94,7 @@ pub(crate) fn default_policy() -> io::Result<PanicPolicy> {
     }
 }
 
-/// Whether a panic says that a `RefCell` is already borrowed.
+/// Returns whether a panic says that a `RefCell` is already borrowed.
 pub(crate) fn is_of_borrow(payload: &(dyn Any + Send)) -> bool {
     let text = payload_text(payload);
     text.contains("already borrowed") || text.contains("already mutably borrowed")

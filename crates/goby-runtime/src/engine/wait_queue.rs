@@ -51,7 +51,7 @@ impl Waiter {
         }
     }
 
-    /// The token that a claim through this entry gives the waiter.
+    /// Returns the token that a claim through this entry gives the waiter.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn token(&self) -> usize {
         self.token.get()
@@ -64,7 +64,7 @@ impl Waiter {
         self.slot.set(slot);
     }
 
-    /// Where a value is handed over.
+    /// Returns where a value is handed over.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn slot(&self) -> *mut () {
         self.slot.get()
@@ -76,13 +76,13 @@ impl Waiter {
         self.done.set(done);
     }
 
-    /// Whether the operation was carried out.
+    /// Returns whether the operation was carried out.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_done(&self) -> bool {
         self.done.get()
     }
 
-    /// Whether the entry is in a queue.
+    /// Returns whether the entry is in a queue.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_queued(&self) -> bool {
         self.queued.get()
@@ -117,7 +117,7 @@ impl WaitQueue {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
-    /// Whether no entry is queued. A queued entry's wait may have been claimed elsewhere.
+    /// Returns whether no entry is queued. A queued entry's wait may have been claimed elsewhere.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn is_empty(&self) -> bool {
         self.head.is_null()
@@ -198,8 +198,8 @@ impl WaitQueue {
         }
     }
 
-    /// Whether there is a waiter that can still be claimed. Drops entries that cannot be claimed
-    /// from the front.
+    /// Returns whether there is a waiter that can still be claimed. Drops entries that cannot be
+    /// claimed from the front.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn has_waiter(&mut self) -> bool {
         loop {
@@ -216,7 +216,7 @@ impl WaitQueue {
         }
     }
 
-    /// Whether there is a waiter that can still be claimed and for which `f` is true.
+    /// Returns whether there is a waiter that can still be claimed and for which `f` is true.
     pub fn has_waiter_who(&self, f: impl Fn(&Waiter) -> bool) -> bool {
         let mut next = self.head;
         // SAFETY: a queued entry, and its wait, are alive.
@@ -230,7 +230,7 @@ impl WaitQueue {
         false
     }
 
-    /// The token of the first entry.
+    /// Returns the token of the first entry.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn front_token(&self) -> Option<usize> {
         // SAFETY: a queued entry is alive.

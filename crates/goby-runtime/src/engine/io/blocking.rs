@@ -143,6 +143,7 @@ impl Helpers {
         let call = job.call;
         let mut state = self.state.lock();
         state.queue.push_back(job);
+        // There is an idle helper for every queued job.
         if state.idle >= state.queue.len() {
             drop(state);
             self.work.notify_one();
@@ -206,7 +207,7 @@ impl Helpers {
         state.total -= 1;
     }
 
-    /// The number of helper threads.
+    /// Returns the number of helper threads.
     pub(crate) fn n_threads(&self) -> usize {
         self.state.lock().total
     }

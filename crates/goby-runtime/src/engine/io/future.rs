@@ -339,7 +339,7 @@ impl<T> Task<T> {
         drop(self);
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     pub fn is_finished(&self) -> bool {
         polled();
         self.task.as_ref().is_none_or(FallibleTask::is_finished)

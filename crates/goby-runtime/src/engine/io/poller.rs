@@ -38,11 +38,11 @@ const CLOSED: RawFd = -1;
 static IS_COARSE: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Poller {
-    /// `epoll`, `wake` and `timer` change only under the lock of `sources`. Other threads than the
-    /// worker use them only under that lock.
+    /// `epoll` and `wake` change only under the lock of `sources`. Other threads than the worker
+    /// use them only under that lock.
     epoll: AtomicI32,
     wake: AtomicI32,
-    /// The timerfd, if one was needed. Only the worker uses it.
+    /// The timerfd, if one was needed. Only the worker makes and uses it.
     timer: AtomicI32,
     sources: Lock<Sources>,
     /// Changed under the lock of `sources`.
@@ -84,7 +84,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The life of the poller in which the socket is registered.
+    /// Returns the life of the poller in which the socket is registered.
     pub(crate) fn life(self) -> u64 {
         self.life
     }
@@ -123,7 +123,8 @@ impl Poller {
         self.life() % 2 == 1
     }
 
-    /// Which of its lives this is: a socket registered in another life has to be registered again.
+    /// Returns which of its lives this is: a socket registered in another life has to be registered
+    /// again.
     #[inline]
     pub(crate) fn life(&self) -> u64 {
         // Acquire pairs with the Release of `close`, for callers without the lock. For a waiter
@@ -131,7 +132,7 @@ impl Poller {
         self.life.load(Ordering::Acquire)
     }
 
-    /// Whether any socket is registered: without one there is nothing to poll for.
+    /// Returns whether any socket is registered: without one there is nothing to poll for.
     #[inline]
     pub(crate) fn has_sources(&self) -> bool {
         self.n_sources.load(Ordering::Relaxed) != 0

@@ -276,7 +276,7 @@ impl<T: AsFd> Source<T> {
         unsafe { self.home.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Whether it is registered with a poller that is still open.
+    /// Returns whether it is registered with a poller that is still open.
     #[inline]
     fn is_registered(&self) -> bool {
         self.home().is_some_and(|home| home.poller.life() == self.life.load(Ordering::Acquire))

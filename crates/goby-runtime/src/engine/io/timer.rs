@@ -42,10 +42,10 @@ const FIRE_BATCH: usize = 32;
 /// goroutines. Any thread of goby may drop the value, so it must own nothing that has a destructor
 /// of the user.
 pub trait TimerAction: Send + Sync + 'static {
-    /// Fires: called once the timer is due. `due` is the time for which it was set.
+    /// Fires. It is called once the timer is due; `due` is the time at which it was due.
     fn fire(&self, due: Instant);
 
-    /// Whether a firing would unpark a waiter, or run the program's code.
+    /// Returns whether a firing would unpark a waiter, or run the program's code.
     fn is_awaited(&self) -> bool;
 }
 
@@ -264,7 +264,7 @@ impl Timers {
         Timers { heap: BiasedLock::of_a_worker(Heap { entries: Vec::new() }), next: NEVER.into() }
     }
 
-    /// When the first timer is due, in [`policy::nanos`].
+    /// Returns when the first timer is due, in [`policy::nanos`].
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
         // SeqCst: a worker that is about to sleep reads it after it has announced its sleep; see
@@ -297,8 +297,8 @@ impl Timers {
         result
     }
 
-    /// Whether any of the timers would unpark a waiter, or run the program's code. Slow if there
-    /// are many timers and none of them does.
+    /// Returns whether any of the timers would unpark a waiter, or run the program's code. Slow if
+    /// there are many timers and none of them does.
     pub(crate) fn are_awaited(&self) -> bool {
         if self.next_due() == NEVER {
             return false;
