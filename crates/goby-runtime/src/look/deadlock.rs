@@ -10,7 +10,7 @@
 //!   (see `threads`).
 //! - No signal has a handler.
 //!
-//! A look is at a [`Part`] of the process, mostly all of it.
+//! A look is at a [`Part`] of the process, usually all of it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -38,7 +38,7 @@ use crate::look::try_run::Deadlock;
 static REPORT: Mutex<()> = Mutex::new(());
 static IS_REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the process is ending because of a deadlock.
+/// Returns whether the process is ending because of a deadlock.
 pub(crate) fn is_reported() -> bool {
     // Relaxed: the thread that has set it asks, when it exits.
     IS_REPORTED.load(Ordering::Relaxed)
@@ -105,7 +105,7 @@ pub(crate) enum Verdict {
 }
 
 impl Part {
-    /// All of the process.
+    /// Returns all of the process.
     pub(crate) fn process() -> Part {
         let _ignore = tsan::ignore();
         let changes = threads::changes();
@@ -114,9 +114,9 @@ impl Part {
         Part { runtimes, helpers: Vec::new(), is_isolated: false, has_ending: !ending.is_empty(), changes }
     }
 
-    /// The part that a runtime's monitor looks at: the process, or, for an isolated runtime, that
-    /// runtime alone. All other runtimes may help it, since tests share the process's statics. So
-    /// they must be quiet, too.
+    /// Returns the part that a runtime's monitor looks at: the process, or, for an isolated
+    /// runtime, that runtime alone. All other runtimes may help it, since tests share the process's
+    /// statics. So they must be quiet, too.
     pub(crate) fn of(shared: &'static Shared) -> Part {
         let all = Part::process();
         if !shared.settings.isolated {
@@ -126,7 +126,7 @@ impl Part {
         Part { runtimes: vec![shared], helpers, is_isolated: true, ..all }
     }
 
-    /// Whether a thread is outside this part and cannot help.
+    /// Returns whether a thread is outside this part and cannot help.
     fn is_bystander(&self, thread: ThreadId) -> bool {
         self.is_isolated && threads::is_bystander(thread)
     }
@@ -144,6 +144,7 @@ impl Part {
         let before = changes();
         let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
         let threads = self.waiting();
+        // Nobody waits, or something runs.
         if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
             return Verdict::Alive;
         }
@@ -170,7 +171,7 @@ impl Part {
         Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
 
-    /// Its threads that wait forever, except those whose goroutine stands for them.
+    /// Returns its threads that wait forever, except those whose goroutine stands for them.
     fn waiting(&self) -> Vec<Arc<Parker>> {
         let mut waiting = threads::waiting();
         waiting.retain(|parker| {
@@ -193,7 +194,7 @@ fn has_awaited_timers(runtime: &Shared) -> bool {
     runtime.remotes().any(|remote| remote.timers.are_awaited())
 }
 
-/// Whether nothing in a runtime runs, and nothing will run by itself.
+/// Returns whether nothing in a runtime runs, and nothing will run by itself.
 fn is_quiet(runtime: &Shared) -> bool {
     runtime.idle.n_sleeping() == runtime.n_workers()
         && runtime.inject.len() == 0
@@ -204,9 +205,9 @@ fn is_quiet(runtime: &Shared) -> bool {
 }
 
 impl Stuck {
-    /// Whether the process ends, because no policy asks to go on waiting. If goroutines cannot
-    /// start at all, the policy does not matter. A thread that waits may wait for goroutines of any
-    /// runtime, so for threads the policies of all runtimes count.
+    /// Returns whether the process ends, because no policy asks to go on waiting. If goroutines
+    /// cannot start at all, the policy does not matter. A thread that waits may wait for goroutines
+    /// of any runtime, so for threads the policies of all runtimes count.
     fn is_fatal(&self) -> bool {
         let exits = |runtime: &Shared| runtime.settings.deadlock_policy == DeadlockPolicy::Exit;
         let has_stuck = |runtime: &Shared| runtime.num_goroutines() > 0 || runtime.main_exited();
@@ -215,7 +216,7 @@ impl Stuck {
             || !self.threads.is_empty() && self.runtimes.iter().all(|runtime| exits(runtime))
     }
 
-    /// The report's first line.
+    /// Returns the report's first line.
     fn message(&self) -> String {
         match &self.starved {
             Some((n, why)) => format!(
@@ -229,7 +230,7 @@ impl Stuck {
         }
     }
 
-    /// The number of goroutines and threads that wait, as text, if any do.
+    /// Returns the number of goroutines and threads that wait, as text, if any do.
     fn count(&self) -> Option<String> {
         let some = |n: usize, what| (n > 0).then(|| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
         let (goroutines, threads) = (some(self.goroutines, "goroutine"), some(self.threads.len(), "thread"));

@@ -58,19 +58,19 @@ impl Dump {
         Dump { threads, ..self }
     }
 
-    /// The goroutines, sorted by id.
+    /// Returns the goroutines, sorted by id.
     pub fn goroutines(&self) -> &[GoroutineInfo] {
         &self.found.goroutines
     }
 
-    /// In the report of a deadlock, the OS threads that wait in goby without a deadline; other
-    /// dumps show none. A thread that waits in [`run`](crate::run) is none of them: its goroutine
-    /// stands for it.
+    /// Returns the OS threads that wait in goby without a deadline, in the report of a deadlock;
+    /// other dumps show none. A thread that waits in [`run`](crate::run) is none of them: its
+    /// goroutine stands for it.
     pub fn threads(&self) -> &[WaitingThread] {
         &self.threads
     }
 
-    /// The workers that have not answered.
+    /// Returns the workers that have not answered.
     pub fn silent_workers(&self) -> &[Silent] {
         &self.found.silent
     }

@@ -46,7 +46,7 @@ impl Family {
         Family { id, _mark: Changed::new(|inherited| inherited.scopes.push(id)) }
     }
 
-    /// Its goroutines that have not ended, sorted by id. The maker is none of them.
+    /// Returns its goroutines that have not ended, sorted by id. The maker is none of them.
     ///
     /// # Blocking
     ///
@@ -55,7 +55,8 @@ impl Family {
         self.look(true)
     }
 
-    /// The same, with or without stacks; without takes less time.
+    /// Does as [`goroutines`](Family::goroutines), with or without stacks; without them it takes
+    /// less time.
     pub fn look(&self, stacks: bool) -> Vec<GoroutineInfo> {
         let want = Want { family: Some(self.id), stacks, patient: true };
         let mut infos = inspect::collect(&runtimes::alive(), want).goroutines;

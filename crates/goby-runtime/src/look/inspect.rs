@@ -99,62 +99,63 @@ impl GoroutineInfo {
         self.id
     }
 
-    /// The name that it was given.
+    /// Returns the name that it was given.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Its labels, the oldest first.
+    /// Returns its labels, the oldest first.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.inherited.iter().flat_map(|inherited| &inherited.labels).map(|(key, value)| (&**key, &**value))
     }
 
-    /// What it was doing.
+    /// Returns what it was doing.
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// How long it has been parked, if it is. It is as exact as the monitor's tick, 1 to 5 ms;
-    /// coarser if the machine keeps the monitor from running.
+    /// Returns how long it has been parked, if it is. It is as exact as the monitor's tick, 1 to 5
+    /// ms; coarser if the machine keeps the monitor from running.
     pub fn waited(&self) -> Option<Duration> {
         matches!(self.status, Status::Waiting(_)).then_some(self.age)
     }
 
-    /// Where it was started.
+    /// Returns where it was started.
     pub fn started_at(&self) -> &'static Location<'static> {
         self.started_at
     }
 
-    /// The number of the goroutine that started it; none if a thread, timer or future did.
+    /// Returns the number of the goroutine that started it; none if a thread, timer or future did.
     pub fn started_by(&self) -> Option<u64> {
         (self.parent != 0).then_some(self.parent)
     }
 
-    /// The number of the goroutine that it waits for to end, if it does.
+    /// Returns the number of the goroutine that it joins, if it does.
     pub fn joins(&self) -> Option<u64> {
         (self.status == Status::Waiting(WaitReason::Join) && self.joins != 0).then_some(self.joins)
     }
 
-    /// Its stack. None if it has not started, if too little of the stack is left to collect it
-    /// there, or if very many goroutines wait alike and the stacks of others were taken.
+    /// Returns its stack; none if it has not started, if too little of the stack is left to collect
+    /// it there, or if very many goroutines wait alike and the stacks of others were taken.
     pub fn stack(&self) -> Option<&StackTrace> {
         self.stack.as_ref()
     }
 
-    /// Whether a timer ends its wait: it has a deadline, or receives from the channel of a timer
-    /// that is armed, neither fired nor stopped, or the done channel of a context with a deadline.
+    /// Returns whether a timer ends its wait: it has a deadline, or receives from the channel of a
+    /// timer that is armed, neither fired nor stopped, or the done channel of a context with a
+    /// deadline.
     pub fn has_deadline(&self) -> bool {
         self.flags & HAS_DEADLINE != 0
     }
 
-    /// Whether its wait ends when a context is done: it receives from a context's done channel,
-    /// waits in a select with such a case, or in the form of an operation that takes a context.
-    /// This says nothing about the holders of the context.
+    /// Returns whether its wait ends when a context is done: it receives from a context's done
+    /// channel, waits in a select with such a case, or in the form of an operation that takes a
+    /// context. This says nothing about the holders of the context.
     pub fn is_reached_by_context(&self) -> bool {
         self.flags & HAS_CONTEXT != 0
     }
 
-    /// Whether it was started in a scope, by a goroutine in it, and so on.
+    /// Returns whether it was started in a scope, by a goroutine in it, and so on.
     pub(crate) fn is_in(&self, scope: u64) -> bool {
         self.inherited.as_ref().is_some_and(|inherited| inherited.scopes.contains(&scope))
     }
@@ -309,7 +310,7 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
     }
 }
 
-/// One look.
+/// Looks once: asks all workers, and waits for their answers.
 fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
     // Looked at before the workers and after them. A goroutine may leave these queues for a worker
     // that has answered. Or it gets no stack, and comes here from a worker that has not answered.
@@ -360,7 +361,7 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
     found
 }
 
-/// The unstarted goroutines that are in no worker's queue.
+/// Returns the unstarted goroutines that are in no worker's queue.
 fn look_at_homeless(runtimes: &[&'static Shared]) -> Vec<GoroutineInfo> {
     let now = policy::nanos(policy::now());
     let mut infos = Vec::new();
@@ -451,7 +452,8 @@ impl Question for Asked {
     }
 }
 
-/// An item of a queue whose lock is held.
+/// Returns what is known of an item of a queue; none if it is a future. The caller holds the
+/// queue's lock.
 fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
     match item {
         // SAFETY: an item in a queue is alive, and nobody else refers to it.

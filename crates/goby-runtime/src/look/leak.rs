@@ -19,8 +19,8 @@ use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 
 impl GoroutineInfo {
-    /// Whether it may go on by itself: it runs or will run, is in a `blocking` call, or a timer
-    /// ends its wait.
+    /// Returns whether it may go on by itself: it runs or will run, is in a `blocking` call, or a
+    /// timer ends its wait.
     pub fn is_live(&self) -> bool {
         match self.status() {
             Status::Waiting(WaitReason::Blocking) => true,
@@ -30,8 +30,8 @@ impl GoroutineInfo {
     }
 }
 
-/// The goroutines that provably never go on, whatever others do: they wait on a nil channel or in a
-/// select without cases, or join a goroutine that never goes on.
+/// Returns the goroutines that provably never go on, whatever others do: they wait on a nil channel
+/// or in a select without cases, or join a goroutine that never goes on.
 ///
 /// Only that much is proved: a waiter for a channel or a lock may be unparked by a holder of the
 /// other end, and the runtime does not know the holders.
@@ -49,14 +49,14 @@ pub fn deadlocked(infos: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     }
 }
 
-/// Whether nothing can end its wait.
+/// Returns whether nothing can end its wait.
 fn waits_for_nothing(info: &GoroutineInfo) -> bool {
     use WaitReason::{ChanReceiveNil, ChanSendNil, SelectNoCases};
     matches!(info.status(), Status::Waiting(ChanReceiveNil | ChanSendNil | SelectNoCases)) && !info.has_deadline()
 }
 
-/// The leaked ones among the goroutines of a family, or of a runtime: if none is live, all that are
-/// left; otherwise those that provably never go on.
+/// Returns the leaked ones among the goroutines of a family, or of a runtime: if none is live, all
+/// that are left; otherwise those that provably never go on.
 pub fn leaked(family: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
     if family.iter().any(GoroutineInfo::is_live) { deadlocked(family) } else { family.to_vec() }
 }
@@ -121,7 +121,7 @@ impl Leaks {
         Leaks { goroutines }
     }
 
-    /// The leaked goroutines, sorted by id.
+    /// Returns the leaked goroutines, sorted by id.
     pub fn goroutines(&self) -> &[GoroutineInfo] {
         &self.goroutines
     }
@@ -171,7 +171,7 @@ impl fmt::Display for Rounded {
     }
 }
 
-/// How long to wait before the next look; none if there is no further look.
+/// Returns how long to wait before the next look; none if there is no further look.
 fn retry_delay(attempt: u32, retries: u32) -> Option<Duration> {
     let delay = 1u64.checked_shl(attempt).map_or(MAX_DELAY, Duration::from_micros);
     (attempt < retries).then(|| delay.min(MAX_DELAY))

@@ -24,8 +24,8 @@ const FATAL: &str = "fatal";
 /// The exit status of a process that has leaked goroutines. LeakSanitizer's number.
 const EXIT_STATUS: i32 = 23;
 
-/// Whether the environment asks for the check. If so, the end of the process is watched from now
-/// on.
+/// Returns whether the environment asks for the check. If so, the end of the process is watched
+/// from now on.
 ///
 /// # Errors
 ///

@@ -113,7 +113,7 @@ impl Park {
     }
 }
 
-/// Whether no goroutine that was started at `place` has been reported.
+/// Returns whether no goroutine that was started at `place` has been reported.
 fn is_news(place: &'static Location<'static>) -> bool {
     static REPORTED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let place = ptr::from_ref(place).addr();
@@ -125,7 +125,8 @@ fn is_news(place: &'static Location<'static>) -> bool {
     is_news
 }
 
-/// The stack of the calling goroutine; none if too little of the stack is left to collect it.
+/// Returns the stack of the calling goroutine; none if too little of the stack is left to collect
+/// it.
 fn own_stack(g: &Goroutine) -> Option<StackTrace> {
     let usable = g.usable_stack()?;
     let mut addresses = Vec::new();

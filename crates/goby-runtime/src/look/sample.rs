@@ -73,8 +73,8 @@ static SAMPLE: Sample = Sample {
 /// The handler that was there before.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
-/// The goroutine that a worker's thread runs now, with its stack; none if the thread runs none, or
-/// does not answer in time.
+/// Returns the goroutine that a worker's thread runs now, with its stack; none if the thread runs
+/// none, or does not answer in time.
 pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let thread = remote.thread_id.load(Ordering::Relaxed);
@@ -126,7 +126,7 @@ fn read() -> Option<GoroutineInfo> {
     })
 }
 
-/// Whether the unwinder can be used in a signal handler.
+/// Returns whether the unwinder can be used in a signal handler.
 fn is_possible() -> bool {
     // SAFETY: this looks a name up; the string ends with a zero.
     tsan::SIGNALS_INTERRUPT && !unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) }.is_null()

@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const VARIABLE: &str = "GOBY_STALLS";
 const OFF: &str = "off";
 
-/// Whether stalls are printed if the builder does not say.
+/// Returns whether stalls are printed if the builder does not say.
 ///
 /// # Errors
 ///
@@ -77,18 +77,19 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// The worker's number in its runtime.
+    /// Returns the worker's number in its runtime.
     pub fn worker(&self) -> usize {
         self.worker
     }
 
-    /// How long it had lasted when it was reported.
+    /// Returns how long it had lasted when it was reported.
     pub fn lasted(&self) -> Duration {
         self.lasted
     }
 
-    /// The goroutine that ran, with its stack at that moment. None if a future ran, or the thread
-    /// could not tell. Then another report follows when the stall has lasted twice as long.
+    /// Returns the goroutine that ran, with its stack at that moment; none if a future ran, or the
+    /// thread could not tell. If it is none, another report follows when the stall has lasted twice
+    /// as long.
     pub fn goroutine(&self) -> Option<&GoroutineInfo> {
         self.goroutine.as_ref()
     }
@@ -104,7 +105,7 @@ impl fmt::Display for Stall {
 }
 
 impl Stall {
-    /// The first line of the report, which looks no names up.
+    /// Returns the first line of the report. It looks no names up.
     fn headline(&self) -> String {
         let (worker, ms) = (self.worker, self.lasted.as_millis());
         match &self.goroutine {
@@ -128,7 +129,7 @@ impl Stall {
         }
     }
 
-    /// Where the goroutine was started: stalls of one cause have the same place.
+    /// Returns where the goroutine was started: stalls of one cause have the same place.
     fn place(&self) -> *const Location<'static> {
         self.goroutine.as_ref().map_or(ptr::null(), |g| ptr::from_ref(g.started_at))
     }
@@ -161,7 +162,7 @@ impl Stalls {
         let is_held = remote.is_held.load(Ordering::Relaxed);
         let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
         let is_known = stall.goroutine.is_some();
-        // Asked before the stall can be seen: when a program sees it, it may end it.
+        // Asked before the stall can be seen: a program that sees it may end it.
         let is_felt = has_others(remote);
         {
             let mut latest = self.latest.lock();
@@ -190,8 +191,8 @@ impl Stalls {
         is_known
     }
 
-    /// Whether no stall of a goroutine that was started at this place was printed recently. If so,
-    /// the caller prints this one.
+    /// Returns whether no stall of a goroutine that was started at this place was printed recently.
+    /// If so, the caller prints this one.
     fn is_news(&self, place: usize, now: Instant) -> bool {
         let mut printed = self.printed.lock();
         printed.retain(|(_, when)| now.duration_since(*when) < QUIET);
@@ -213,8 +214,9 @@ impl Stalls {
     }
 }
 
-/// Whether anything may wait for the worker: another goroutine that is pinned there, an unstarted
-/// one, a timer or a socket. A goroutine that is alone may compute for as long as it likes.
+/// Returns whether anything may wait for the worker: another goroutine that is pinned there, an
+/// unstarted one, a timer or a socket. A goroutine that is alone may compute for as long as it
+/// likes.
 fn has_others(remote: &Remote) -> bool {
     remote.n_started() > 1
         || remote.fresh.len() > 0

@@ -35,7 +35,7 @@ impl Deadlock {
         Deadlock { message: message.into(), dump: Arc::new(dump) }
     }
 
-    /// Where all goroutines were.
+    /// Returns where all goroutines were.
     pub fn dump(&self) -> &Dump {
         &self.dump
     }
