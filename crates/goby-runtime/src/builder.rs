@@ -46,10 +46,10 @@ impl Builder {
     /// Memory is used as it is touched, 4 KiB at a time. Default: `GOBY_STACK` from the environment
     /// (bytes, or with a `K`, `M` or `G` after the number), otherwise 192 KiB.
     ///
-    /// A guard of 64 KiB comes on top, as address space only: by default 260 KiB in all. It is 68
-    /// KiB if that keeps the stacks an odd number of pages apart, which the processor's TLB needs.
-    /// A frame that is larger than the guard and does not touch its pages one by one, as a frame of
-    /// C code may be, can step over the guard.
+    /// A guard of 64 KiB comes on top, as address space only. It is 68 KiB if that keeps the stacks
+    /// an odd number of pages apart, which the processor's TLB needs. By default a stack and its
+    /// guard take 260 KiB. A frame that is larger than the guard and does not touch its pages one
+    /// by one, as a frame of C code may be, can step over the guard.
     ///
     /// The goroutine of a [`run`](crate::run), [`Runtime::run`] or [`Runtime::try_run`] has 8 MiB,
     /// or more if this says more. [`GoBuilder::stack_size`](crate::GoBuilder::stack_size) sets the
@@ -211,7 +211,7 @@ impl Default for Builder {
     }
 }
 
-/// The number of workers if the builder does not say.
+/// Returns the number of workers if the builder does not say.
 fn default_workers() -> io::Result<usize> {
     match std::env::var("GOBY_MAXPROCS") {
         Ok(text) if !text.is_empty() => match text.parse() {
@@ -227,7 +227,7 @@ fn default_workers() -> io::Result<usize> {
     }
 }
 
-/// The size of a stack if the builder does not say.
+/// Returns the size of a stack if the builder does not say.
 fn default_stack_size() -> io::Result<usize> {
     match std::env::var_os("GOBY_STACK") {
         Some(text) if !text.is_empty() => {

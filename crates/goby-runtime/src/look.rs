@@ -41,7 +41,7 @@ impl Look {
         Look { stalls: Stalls::new(settings.stalls_are_printed), watchers: Watchers::default() }
     }
 
-    /// The watcher of this runtime.
+    /// Returns the watcher of this runtime.
     pub(crate) fn of(shared: &Shared) -> &Look {
         let watch: &dyn Any = &*shared.watch;
         watch.downcast_ref().expect("a builder gives nothing else")

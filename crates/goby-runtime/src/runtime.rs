@@ -35,9 +35,9 @@ use crate::look::{inspect, leak, leak_check, sample};
 /// Unstarted goroutines never run. Their closures are dropped, and their waiters are told: a join
 /// fails, a scope panics, and so do wait groups and the outputs of patterns; in a group the error
 /// [`NeverRan`](crate::NeverRan) stands in their place. Things that were made in the runtime go on
-/// without it: a thread of its own fires timers, and ends contexts at their deadlines; a socket
-/// moves to the runtime of the goroutine that waits for it; a blocking call goes on, and its result
-/// is lost.
+/// without it: a thread that exists for this fires timers, and ends contexts at their deadlines; a
+/// socket moves to the runtime of the goroutine that waits for it; a blocking call goes on, and its
+/// result is lost.
 ///
 /// ```
 /// let runtime = goby::Runtime::builder().workers(2).build()?;
