@@ -41,7 +41,7 @@ fn on_a_plain_thread_it_is_a_call() {
     let state = RefCell::new(1);
     blocking(|| *Arc::new(Mutex::new(2)).lock().unwrap());
     assert_eq!(state.take(), 1);
-    // Inside a helper it is one, too: there is no goroutine to park.
+    // Inside a helper it is a plain call, too: there is no goroutine to park.
     on_workers(1, || {
         blocking(|| {
             let helper = thread::current().id();
@@ -55,7 +55,7 @@ fn its_panic_comes_out_with_the_payload() {
     with_workers(|| {
         let payload = catch_unwind(|| blocking(|| panic!("on the helper"))).unwrap_err();
         assert_eq!(*payload.downcast::<&str>().unwrap(), "on the helper");
-        // The helper is as good as new.
+        // The helper still works.
         assert_eq!(blocking(|| 1), 1);
         let mut touched = false;
         let caught = catch_unwind(AssertUnwindSafe(|| {
@@ -68,7 +68,7 @@ fn its_panic_comes_out_with_the_payload() {
     });
 }
 
-/// Each call waits for all others, so this ends only if there are as many helper threads as calls.
+/// Each call waits for all others. So this ends only if there are as many helper threads as calls.
 #[test]
 fn there_are_as_many_helpers_as_calls() {
     with_workers(|| {
@@ -99,7 +99,7 @@ fn idle_helpers_are_used_again() {
     });
 }
 
-/// More calls than there may be helpers: the rest waits, and all are made.
+/// More calls than there may be helpers: the other calls wait, and all are made.
 #[test]
 fn a_thousand_calls_at_once() {
     on_workers(2, || {

@@ -85,7 +85,7 @@ fn workers_carry_the_given_name() {
     });
     let expected: HashSet<String> = (0..3).map(|i| format!("trout-{i}")).collect();
     assert!(!seen.is_empty() && seen.is_subset(&expected), "{seen:?}");
-    // All of them, as the system shows them once they have begun to run.
+    // All names, as the system shows them once the threads have begun to run.
     wait_until("every worker to have its name", || expected.is_subset(&thread_names()));
 }
 
@@ -110,7 +110,7 @@ fn try_go_gives_the_closure_back_at_the_limit() {
         assert_eq!(Arc::strong_count(&captured), 1);
         // `go` is not limited.
         assert_eq!(go(|| 1).join().unwrap(), 1);
-        // There is room again once others have ended.
+        // There is room again once other goroutines have ended.
         door.open();
         first.join().unwrap();
         second.join().unwrap();
@@ -118,7 +118,7 @@ fn try_go_gives_the_closure_back_at_the_limit() {
     });
 }
 
-/// Racing for the last places: never more than the limit, and all that were accepted run.
+/// Several race for the last places: never more than the limit run, and all that were accepted do.
 #[test]
 fn try_go_keeps_the_limit_under_contention() {
     const LIMIT: usize = 20;
@@ -170,7 +170,8 @@ fn several_runtimes_at_once() {
         for (runtime, name) in runtimes.iter().zip(names) {
             threads.spawn(move || {
                 runtime.run(|| {
-                    // What a goroutine starts belongs to its own runtime, at any depth.
+                    // The goroutines that a goroutine starts belong to its own runtime, at any
+                    // depth.
                     let handles: Vec<_> = (0..200)
                         .map(|_| go(|| go(|| thread::current().name().unwrap().to_owned()).join().unwrap()))
                         .collect();
@@ -200,7 +201,8 @@ fn several_runtimes_at_once() {
     assert_eq!(third.num_goroutines(), 0);
 }
 
-/// The runtime ends, those parked in it do not: their destructors do not run, and nothing hangs.
+/// The runtime ends, the goroutines parked in it do not: their destructors do not run, and nothing
+/// hangs.
 #[test]
 fn dropping_a_runtime_leaves_parked_goroutines_alone() {
     for workers in [1, 2, 4] {
@@ -223,7 +225,7 @@ fn dropping_a_runtime_leaves_parked_goroutines_alone() {
         runtime.run(|| wait_until("it to park", || door.has_waiters()));
         drop(runtime);
         assert!(!parked.is_finished());
-        // Too late for a goroutine whose workers are gone, but no harm.
+        // It is too late for a goroutine without workers, but does no harm.
         door.open();
         assert!(!dropped.load(Ordering::SeqCst) && !parked.is_finished());
     }
@@ -249,7 +251,7 @@ fn a_goroutine_may_drop_its_own_runtime() {
     }
 }
 
-/// It may do so in the middle of its work, which goes on until it parks or yields.
+/// A goroutine may drop it in the middle of its work, and goes on until it parks or yields.
 #[test]
 fn a_goroutine_that_drops_its_own_runtime_goes_on() {
     for workers in [1, 2] {
@@ -261,7 +263,7 @@ fn a_goroutine_that_drops_its_own_runtime_goes_on() {
         drop(runtime.go(move || {
             entered.pass();
             drop(own);
-            // As operations that need not park do.
+            // Operations that need not park do this.
             (0..1000).for_each(|_| checkpoint());
             tell.send("went on").unwrap();
             yield_now();
@@ -270,13 +272,13 @@ fn a_goroutine_that_drops_its_own_runtime_goes_on() {
         drop(runtime);
         door.open();
         assert_eq!(told.recv_timeout(PATIENCE), Ok("went on"));
-        // Its stack is never used again, so what is on it is never dropped.
+        // Its stack is never used again, so the values on it are never dropped.
         assert_eq!(told.recv_timeout(Duration::from_millis(20)), Err(mpsc::RecvTimeoutError::Timeout));
     }
 }
 
-/// Goroutines that leave the scheduler no moment without work, each in its way, do not keep their
-/// runtime: not those that yield, nor those that only pass checkpoints, nor those that hand each
+/// Goroutines that leave the scheduler no moment without work do not keep their runtime from
+/// ending: not those that yield, nor those that only pass checkpoints, nor those that hand each
 /// other the time slice.
 #[test]
 fn a_runtime_ends_though_its_goroutines_are_always_runnable() {
@@ -329,7 +331,8 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     let count_workers = || {
         go(|| ()).join().unwrap();
         let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
-        // Each names itself when it begins to run. No more than are asked forever do.
+        // Each thread sets its name when it begins to run. No more threads than were asked for ever
+        // do.
         let asked_for = std::env::var("GOBY_MAXPROCS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         wait_until("the workers to have their names", || count() >= asked_for);
         crate::support::pause(Duration::from_millis(5));
@@ -338,15 +341,14 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     };
     let output = in_child_with(test, &[("GOBY_MAXPROCS", "3")], count_workers);
     assert!(String::from_utf8_lossy(&output.stdout).contains("3 workers"), "{output:?}");
-    // As if it were not there.
+    // As if the variable were not set.
     assert!(in_child_with(test, &[("GOBY_MAXPROCS", "")], count_workers).status.success());
     let output = in_child_with(test, &[("GOBY_MAXPROCS", "many")], count_workers);
     assert!(!output.status.success());
     assert!(stderr(&output).contains("GOBY_MAXPROCS=\"many\" is no number between 1 and 1024"), "{}", stderr(&output));
 }
 
-/// A runtime with nothing to do uses no processor: its workers sleep, and so does whoever watches
-/// them.
+/// A runtime with nothing to do uses no processor: its workers sleep, and so does the monitor.
 #[test]
 fn an_idle_runtime_uses_no_processor() {
     let test = "builder::an_idle_runtime_uses_no_processor";
@@ -357,7 +359,7 @@ fn an_idle_runtime_uses_no_processor() {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
             time.tv_sec * 1_000_000 + time.tv_nsec / 1000
         };
-        // It may look around for a while first.
+        // A worker may look around for a while first.
         wait_until("an idle tenth of a second", || {
             let before = processor_time();
             thread::sleep(Duration::from_millis(100));

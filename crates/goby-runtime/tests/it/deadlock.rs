@@ -1,5 +1,5 @@
-//! When the runtime says that nobody can ever run again, and when it must not say so. Each in a
-//! child process.
+//! When the runtime says that no goroutine can ever run again, and when it must not say so. Each
+//! test runs in a child process.
 
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -50,7 +50,7 @@ fn s39_a_ring_of_goroutines() {
     assert!(stderr(&output).contains("1001 goroutines"), "{}", stderr(&output));
 }
 
-/// The verdict comes after the last one that could have moved has ended, here after a sleep.
+/// The verdict comes after the last goroutine that could go on has ended, here after a sleep.
 #[test]
 fn s39_no_verdict_while_one_sleeps() {
     let output = in_child("deadlock::s39_no_verdict_while_one_sleeps", || {
@@ -76,7 +76,7 @@ fn plain_threads_that_wait_for_goroutines_cannot_help() {
 }
 
 /// The verdict also comes when the last thread that could have helped ends, or parks, long after
-/// everybody else.
+/// all others.
 #[test]
 fn a_deadlock_that_begins_with_the_end_of_a_thread() {
     check_verdict(&in_child("deadlock::a_deadlock_that_begins_with_the_end_of_a_thread", || {
@@ -125,8 +125,8 @@ fn the_policy_may_be_to_go_on_waiting() {
     assert_eq!(output.status.signal(), Some(libc::SIGALRM), "{}", stderr(&output));
 }
 
-/// A timer, a socket, a helper thread, a plain thread and a future's waker can each still unpark
-/// somebody.
+/// A timer, a socket, a helper thread, a plain thread and a future's waker can each still unpark a
+/// goroutine.
 #[test]
 fn c285_what_can_still_happen_is_no_deadlock() {
     check_no_verdict(&in_child("deadlock::c285_what_can_still_happen_is_no_deadlock", || {
@@ -163,7 +163,7 @@ fn c285_what_can_still_happen_is_no_deadlock() {
     }));
 }
 
-/// Who waits for another runtime waits for something that may well happen.
+/// A goroutine that waits for another runtime waits for something that may still happen.
 #[test]
 fn another_runtime_at_work_is_no_deadlock() {
     check_no_verdict(&in_child("deadlock::another_runtime_at_work_is_no_deadlock", || {
@@ -191,8 +191,8 @@ fn another_runtime_at_work_is_no_deadlock() {
     }));
 }
 
-/// Goroutines that are left behind are no deadlock once main has returned: the program goes on, and
-/// ends as it likes.
+/// Goroutines that are left behind are not a deadlock once main has returned: the program goes on,
+/// and ends by itself.
 #[test]
 fn goroutines_left_behind_are_no_deadlock() {
     check_no_verdict(&in_child("deadlock::goroutines_left_behind_are_no_deadlock", || {
@@ -217,7 +217,7 @@ fn an_idle_runtime_is_no_deadlock() {
     }));
 }
 
-/// The first line of a report is what Go's is.
+/// The first line of a report is Go's.
 #[test]
 fn s39_the_report_begins_with_its_first_line() {
     let output = in_child("deadlock::s39_the_report_begins_with_its_first_line", || {
@@ -233,8 +233,8 @@ fn s39_the_report_begins_with_its_first_line() {
     assert!(stderr(&output).starts_with("fatal error: all goroutines are asleep - deadlock!\n"), "{}", stderr(&output));
 }
 
-/// After the verdict comes the dump: each goroutine, why it waits, where it is, where it was
-/// started.
+/// After the verdict comes the dump: for each goroutine, why it waits, where it is, and where it
+/// was started.
 #[test]
 fn the_report_shows_all_goroutines() {
     let output = in_child("deadlock::the_report_shows_all_goroutines", || {
@@ -256,7 +256,7 @@ fn the_report_shows_all_goroutines() {
     assert_eq!(text.matches("[sync.Cond.Wait]:").count(), 2, "{text}");
 }
 
-/// Nobody is left, and main will not go on: another text.
+/// No goroutine is left, and main will not go on. That has another text.
 #[test]
 fn c283_main_ends_by_goexit_and_all_others_have_ended() {
     let output = in_child("deadlock::c283_main_ends_by_goexit_and_all_others_have_ended", || {
@@ -272,8 +272,8 @@ fn c283_main_ends_by_goexit_and_all_others_have_ended() {
     assert_eq!(text, "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n");
 }
 
-/// As long as another goroutine can go on, a main that ended by `goexit` is no deadlock; the stuck
-/// ones are one.
+/// If main has ended by `goexit`, that is not a deadlock as long as another goroutine can go on. If
+/// all others are stuck, it is one.
 #[test]
 fn s39_main_ends_by_goexit_and_another_is_stuck() {
     let output = in_child("deadlock::s39_main_ends_by_goexit_and_another_is_stuck", || {
@@ -290,8 +290,8 @@ fn s39_main_ends_by_goexit_and_another_is_stuck() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("slept"));
 }
 
-/// The verdict as an error, after which the caller goes on, and the goroutine too if it is woken
-/// after all.
+/// The verdict as an error. After it the caller goes on, and so does the goroutine if it is
+/// unparked later.
 #[test]
 fn a_deadlock_can_come_back_as_an_error() {
     check_no_verdict(&in_child("deadlock::a_deadlock_can_come_back_as_an_error", || {

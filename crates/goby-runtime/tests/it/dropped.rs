@@ -1,6 +1,6 @@
-//! What a dropped runtime leaves behind: nothing but the stacks of goroutines that have not ended,
-//! with their threads. And another one of the same configuration, which is made of its parts, is as
-//! new.
+//! What a dropped runtime leaves behind: only the stacks of goroutines that have not ended, with
+//! their threads. And another runtime of the same configuration, which is made of its parts, is
+//! like a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// Uses whatever a runtime has.
+/// Uses all that a runtime has.
 fn use_all() {
     let timer = Timer::new(|_| ());
     timer.start(now() + Duration::from_secs(60));
@@ -47,7 +47,7 @@ fn use_all() {
     assert_eq!(spawn(async { 7 }).join().unwrap(), 7);
     pause(Duration::from_micros(100));
     assert_eq!(GoBuilder::new().stack_size(1 << 20).go(|| 8).join().unwrap(), 8);
-    // These never run, where there is no other worker.
+    // These never run if there is no other worker.
     (0..3).for_each(|_| drop(go(|| ())));
 }
 
@@ -71,10 +71,10 @@ fn dropped_runtimes_leave_nothing_behind() {
         run(1500);
         let after = measure();
         let shown = format!("{before:?} and then {after:?}");
-        // Far less than a runtime's stacks and threads have; malloc may have asked for another
+        // Far less than a runtime's stacks and threads take; malloc may have asked for another
         // heap.
         assert!(after.0 < before.0 + (160 << 20), "address space: {shown}");
-        // A few bytes a round would show.
+        // A leak of a few bytes per round would show.
         assert!(after.1 < before.1 + (1 << 20), "memory: {shown}");
         assert!(after.2 < before.2 + 30, "mappings: {shown}");
         assert!(after.3 <= before.3, "descriptors: {shown}");
@@ -82,7 +82,7 @@ fn dropped_runtimes_leave_nothing_behind() {
     assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
 }
 
-/// What lies on it may be lent to others.
+/// Values on its stack may be lent to other threads.
 #[test]
 fn the_stack_of_a_goroutine_that_is_left_behind_stays_as_it_is() {
     let output = in_child("dropped::the_stack_of_a_goroutine_that_is_left_behind_stays_as_it_is", || {
@@ -109,7 +109,7 @@ fn the_stack_of_a_goroutine_that_is_left_behind_stays_as_it_is() {
             lent
         });
         drop(runtime);
-        // Of 1 GiB of stacks only these are left; the threads have stacks and heaps of their own.
+        // Only these are left of 1 GiB of stacks; the threads have stacks and heaps of their own.
         assert!(status("VmSize") < before + (600 << 20));
         for _ in 0..20 {
             let runtime = leaky_runtime(2);
@@ -141,7 +141,7 @@ fn a_runtime_like_one_that_was_dropped_is_as_new() {
             assert_eq!(num_goroutines(), 1);
             assert_eq!(thread::current().name(), Some("as-new-0"));
             use_all();
-            // The limit counts those of this one only.
+            // The limit counts only the goroutines of this runtime.
             let all: Vec<_> = (0..900).map(|_| goby_runtime::try_go(|| ()).unwrap()).collect();
             all.into_iter().for_each(|handle| handle.join().unwrap());
         });
@@ -151,8 +151,8 @@ fn a_runtime_like_one_that_was_dropped_is_as_new() {
     }
 }
 
-/// The next one may be without the spare workers that the first has had, and which have ended
-/// goroutines of others.
+/// The next runtime may lack the spare workers of the first one, which have ended goroutines of
+/// other workers.
 #[test]
 fn a_runtime_like_one_that_had_spare_workers_is_as_new() {
     for _ in 0..5 {
@@ -160,7 +160,7 @@ fn a_runtime_like_one_that_had_spare_workers_is_as_new() {
         assert_eq!((runtime.num_goroutines(), runtime.num_workers()), (0, 1));
         runtime.run(|| {
             let others: Vec<_> = (0..50).map(|i| go(move || i)).collect();
-            // A worker that is stuck in the kernel gets a spare one for what has not started.
+            // A worker that is stuck in the kernel gets a spare one for its unstarted goroutines.
             while goby_runtime::num_goroutines() > 1 {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -198,7 +198,8 @@ fn handles_and_timers_outlive_several_lives() {
             assert_eq!(value, round);
         }
     }
-    // Whether a timer fires without its runtime is told elsewhere; it harms nobody, and stops.
+    // Another test tells whether a timer fires without its runtime. Here it does no harm, and can
+    // be stopped.
     let runtime = unlike_others("outlived").build().unwrap();
     for timer in &timers {
         timer.start(now() + Duration::from_secs(3600));
@@ -207,7 +208,7 @@ fn handles_and_timers_outlive_several_lives() {
     runtime.run(use_all);
 }
 
-/// A timer that was made on a spare worker, in the life of a runtime that has none.
+/// A timer that was made on a spare worker, used in a later runtime that has none.
 #[test]
 fn a_timer_of_a_spare_worker_outlives_it() {
     let build = || unlike_others("timer-of-a-spare").build().unwrap();
@@ -219,7 +220,7 @@ fn a_timer_of_a_spare_worker_outlives_it() {
             assert_ne!(thread::current().name(), Some("timer-of-a-spare-0"));
             give.send(Timer::new(move |_| tell.send(()).unwrap())).unwrap();
         });
-        // This worker is stuck in the kernel meanwhile, so a spare one begins it.
+        // This worker is stuck in the kernel meanwhile, so a spare one begins the goroutine.
         let timer = made.recv().unwrap();
         maker.join().unwrap();
         timer
@@ -234,7 +235,7 @@ fn a_timer_of_a_spare_worker_outlives_it() {
     let runtime = build();
     assert_eq!(runtime.num_workers(), 1);
     check();
-    // Started before this one ends, due after it.
+    // Started before this runtime ends, due after it.
     timer.start(now() + Duration::from_millis(20));
     drop(runtime);
     fired.recv_timeout(PATIENCE).unwrap();
@@ -260,8 +261,8 @@ fn a_panic_that_is_reported_after_its_runtime_is_none_of_the_next_one() {
     assert_eq!(runtime.unjoined_panics().len(), 1);
 }
 
-/// Runtimes of few configurations come and go on several threads, which start goroutines in them to
-/// the last moment.
+/// Runtimes of few configurations come and go on several threads, which start goroutines in them
+/// until the last moment.
 #[test]
 fn runtimes_come_and_go_on_several_threads() {
     thread::scope(|threads| {
@@ -284,7 +285,7 @@ fn runtimes_come_and_go_on_several_threads() {
                         runtime.run(use_all);
                     }
                     drop(runtime);
-                    // Each has run or was cancelled; none is in a later runtime.
+                    // Each goroutine has run or was cancelled; none is in a later runtime.
                     let before = ran.load(Ordering::SeqCst);
                     let ended =
                         handles.into_iter().filter_map(|handle| handle.is_finished().then(|| handle.join().is_ok()));

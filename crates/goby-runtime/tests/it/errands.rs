@@ -12,7 +12,8 @@ use goby_runtime::{
 
 use crate::support::{Door, in_child, runtime, stderr};
 
-/// Its destructor parks until the door is open, and says whether a goroutine ran it.
+/// A value with a destructor that parks until the door is open, and says whether a goroutine ran
+/// it.
 struct Parks {
     door: Arc<Door>,
     dropped: mpsc::Sender<bool>,
@@ -25,8 +26,8 @@ impl Drop for Parks {
     }
 }
 
-/// On one worker: a destructor that put its thread to sleep would keep the one who opens the door
-/// from running.
+/// On one worker: a destructor that put its thread to sleep would keep the goroutine that opens the
+/// door from running.
 #[test]
 fn what_a_timer_lets_go_of() {
     for shared in [false, true] {
@@ -52,7 +53,7 @@ fn what_a_timer_lets_go_of() {
     }
 }
 
-/// Elsewhere nobody need be asked.
+/// Where no scheduler runs, a destructor runs at once, without another goroutine.
 #[test]
 fn what_others_let_go_of_goes_at_once() {
     let value = Arc::new(());
@@ -70,7 +71,7 @@ fn what_is_the_users_and_dropped_by_a_scheduler_ends_a_debug_build() {
     let output = in_child("errands::what_is_the_users_and_dropped_by_a_scheduler_ends_a_debug_build", || {
         let timer = Timer::new(|_| drop(Foreign));
         timer.start(now());
-        // Not so in a release build.
+        // Only a debug build ends the process here.
         while cfg!(debug_assertions) {
             thread::yield_now();
         }
@@ -113,8 +114,8 @@ fn a_foreign_waker_of_a_socket() {
     assert!(was_woken.recv().unwrap());
 }
 
-/// A worker that answers late who has asked for its goroutines may hold the last reference to what
-/// they had.
+/// A worker may be late to answer a thread that asks for its goroutines. Then it may hold the last
+/// reference to their values.
 #[test]
 fn a_goroutine_local_in_an_answer_that_came_late() {
     static LOCAL: InheritedLocal<Arc<Says>> = InheritedLocal::new();
@@ -144,7 +145,7 @@ fn a_goroutine_local_in_an_answer_that_came_late() {
     while !BEGUN.iter().all(|begun| begun.load(Ordering::SeqCst)) {
         thread::yield_now();
     }
-    // Gives up, for neither of them comes back.
+    // It gives up, since neither of them comes back.
     assert_eq!(runtime.goroutines().len(), 2);
     ENDS[0].store(true, Ordering::SeqCst);
     first.join().unwrap();

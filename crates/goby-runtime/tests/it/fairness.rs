@@ -1,5 +1,4 @@
-//! What loops cannot do: starve the other goroutines, timers, sockets and threads that share their
-//! worker.
+//! Loops must not starve the other goroutines, timers, sockets and threads that share their worker.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -13,8 +12,8 @@ use goby_runtime::{Backoff, Decision, Direction, Source, Timer, checkpoint, go, 
 
 use crate::support::{Door, PATIENCE, on_workers, pause, wait_until};
 
-/// On one worker: starts `event`, then loops until that has set the flag; once in a loop that
-/// yields, and once in one that only passes checkpoints, as operations do that need not park.
+/// On one worker: starts `event`, then loops until that has set the flag. One loop yields; the
+/// other only passes checkpoints, as operations do that need not park.
 fn check(event: impl Fn(Arc<AtomicBool>) + Send + Sync) {
     for busy in [yield_now as fn(), checkpoint] {
         on_workers(1, || {
@@ -32,7 +31,7 @@ fn a_loop_does_not_starve_timers() {
     check(|happened| {
         let timer = Timer::new(move |_| happened.store(true, Ordering::SeqCst));
         timer.start(now() + Duration::from_millis(5));
-        // Dropping it would stop it.
+        // Dropping the timer would stop it.
         go(move || {
             pause(Duration::from_millis(50));
             drop(timer);
@@ -96,7 +95,8 @@ fn a_loop_does_not_starve_sockets() {
     });
 }
 
-/// A computation without any call of goby keeps its worker, but not what has not begun there.
+/// A computation without any call to goby keeps its worker, but not the worker's unstarted
+/// goroutines.
 #[test]
 fn a_computation_does_not_keep_unstarted_goroutines() {
     on_workers(2, || {
@@ -109,8 +109,8 @@ fn a_computation_does_not_keep_unstarted_goroutines() {
     });
 }
 
-/// The same where the other worker has more to run than this one, and always something fresh of its
-/// own.
+/// The same, but the other worker has more to run than this one, and always has an unstarted
+/// goroutine of its own.
 #[test]
 fn busy_workers_begin_what_a_computation_keeps() {
     fn starts_the_next(stop: Arc<AtomicBool>) {
@@ -124,7 +124,8 @@ fn busy_workers_begin_what_a_computation_keeps() {
     on_workers(2, || {
         let (stop, n_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut busy = Vec::new();
-        // This worker computes throughout. From the second on the other one has others to run, too.
+        // This worker computes throughout. From the second round on, the other worker has other
+        // goroutines to run, too.
         for n in 1..=4 {
             let (stop, begins) = (stop.clone(), n_begun.clone());
             busy.push(go(move || {
@@ -146,15 +147,15 @@ fn busy_workers_begin_what_a_computation_keeps() {
     });
 }
 
-/// The only worker is blocked in the kernel by a goroutine that calls std; the goroutine that would
-/// help has not begun. A spare worker runs it.
+/// A goroutine that calls std blocks the only worker in the kernel; the goroutine that would help
+/// has not begun. A spare worker runs it.
 #[test]
 fn a_worker_stuck_in_the_kernel_is_replaced() {
     on_workers(1, || {
         let (tx, rx) = mpsc::channel();
         let stuck = go(move || rx.recv().unwrap());
         let helper = go(move || {
-            // Whoever ran first: now the other is stuck or done.
+            // Whichever goroutine ran first, the other is now stuck or done.
             tx.send(7).unwrap();
         });
         assert_eq!(stuck.join().unwrap(), 7);
@@ -163,7 +164,7 @@ fn a_worker_stuck_in_the_kernel_is_replaced() {
     on_workers(1, || {
         let (tx, rx) = mpsc::channel();
         let helper = go(move || tx.send(7).unwrap());
-        // Blocks the worker on which `helper` waits, for sure.
+        // This blocks the worker that `helper` waits on.
         assert_eq!(rx.recv().unwrap(), 7);
         helper.join().unwrap();
     });
@@ -201,9 +202,9 @@ fn a_pair_that_wakes_each_other_starves_nobody() {
     });
 }
 
-/// Two keep the worker busy by turns of 5 ms, each of which ends before its slice does. Timers are
-/// looked at all the same: each sleep waits for a few turns, not for as many as a worker can run
-/// between two looks.
+/// Two goroutines keep the worker busy by turns of 5 ms, and each turn ends before its slice does.
+/// The worker still looks at timers: each sleep waits for a few turns, not for as many as a worker
+/// can run between two looks.
 #[test]
 fn short_slices_do_not_put_off_timers() {
     on_workers(1, || {
@@ -224,12 +225,12 @@ fn short_slices_do_not_put_off_timers() {
         let turns = turns.load(Ordering::Relaxed) - before;
         stop.store(true, Ordering::Relaxed);
         busy.into_iter().for_each(|goroutine| goroutine.join().unwrap());
-        // Some 15; with looks at each 244th turn alone, up to 1200.
+        // Some 15 turns. With a look only at every 244th turn, up to 1200.
         assert!(turns < 130, "{turns} turns in five sleeps of 1 ms");
     });
 }
 
-/// A thief that always finds something with one worker sees the others' all the same.
+/// A thief that always finds goroutines at one worker still sees those of the others.
 #[test]
 fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
     use std::sync::atomic::AtomicUsize;
@@ -263,7 +264,7 @@ fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
             let start = std::time::Instant::now();
             let (tx, rx) = mpsc::channel();
             go(move || tx.send(start.elapsed()));
-            // Computes, and comes to no call of goby's.
+            // Computes without a call to goby.
             while start.elapsed() < STUCK {
                 if let Ok(waited) = rx.try_recv() {
                     return waited;
@@ -280,9 +281,9 @@ fn a_worker_with_a_backlog_does_not_hide_another_from_thieves() {
     assert!(waited < STUCK, "no thief came");
 }
 
-/// Both workers have goroutines that compute and yield, one of which starts six more. These stay
-/// where they begin: so not all of them may begin where they were started. Another machine's load
-/// may keep the second worker away: once in ten is enough.
+/// Both workers have goroutines that compute and yield, and one of those starts six more. The six
+/// stay where they begin, so not all of them may begin where they were started. Another load on the
+/// machine may keep the second worker away: one success in ten tries is enough.
 #[test]
 fn busy_workers_share_new_goroutines() {
     fn compute_until(done: impl Fn() -> bool) -> thread::ThreadId {
@@ -317,8 +318,8 @@ fn busy_workers_share_new_goroutines() {
     });
 }
 
-/// Where a goroutine or a future could be begun nobody spins, since it may be what is waited for.
-/// The other worker is kept from taking it.
+/// No worker spins while it could begin a goroutine or a future, since the spin may wait for that
+/// one. The other worker is kept from taking it.
 #[test]
 fn nobody_spins_where_others_could_run() {
     on_workers(2, || {
@@ -347,9 +348,9 @@ fn nobody_spins_where_others_could_run() {
     });
 }
 
-/// Forty that come one after the other, and stay, though who starts them is idle each time: without
-/// the word nearly all begin, and so live, where they are started. Another machine's load may keep
-/// the second worker away: once in ten is enough.
+/// Forty goroutines come one after the other, and stay, though the goroutine that starts them is
+/// idle each time. Without the word nearly all begin, and so live, where they are started. Another
+/// load on the machine may keep the second worker away: one success in ten tries is enough.
 #[test]
 fn those_that_are_to_be_spread_live_on_all_workers() {
     fn n_here() -> usize {
@@ -366,7 +367,7 @@ fn those_that_are_to_be_spread_live_on_all_workers() {
                     }
                 });
                 wait_until("it to begin", || begun.load(Ordering::SeqCst) == i);
-                // They come apart, so that the other worker sleeps in between.
+                // There is a pause before each, so that the other worker sleeps in between.
                 pause(Duration::from_micros(200));
                 goroutine
             })

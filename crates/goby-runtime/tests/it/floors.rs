@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a file of a floor may name of the crate.
+/// The modules of the crate that a file of a floor may name.
 const MAY_NAME: [(&str, &[&str]); 3] =
     [("base", &["base"]), ("engine", &["base", "engine"]), ("look", &["base", "engine", "look"])];
-/// The arrows that go up all the same: the file, and what it names.
+/// The exceptions, which name a higher floor: the file, and the name.
 const UP: [(&str, &str); 3] = [
-    // A thread that waits where there is no runtime, and so no monitor.
+    // For a thread that waits where there is no runtime, and so no monitor.
     ("engine/parker.rs", "above"),
-    // The default runtime is built as any other.
+    // The default runtime is built like any other.
     ("engine/current.rs", "above"),
     // `Runtime::try_run`.
     ("look/try_run.rs", "runtime"),
@@ -49,7 +49,7 @@ fn named(source: &str) -> Vec<String> {
     names
 }
 
-/// The arrows that go up in these sources, by file.
+/// The names of higher floors in these sources, by file.
 fn arrows_up(sources: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut up = Vec::new();
     for (file, source) in sources {

@@ -25,7 +25,7 @@ fn yield_once() -> impl Future<Output = ()> + Send {
     })
 }
 
-/// A flag that wakes who waits for it, from whatever thread sets it.
+/// A flag that wakes its waiter, from any thread that sets it.
 #[derive(Default)]
 struct Event {
     set: AtomicBool,
@@ -114,7 +114,7 @@ fn a_plain_thread_wakes_block_on() {
     block_on(event.wait());
 }
 
-/// Wake-ups without cause make it poll again, at most once each, and end nothing.
+/// A wake-up without cause makes it poll again, at most once, and ends nothing.
 #[test]
 fn spurious_wakes_do_no_harm() {
     with_workers(|| {
@@ -334,7 +334,7 @@ fn a_task_that_yields_starves_nobody() {
     });
 }
 
-/// Polling, waking and dropping of one future from many threads: each wake-up leads to a poll.
+/// Many threads poll, wake and drop one future: each wake-up leads to a poll.
 #[test]
 fn wakes_from_many_threads_are_not_lost() {
     with_workers(|| {
@@ -366,7 +366,7 @@ fn wakes_from_many_threads_are_not_lost() {
     });
 }
 
-/// Its destructor runs when it has ended, not in the executor's hands, where a panic would end the
+/// Its destructor runs when it has ended, not inside the executor, where a panic would end the
 /// process.
 #[test]
 fn a_destructor_that_panics_takes_no_output_away() {
@@ -395,7 +395,7 @@ fn a_destructor_that_panics_takes_no_output_away() {
     });
 }
 
-/// A handle that is dropped with an output, or a panic, that panics itself when dropped: also on a
+/// A handle is dropped with an output, or a panic, which itself panics when dropped: also on a
 /// stack that unwinds.
 #[test]
 fn an_output_that_nobody_takes_may_panic_when_dropped() {
@@ -420,7 +420,7 @@ fn an_output_that_nobody_takes_may_panic_when_dropped() {
     assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
 }
 
-/// So may an output, or a panic, of a future without a handle.
+/// An output, or a panic, of a future without a handle may panic, too.
 #[test]
 fn the_output_of_a_detached_future_may_panic_when_dropped() {
     static N_DROPPED: AtomicUsize = AtomicUsize::new(0);

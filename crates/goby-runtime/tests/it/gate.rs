@@ -1,4 +1,4 @@
-//! Gates: waits that are ready, unparked or timed out, each exactly one of these.
+//! Gates: each wait is either ready, unparked or timed out, exactly one of these.
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use goby_runtime::{Decision, Gate, WaitReason, Waited, blocking, fences_work, go
 
 use crate::support::{in_child, runtime, stderr, wait_until, with_workers};
 
-/// A gate whose state counts those who have come to wait: they are in the queue when they are
+/// A gate with a state that counts the waiters that have come: they are in the queue when they are
 /// counted.
 type Counting = Gate<usize>;
 
@@ -89,10 +89,10 @@ fn a_deadline_ends_a_wait_not_before_its_time() {
             let (start, time) = (now(), Duration::from_millis(time));
             assert_eq!(wait(&gate, 0, Some(time)), Waited::TimedOut);
             assert!(now() - start >= time);
-            // Who timed out is in no queue.
+            // A waiter that timed out is in no queue.
             assert_eq!(gate.with(|_, waiters| (waiters.front_tag(), waiters.unpark_one(0))), (None, false));
         }
-        // Far away is no deadline.
+        // A deadline far away never comes.
         let far = now() + Duration::from_secs(3600);
         assert_eq!(gate.wait(WaitReason::CondWait, Some(far), |_, _| Decision::Ready(1)), Waited::Ready(1));
     };
@@ -122,7 +122,8 @@ fn a_timed_out_waiter_leaves_the_middle_of_the_queue() {
     });
 }
 
-/// Deadlines against notifiers: whom a notifier counted says `Unparked`, all others `TimedOut`.
+/// Deadlines race with notifiers: a waiter that a notifier counted says `Unparked`, all others say
+/// `TimedOut`.
 #[test]
 fn timed_out_and_unparked_exclude_each_other() {
     with_workers(|| {
@@ -161,8 +162,8 @@ fn timed_out_and_unparked_exclude_each_other() {
     });
 }
 
-/// A semaphore made of a gate, with more threads and goroutines than places: never more inside than
-/// places, nobody left out.
+/// A semaphore made of a gate, with more threads and goroutines than places: there are never more
+/// inside than places, and all get in.
 #[test]
 fn a_gate_makes_a_semaphore() {
     with_workers(|| {
@@ -201,8 +202,8 @@ fn a_gate_makes_a_semaphore() {
     });
 }
 
-/// It would have the state twice, mutably. Only a lock that is biased to a worker knows who holds
-/// it.
+/// Entering again would give the state twice, mutably. Only a lock that is biased to a worker knows
+/// its holder.
 #[test]
 fn a_gate_entered_again_by_who_is_inside_aborts() {
     if !fences_work() {

@@ -18,7 +18,8 @@ impl Drop for Counts {
     }
 }
 
-/// Destructors run, the innermost first, and what is caught on the way is no panic of the user's.
+/// Destructors run, the innermost first, and a `catch_unwind` on the way sees a payload that is not
+/// a user's panic.
 #[test]
 fn c287_goexit_runs_the_destructors() {
     with_workers(|| {

@@ -95,19 +95,19 @@ fn a_detached_goroutine_runs_and_drops_its_result_once() {
     with_workers(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         for _ in 0..100 {
-            // The handle goes first, most often; its result is dropped by the goroutine.
+            // The handle is dropped first, most often; the goroutine drops the result.
             drop(go({
                 let result = CountsDrop(drops.clone());
                 move || result
             }));
-            // The goroutine goes first; its result is dropped with the handle.
+            // The goroutine ends first; its result is dropped with the handle.
             let handle = go({
                 let result = CountsDrop(drops.clone());
                 move || result
             });
             wait_until("the goroutine to end", || handle.is_finished());
             drop(handle);
-            // Nobody is in time for sure.
+            // Either may be first.
             let handle = go({
                 let result = CountsDrop(drops.clone());
                 move || result
@@ -137,8 +137,8 @@ fn a_joined_result_is_dropped_by_its_owner_only() {
 
 #[test]
 fn a_goroutine_that_never_ran_gives_its_closure_up() {
-    // Whether the goroutine still runs when the runtime ends is a race; each end of it keeps the
-    // books.
+    // Whether the goroutine still runs when the runtime ends is a race; the counts are right in
+    // both cases.
     let drops = Arc::new(AtomicUsize::new(0));
     let mut ran = 0;
     for round in 1..=50 {
@@ -176,8 +176,8 @@ fn num_goroutines_counts_those_that_have_not_ended() {
     });
 }
 
-/// Helpers of the runtime are no goroutines: at the start there is one, and a timer, a helper
-/// thread and a future make none.
+/// Helpers of the runtime are not goroutines: at the start there is one goroutine, and a timer, a
+/// helper thread and a future make no other.
 #[test]
 fn c293_num_goroutines_leaves_the_runtimes_own_helpers_out() {
     with_workers(|| {
@@ -216,7 +216,8 @@ fn yielding_goroutines_take_turns() {
                     for round in 0..ROUNDS {
                         turns[own].store(round, Ordering::Relaxed);
                         for other in turns.iter() {
-                            // One queue for all: nobody gets two turns ahead, whoever came first.
+                            // All are in one queue: none gets two turns ahead, whichever came
+                            // first.
                             let other = other.load(Ordering::Relaxed);
                             assert!(other.abs_diff(round) <= 2, "{other} and {round} rounds");
                         }
@@ -232,9 +233,9 @@ fn yielding_goroutines_take_turns() {
     });
 }
 
-/// All runnable goroutines run at the same time, given as many workers: each spins until the one
-/// before it has had its turn. Fails if an idle worker is not woken for a new goroutine: then two
-/// sit on one worker and spin forever.
+/// With as many workers, all runnable goroutines run at the same time: each spins until the one
+/// before it has had its turn. The test fails if an idle worker is not woken for a new goroutine:
+/// then two are on one worker and spin forever.
 #[test]
 fn c325_runnable_goroutines_run_in_parallel() {
     fn pass_a_token() {
@@ -264,7 +265,7 @@ fn c325_runnable_goroutines_run_in_parallel() {
     });
 }
 
-/// Two pairs that hand a turn to and fro, one pair with long turns: the work done differs by less
+/// Two pairs hand a turn back and forth, one pair with long turns: the work done differs by less
 /// than a factor of 20.
 #[test]
 fn c327_long_turns_do_not_starve_short_ones() {
@@ -297,7 +298,7 @@ fn c327_long_turns_do_not_starve_short_ones() {
     }
     on_workers(1, || {
         let stop = Arc::new(AtomicBool::new(false));
-        // A step of a debug build takes ten times as long; a long turn is to take about half a
+        // A step of a debug build takes ten times as long; a long turn should take about half a
         // millisecond.
         let long = if cfg!(debug_assertions) { 50_000 } else { 1_000_000 };
         let (long, short) = (pair(long, &stop), pair(1000, &stop));
@@ -309,8 +310,8 @@ fn c327_long_turns_do_not_starve_short_ones() {
     });
 }
 
-/// A local made by a destructor that then panics is not left for whoever frees the record, on
-/// whatever thread.
+/// A local that a destructor makes before it panics is not left for the thread that frees the
+/// record.
 #[test]
 fn no_local_is_dropped_on_another_thread() {
     use goby_runtime::Local;
@@ -339,7 +340,7 @@ fn no_local_is_dropped_on_another_thread() {
 }
 
 /// What a goroutine of the tests below carries: a name, a label, an inherited local, and a local
-/// whose destructor makes another one. Each holds the token.
+/// with a destructor that makes another one. Each holds the token.
 mod carried {
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -376,8 +377,8 @@ mod carried {
     }
 }
 
-/// Whatever way a goroutine ends, and whoever holds its record last: what it carried is gone, and
-/// its result is the handle's.
+/// However a goroutine ends, and whichever owner holds its record last, all that it carried is
+/// dropped, and its result belongs to the handle.
 #[test]
 fn what_a_goroutine_carries_goes_with_it() {
     use goby_runtime::{JoinHandle, goexit};
@@ -390,8 +391,8 @@ fn what_a_goroutine_carries_goes_with_it() {
     with_workers(|| {
         for (i, end) in ends.into_iter().enumerate() {
             let token = Arc::new(());
-            // Not at once, where another test looks at all goroutines of the process: it has what
-            // they inherit for a moment.
+            // It may take a moment: another test that looks at all goroutines of the process
+            // briefly holds what they inherit.
             let check_all_gone = || wait_until("all to be dropped", || Arc::strong_count(&token) == 1);
             for round in 0..20 {
                 let start = || {
@@ -406,7 +407,7 @@ fn what_a_goroutine_carries_goes_with_it() {
                     door.pass();
                     (handle, opens)
                 };
-                // Joined by a goroutine, and by a thread, that wait already; most often.
+                // Joined by a goroutine, and by a thread, that most often wait already.
                 for join in joins {
                     let (handle, opens) = start();
                     let joiner = go(move || join(handle));
@@ -427,12 +428,12 @@ fn what_a_goroutine_carries_goes_with_it() {
                 wait_until("it to end", || handle.is_finished());
                 drop(handle.join());
                 check_all_gone();
-                // The handle goes first.
+                // The handle is dropped first.
                 let (handle, opens) = start();
                 drop(handle);
                 opens.open();
                 check_all_gone();
-                // The handle goes last.
+                // The handle is dropped last.
                 let (handle, opens) = start();
                 opens.open();
                 wait_until("it to end", || handle.is_finished());
@@ -443,8 +444,8 @@ fn what_a_goroutine_carries_goes_with_it() {
     });
 }
 
-/// The same of goroutines that never run: some were never begun, some had no stack; some handles
-/// are gone before, some are joined, some dropped afterwards.
+/// The same for goroutines that never run: some were never begun, some had no stack. Some handles
+/// are dropped before, some are joined, some are dropped afterwards.
 #[test]
 fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
     use goby_runtime::Runtime;
@@ -461,7 +462,7 @@ fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
             entered.pass();
             let all: Vec<_> = (0..30).map(|_| carried::go(&theirs, |token| token)).collect();
             if !has_stacks {
-                // Their turn, and they do not get far.
+                // Give them turns; they do not get far.
                 (0..100).for_each(|_| yield_now());
             }
             drop((own, theirs));
@@ -483,8 +484,8 @@ fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
     }
 }
 
-/// Two locals of one goroutine that panic when dropped: each by itself, as two of a list the second
-/// would abort the process.
+/// Two locals of one goroutine panic when dropped. Each is dropped by itself: if both were dropped
+/// as a list, the second would abort the process.
 #[test]
 fn several_locals_may_panic_when_dropped() {
     use goby_runtime::{InheritedLocal, Local};

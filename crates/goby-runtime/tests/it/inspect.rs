@@ -1,4 +1,4 @@
-//! Looking at goroutines: who is there, in which state, where they are.
+//! Looking at goroutines: which ones there are, in which state, and where they are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,8 @@ fn waits_at_the_door(door: &Door) {
     door.pass();
 }
 
-/// Parked goroutines on every worker, with reason, stack and start; asked by a goroutine and by a
-/// thread.
+/// Parked goroutines on every worker, with reason, stack and start. A goroutine and a thread ask
+/// for them.
 #[test]
 fn parked_goroutines_show_where_they_are() {
     for workers in [1, 2, 4] {
@@ -39,7 +39,7 @@ fn parked_goroutines_show_where_they_are() {
         }
         wait_until("all to park", || runtime.goroutines().iter().filter(|i| i.waited().is_some()).count() == n);
         let check = |infos: &[GoroutineInfo]| {
-            // A worker may have started one to drop an answer that came too late.
+            // A worker may have started another goroutine to drop an answer that came too late.
             let infos: Vec<_> = infos.iter().filter(|info| info.started_at().file() == file!()).collect();
             assert_eq!(infos.len(), n, "{workers} workers");
             for info in infos {
@@ -47,7 +47,7 @@ fn parked_goroutines_show_where_they_are() {
                 assert_eq!((info.started_at().file(), info.started_at().line()), (file!(), start_line));
                 let names = function_names(info);
                 assert!(names.iter().any(|name| name.ends_with("waits_at_the_door")), "{names:?}");
-                // Nothing of how goby parks, or of what runs its closure.
+                // No frames of goby's parking, or of what runs the closure.
                 assert!(names.len() <= 3, "{names:?}");
                 assert!(!info.has_deadline() && !info.is_reached_by_context());
             }
@@ -80,7 +80,7 @@ fn a_goroutine_is_shown_in_a_line() {
     });
 }
 
-/// A stack is taken by the goroutine itself: its wait must go on as if nothing had happened, again
+/// The goroutine itself captures its stack. Its wait must go on as if nothing had happened, again
 /// and again.
 #[test]
 fn looking_does_not_disturb_the_waits() {
@@ -130,7 +130,7 @@ fn unstarted_runnable_and_sleeping_ones_are_told_apart() {
     });
 }
 
-/// The clock that parks note: a wait of some time is seen to last that long, also when it began
+/// The clock that each park notes: a wait is seen to last as long as it does, also if it began
 /// after an idle time.
 #[test]
 fn since_when_they_wait() {
@@ -152,7 +152,8 @@ fn since_when_they_wait() {
     door.open();
 }
 
-/// A worker that does not come back: what it runs is shown with its stack, taken by a signal.
+/// A worker does not come back: the goroutine that it runs is shown with its stack, which a signal
+/// takes.
 #[test]
 fn a_worker_that_does_not_answer_shows_what_it_runs() {
     #[inline(never)]
@@ -182,7 +183,7 @@ fn a_worker_that_does_not_answer_shows_what_it_runs() {
     handle.join().unwrap();
 }
 
-/// A goroutine that has little of its stack left shows none, instead of overflowing it.
+/// A goroutine that has little of its stack left shows no stack, instead of overflowing it.
 #[test]
 fn a_deep_goroutine_is_not_overflown() {
     #[inline(never)]
@@ -299,9 +300,8 @@ fn inherited_locals_are_copied_at_the_start() {
     assert_eq!(OTHER.get(), None);
 }
 
-/// A goroutine that is taken out of the queue of what came from outside, just after the worker that
-/// takes it has answered. Others begin and end meanwhile, so counting does not tell that one is
-/// missing.
+/// A worker takes a goroutine out of the queue of injected ones just after it has answered. Other
+/// goroutines begin and end meanwhile, so counting does not show that one is missing.
 #[test]
 fn a_goroutine_that_is_just_begun_is_not_missed() {
     let runtime = runtime(2);

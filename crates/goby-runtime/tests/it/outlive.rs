@@ -1,4 +1,4 @@
-//! What outlives its runtime: timers fire, sockets work, and the rest does no harm.
+//! What outlives its runtime: timers fire, sockets work, and other objects do no harm.
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ fn a_timer() {
         wait_until("all to fire", || fired.load(Ordering::SeqCst) == 15);
         timers[0].start_periodic(now(), Duration::from_micros(100));
         wait_until("one to fire again and again", || fired.load(Ordering::SeqCst) > 20);
-        // Started while the thread that fires them waits for a later one.
+        // Started while the thread that fires timers waits for a later one.
         timers[1].start(now() + HOUR);
         timers[0].stop();
         let before = fired.load(Ordering::SeqCst);
@@ -56,7 +56,8 @@ fn a_timer() {
     }
 }
 
-/// Who waits with a deadline in a runtime that has ended takes nothing from those who live.
+/// A goroutine that waits with a deadline in a runtime that has ended takes nothing from goroutines
+/// that still run.
 #[test]
 fn a_sleeper() {
     let turn = Arc::new(Gate::new(()));
@@ -68,7 +69,7 @@ fn a_sleeper() {
     assert!(turn.with(|(), waiters| waiters.is_empty()));
 }
 
-/// A wait that goes on while the runtime is dropped in which the socket was first waited for.
+/// A wait goes on while the runtime where the socket was first waited for is dropped.
 #[test]
 fn a_socket_that_is_waited_for() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -102,7 +103,7 @@ fn a_socket_that_is_waited_for() {
     ));
 }
 
-/// The same, where the runtime is dropped while they look whether they have to wait: the one may
+/// The same, but the runtime is dropped while they look whether they have to wait: one of them may
 /// take the edge that tells both.
 #[test]
 fn a_socket_that_is_about_to_be_waited_for() {
@@ -130,7 +131,8 @@ fn a_socket_that_is_about_to_be_waited_for() {
     }
 }
 
-/// The socket itself lives on; a second one, made afterwards, may have the numbers of what is gone.
+/// The socket itself lives on. A second one, made afterwards, may have the descriptor numbers of
+/// closed files.
 #[test]
 fn a_socket() {
     for _ in 0..20 {
@@ -145,7 +147,7 @@ fn a_socket() {
         drop(first);
         let third = runtime(1);
         drop(source);
-        // The poller that may have got the old one's number works.
+        // The poller that may have the old one's number works.
         let (ours, _open) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let source = Source::new(ours);
@@ -185,7 +187,7 @@ fn a_future_and_its_waker() {
     }
 }
 
-/// A goroutine that was parked in a runtime that is gone can still be unparked, by a waker and by a
+/// A goroutine that was parked in a dropped runtime can still be unparked, by a waker and by a
 /// gate.
 #[test]
 fn a_parked_goroutine() {

@@ -1,4 +1,4 @@
-//! Panics: they stay in their goroutine, reach whoever joins, and do not disturb others, not even
+//! Panics: they stay in their goroutine, reach the joiner, and do not disturb others, not even
 //! while unwinding parks.
 
 use std::os::unix::process::ExitStatusExt;
@@ -112,7 +112,7 @@ impl Drop for PassesWhenDropped {
     fn drop(&mut self) {
         assert!(thread::panicking());
         self.0.pass();
-        // Back on the stack that unwinds: as before the wait.
+        // Back on the stack that unwinds, as before the wait.
         assert!(thread::panicking());
         yield_now();
         assert!(thread::panicking());
@@ -133,7 +133,7 @@ impl Drop for KnowsItPanics {
 /// A goroutine parks in a destructor while it unwinds. Others on the same thread panic, catch
 /// panics, and do not poison locks; the first then goes on unwinding and its payload arrives.
 ///
-/// `thread::panicking()` belongs to the thread, so it is true for them meanwhile;
+/// `thread::panicking()` belongs to the thread, so it is true for the others meanwhile;
 /// `goby_runtime::panicking()` is not.
 #[test]
 fn a_destructor_may_park_while_unwinding() {
@@ -204,7 +204,7 @@ fn unwindings_overlap_in_any_order() {
     });
 }
 
-/// A destructor that sleeps, and one that starts and joins a goroutine which itself panics.
+/// One destructor sleeps; another starts and joins a goroutine that itself panics.
 #[test]
 fn a_destructor_may_sleep_and_join_while_unwinding() {
     struct Busy;
@@ -306,7 +306,7 @@ fn destructors_of_unwanted_results_may_panic() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("still alive"));
 }
 
-/// A full disk or a pipe that nobody reads must not make a goroutine's panic the process's end.
+/// With a full disk, or a pipe that nobody reads, a goroutine's panic must not end the process.
 #[test]
 fn a_report_that_cannot_be_written_is_lost() {
     const CHILD: &str = "GOBY_TEST_FULL";
@@ -326,7 +326,7 @@ fn a_report_that_cannot_be_written_is_lost() {
     assert!(status.success(), "{status}");
 }
 
-/// Starts two goroutines on one worker, has both begin, and panic one after the other.
+/// Starts two goroutines on one worker, which both begin, and then panic one after the other.
 fn two_panic_under_this_hook(workers: usize, hook: impl Fn() + Send + Sync + 'static) {
     set_hook(Box::new(move |_| hook()));
     let runtime = Runtime::builder().workers(workers).build().unwrap();
@@ -355,8 +355,8 @@ fn check_goes_on(output: &std::process::Output) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
 
-/// To std a panic of a neighbour is one of the hook, which aborts the process: so the neighbour
-/// does not run meanwhile.
+/// std takes a neighbour's panic for one of the hook, and aborts the process. So the neighbour does
+/// not run meanwhile.
 #[test]
 fn a_panic_hook_that_waits_keeps_its_thread() {
     check_goes_on(&in_child("panics::a_panic_hook_that_waits_keeps_its_thread", || {
@@ -364,7 +364,7 @@ fn a_panic_hook_that_waits_keeps_its_thread() {
         let opens = door.clone();
         thread::spawn(move || {
             wait_until("a hook to wait", || opens.has_waiters());
-            // The neighbour has its chance.
+            // The neighbour could run now.
             pause(Duration::from_millis(20));
             opens.open();
         });
@@ -372,8 +372,8 @@ fn a_panic_hook_that_waits_keeps_its_thread() {
     }));
 }
 
-/// Timers, slices that end, helper threads, and goroutines that the hook starts itself, with a
-/// single worker too.
+/// Timers, slices that end, helper threads, and goroutines that the hook starts itself, also with a
+/// single worker.
 #[test]
 fn a_panic_hook_may_wait_for_all_kinds_of_things() {
     check_goes_on(&in_child("panics::a_panic_hook_may_wait_for_all_kinds_of_things", || {
@@ -390,8 +390,8 @@ fn a_panic_hook_may_wait_for_all_kinds_of_things() {
     }));
 }
 
-/// What the hook waits for is up to a goroutine that is pinned to the worker which the hook keeps:
-/// said, and after a moment it runs.
+/// The hook waits for a goroutine that is pinned to the worker that the hook keeps. goby says so,
+/// and after a moment the goroutine runs.
 #[test]
 fn a_panic_hook_does_not_wait_forever_for_what_it_holds_up() {
     let output = in_child("panics::a_panic_hook_does_not_wait_forever_for_what_it_holds_up", || {
@@ -424,8 +424,8 @@ fn a_panic_hook_that_waits_for_nothing_is_a_deadlock() {
     assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
 }
 
-/// A hook that waits while another goroutine of its worker is parked in a destructor that its own
-/// panic runs.
+/// A hook waits while another goroutine of its worker is parked in a destructor that its own panic
+/// runs.
 #[test]
 fn a_panic_hook_may_wait_beside_an_unwinding() {
     check_goes_on(&in_child("panics::a_panic_hook_may_wait_beside_an_unwinding", || {
@@ -451,7 +451,7 @@ fn a_panic_hook_may_wait_beside_an_unwinding() {
     }));
 }
 
-/// As in Go, where the environment asks for it and the builder says nothing else.
+/// As in Go, if the environment asks for it and the builder says nothing else.
 #[test]
 fn a_fatal_panic_that_nobody_joins_ends_the_process() {
     let test = "panics::a_fatal_panic_that_nobody_joins_ends_the_process";
@@ -470,7 +470,7 @@ fn a_fatal_panic_that_nobody_joins_ends_the_process() {
     assert!(stderr(&output).contains("change or unset it"), "{}", stderr(&output));
 }
 
-/// What the builder says is not changed by the environment.
+/// The environment does not change what the builder says.
 #[test]
 fn a_builder_that_wants_panics_printed_gets_that() {
     let test = "panics::a_builder_that_wants_panics_printed_gets_that";

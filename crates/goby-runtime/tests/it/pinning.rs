@@ -1,5 +1,5 @@
-//! A goroutine that has started stays on its thread, so what Rust ties to a thread may be held
-//! across parks. Meant to be run under ThreadSanitizer, too: each of these is a data race if a
+//! A goroutine that has started stays on its thread. So it may hold values that Rust ties to a
+//! thread across parks. These tests are meant for ThreadSanitizer, too: each is a data race if a
 //! stack ever continues on another thread.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -42,8 +42,8 @@ fn on_many_goroutines(body: impl Fn(usize) + Copy + Send + Sync + 'static) {
             .map(|i| {
                 let ready = ready.clone();
                 go(move || {
-                    // The first one keeps its worker until another worker has begun one: the load
-                    // is really spread.
+                    // The first goroutine keeps its worker until another worker has begun one, so
+                    // the load is really spread.
                     ready.fetch_add(1, Ordering::SeqCst);
                     while ready.load(Ordering::SeqCst) < 2 {
                         thread::yield_now();
@@ -83,14 +83,15 @@ fn an_rc_of_a_thread_local_is_held_across_parks() {
             assert_eq!(Rc::strong_count(&held), count + 1);
             held.set(held.get() + 1);
             park_somehow(i + round);
-            // The thread local is still the one whose count we share, without a lock.
+            // The thread-local is still the one that this goroutine shares the count of, without a
+            // lock.
             assert!(SHARED.with(|shared| Rc::ptr_eq(shared, &held)));
             drop(second);
         }
     });
 }
 
-/// A generator as the rand crate makes them: a handle on state of the thread, changed without a
+/// A generator like those of the rand crate: a handle on state of the thread, changed without a
 /// lock.
 #[derive(Clone)]
 struct ThreadRng(Rc<UnsafeCell<u64>>);
@@ -101,7 +102,7 @@ thread_local! {
 
 impl ThreadRng {
     fn next(&mut self) -> u64 {
-        // SAFETY: the state is this thread's alone, as an `Rc` is, and nothing is called while it
+        // SAFETY: only this thread has the state, as with an `Rc`, and nothing is called while it
         // is borrowed.
         let state = unsafe { &mut *self.0.get() };
         *state ^= *state << 13;
@@ -124,8 +125,8 @@ fn a_thread_local_generator_is_held_across_parks() {
     });
 }
 
-/// A borrow that lives on the goroutine's stack while others of the same thread look at the same
-/// thread-local cell.
+/// A borrow lives on the goroutine's stack while other goroutines of the same thread look at the
+/// same thread-local cell.
 #[test]
 fn a_thread_local_borrow_is_held_across_a_park() {
     thread_local! {

@@ -1,5 +1,5 @@
-//! System calls that an older kernel, a sandbox, valgrind or qemu refuses: each has something to
-//! fall back to. They are refused by seccomp, in child processes.
+//! System calls that an older kernel, a sandbox, valgrind or qemu refuses: goby has a fallback for
+//! each. Here seccomp refuses them, in child processes.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,8 +10,8 @@ use goby_runtime::{BiasedLock, blocking, fences_work, go, now, sleep_until, yiel
 use crate::stacks::{check_overflow, overflow};
 use crate::support::{Door, in_child, pause, runtime, stderr};
 
-/// What is refused: a system call, or those of its calls with this third argument; and the answer,
-/// 0 for "done" without anything being done.
+/// What is refused: a system call, or only its calls with this third argument; and the answer,
+/// where 0 means "done" though nothing is done.
 struct Refused {
     call: libc::c_long,
     third: Option<u32>,
@@ -34,7 +34,7 @@ fn refuse(all: &[Refused]) {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const SKIP_UNLESS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Where `seccomp_data` has the number, and the lower half of the third argument.
+    /// The offsets in `seccomp_data` of the number, and of the lower half of the third argument.
     const NUMBER: u32 = 0;
     const THIRD: u32 = 16 + 2 * 8;
     let op = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
@@ -62,7 +62,7 @@ fn refuse(all: &[Refused]) {
     }
 }
 
-/// Runs `body` in a child process, in which these are refused, and checks that it is well.
+/// Runs `body` in a child process where these are refused, and checks that it succeeds.
 fn check(test: &str, all: &[Refused], body: impl FnOnce()) {
     let output = in_child(test, || {
         refuse(all);
@@ -104,7 +104,7 @@ fn sleep_of_every_length() {
         sleep_until(until);
         assert!(now() >= until);
     }
-    // A wait that another wake-up ends leaves its timer behind, which must not keep the next one.
+    // A wait that another wake-up ends leaves its timer behind, which must not delay the next wait.
     let sleeper = go(|| pause(Duration::from_millis(30)));
     for _ in 0..20 {
         pause(Duration::from_micros(300));
@@ -113,7 +113,7 @@ fn sleep_of_every_length() {
     sleeper.join().unwrap();
 }
 
-/// A lock that a worker may be biased to, which threads and other workers want, too.
+/// A lock that may be biased to a worker, and that threads and other workers want, too.
 fn count_under_a_lock() {
     const ROUNDS: usize = 2000;
     let count = Arc::new(BiasedLock::new(0));
@@ -138,7 +138,7 @@ fn without_epoll_pwait2_workers_sleep_all_the_same() {
     check(test, &[refused(libc::SYS_epoll_pwait2, libc::ENOSYS)], use_everything);
 }
 
-/// A sandbox may say so instead.
+/// A sandbox may answer like this instead.
 #[test]
 fn without_permission_for_epoll_pwait2_workers_sleep_all_the_same() {
     let test = "refused::without_permission_for_epoll_pwait2_workers_sleep_all_the_same";
@@ -204,7 +204,7 @@ fn what_is_refused_later_has_a_fallback_too() {
             refuse(&[refused(libc::SYS_epoll_pwait2, libc::ENOSYS), refused_guards(libc::EPERM)]);
             use_everything();
             let few = all();
-            // More than there were stacks for.
+            // More goroutines than there were stacks for.
             let more = [(); 500].map(|()| go(|| pause(Duration::from_micros(1500))));
             few.into_iter().chain(more).for_each(|handle| handle.join().unwrap());
             overflow::<100>();

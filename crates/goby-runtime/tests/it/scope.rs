@@ -112,7 +112,7 @@ fn c319_a_scope_raises_the_panic_of_a_goroutine_nobody_joined() {
                 });
             });
         });
-        // The others have run to their end before it is raised.
+        // The other goroutines have run to their end before it is raised.
         assert_eq!((message.as_str(), done.load(Ordering::SeqCst)), ("super bad thing", 2));
         let message = panic_of(|| {
             scope(|s| {
@@ -184,7 +184,7 @@ fn goroutines_without_borrows_outlive_the_scope() {
     });
 }
 
-/// A payload that nobody wants is dropped outside of all locks: its destructor may park.
+/// A payload that nobody takes is dropped outside of all locks: its destructor may park.
 #[test]
 fn payloads_beyond_the_first_may_park_when_dropped() {
     struct Payload;
@@ -205,7 +205,7 @@ fn payloads_beyond_the_first_may_park_when_dropped() {
     });
 }
 
-/// What panics when dropped, with a text that says which it is.
+/// A value that panics when dropped, with a text that says which value it is.
 struct Breaks(&'static str);
 
 impl Drop for Breaks {
@@ -222,8 +222,9 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap()
 }
 
-/// A result that nobody joins and that panics when dropped is a panic of its goroutine, whoever
-/// drops it: the goroutine, or the handle. In a child, because the process must not end by it.
+/// A result that nobody joins and that panics when dropped counts as a panic of its goroutine,
+/// whether the goroutine or the handle drops it. In a child, because the process must not end by
+/// it.
 #[test]
 fn a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine() {
     let output = in_child("scope::a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine", || {
@@ -250,7 +251,7 @@ fn a_result_that_panics_when_dropped_is_a_panic_of_its_goroutine() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
 
-/// Of several panics one is raised. What the others come with may panic when dropped, and so may
+/// Of several panics one is raised. The payloads of the others may panic when dropped, and so may
 /// the scope's value.
 #[test]
 fn what_a_scope_does_not_raise_may_panic_when_dropped() {
@@ -263,7 +264,7 @@ fn what_a_scope_does_not_raise_may_panic_when_dropped() {
                     s.go(|| panic_any(Breaks("the third payload")));
                 })
             });
-            // Goroutines of one worker that do not park begin with the newest.
+            // On one worker, goroutines that do not park begin with the newest.
             let first = several.unwrap_err();
             if let Err(first) = first.downcast::<&str>() {
                 std::mem::forget(first);

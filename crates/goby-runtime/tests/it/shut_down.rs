@@ -1,5 +1,5 @@
-//! A runtime that is shut down: what of it still runs, and what becomes of those who wait for it.
-//! Verdicts in child processes.
+//! A runtime that is shut down: which parts of it still run, and what happens to the waiters for
+//! it. Verdicts are in child processes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -30,8 +30,8 @@ fn check_verdict(output: &Output) {
     assert!(text.contains("fatal error: all goroutines are asleep - deadlock!"), "{text}");
 }
 
-/// Drops a runtime of which a call on a helper thread is under way: it lasts for a while, and opens
-/// the door.
+/// Drops a runtime while a call on its helper thread is under way: the call lasts for a while, and
+/// opens the door.
 fn leave_a_call_behind(door: &'static Door) {
     let (begin, begun) = mpsc::channel();
     let runtime = leaky_runtime(1);
@@ -64,7 +64,7 @@ fn a_deadlock_that_begins_with_the_end_of_such_a_call() {
     }));
 }
 
-/// It goes on until it parks, and may do anything until then.
+/// The goroutine goes on until it parks, and may do anything until then.
 #[test]
 fn a_goroutine_that_drops_its_own_runtime_is_no_deadlock() {
     check_no_verdict(&in_child("shut_down::a_goroutine_that_drops_its_own_runtime_is_no_deadlock", || {
@@ -81,8 +81,8 @@ fn a_goroutine_that_drops_its_own_runtime_is_no_deadlock() {
     }));
 }
 
-/// What a goroutine that never ran owned is dropped by the thread that shuts down: a destructor may
-/// do anything, too.
+/// The thread that shuts down drops the values of a goroutine that never ran. A destructor may do
+/// anything, too.
 #[test]
 fn a_destructor_of_what_never_ran_is_no_deadlock() {
     struct OpensLate(&'static Door);
@@ -106,7 +106,7 @@ fn a_destructor_of_what_never_ran_is_no_deadlock() {
     }));
 }
 
-/// It fires, and may wake anybody.
+/// The timer fires, and may unpark any goroutine.
 #[test]
 fn a_timer_that_outlives_its_runtime_is_no_deadlock() {
     check_no_verdict(&in_child("shut_down::a_timer_that_outlives_its_runtime_is_no_deadlock", || {
@@ -161,7 +161,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied()).unwrap()
 }
 
-/// Nothing borrowed is touched, and nobody takes the silence for success.
+/// Nothing borrowed is touched, and nobody takes the missing run for success.
 #[test]
 fn a_scope_whose_goroutine_never_ran_panics() {
     on_a_helper_of_a_dropped_runtime(|| {
@@ -169,7 +169,7 @@ fn a_scope_whose_goroutine_never_ran_panics() {
         let panic = catch_unwind(AssertUnwindSafe(|| scope(|s| _ = s.go(|| numbers.push(2))))).unwrap_err();
         assert_eq!(panic_text(&*panic), NeverRan::MESSAGE);
         assert_eq!(numbers, [1]);
-        // Whoever joins is told by that.
+        // A joiner learns of it by the join.
         let joined = scope(|s| s.go(|| numbers.push(2)).join());
         assert_eq!(joined.unwrap_err().message(), Some(NeverRan::MESSAGE));
     });
@@ -185,8 +185,8 @@ fn a_future_that_is_cancelled_is_joined() {
     });
 }
 
-/// A future's destructor may panic, also where the future never ran: that is reported, and the
-/// others are cancelled all the same.
+/// A future's destructor may panic, also if the future never ran. That is reported, and the other
+/// futures are still cancelled.
 #[test]
 fn the_destructors_of_cancelled_futures_may_panic() {
     struct Breaks;
@@ -214,9 +214,9 @@ fn the_destructors_of_cancelled_futures_may_panic() {
         for task in first.join().unwrap() {
             assert_eq!(task.join().unwrap_err().message(), Some("the runtime was shut down before the future ended"));
         }
-        // One that is spawned after that.
+        // A future that is spawned after that.
         on_a_helper_of_a_dropped_runtime(|| assert!(spawn(Breaks).join().is_err()));
-        // And one on a stack that unwinds.
+        // And one that is spawned on a stack that unwinds.
         let unwound = on_a_helper_of_a_dropped_runtime(|| {
             struct Spawns;
             impl Drop for Spawns {
@@ -237,8 +237,8 @@ fn the_destructors_of_cancelled_futures_may_panic() {
     assert_eq!(text.matches(report).count(), 5, "{text}");
 }
 
-/// The debt of a goroutine that never ran is paid, whatever the destructors of its closure do, and
-/// after them.
+/// The debt of a goroutine that never ran is paid after the destructors of its closure, whatever
+/// they do.
 #[test]
 fn a_debt_is_paid_without_the_goroutine() {
     struct Panics(Arc<AtomicBool>);

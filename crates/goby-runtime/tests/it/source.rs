@@ -50,7 +50,7 @@ fn write_all(source: &Source<UnixStream>, mut data: &[u8]) {
     }
 }
 
-/// Of two that had to wait, the first that is told of an edge may leave something for the other: it
+/// Two had to wait. The first that is told of an edge may leave bytes for the other, so the other
 /// is told as well, though it comes later.
 #[test]
 fn an_edge_is_for_all_who_tried_before_it() {
@@ -63,7 +63,7 @@ fn an_edge_is_for_all_who_tried_before_it() {
             a.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
             assert_eq!(a.get_ref().read(&mut [0; 1]).unwrap(), 1, "reader {n}");
         }
-        // Those who have tried since wait for the next one.
+        // Waiters that have tried since then wait for the next edge.
         assert!(a.wait(Direction::Read, a.edges(Direction::Read), Some(now())).is_err());
     });
 }
@@ -156,7 +156,7 @@ fn interrupting_ends_waits_of_both_directions_until_it_is_cleared() {
     });
 }
 
-/// What happens between the failing attempt and the wait is not missed: the edge is remembered.
+/// An event between the failing attempt and the wait is not missed: the edge is remembered.
 #[test]
 fn an_edge_before_the_wait_is_remembered() {
     with_workers(|| {
@@ -202,8 +202,8 @@ fn futures_wait_for_sockets() {
     });
 }
 
-/// Descriptors are used again by the system; a new socket must not hear the edges of an old one
-/// with its number.
+/// The system uses descriptors again. A new socket must not get the edges of an old one with its
+/// number.
 #[test]
 fn sockets_come_and_go() {
     with_workers(|| {

@@ -1,4 +1,4 @@
-//! Stacks: overflow, running out of them, and giving memory back. What ends a process happens in a
+//! Stacks: overflow, running out of them, and giving memory back. Tests that end a process run in a
 //! child process.
 
 use std::future::poll_fn;
@@ -39,7 +39,7 @@ pub(crate) fn check_overflow(output: &Output, kib: usize) {
     assert!(message.contains(&format!("its stack of {kib} KiB")), "{message}");
 }
 
-/// Starts a goroutine that recurses without end, and says which it is.
+/// Starts a goroutine that recurses without end, and prints its id.
 pub(crate) fn overflow<const FRAME: usize>() {
     let door = Arc::new(Door::new());
     let told = door.clone();
@@ -68,8 +68,8 @@ fn an_overflow_by_a_large_frame() {
     check_overflow(&output, 64);
 }
 
-/// What a C function does that was compiled without stack probes, with a frame of 33 KiB as the
-/// largest of glibc: its first access is deep in it. Just before the end of the stack, too, that
+/// Does what a C function does that was compiled without stack probes: its first access is deep in
+/// its frame, here of 33 KiB, the largest in glibc. Even just before the end of the stack, that
 /// hits the guard, and not another goroutine's stack.
 #[test]
 fn a_large_frame_without_probes_cannot_step_over_the_guard() {
@@ -88,7 +88,7 @@ fn check_large_frame(test: &str, set_up: fn()) {
     let output = in_child(test, || {
         set_up();
         runtime(1).run(|| {
-            // The stacks below are somebody's.
+            // Other goroutines own the stacks below.
             let door = Arc::new(Door::new());
             for _ in 0..100 {
                 let door = door.clone();
@@ -97,10 +97,10 @@ fn check_large_frame(test: &str, set_up: fn()) {
             (0..100).for_each(|_| yield_now());
             let handle = go(|| {
                 let near_the_top = 0u8;
-                // As many bytes as the stack has, and some.
+                // As many bytes as the stack has, and some more.
                 let near_the_top = std::hint::black_box(&raw const near_the_top).expose_provenance();
                 let deep = std::ptr::with_exposed_provenance_mut::<u8>(near_the_top - (192 + 33) * 1024);
-                // SAFETY: none: it is to fault, and what it would otherwise hit is another stack's.
+                // SAFETY: none: it must fault; otherwise it would hit another goroutine's stack.
                 unsafe { deep.write_volatile(7) };
             });
             println!("overflows: {} at {}", handle.id(), line!() - 8);
@@ -110,7 +110,7 @@ fn check_large_frame(test: &str, set_up: fn()) {
     check_overflow(&output, 192);
 }
 
-/// Others have parked, and stacks are in use below and above.
+/// Other goroutines have parked, and stacks are in use below and above.
 #[test]
 fn an_overflow_among_others() {
     let output = in_child("stacks::an_overflow_among_others", || {
@@ -140,7 +140,7 @@ fn an_overflow_with_guards_by_mprotect() {
     check_overflow(&output, 192);
 }
 
-/// A plain thread's overflow is std's business, as without goby.
+/// std reports a plain thread's overflow, as without goby.
 #[test]
 fn an_overflow_of_a_plain_thread_is_told_by_std() {
     let output = in_child("stacks::an_overflow_of_a_plain_thread_is_told_by_std", || {
@@ -168,8 +168,8 @@ fn an_overflow_of_a_future_is_told_by_std() {
     assert!(stderr(&output).contains("has overflowed its stack"), "{}", stderr(&output));
 }
 
-/// Any other bad access is a plain SIGSEGV: not reported as an overflow, and no endless loop of the
-/// handler.
+/// Any other bad access is a plain SIGSEGV: it is not reported as an overflow, and the handler does
+/// not loop forever.
 #[test]
 fn another_bad_access_is_no_overflow() {
     let output = in_child("stacks::another_bad_access_is_no_overflow", || {
@@ -211,7 +211,7 @@ fn one_goroutine_may_have_a_stack_of_its_own_size() {
                     });
                     handles.into_iter().for_each(|handle| handle.join().unwrap());
                 }
-                // All are given back: the pool keeps some for a while only.
+                // All are given back: the pool keeps some only for a while.
                 wait_until("the stacks to be unmapped", || mapped() < before + (1 << 30));
             });
         }
@@ -241,7 +241,7 @@ fn a_stack_size_out_of_range_is_refused_where_the_goroutine_is_started() {
     }
 }
 
-/// One that never ran needs its stack as little as one that has ended.
+/// A goroutine that never ran needs its stack as little as one that has ended.
 #[test]
 fn the_stack_of_a_goroutine_that_never_ran_is_given_back() {
     let output = in_child("stacks::the_stack_of_a_goroutine_that_never_ran_is_given_back", || {
@@ -249,7 +249,8 @@ fn the_stack_of_a_goroutine_that_never_ran_is_given_back() {
         for _ in 0..20 {
             let runtime = runtime(1);
             runtime.run(|| {
-                // The only worker is busy with this goroutine to the end, and then told to stop.
+                // The only worker is busy with this goroutine until the end, and is then told to
+                // stop.
                 (0..100).for_each(|_| drop(GoBuilder::new().stack_size(1 << 30).go(|| ())));
             });
         }
@@ -285,16 +286,16 @@ impl Drop for YieldsWhenDropped {
     }
 }
 
-/// Without address space for that it has the usual one.
+/// If there is no address space for such a stack, it has the usual size.
 #[test]
 fn a_run_needs_no_large_stack() {
     let output = in_child("stacks::a_run_needs_no_large_stack", || {
         let runtime = runtime(1);
-        // The pool has some, and the heap of malloc, too.
+        // The pool has some address space, and the heap of malloc, too.
         runtime.go(|| drop(vec![1u8; 100_000])).join().unwrap();
-        // No thread of goby's begins any more. The symbols are read, as whoever yields while it
-        // unwinds waits for them. And the monitor has begun: it gives a worker that is stuck in the
-        // kernel a spare one.
+        // No thread of goby begins any more. The symbols are read, since a goroutine that yields
+        // while it unwinds waits for them. And the monitor has begun: it gives a worker that is
+        // stuck in the kernel a spare one.
         runtime.go(|| drop(catch_unwind(|| YieldsWhenDropped.unwind()))).join().unwrap();
         let stuck = runtime.go(|| {
             let (tx, rx) = mpsc::channel();
@@ -315,7 +316,7 @@ fn goby_stack_sets_the_size_of_stacks() {
     let recurse_in = || {
         let size: usize = std::env::var("STACK_IN_MIB").unwrap().parse().unwrap();
         goby_runtime::run(|| go(move || use_most_of(size)).join().unwrap());
-        // What a builder says comes first.
+        // The builder's setting has priority.
         let small = Runtime::builder().workers(1).stack_size(16 * 1024).build().unwrap();
         small.run(overflow::<100>);
     };
@@ -329,7 +330,7 @@ fn goby_stack_sets_the_size_of_stacks() {
         let message = format!("GOBY_STACK={text:?} is no number of bytes between 16384 and 1073741824");
         assert!(stderr(&output).contains(&message), "{}", stderr(&output));
     }
-    // As if it were not there.
+    // As if the variable were not set.
     let output = in_child_with(test, &[("GOBY_STACK", ""), ("STACK_IN_MIB", "0")], recurse_in);
     check_overflow(&output, 16);
 }
@@ -376,7 +377,7 @@ fn goroutines_wait_for_a_free_stack() {
     }
 }
 
-/// The same with parked ones: they hold all stacks but one, through which all others go.
+/// The same with parked goroutines: they hold all stacks but one, which all others use in turn.
 #[test]
 fn one_free_stack_is_enough_to_go_on() {
     for workers in [1, 4] {
@@ -397,8 +398,8 @@ fn one_free_stack_is_enough_to_go_on() {
     }
 }
 
-/// A busy worker keeps the stacks of those that have ended on it. Who is refused one on another
-/// worker gets one of them all the same.
+/// A busy worker keeps the stacks of goroutines that have ended on it. A goroutine that is refused
+/// a stack on another worker still gets one of them.
 #[test]
 fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
     let runtime = Runtime::builder().workers(2).max_stacks(2).build().unwrap();
@@ -409,7 +410,7 @@ fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
             let has_run = Arc::new(AtomicBool::new(false));
             let runs = has_run.clone();
             drop(go(move || runs.store(true, Ordering::Relaxed)));
-            // Until the other worker has taken it, most likely.
+            // Until the other worker has, most likely, taken it.
             let start = now();
             while start.elapsed() < Duration::from_millis(1) {
                 std::hint::spin_loop();
@@ -422,13 +423,13 @@ fn the_spare_stacks_of_a_busy_worker_are_for_who_has_none() {
     });
 }
 
-/// All that have started wait for those that cannot: a fatal error that names the limit and how to
-/// raise it.
+/// All goroutines that have started wait for goroutines that cannot start. That is a fatal error,
+/// which names the limit and how to raise it.
 #[test]
 fn waiting_for_who_gets_no_stack_is_fatal() {
     let output = in_child("stacks::waiting_for_who_gets_no_stack_is_fatal", || {
         let builder = Runtime::builder().workers(2).max_stacks(1);
-        // Also where deadlocks are not reported: nobody could find out.
+        // Also if deadlocks are not reported: otherwise nobody could find out.
         let runtime = builder.on_deadlock(goby_runtime::DeadlockPolicy::Ignore).build().unwrap();
         runtime.run(|| {
             let opened = Arc::new(Door::new());
@@ -450,8 +451,8 @@ fn waiting_for_who_gets_no_stack_is_fatal() {
 /// More goroutines than fit the address space of [`with_little_address_space`].
 const TOO_MANY: usize = 6000;
 
-/// Runs `main` with stacks so large that what is left holds four of them, beside the first 4096,
-/// and some memory.
+/// Runs `main` with stacks so large that the address space that is left holds four of them, besides
+/// the first 4096, and some memory.
 fn with_little_address_space(main: impl FnOnce() + Send) {
     let runtime = Runtime::builder().workers(2).stack_size(32 << 20).build().unwrap();
     runtime.run(|| ());
@@ -459,8 +460,8 @@ fn with_little_address_space(main: impl FnOnce() + Send) {
     runtime.run(main);
 }
 
-/// The system's limit instead of ours: little address space. Goroutines wait for a stack, and all
-/// are run.
+/// The system's limit instead of goby's: little address space. Goroutines wait for a stack, and all
+/// run.
 #[test]
 fn little_address_space_is_not_the_end() {
     let output = in_child("stacks::little_address_space_is_not_the_end", || {
@@ -475,7 +476,7 @@ fn little_address_space_is_not_the_end() {
                     })
                 })
                 .collect();
-            // Until no more can start, which shows in that their number stands still.
+            // Until no more can start: then their number no longer changes.
             let mut before = 0;
             wait_until("the stacks to run out", || {
                 pause(Duration::from_millis(20));
@@ -515,22 +516,22 @@ fn mapped() -> usize {
     statm.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Limits the address space to what is used now and `bytes` more.
+/// Limits the address space to `bytes` more than is used now.
 fn leave_address_space(bytes: u64) {
     let limit = rustix::process::Rlimit { current: Some(mapped() as u64 + bytes), maximum: None };
     rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
 }
 
-/// Memory of the process in bytes that is resident and no file's: pages of the program itself come
-/// as they are needed.
+/// Resident memory of the process in bytes, without files: pages of the program itself come as they
+/// are needed.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// What deep calls have touched goes back to the system when nobody has wanted the stacks for a
-/// while.
+/// Memory that deep calls have touched goes back to the system when no goroutine has needed the
+/// stacks for a while.
 #[test]
 fn stacks_are_trimmed_after_deep_calls() {
     check_trimming("stacks::stacks_are_trimmed_after_deep_calls", || ());
@@ -544,7 +545,7 @@ fn stacks_with_guards_by_mprotect_are_trimmed() {
 fn check_trimming(test: &str, set_up: fn()) {
     let output = in_child(test, || {
         set_up();
-        // A debug build needs a multiple of what the frames hold.
+        // A debug build needs several times what the frames hold.
         let runtime = Runtime::builder().workers(2).stack_size(1 << 20).build().unwrap();
         runtime.run(|| {
             let start = resident();
@@ -572,7 +573,7 @@ fn check_trimming(test: &str, set_up: fn()) {
     check_overflow(&output, 1024);
 }
 
-/// A crowd of futures, whose memory is malloc's, leaves nothing behind in a program that is idle
+/// Many futures, which use malloc's memory, leave nothing behind in a program that is idle
 /// afterwards.
 #[test]
 #[cfg(target_env = "gnu")]

@@ -1,4 +1,4 @@
-//! Goroutines that keep their worker are reported, with the right place; others are not.
+//! Goroutines that keep their worker are reported, with the right place. Others are not.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ fn hogs(until: impl Fn() -> bool) {
     }
 }
 
-/// One that computes, and one that blocks its thread in a lock of std, each reported once.
+/// One goroutine computes, and one blocks its thread in a lock of std. Each is reported once.
 #[test]
 fn computing_and_blocking_are_stalls() {
     let runtime = runtime();
@@ -34,8 +34,8 @@ fn computing_and_blocking_are_stalls() {
     });
     let id = computes.id();
     wait_until("the stall", || stall_of(id).is_some());
-    // Waits already when the first one ends, and so begins without a further look around: a slice
-    // of its own all the same.
+    // It waits already when the first one ends, and so begins without a further look around. Still
+    // it has a slice of its own.
     let lock = Arc::new(Mutex::new(()));
     let held = lock.lock().unwrap();
     let blocks = runtime.go({
@@ -58,8 +58,8 @@ fn computing_and_blocking_are_stalls() {
     blocks.join().unwrap();
 }
 
-/// What gives its worker back, or blocks where it may, is none. Not for each a bound: this machine
-/// may be busy.
+/// A goroutine that gives its worker back, or blocks where it may, is not a stall. There is no
+/// bound for each one: this machine may be busy.
 #[test]
 fn yielding_and_blocking_calls_are_no_stalls() {
     let runtime = runtime();
@@ -80,15 +80,15 @@ fn yielding_and_blocking_calls_are_no_stalls() {
     assert!(rounds.load(Ordering::Relaxed) > 1);
 }
 
-/// A goroutine keeps the worker on which another one waits, until that is known.
+/// A goroutine keeps a worker that another one waits on, until goby has noticed.
 fn keep_the_worker(builder: Builder) {
     builder.workers(1).stall_limit(LIMIT).build().unwrap().run(|| {
         go(|| hogs(|| !stalls().is_empty())).join().unwrap();
     });
 }
 
-/// Nobody has to have asked for it: the line says who, where, how long and what to do; the stack
-/// comes when it has names.
+/// The line comes without a request. It says which goroutine, where, how long and what to do; the
+/// stack comes when it has names.
 #[test]
 fn a_stall_is_printed_and_then_its_stack() {
     let output = in_child("stalls::a_stall_is_printed_and_then_its_stack", || {
@@ -108,8 +108,7 @@ fn a_stall_is_printed_and_then_its_stack() {
     assert!(lines.any(|line| line.contains("hogs")), "{text}");
 }
 
-/// What says that it is not to be printed, each in a process of its own: the builder, and the
-/// environment.
+/// The builder or the environment says that it is not to be printed, each in a process of its own.
 #[test]
 fn a_stall_is_not_printed_where_that_is_turned_off() {
     const TEST: &str = "stalls::a_stall_is_not_printed_where_that_is_turned_off";
@@ -147,7 +146,7 @@ fn a_stall_that_nobody_can_feel_is_not_printed() {
     assert!(!stderr(&output).contains("has kept"), "{}", stderr(&output));
 }
 
-/// What has warnings told to it tells them in its own way.
+/// A subscriber gets the warnings, and shows them in its own way.
 #[cfg(feature = "tracing")]
 #[test]
 fn a_subscriber_replaces_the_print() {
@@ -181,8 +180,8 @@ fn a_subscriber_replaces_the_print() {
     assert!(!stderr(&output).contains("has kept"), "{}", stderr(&output));
 }
 
-/// A worker whose thread gets next to no processor, beside one that computes at a far higher
-/// priority: the goroutine has not even had a time slice.
+/// The thread of one worker gets almost no processor time, because another computes at a far higher
+/// priority. So the goroutine has not even had a time slice.
 #[test]
 fn a_worker_that_gets_no_processor_does_not_stall() {
     let output = in_child("stalls::a_worker_that_gets_no_processor_does_not_stall", || {
@@ -234,12 +233,13 @@ fn no_limit_no_reports() {
     assert!(runtime.stalls().is_empty());
 }
 
-/// Very many interruptions of threads that switch all the time: whatever they hit, nothing breaks.
+/// Very many signals interrupt threads that switch all the time: whatever code they hit, nothing
+/// breaks.
 #[test]
 fn interrupting_is_safe() {
     let output = in_child("stalls::interrupting_is_safe", || {
-        // Signals by the hundred, to threads that are in the switch, the scheduler, an allocation,
-        // or another handler.
+        // Hundreds of signals, to threads that are in the switch, the scheduler, an allocation, or
+        // another handler.
         let runtime = Runtime::builder().workers(2).build().unwrap();
         let handles: Vec<_> = (0..8)
             .map(|i| {

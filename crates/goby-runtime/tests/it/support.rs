@@ -38,11 +38,10 @@ pub(crate) fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().expect("a runtime")
 }
 
-/// Runs `body` in a child, and waits until `part` has been printed to the standard error, by
-/// whatever thread.
+/// Runs `body` in a child, and waits until any thread has printed `part` to the standard error.
 pub(crate) fn printed_until(part: &str, body: impl FnOnce()) {
     let (mut reader, writer) = std::io::pipe().unwrap();
-    // SAFETY: the descriptors are ours; nobody prints meanwhile.
+    // SAFETY: the descriptors belong to this function; nobody prints meanwhile.
     let before = unsafe { (libc::dup(libc::STDERR_FILENO), libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO)).0 };
     body();
     let mut text = Vec::new();
@@ -56,7 +55,7 @@ pub(crate) fn printed_until(part: &str, body: impl FnOnce()) {
     eprint!("{}", String::from_utf8(text).unwrap());
 }
 
-/// A door that is shut until somebody opens it for good: the simplest thing to park on.
+/// A door that is shut until it is opened forever: the simplest object to park on.
 pub(crate) struct Door(Gate<bool>);
 
 impl Door {
@@ -82,8 +81,8 @@ impl Door {
     }
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
-/// with a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
+/// Aborts the test process and names the test if a test does not end: a hang must be a failure with
+/// a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,

@@ -10,11 +10,11 @@ use goby_runtime::{checkpoint, go, now, yield_now};
 
 use crate::support::{Door, in_child, printed_until, runtime, stderr, wait_until};
 
-/// What debug builds alone find.
+/// Mistakes that only debug builds find.
 const ARE_SOUGHT: bool = cfg!(debug_assertions);
 
-/// An initializer that calls goby in vain for several time slices, while a neighbor that needs the
-/// same thread-local is runnable.
+/// An initializer calls goby in vain for several time slices, while a neighbor that needs the same
+/// thread-local is runnable.
 #[test]
 fn no_slice_ends_inside_an_initializer() {
     static N_MADE: AtomicU32 = AtomicU32::new(0);
@@ -86,7 +86,8 @@ fn a_wait_inside_an_initializer_is_named() {
     }
 }
 
-/// A neighbor finds the cell borrowed: who has borrowed it, and waits meanwhile, is named.
+/// A neighbor finds the cell borrowed. The message names the goroutine that has borrowed it and
+/// waits meanwhile.
 #[test]
 fn a_borrow_across_a_wait_is_named() {
     thread_local! {

@@ -1,5 +1,5 @@
-//! Threads that wait in goby: they count in a deadlock's verdict as goroutines do. Each in a child
-//! process.
+//! Threads that wait in goby: they count in a deadlock's verdict as goroutines do. Each test runs
+//! in a child process.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use goby_runtime::{DeadlockPolicy, Runtime, Timer, block_on, go, now, scope};
 
 use crate::support::{Door, in_child, leaky_runtime, pause, runtime, stderr};
 
-/// Long enough for looks at deadlocks, many times over.
+/// Long enough for many looks at deadlocks.
 const LONG: Duration = Duration::from_millis(400);
 
-/// Checks that a child has ended with a deadlock's report; gives it.
+/// Checks that a child has ended with a deadlock's report, and returns the report.
 fn check_verdict(output: &Output) -> String {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(2), "{text}");
@@ -37,7 +37,7 @@ fn main_alone_without_a_runtime_is_reported_with_its_place() {
     // How the type is written, and whether it is, depends on the compiler and on the debug
     // information.
     assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
-    // Its own calls, not what runs a thread.
+    // The thread's own calls, without the frames that run a thread.
     assert!(text.contains("\ttests/it/thread_waits.rs:") || text.contains("/tests/it/thread_waits.rs:"), "{text}");
     assert!(!text.contains("lang_start"), "{text}");
 }
@@ -73,7 +73,7 @@ fn goroutines_and_threads_are_listed_together() {
     assert!(goroutine.is_some() && goroutine < thread, "{text}");
 }
 
-/// A thread in `run` is not listed beside the goroutine that does its work.
+/// A thread in `run` is not listed besides the goroutine that does its work.
 #[test]
 fn who_waits_in_run_is_not_listed() {
     let output = in_child("thread_waits::who_waits_in_run_is_not_listed", || runtime(1).run(|| Door::new().pass()));
@@ -92,7 +92,7 @@ fn main_that_waits_beside_an_idle_runtime_is_reported() {
     assert!(check_verdict(&output).contains("\n1 thread is parked forever\n"));
 }
 
-/// The last monitor goes while a thread waits: from then on that has to look itself.
+/// The last monitor ends while a thread waits. From then on the thread has to look itself.
 #[test]
 fn a_thread_that_waits_while_the_last_runtime_goes_is_reported() {
     let output = in_child("thread_waits::a_thread_that_waits_while_the_last_runtime_goes_is_reported", || {
@@ -102,7 +102,7 @@ fn a_thread_that_waits_while_the_last_runtime_goes_is_reported() {
             while !DOOR.has_waiters() {
                 thread::yield_now();
             }
-            // Now it sleeps, and longer than its looks are apart at first.
+            // Now it sleeps, for longer than the time between its first looks.
             thread::sleep(LONG);
             drop(runtime);
         });
@@ -130,7 +130,7 @@ fn a_future_that_nobody_wakes_is_reported() {
     assert!(check_verdict(&output).contains("thread main [block_on]:"));
 }
 
-/// Whatever may still let a thread go on: another thread that does not wait in goby, one that waits
+/// All that may still let a thread go on: another thread that does not wait in goby, one that waits
 /// with a deadline, a timer, a goroutine, a foreign executor.
 #[test]
 fn what_may_let_a_thread_go_on_is_no_deadlock() {
@@ -183,7 +183,7 @@ fn what_may_let_a_thread_go_on_is_no_deadlock() {
             }
         }
         block_on(Later(Arc::default()));
-        // A waiter of a future that is polled elsewhere, by a thread which std keeps.
+        // A waiter for a future that another thread polls, which is blocked in std.
         let door = Arc::new(Door::new());
         let opens = door.clone();
         struct Unpark(thread::Thread);
@@ -212,8 +212,8 @@ fn what_may_let_a_thread_go_on_is_no_deadlock() {
     }));
 }
 
-/// The verdict comes when the last thread that could have helped has ended, without anybody
-/// telling.
+/// The verdict comes when the last thread that could have helped has ended, though no thread tells
+/// goby.
 #[test]
 fn a_deadlock_begins_when_the_last_other_thread_ends() {
     let output = in_child("thread_waits::a_deadlock_begins_when_the_last_other_thread_ends", || {
@@ -227,7 +227,7 @@ fn a_deadlock_begins_when_the_last_other_thread_ends() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("slept"));
 }
 
-/// A signal's handler may do anything: end the process as it should end, for one.
+/// A signal's handler may do anything, for example end the process as it should end.
 #[test]
 fn a_signal_handler_is_no_deadlock() {
     let output = in_child("thread_waits::a_signal_handler_is_no_deadlock", || {
@@ -246,7 +246,7 @@ fn a_signal_handler_is_no_deadlock() {
     check_no_verdict(&output);
 }
 
-/// A runtime that ignores deadlocks may be what a thread waits for.
+/// A thread may wait for a runtime that ignores deadlocks.
 #[test]
 fn who_waits_beside_a_runtime_that_ignores_deadlocks_goes_on_waiting() {
     use std::os::unix::process::ExitStatusExt;

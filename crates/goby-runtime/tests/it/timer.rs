@@ -87,7 +87,7 @@ fn a_periodic_timer_goes_on_until_it_is_stopped() {
         wait_until("five firings", || fired.load(Ordering::SeqCst) >= 5);
         assert!(now() - start >= Duration::from_millis(5));
         assert!(timer.stop());
-        pause(Duration::from_millis(1)); // A callback that was under way ends.
+        pause(Duration::from_millis(1)); // So that a callback that was under way ends.
         let stopped_at = fired.load(Ordering::SeqCst);
         pause(Duration::from_millis(10));
         assert_eq!(fired.load(Ordering::SeqCst), stopped_at);
@@ -100,7 +100,7 @@ fn a_period_of_zero_panics() {
     counting().0.start_periodic(now(), Duration::ZERO);
 }
 
-/// A callback must not panic: that ends the process, with a line that says so.
+/// A callback must not panic. A panic ends the process, with a line that says so.
 #[test]
 fn a_callback_that_panics_is_fatal() {
     use std::os::unix::process::ExitStatusExt;
@@ -140,7 +140,7 @@ fn a_callback_may_start_goroutines_and_timers() {
 /// S33's slots, as sleeping goroutines: they wake in the order of their times.
 #[test]
 fn sleepers_wake_in_the_order_of_their_times() {
-    // On one worker; two of them may be late by different times.
+    // On one worker: on two, they may be late by different times.
     on_workers(1, || {
         let order = Arc::new(Lock::new(Vec::new()));
         let start = now() + Duration::from_millis(20);
@@ -168,8 +168,8 @@ fn sleeping_until_the_past_does_not_park_for_long() {
     sleep_until(now() - Duration::from_millis(1));
 }
 
-/// Many timers, started, moved and stopped by several goroutines at once: each left running fires
-/// once, no other does.
+/// Several goroutines start, move and stop many timers at once: each timer left running fires once,
+/// no other does.
 #[test]
 fn many_timers_at_once() {
     with_workers(|| {

@@ -1,7 +1,6 @@
-//! No wake-up is lost: work comes to workers that run, look around, fall asleep or sleep, from
-//! every side. Workers look around for some 40 µs before they sleep, so the pauses in between are
-//! spread around that. A lost wake-up shows as a hang: nothing else is there that would wake the
-//! worker.
+//! No wake-up is lost: work comes from every side to workers that run, look around, fall asleep or
+//! sleep. Workers look around for some 40 µs before they sleep, so the pauses in between are spread
+//! around that time. A lost wake-up shows as a hang: nothing else would wake the worker.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -14,7 +13,7 @@ use crate::support::{Door, on_workers, runtime, with_workers};
 
 const ROUNDS: usize = 1000;
 
-/// Passes up to 150 µs without sleeping and without a call of goby.
+/// Passes up to 150 µs without sleeping and without a call to goby.
 fn dither() {
     let end = Instant::now() + Duration::from_nanos(random() % 150_000);
     while Instant::now() < end {
@@ -22,8 +21,7 @@ fn dither() {
     }
 }
 
-/// Runs `rounds` on a plain thread while a goroutine waits for it, without a worker being needed
-/// for that.
+/// Runs `rounds` on a plain thread while a goroutine waits for it. The wait needs no worker.
 fn on_a_thread(rounds: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {
@@ -33,7 +31,7 @@ fn on_a_thread(rounds: impl FnOnce() + Send + 'static) {
     ended.recv_timeout(Duration::from_secs(60)).expect("a wake-up was lost");
 }
 
-/// A new goroutine each time, from a thread outside.
+/// A thread outside starts a new goroutine each time.
 #[test]
 fn goroutines_started_from_outside() {
     for workers in [1, 2, 4] {
@@ -124,7 +122,7 @@ fn timers_started_from_outside() {
     }
 }
 
-/// A goroutine that is left to a thief, because its spawner computes: somebody wakes up to take it.
+/// A goroutine is left to a thief, because its spawner computes: a worker wakes to take it.
 #[test]
 fn goroutines_left_to_thieves() {
     on_workers(2, || {
@@ -174,7 +172,7 @@ fn goroutines_unparked_by_other_workers() {
     });
 }
 
-/// Runtimes that start, do little and end: no end is missed by a sleeping worker.
+/// Runtimes start, do little and end: no sleeping worker misses the end.
 #[test]
 fn runtimes_come_and_go() {
     on_a_thread(|| {
