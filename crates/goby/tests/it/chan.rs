@@ -1,5 +1,5 @@
-//! Channels beyond what Go has: ends that are dropped, timeouts, errors that carry values, values
-//! with destructors.
+//! Channel features that Go does not have: ends that are dropped, timeouts, errors that carry
+//! values, values with destructors.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -51,8 +51,8 @@ fn when_the_last_receiver_is_gone_sends_fail_at_once() {
     });
 }
 
-/// Starts senders of all kinds of 10, 11, 12 and 13 into a channel that is full, and gives what
-/// each got back.
+/// Starts senders of all kinds, of 10, 11, 12 and 13, into a channel that is full, and returns the
+/// actors, whose results are what each sender got back.
 fn blocked_senders(tx: &Sender<i32>) -> [Actor<Result<(), SendError<i32>>>; 4] {
     let started = Arc::new(AtomicUsize::new(0));
     let senders = [0, 1, 2, 3].map(|i| {
@@ -97,8 +97,8 @@ fn senders_that_wait_get_their_values_back_when_the_channel_is_closed() {
     });
 }
 
-/// More than `close` takes out of the queue before it wakes them; some leave it by themselves
-/// meanwhile, and two close at once.
+/// More waiters than `close` takes out of the queue before it wakes them. Some leave the queue by
+/// themselves meanwhile, and two goroutines close at once.
 #[test]
 fn closing_ends_the_waits_of_crowds_of_all_kinds() {
     with_workers(|| {
@@ -134,7 +134,7 @@ fn closing_ends_the_waits_of_crowds_of_all_kinds() {
     });
 }
 
-/// It goes to one of those whose waits the close has not ended yet, or into the buffer.
+/// The value goes to a waiter that the close has not unparked yet, or into the buffer.
 #[test]
 fn a_value_given_back_during_a_close_is_not_lost() {
     with_workers(|| {
@@ -187,7 +187,7 @@ fn timeouts_wait_their_time_and_give_the_value_back() {
             assert_eq!(tx.send_deadline(3, start + time), Err(SendTimeoutError::Timeout(3)));
             assert!(goby_runtime::now() - start >= time);
         }
-        // What is ready happens, however late it is.
+        // A ready operation happens, however late it is.
         let past = goby_runtime::now() - Duration::from_secs(1);
         assert_eq!(rx.recv_deadline(past), Ok(1));
         assert_eq!(tx.send_deadline(4, past), Ok(()));
@@ -201,8 +201,8 @@ fn timeouts_wait_their_time_and_give_the_value_back() {
     check(); // On a plain thread.
 }
 
-/// Who timed out waits no longer: a rendezvous finds nobody, and those behind it in the queue are
-/// served.
+/// A waiter that timed out waits no longer: a rendezvous finds nobody, and the waiters behind it in
+/// the queue are served.
 #[test]
 fn a_timed_out_wait_leaves_the_queue() {
     with_workers(|| {
@@ -211,7 +211,7 @@ fn a_timed_out_wait_leaves_the_queue() {
         assert_eq!(tx.try_send(1), Err(TrySendError::Full(1)));
         assert!(tx.send_timeout(1, MOMENT).is_err());
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
-        // First in the queue one that times out, behind it one that does not.
+        // The first in the queue times out, the one behind it does not.
         let (impatient, patient) = (rx.clone(), rx.clone());
         let first = go(move || impatient.recv_timeout(Duration::from_millis(10)));
         pause(MOMENT);
@@ -222,7 +222,8 @@ fn a_timed_out_wait_leaves_the_queue() {
     });
 }
 
-/// Deadlines against a partner: each value is received once or comes back, none is lost or doubled.
+/// Deadlines race with a partner: each value is received once or comes back, none is lost or
+/// doubled.
 #[test]
 fn racing_timeouts_lose_nothing() {
     with_workers(|| {
@@ -313,7 +314,7 @@ fn errors_have_texts_and_need_nothing_of_the_value() {
     assert_eq!(TrySendError::Full(7).into_inner() + SendTimeoutError::Timeout(8).into_inner(), 15);
 }
 
-/// A value that is neither `Send` nor `Sync` nor `'static` keeps nobody from boxing the error.
+/// The error can be boxed also if the value is neither `Send` nor `Sync` nor `'static`.
 #[test]
 fn errors_without_the_value_can_be_boxed() {
     fn send<T>(value: T) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -355,7 +356,8 @@ fn channels_carry_what_is_neither_static_nor_send() {
     assert!(Rc::ptr_eq(&rx.recv().unwrap(), &shared));
 }
 
-/// Each value is dropped once: received, left in the buffer when an end goes, or offered in vain.
+/// Each value is dropped once: received, left in the buffer when an end is dropped, or offered in
+/// vain.
 #[test]
 fn values_are_dropped_exactly_once() {
     struct Counts(Arc<AtomicUsize>);
@@ -373,7 +375,7 @@ fn values_are_dropped_exactly_once() {
             assert_eq!(drops.load(Ordering::SeqCst), 1);
             if receiver_first {
                 drop(rx);
-                // Nobody can receive them any more, so they do not wait for the senders to go.
+                // Nobody can receive them any more, so they are dropped before the senders are.
                 assert_eq!(drops.load(Ordering::SeqCst), 5);
                 drop(tx);
             } else {
@@ -386,8 +388,8 @@ fn values_are_dropped_exactly_once() {
     });
 }
 
-/// No lock of the channel is held while a destructor of a value runs: it may use the channel. Fails
-/// by a hang.
+/// No lock of the channel is held while a destructor of a value runs: it may use the channel. If
+/// that fails, the test hangs.
 #[test]
 fn destructors_of_values_may_use_the_channel() {
     struct Uses(Option<Sender<Uses>>, Arc<AtomicUsize>);
@@ -421,7 +423,8 @@ fn destructors_of_values_may_use_the_channel() {
     });
 }
 
-/// A destructor that panics is the dropper's; the channel is as good as before for the others.
+/// A destructor's panic belongs to the caller that drops the value; for others the channel works as
+/// before.
 #[test]
 fn a_value_whose_destructor_panics_does_not_break_the_channel() {
     struct Panics(bool);
@@ -443,8 +446,8 @@ fn a_value_whose_destructor_panics_does_not_break_the_channel() {
     });
 }
 
-/// A loop of operations that never have to wait leaves room for others on the only worker:
-/// goroutines, sleepers, and those that plain threads wake.
+/// A loop of operations that never have to wait lets others run on the only worker: goroutines,
+/// sleepers, and goroutines that plain threads unpark.
 #[test]
 fn a_busy_channel_starves_nobody() {
     let busy_until = |event: &dyn Fn(Arc<AtomicBool>)| {
@@ -483,8 +486,8 @@ fn a_busy_channel_starves_nobody() {
     });
 }
 
-/// A pair that hands the time slice to and fro, and starts goroutines on the way, is still one
-/// slice: others get theirs.
+/// A pair hands the time slice back and forth, and starts goroutines on the way. It still has only
+/// one slice: others get theirs.
 #[test]
 fn a_pair_that_starts_goroutines_does_not_starve_others() {
     on_workers(1, 0, || {
@@ -505,7 +508,7 @@ fn a_pair_that_starts_goroutines_does_not_starve_others() {
                 }
             }
         });
-        // Each turn is a slice of the pair's away from the next.
+        // Between two turns the pair has one slice.
         (0..20).for_each(|_| goby::yield_now());
         enough.store(true, Ordering::Relaxed);
         pair.join().unwrap();

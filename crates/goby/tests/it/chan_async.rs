@@ -1,5 +1,5 @@
 //! `send_async` and `recv_async`: what happens to values when their futures are dropped, moved
-//! between wakers, or raced.
+//! between wakers, or race.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -98,13 +98,13 @@ fn a_dropped_send_has_not_sent() {
     assert_eq!(Arc::strong_count(&value), 1, "the value is dropped with its future");
 }
 
-/// The sender has been told "sent", the future is dropped before it looks: the value goes to the
-/// next receiver.
+/// The sender has been told "sent", and the receive future is dropped before it looks: the value
+/// goes to the next receiver.
 #[test]
 fn a_value_handed_to_a_dropped_receive_is_not_lost() {
     with_workers(|| {
         for (tx, rx) in [bounded(0), bounded(1), unbounded()] {
-            // Nobody else waits: the value is there for whoever comes.
+            // Nobody else waits: the value is there for the next receiver that comes.
             let hand_over = |value: i32| {
                 let mut future = pin!(rx.recv_async());
                 assert!(poll(future.as_mut()).is_pending());
@@ -112,7 +112,7 @@ fn a_value_handed_to_a_dropped_receive_is_not_lost() {
             };
             hand_over(1);
             assert_eq!(rx.try_recv(), Ok(1));
-            // It comes before what was sent later.
+            // It comes before values that were sent later.
             hand_over(2);
             let later = go({
                 let tx = tx.clone();
@@ -120,7 +120,7 @@ fn a_value_handed_to_a_dropped_receive_is_not_lost() {
             });
             assert_eq!((rx.recv(), rx.recv()), (Ok(2), Ok(3)));
             later.join().unwrap();
-            // Somebody waits already: it is woken.
+            // A receiver waits already: it is woken.
             let mut future = Box::pin(rx.recv_async());
             assert!(poll(future.as_mut()).is_pending());
             let waiting = actor(Kind::Goroutine, {
@@ -131,7 +131,7 @@ fn a_value_handed_to_a_dropped_receive_is_not_lost() {
             tx.try_send(4).unwrap();
             drop(future);
             assert_eq!(waiting.join(), Ok(4));
-            // The channel is closed in between: still received, then the end.
+            // The channel is closed in between: the value is still received, then comes the end.
             hand_over(5);
             tx.close();
             assert_eq!((rx.recv(), rx.recv()), (Ok(5), Err(RecvError)));
@@ -154,7 +154,7 @@ fn a_value_handed_to_a_dropped_select_is_not_lost() {
             tx.try_send(1).unwrap();
         }
         assert_eq!(rx.try_recv(), Ok(1));
-        // The other cases wait no longer.
+        // The other cases no longer wait.
         assert_eq!(other_rx.try_recv(), Err(TryRecvError::Empty));
         assert_eq!(other_tx.try_send(1), Err(TrySendError::Full(1)));
         // Dropped while nothing has happened.
@@ -168,9 +168,9 @@ fn a_value_handed_to_a_dropped_select_is_not_lost() {
     }
 }
 
-/// A select future may go at any moment: before it was polled, while its cases wait, when one of
-/// them was told of the end, when its result is there, and when its executor's wakers panic. Its
-/// channels are as if it had not been, and work.
+/// A select future may be dropped at any moment: before it was polled, while its cases wait, when
+/// one of them was told of the end, when its result is there, and when its executor's wakers panic.
+/// Its channels are as if it had never existed, and work.
 #[test]
 fn a_select_future_may_be_dropped_at_every_stage() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -179,7 +179,7 @@ fn a_select_future_may_be_dropped_at_every_stage() {
     /// Panics whenever it is cloned.
     static UNFIT: RawWakerVTable =
         RawWakerVTable::new(|_| panic!("a waker that cannot be cloned"), |_| (), |_| (), |_| ());
-    // SAFETY: it has no data, and panics where it could be used wrongly.
+    // SAFETY: the waker has no data, and panics where it could be used wrongly.
     let unfit = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &UNFIT)) };
     let poll_unfit = |future: Pin<&mut SelectFuture<'_, '_>>| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&unfit)).is_ready()));
@@ -226,7 +226,8 @@ fn a_select_future_may_be_dropped_at_every_stage() {
                 }
             }
         }
-        // A value that it was handed, and has not given, goes to the next.
+        // A value that was handed to the future, and that it has not given, goes to the next
+        // receiver.
         match stage {
             4 => assert_eq!(rx.try_recv(), Ok(1)),
             5 => assert_eq!(rx.try_recv(), Err(TryRecvError::Closed)),
@@ -290,7 +291,8 @@ fn dropping_futures_at_random_loses_nothing() {
     });
 }
 
-/// Send futures are dropped at random: what was not sent is not received, what was sent is.
+/// Send futures are dropped at random: a value that was not sent is not received, a value that was
+/// sent is.
 #[test]
 fn dropping_send_futures_at_random_keeps_the_books() {
     with_workers(|| {
@@ -327,8 +329,8 @@ fn dropping_send_futures_at_random_keeps_the_books() {
                 sent
             }
         });
-        // A value taken while its future was being dropped counts as received without "sent" having
-        // been seen.
+        // A value that was taken while its future was being dropped counts as received, though
+        // nobody saw "sent".
         let received = rx.iter().count();
         let sent = sender.join().unwrap();
         assert!(received >= sent && received <= made, "{received} received, {sent} sent");
@@ -336,7 +338,7 @@ fn dropping_send_futures_at_random_keeps_the_books() {
     });
 }
 
-/// A future that gives way once.
+/// A future that yields once.
 fn yield_once() -> impl Future<Output = ()> + Send {
     let mut yielded = false;
     std::future::poll_fn(move |cx| {
@@ -375,8 +377,8 @@ fn async_and_select_meet() {
     });
 }
 
-/// Nothing is handed to a future before it is polled, except on a rendezvous: who comes meanwhile
-/// gets the oldest value.
+/// No value is handed to a future before it is polled, except on a rendezvous: a receiver that
+/// comes meanwhile gets the oldest value.
 #[test]
 fn a_receive_that_is_not_polled_keeps_no_value() {
     for (tx, rx) in [bounded(2), unbounded()] {
@@ -390,7 +392,7 @@ fn a_receive_that_is_not_polled_keeps_no_value() {
         assert_eq!(rx.try_recv(), Ok(1));
         let Poll::Ready(mut selected) = poll(second) else { panic!("there is a value") };
         assert_eq!(selected.recv(&rx), Ok(2));
-        // The other has been told in vain, and waits again, for one value.
+        // The other future has been told in vain, and waits again, for one value.
         let woken = Arc::new(Counting::default());
         assert!(first.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
         tx.try_send(3).unwrap();
@@ -415,7 +417,7 @@ fn the_length_never_exceeds_the_capacity() {
         assert_eq!((rx.len(), tx.is_full()), (capacity, true));
         assert_eq!(tx.try_send(9), Err(TrySendError::Full(9)));
         let mut values: Vec<_> = rx.try_iter().collect();
-        // On a rendezvous each was handed one, and the last to give it back comes first.
+        // On a rendezvous each future was handed a value, and the last to give it back comes first.
         if capacity == 0 {
             values.reverse();
         }
@@ -424,8 +426,8 @@ fn the_length_never_exceeds_the_capacity() {
     }
 }
 
-/// Who is parked behind a future that was told of a value gets the oldest one with the next, and
-/// what is there at the end.
+/// A receiver that is parked behind a future that was told of a value gets the oldest value with
+/// the next one, and the rest at the end.
 #[test]
 fn a_receiver_behind_a_future_gets_the_oldest_value() {
     with_workers(|| {
@@ -439,7 +441,7 @@ fn a_receiver_behind_a_future_gets_the_oldest_value() {
             });
             crate::support::pause(crate::support::MOMENT);
             tx.send(1).unwrap();
-            // The goroutine may be late, and then finds the first itself.
+            // The goroutine may be late. Then it finds the first value itself.
             tx.send(2).unwrap();
             tx.close();
             assert_eq!(receiving.join().unwrap(), (Ok(1), Ok(2)));
@@ -448,7 +450,7 @@ fn a_receiver_behind_a_future_gets_the_oldest_value() {
     });
 }
 
-/// Told, and dropped: the next one is told, of every kind.
+/// A future is told, and dropped: the next receiver is told, of every kind.
 #[test]
 fn a_future_that_is_dropped_tells_the_next() {
     with_workers(|| {
@@ -485,8 +487,8 @@ fn a_future_that_is_dropped_tells_the_next() {
     });
 }
 
-/// A waker that cannot be cloned panics, also in a poll that finds its value gone. The future works
-/// on.
+/// A waker that cannot be cloned panics, also in a poll that finds its value gone. The future still
+/// works.
 #[test]
 fn a_receive_told_in_vain_survives_its_executor() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -494,7 +496,7 @@ fn a_receive_told_in_vain_survives_its_executor() {
 
     static UNFIT: RawWakerVTable =
         RawWakerVTable::new(|_| panic!("a waker that cannot be cloned"), |_| (), |_| (), |_| ());
-    // SAFETY: it has no data, and panics where it could be used wrongly.
+    // SAFETY: the waker has no data, and panics where it could be used wrongly.
     let unfit = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &UNFIT)) };
     let (tx, rx) = bounded(2);
     let mut future = pin!(rx.recv_async());
@@ -510,7 +512,7 @@ fn a_receive_told_in_vain_survives_its_executor() {
         assert!(polled(&mut || _ = future.as_mut().poll(&mut Context::from_waker(&unfit))));
         assert!(polled(&mut || _ = selecting.as_mut().poll(&mut Context::from_waker(&unfit)).is_ready()));
     }
-    // Nobody waits: it stays.
+    // Nobody waits, so the value stays.
     tx.try_send(8).unwrap();
     assert_eq!(rx.try_recv(), Ok(8));
     assert!(poll(future.as_mut()).is_pending());
@@ -518,8 +520,8 @@ fn a_receive_told_in_vain_survives_its_executor() {
     assert_eq!(poll(future), Poll::Ready(Ok(9)));
 }
 
-/// Futures that are polled late or never, beside receivers of all kinds that come and go: nothing
-/// is lost, nobody waits in vain.
+/// Futures are polled late or never, besides receivers of all kinds that come and go: no value is
+/// lost, and no receiver waits in vain.
 #[test]
 fn late_futures_and_quick_receivers_lose_nothing() {
     with_workers(|| {
@@ -539,7 +541,7 @@ fn late_futures_and_quick_receivers_lose_nothing() {
             let late = spawn(async move {
                 let mut sum = 0;
                 loop {
-                    // Queued, and left alone for a while.
+                    // The future is queued, and not polled for a while.
                     let mut future = pin!(rx.recv_async());
                     let mut select = Select::new();
                     select.recv(&rx);
@@ -578,8 +580,8 @@ fn late_futures_and_quick_receivers_lose_nothing() {
     });
 }
 
-/// Values that are moved by address go past a future that is not polled, and past who only looks,
-/// as others do.
+/// Values that are moved by address go past a future that is not polled, and past a waiter that
+/// only looks, as other values do.
 #[test]
 fn large_values_pass_futures_and_who_only_looks() {
     fn large(i: u8) -> [u8; 4096] {
@@ -608,7 +610,7 @@ fn large_values_pass_futures_and_who_only_looks() {
         assert_eq!(receiving.join().unwrap(), (1, 2));
         assert_eq!(looking.join().unwrap(), 0);
         assert_eq!(poll(future.as_mut()), Poll::Ready(Ok(large(3))));
-        // Who looks for place, and a sender that is parked.
+        // A waiter that looks for room, and a sender that is parked.
         tx.send(large(4)).unwrap();
         let looking = go({
             let tx = tx.clone();

@@ -1,5 +1,5 @@
-//! Loops of calls that need not wait: on one worker a neighbour that sleeps runs beside each of
-//! them; and the partner of a loop that polls runs soon.
+//! Loops of calls that need not wait: on one worker, a neighbour that sleeps runs besides each of
+//! them, and the partner of a loop that polls runs soon.
 
 use std::future::pending;
 use std::io::{Read, Write};
@@ -26,7 +26,7 @@ use crate::support::{PATIENCE, on_workers, with_workers};
 const SLEEP: Duration = Duration::from_millis(50);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Repeats `call` on one worker, where a goroutine sleeps, until that has gone on.
+/// Repeats `call` on one worker where a goroutine sleeps, until that goroutine has gone on.
 #[track_caller]
 fn repeat<R>(name: &str, mut call: impl FnMut() -> R) {
     let woken = Arc::new(AtomicBool::new(false));
@@ -460,9 +460,9 @@ fn loops_of_pattern_calls_let_sleepers_run() {
     });
 }
 
-/// The partner that a refused send, or a refused receive, waits for is on the same worker, and
-/// comes at once: not when the slice of the one that tries is over. Counted in tries, so that no
-/// machine is too slow for it.
+/// The partner that a refused send, or a refused receive, waits for is on the same worker, and runs
+/// at once, not only when the slice of the goroutine that tries is over. The test counts tries, so
+/// that no machine is too slow for it.
 #[test]
 fn a_loop_of_refused_tries_gives_way_to_its_partner() {
     const ROUNDS: usize = 200;
@@ -482,14 +482,14 @@ fn a_loop_of_refused_tries_gives_way_to_its_partner() {
         drop(requests);
         // An answer may be on its way.
         answered.iter().for_each(drop);
-        // On another worker it needs no way to be given.
+        // On another worker the partner does not need this goroutine to yield.
         if partner.join().unwrap() == thread::current().id() {
             assert!(tries < 200 * ROUNDS, "{tries} tries for {ROUNDS} round trips");
         }
     });
 }
 
-/// The same of a look whether something has happened.
+/// The same for a look whether something has happened.
 #[test]
 fn a_loop_of_looks_gives_way_to_whom_it_waits_for() {
     on_workers(1, 0, || {

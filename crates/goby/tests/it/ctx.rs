@@ -1,5 +1,6 @@
-//! The calls that take a context, one and all: each ends with it while it waits, refuses one that
-//! is done already, and loses nothing to a cancellation that races with what it waits for.
+//! All calls that take a context. Each ends with its context while it waits, refuses a context that
+//! is done already, and loses nothing to a cancellation that races with the event that it waits
+//! for.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn every_wait_ends_with_its_context() {
             let (ended, end) = bounded::<()>(0);
             let mut task = spawn(async move { _ = end.recv_async().await });
             let result = block_on_ctx(ctx, &mut task);
-            // The task is there still, and can be joined.
+            // The task is still there, and can be joined.
             drop(ended);
             task.join().unwrap();
             result
@@ -98,7 +99,7 @@ fn every_wait_ends_with_its_context() {
     });
 }
 
-/// What needs no wait succeeds, also with a context that can end but has not.
+/// A call that needs no wait succeeds, also with a context that can end but has not.
 #[test]
 fn what_is_ready_is_had() {
     with_workers(|| {
@@ -114,7 +115,7 @@ fn what_is_ready_is_had() {
             let cell = OnceCell::new();
             assert_eq!(cell.get_or_init_ctx(ctx, || 1), Ok(&1));
             assert_eq!(cell.get_or_init_ctx(ctx, || 2), Ok(&1));
-            // How often it was asked, and whether to go on.
+            // How often the condition was asked, and whether to go on.
             let (state, cond) = (Mutex::new((0, false)), Cond::new());
             scope(|s| {
                 let waiter = s.go(|| {
@@ -168,7 +169,7 @@ fn a_value_is_delivered_or_comes_back() {
     });
 }
 
-/// Receivers that give up all the time lose no value to their cancellations.
+/// Receivers that give up again and again lose no value to their cancellations.
 #[test]
 fn canceled_receives_lose_no_value() {
     with_workers(|| {

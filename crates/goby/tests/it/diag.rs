@@ -18,7 +18,7 @@ use goby_runtime::WaitReason;
 
 use crate::support::{on_workers, size, wait_until, with_workers, with_workers_leaving};
 
-/// Whether each goroutine that waits is reached by a context, by its name.
+/// For each waiting goroutine, its name and whether a context reaches it.
 fn reached(infos: &[GoroutineInfo]) -> Vec<(&str, bool)> {
     infos.iter().filter_map(|info| Some((info.name()?, info.is_reached_by_context()))).collect()
 }
@@ -91,7 +91,7 @@ fn whether_a_context_reaches_it() {
     });
 }
 
-/// Tests in parallel in one process, on one runtime even: each guard sees its own.
+/// Tests run in parallel in one process, even on one runtime: each guard sees its own goroutines.
 #[test]
 fn guards_do_not_see_each_others_goroutines() {
     on_workers(4, 40, || {
@@ -101,7 +101,7 @@ fn guards_do_not_see_each_others_goroutines() {
                     let guard = LeakGuard::new();
                     let leaks = i % 2 == 0;
                     let (tx, rx) = chan::bounded::<u32>(0);
-                    // The grandchild is the test's too.
+                    // The grandchild belongs to the test, too.
                     go(move || go(move || rx.recv()).join());
                     if leaks {
                         std::mem::forget(tx);
@@ -124,8 +124,8 @@ fn guards_do_not_see_each_others_goroutines() {
     });
 }
 
-/// From a thread, over a runtime of its own: the main goroutine and what it starts are the
-/// thread's.
+/// From a thread, with a runtime of its own: the main goroutine, and those that it starts, belong
+/// to the thread.
 #[test]
 fn a_guard_of_a_thread() {
     let guard = LeakGuard::new();
@@ -143,7 +143,7 @@ fn a_guard_of_a_thread() {
     assert!(LeakGuard::new().live_too().check().is_ok());
 }
 
-/// A dropped guard panics, unless the test fails anyhow.
+/// A dropped guard panics, unless the test fails anyway.
 #[test]
 fn a_dropped_guard_fails_the_test() {
     with_workers_leaving(2, || {
@@ -163,7 +163,8 @@ fn a_dropped_guard_fails_the_test() {
     });
 }
 
-/// A sleeper may free the others, so nothing is leaked; who asks for live ones gets all.
+/// A sleeper may free the others, so nothing is leaked. A guard that asks for live goroutines gets
+/// all.
 #[test]
 fn live_goroutines_count_if_asked_for() {
     with_workers_leaving(4, || {
@@ -184,7 +185,7 @@ fn live_goroutines_count_if_asked_for() {
     });
 }
 
-/// A million goroutines (fewer in a plain run) that wait alike are one paragraph.
+/// A million goroutines (fewer in a plain run) that wait in the same way are one paragraph.
 #[test]
 fn alike_waits_are_one_paragraph() {
     let n = size(20_000, 1_000_000);
@@ -197,8 +198,8 @@ fn alike_waits_are_one_paragraph() {
         }
         wait_until("all to wait", || diag::goroutines().iter().filter(|info| info.waited().is_some()).count() == n);
         let text = diag::dump().to_string();
-        // Those whose stacks were taken, and those whose were not; the dump has the goroutines of
-        // other tests too.
+        // Goroutines with a captured stack, and those without; the dump has the goroutines of other
+        // tests, too.
         let ours = format!("created by goroutine {} at ", goroutine::id().unwrap());
         assert!((1..=2).contains(&text.matches(&ours).count()), "{text}");
         drop(tx);
@@ -206,8 +207,8 @@ fn alike_waits_are_one_paragraph() {
     });
 }
 
-/// What waits for nothing, and who joins it, is proved stuck though others go on; who waits for a
-/// channel is not.
+/// A goroutine that waits for nothing, and its joiner, are proved stuck though others go on. A
+/// goroutine that waits for a channel is not.
 #[test]
 fn partial_deadlocks_that_are_proved() {
     with_workers_leaving(7, || {
@@ -230,7 +231,7 @@ fn partial_deadlocks_that_are_proved() {
         let ids = || diag::deadlocked().iter().map(GoroutineInfo::id).collect::<Vec<_>>();
         wait_until("all to park", || ids() == expected);
         assert!(!ids().contains(&unproved.id()));
-        // Those are leaked, whoever sleeps.
+        // Those are leaked, whichever goroutine sleeps.
         let leaked: Vec<_> = guard.check().unwrap_err().goroutines().iter().map(GoroutineInfo::id).collect();
         assert_eq!(leaked, expected);
         drop((unproved, stuck_too, waits_for_ever, joins_too));

@@ -1,4 +1,4 @@
-//! Channels: rows 1 to 45 of the conformance list. Row 35, which is about what must not compile, is
+//! Channels: rows 1 to 45 of the conformance list. Row 35, about code that must not compile, is
 //! `compile_fail/c035_perm.rs`.
 
 use std::cell::UnsafeCell;
@@ -243,7 +243,7 @@ fn c015_sending_on_a_closed_channel_gives_the_value_back() {
                     let tx = tx.clone();
                     move |kind| async move { kind.send(&tx, sent).await.unwrap_err().into_inner() }
                 });
-                // The very same box, so nothing was copied, dropped or kept.
+                // It is the same box, so nothing was copied, dropped or kept.
                 assert!(std::ptr::eq(&*back.join(), address));
                 assert!(matches!(tx.try_send(Box::new(1)), Err(TrySendError::Closed(b)) if *b == 1));
                 drop(rx);
@@ -286,8 +286,8 @@ fn c019_closing_twice_does_nothing() {
         rx.recv().unwrap_err();
         drop((tx, other));
         rx.recv().unwrap_err();
-        // Closed already because nobody can receive: a close still is the first one, or not, but
-        // never panics.
+        // Closed already because nobody can receive. A close may still be the first one, or not,
+        // but it never panics.
         let (tx, rx) = bounded::<i32>(0);
         drop(rx);
         tx.close();
@@ -300,8 +300,8 @@ fn c021_exactly_one_of_two_racing_closes_wins() {
     with_workers(|| {
         for round in 0..size(1000, 10_000) {
             let (tx, rx) = bounded::<i32>(round % 2);
-            // A plain thread takes part now and then: a new one every round would take most of the
-            // time.
+            // A plain thread takes part only now and then: a new one in every round would take most
+            // of the time.
             let second = if round % 32 == 0 { Kind::Thread } else { Kind::Goroutine };
             let closers = [Kind::Goroutine, second].map(|kind| {
                 let tx = tx.clone();
@@ -340,8 +340,8 @@ fn c025_a_send_with_free_space_does_not_switch() {
         tx.send(1).unwrap();
         assert_eq!(rx.len(), 1);
     });
-    // On one worker another goroutine can only run if this one gives way. The end of a time slice
-    // may make it do so, hence several tries; a send that always switches fails them all.
+    // On one worker another goroutine can only run if this one yields. The end of a time slice may
+    // make it yield, hence several tries; a send that always switches fails them all.
     on_workers(1, 0, || {
         let without_switch = (0..100).any(|_| {
             let other_ran = Arc::new(AtomicBool::new(false));
@@ -604,8 +604,8 @@ fn c045_generic_pipeline_helpers() {
         };
         assert_eq!(read_all(feed(&[4, 2, 5])), [4, 2, 5]);
         assert_eq!(read_all(filter(feed(&[1, 2, 3]), |value| value % 2 == 0)), [2]);
-        // A filter whose output nobody wants any more ends too: the check for leaked goroutines
-        // sees it.
+        // A filter ends, too, when nobody wants its output any more: the check for leaked
+        // goroutines sees that.
         drop(filter(feed(&[1, 2, 3]), |_| true));
         yield_now();
     });

@@ -1,6 +1,6 @@
-//! The rows 83 to 139 of the conformance list. Not here: 115 (a parent is never null), 135 (there
-//! are no contexts of users' making); the child counts of 131 are checked in
-//! `src/context/tests.rs`, where they can be seen. Trees are in `stress/contexts.rs`.
+//! The rows 83 to 139 of the conformance list. Not here: 115 (a parent is never null), 135 (users
+//! cannot make their own contexts); `src/context/tests.rs` checks the child counts of 131, since it
+//! can see them. Trees are in `stress/contexts.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -403,7 +403,7 @@ fn a_cause_may_be_a_text_or_an_error() {
     let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, "no time at all");
     assert_eq!(ctx.cause().unwrap().to_string(), "no time at all");
 
-    // One that is shared stays the same, also where it was boxed on the way.
+    // A shared cause stays the same, also if it was boxed on the way.
     let shared: Cause = Arc::new(Why("shared"));
     let (ctx, cancel) = Context::background().with_cancel_cause();
     cancel.cancel(Box::<dyn Error + Send + Sync>::from(shared.clone()));
@@ -469,7 +469,7 @@ fn c129b_a_stopped_after_func_does_not_run() {
         assert!(second.stop());
         assert!(!second.stop());
         assert!(drops.recv().is_err(), "stopping drops the function");
-        // Its slot may be another's now, which a further stop must not touch.
+        // Another hook may have its slot now, which a further stop must not touch.
         let (ran, runs) = chan::bounded(1);
         let third = ctx.after_func(move || ran.send(()).unwrap());
         assert!(!second.stop());

@@ -13,7 +13,7 @@ use goby::{Context, chan, go, scope, select, yield_now};
 
 use crate::support::{MOMENT, on_workers, pause, run_child, size, text_of, wait_until, with_workers};
 
-/// The text that a panic of `f` comes with.
+/// Returns the text of the panic of `f`.
 #[track_caller]
 fn panic_text<T>(f: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(f()))).expect_err("a panic");
@@ -72,7 +72,7 @@ fn c215_the_cause_is_the_first_error() {
     });
 }
 
-/// A group within a group: the error comes out as it went in.
+/// A group within a group: the error comes out unchanged.
 #[test]
 fn an_error_that_is_shared_already_stays_the_same() {
     with_workers(|| {
@@ -228,7 +228,7 @@ fn c247_all_errors_or_the_first() {
         assert_eq!(texts(group.wait_all()), [Err("e3".into())], "only the new one");
 
         let group = Group::<(), &str>::new();
-        group.set_limit(1); // So that the first is the first.
+        group.set_limit(1); // So that the first one fails first.
         for error in ["e1", "e2", "e3"] {
             group.go(move || Err(error));
         }
@@ -283,8 +283,8 @@ fn results_as_they_come() {
     });
 }
 
-/// Many consumers, and more goroutines than run at a time: every outcome comes out once, and all
-/// see the end.
+/// Many consumers, and more goroutines than may run at a time: every outcome comes out once, and
+/// all see the end.
 #[test]
 fn results_are_shared_among_consumers() {
     with_workers(|| {
@@ -404,8 +404,8 @@ fn c319_a_scope_raises_the_panic_of_a_child() {
     });
 }
 
-/// Only the first panic is kept. What a later one comes with is dropped, and may panic then: its
-/// goroutine counts as ended all the same.
+/// Only the first panic is kept. The payload of a later one is dropped, and may panic then: its
+/// goroutine still counts as ended.
 #[test]
 fn a_payload_that_panics_when_dropped_keeps_nobody_waiting() {
     struct Breaks;
@@ -431,8 +431,8 @@ fn a_payload_that_panics_when_dropped_keeps_nobody_waiting() {
     });
 }
 
-/// conc's catcher is `catch_unwind` and `resume_unwind`: what a goroutine panicked with stays what
-/// it was.
+/// conc's catcher is `catch_unwind` and `resume_unwind`: the payload of a goroutine's panic stays
+/// the same.
 #[test]
 fn c321_a_panic_can_be_caught_and_raised_again() {
     with_workers(|| {

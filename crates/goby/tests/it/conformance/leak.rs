@@ -1,8 +1,8 @@
-//! Lines 293 to 323: the goroutine's life cycle, and leaks. What needs the death of a process is in
+//! Lines 293 to 323: the goroutine's life cycle, and leaks. Tests that end a process are in
 //! `diag/child.rs`, and in the runtime's own tests (`deadlock`, `goexit`, `panics`, `scope`).
 //!
-//! The other ends of channels are kept alive on purpose: in goby dropping them would end the wait.
-//! Lines 325 and 327 are in the runtime's `goroutines`.
+//! The tests keep the other ends of channels alive on purpose: in goby, dropping them would end the
+//! wait. Lines 325 and 327 are in the runtime's `goroutines`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use goby::{Context, Runtime, go, num_goroutines, scope, select};
 
 use crate::support::{on_workers, with_workers, with_workers_leaving};
 
-/// What a finder found, as wait reasons, sorted.
+/// Returns what a finder found, as sorted wait reasons.
 pub(crate) fn reasons(found: Result<(), Leaks>) -> Vec<String> {
     let leaks = found.err().map(|leaks| leaks.goroutines().to_vec()).unwrap_or_default();
     let mut reasons: Vec<String> = leaks.iter().map(|info| info.status().to_string()).collect();
@@ -24,7 +24,7 @@ pub(crate) fn reasons(found: Result<(), Leaks>) -> Vec<String> {
     reasons
 }
 
-/// Runs `body` under a guard of its own and gives the reasons of what it leaks.
+/// Runs `body` under its own guard, and returns the wait reasons of the goroutines that it leaks.
 pub(crate) fn leaks_of(body: impl FnOnce()) -> Vec<String> {
     let guard = LeakGuard::new();
     body();
@@ -143,7 +143,7 @@ fn c303_a_parent_waits_for_a_child_that_is_stuck() {
     });
 }
 
-/// A chain whose tail sleeps is freed in the end; nothing is reported.
+/// A chain with a tail that sleeps is freed in the end; nothing is reported.
 #[test]
 fn c305_a_chain_that_a_timer_frees() {
     with_workers_leaving(1001, || {
@@ -152,7 +152,7 @@ fn c305_a_chain_that_a_timer_frees() {
     });
 }
 
-/// The same where the timer is behind a channel or a context.
+/// The same, but the timer is behind a channel or a context.
 #[test]
 fn c305_timers_behind_channels_and_contexts() {
     with_workers_leaving(4, || {
@@ -250,7 +250,8 @@ fn c309_a_result_that_nobody_takes_any_more() {
             }
         })
     };
-    // How many is chance: a select between a sender that is there and a context that is done.
+    // The number is random: a select chooses between a sender that is there and a context that is
+    // done.
     on_workers_leaving_some(|| {
         let found = rounds(0);
         assert!(!found.is_empty() && found.iter().all(|reason| reason == "chan send"), "{found:?}");
@@ -264,14 +265,14 @@ fn on_workers_leaving_some(test: impl Fn() + Send + Sync) {
     }
 }
 
-/// A goroutine on its way out is waited for.
+/// The guard waits for a goroutine that is about to end.
 #[test]
 fn c311_the_finder_looks_again() {
     with_workers(|| {
         let guard = LeakGuard::new();
         let (tx, rx) = chan::bounded::<()>(0);
         go(move || rx.recv());
-        // Not of the guard's family, which so has only stuck ones.
+        // The opener is not of the guard's family, so that all goroutines of the family are stuck.
         let opener = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(1));
             drop(tx);
@@ -388,7 +389,7 @@ fn c319_a_scope_raises_one_panic_and_lets_the_others_run() {
     });
 }
 
-/// What a panic carries survives being caught, kept and raised again.
+/// The payload of a panic stays the same when it is caught, kept and raised again.
 #[test]
 fn c321_a_caught_panic_stays_what_it_was() {
     with_workers(|| {

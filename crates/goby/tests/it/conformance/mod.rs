@@ -1,5 +1,4 @@
-//! How goby behaves where Go does: one test for each row of `docs/conformance.md`, named by its
-//! number.
+//! Go's behaviour in goby: one test for each row of `docs/conformance.md`, named by its number.
 
 pub(crate) mod chan;
 mod select;

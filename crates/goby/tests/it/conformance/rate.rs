@@ -16,15 +16,15 @@ fn clock() -> impl Fn(u32) -> Instant {
     move |tick| start + tick * Duration::from_millis(100)
 }
 
-/// The tick at which a reservation may act, to be compared with what is expected: rounding may take
-/// off a nanosecond.
+/// Compares the tick at which a reservation may act with the expected one: rounding may take off a
+/// nanosecond.
 #[track_caller]
 fn assert_acts_at(limiter: &Limiter, at: Instant, n: usize, expected: Instant) -> goby::rate::Reservation<'_> {
     let reservation = limiter.reserve_n(at, n);
     assert!(reservation.ok());
     let acts_at = at + reservation.delay_from(at);
     let off = if acts_at > expected { acts_at - expected } else { expected - acts_at };
-    // Where the acting time lies before `at` the delay is zero.
+    // If the acting time lies before `at`, the delay is zero.
     assert!(off < Duration::from_micros(1) || (expected < at && acts_at == at), "{:?} too early or late", off);
     reservation
 }

@@ -33,7 +33,8 @@ fn s047_a_select_without_cases_blocks_for_ever() {
         assert!(!passed.load(Ordering::SeqCst));
     });
 
-    /// Says so when it is dropped: a goroutine passed its endless wait, or was unwound out of it.
+    /// Sets its flag when it is dropped: a goroutine passed its endless wait, or was unwound out of
+    /// it.
     struct Passed(Arc<AtomicBool>);
 
     impl Drop for Passed {
@@ -200,7 +201,7 @@ fn s059_operands_are_evaluated_once_in_source_order() {
         let (ready_tx, ready_rx) = bounded(1);
         let (idle_tx, idle_rx) = (Sender::<i32>::never(), never::<i32>());
         for _ in 0..50 {
-            // Six receives and sends, of which only one can happen, first, in the middle and last.
+            // Six receives and sends. Only one can happen: first, in the middle or last.
             select! {
                 send(tags.tx(1, &ready_tx), tags.value(2, 7)) -> sent => sent.unwrap(),
                 recv(tags.rx(3, &idle_rx)) -> _ => unreachable!(),
@@ -238,7 +239,7 @@ fn s059_operands_are_evaluated_once_in_source_order() {
     });
 }
 
-/// One select over a ready case and any of four idle ones, with `default` first, last and nowhere.
+/// One select over a ready case and any of four idle ones, with `default` first, last, or missing.
 macro_rules! with_every_default {
     ($mask:ident, $idle:ident, $($ready:tt)*) => {
         with_every_default!(@select [default => panic!("default, mask {:#b}", $mask),] [] $mask, $idle, $($ready)*);
@@ -311,8 +312,8 @@ fn s061_the_one_ready_case_is_taken_from_every_shape() {
             let mut refused = Vec::new();
             with_every_default!(mask, idle, send(tx, 6) -> sent => refused.push(sent.unwrap_err().into_inner()));
             assert_eq!(refused, [6; 3]);
-            // The same with cases known only at run time, the ready one before and behind the
-            // others.
+            // The same with cases that are known only at run time, the ready one before and behind
+            // the others.
             for ready_first in [true, false] {
                 for blocking in [true, false] {
                     let (tx, rx) = bounded(1);
@@ -572,7 +573,7 @@ fn s079_selects_beside_an_idle_channel_leak_no_memory() {
         let count = size(10_000, 100_000);
         let first = selects(count);
         let second = selects(count);
-        // One leaked waiter a select would be far more.
+        // One leaked waiter per select would be far more.
         assert!(second - first <= 110_000, "{} bytes more than before", second - first);
         drop(idle);
     });
@@ -600,7 +601,7 @@ fn s081_a_channel_as_a_mutex_through_selects() {
                     lock.recv(&nobody);
                     lock.send(&tx, ());
                     stress::select::wait(kind, &mut lock).await.send(&tx).unwrap();
-                    // SAFETY: only the actor whose value is in the channel gets here; that is what
+                    // SAFETY: only the actor with its value in the channel gets here; that is what
                     // is tested.
                     unsafe { *counter.0.get() += 1 };
                     let mut unlock = Select::new();

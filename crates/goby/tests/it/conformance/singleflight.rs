@@ -1,7 +1,7 @@
 //! Single flight: 233 to 241.
 //!
-//! 241 by goby's choice: a panic in a call of the channel form goes on in the receive, or is
-//! printed when nobody receives.
+//! 241 is goby's choice: a panic in a call of the channel form goes on in the receive, or is
+//! printed if nobody receives.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +30,8 @@ fn c233_run_and_run_chan() {
     });
 }
 
-/// The function is not let go on before all callers have joined: then it runs exactly once. Callers
-/// of all three forms.
+/// The function waits until all callers have joined: then it runs exactly once. The callers use all
+/// three forms.
 #[test]
 fn c235_duplicates_are_suppressed() {
     with_workers(|| {
@@ -67,8 +67,8 @@ fn c235_duplicates_are_suppressed() {
     });
 }
 
-/// Without the gate: however they fall, every caller gets a value, and none is started while
-/// another runs.
+/// Without the gate: in any order, every caller gets a value, and no call is started while another
+/// runs.
 #[test]
 fn c235_racing_callers() {
     with_workers(|| {

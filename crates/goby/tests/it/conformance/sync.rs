@@ -1,9 +1,9 @@
 //! Locks, semaphores and wait groups: rows 141 to 175 and 223 to 231 of the conformance list. The
 //! stress program S29 is `stress/locks.rs`.
 //!
-//! Not here: 143 (no unlock without a guard, so it cannot be written), 147 (no hand-off primitive).
-//! 175, the memory order, is what every hammer below would show under ThreadSanitizer; `s175_…` has
-//! data outside the lock.
+//! Not here: 143 (there is no unlock without a guard, so it cannot be written), 147 (no hand-off
+//! primitive). Every hammer below would show errors in 175, the memory order, under
+//! ThreadSanitizer; `s175_…` has data outside the lock.
 
 mod barrier;
 mod cond;
@@ -26,7 +26,7 @@ use goby::sync::{
     RwLockUpgradableReadGuard, RwLockWriteGuard, Semaphore, WaitGroup,
 };
 
-/// The text that a panic came with.
+/// Returns the text of a panic.
 #[track_caller]
 fn panic_text(f: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
@@ -51,8 +51,8 @@ fn canceled() -> Context {
     ctx
 }
 
-/// What may be sent and shared: compiled is passed. What may not is in the `compile_fail` examples
-/// of the guards.
+/// Which types may be sent and shared: the test passes if it compiles. The `compile_fail` examples
+/// of the guards have those that may not.
 #[test]
 fn auto_traits() {
     fn both<T: Send + Sync>() {}

@@ -1,6 +1,6 @@
-//! The rows 177 to 211 of the conformance list, scaled down: what takes Go's test 100 ms takes 10
-//! ms here. Where the line gives an upper bound on time, the test is tried again with longer times
-//! before it fails: the machine may be busy.
+//! The rows 177 to 211 of the conformance list, scaled down: where Go's test takes 100 ms, the test
+//! here takes 10 ms. If the line gives an upper bound on time, the test is tried again with longer
+//! times before it fails: the machine may be busy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -24,8 +24,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Tries `test` with `unit`, then with up to 64 times as much, until it finds no fault with the
-/// timing.
+/// Tries `test` with `unit`, then with up to 64 times as much, until the timing is right.
 fn with_growing_unit(mut unit: Duration, test: impl Fn(Duration) -> Result<(), String>) {
     for _ in 0..6 {
         if test(unit).is_ok() {
@@ -42,8 +41,8 @@ fn check(holds: bool, fault: impl FnOnce() -> String) -> Result<(), String> {
 
 #[test]
 fn t177_sleep_lasts_although_interrupted() {
-    // A process that is stopped and continued sees its system calls interrupted, without a handler
-    // for the signal.
+    // If a process is stopped and continued, its system calls are interrupted, though no handler
+    // runs.
     if !rerun_alone("conformance::time::t177_sleep_lasts_although_interrupted") {
         return;
     }
@@ -226,8 +225,8 @@ fn t191b_times_beyond_all_clocks() {
     });
 }
 
-/// A function that can be called once is; what it captured goes with it, or with the last handle if
-/// it was stopped.
+/// A function that can be called once is called. Its captured values are dropped with it, or with
+/// the last handle if it was stopped.
 #[test]
 fn after_func_once_takes_a_function_that_is_used_up() {
     with_workers(|| {
@@ -282,8 +281,8 @@ fn t193_a_timer_moved_earlier_fires() {
     });
 }
 
-/// Lets two timers race, many times in each of many goroutines, and calls `check` with a number,
-/// which varies, and the loser.
+/// Lets two timers race, many times in each of many goroutines, and calls `check` with a varying
+/// number and the loser.
 pub(crate) fn race_timers(racers: usize, check: fn(usize, &Timer)) {
     let racers: Vec<_> = (0..racers)
         .map(|racer| {
@@ -306,7 +305,8 @@ pub(crate) fn race_timers(racers: usize, check: fn(usize, &Timer)) {
 fn t195_stop_withdraws_what_the_loser_of_a_race_has_fired() {
     with_workers(|| {
         race_timers(size(50, 1000), |number, loser| {
-            // Whether it has fired, is firing now, or is still to fire: nobody has received it.
+            // It may have fired, be firing now, or be still to fire: in each case nobody has
+            // received from it.
             let pending = if number % 2 == 0 { loser.stop() } else { loser.reset(HOUR) };
             assert!(pending);
             assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
@@ -528,9 +528,9 @@ fn t209_timers_that_nobody_refers_to_keep_no_memory() {
                 (0..N).for_each(|_| make());
                 live_bytes() - before
             };
-            // Less than the smallest allocation there is for each. What a worker allocates once, as
-            // it starts or when its heap of timers grows, may fall into one round; what is kept of
-            // each timer is seen in every round.
+            // Less than one smallest allocation per timer. An allocation that a worker makes once,
+            // when it starts or when its heap of timers grows, may fall into one round; memory that
+            // is kept per timer is seen in every round.
             let grown: Vec<_> = (0..5).map(|_| grown_by()).take_while(|bytes| *bytes >= N).collect();
             assert!(grown.len() < 5, "{grown:?} bytes for {N} each");
         }
@@ -575,7 +575,7 @@ fn t211b_many_goroutines_receive_from_and_reset_one_timer() {
                             _ = timer.receiver().try_recv();
                             timer.reset(Duration::from_nanos(1));
                         }
-                        // The last reset counts, whoever made it.
+                        // The last reset counts, whichever goroutine made it.
                         if all.wait().is_leader() {
                             assert!(timer.receiver().recv_timeout(Duration::from_secs(30)).is_ok());
                             assert!(!timer.stop());
@@ -600,7 +600,7 @@ fn function_timers_are_reset_while_they_fire() {
             yield_now();
             let earlier = round % 2 == 0;
             let withdrawn = timer.reset(if earlier { Duration::ZERO } else { HOUR });
-            // One call of a firing that was not withdrawn, and one of the new firing, if that has
+            // One call by a firing that was not withdrawn, and one by the new firing, if that has
             // come.
             let expected = usize::from(!withdrawn) + usize::from(earlier);
             wait_until("the calls", || calls.load(Ordering::Relaxed) == expected);

@@ -1,4 +1,4 @@
-//! What ends a process, or belongs to it as a whole: deadlock verdicts (S39), panics, signals.
+//! Events that end a process, or belong to it as a whole: deadlock verdicts (S39), panics, signals.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -39,7 +39,7 @@ fn s39b_start_up_code_parks_for_ever() {
     }));
 }
 
-/// A pinned child parks, main parks a moment later; also where main is a plain thread.
+/// A pinned child parks, main parks a moment later; also if main is a plain thread.
 #[test]
 fn s39cd_a_child_and_then_main() {
     check_verdict(&in_child("diag::child::s39cd_a_child_and_then_main", || {
@@ -83,8 +83,8 @@ fn s39fg_timers_and_networks_are_no_deadlock() {
     }));
 }
 
-/// A ring of a thousand, each waiting for the next; one of them sleeps first, and until it ends
-/// there is no verdict.
+/// A ring of a thousand goroutines, each waiting for the next. One of them sleeps first, and until
+/// its sleep ends there is no verdict.
 #[test]
 fn s39hi_a_ring() {
     let text = check_verdict(&in_child("diag::child::s39hi_a_ring", || {
@@ -108,8 +108,8 @@ fn s39hi_a_ring() {
     assert!(text.contains("more alike: "), "{text}");
 }
 
-/// Done comes from a deferred call of a goroutine that panics: where a panic ends the process, it
-/// must do so before main returns as if all were well.
+/// `done` comes from a deferred call of a goroutine that panics. If a panic ends the process, it
+/// must do so before main returns as if nothing were wrong.
 #[test]
 fn c291_a_panic_wins_over_a_normal_exit() {
     for attempt in 0..10 {
@@ -130,7 +130,7 @@ fn c291_a_panic_wins_over_a_normal_exit() {
                     panic!("crash");
                 });
                 wg.wait();
-                // In Go main may return here, and the panic has the time that that takes.
+                // In Go main may return here, and the panic has as much time as that takes.
                 time::sleep(Duration::from_secs(5));
             });
         });
@@ -145,7 +145,7 @@ fn c291_a_panic_wins_over_a_normal_exit() {
 fn sigquit_prints_a_dump() {
     check_no_verdict(&in_child("diag::child::sigquit_prints_a_dump", || {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        // SAFETY: two descriptors of ours; nobody uses them meanwhile.
+        // SAFETY: both descriptors belong to this process; nobody uses them meanwhile.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), libc::STDERR_FILENO) };
         diag::dump_on_sigquit().unwrap();
         goby::run(|| {
@@ -173,7 +173,7 @@ fn sigquit_prints_a_dump() {
     }));
 }
 
-/// The thread that waits for the signal is no hope for the deadlocked.
+/// The thread that waits for the signal does not count as one that can end the deadlock.
 #[test]
 fn sigquit_does_not_hide_deadlocks() {
     check_verdict(&in_child("diag::child::sigquit_does_not_hide_deadlocks", || {

@@ -1,4 +1,5 @@
-//! `GOBY_LEAKS=fatal`: what it takes for a leak, what it does then, and who is excepted.
+//! `GOBY_LEAKS=fatal`: which goroutines it takes for leaks, what it does then, and which are
+//! excepted.
 
 use std::process::Output;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use goby_test_support::{in_child_with, stderr};
 
 /// The exit status of a process that has leaked.
 const LEAKED: i32 = 23;
-/// Of a test, or a `main`, that has panicked.
+/// The exit status of a test, or a `main`, that has panicked.
 const PANICKED: i32 = 101;
 
 fn run(test: &str, body: impl FnOnce()) -> Output {
@@ -47,7 +48,7 @@ fn a_process_that_ends_with_a_leak_fails() {
     check(&output, LEAKED, &["goby: when the process ended, 1 goroutine leaked\n\n", "stuck\n\t"]);
 }
 
-/// What it could not judge it says.
+/// It says which goroutines it could not judge.
 #[test]
 fn a_goroutine_that_still_runs_is_named() {
     let output = run("a_goroutine_that_still_runs_is_named", || {
@@ -70,7 +71,7 @@ fn a_goroutine_that_still_runs_is_named() {
     );
 }
 
-/// Also one that no `run` has started, and one of a runtime that is never dropped.
+/// Also a goroutine that no `run` has started, and one of a runtime that is never dropped.
 #[test]
 fn whoever_started_it() {
     let output = run("whoever_started_it", || {
@@ -84,15 +85,15 @@ fn whoever_started_it() {
 #[test]
 fn what_is_no_leak() {
     let output = run("what_is_no_leak", || {
-        // On its way out.
+        // It is about to end.
         let runtime = Runtime::builder().workers(2).build().unwrap();
         runtime.run(|| drop(go(|| time::sleep(Duration::from_millis(5)))));
         drop(runtime);
-        // Said so.
+        // The builder said that leaks are not reported.
         let runtime = Runtime::builder().workers(1).report_leaks(false).build().unwrap();
         runtime.run(|| drop(go(stuck)));
         drop(runtime);
-        // A timer frees it, and so could free others.
+        // A timer frees it, so it could free others.
         let (tx, rx) = chan::bounded::<()>(0);
         go(move || {
             time::sleep(Duration::from_secs(3600));
@@ -103,7 +104,7 @@ fn what_is_no_leak() {
     check(&output, 0, &[]);
 }
 
-/// The panic is what the test fails with; what it has left behind is a consequence.
+/// The test fails with the panic. The goroutines that it has left behind are a consequence.
 #[test]
 fn a_panic_is_not_hidden() {
     let output = run("a_panic_is_not_hidden", || {

@@ -1,5 +1,5 @@
-//! The dump's text against a golden file, without what depends on lines and compilers.
-//! `GOBY_BLESS=1` renews it, to be read before it is kept.
+//! The dump's text against a golden file, without the parts that depend on lines and compilers.
+//! `GOBY_BLESS=1` renews the file; read it before you keep it.
 
 use goby::sync::Mutex;
 use goby::{Runtime, chan, diag, go, goroutine};
@@ -45,8 +45,8 @@ fn the_text_of_a_dump() {
     assert_eq!(text, expected, "the dump's text has changed: see GOBY_BLESS\n{text}");
 }
 
-/// A line without the number behind a file's name, and with names of functions in one of the forms
-/// that compilers give them: `<goby::chan::Receiver<u32>>::recv` and `f::{closure#0}`, or
+/// Returns a line without the number behind a file's name, and with names of functions in one of
+/// the forms that compilers give them: `<goby::chan::Receiver<u32>>::recv` and `f::{closure#0}`, or
 /// `goby::chan::Receiver<T>::recv` and `f::{{closure}}`.
 fn settled(line: &str) -> String {
     if let Some((file, _)) = line.split_once(".rs:") {

@@ -1,5 +1,5 @@
-//! Timers in a deadlock's verdict: only those count that somebody waits for, or that run the
-//! program's code. Each in a child process.
+//! Timers in a deadlock's verdict: only those count that a goroutine waits for, or that run the
+//! program's code. Each test runs in a child process.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use goby::{Context, block_on, block_on_ctx, chan, go, select};
 use goby_test_support::{in_child, stderr};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Long enough for looks at deadlocks, several times over.
+/// Long enough for several looks at deadlocks.
 const LONG: Duration = Duration::from_millis(300);
 
 fn check_verdict(output: &Output) {
@@ -46,7 +46,7 @@ fn an_unread_timer_does_not_hold_up_a_verdict() {
         goby::run(|| {
             let _unread = time::after(HOUR);
             let timer = Timer::new(HOUR);
-            // A select that has looked at it, and left.
+            // A select has looked at it, and left.
             select! {
                 recv(timer.receiver()) -> _ => unreachable!(),
                 default(Duration::from_millis(1)) => {}
@@ -72,7 +72,7 @@ fn a_deadline_of_a_context_that_nobody_waits_for_does_not_hold_up_a_verdict() {
             let (ctx, _cancel) = Context::background().with_timeout(HOUR);
             let (child, _cancel_child) = ctx.with_value(1).with_cancel();
             let (grandchild, _cancel_grandchild) = child.with_timeout(HOUR / 2);
-            // Who has waited, and waits no longer.
+            // A goroutine has waited, and no longer waits.
             let (tx, rx) = chan::bounded(1);
             tx.send(1).unwrap();
             assert_eq!(rx.recv_ctx(&grandchild), Ok(1));

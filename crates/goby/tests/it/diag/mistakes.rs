@@ -1,6 +1,7 @@
-//! The common mistakes of this model's users: each does not compile (those are in
-//! `tests/compile_fail`, whose runner is `compile_fail.rs`), or is an error, or is reported with
-//! the right place. Sleeping to synchronize is for a checker with virtual time, not for a report.
+//! The common mistakes of this model's users. Each does not compile (those are in
+//! `tests/compile_fail`, with `compile_fail.rs` as their runner), or is an error, or is reported
+//! with the right place. Sleeping to synchronize is for a checker with virtual time, not for a
+//! report.
 
 use goby::diag::LeakGuard;
 use goby::{Context, chan, go, select};
@@ -48,8 +49,8 @@ fn sending_on_a_closed_channel_gives_the_value_back() {
     assert_eq!(refused.into_inner(), "the value");
 }
 
-/// The goroutine waits without the context that its starter has: the report says so. With it, it
-/// ends.
+/// The goroutine waits without the context that its starter has: the report says so. With the
+/// context, the goroutine ends.
 #[test]
 fn a_context_that_is_not_passed_on() {
     with_workers_leaving(1, || {

@@ -1,5 +1,5 @@
-//! A `main` that is a plain thread, not `goby::run`'s, and waits for what never comes: reported as
-//! a goroutine would be, with its place. Each in a child process.
+//! A `main` that is a plain thread, not `goby::run`'s, waits for an event that never comes. It is
+//! reported as a goroutine would be, with its place. Each test runs in a child process.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! What the leak detector says of a wait: whether a timer or a context ends it, and whose goroutine
-//! it is.
+//! What the leak detector says of a wait: whether a timer or a context ends it, and which family
+//! the goroutine belongs to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::support::{wait_until, with_workers_leaving};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Checks that `n` goroutines are reported, and gives them.
+/// Checks that `n` goroutines are reported, and returns them.
 fn check_leaked(guard: LeakGuard, n: usize) -> Vec<GoroutineInfo> {
     let leaks = guard.check().expect_err("they are leaked");
     assert_eq!(leaks.goroutines().len(), n, "{leaks}");
     leaks.goroutines().to_vec()
 }
 
-/// Those of the runtime that wait. The caller runs.
+/// The goroutines of the runtime that wait. The caller runs.
 fn waiting() -> Vec<GoroutineInfo> {
     diag::goroutines().into_iter().filter(|info| info.waited().is_some()).collect()
 }
@@ -50,7 +50,8 @@ fn a_receive_from_a_timer_that_has_fired_is_a_leak() {
     });
 }
 
-/// Stopped while it is waited for: the wait is judged by what is, not by what was when it began.
+/// A timer is stopped while a goroutine waits for it. The wait is judged by the state now, not by
+/// the state when it began.
 #[test]
 fn a_receive_from_a_timer_that_was_stopped_is_a_leak() {
     with_workers_leaving(3, || {
@@ -124,7 +125,7 @@ fn a_future_is_awaited_until_its_context_is_done() {
     });
 }
 
-/// A context that can never be done ends no wait; one that can does.
+/// A context that can never be done ends no wait; a context that can be done does.
 #[test]
 fn the_background_ends_no_wait() {
     with_workers_leaving(14, || {
@@ -170,17 +171,17 @@ fn the_background_ends_no_wait() {
     });
 }
 
-/// Who waits in `after_func`'s goroutine is its caller's, whoever has fired the timer or canceled
-/// the context.
+/// A wait in `after_func`'s goroutine belongs to the caller of `after_func`, not to the one that
+/// fired the timer or canceled the context.
 #[test]
 fn a_goroutine_of_after_func_belongs_to_its_caller() {
     with_workers_leaving(2, || {
         let (tx, rx) = chan::bounded::<()>(0);
-        // Never closed: dropped here, it would let the two go on while they are counted.
+        // Never closed: if it were dropped here, the two would go on while they are counted.
         std::mem::forget(tx);
         let (ctx, cancel) = Context::background().with_cancel();
         let (now, when) = chan::bounded(0);
-        // Not of the family.
+        // This goroutine is not of the family.
         let cancels = go(move || {
             when.recv().unwrap();
             cancel.cancel();

@@ -1,4 +1,4 @@
-//! Barriers, which Go has not.
+//! Barriers, which Go does not have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

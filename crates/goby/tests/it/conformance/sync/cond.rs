@@ -50,7 +50,7 @@ fn signals_come_in_turn() {
                 s.go(move || {
                     let mut guard = log.lock();
                     guard.0 += 1;
-                    // Waiters with a context and without are one line.
+                    // Waiters with a context and without stand in one queue.
                     guard = if id % 2 == 0 { cond.wait(guard) } else { cond.wait_ctx(guard, ctx).0 };
                     guard.1.push(id);
                 });
@@ -153,12 +153,12 @@ fn cond_with_timeout_or_context() {
     });
 }
 
-/// Each signal is either given to a waiter that returns `Ok`, or to nobody: what a cancellation
-/// races with is not lost.
+/// Each signal is given either to a waiter that returns `Ok`, or to nobody: a signal that races
+/// with a cancellation is not lost.
 #[test]
 fn canceled_cond_waits_lose_no_signal() {
     with_workers(|| {
-        // Permits that signals announce. Whoever is signaled takes one; it must be there.
+        // Permits that signals announce. A signaled waiter takes one, which must be there.
         let (permits, cond) = (Mutex::new(0usize), Cond::new());
         let taken = AtomicUsize::new(0);
         let rounds = size(200, 5000);
@@ -199,7 +199,7 @@ fn canceled_cond_waits_lose_no_signal() {
     });
 }
 
-/// Each says whom it has woken, those that gave up not among them.
+/// Each call says how many waiters it has unparked, without those that gave up.
 #[test]
 fn signal_and_broadcast_tell_how_many_they_woke() {
     with_workers(|| {
@@ -229,13 +229,14 @@ fn signal_and_broadcast_tell_how_many_they_woke() {
     });
 }
 
-/// The waiter with the second lock would never be found by who changes the first one's value.
+/// A goroutine that changes the first lock's value would never find the waiter with the second
+/// lock.
 #[test]
 fn a_cond_with_two_locks_panics() {
     const TWO: &str = "sync: a Cond is waited for with more than one lock";
     with_workers(|| {
         let (mutex, other, lock, cond) = (Mutex::new(false), Mutex::new(()), RwLock::new(()), Cond::new());
-        // One after the other is fine, also where the first gave up.
+        // One after the other is fine, also if the first gave up.
         drop(cond.wait_timeout(other.lock(), Duration::ZERO));
         scope(|s| {
             let waiter = s.go(|| {

@@ -84,7 +84,7 @@ fn a_mapped_guard_is_the_lock_still() {
         let mut last = MappedMutexGuard::try_map(list, |list| list.last_mut()).unwrap();
         *last += 1;
         assert_eq!(format!("{last:?} {last}"), "4 4");
-        // It may go to another goroutine, and unlock there.
+        // The guard may go to another goroutine, and unlock there.
         goby::scope(|s| _ = s.go(move || *last += 1));
         assert_eq!(*mutex.lock(), (1, vec![2, 5]));
         let guard = MutexGuard::try_map(mutex.lock(), |_| None::<&mut ()>).unwrap_err();

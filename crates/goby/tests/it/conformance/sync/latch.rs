@@ -1,4 +1,4 @@
-//! Latches, which Go has not.
+//! Latches, which Go does not have.
 
 use std::sync::Arc;
 use std::thread;
@@ -58,7 +58,7 @@ fn a_wait_for_a_latch_can_end_before() {
     });
 }
 
-/// However a wait and the opening fall, what was done before is seen.
+/// In any order of a wait and the opening, the waiter sees what was done before the opening.
 #[test]
 fn racing_waits_see_what_was_done_before() {
     with_workers(|| {

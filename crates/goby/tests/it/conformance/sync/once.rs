@@ -59,7 +59,7 @@ fn s163_once_func_and_value() {
     });
 }
 
-/// Whoever calls or waits panics; nobody runs it again, and nobody hangs.
+/// Every caller and every waiter panics; nobody runs the function again, and nobody hangs.
 #[test]
 fn s165_goexit_is_not_run_again() {
     const ABANDONED: &str = "sync: the function of this Once ended its goroutine by goexit";
@@ -138,8 +138,8 @@ fn a_panic_of_once_func_and_once_value_comes_with_every_call() {
     });
 }
 
-/// However the first call ends, what the function captured is gone then, though the function that
-/// was made lives on.
+/// However the first call ends, the captured values are dropped then, though the function that was
+/// made lives on.
 #[test]
 fn once_func_and_once_value_let_go_of_what_they_captured() {
     with_workers(|| {
@@ -166,7 +166,7 @@ fn once_func_and_once_value_let_go_of_what_they_captured() {
             drop(go(func.clone()).join());
             assert_eq!(Arc::strong_count(&captured), 1);
         }
-        // Not called, it goes with the last clone.
+        // If it is not called, the captured value is dropped with the last clone.
         let func = once_func(move || drop(captured));
         drop((func.clone(), func));
         // A function that can be called once is enough.
@@ -175,7 +175,7 @@ fn once_func_and_once_value_let_go_of_what_they_captured() {
     });
 }
 
-/// Those who wait for a function that panics do not hang: one of them runs its own.
+/// Waiters for a function that panics do not hang: one of them runs its own function.
 #[test]
 fn a_panic_lets_a_waiting_caller_run() {
     with_workers(|| {
@@ -221,7 +221,8 @@ fn once_with_context() {
     });
 }
 
-/// It waits for a value that others make, past those that panic, and gives up with its context.
+/// It waits for a value that other goroutines make, even if some panic, and gives up with its
+/// context.
 #[test]
 fn a_wait_for_a_once_cell_ends_with_the_value() {
     with_workers(|| {

@@ -36,7 +36,7 @@ fn s151_rwlock_hammer() {
     }
 }
 
-/// Two writers against readers: a writer is alone, readers meet readers only.
+/// Two writers against readers: a writer is alone, and readers meet only readers.
 fn hammer(n_readers: usize, rounds: usize) {
     let (lock, activity) = (RwLock::new(()), AtomicI32::new(0));
     scope(|s| {
@@ -89,7 +89,7 @@ fn s153_waiting_writer_blocks_new_readers() {
 /// Readers that wait when a writer leaves go in before the next writer, as in Go.
 #[test]
 fn s153_waiting_readers_come_before_the_next_writer() {
-    // What three readers see that came behind two waiting writers.
+    // What three readers see that came after two waiting writers.
     let seen = || {
         let (lock, here) = (RwLock::new(0), AtomicUsize::new(0));
         scope(|s| {
@@ -111,7 +111,8 @@ fn s153_waiting_readers_come_before_the_next_writer() {
         })
     };
     with_workers(|| {
-        // A reader, or the second writer, may be late, which cannot be seen. But not every time.
+        // A reader, or the second writer, may be late, which the test cannot see. But they are not
+        // late every time.
         let mut tries = (0..1000).map(|_| seen());
         assert!(tries.any(|seen| seen == [1; 3]), "the second writer always comes before the readers");
     });
@@ -138,7 +139,7 @@ fn a_writer_that_gives_up_lets_readers_in() {
     });
 }
 
-/// Data that is not in the lock is ordered by it too.
+/// The lock also orders data that is not in it.
 #[test]
 fn s175_locks_order_memory() {
     with_workers(|| {
@@ -177,8 +178,7 @@ fn s175_locks_order_memory() {
 const READ: &str = "sync.RWMutex.RLock";
 const WRITE: &str = "sync.RWMutex.Lock";
 
-/// Readers that wait go in with the one that was the writer; a writer that waits goes in after
-/// them.
+/// Readers that wait go in together with the former writer; a writer that waits goes in after them.
 #[test]
 fn a_downgraded_writer_lets_readers_in_but_no_writer() {
     with_workers(|| {
@@ -229,8 +229,8 @@ fn an_upgradable_reader_excludes_writers_and_its_like() {
     });
 }
 
-/// It waits for the readers, bars new ones, and becomes the writer before one that has waited for
-/// longer.
+/// The upgrader waits for the readers, bars new ones, and becomes the writer before a writer that
+/// has waited longer.
 #[test]
 fn an_upgrade_comes_before_every_writer() {
     with_workers(|| {
@@ -261,7 +261,7 @@ fn an_upgrade_comes_before_every_writer() {
     });
 }
 
-/// The readers that waited behind it go in, and it is still what it was.
+/// The readers that waited behind it go in, and it is still an upgradable reader.
 #[test]
 fn an_upgrade_that_gives_up_lets_readers_in() {
     with_workers(|| {
@@ -287,8 +287,8 @@ fn an_upgrade_that_gives_up_lets_readers_in() {
     });
 }
 
-/// All ways in and between at once: a writer is alone, an upgrade sees what its reader saw, and in
-/// the end all are out.
+/// All ways to take and change the lock at once: a writer is alone, an upgrade sees what its reader
+/// saw, and in the end the lock is free.
 #[test]
 fn upgrades_and_downgrades_hammer() {
     with_workers(|| {
@@ -336,7 +336,7 @@ fn upgrades_and_downgrades_hammer() {
                                 }
                             }
                             5 => {
-                                // Given up in time, or not.
+                                // The context is canceled in time, or not.
                                 let (ctx, cancel) = Context::background().with_cancel();
                                 let guard = lock.upgradable_read();
                                 let seen = *guard;

@@ -44,7 +44,7 @@ fn s159_racing_adds() {
     });
 }
 
-/// Two who wait for the same zero both go on, though one of them adds at once for the next round.
+/// Two waiters for the same zero both go on, though one of them adds at once for the next round.
 #[test]
 fn a_wait_group_can_be_used_again() {
     with_workers(|| {
@@ -63,8 +63,8 @@ fn a_wait_group_can_be_used_again() {
                 if round % 2 == 0 {
                     yield_now();
                 }
-                // The second of them may come so late that it meets the first one's add; then it
-                // waits for its `done`.
+                // The second waiter may come so late that it meets the first one's add. Then it
+                // waits for the first one's `done`.
                 wg.done();
                 let mut waiters = waiters.into_iter();
                 let first = waiters.next().unwrap();
@@ -141,8 +141,8 @@ fn wait_group_with_context() {
     });
 }
 
-/// What the closure returns is dropped before the wait ends, and its destructor's panic is the
-/// goroutine's.
+/// The closure's result is dropped before the wait ends, and a panic of its destructor is the
+/// goroutine's panic.
 #[test]
 fn closures_may_return_something() {
     struct Result<'a>(Option<&'a AtomicU32>);
