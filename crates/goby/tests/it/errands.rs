@@ -1,5 +1,4 @@
-//! User code that a scheduler comes upon runs in a goroutine: nothing of it on the scheduler's own
-//! stack.
+//! User code that a scheduler comes upon runs in a goroutine, never on the scheduler's own stack.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +22,7 @@ fn is_allowed(thread: ThreadId) -> bool {
     goby_runtime::current_id().is_some() || thread::current().id() == thread
 }
 
-/// A value of the user's, which looks where it is dropped.
+/// A value of the user, which checks where it is dropped.
 #[derive(Debug)]
 struct Value {
     maker: ThreadId,
@@ -52,7 +51,7 @@ impl fmt::Display for Value {
 
 impl Error for Value {}
 
-/// Lets `make` make something that a timer ends some 50 µs later, and drops it about then, many
+/// Lets `make` make an object that a timer ends some 50 µs later, and drops it about then, many
 /// times: the firing may have the last reference.
 fn check<T>(make: impl Fn(Duration, Value) -> T) {
     let strayed = Arc::new(AtomicBool::new(false));
@@ -138,7 +137,7 @@ fn the_waker_of_a_timers_receiver() {
     assert!(was_woken.recv_timeout(PATIENCE).unwrap());
 }
 
-/// The one before is dropped when another is registered, without a lock that its destructor may
+/// The previous waker is dropped when another is registered, without a lock that its destructor may
 /// need.
 #[test]
 fn a_waker_may_use_its_socket_when_it_is_dropped() {
@@ -164,7 +163,7 @@ fn a_waker_may_use_its_socket_when_it_is_dropped() {
     ended.recv_timeout(PATIENCE).unwrap();
 }
 
-/// A waker that the worker comes upon while a panic hook waits, on that worker.
+/// The worker comes upon a waker while a panic hook waits on that worker.
 #[test]
 fn a_foreign_waker_is_no_part_of_a_panic_hook_that_waits() {
     struct Panics;
@@ -180,7 +179,7 @@ fn a_foreign_waker_is_no_part_of_a_panic_hook_that_waits() {
             }
         }));
         let runtime = goby::Runtime::builder().workers(1).build().unwrap();
-        // Long enough for the hook to wait by then, and short enough for it to wait still.
+        // Long enough for the hook to wait by then, and short enough for it to be still waiting.
         let due = runtime.run(|| time::after(Duration::from_millis(100)));
         let waker = Waker::from(Arc::new(Panics));
         let mut receive = pin!(due.recv_async());

@@ -1,5 +1,5 @@
-//! Values that take a good part of a stack: they fit it, and nothing of them is lost or dropped
-//! twice. They are moved by address, where others are moved by value.
+//! Values that take a large part of a stack: they fit it, and none is lost or dropped twice. They
+//! are moved by address; other values are moved by value.
 
 use std::hint::black_box;
 use std::process::Output;
@@ -16,8 +16,8 @@ use goby::{go, select};
 use crate::support::{MOMENT, wait_until, with_workers};
 use goby_test_support::in_child;
 
-/// What a stack of 192 KiB must be large enough for, in an operation and in a select: less in a
-/// build that inlines nothing.
+/// The size of a value that a stack of 192 KiB must have room for, in an operation and in a select:
+/// less in a build that inlines nothing.
 const LARGE: usize = if cfg!(debug_assertions) { 16 << 10 } else { 40 << 10 };
 const LARGE_IN_SELECT: usize = if cfg!(debug_assertions) { 6 << 10 } else { 16 << 10 };
 
@@ -100,7 +100,7 @@ fn a_select_that_receives_fits_the_usual_stack() {
     });
 }
 
-/// A large value that counts how many of it there are.
+/// A large value that counts how many of its kind there are.
 struct Counted {
     alive: Arc<AtomicUsize>,
     number: usize,
@@ -171,7 +171,7 @@ fn what_is_refused_comes_back() {
         assert!(matches!(tx.try_send(Counted::new(1, alive)), Err(TrySendError::Full(value)) if value.number == 1));
         let timed_out = tx.send_timeout(Counted::new(2, alive), MOMENT);
         assert!(matches!(timed_out, Err(SendTimeoutError::Timeout(value)) if value.number == 2));
-        // One that waits when the channel closes.
+        // A sender that waits when the channel closes.
         let waiting = {
             let (tx, made) = (tx.clone(), alive.clone());
             go(move || tx.send(Counted::new(3, &made)).map_err(|error| error.into_inner().number))
@@ -198,7 +198,7 @@ fn what_is_not_there_is_waited_for() {
         let (tx, rx) = bounded(0);
         assert!(matches!(rx.try_recv(), Err(TryRecvError::Empty)));
         assert!(matches!(rx.recv_timeout(MOMENT), Err(RecvTimeoutError::Timeout)));
-        // A sender waits, which a try finds; then a receiver does.
+        // A sender waits, and a try finds it; then a receiver waits.
         let made = alive.clone();
         let sending = go(move || (0..2).for_each(|i| assert!(tx.send(Counted::new(i, &made)).is_ok())));
         let mut first = Err(TryRecvError::Empty);

@@ -1,5 +1,5 @@
-//! `#[goby::main]` and `#[goby::test]`, under the real harness: what must fail is run by name in a
-//! child process.
+//! `#[goby::main]` and `#[goby::test]`, under the real harness. Tests that must fail are run by
+//! name in a child process.
 
 mod fixtures;
 
@@ -7,10 +7,10 @@ use std::process::Output;
 
 use goby_test_support::this_program;
 
-/// Set for the child, in which the fixtures do what they are named after.
+/// Set in the child process, where the fixtures do what their names say.
 const FIXTURES: &str = "GOBY_TEST_FIXTURES";
 
-/// Runs the fixtures that a filter names, by libtest, and gives what became of it.
+/// Runs the fixtures that a filter names, by libtest, and returns the output.
 fn run(filter: &str, options: &[&str]) -> Output {
     this_program()
         .arg(format!("macros::fixtures::{filter}"))

@@ -1,4 +1,4 @@
-//! Sockets: connecting, accepting, and what they carry.
+//! Sockets: connecting, accepting, and transferring data.
 
 mod limits;
 
@@ -31,8 +31,8 @@ fn pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// Forty connections that come one after the other, and stay: their goroutines live on both
-/// workers. Another machine's load may keep the second worker away: once in ten is enough.
+/// Forty connections come one after the other, and stay: their goroutines live on both workers.
+/// Another load on the machine may keep the second worker away: one success in ten tries is enough.
 #[test]
 fn connections_are_spread_over_the_workers() {
     fn n_here() -> usize {
@@ -41,7 +41,7 @@ fn connections_are_spread_over_the_workers() {
         let mut clients = Vec::new();
         scope(|s| {
             let threads = (0..40).map(|_| {
-                // They come apart, so that the other worker sleeps in between.
+                // There is a pause before each, so that the other worker sleeps in between.
                 pause(Duration::from_micros(200));
                 clients.push(std::net::TcpStream::connect(addr).unwrap());
                 let (mut stream, _) = listener.accept().unwrap();
@@ -133,13 +133,13 @@ fn the_end_of_the_stream_is_read_when_the_peer_drops_it() {
     });
 }
 
-/// A short read says that the socket is empty, which a read afterwards relies on. The end of the
+/// A short read says that the socket is empty, and a later read relies on that. But the end of the
 /// stream may have come with the data, before the read or after the poller has told of it; and so
 /// may more data.
 #[test]
 fn what_comes_right_after_a_short_read_is_not_missed() {
     with_workers(|| {
-        // Whether the poller gets to tell of what has come before it is read, and how it is read.
+        // `told`: the poller tells of the data before it is read; `polled`: how it is read.
         for (told, polled) in [(false, false), (false, true), (true, false), (true, true)] {
             let (mut peer, mut stream) = pair();
             stream.set_read_deadline(Some(now() + PATIENCE));
@@ -156,7 +156,8 @@ fn what_comes_right_after_a_short_read_is_not_missed() {
                     pause(MOMENT)
                 }
             };
-            // Parked when the bytes come, so that it is registered from here on.
+            // The reader is parked when the bytes come, so that the socket is registered from here
+            // on.
             let first = scope(|s| {
                 let reader = s.go(|| read(&mut stream));
                 pause(MOMENT);
@@ -331,7 +332,7 @@ fn sockets_are_send_and_sync() {
     check::<Address>();
 }
 
-/// A read stops at urgent data, short of what there is: it has not emptied the socket.
+/// A read stops at urgent data, before the end of the data: it has not emptied the socket.
 #[test]
 fn urgent_data_does_not_hide_what_follows() {
     with_workers(|| {

@@ -1,4 +1,4 @@
-//! Goroutines that never run, because their runtime is dropped: whoever waits for them is told.
+//! Goroutines that never run, because their runtime is dropped: their waiters are told.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +13,8 @@ use goby::{Context, NeverRan, Runtime, blocking, chan, pattern, scope};
 
 use crate::support::PATIENCE;
 
-/// Calls `start` in a goroutine that drops its own runtime then: what it has started there never
-/// runs.
+/// Calls `start` in a goroutine that then drops its own runtime: the goroutines that it has started
+/// there never run.
 fn in_a_dropped_runtime<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
     let runtime = Runtime::builder().workers(1).report_leaks(false).build().unwrap();
     let (give, take) = mpsc::channel::<Runtime>();
@@ -83,7 +83,7 @@ fn a_group_fails() {
     assert_eq!(*results[2].as_ref().unwrap(), 7);
     let group = in_a_dropped_runtime(start);
     assert_eq!(group.results().filter(Result::is_err).count(), 2);
-    // And has given its places back.
+    // It has also given its places back.
     (0..3).for_each(|n| group.go(move || Ok(n)));
     assert_eq!(group.wait().unwrap(), [0, 1, 2]);
 }
@@ -94,7 +94,7 @@ fn a_scope_panics() {
         let mut numbers = vec![1];
         check_panic(|| scope(|s| _ = s.go(|| numbers.push(2))));
         assert_eq!(numbers, [1]);
-        // Whoever joins has been told.
+        // The joiner has been told.
         let joined = scope(|s| s.go(|| numbers.push(2)).join());
         assert_eq!(joined.unwrap_err().message(), Some(NeverRan::MESSAGE));
         let group: Group<()> = Group::new();
@@ -113,7 +113,7 @@ fn a_key_of_singleflight_is_free() {
     assert_eq!(group.run_chan(1, || 7).recv().unwrap().value, 7);
 }
 
-/// An output does not just end, as if that were all.
+/// An output does not simply end, as if it were complete.
 #[test]
 fn the_output_of_a_pattern_ends_with_a_panic() {
     fn check<R: Send + 'static>(start: impl FnOnce(&Context, Receiver<u32>) -> Receiver<R> + Send + 'static) {

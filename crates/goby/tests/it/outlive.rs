@@ -1,5 +1,5 @@
-//! What was made in a runtime that has been dropped goes on: timers fire, deadlines pass, sockets
-//! carry.
+//! Objects that were made in a dropped runtime go on: timers fire, deadlines pass, sockets transfer
+//! data.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::support::{MOMENT, PATIENCE};
 
 const LOCAL: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// Makes something in a runtime that is then dropped.
+/// Makes an object in a runtime that is then dropped.
 fn made_in_a_dropped_runtime<T: Send>(make: impl FnOnce() -> T + Send) -> T {
     let runtime = Runtime::builder().workers(1).build().unwrap();
     runtime.run(make)
@@ -53,8 +53,8 @@ fn a_context_ends() {
     assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
 }
 
-/// Its timer may come late, or not at all: who asks is told by the clock, and so is everybody else
-/// then.
+/// Its timer may come late, or not at all. A caller that asks is told by the clock, and from then
+/// on so are all others.
 #[test]
 fn a_context_is_over_when_its_deadline_has_passed() {
     let cause: Cause = Arc::new(std::fmt::Error);
@@ -63,7 +63,7 @@ fn a_context_is_over_when_its_deadline_has_passed() {
         let (parent, _cancel) = Context::background().with_timeout_cause(MOMENT, cause.clone());
         let (child, _cancel_child) = parent.with_timeout(PATIENCE);
         let (grandchild, _cancel_grandchild) = child.with_cancel();
-        // Goes on within the time slice: the worker comes to no timer.
+        // The loop stays within the time slice: the worker does not come to its timers.
         while grandchild.err().is_none() {
             assert!(start.elapsed() < PATIENCE);
             std::hint::spin_loop();
@@ -91,7 +91,7 @@ fn peer() -> (mpsc::Sender<&'static [u8]>, SocketAddr) {
     (tell, addr)
 }
 
-/// A stream that has waited in a runtime that was dropped.
+/// A stream that has waited in a runtime that was dropped since.
 fn stream_that_has_waited(addr: SocketAddr) -> TcpStream {
     made_in_a_dropped_runtime(move || {
         let mut stream = TcpStream::connect(addr).unwrap();

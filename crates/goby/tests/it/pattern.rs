@@ -1,6 +1,6 @@
-//! Worker pools, fan-out and fan-in; the other patterns in files of their own. That every goroutine
-//! ends is checked after each test by `with_workers`: a test that returns while one is still parked
-//! fails there.
+//! Worker pools, fan-out and fan-in; the other patterns have files of their own. After each test
+//! `with_workers` checks that every goroutine has ended: a test that returns while one is still
+//! parked fails there.
 
 mod elastic;
 mod first;
@@ -23,7 +23,7 @@ use goby::{Context, go, select};
 
 use crate::support::{MOMENT, on_workers, pause, size, wait_until, with_workers};
 
-/// A channel with 1 to `n` in it, or coming.
+/// A channel that gives 1 to `n`.
 fn numbers(n: usize) -> Receiver<usize> {
     let (tx, rx) = chan::bounded(0);
     go(move || (1..=n).try_for_each(|i| tx.send(i)));
@@ -41,7 +41,7 @@ fn sorted(results: &Receiver<usize>) -> Vec<usize> {
     all
 }
 
-/// A function that gives how many calls of it are active. None returns unless `n` are.
+/// A function that returns how many calls of it are active. No call returns until `n` are active.
 fn counts_active(n: usize) -> impl Fn(usize) -> usize + Send + Sync {
     let (active, barrier) = (AtomicUsize::new(0), Barrier::new(n));
     move |_| {
@@ -83,7 +83,7 @@ fn pool_of_closed_jobs_closes_at_once() {
     });
 }
 
-/// 243: all of the workers work at a time, and never more.
+/// 243: all of the workers work at the same time, and never more.
 #[test]
 fn s243_pool_has_n_workers() {
     with_workers(|| {
@@ -94,7 +94,7 @@ fn s243_pool_has_n_workers() {
     });
 }
 
-/// Workers that nobody receives from stop after one result in the channel and one in the hand each.
+/// If nobody receives, each worker stops after one result in the channel and one in its hand.
 #[test]
 fn pool_does_not_run_ahead() {
     with_workers(|| {
@@ -128,7 +128,7 @@ fn pool_ends_with_its_context() {
         cancel.cancel();
         assert!(results.iter().count() < 1000);
 
-        // A context that is done already: nothing is begun.
+        // A context that is done already: no job is begun.
         let results = worker_pool(&ctx, numbers(1000), 4, |_| panic!("begun"));
         assert_eq!(results.iter().count(), 0);
     });
@@ -173,12 +173,12 @@ fn pool_ends_when_nobody_receives_any_more() {
     });
 }
 
-/// The workers of an idle pool are all pinned to one OS thread. With jobs that compute they get to
-/// both.
+/// The workers of an idle pool are all pinned to one OS thread. With jobs that compute they use
+/// both threads.
 #[test]
 fn pool_spreads_under_long_jobs() {
     on_workers(2, 0, || {
-        // While the pool starts the other thread is busy.
+        // The other thread is busy while the pool starts.
         let (busy, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let spinner = go({
             let (busy, over) = (busy.clone(), over.clone());
@@ -205,7 +205,7 @@ fn pool_spreads_under_long_jobs() {
         spinner.join().unwrap();
         go(move || (0..).try_for_each(|job| tx.send(job)));
         let mut threads = HashSet::new();
-        // Without an end if they do not, which the watchdog notices.
+        // If they do not, this loop has no end, and the watchdog notices.
         while threads.len() < 2 {
             threads.insert(results.recv().unwrap());
         }
@@ -248,7 +248,8 @@ fn pool_takes_a_panic_that_nobody_receives() {
         begins.recv().unwrap();
         drop(results);
         drop(end);
-        // The panic is reported as that of a goroutine; all end, which `with_workers` checks.
+        // The panic is reported as a goroutine's panic. All goroutines end, which `with_workers`
+        // checks.
     });
 }
 
@@ -315,7 +316,7 @@ fn fans_end_with_their_context_or_their_consumer() {
         assert!(merged.recv().is_err());
         wait_until("the workers to leave the input", || tx.is_closed());
 
-        // The consumer, with everything idle: it goes upstream.
+        // The consumer, with everything idle: its end passes upstream.
         let (tx, input) = silence();
         let ctx = Context::background();
         drop(fan_in(&ctx, fan_out(&ctx, input, 4, |v| v)));

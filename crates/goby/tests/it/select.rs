@@ -1,5 +1,5 @@
-//! `select!` and `Select` beyond what Go has: guards, timeouts, values that stay, control flow out
-//! of arms.
+//! Features of `select!` and `Select` that Go does not have: guards, timeouts, values that stay,
+//! control flow out of arms.
 
 mod ready;
 mod reuse;
@@ -107,7 +107,7 @@ fn a_slot_keeps_its_value_unless_it_is_sent() {
             send(tx, ref slot) -> _ => panic!("sent nothing"),
             default => {}
         }
-        // What a closed channel refuses is in the error.
+        // The value that a closed channel refuses is in the error.
         slot = Some(Box::new(8));
         tx.close();
         select! {
@@ -212,7 +212,7 @@ fn operands_may_be_any_expression() {
                 send(boxed.tx, { calls.set(calls.get() + 1); round }) -> sent => sent.unwrap(),
                 recv(never::<String>()) -> _ => unreachable!(),
             }
-            // A field, a reference to one, what a generic function gives, a temporary, a smart
+            // A field, a reference to one, the result of a generic function, a temporary, a smart
             // pointer.
             let value = match round % 5 {
                 0 => select! { recv(ends.rx) -> value => value },
@@ -309,7 +309,7 @@ fn the_dynamic_select_tells_which_case_happened() {
     });
 }
 
-/// Asking a `Selected` for a case that did not happen is a mistake with a message, also where the
+/// Asking a `Selected` for a case that did not happen is a mistake with a message, also if the
 /// types agree.
 #[test]
 fn asking_for_another_case_panics() {
@@ -357,7 +357,7 @@ fn asking_for_another_case_panics() {
         }),
         "a result is given once"
     );
-    // A value nobody asks for is dropped with it; it was received.
+    // A value that nobody asks for was received, and is dropped with the `Selected`.
     tx.send(2).unwrap();
     let _ = select.select();
     assert_eq!(rx.len(), 0);
@@ -389,8 +389,8 @@ fn cases_that_did_not_happen_leave_no_trace() {
     });
 }
 
-/// Selects against selects over the same channels in different orders, with timeouts: every value
-/// is received once.
+/// Selects meet selects over the same channels in different orders, with timeouts: every value is
+/// received once.
 #[test]
 fn many_selects_over_the_same_channels_lose_nothing() {
     with_workers(|| {
@@ -429,8 +429,8 @@ fn many_selects_over_the_same_channels_lose_nothing() {
                                 received[0].fetch_add(1, Ordering::SeqCst);
                                 received[1].fetch_add(value, Ordering::SeqCst);
                             }
-                            // One is closed, so all are: the senders went together. Take what is
-                            // left.
+                            // One is closed, so all are: the senders were dropped together. Take
+                            // the rest.
                             Err(RecvError) => {
                                 for value in ends.iter().flat_map(Receiver::try_iter) {
                                     received[0].fetch_add(1, Ordering::SeqCst);
@@ -451,8 +451,8 @@ fn many_selects_over_the_same_channels_lose_nothing() {
     });
 }
 
-/// Timers, values and closes at the same time: a select with a short timeout never misses what it
-/// has been given.
+/// Timers, values and closes at the same time: a select with a short timeout never misses a value
+/// that it was given.
 #[test]
 fn racing_timeouts_of_selects_lose_nothing() {
     with_workers(|| {
@@ -479,7 +479,7 @@ fn racing_timeouts_of_selects_lose_nothing() {
     });
 }
 
-/// More cases than fit the stack, with several on one channel.
+/// More cases than fit on the stack, with several on one channel.
 #[test]
 fn a_select_of_many_cases() {
     with_workers(|| {
@@ -515,7 +515,7 @@ fn a_select_in_a_goroutine_gives_refused_values_back() {
     });
 }
 
-/// An operand that would panic, or that was only made for the case, is not looked at.
+/// An operand that would panic, or that was only made for the case, is not evaluated.
 #[test]
 fn the_operands_of_a_disabled_case_are_not_evaluated() {
     with_workers(|| {
@@ -561,7 +561,7 @@ fn the_operands_of_a_disabled_case_are_not_evaluated() {
     });
 }
 
-/// What the macro is called leaves the name free for a module.
+/// The macro's name leaves the name free for a module.
 mod names {
     mod select {
         pub(super) const MINE: i32 = 1;
@@ -579,7 +579,7 @@ mod names {
     }
 }
 
-/// Everything that may be followed by a comma, or by none, and each shape that an arm has.
+/// Every place where a comma is optional, with and without it, and each shape of an arm.
 #[test]
 fn arms_of_every_shape() {
     let (tx, rx) = bounded(1);
@@ -603,7 +603,7 @@ fn arms_of_every_shape() {
     select! { biased; default => {} };
 }
 
-/// The first that is ready, in source order; the others wait for their turn, and what happens later
+/// The first ready case in source order happens; the others wait for their turn, and a later event
 /// ends the wait.
 #[test]
 fn a_biased_select_takes_the_first_that_is_ready() {

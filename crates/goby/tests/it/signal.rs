@@ -1,4 +1,4 @@
-//! Signals. They are the whole process's, so each test runs alone in a child process.
+//! Signals. They are for the whole process, so each test runs alone in a child process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -11,8 +11,8 @@ use goby::{Context, go, select};
 
 use crate::support::{pause, rerun_alone, run_child, wait_until, with_workers};
 
-/// To the calling thread: the system would rather have libtest's main thread handle it, which waits
-/// in a lock of std's, and so hears nothing under ThreadSanitizer.
+/// Sends a signal to the calling thread. Otherwise the system would choose libtest's main thread,
+/// which waits in a lock of std, and so never handles it under ThreadSanitizer.
 fn send(signal: Signal) {
     // SAFETY: the signal is handled, or ends the process.
     assert_eq!(unsafe { libc::raise(signal.as_raw()) }, 0);
@@ -65,7 +65,7 @@ fn a_full_channel_drops_the_signal() {
         let quick = signal::notify(&[Signal::USER1]).unwrap();
         for _ in 0..3 {
             send(Signal::USER1);
-            // Told in the order in which they asked.
+            // They are told in the order in which they asked.
             assert_eq!(quick.recv(), Ok(Signal::USER1));
         }
         assert_eq!(slow.recv(), Ok(Signal::USER1));
@@ -104,12 +104,12 @@ fn a_signal_ends_a_context() {
     wait_until("the thread to end", || n_waiting_threads() == 0);
 }
 
-/// Go's idiom: the first Ctrl-C stops in good order, the second ends the process.
+/// Go's idiom: the first Ctrl-C stops in order, the second ends the process.
 #[test]
 fn after_the_stop_a_signal_does_its_default() {
     let Some(output) = run_child("signal::after_the_stop_a_signal_does_its_default") else {
-        // Whoever runs the tests in the background may ignore it, and children inherit that.
-        // SAFETY: the default action is no handler.
+        // A shell that runs the tests in the background may ignore the signal, and children inherit
+        // that. SAFETY: the default action is no handler.
         unsafe { libc::signal(Signal::INTERRUPT.as_raw(), libc::SIG_DFL) };
         for _ in 0..2 {
             let (ctx, stop) = signal::notify_context(&Context::background(), &[Signal::INTERRUPT]).unwrap();
@@ -127,8 +127,8 @@ fn after_the_stop_a_signal_does_its_default() {
     assert_eq!(output.status.signal(), Some(Signal::INTERRUPT.as_raw()));
 }
 
-/// A signal may still come, so a goroutine that waits for one is not stuck. When it has stopped, it
-/// is.
+/// A signal may still come, so a goroutine that waits for one is not stuck. After it has stopped
+/// the signals, it is stuck.
 #[test]
 fn waiting_for_a_signal_is_no_deadlock() {
     let Some(output) = run_child("signal::waiting_for_a_signal_is_no_deadlock") else {
@@ -154,8 +154,8 @@ fn waiting_for_a_signal_is_no_deadlock() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
 }
 
-/// Runs `body` in a process with no thread but the calling one: libtest's own would keep deadlocks
-/// from being seen. It ends with the exit code that `body` ends it with.
+/// Runs `body` in a process with no thread but the calling one: libtest's own thread would hide
+/// deadlocks. The process ends with the exit code that `body` gives.
 fn alone(body: impl FnOnce()) -> ! {
     // SAFETY: the other thread of this process is libtest's, which waits for this one and holds no
     // lock meanwhile.

@@ -26,8 +26,8 @@ pub(crate) fn with_workers(test: impl Fn() + Send + Sync) {
     with_workers_leaving(0, test);
 }
 
-/// Like [`with_workers`], for tests of waits without an end: exactly `parked` goroutines are still
-/// there afterwards.
+/// Like [`with_workers`], for tests of waits without an end: exactly `parked` goroutines are left
+/// afterwards.
 pub(crate) fn with_workers_leaving(parked: usize, test: impl Fn() + Send + Sync) {
     for workers in [1, 2, 4] {
         on_workers(workers, parked, &test);
@@ -60,7 +60,7 @@ pub(crate) fn size(quick: usize, full: usize) -> usize {
     if slow() { full } else { quick }
 }
 
-/// The size of a quick run where a debug build takes many times as long.
+/// The size of a quick run, if a debug build takes many times as long.
 pub(crate) fn debug_or_release(debug: usize, release: usize) -> usize {
     if cfg!(debug_assertions) { debug } else { release }
 }
@@ -147,8 +147,8 @@ fn run_blocking<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Aborts the test process, naming the test, when a test does not end: a hang must be a failure
-/// with a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
+/// Aborts the test process and names the test if a test does not end: a hang must be a failure with
+/// a name. The time can be set in seconds by `GOBY_TEST_LIMIT`, for a debugger.
 struct Watchdog {
     /// Dropped when the test ends, which ends the watching thread.
     _alive: mpsc::Sender<()>,
@@ -170,10 +170,9 @@ impl Watchdog {
     }
 }
 
-/// Lets two threads act on the same thing at the same moment, `rounds` times: `ours` in the calling
-/// goroutine and `theirs` on a plain thread, which wait for each other in a spin, not in the
-/// scheduler. `setup` makes the thing of a round, and `check` gets it back with what both made of
-/// it.
+/// Lets two threads act on the same object at the same moment, `rounds` times: `ours` in the
+/// calling goroutine and `theirs` on a plain thread. They wait for each other in a spin, not in the
+/// scheduler. `setup` makes the object of a round, and `check` gets it back with both results.
 pub(crate) fn race<S, A, B>(
     rounds: usize,
     setup: impl Fn(usize) -> S,
@@ -191,11 +190,11 @@ pub(crate) fn race<S, A, B>(
             if count.load(Ordering::Acquire) >= goal {
                 return;
             }
-            // The other may need this processor.
+            // The other thread may need this processor.
             if spins.is_multiple_of(1000) { thread::yield_now() } else { std::hint::spin_loop() }
         }
     };
-    /// Lets the other go on when this one panics, into a panic of its own.
+    /// When this thread panics, lets the other go on, into a panic of its own.
     struct Stop<'a>(&'a [&'a AtomicUsize]);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -253,8 +252,8 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).expect("a panic with a text")
 }
 
-/// Runs the test named `test` again, in a child process whose end and output are what is tested. In
-/// that child it gives nothing.
+/// Runs the test named `test` again in a child process, and returns its exit status and output,
+/// which the caller checks. In that child it returns `None`.
 pub(crate) fn run_child(test: &str) -> Option<Output> {
     const CHILD: &str = "GOBY_TEST_BODY";
     if std::env::var(CHILD).is_ok_and(|child| child == test) {

@@ -1,4 +1,4 @@
-//! Tests that do what they are named after only where `super::run` has started them.
+//! Tests that do what their names say only if `super::run` has started them.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -12,7 +12,7 @@ fn is_asked_for() -> bool {
     std::env::var_os(FIXTURES).is_some()
 }
 
-/// Waits for what never comes.
+/// Waits for an event that never comes.
 fn wait_for_nothing() {
     let (tx, rx) = chan::bounded::<u32>(0);
     let _ = rx.recv();
@@ -163,7 +163,7 @@ fn an_idle_ticker() {
     wait_for_nothing();
 }
 
-/// Tests that share a static: one may wake the other.
+/// Tests that share a static: one may unpark the other.
 mod share_a_static {
     use super::*;
 
@@ -175,7 +175,7 @@ mod share_a_static {
         if is_asked_for() {
             let _held = LOCK.lock();
             let _ = IS_HELD.set(());
-            // Many looks for a deadlock long.
+            // Long enough for many looks for a deadlock.
             time::sleep(Duration::from_millis(700));
         }
     }
@@ -189,7 +189,7 @@ mod share_a_static {
     }
 }
 
-/// A thread that an earlier test has started works for a later one.
+/// A thread that an earlier test has started works for a later test.
 mod use_a_pool {
     use std::sync::{LazyLock, Mutex, mpsc};
 

@@ -1,4 +1,4 @@
-//! What ends a wait on a socket: deadlines and contexts, set before it or meanwhile.
+//! What ends a wait on a socket: deadlines and contexts, set before the wait or during it.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use super::{LOCAL, listen, pair};
 use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
 
 /// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody
-/// accepts. Holds what keeps it so.
+/// accepts. Also returns the sockets that keep the queue full.
 fn unresponsive() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(LOCAL).into()).unwrap();
@@ -55,11 +55,11 @@ fn assert_timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(error.to_string(), "i/o timeout");
 }
 
-/// Fills what system and peer buffer, so that the next write waits.
+/// Fills the buffers of the system and the peer, so that the next write waits.
 fn fill(mut stream: &TcpStream) {
     loop {
-        // Each write has its time: on a busy machine the system may take a while to move on what it
-        // has.
+        // Each write has some time: on a busy machine the system may take a while to pass on what
+        // it has.
         stream.set_write_deadline(Some(now() + Duration::from_millis(20)));
         if stream.write(&[0; 65536]).is_err() {
             break;
@@ -72,7 +72,7 @@ fn fill(mut stream: &TcpStream) {
 /// and that nobody reads.
 fn write_on(mut stream: &TcpStream) -> io::Result<usize> {
     loop {
-        // However much it takes.
+        // It does not matter how much it takes.
         let _ = stream.write(&[0; 65536])?;
     }
 }
@@ -195,7 +195,7 @@ fn a_context_ends_a_parked_read_and_later_ones_when_it_is_canceled() {
             }
             cancel.cancel();
             assert_stopped_by(reader.join().unwrap(), ContextError::Canceled);
-            // No byte that comes afterwards is read, until the context is lifted.
+            // No byte that comes afterwards is read until the context is removed.
             server.write_all(b"x").unwrap();
             assert_stopped_by({ &*client }.read(&mut [0]), ContextError::Canceled);
             client.set_context(None);
@@ -262,7 +262,7 @@ fn a_context_is_lifted_while_it_is_canceled() {
             let canceler = go(move || cancel.cancel());
             goby::yield_now();
             client.set_context(None);
-            // Whatever the canceled context still does, it is not this read's.
+            // The canceled context must not affect this read any more.
             let reader = scope(|s| {
                 let reader = s.go(|| { &client }.read(&mut [0]));
                 canceler.join().unwrap();
@@ -374,7 +374,7 @@ fn a_polled_read_ends_when_its_context_is_done() {
     });
 }
 
-/// A limit that changes while one goroutine is parked and another polls: both look at it, neither
+/// A limit changes while one goroutine is parked and another polls: both look at it, and neither
 /// spins forever.
 #[test]
 fn a_parked_write_and_a_polled_read_share_an_interrupt() {

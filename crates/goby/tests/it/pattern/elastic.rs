@@ -16,7 +16,7 @@ use crate::support::{MOMENT, pause, size, wait_until, with_workers};
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(1000);
 
-/// Makes workers whose jobs below `n` wait for each other, so that `n` workers are needed.
+/// Makes workers that wait for each other in jobs below `n`, so that `n` workers are needed.
 fn together(n: usize) -> impl Fn() -> Box<dyn FnMut(usize) -> usize> + Send + Sync {
     let barrier = Arc::new(Barrier::new(n));
     move || {
@@ -89,7 +89,8 @@ fn elastic_pool_shrinks_to_one_when_idle_and_grows_again() {
     });
 }
 
-/// Jobs that one can do do not keep the others from their rest: who worked last is taken first.
+/// Jobs that one worker can do do not keep the others from resting: the worker that worked last
+/// gets the next job.
 #[test]
 fn elastic_pool_shrinks_under_a_small_load() {
     with_workers(|| {
@@ -132,7 +133,7 @@ fn elastic_pool_ends_while_its_workers_rest() {
     });
 }
 
-/// Who works when the jobs close does not rest any more.
+/// A worker that works when the jobs close does not rest afterwards.
 #[test]
 fn elastic_pool_ends_with_its_last_job() {
     with_workers(|| {
@@ -173,7 +174,7 @@ fn elastic_pool_hands_a_panic_to_the_receiver_while_others_rest() {
     });
 }
 
-/// A worker is made with its first job, keeps what it has, and takes it along when it ends.
+/// A worker is made with its first job, keeps its values, and drops them when it ends.
 #[test]
 fn elastic_pool_keeps_what_its_workers_have() {
     with_workers(|| {

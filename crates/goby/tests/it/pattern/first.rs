@@ -14,7 +14,7 @@ use crate::support::{wait_until, with_workers};
 
 type Task<R> = Box<dyn FnOnce(&Context) -> R + Send>;
 
-/// A task that ends with its context only.
+/// A task that ends only with its context.
 fn patient<R: Send + 'static>(result: R) -> Task<R> {
     Box::new(move |ctx| {
         assert!(ctx.done().recv().is_err());
@@ -41,7 +41,7 @@ fn first_result_wins_and_the_others_are_canceled() {
     });
 }
 
-/// All end at the same time: one result comes out, and no goroutine stays.
+/// All end at the same time: one result comes out, and no goroutine is left.
 #[test]
 fn first_of_many_that_end_together() {
     with_workers(|| {
@@ -91,7 +91,7 @@ fn first_hands_on_a_panic() {
         let tasks: [Task<()>; 3] = [patient(()), Box::new(|_| panic!("no luck")), patient(())];
         assert_eq!(panic_text(|| _ = first(&Context::background(), tasks)), "no luck");
         assert!(panic_text(|| _ = first::<(), Task<()>>(&Context::background(), [])).contains("no tasks"));
-        // A later panic has nobody to go to: it is reported, and everything ends.
+        // No caller is left to receive a later panic: it is reported, and everything ends.
         let tasks: [Task<u8>; 2] = [
             Box::new(|ctx| {
                 assert!(ctx.done().recv().is_err());

@@ -1,5 +1,5 @@
-//! A job that ends its goroutine by `goexit`: it has no result, all others do, and nobody else is
-//! unwound or told an untruth.
+//! A job ends its goroutine by `goexit`: it has no result, all other jobs have one, and no other
+//! goroutine is unwound or gets a wrong answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::support::{wait_until, with_workers};
 
 const N: usize = 1000;
 
-/// What a job gives, but for one in ten, which ends its goroutine.
+/// The result of a job; but one job in ten ends its goroutine.
 fn job(n: usize) -> usize {
     if n.is_multiple_of(10) { goexit() } else { n }
 }
@@ -44,7 +44,7 @@ fn pools_do_all_other_jobs() {
             assert_eq!(sorted(&results), others());
             let results = elastic_pool(&ctx, input(), n_workers, Duration::ZERO, || job);
             assert_eq!(sorted(&results), others());
-            // Also for long jobs, after which a worker goes on in a fresh goroutine.
+            // Also for long jobs, after which a worker goes on in a new goroutine.
             let results = worker_pool(&ctx, source(&ctx, 1..=20), n_workers, |n| {
                 std::thread::sleep(Duration::from_micros(20));
                 job(n)
@@ -54,7 +54,7 @@ fn pools_do_all_other_jobs() {
     });
 }
 
-/// Nobody is left to do the jobs if those that are ended by one are not replaced.
+/// No worker is left for the jobs if workers that a job has ended are not replaced.
 #[test]
 fn pools_outlive_more_exits_than_they_have_workers() {
     with_workers(|| {
@@ -66,8 +66,8 @@ fn pools_outlive_more_exits_than_they_have_workers() {
     });
 }
 
-/// What a worker of an elastic pool keeps goes with the goroutine, and the next job gets a worker
-/// of its own.
+/// The values of a worker of an elastic pool are dropped with its goroutine, and the next job gets
+/// a new worker.
 #[test]
 fn an_elastic_pools_worker_is_dropped_with_its_goroutine() {
     struct Kept(Arc<AtomicUsize>);
@@ -83,7 +83,7 @@ fn an_elastic_pools_worker_is_dropped_with_its_goroutine() {
             move || {
                 let kept = Kept(dropped.clone());
                 if made.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-                    goexit(); // With the job for which it was to be made.
+                    goexit(); // This also ends the job that the worker was made for.
                 }
                 move |n| {
                     let _kept = &kept;
@@ -110,7 +110,8 @@ fn a_fan_out_and_a_pipeline_do_all_other_values() {
         assert_eq!(results, others());
         let ordered = Pipeline::new(&ctx, 1..=N).ordered_stage(5, job).into_iter();
         assert_eq!(ordered.collect::<Vec<_>>(), others());
-        // Ended by the iterator that a stage gave: what it had given by then has come.
+        // The iterator that a stage gave ends the goroutine: the values that it had given by then
+        // have come.
         let cut = Pipeline::new(&ctx, 1..=N).flat_map(3, |n| (0..3).map(move |i| if i < 2 { n } else { job(n) }));
         assert_eq!(cut.into_iter().count(), 2 * N + N * 9 / 10);
     });
@@ -138,7 +139,7 @@ fn a_fallible_map_gives_no_ok_with_a_value_missing() {
             assert_eq!(text, "pattern: a result is missing: its function ended the goroutine by goexit");
             assert_eq!(got.into_iter().collect::<Result<Vec<_>, _>>(), Ok(others()), "all others have come before");
 
-            // An error says enough, before a missing value and behind one.
+            // An error is reported alone, whether it comes before a missing value or behind one.
             for fails in [5, 15] {
                 let results = try_par_map(&ctx, input(), n, move |_, value| match value == fails {
                     true => Err("no luck"),
@@ -224,7 +225,7 @@ fn a_group_gives_goexit_as_the_error_in_its_place() {
         assert_eq!(group.results().filter(Result::is_ok).count(), N * 9 / 10);
         drop(ctx);
 
-        // It stops nobody: the other ends by the test's doing, not by the context.
+        // It stops no other goroutine: the test ends the other one, not the context.
         let (group, ctx) = Group::<u8, &str>::with_context(&Context::background());
         group.go(|| goexit());
         assert!(group.results().next().unwrap().unwrap_err().is::<Goexit>());
@@ -294,7 +295,7 @@ fn callers_of_a_single_flight_that_ended_call_their_own() {
     });
 }
 
-/// The other ways to wait for goroutines take it for an ordinary end.
+/// The other ways to wait for goroutines treat it as an ordinary end.
 #[test]
 fn waits_for_goroutines_go_on() {
     with_workers(|| {

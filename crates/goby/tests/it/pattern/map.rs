@@ -36,7 +36,7 @@ fn map_of_an_iterator() {
     });
 }
 
-/// As many as allowed work at a time, and never more.
+/// As many calls as allowed work at the same time, and never more.
 #[test]
 fn map_works_on_n_values_at_a_time() {
     with_workers(|| {
@@ -47,7 +47,7 @@ fn map_works_on_n_values_at_a_time() {
     });
 }
 
-/// One that is slow holds up the work on as many others as may be at work, not at once.
+/// A slow call eventually holds up the work, when as many others as may be at work have been done.
 #[test]
 fn map_goes_on_behind_a_slow_value() {
     with_workers(|| {
@@ -87,7 +87,7 @@ fn map_ends_with_its_context_or_its_consumer() {
         drop(par_map(&Context::background(), input, 4, |v| v));
         wait_until("the map to leave its input", || tx.is_closed());
 
-        // With results that nobody takes. What comes out is without a gap.
+        // With results that nobody takes. The results that come out have no gap.
         let (ctx, cancel) = Context::background().with_cancel();
         let results = par_map(&ctx, numbers(1000), 4, |v| v);
         wait_until("the channel to be full", || results.is_full());
@@ -100,7 +100,7 @@ fn map_ends_with_its_context_or_its_consumer() {
     });
 }
 
-/// The results before the panic come out, all of them, and none behind it.
+/// All results before the panic come out, and none behind it.
 #[test]
 fn map_panics_where_its_function_did() {
     with_workers(|| {
@@ -148,7 +148,7 @@ fn map_ends_with_the_first_error_in_order() {
     });
 }
 
-/// Nothing is begun behind a failure, also before its turn has come.
+/// No call is begun behind a failure, also before the failure's turn has come.
 #[test]
 fn map_begins_nothing_behind_a_failure() {
     with_workers(|| {
@@ -185,7 +185,7 @@ fn map_begins_nothing_behind_a_failure() {
     });
 }
 
-/// Those behind the error learn that they work in vain; those before it do not.
+/// Calls behind the error learn that they work in vain; calls before it do not.
 #[test]
 fn map_cancels_what_is_behind_an_error() {
     with_workers(|| {
@@ -231,7 +231,7 @@ fn source_stops_when_it_is_not_wanted() {
     });
 }
 
-/// The destructor of a result that nobody has read may panic: the output is cancelled all the same.
+/// The destructor of a result that nobody has read may panic: the output is still cancelled.
 #[test]
 fn map_stops_when_an_unread_result_panics_when_dropped() {
     struct Breaks;

@@ -1,4 +1,4 @@
-//! Pipelines: that their stages are put together in the right way. What each does is tested with
+//! Pipelines: their stages are put together in the right way. What each stage does is tested with
 //! its function.
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ fn pipeline_of_all_stages() {
     });
 }
 
-/// S10 in another way: words are counted the same, however many count them.
+/// S10 in another way: the word counts are the same, however many goroutines count.
 #[test]
 fn pipeline_counts_words() {
     with_workers(|| {
@@ -56,7 +56,7 @@ fn pipeline_ends_from_either_end() {
             (tx, out)
         };
         for values in [0, 1, 5] {
-            // The consumer goes.
+            // The consumer is dropped.
             let (tx, out) = build(&Context::background());
             (0..values).for_each(|v| tx.send(v).unwrap());
             drop(out);
@@ -77,7 +77,7 @@ fn pipeline_ends_from_either_end() {
     });
 }
 
-/// A stage whose results never end stops too.
+/// A stage with results that never end stops, too.
 #[test]
 fn pipeline_with_an_endless_stage() {
     with_workers(|| {

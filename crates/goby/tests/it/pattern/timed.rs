@@ -1,5 +1,5 @@
-//! `batch` and `debounce`. What depends on time is tested with waits that are endless, or over at
-//! once.
+//! `batch` and `debounce`. Behaviour that depends on time is tested with waits that are endless, or
+//! over at once.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn batch_by_time() {
         for round in 0..3 {
             let start = Instant::now();
             tx.send(round).unwrap();
-            // Two values are one batch or, if this goroutine is slow, two.
+            // Two values are one batch or, if this goroutine is slow, two batches.
             let sent_second = tx.send(round + 10).is_ok();
             let mut received = batches.recv().unwrap();
             assert!(start.elapsed() >= wait);
@@ -107,8 +107,8 @@ fn debounce_passes_the_last_of_a_burst() {
         for last in [5, 10, 15] {
             (last - 4..=last).for_each(|v| tx.send(v).unwrap());
             let sent = Instant::now();
-            // Where this goroutine was held up for the quiet's time in a burst, it is more than
-            // one.
+            // If this goroutine was held up for the quiet time within a burst, more than one value
+            // is received.
             let received = settled.iter().find(|v| *v == last);
             assert_eq!(received, Some(last));
             assert!(sent.elapsed() >= quiet / 2, "{:?}", sent.elapsed());
@@ -116,7 +116,7 @@ fn debounce_passes_the_last_of_a_burst() {
     });
 }
 
-/// A value that waits for its receiver gives way to a newer one.
+/// A newer value replaces one that waits for its receiver.
 #[test]
 fn debounce_replaces_what_was_not_received() {
     with_workers(|| {
@@ -124,7 +124,7 @@ fn debounce_replaces_what_was_not_received() {
         let settled = debounce(&Context::background(), input, Duration::ZERO);
         (1..=10).for_each(|v| {
             tx.send(v).unwrap();
-            pause(MOMENT / 10); // So that most have settled.
+            pause(MOMENT / 10); // So that most values have settled.
         });
         drop(tx);
         assert_eq!(settled.iter().collect::<Vec<_>>(), [10]);

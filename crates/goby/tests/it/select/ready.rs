@@ -1,4 +1,4 @@
-//! `ready` and its siblings: they say which operation would not wait, and carry none out.
+//! `ready` and its siblings: they say which operation would not wait, and do none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use goby::{go, select};
 
 use crate::support::{Actor, KINDS, Kind, MOMENT, PATIENCE, actor, size, wait_until, with_workers};
 
-/// Both kinds that block: `ready` has no async form.
+/// The two kinds that block: `ready` has no async form.
 const BLOCKING: [Kind; 2] = [Kind::Goroutine, Kind::Thread];
 
 #[test]
@@ -55,8 +55,8 @@ fn ready_is_not_over_before_its_time() {
     });
 }
 
-/// Whatever makes a receive possible ends the wait: a value, a sender that waits, a future that
-/// sends, a select that does, the end.
+/// Everything that makes a receive possible ends the wait: a value, a sender that waits, a future
+/// that sends, a select that sends, the end.
 #[test]
 fn ready_waits_for_something_to_receive() {
     with_workers(|| {
@@ -86,7 +86,7 @@ fn ready_waits_for_something_to_receive() {
     });
 }
 
-/// The same of a send: place in the buffer, a receiver of any kind, the end.
+/// The same for a send: room in the buffer, a receiver of any kind, the end.
 #[test]
 fn ready_waits_for_place_to_send() {
     with_workers(|| {
@@ -122,7 +122,7 @@ fn ready_waits_for_place_to_send() {
     });
 }
 
-/// Who only looks is no peer: for a rendezvous it is as if nobody were there.
+/// A waiter that only looks is not a peer: for a rendezvous it is as if nobody were there.
 #[test]
 fn who_only_looks_is_no_peer() {
     with_workers(|| {
@@ -164,7 +164,7 @@ fn who_only_looks_is_no_peer() {
     });
 }
 
-/// One value wakes all that look for one; a receiver among them takes it.
+/// One value unparks all waiters that look for one; a receiver among them takes it.
 #[test]
 fn all_who_look_are_told() {
     with_workers(|| {
@@ -185,7 +185,7 @@ fn all_who_look_are_told() {
     });
 }
 
-/// A value goes past those who look to the first that receives.
+/// A value goes past the waiters that only look, to the first that receives.
 #[test]
 fn who_looks_does_not_keep_a_value_from_who_receives() {
     with_workers(|| {
@@ -218,7 +218,8 @@ fn who_looks_does_not_keep_a_value_from_who_receives() {
     });
 }
 
-/// The loop that `ready` is for: many look at many channels, and take what they can.
+/// The loop that `ready` is made for: many goroutines look at many channels, and take what they
+/// can.
 #[test]
 fn looking_and_taking_loses_nothing() {
     with_workers(|| {
@@ -232,7 +233,7 @@ fn looking_and_taking_loses_nothing() {
                 }
             })
         });
-        // And one who looks before it sends.
+        // And one goroutine that looks before it sends.
         let careful = go({
             let ends: Vec<_> = channels.iter().map(|(tx, _)| tx.clone()).collect();
             move || {
@@ -267,7 +268,8 @@ fn looking_and_taking_loses_nothing() {
                 sum
             })
         });
-        // A rendezvous needs one that receives, or those who look would wait for each other.
+        // A rendezvous needs a plain receiver: otherwise the goroutines that look would wait for
+        // each other.
         let plain = actor(Kind::Goroutine, {
             let rx = channels[0].1.clone();
             move |_| async move { rx.iter().sum::<u64>() }
@@ -280,7 +282,7 @@ fn looking_and_taking_loses_nothing() {
     });
 }
 
-/// Each case that is ready is given as often as the others.
+/// Each ready case is given as often as the others.
 #[test]
 fn ready_is_fair() {
     let channels: Vec<_> = (0..4).map(|_| bounded(1)).collect();

@@ -1,5 +1,5 @@
-//! One `Select` for many rounds: cases that stay, values that are put in and taken back, futures
-//! that come and go.
+//! One `Select` is used for many rounds: cases stay, values are put in and taken back, futures come
+//! and go.
 
 use std::future::Future;
 use std::mem;
@@ -17,7 +17,7 @@ use crate::alloc::allocations;
 use crate::stress::select::wait;
 use crate::support::{Actor, KINDS, MOMENT, actor, rerun_alone, text_of, with_workers};
 
-/// All values of channels that close one after the other.
+/// Receives all values of channels that close one after the other.
 #[test]
 fn one_select_receives_until_all_channels_are_closed() {
     with_workers(|| {
@@ -51,7 +51,7 @@ fn one_select_receives_until_all_channels_are_closed() {
     });
 }
 
-/// Through a stage that receives and sends in one select every value goes once and in order.
+/// Every value goes once and in order through a stage that receives and sends in one select.
 #[test]
 fn a_stage_puts_the_next_value_into_the_same_case() {
     with_workers(|| {
@@ -64,7 +64,7 @@ fn a_stage_puts_the_next_value_into_the_same_case() {
                     let mut waiting = std::collections::VecDeque::new();
                     let mut is_open = true;
                     while is_open || !waiting.is_empty() {
-                        // The case has the oldest of those that wait.
+                        // The case has the oldest waiting value.
                         let mut selected = wait(kind, &mut select).await;
                         if selected.index() == out {
                             selected.send(&squares_tx).unwrap();
@@ -107,18 +107,18 @@ fn an_unsent_value_stays_in_its_case() {
         let (out, other) = (select.send(&full_tx, value.clone()), select.send(&tx, value.clone()));
         let mut selected = select.select();
         assert_eq!((selected.index(), selected.send(&tx)), (other, Ok(())));
-        // Sent: without another value it never happens again, although there is place.
+        // Sent: without another value the case never happens again, although there is room.
         drop(rx.recv());
         assert!(select.try_select().is_none() && select.select_timeout(MOMENT).is_none());
         assert_eq!(Arc::strong_count(&value), 2);
-        // The other one is still there, and is given back for another, or by itself.
+        // The other value is still there, and is given back for another, or by itself.
         let second = Arc::new(2);
         assert!(select.put(out, &full_tx, second.clone()).is_some_and(|unsent| Arc::ptr_eq(&unsent, &value)));
         assert!(select.take(out, &full_tx).is_some_and(|unsent| Arc::ptr_eq(&unsent, &second)));
         assert_eq!((select.take(out, &full_tx), select.take(other, &tx)), (None, None));
         assert_eq!(select.put(other, &tx, second.clone()), None);
         assert_eq!(select.select().send(&tx), Ok(()));
-        // With its case a value goes, and with its select.
+        // A value is dropped with its case, and with its select.
         assert_eq!((select.put(out, &full_tx, value.clone()), select.put(other, &tx, value.clone())), (None, None));
         select.remove(out);
         assert_eq!(Arc::strong_count(&value), 2);
@@ -127,7 +127,7 @@ fn an_unsent_value_stays_in_its_case() {
     });
 }
 
-/// What a closed channel refuses is in the result, and the case is as after a send.
+/// The value that a closed channel refuses is in the result, and the case is as after a send.
 #[test]
 fn a_refused_value_is_in_the_result_each_time() {
     let (tx, rx) = bounded(0);
@@ -139,7 +139,7 @@ fn a_refused_value_is_in_the_result_each_time() {
         assert_eq!(select.put(out, &tx, i), None);
         assert_eq!(select.select().send(&tx), Err(SendError(i)));
     }
-    // A result that nobody asks for goes when the select is used next.
+    // A result that nobody asks for is dropped at the next use of the select.
     let value = Arc::new(());
     let (tx, rx) = bounded(2);
     let mut select = Select::new();
@@ -169,11 +169,11 @@ fn misused_cases_panic() {
     assert_eq!(panics(&mut || select.remove(recv)), "case 0 has been removed");
     assert_eq!(panics(&mut || select.remove(7)), "there is no case 7");
     assert_eq!(panics(&mut || _ = select.take(recv, &tx)), "case 0 is no send to this channel");
-    // It works on.
+    // The select still works.
     assert_eq!(select.put(send, &tx, 5), None);
     assert_eq!(select.select().send(&tx), Ok(()));
     assert_eq!(rx.try_recv(), Ok(5));
-    // A value for nobody comes back at once.
+    // A value without a receiver comes back at once.
     let nobody = Sender::<String>::never();
     let mut select = Select::new();
     let index = select.send_later(&nobody);
@@ -181,7 +181,7 @@ fn misused_cases_panic() {
     assert_eq!(select.put(index, &Sender::never(), 1), Some(1), "of any type");
 }
 
-/// A removed case is gone; the indices of the others stay, and what is added comes behind.
+/// A removed case is gone; the indices of the others stay, and added cases come after them.
 #[test]
 fn removed_cases_never_happen() {
     let channels: Vec<_> = (0..20).map(|_| unbounded()).collect();
@@ -254,7 +254,8 @@ fn a_loop_over_one_select_allocates_nothing() {
         let mut select = Select::new();
         channels.iter().for_each(|(_, rx)| assert!(select.recv(rx) < 20));
         let sends = select.send_later(&out);
-        // Nothing waits or is refused: a debug build looks at who gives way, and allocates for it.
+        // Nothing waits or is refused: a debug build notes which goroutines yield, and allocates
+        // for that.
         let mut round = |i: usize| {
             channels[i % 20].0.send(i).unwrap();
             let mut selected = select.select();
@@ -267,7 +268,7 @@ fn a_loop_over_one_select_allocates_nothing() {
         (0..100).for_each(&mut round);
         let before = allocations();
         (0..1000).for_each(&mut round);
-        // The program has other threads; an allocation a round would be a thousand.
+        // The program has other threads; one allocation per round would be a thousand.
         assert!(allocations() - before < 100, "{} allocations", allocations() - before);
     });
 }
@@ -299,13 +300,13 @@ fn a_forgotten_future_leaves_its_select_usable() {
                     assert_eq!(select.take(sends, out).as_deref(), Some("offered 1"));
                 });
             }),
-            // A value that it was told of is still there.
+            // A value that the future was told of is still there.
             2 => {
                 tx.try_send(7).unwrap();
                 let mut selected = select.select();
                 assert_eq!((selected.index(), selected.recv(rx)), (next, Ok(7)));
             }
-            // The value that it offered was taken.
+            // The value that the future offered was taken.
             _ => {
                 assert_eq!(taken.try_recv().as_deref(), Ok("offered 3"));
                 assert!(select.try_select().is_none());
@@ -317,8 +318,8 @@ fn a_forgotten_future_leaves_its_select_usable() {
     }
 }
 
-/// What a select drops by itself may panic: then none of its cases is queued any more, and the next
-/// use is as good as any.
+/// Values that a select drops by itself may panic. Then none of its cases is queued any more, and
+/// the next use works as any other.
 #[test]
 fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
     struct Breaks;
@@ -357,8 +358,8 @@ fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
             4 => breaks(&mut || drop(select.select_async())),
             _ => {}
         }
-        // They can be queued again, without a look of others, who would take out what is left
-        // there.
+        // The cases can be queued again, without a look by other goroutines, which would take out
+        // entries that were left.
         sends[1..].iter().for_each(|&send| breaks(&mut || select.remove(send)));
         for round in 0..2 {
             let mut future = Box::pin(select.select_async());
@@ -374,7 +375,8 @@ fn a_result_that_panics_when_dropped_leaves_nothing_queued() {
     }
 }
 
-/// A select goes from blocking to async and back; a future dropped in between has received nothing.
+/// A select changes from blocking to async and back; a future dropped in between has received
+/// nothing.
 #[test]
 fn futures_and_calls_take_turns() {
     with_workers(|| {
@@ -427,7 +429,8 @@ fn loops_over_the_same_channels_lose_nothing() {
                 let mut select = Select::new();
                 ends.iter().for_each(|tx| assert!(select.send_later(tx) < 3));
                 for value in 1..=300 {
-                    // Offered on all: taken by one. The others give it back.
+                    // The value is offered on all channels, and one takes it. The other cases give
+                    // it back.
                     ends.iter().enumerate().for_each(|(i, tx)| assert_eq!(select.put(i, tx, value), None));
                     let mut selected = wait(kind, &mut select).await;
                     let sent = selected.index();

@@ -1,4 +1,4 @@
-//! S14 and S24: all capacities with ends of all kinds, and closes that race with everything.
+//! S14 and S24: all capacities with ends of all kinds, and closes that race with all operations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -51,7 +51,7 @@ fn fill_and_drain(capacity: usize) {
     assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
 }
 
-/// A value whose making and dropping is counted.
+/// A value that counts how often it is made and dropped.
 struct Counted(Arc<[AtomicUsize; 2]>);
 
 impl Counted {
@@ -171,7 +171,7 @@ fn s24d_one_close_ends_100_parked_receivers() {
             let (tx, rx) = bounded::<i32>(round % 3);
             let receivers: Vec<Actor<bool>> = (0..100)
                 .map(|i| {
-                    // Threads are dear; each other kind makes up a third.
+                    // Threads are expensive; each of the other kinds makes up a third.
                     let kind = if i == 50 { Kind::Thread } else { [Kind::Goroutine, Kind::BlockOn, Kind::Task][i % 3] };
                     let rx = rx.clone();
                     actor(kind, move |kind| async move { kind.recv(&rx).await.is_err() })

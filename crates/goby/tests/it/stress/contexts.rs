@@ -78,7 +78,7 @@ fn s27a_all_of_a_tree_at_once() {
             cancelers.into_iter().for_each(|canceler| canceler.join().unwrap());
             for (node, ctx) in contexts.iter().enumerate() {
                 assert_eq!(ctx.err(), Some(ContextError::Canceled));
-                // Its own cause, or that of one above it.
+                // Its own cause, or the cause of a context above it.
                 let Why(by) = *ctx.cause().unwrap().downcast_ref::<Why>().unwrap();
                 let mut ancestor = node;
                 while ancestor > by {
@@ -95,7 +95,7 @@ fn s27b_the_root_ends_all() {
     with_workers(|| {
         for (arity, n_nodes) in [(4, 5461), (10, 11_111)] {
             let tree = Tree::new(arity, n_nodes);
-            // One in ten has somebody who waits for it.
+            // One context in ten has a waiter.
             let waiters: Vec<_> = tree
                 .contexts
                 .iter()
@@ -120,7 +120,7 @@ fn s27b_an_inner_node_ends_exactly_its_subtree() {
     with_workers(|| {
         for (arity, n_nodes) in [(4, 5461), (10, 11_111)] {
             let tree = Tree::new(arity, n_nodes);
-            // A node that has something above it and, most often, below.
+            // A node that has a node above it and, most often, below it.
             let inner = 1 + goby_runtime::random() as usize % (n_nodes / arity);
             let cause: Cause = Arc::new(Why(inner));
             tree.guards[inner].cancel(cause.clone());
@@ -212,15 +212,15 @@ fn s27d_a_chain_of_ten_thousand_layers() {
     });
 }
 
-/// The time that the calling thread has had a processor. The goroutine stays on its thread, so
-/// other programs do not count.
+/// The processor time of the calling thread. The goroutine stays on its thread, so other programs
+/// do not count.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("below a second"))
 }
 
-/// Checks that ten times as many cost about ten times as much, by the best of several tries. What
-/// should be constant for each and is linear would make it a hundred times.
+/// Checks that ten times as many cost about ten times as much, by the best of several tries. If the
+/// cost of each, which should be constant, were linear, they would cost a hundred times as much.
 fn check_linear(few: usize, cost: impl Fn(usize) -> Duration) {
     let mut tries = Vec::new();
     for _ in 0..10 {
@@ -251,14 +251,14 @@ fn register_and_end(n: usize) -> Duration {
     processor_time() - start
 }
 
-/// That the parent's count returns to zero is seen in `src/context/tests.rs`; here, that the time
-/// of each does not grow.
+/// `src/context/tests.rs` checks that the parent's count returns to zero. This test checks that the
+/// time of each does not grow.
 #[test]
 fn s27e_children_one_by_one() {
     with_workers(|| check_linear(1000, register_and_end));
 }
 
-/// A tree of 100 000 contexts is canceled at a cost that grows with its size only.
+/// A tree of 100 000 contexts is canceled at a cost that grows only with its size.
 #[test]
 fn s27_a_hundred_thousand_contexts_at_a_linear_cost() {
     let cancel_all = |n: usize| {

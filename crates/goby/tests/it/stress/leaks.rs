@@ -6,10 +6,11 @@ use goby::{Context, go, select};
 use crate::conformance::leak::{chain_to_a_sleeper, leaks_of, lock_twice};
 use crate::support::{on_workers, with_workers_leaving};
 
-/// A tree of goroutines, each of which starts one that receives forever on a channel of its own.
+/// A tree of goroutines. Each starts one that receives forever on a channel of its own.
 #[test]
 fn s36_a_tree_of_leaking_goroutines() {
-    /// How many goroutines were started, and how many of them leak, below `node(i)` and with it.
+    /// How many goroutines `node(i)` and those below it start, itself included, and how many of
+    /// them leak.
     fn counts(i: usize) -> (usize, usize) {
         let children = (0..i).map(|_| counts(i - 1)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         if i == 0 { (1, 0) } else { (children.0 + 2, children.1 + 1) }
@@ -43,8 +44,8 @@ fn s36_a_tree_of_leaking_goroutines() {
     });
 }
 
-/// A thousand mutexes, each locked twice by its goroutine; and a chain of a thousand whose tail
-/// sleeps.
+/// A thousand mutexes, each locked twice by its goroutine; and a chain of a thousand with a tail
+/// that sleeps.
 #[test]
 fn s36_mutexes_and_a_chain() {
     on_workers(2, 1000, || {
@@ -135,7 +136,8 @@ fn s36_classic_patterns() {
     check("the first of none", 0, || first_of(0));
 }
 
-/// The same patterns as goby wants them leak nothing: ends are dropped, and contexts end the rest.
+/// The same patterns, written as goby recommends, leak nothing: ends are dropped, and contexts end
+/// the rest.
 #[test]
 fn s36_the_cures() {
     on_workers(2, 0, || {

@@ -1,4 +1,4 @@
-//! S29: many at one lock at once, with tries and without, goroutines and OS threads; and nobody is
+//! S29: many goroutines and OS threads use one lock at once, with tries and without, and none is
 //! starved.
 
 use std::sync::Arc;
@@ -61,8 +61,8 @@ fn s29_mutex_between_threads_and_goroutines() {
     });
 }
 
-/// Streaks that make unlocks quick, cut short by waiters: each goroutine has the mutex to itself
-/// for a burst, and now and then gives its worker up while it holds it.
+/// Waiters cut short the streaks that make unlocks quick: each goroutine has the mutex to itself
+/// for a burst, and now and then yields while it holds it.
 #[test]
 fn s29_mutex_in_bursts() {
     with_workers(|| {
@@ -90,7 +90,8 @@ fn s29_mutex_in_bursts() {
     });
 }
 
-/// The ten pairs of workers and readers; every third lock is tried, until it is had.
+/// Go's ten pairs of numbers of workers and readers. Every third lock is a try, repeated until it
+/// succeeds.
 #[test]
 fn s29_rwlock_hammer() {
     const PAIRS: [(usize, usize); 10] =
@@ -143,7 +144,7 @@ fn s29_rwlock_hammer() {
     }
 }
 
-/// Tries until it succeeds, giving way in between.
+/// Tries until it succeeds, and yields in between.
 fn had<G>(mut try_lock: impl FnMut() -> Option<G>) -> G {
     loop {
         if let Some(guard) = try_lock() {
@@ -153,7 +154,7 @@ fn had<G>(mut try_lock: impl FnMut() -> Option<G>) -> G {
     }
 }
 
-/// While `hog` runs again and again, 10 calls of `lock` come through.
+/// Checks that 10 calls of `lock` succeed while `hog` runs again and again.
 fn comes_through(hog: impl Fn() + Send + Sync, lock: impl Fn()) {
     let (start, stop) = (Instant::now(), AtomicBool::new(false));
     scope(|s| {
@@ -170,8 +171,8 @@ fn comes_through(hog: impl Fn() + Send + Sync, lock: impl Fn()) {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    // Ten locks take some milliseconds. Generous, for the machine may be busy, but far below what
-    // starving takes.
+    // Ten locks take some milliseconds. The limit is long, since the machine may be busy, but far
+    // below the time of a starved lock.
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
 
@@ -187,7 +188,7 @@ fn s29_nobody_is_starved() {
         };
         comes_through(hog_mutex, || drop(mutex.lock()));
         comes_through(hog_mutex, || drop(mutex.lock_ctx(&ctx).unwrap()));
-        // Two readers that overlap would keep a writer out forever, if it did not bar them.
+        // Two overlapping readers would keep a writer out forever if it did not bar them.
         let hog_reading = || {
             let _guard = lock.read();
             hold();

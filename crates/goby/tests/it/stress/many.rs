@@ -1,4 +1,4 @@
-//! S11 and S13: very many goroutines, parked together or following each other.
+//! S11 and S13: very many goroutines, parked together or one after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +96,7 @@ fn s13_perpetual_respawn() {
             let generations = generations.clone();
             move || respawn(stopped, generations)
         });
-        // Two that look at the runtime as a whole, starting goroutines and giving way as they do.
+        // Two observers look at the runtime as a whole, and start goroutines and yield meanwhile.
         let observers = [0, 1].map(|_| {
             go(|| {
                 for _ in 0..size(300, 1000) {
@@ -107,8 +107,8 @@ fn s13_perpetual_respawn() {
             })
         });
         observers.into_iter().for_each(|observer| observer.join().unwrap());
-        // The observers may be through before the system has run the thread that took the chain's
-        // first goroutine.
+        // The observers may end before the system has run the thread that took the chain's first
+        // goroutine.
         wait_until("the chain to move", || generations.load(Ordering::Relaxed) > 0);
         drop(stop);
     });

@@ -16,7 +16,7 @@ fn milliseconds(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Counts who is inside, and the most there were.
+/// Counts how many tasks are inside, and the most at a time.
 #[derive(Default)]
 struct Gauge {
     active: AtomicUsize,
@@ -91,7 +91,8 @@ fn s40_at_most_the_limit_of_tasks_and_one_callback() {
     });
 }
 
-/// And 249, without errors: results of tasks that end in any order come in the order of submission.
+/// Also 249, without errors: the results of tasks that end in any order come in the order of
+/// submission.
 #[test]
 fn s40_results_in_submission_order() {
     with_workers(|| {
@@ -127,7 +128,7 @@ fn s40_panics_are_raised_by_wait_and_the_stream_is_usable_again() {
     });
 }
 
-/// Behind a panic, of a task or of a callback, no callback runs; before it all do.
+/// After a panic, of a task or of a callback, no callback runs; before it all run.
 #[test]
 fn s40_no_callback_runs_behind_a_panic() {
     with_workers(|| {

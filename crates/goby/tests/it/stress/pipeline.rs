@@ -1,4 +1,4 @@
-//! S1, S5, S9 and S10: programs whose output is known, over channels without a buffer.
+//! S1, S5, S9 and S10: programs with a known output, over channels without a buffer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +8,8 @@ use goby::go;
 
 use crate::support::{debug_or_release, size, with_workers};
 
-/// The primes, each of them found by one more filter in the chain. Dropping the receiver unwinds
-/// the chain from its end.
+/// The primes. One more filter in the chain finds each of them. Dropping the receiver unwinds the
+/// chain from its end.
 fn sieve() -> Receiver<u32> {
     let (tx, mut numbers) = bounded(0);
     go(move || (2..).try_for_each(|number| tx.send(number)));
@@ -61,7 +61,7 @@ impl Color {
     }
 }
 
-/// What lies in the meeting place, a channel of capacity one.
+/// The state of the meeting place, in a channel of capacity one.
 struct Meetings {
     left: usize,
     waiting: Option<Visitor>,
@@ -70,12 +70,12 @@ struct Meetings {
 struct Visitor {
     id: usize,
     color: Color,
-    /// Where the one who comes second tells id and color.
+    /// Where the creature that comes second sends its id and color.
     partner: Sender<(usize, Color)>,
 }
 
-/// Lets creatures of these colors meet `meetings` times. Returns for each its meetings, and those
-/// with itself.
+/// Lets creatures of these colors meet `meetings` times. Returns for each creature the number of
+/// its meetings, and of those with itself.
 fn chameneos(colors: &[Color], meetings: usize) -> Vec<(usize, usize)> {
     let (leave, enter) = bounded(1);
     leave.send(Meetings { left: meetings, waiting: None }).ok().unwrap();

@@ -1,5 +1,5 @@
-//! Two threads at the same channel at the same moment (S20's third part, S24, and their like for
-//! futures, timeouts and handles): what each of them sees must fit what the other saw.
+//! Two threads use the same channel at the same moment (S20's third part, S24, and similar races
+//! for futures, timeouts and handles): what each of them sees must fit what the other saw.
 
 use std::future::Future;
 use std::pin::pin;
@@ -66,7 +66,7 @@ fn one_of_two_closes_wins() {
     });
 }
 
-/// A send against a close: accepted is received, refused comes back.
+/// A send races with a close: an accepted value is received, a refused value comes back.
 #[test]
 fn a_send_against_a_close() {
     with_workers(|| {
@@ -74,7 +74,7 @@ fn a_send_against_a_close() {
             race(
                 rounds(),
                 |_| if capacity == usize::MAX { unbounded() } else { bounded(capacity) },
-                // A rendezvous is only left by the close.
+                // Only the close ends a send on a rendezvous.
                 |(tx, _)| tx.send(7),
                 |(tx, _)| tx.close(),
                 |(_, rx), sent, closed| {
@@ -89,7 +89,7 @@ fn a_send_against_a_close() {
     });
 }
 
-/// A value whose drops are counted.
+/// A value that counts its drops.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -98,8 +98,8 @@ impl Drop for Counted {
     }
 }
 
-/// The last sender and the last receiver go together, with values in the buffer: each value is
-/// dropped once.
+/// The last sender and the last receiver are dropped together, with values in the buffer: each
+/// value is dropped once.
 #[test]
 fn both_ends_go_at_once() {
     with_workers(|| {
@@ -124,8 +124,8 @@ fn both_ends_go_at_once() {
     });
 }
 
-/// The last two senders go together: exactly then the channel is closed, and a receiver that waits
-/// is told.
+/// The last two senders are dropped together: exactly then the channel is closed, and a waiting
+/// receiver is told.
 #[test]
 fn the_last_two_senders_go_at_once() {
     with_workers(|| {
@@ -146,7 +146,7 @@ fn the_last_two_senders_go_at_once() {
     });
 }
 
-/// The last receiver goes while a sender waits, or is about to: the value comes back.
+/// The last receiver is dropped while a sender waits, or is about to: the value comes back.
 #[test]
 fn the_last_receiver_goes_under_a_sender() {
     with_workers(|| {
@@ -163,7 +163,7 @@ fn the_last_receiver_goes_under_a_sender() {
     });
 }
 
-/// Both waits end at about the same time: both sides agree whether they have met.
+/// Both waits end at about the same time. Both sides agree whether they have met.
 #[test]
 fn timeouts_of_a_rendezvous_agree() {
     with_workers(|| {
@@ -252,7 +252,7 @@ fn a_dropped_select_against_a_send() {
     });
 }
 
-/// A select of two receives against two sends: it takes one value, the other one stays.
+/// A select of two receives meets two sends: it takes one value, the other one stays.
 #[test]
 fn a_select_against_two_sends() {
     with_workers(|| {

@@ -17,8 +17,8 @@ use crate::support::{PATIENCE, debug_or_release, size, wait_until, with_workers}
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Receives what must come soon. If the whole process was stopped meanwhile both the value and the
-/// end of the wait are due, and either may be seen first; then the value comes at once.
+/// Receives a value that must come soon. If the whole process was stopped meanwhile, both the value
+/// and the end of the wait are due, and either may be seen first. Then the value comes at once.
 #[track_caller]
 fn recv_soon<T>(channel: &Receiver<T>) -> T {
     channel.recv_timeout(PATIENCE).or_else(|_| channel.recv_timeout(PATIENCE)).expect("a firing was lost")
@@ -62,8 +62,9 @@ fn s33_thirteen_slots() {
             order
         };
         for first_kind in 0..3 {
-            // A busy machine, and even more one that stops the process for a while, mixes up what
-            // is close together: then again, with more time between, for a while.
+            // A busy machine, and even more one that stops the process for a while, mixes up events
+            // that are close together. Then the test tries again for a while, with more time
+            // between them.
             let mut units = [5, 10, 20, 40, 80].into_iter().cycle().take(20).map(Duration::from_millis);
             let in_order = units.any(|unit| order(unit, first_kind) == [0, 1, 1, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9]);
             assert!(in_order, "timers fire out of order");
@@ -76,8 +77,8 @@ fn s33_two_timers_race() {
     with_workers(|| {
         race_timers(size(100, 1000), |number, loser| {
             // Go: a false stop means that a value can be received. Here: nobody has received one,
-            // so the stop is true, has withdrawn it, and the next firing is the only one to be
-            // seen.
+            // so the stop is true and has withdrawn the value. The next firing is the only one that
+            // can be seen.
             assert!(loser.stop());
             assert!(!loser.reset(HOUR));
             assert_eq!(loser.receiver().try_recv(), Err(TryRecvError::Empty));
@@ -130,7 +131,7 @@ fn s33_timers_moved_into_the_past() {
     });
 }
 
-/// What is known of a timer: whether anybody has asked for its channel, and how it stands. Seven of
+/// What is known of a timer: whether anybody has asked for its channel, and its state. Seven of
 /// these for a `Timer` (one that nobody listens to cannot have been received from), four for a
 /// `Ticker`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,7 +154,7 @@ use Stands::{Due, Far, Received, Stopped};
 
 const INSTANTLY: Duration = Duration::from_nanos(1);
 
-/// Does at random what can be done, and says what must come of it.
+/// Does random operations, and checks their results.
 fn walk(n_steps: usize, visited: &Mutex<HashSet<State>>) {
     let (timer, ticker) = (Timer::new(HOUR), Ticker::new(HOUR));
     let (mut heard, mut timer_stands, mut ticker_stands) = (false, Far, Far);

@@ -21,7 +21,7 @@ fn check<C: Coefficient>(expected: &str, make: impl FnOnce(&World) -> Series<C>)
         assert!(term.same(&C::pack(term.value())) && !term.same(&C::pack(Rational::int(-7))));
     }
     drop(series);
-    drop(end); // Ends the goroutines of cycles; those of other series end by the drop of the series.
+    drop(end); // Ends the goroutines of cycles; those of other series end with their series.
 }
 
 /// The first `count` of the terms in `terms`.

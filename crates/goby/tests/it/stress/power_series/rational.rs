@@ -26,8 +26,8 @@ impl Rational {
         Self::reduced(numerator.into(), denominator.into())
     }
 
-    /// Products of two `i64` fit an `i128`; what does not fit an `i64` when reduced is a wrong
-    /// term, and panics.
+    /// Products of two `i64` fit an `i128`; a reduced fraction that does not fit an `i64` is a
+    /// wrong term, and panics.
     fn reduced(numerator: i128, denominator: i128) -> Self {
         assert_ne!(denominator, 0, "a division by zero, or a sum with the end of a series");
         let divisor = gcd(numerator.abs(), denominator.abs()) * denominator.signum();
@@ -120,7 +120,7 @@ impl Coefficient for Rational {
     }
 }
 
-/// The second variant: channels that know no more of their items than this.
+/// The second variant: channels that know only this of their items.
 pub(super) trait Item: Send + Sync {
     fn value(&self) -> Rational;
     fn print(&self) -> String;

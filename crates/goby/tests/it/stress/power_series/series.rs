@@ -2,8 +2,8 @@
 //!
 //! A series is a pair of channels without a buffer: its consumer sends a request and receives one
 //! coefficient. Nothing is computed without a request. A goroutine ends when the consumer of its
-//! series is gone, which ends those it consumes from; a series that is defined by itself (exp,
-//! recip, revert) is a cycle of goroutines, which only [`World`] ends.
+//! series is gone; that ends the goroutines that it consumes from. A series that is defined by
+//! itself (exp, recip, revert) is a cycle of goroutines, which only [`World`] ends.
 
 use goby::chan::{Receiver, Sender, bounded};
 use goby::{go, select};
@@ -24,7 +24,8 @@ pub(super) struct Source<C> {
     data: Sender<C>,
 }
 
-/// Why a goroutine of a series ends before its series does: its consumer is gone, or the world is.
+/// Why a goroutine of a series ends before its series does: its consumer is gone, or the world has
+/// ended.
 pub(super) struct Gone;
 
 type Step<T = ()> = Result<T, Gone>;
@@ -41,7 +42,7 @@ impl From<goby::chan::RecvError> for Gone {
     }
 }
 
-/// Where series are made. Its channel closes when the test is done with them; each wait of each
+/// The maker of series. Its channel closes when the test is done with them; each wait of each
 /// goroutine watches it.
 #[derive(Clone)]
 pub(super) struct World {
@@ -104,8 +105,8 @@ impl World {
         Ok(self.take(series)?.value())
     }
 
-    /// The next coefficients of two series, asked for at once: four selects, each step of each
-    /// series disabled once done.
+    /// The next coefficients of two series, requested at once: four selects, where each step of
+    /// each series is disabled once it is done.
     fn get_two<C: Coefficient>(&self, u: &Series<C>, v: &Series<C>) -> Step<(Rational, Rational)> {
         let (mut asked_u, mut asked_v) = (false, false);
         let (mut from_u, mut from_v) = (None, None);
@@ -121,7 +122,7 @@ impl World {
         Ok(from_u.zip(from_v).expect("four selects read both series"))
     }
 
-    /// Passes on what is left of a series.
+    /// Passes on the rest of a series.
     fn copy<C: Coefficient>(&self, input: &Series<C>, output: &Source<C>) -> Step {
         loop {
             self.requested(output)?;
@@ -152,9 +153,9 @@ impl World {
         go(move || world.generation(input, outputs, &released).unwrap_or(()));
     }
 
-    /// Serves one coefficient to both consumers: first to the faster one, from whose request on the
-    /// next generation serves it, and then, when the older generations have `released` the slower
-    /// one, to that. If one consumer is gone the other gets the rest directly.
+    /// Serves one coefficient to both consumers. The faster one gets it first; from its next
+    /// request on, the next generation serves it. The slower one gets it when the older generations
+    /// have `released` it. If one consumer is gone, the other gets the rest directly.
     fn generation<C: Coefficient>(
         &self,
         input: Series<C>,
@@ -173,8 +174,8 @@ impl World {
             recv(released) -> release => {
                 release?;
                 waiting = false;
-                // No one is owed an older coefficient, so either may be the faster one from here
-                // on.
+                // Neither consumer still needs an older coefficient, so either may be the faster
+                // one from here on.
                 select! {
                     recv(fast.request) -> request => match request {
                         Ok(()) => (fast, slow),
@@ -195,7 +196,7 @@ impl World {
         if more {
             self.start_generation(input, [fast.clone(), slow.clone()], next_released);
         }
-        // A consumer that goes away does not end the other's series: the next generation finds out.
+        // A consumer that goes away does not end the other's series: the next generation notices.
         let _ = self.give(&fast, coefficient.clone());
         if waiting {
             self.released(released)?;
