@@ -1,28 +1,29 @@
-//! Contexts: who asked for this work may call it off, say by when it is due, and send values along.
+//! Contexts: the goroutine that asked for some work may call it off, say when it is due, and send
+//! values along.
 //!
-//! A [`Context`] is two shared chains, and a clone of it two reference counts:
+//! A [`Context`] is two shared chains, and cloning it counts two references:
 //!
-//! - the **cancel tree** (`node`): each `with_cancel`, `with_timeout`, `with_deadline` adds a node,
-//!   which knows its parent and is known by it until it is done or dropped. Cancelling walks down
-//!   from a node, level by level, with no lock held while anybody is woken and no goroutine of its
-//!   own.
+//! - the **cancel tree** (`node`): each `with_cancel`, `with_timeout`, `with_deadline` adds a node.
+//!   The node knows its parent, and the parent knows it until it is done or dropped. Canceling
+//!   walks down from a node, level by level. No lock is held while a waiter is woken, and no extra
+//!   goroutine is needed.
 //! - the **values** (`value`): each `with_value` adds a link. Values never change, so they need no
-//!   lock, and looking one up passes no cancel node.
+//!   lock, and a look-up passes no cancel node.
 //!
 //! Layers are numbered across both chains, only to print them in the order of nesting. A context
-//! without a cancel node (the background, and all that is derived from it by values alone) can
+//! without a cancel node (the background, and each context derived from it by values alone) can
 //! never be done and costs nothing to ask.
 //!
-//! How contexts are used, up to a server that shuts down in order, is a page of the guide:
+//! A page of the guide shows how contexts are used, up to a server that shuts down in order:
 //! [`contexts_and_shutdown`](crate::guide::contexts_and_shutdown).
 //!
 //! # Which calls a context ends
 //!
 //! Every call of goby that waits takes part: it has a form that takes a context, or it is a case of
 //! [`select!`] beside `recv(ctx.done())`. A call that takes a context fails at once if that is done
-//! already, also where it would not have to wait (those that only wait for an event report the
-//! event first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`]). What a call was granted while
-//! the context ended is not lost.
+//! already, even if it would not have to wait. (Calls that only wait for an event report the event
+//! first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`].) A lock, a value or a permit that a
+//! call was granted while the context ended is not lost.
 //!
 //! | call | how a context ends it |
 //! |---|---|
@@ -70,13 +71,13 @@
 //!
 //! # Inside
 //!
-//! Files: this one is what users call; `block_on` awaits futures; `error` says how and why one
-//! ended; `guard` holds what they keep in order to cancel; `node` is the tree; `slab` the children
-//! of a node; `value` the values.
+//! Files: this one has what users call; `block_on` awaits futures; `error` says how and why a
+//! context ended; `guard` has what users keep in order to cancel; `node` is the tree; `slab` has
+//! the children of a node; `value` has the values.
 //!
 //! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they
-//! are dropped; values are found by their type; there are no contexts of other people's making, so
-//! none needs a goroutine to watch it.
+//! are dropped; values are found by their type; nobody else can make a kind of context, so none
+//! needs a goroutine that watches it.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -107,9 +108,9 @@ use value::Link;
 
 /// Carries cancellation, a deadline and values to all the goroutines that work for one purpose.
 ///
-/// A context is a cheap clone of a tree. Deriving (`with_…`) makes a child, which is done when its
-/// parent is, and may be done earlier. Pass it as the first argument, by reference; clone it into
-/// goroutines.
+/// A context is a place in a tree, and cheap to clone. Deriving (`with_…`) makes a child, which is
+/// done when its parent is, and may be done earlier. Pass a context as the first argument, by
+/// reference; clone it into goroutines.
 ///
 /// ```
 /// use goby::{Context, chan, context::ContextError, select};
@@ -241,8 +242,8 @@ impl Context {
 
     /// Derives a context that is also done at `deadline`, with [`ContextError::DeadlineExceeded`].
     ///
-    /// The earliest deadline on the way to the root counts. One in the past makes a context that is
-    /// done already.
+    /// The earliest deadline on the way to the root counts. A deadline in the past makes a context
+    /// that is done already.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -288,8 +289,8 @@ impl Context {
     /// Derives a context that carries `value`, found again by its type.
     ///
     /// Make a type of your own for each meaning: the type is the key. A second value of one type
-    /// hides the first from the contexts below. Use it for what belongs to a request and crosses
-    /// interfaces, not to pass arguments.
+    /// hides the first from the contexts below. Use it for values that belong to a request and
+    /// cross interfaces, not to pass arguments.
     ///
     /// ```
     /// use goby::Context;
@@ -348,11 +349,12 @@ impl Context {
         Context { node: None, values: Some(Arc::new(link)) }
     }
 
-    /// Calls `f` in a goroutine of its own once this context is done; at once if it is.
+    /// Calls `f` in a goroutine of its own once this context is done; at once if it is done
+    /// already.
     ///
     /// Dropping the handle changes nothing. A context that is dropped everywhere without being done
     /// never calls `f`. The goroutine inherits labels and locals from the caller of this function,
-    /// not from whoever cancels, and belongs to its family.
+    /// not from the canceler, and belongs to the caller's family.
     ///
     /// ```
     /// use goby::{Context, chan};
@@ -377,7 +379,7 @@ impl Context {
         AfterFunc::new(self.on_done(move || heritage.go_detached_at(caller, f)))
     }
 
-    /// Gives a channel that carries nothing and is closed when this context is done: the case to
+    /// Returns a channel that carries nothing and is closed when this context is done: the case to
     /// select on.
     ///
     /// ```
@@ -399,12 +401,12 @@ impl Context {
         }
     }
 
-    /// Tells whether and how this context has ended; `None` while it is not done.
+    /// Returns how this context has ended; `None` while it is not done.
     ///
-    /// When it gives an error, [`done`](Context::done) is closed; when `done` is closed, it gives
-    /// an error. It looks at the clock: a deadline that has passed ends the context here, though
-    /// its timer may come late. (A goroutine may hear of that a few milliseconds late.) A goroutine
-    /// that asks in a long computation lets others run when its time slice is over.
+    /// When it returns an error, [`done`](Context::done) is closed; when `done` is closed, it
+    /// returns an error. It looks at the clock: a deadline that has passed ends the context here,
+    /// even if its timer comes late. (A goroutine may hear of that a few milliseconds late.) A
+    /// goroutine that asks in a long computation lets others run when its time slice is over.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -423,10 +425,10 @@ impl Context {
         self.node.as_ref()?.err()
     }
 
-    /// Tells why this context is done: the cause given when it was canceled, else its
+    /// Returns why this context is done: the cause given when it was canceled, otherwise its
     /// [`err`](Context::err).
     ///
-    /// The first cancellation on the way from the root settles it for all below.
+    /// The first cancellation on the way from the root decides the cause for all contexts below.
     ///
     /// ```
     /// use goby::{Context, context::{Cause, ContextError}};
@@ -450,7 +452,7 @@ impl Context {
         self.node.as_ref()?.cause()
     }
 
-    /// Tells when this context will be done by itself, if it will.
+    /// Returns when this context will be done by itself, if it will.
     ///
     /// ```
     /// use goby::Context;
@@ -465,26 +467,27 @@ impl Context {
         self.node.as_ref()?.deadline()
     }
 
-    /// Whether it can end at all; the background cannot.
+    /// Whether this context can end at all; the background cannot.
     pub(crate) fn can_end(&self) -> bool {
         self.node.is_some()
     }
 
-    /// Tells how it has ended, or is ending: `done` may not be closed yet. Unlike
-    /// [`err`](Context::err) it neither yields nor wakes anybody, so it may be asked under a short
-    /// lock.
+    /// Returns how this context has ended, or is ending: `done` may not be closed yet. Unlike
+    /// [`err`](Context::err) this neither yields nor wakes anybody, so it may be called under a
+    /// short lock.
     #[inline]
     pub(crate) fn error(&self) -> Option<ContextError> {
         self.node.as_ref()?.decided()
     }
 
-    /// Whether [`error`](Context::error) tells of an end.
+    /// Whether [`error`](Context::error) returns one.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.error().is_some()
     }
 
-    /// Calls `f` where this context is canceled, on the canceler's stack; at once if it is done.
+    /// Calls `f` when this context is canceled, on the canceler's stack; at once if it is done
+    /// already.
     ///
     /// `f` must be short and must neither park nor panic: it may run on a worker's scheduler
     /// (deadlines do). No lock of the tree is held. The guard takes `f` back when it is dropped.
@@ -511,7 +514,7 @@ impl Context {
 /// Prints the layers from the root:
 /// `context.Background.WithValue(app::RequestId).WithDeadline(4.99s)`.
 ///
-/// Values show their type, deadlines how far off they are. Of the layers that
+/// Values show their type; deadlines show how far off they are. Of the layers that
 /// [`Context::without_cancel`] cut off only the values are left to show.
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

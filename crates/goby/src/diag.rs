@@ -1,4 +1,4 @@
-//! Seeing what goroutines do: dumps, as data and as text, leaks and stalls.
+//! Seeing what goroutines do: dumps (as data and as text), leaks and stalls.
 //!
 //! ```
 //! use goby::{Runtime, diag};
@@ -21,8 +21,8 @@
 //!
 //! # What is a leak
 //!
-//! A goroutine that is parked when it should have ended, with nothing left that could free it. A
-//! test says when that is, with a [`LeakGuard`]:
+//! A leak is a goroutine that is parked when it should have ended, with nothing left that could
+//! free it. A test says when that is, with a [`LeakGuard`]:
 //!
 //! ```should_panic
 //! # // Both ends are kept, so that dropping one does not end the wait.
@@ -35,30 +35,33 @@
 //! // Here the guard is dropped, and panics: "1 goroutine leaked …".
 //! ```
 //!
-//! A whole test suite is looked at without a change to it:
+//! A whole test suite can be checked without a change to it:
 //!
 //! ```text
 //! GOBY_LEAKS=fatal cargo test
 //! ```
 //!
-//! Then every [`Runtime`](crate::Runtime) is looked at when it is dropped, which panics if
-//! goroutines are leaked, and every other one, the default one above all, when the process ends,
-//! which prints them and makes the exit status 23. A server that nobody has stopped is such a leak,
-//! too. A goroutine that still runs is waited for for 10 s, and then named; while it runs, or
-//! sleeps, those beside it may be freed by it, and are not counted. What leaks on purpose says so,
-//! by [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
-//! [`exit`](std::process::exit)) is not looked at.
+//! Then every [`Runtime`](crate::Runtime) is checked when it is dropped: the drop panics if
+//! goroutines are leaked. Every other runtime, the default one above all, is checked when the
+//! process ends: the leaked goroutines are printed and the exit status is 23. A server that nobody
+//! has stopped is such a leak, too.
 //!
-//! Likewise `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go: for
-//! runtimes whose builder does not say otherwise ([`Builder::on_panic`](crate::Builder::on_panic)).
-//! A test with the attribute [`goby::test`](macro@crate::test) has both without being asked: it
-//! fails for what it leaves behind, and for a panic that nobody joined.
+//! The check waits 10 s for a goroutine that still runs, and then names it. While it runs, or
+//! sleeps, it may free the goroutines beside it, so these are not counted. A program that leaks on
+//! purpose says so, by [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a
+//! goroutine ends (by [`exit`](std::process::exit)) is not checked.
+//!
+//! In the same way `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go.
+//! It holds for a runtime unless its builder says otherwise
+//! ([`Builder::on_panic`](crate::Builder::on_panic)). A test with the attribute
+//! [`goby::test`](macro@crate::test) has both by itself: it fails for goroutines that it leaves
+//! behind, and for a panic that nobody joined.
 //!
 //! # What is a stall
 //!
-//! A goroutine that does not give its worker back: it computes, or blocks the thread (by a lock of
-//! std, say), and the goroutines that are pinned beside it wait. Past 100 ms
-//! ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an entry in [`stalls`], and
+//! A stall is a goroutine that does not give its worker back: it computes, or blocks the thread (by
+//! a lock of std, say), and the goroutines that are pinned beside it wait. After 100 ms
+//! ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an entry in [`stalls`], and is
 //! printed to the standard error:
 //!
 //! ```text
@@ -68,14 +71,14 @@
 //!         src/main.rs:30
 //! ```
 //!
-//! The stack comes when its names have been looked up. A goroutine is printed only where others may
-//! wait for its worker, and those of one start place at most once in 10 s. A subscriber of
-//! `tracing` gets a warning instead; `GOBY_STALLS=off` in the environment or
+//! The stack comes when its names have been looked up. A goroutine is printed only if others may
+//! wait for its worker, and the goroutines of one start place are printed at most once per 10 s. A
+//! subscriber of `tracing` gets a warning instead. `GOBY_STALLS=off` in the environment or
 //! [`Builder::report_stalls`](crate::Builder::report_stalls) turns the printing off. Time in which
 //! the thread only waited for a processor does not count.
 //!
 //! A deadlock of all goroutines and of the threads that wait in goby, a plain `main` above all,
-//! needs no guard: goby reports it, see [`DeadlockPolicy`](crate::DeadlockPolicy) and
+//! needs no guard: goby reports it. See [`DeadlockPolicy`](crate::DeadlockPolicy) and
 //! [`Runtime::try_run`](crate::Runtime::try_run).
 
 #![doc(alias = "pprof")]

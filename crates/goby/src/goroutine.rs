@@ -1,5 +1,5 @@
-//! Names, labels and goroutine-locals: what a goroutine carries with it, and a stack of another
-//! size for one that needs it. Plain [`go`](crate::go) costs nothing of it.
+//! Names, labels and goroutine-locals, which a goroutine carries with it, and a stack of another
+//! size for one that needs it. A plain [`go`](crate::go) pays nothing for these.
 //!
 //! ```
 //! use goby::goroutine::{self, Builder};

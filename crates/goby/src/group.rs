@@ -1,7 +1,7 @@
-//! Groups: goroutines that work on parts of one task, of which the first error stops the others.
+//! Groups: goroutines that work on parts of one task. The first error stops the others.
 //!
-//! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`;
-//! what the group makes of it is chosen by how one waits:
+//! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`.
+//! The kind of wait decides what the group makes of it:
 //!
 //! | | results | errors | as in |
 //! |---|---|---|---|
@@ -9,11 +9,11 @@
 //! | [`Group::wait_all`] | each in its place | each in its place | conc's pools, a parallel map |
 //! | [`Group::results`] | as they come | as they come | a results channel |
 //!
-//! The type of error is the group's own, so that `?` works in its goroutines: anything that can
-//! become a boxed error, such as `io::Error`, `Box<dyn Error + Send + Sync>` or `&str`. What comes
-//! out is a [`Cause`]: the same shared error that the group's context has as its cause. (`let
-//! (group, ctx): (Group<u64>, _) = …` says so for a group with results that uses `?`; `let group:
-//! Group = …` is a group without results whose goroutines may fail with any error, boxed.)
+//! The type of error is the group's own, so that `?` works in its goroutines. It is anything that
+//! can become a boxed error, such as `io::Error`, `Box<dyn Error + Send + Sync>` or `&str`. The
+//! wait returns a [`Cause`]: the same shared error that the group's context has as its cause. (`let
+//! (group, ctx): (Group<u64>, _) = …` is a group with results that uses `?`; `let group: Group = …`
+//! is a group without results, in which goroutines may fail with any error, boxed.)
 //!
 //! # Inside
 //!
@@ -21,9 +21,9 @@
 //!   go ── permit, count ──▶ goroutine ── first error, cancel ── outcome ──▶ finished ── permit, count ──▶ wait
 //! ```
 //!
-//! `finished` is an unbounded channel of outcomes, each with its number. Whoever wants one *claims*
-//! it first, from the count of those that nobody has claimed; then it is there, or on its way. So
-//! no two wait for one outcome.
+//! `finished` is an unbounded channel of outcomes, each with its number. A caller that wants an
+//! outcome first *claims* it, from the count of those that nobody has claimed. Then the outcome is
+//! there, or on its way. So no two callers wait for one outcome.
 
 use std::error::Error;
 use std::fmt;
@@ -38,18 +38,18 @@ use crate::chan::{self, Receiver, Sender};
 use crate::context::{CancelCauseGuard, Cause, Context, cause_of};
 use crate::sync::{FirstPanic, Permit, Semaphore};
 
-/// A set of goroutines that are waited for together. Go: `errgroup.Group`.
+/// A set of goroutines to wait for together. Go: `errgroup.Group`.
 ///
 /// It is a handle: clones are the same group. Dropping it does not stop its goroutines.
 ///
-/// A panic in a goroutine of the group never lets a wait return as if all were well: it stops the
-/// others as an error does and is raised again by [`wait`](Group::wait),
-/// [`wait_all`](Group::wait_all), and where [`results`](Group::results) would end. When nobody
-/// waits any more, it is printed, as for a goroutine that nobody joins.
+/// After a panic in a goroutine of the group a wait never returns as if all were well. The panic
+/// stops the others as an error does. [`wait`](Group::wait) and [`wait_all`](Group::wait_all) raise
+/// it again, and so does [`results`](Group::results) where it would end. If nobody waits any more,
+/// the panic is printed, as for a goroutine that nobody joins.
 ///
 /// A goroutine of the group that ends by [`goexit`](crate::goexit) has returned nothing: the error
 /// [`Goexit`] stands in its place. It stops nobody, and is not the cause of the group's context.
-/// The same holds for one that never ran, because its runtime was dropped, with the error
+/// The same holds for a goroutine that never ran, because its runtime was dropped; its error is
 /// [`NeverRan`].
 ///
 /// ```
@@ -67,35 +67,36 @@ use crate::sync::{FirstPanic, Permit, Semaphore};
 #[doc(alias("errgroup", "errgroup.Group", "JoinSet", "TaskTracker"))]
 pub struct Group<T = (), E = Box<dyn Error + Send + Sync>> {
     inner: Arc<Inner<T>>,
-    /// Only goes in, by way of the closures.
+    /// The error type only goes in, by way of the closures.
     error: PhantomData<fn(E)>,
 }
 
 struct Inner<T> {
     count: Gate<Count>,
-    /// Of how many may run at a time.
+    /// The limit of how many may run at a time.
     limit: Mutex<Option<Semaphore>>,
     /// An outcome for each goroutine that has ended.
     finished: (Sender<Finished<T>>, Receiver<Finished<T>>),
     first_error: OnceLock<Cause>,
     panic: FirstPanic,
-    /// Cancels the group's context. Taken by the first error or panic, or the first wait to return.
+    /// Cancels the group's context. The first error or panic takes it, or the first wait that
+    /// returns.
     cancel: Mutex<Option<CancelCauseGuard>>,
 }
 
 #[derive(Default)]
 struct Count {
-    /// Goroutines that were submitted, so far: the number of the next.
+    /// How many goroutines were submitted so far: the number of the next one.
     submitted: usize,
-    /// Goroutines that have not ended.
+    /// How many goroutines have not ended.
     running: usize,
-    /// Outcomes, sent or to be sent, that nobody has claimed.
+    /// How many outcomes, sent or yet to be sent, nobody has claimed.
     unclaimed: usize,
 }
 
 struct Finished<T> {
     number: usize,
-    /// `None` if it panicked; the panic is kept by the group.
+    /// `None` if the goroutine panicked; the group keeps the panic.
     result: Option<Result<T, Cause>>,
 }
 
@@ -116,11 +117,12 @@ impl<T, E> Group<T, E> {
         Group::canceling(None)
     }
 
-    /// Makes a group and a context below `ctx`, which is done when a goroutine of the group fails
-    /// or panics, or else when the first wait for the group returns. Go: `errgroup.WithContext`.
+    /// Makes a group and a context below `ctx`. The context is done when a goroutine of the group
+    /// fails or panics, otherwise when the first wait for the group returns. Go:
+    /// `errgroup.WithContext`.
     ///
-    /// The first error is the cause of that context. To be stopped by it, pass it on to what the
-    /// goroutines call.
+    /// The first error is the cause of that context. Pass the context on to what the goroutines
+    /// call, so that it stops them.
     ///
     /// ```
     /// use goby::{Context, group::Group};
@@ -152,8 +154,8 @@ impl<T, E> Group<T, E> {
         Group { inner: Arc::new(inner), error: PhantomData }
     }
 
-    /// Sets how many goroutines of the group may run at a time; `None` for any number. With 0 none
-    /// may be started. Go: `SetLimit`.
+    /// Sets how many goroutines of the group may run at a time; `None` means any number. With 0
+    /// none may be started. Go: `SetLimit`.
     ///
     /// Default: any number.
     ///
@@ -184,7 +186,8 @@ where
     ///
     /// # Blocking
     ///
-    /// While as many goroutines run as the limit allows. Forever, if it allows none.
+    /// Waits while as many goroutines run as the limit allows. Waits forever if the limit allows
+    /// none.
     ///
     /// ```
     /// use goby::group::Group;
@@ -274,25 +277,26 @@ where
         s.go(move || debt.pay());
     }
 
-    /// Waits until all goroutines of the group have ended and gives their results, in the order in
-    /// which they were started; or the first error. Go: `Wait`.
+    /// Waits until all goroutines of the group have ended. Returns their results, in the order in
+    /// which they were started, or the first error. Go: `Wait`.
     ///
-    /// The group can be used again: results are given once, the first error is given by every wait
-    /// from then on.
+    /// The group can be used again. Results are returned once; the first error is returned by every
+    /// wait from then on.
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread. A goroutine of the group must not wait for it.
+    /// Parks the goroutine, or puts the OS thread to sleep. A goroutine of the group must not wait
+    /// for the group.
     ///
     /// # Errors
     ///
-    /// The first one that a goroutine of the group returned, else [`Goexit`] or [`NeverRan`] if one
-    /// did not return. The results are dropped then; where they matter call
+    /// The first error that a goroutine of the group returned, otherwise [`Goexit`] or [`NeverRan`]
+    /// if one did not return. The results are dropped then. If they matter, call
     /// [`wait_all`](Group::wait_all).
     ///
     /// # Panics
     ///
-    /// If a goroutine of the group panicked: the first wait goes on with that panic, later ones
+    /// If a goroutine of the group panicked: the first wait raises that panic again, later ones
     /// repeat its message.
     ///
     /// ```
@@ -310,10 +314,10 @@ where
         }
     }
 
-    /// Waits until all goroutines of the group have ended and gives what each has returned, in the
+    /// Waits until all goroutines of the group have ended. Returns what each has returned, in the
     /// order in which they were started.
     ///
-    /// What was given once, by this or another wait, is not given again.
+    /// An outcome that was given once, by this or another wait, is not given again.
     ///
     /// # Blocking
     ///
@@ -348,8 +352,8 @@ where
     /// Iterates over what the goroutines of the group return, in the order in which they end.
     ///
     /// Each outcome is given once: of several iterators, or an iterator and a wait, one gets it.
-    /// The iterator ends when all that were started until then have ended and been given; so start
-    /// one before you iterate.
+    /// The iterator ends when all goroutines that were started until then have ended and were
+    /// given. So start one before you iterate.
     ///
     /// ```
     /// let group = goby::group::Group::<u32, std::io::Error>::new();
@@ -403,7 +407,7 @@ impl<T> Inner<T> {
 
 impl<T> Drop for Inner<T> {
     fn drop(&mut self) {
-        // Nobody has seen it, and nobody will.
+        // Nobody has seen the panic, and nobody will.
         if let Some(payload) = self.panic.take() {
             goby_runtime::go(|| panic::resume_unwind(payload));
         }
@@ -420,8 +424,8 @@ struct Member<T> {
 impl<T> Member<T> {
     fn run<E: Into<Box<dyn Error + Send + Sync>>>(self, f: impl FnOnce() -> Result<T, E>) {
         let inner = &self.inner;
-        // Unwind safe: what `f` owned is gone after a panic, and what it shared the others see at
-        // their own risk, as with every panic of a goroutine.
+        // Unwind safe: what `f` owned is gone after a panic. The others see what it shared at their
+        // own risk, as with every panic of a goroutine.
         let result = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(|error| cause_of(error.into()))));
         let result = match result {
             Ok(Ok(value)) => Some(Ok(value)),
@@ -443,16 +447,16 @@ impl<T> Member<T> {
         self.end(result);
     }
 
-    /// Ends it though its goroutine never ran.
+    /// Ends the membership of a goroutine that never ran.
     fn never_run(self) {
         self.end(Some(Err(cause_of(Box::new(NeverRan)))));
     }
 
     fn end(self, result: Option<Result<T, Cause>>) {
         let Member { inner, number, permit } = self;
-        // The group itself holds the receiver, so it does not fail.
+        // The group itself holds the receiver, so the send does not fail.
         let _ = inner.finished.0.send(Finished { number, result });
-        // Before the count: who has waited may change the limit.
+        // Before the count: a caller that has waited may change the limit.
         drop(permit);
         inner.count.with(|count, waiters| {
             count.running -= 1;
@@ -475,7 +479,7 @@ impl<T> Iterator for Results<'_, T> {
     ///
     /// # Panics
     ///
-    /// With the panic of a goroutine of the group, where the results would otherwise end.
+    /// With the panic of a goroutine of the group, when the results would otherwise end.
     fn next(&mut self) -> Option<Result<T, Cause>> {
         let claim = || {
             self.inner.count.with(|count, _| {
@@ -512,7 +516,7 @@ impl<T, E> Default for Group<T, E> {
     }
 }
 
-// A panic cannot leave the group half changed, and panics are what it is for.
+// A panic cannot leave the group half changed, and keeping panics is its purpose.
 impl<T, E> UnwindSafe for Group<T, E> {}
 impl<T, E> RefUnwindSafe for Group<T, E> {}
 

@@ -52,48 +52,50 @@
 //! | worker pools, pipelines, fan-out and fan-in by hand | [`pattern`] |
 //!
 //! To learn goby, read the [`guide`]: [`from_go_in_an_hour`](guide::from_go_in_an_hour) has the
-//! programs of the Tour of Go, [`from_tokio`](guide::from_tokio) what becomes of tokio's names.
-//! What differs from Go, package by package, and why: [`from_go`].
+//! programs of the Tour of Go, and [`from_tokio`](guide::from_tokio) says what tokio's names
+//! become. [`from_go`] says what differs from Go, package by package, and why.
 //!
-//! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run one beside the
-//! goroutines, and [`blocking`] for what would block the OS thread. The first two run any future
-//! that needs no other runtime. Tokio's timers and sockets need one: [what to do
+//! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run a future beside the
+//! goroutines, and [`blocking`] for calls that would block the OS thread. The first two run any
+//! future that needs no other runtime. Tokio's timers and sockets need one: [what to do
 //! then](guide::from_tokio#futures-that-you-have).
 //!
-//! Nothing is to be set up: the first call that needs it starts the default runtime, with a worker
-//! for each processor, or `GOBY_MAXPROCS` of them. A goroutine's stack has 192 KiB, or `GOBY_STACK`
-//! (see [`Builder::stack_size`]), that of [`run`]'s 8 MiB. When `main` returns the process ends, as
-//! in Go, and with it the goroutines that still run: join what has to be finished, or wait for it
-//! with [`scope`] or a [`WaitGroup`](sync::WaitGroup).
+//! No set-up is needed: the first call that needs it starts the default runtime, with a worker for
+//! each processor, or with `GOBY_MAXPROCS` workers. A goroutine's stack has 192 KiB, or
+//! `GOBY_STACK` (see [`Builder::stack_size`]); that of [`run`]'s goroutine has 8 MiB. When `main`
+//! returns the process ends, as in Go, and with it the goroutines that still run. Join the
+//! goroutines that have to finish, or wait for them with [`scope`] or a
+//! [`WaitGroup`](sync::WaitGroup).
 //!
-//! All of it works on plain threads too, `main` included. [`run`] makes what `main` does a
+//! Everything works on plain threads too, `main` included. [`run`] makes the work of `main` a
 //! goroutine, which then waits without putting a thread to sleep. Linux only, so far.
 //!
 //! # Features
 //!
-//! `tracing`, on by default: warnings, such as that of a goroutine that keeps its worker, go to the
-//! program's subscriber of `tracing`. With it a build is of 37 crates, four of them goby's own; with
-//! `default-features = false` of 34, which take 30 s of one processor's time from clean, in debug.
+//! `tracing`, on by default: warnings, such as that about a goroutine that keeps its worker, go to
+//! the program's subscriber of `tracing`. With it a build has 37 crates, four of them goby's own.
+//! With `default-features = false` it has 34, which take 30 s of one processor's time from clean,
+//! in debug.
 //!
 //! # What blocks what
 //!
-//! Everything in this crate parks the goroutine, or, called from an OS thread, the thread. A lock
-//! or a channel of *std* blocks the worker with all goroutines that are pinned to it, and so does a
-//! long computation: run such things through [`blocking`], or call [`yield_now`] now and then. What
-//! blocks the worker is slow, and may be a deadlock, but nothing worse. Calls that need not wait
-//! let others run too when their time slice is over: [`checkpoints`] has the rule, and a table of
-//! which do.
+//! Everything in this crate parks the goroutine; if an OS thread calls it, the thread sleeps. A
+//! lock or a channel of *std* blocks the worker with all goroutines that are pinned to it, and so
+//! does a long computation. Run such things through [`blocking`], or call [`yield_now`] now and
+//! then. A blocked worker is slow, and may be a deadlock, but nothing worse. Calls that need not
+//! wait also let others run when their time slice is over: [`checkpoints`] has the rule, and a
+//! table of these calls.
 //!
 //! # What is promised of threads
 //!
-//! Safe code has no data race, and a started goroutine never changes its OS thread: it may hold an
-//! `Rc`, a guard or a reference to a thread-local's value across anything that blocks. It shares
+//! Safe code has no data race, and a started goroutine never changes its OS thread. So it may hold
+//! an `Rc`, a guard or a reference to a thread-local's value across anything that blocks. It shares
 //! the thread, and so its *thread-locals*, with the other goroutines of its worker. **Code that
 //! keeps something set on its thread for the length of a call must not wait inside that call**: not
-//! an initializer of a `thread_local!`, nor what crates such as `scoped-tls` call. std and such
-//! crates take for granted that the calls of a thread nest; where goroutines break that, memory may
-//! be used after it was freed, though the program has no `unsafe`. [`thread_locals`] has the rules,
-//! what is fine, and what to use instead.
+//! an initializer of a `thread_local!`, nor a closure that a crate such as `scoped-tls` calls. std
+//! and such crates assume that the calls of a thread nest. If goroutines break that, memory may be
+//! used after it was freed, although the program has no `unsafe`. [`thread_locals`] has the rules,
+//! says what is fine, and what to use instead.
 
 #![warn(missing_docs)]
 
@@ -136,7 +138,7 @@ pub use context::{Context, block_on_ctx};
 pub use goby_macros::main;
 #[doc = include_str!("docs/test.md")]
 pub use goby_macros::test;
-// A name to search by stands here: the docs of goby do not index those of another crate's items.
+// A name to search by stands here: goby's docs do not index the aliases of another crate's items.
 #[doc(alias("GOMAXPROCS", "worker_threads"))]
 pub use goby_runtime::Builder;
 #[doc(alias("spawn_blocking", "block_in_place"))]

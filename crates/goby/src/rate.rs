@@ -1,10 +1,10 @@
 //! Rate limits: a token bucket, Go's `golang.org/x/time/rate`.
 //!
-//! A [`Limiter`] holds up to `burst` tokens and gains `limit` of them a second. An event takes one
+//! A [`Limiter`] holds up to `burst` tokens and gains `limit` tokens per second. An event takes one
 //! or more tokens: [`allow`](Limiter::allow) refuses it if they are not there,
 //! [`wait`](Limiter::wait) waits for them, and [`reserve`](Limiter::reserve) takes them in advance
-//! and tells how long to wait. [`Sometimes`] thins out work that need not be done every time.
-//! [`Keyed`] is a limiter for each host, user or address.
+//! and says how long to wait. [`Sometimes`] is for work that need not be done every time. [`Keyed`]
+//! is a limiter for each host, user or address.
 //!
 //! | Go | goby |
 //! |---|---|
@@ -16,7 +16,8 @@
 //! | `rate.Sometimes` | [`Sometimes`] |
 //! | a `map[string]*rate.Limiter` and its lock | [`Keyed`] |
 //!
-//! Every call exists in a form that takes the instant it happens at, so that a test need not wait.
+//! Every call exists in a form that takes the instant at which it happens, so that a test need not
+//! wait.
 //!
 //! ```
 //! use goby::{Context, rate};

@@ -1,8 +1,8 @@
 //! Signals of the system, through channels and contexts: Go's `os/signal`.
 //!
-//! [`notify`] asks for signals, which then no longer do what they do by default; dropping the
-//! receiver stops that. A signal that nobody asks for any more does what it would have done before:
-//! a second Ctrl-C ends the program, say.
+//! [`notify`] asks for signals. They then no longer do what they do by default, until the receiver
+//! is dropped. A signal that nobody asks for any more does what it would have done before: a second
+//! Ctrl-C ends the program, say.
 //!
 //! ```no_run
 //! use goby::{Context, signal::{self, Signal}};
@@ -16,13 +16,13 @@
 //!
 //! # Inside
 //!
-//! Everybody who asked is in one list (`Hub`), under one lock, and one thread waits for the
-//! signals, in the kernel: it costs nothing until one comes. It is there only while somebody is in
-//! the list. As it is none of goby's own threads, a program in which all goroutines wait counts as
-//! alive while it may still get a signal, and as deadlocked when not.
+//! All subscribers are in one list (`Hub`), under one lock. One thread waits for the signals, in
+//! the kernel: it costs nothing until a signal comes. The thread is there only while the list has
+//! subscribers. It is none of goby's own threads, so a program in which all goroutines wait counts
+//! as alive while it may still get a signal, and as deadlocked otherwise.
 //!
-//! What runs in the signal handler is signal-hook's: a flag and a write that wake the thread, and,
-//! for a signal of which nobody is told any more, an imitation of its default action.
+//! The code that runs in the signal handler is signal-hook's: a flag and a write that wake the
+//! thread, and an imitation of the default action for a signal that nobody asks for any more.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -86,7 +86,7 @@ signals! {
 }
 
 impl Signal {
-    /// Gives the system's number.
+    /// Returns the system's number.
     pub fn as_raw(self) -> i32 {
         self.0
     }
@@ -98,12 +98,11 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// Asks for each of `signals`, which come through the channel from now on, until its last receiver
+/// Asks for each of `signals`. They come through the channel from now on, until its last receiver
 /// is dropped. Go: `signal.Notify`, `signal.Stop`.
 ///
-/// The channel holds as many unread signals as there are in the list, and at least one. As in Go,
-/// further ones are dropped; the system itself may make one of several equal ones that come at
-/// once.
+/// The channel holds as many unread signals as `signals` has, and at least one. As in Go, further
+/// ones are dropped. The system itself may merge several equal signals that come at once.
 ///
 /// ```
 /// use goby::signal::{self, Signal};
@@ -117,22 +116,23 @@ impl fmt::Debug for Signal {
 ///
 /// # Errors
 ///
-/// If the system has no descriptor or no thread left to wait for signals with.
+/// If the system has no descriptor or no thread left for the wait.
 #[doc(alias = "signal.Notify")]
 pub fn notify(signals: &[Signal]) -> io::Result<Receiver<Signal>> {
     goby_runtime::checkpoint();
     let subscription = Subscription::new();
-    // Dropped on an error, the receiver finds nothing to stop.
+    // If the receiver is dropped because of an error, it finds nothing to stop.
     let (sender, receiver) = chan::bounded_kept(signals.len().max(1), Arc::new(subscription));
     subscription.start(signals, Target::Channel(sender))?;
     Ok(receiver)
 }
 
-/// Derives a context that is done at the first of `signals`, or when `ctx` is, or when the guard is
-/// dropped. Go: `signal.NotifyContext`.
+/// Derives a context that is done at the first of `signals`, or when `ctx` is done, or when the
+/// guard is dropped. Go: `signal.NotifyContext`.
 ///
-/// The cause is then an [`Interrupted`]. Until the guard is dropped or [stopped](StopGuard::stop),
-/// further signals do nothing; afterwards they do what they would have done before.
+/// After a signal the cause is an [`Interrupted`]. Until the guard is dropped or
+/// [stopped](StopGuard::stop), further signals do nothing. Afterwards they do what they would have
+/// done before.
 ///
 /// ```
 /// use goby::{Context, signal::{self, Interrupted, Signal}};
@@ -171,7 +171,8 @@ impl StopGuard {
 impl Drop for StopGuard {
     fn drop(&mut self) {
         self.subscription.stop();
-        // Said, not left to the drop: the waiting thread may hold a clone at this moment.
+        // Called explicitly, not left to the drop: the waiting thread may hold a clone at this
+        // moment.
         self.cancel.cancel(Arc::new(ContextError::Canceled));
     }
 }
@@ -199,12 +200,12 @@ impl fmt::Display for Interrupted {
 
 impl Error for Interrupted {}
 
-/// Who is told of signals, in the whole process.
+/// The subscribers to signals in the whole process.
 #[derive(Default)]
 struct Hub {
     subscribers: Vec<Subscriber>,
     /// For each signal that goby has ever been asked for and that was at its default before:
-    /// whether its handler imitates the default. Handlers stay for good.
+    /// whether its handler imitates the default. Handlers stay forever.
     defaults: HashMap<Signal, Arc<AtomicBool>>,
     /// Ends the waiting thread. There is one while there are subscribers.
     waiting: Option<Handle>,
@@ -234,14 +235,14 @@ impl Target {
     }
 }
 
-/// The name of a subscriber, there or not.
+/// The name of a subscriber, whether it is in the list or not.
 #[derive(Clone, Copy)]
 struct Subscription(u64);
 
 impl Subscription {
     fn new() -> Subscription {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Relaxed: only a number of its own.
+        // Relaxed: it only has to be a number of its own.
         Subscription(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -260,8 +261,8 @@ impl Subscription {
             hub.give_up_unwanted();
         }
         drop(hub);
-        // What the channel still holds, or who waits for the context, is none of the hub's
-        // business: after the lock.
+        // Dropped after the lock is released: this may drop the channel, or wake those that wait
+        // for the context.
         drop(removed);
     }
 }
@@ -275,7 +276,7 @@ impl Keeper for Subscription {
 }
 
 impl Hub {
-    /// Has `signals` come to the waiting thread.
+    /// Makes `signals` come to the waiting thread.
     fn catch(&mut self, signals: &[Signal]) -> io::Result<()> {
         for &signal in signals {
             if !self.defaults.contains_key(&signal) && is_default(signal) {
@@ -301,8 +302,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Gives signals of which nobody is told back to what they did before, and ends the thread if
-    /// there is nobody at all.
+    /// Makes signals that nobody asks for do what they did before, and ends the thread if there is
+    /// no subscriber.
     fn give_up_unwanted(&mut self) {
         let is_wanted = |signal: &Signal| self.subscribers.iter().any(|s| s.signals.contains(signal));
         let unwanted: Vec<Signal> = self.defaults.keys().filter(|signal| !is_wanted(signal)).copied().collect();
@@ -324,8 +325,8 @@ impl Hub {
     }
 }
 
-/// Tells everybody who asked for it of a signal. Their wakers are foreign code, so the lock is not
-/// held meanwhile.
+/// Tells all its subscribers of a signal. Their wakers are foreign code, so the lock is not held
+/// meanwhile.
 fn dispatch(signal: Signal) {
     let targets: Vec<Target> = {
         let hub = HUB.lock();
@@ -334,8 +335,8 @@ fn dispatch(signal: Signal) {
     targets.iter().for_each(|target| target.tell(signal));
 }
 
-/// Whether a signal is neither caught nor ignored yet. If the system does not say, it is not
-/// imitated.
+/// Whether a signal is neither caught nor ignored yet. If the system does not say, the default is
+/// not imitated.
 fn is_default(signal: Signal) -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
     let is_clear = |name| {

@@ -1,7 +1,7 @@
-//! Duplicate calls joined: while a call for a key runs, others for that key wait for it and share
-//! what it gives.
+//! Joins duplicate calls: while a call for a key runs, others for that key wait for it and share
+//! its value.
 //!
-//! Go's `golang.org/x/sync/singleflight`. It keeps nothing: when the call has ended, the next one
+//! Go's `golang.org/x/sync/singleflight`. It keeps no value: when the call has ended, the next call
 //! for its key runs again.
 //!
 //! | Go | goby |
@@ -13,11 +13,11 @@
 //!
 //! # Inside
 //!
-//! A call is in the map from its first caller on until its function has ended or it is forgotten,
-//! under the map's lock. Joining counts, under that lock; so when the call leaves the map it is
-//! settled who shares it. Then, without the lock, the outcome is set, put into the channels, and
-//! `ended` is closed, which unparks those who wait. If they find neither an outcome nor a panic,
-//! the function never returned: they join anew.
+//! A call is in the map from its first caller on until its function has ended or it is forgotten.
+//! The map's lock guards this. Joining counts under that lock, so when the call leaves the map it
+//! is decided which callers share it. Then, without the lock, the outcome is set and put into the
+//! channels, and `ended` is closed, which unparks the waiting callers. If they find neither an
+//! outcome nor a panic, the function never returned: they join anew.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,14 +31,15 @@ use crate::context::{Context, ContextError};
 use crate::select;
 use crate::sync::{FirstPanic, Mutex};
 
-/// Calls by key, of which one at a time runs for each key. Go: `singleflight.Group`.
+/// Calls by key: for each key one runs at a time. Go: `singleflight.Group`.
 ///
-/// It is a handle: clones are the same group. Every caller gets a clone of the value; where calls
-/// may fail, `V` is a `Result` whose error can be cloned, `Result<_, Arc<io::Error>>` for example.
+/// It is a handle: clones are the same group. Every caller gets a clone of the value. If calls may
+/// fail, `V` is a `Result` with an error that can be cloned, `Result<_, Arc<io::Error>>` for
+/// example.
 ///
-/// A panic of the function reaches every caller that waits for it; when none does, it is printed. A
-/// function that ends its goroutine by [`goexit`](crate::goexit) has given nothing to share: those
-/// who wait for it call their own functions, one of them for all.
+/// A panic of the function reaches every caller that waits for it; if none waits, the panic is
+/// printed. A function that ends its goroutine by [`goexit`](crate::goexit) has given nothing to
+/// share: of the callers that wait for it, one calls its own function for all.
 ///
 /// ```
 /// use goby::{singleflight::Group, sync::Barrier};
@@ -64,7 +65,7 @@ pub struct Group<K, V> {
     calls: Arc<Mutex<HashMap<K, Arc<Call<V>>>>>,
 }
 
-/// What a call has given.
+/// What a call has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome<V> {
     /// The function's value, or a clone of it.
@@ -73,9 +74,9 @@ pub struct Outcome<V> {
     pub shared: bool,
 }
 
-/// What all callers of one call hold.
+/// What all callers of one call share.
 struct Call<V> {
-    /// Changes under the map's lock only, and no more once the call has left the map.
+    /// Changes under the map's lock only, and never again once the call has left the map.
     joined: parking_lot::Mutex<Joiners<V>>,
     /// Set before `ended` is closed, unless the function panicked.
     outcome: OnceLock<Outcome<V>>,
@@ -83,11 +84,11 @@ struct Call<V> {
     ended: Receiver<Infallible>,
 }
 
-/// Who has joined a call.
+/// The callers that have joined a call.
 struct Joiners<V> {
-    /// How many, with the first caller.
+    /// How many there are, with the first caller.
     callers: usize,
-    /// Of the callers that do not wait.
+    /// The channels of the callers that do not wait.
     channels: Vec<Sender<Outcome<V>>>,
 }
 
@@ -95,11 +96,11 @@ struct Joiners<V> {
 enum Joined<K: Eq + Hash, V> {
     /// To run the function.
     First(First<K, V>),
-    /// To wait for another caller's. The key comes back, to join anew.
+    /// To wait for another caller's function. The key comes back, to join anew.
     Other(Arc<Call<V>>, K),
 }
 
-/// The duty to run the function of a call. Dropped, it ends the call: also if its goroutine never
+/// The duty to run the function of a call. Dropping it ends the call, also if its goroutine never
 /// ran.
 struct First<K: Eq + Hash, V> {
     group: Group<K, V>,
@@ -123,7 +124,7 @@ where
         Group::default()
     }
 
-    /// Calls `f`, here, and gives its value; or waits for a call for `key` that runs already. Go:
+    /// Calls `f`, here, and returns its value; or waits for a call for `key` that runs already. Go:
     /// `Do`.
     ///
     /// ```
@@ -135,13 +136,13 @@ where
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread, while another caller's function runs. If `f` runs the same
-    /// key it deadlocks.
+    /// Parks the goroutine, or puts the OS thread to sleep, while another caller's function runs.
+    /// If `f` runs the same key, it deadlocks.
     ///
     /// # Panics
     ///
-    /// If the function does, its own or the one waited for: one caller goes on with that panic, the
-    /// others repeat its message.
+    /// If the function panics, the caller's own or the one that it waits for: one caller raises
+    /// that panic again, the others repeat its message.
     #[doc(alias("singleflight.Do", "Do"))]
     pub fn run(&self, mut key: K, f: impl FnOnce() -> V) -> Outcome<V> {
         loop {
@@ -177,22 +178,22 @@ where
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread.
+    /// Parks the goroutine, or puts the OS thread to sleep.
     ///
     /// # Cancellation
     ///
-    /// The caller stops waiting. The call goes on, for those who have joined it or will; give `f` a
-    /// context to stop it.
+    /// The caller stops waiting. The call goes on, for the callers that have joined it or will join
+    /// it. Give `f` a context to stop it.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done already, when nothing is called, or before the call has
-    /// ended.
+    /// The context's error, if it is done already (then nothing is called), or gets done before the
+    /// call has ended.
     ///
     /// # Panics
     ///
-    /// As [`run`](Group::run). If `f` ends its goroutine by [`goexit`](crate::goexit), for then
-    /// there is no value.
+    /// As [`run`](Group::run). Also if `f` ends its goroutine by [`goexit`](crate::goexit), because
+    /// then there is no value.
     #[track_caller]
     pub fn run_ctx<F>(&self, ctx: &Context, mut key: K, f: F) -> Result<Outcome<V>, ContextError>
     where
@@ -218,11 +219,12 @@ where
         }
     }
 
-    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already, and gives
-    /// a channel that the outcome will come through. Go: `DoChan`.
+    /// Calls `f` in a goroutine of its own, or joins a call for `key` that runs already. Returns
+    /// the channel through which the outcome will come. Go: `DoChan`.
     ///
-    /// After the outcome the channel is closed; without an outcome, if the function ended its
-    /// goroutine by [`goexit`](crate::goexit). Dropping the receiver does not stop the call.
+    /// After the outcome the channel is closed. If the function ended its goroutine by
+    /// [`goexit`](crate::goexit), it is closed without an outcome. Dropping the receiver does not
+    /// stop the call.
     ///
     /// ```
     /// use goby::select;
@@ -238,8 +240,8 @@ where
     ///
     /// # Panics
     ///
-    /// Not by itself. If the function panics, the receive that would find the channel closed goes
-    /// on with the panic.
+    /// Not by itself. If the function panics, the panic goes on in the receive that would find the
+    /// channel closed.
     #[doc(alias("singleflight.DoChan", "DoChan"))]
     #[track_caller]
     pub fn run_chan<F>(&self, key: K, f: F) -> Receiver<Outcome<V>>
@@ -292,10 +294,10 @@ where
 }
 
 impl<K: Eq + Hash, V: Clone> First<K, V> {
-    /// Runs the function and tells everybody what it has given. Does not return if `f` ends this
+    /// Runs the function and passes its value to all callers. Does not return if `f` ends this
     /// goroutine.
     fn run(mut self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
-        // Unwind safe: the panic goes on in those who wait.
+        // Unwind safe: the panic goes on in the callers that wait.
         let result = panic::catch_unwind(AssertUnwindSafe(f));
         let Joiners { callers, channels } = self.leave();
         let call = self.call.clone();
@@ -308,7 +310,7 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
             Ok(value) => {
                 let outcome = call.outcome.get_or_init(|| Outcome { value, shared: callers > 1 });
                 for channel in &channels {
-                    // There is room; its receiver may have gone.
+                    // There is room. The receiver may have gone.
                     let _ = channel.try_send(outcome.clone());
                 }
             }
@@ -318,7 +320,7 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
 }
 
 impl<K: Eq + Hash, V> First<K, V> {
-    /// Takes the call out of the map, unless it was forgotten; from then on nobody joins it.
+    /// Takes the call out of the map, unless it was forgotten. From then on nobody joins it.
     fn leave(&mut self) -> Joiners<V> {
         self.has_left = true;
         let mut calls = self.group.calls.lock();
@@ -328,7 +330,7 @@ impl<K: Eq + Hash, V> First<K, V> {
         let joiners = Joiners { callers: joined.callers, channels: std::mem::take(&mut joined.channels) };
         drop(joined);
         drop(calls);
-        // The key is the user's to drop: after the locks.
+        // The key is the user's, so it is dropped after the locks are released.
         drop(removed);
         joiners
     }
@@ -343,14 +345,14 @@ impl<K: Eq + Hash, V> Drop for First<K, V> {
 }
 
 impl<V: Clone> Call<V> {
-    /// Waits for the end and gives the outcome, or goes on with the panic. `None` if the function
+    /// Waits for the end and returns the outcome, or raises the panic again. `None` if the function
     /// did not return.
     fn wait(&self) -> Option<Outcome<V>> {
         let _ = self.ended.recv();
         let outcome = self.outcome.get();
         if outcome.is_none() && self.panic.is_kept() {
             self.panic.raise();
-            // In a goroutine that panics already, which has to be told all the same.
+            // This goroutine panics already, and has to be told all the same.
             panic!("singleflight: the call panicked");
         }
         outcome.cloned()
@@ -380,7 +382,7 @@ impl<V: Send + Sync> Keeper for Call<V> {
 
 impl<V> Drop for Call<V> {
     fn drop(&mut self) {
-        // Nobody has seen it, and nobody will.
+        // Nobody has seen the panic, and nobody will.
         if let Some(payload) = self.panic.take() {
             goby_runtime::go(|| panic::resume_unwind(payload));
         }
@@ -399,7 +401,7 @@ impl<K, V> Default for Group<K, V> {
     }
 }
 
-// The function runs outside the lock; its panics are what the group passes on.
+// The function runs outside the lock, and the group passes its panics on.
 impl<K, V> UnwindSafe for Group<K, V> {}
 impl<K, V> RefUnwindSafe for Group<K, V> {}
 

@@ -2,16 +2,16 @@
 //!
 //! Everything goes by [`goby_runtime::now`] and the runtime's timers, so a policy that replaces the
 //! clock replaces it here too. A timer's channel holds at most one instant that nobody has received
-//! yet, and shows none: its `len` and `capacity` are 0. The instant is when the timer was due, not
-//! when it was read.
+//! yet, and shows none: its `len` and `capacity` are 0. The instant is the time when the timer was
+//! due, not the time when it was read.
 //!
-//! Files: this one has sleeping and the receivers that need no handle; `alarm` joins a timer to its
-//! channel so that stopping leaves nothing behind; `timer` and `ticker` are its two users;
+//! Files: this one has sleeping, and the receivers that need no handle; `alarm` joins a timer to
+//! its channel so that a stop leaves nothing behind; `timer` and `ticker` are its two users;
 //! `after_func` calls a function instead.
 //!
 //! From Go: `time/sleep.go`, `time/tick.go`, with the semantics of Go 1.23 and later: stopping or
-//! resetting withdraws an instant not yet received, and what nobody refers to any more is freed
-//! although it was not stopped.
+//! resetting withdraws an instant that was not yet received, and a timer that nobody refers to any
+//! more is freed even if it was not stopped.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub use timer::Timer;
 
 use alarm::Alarm;
 
-/// As far off as a deadline gets: a hundred years. Later ones would not fit everywhere an instant
+/// The latest deadline: a hundred years off. Later ones do not fit in all places where an instant
 /// is counted in nanoseconds, and nobody will see the difference.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -48,7 +48,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread where there is none. Zero lets other goroutines run once.
+/// Parks the goroutine; an OS thread without one sleeps. Zero lets other goroutines run once.
 ///
 /// # Cancellation
 ///
@@ -60,7 +60,7 @@ pub fn sleep(duration: Duration) {
     goby_runtime::sleep_until(deadline_in(duration));
 }
 
-/// Parks the calling goroutine until `deadline`; like `sleep` of zero if that has passed.
+/// Parks the calling goroutine until `deadline`; does what `sleep` of zero does if that has passed.
 ///
 /// ```
 /// use goby::time;
@@ -72,7 +72,7 @@ pub fn sleep(duration: Duration) {
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread where there is none.
+/// Parks the goroutine; an OS thread without one sleeps.
 ///
 /// # Cancellation
 ///
@@ -94,11 +94,11 @@ pub fn sleep_until(deadline: Instant) {
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread where there is none.
+/// Parks the goroutine; an OS thread without one sleeps.
 ///
 /// # Errors
 ///
-/// How `ctx` ended, if it was done before the time was over.
+/// The context's error, if `ctx` was done before the time was over.
 ///
 /// # Cancellation
 ///
@@ -118,7 +118,7 @@ pub fn sleep_ctx(ctx: &Context, duration: Duration) -> Result<(), ContextError> 
     }
 }
 
-/// Gives a channel that receives one instant, `duration` from now.
+/// Returns a channel that receives one instant, `duration` from now.
 ///
 /// Dropping the receiver stops the timer.
 ///
@@ -143,7 +143,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     alarm.into_receiver()
 }
 
-/// Gives a channel that receives one instant: `deadline`, when it has come.
+/// Returns a channel that receives one instant: `deadline`, when it has come.
 ///
 /// Dropping the receiver stops the timer.
 ///
@@ -170,10 +170,9 @@ pub fn at(deadline: Instant) -> Receiver<Instant> {
     alarm.into_receiver()
 }
 
-/// Gives a channel that receives an instant every `period`, until the receiver is dropped.
+/// Returns a channel that receives an instant every `period`, until the receiver is dropped.
 ///
-/// A receiver that is late misses ticks. A period of zero gives a channel that never receives
-/// anything.
+/// A receiver that is late misses ticks. With a period of zero the channel never receives anything.
 ///
 /// ```
 /// use goby::time;
@@ -195,12 +194,12 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
     alarm.into_receiver()
 }
 
-/// The instant `duration` from now, as [`deadline_after`].
+/// Returns the instant `duration` from now, as [`deadline_after`] does.
 pub(crate) fn deadline_in(duration: Duration) -> Instant {
     deadline_after(goby_runtime::now(), duration)
 }
 
-/// The instant `duration` after `now`, at most [`FOREVER`] off.
+/// Returns the instant `duration` after `now`, at most [`FOREVER`] off.
 fn deadline_after(now: Instant, duration: Duration) -> Instant {
     now + duration.min(FOREVER)
 }

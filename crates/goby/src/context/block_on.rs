@@ -25,15 +25,16 @@ use super::{Context, ContextError};
 ///
 /// # Blocking
 ///
-/// The goroutine, or the OS thread.
+/// Parks the goroutine, or puts the OS thread to sleep.
 ///
 /// # Errors
 ///
-/// How `ctx` ended, if it was done before the future; at once if it is done already.
+/// The context's error, if `ctx` was done before the future; at once if it is done already.
 ///
 /// # Cancellation
 ///
-/// As good as the future's own: it is dropped where it was pending. A `&mut` of a future keeps it.
+/// The future is dropped while it is pending, so this is as good as the future's own cancellation.
+/// A `&mut` of a future keeps the future.
 pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
     if let Some(error) = ctx.err() {
         return Err(error);

@@ -5,9 +5,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// Why a context was canceled, in the words of who canceled it.
+/// Why a context was canceled, in the words of the canceler.
 ///
-/// [`Context::cause`](crate::Context::cause) gives back the very `Arc` that was handed in.
+/// [`Context::cause`](crate::Context::cause) returns the same `Arc` that was passed in.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// How a context ended.
@@ -19,8 +19,8 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 /// ```
 ///
 /// It becomes an [`io::Error`] by `?`: of kind `TimedOut` or `ConnectionAborted`, with the same
-/// text, and with the `ContextError` as its [`source`](Error::source). So the sockets' errors are
-/// made, too.
+/// text, and with the `ContextError` as its [`source`](Error::source). The sockets' errors are made
+/// in the same way.
 ///
 /// ```
 /// use goby::context::ContextError;
@@ -35,14 +35,14 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[doc(alias("context.Canceled", "context.DeadlineExceeded"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContextError {
-    /// It was canceled, or one that it descends from was.
+    /// The context was canceled, or one of its ancestors was.
     Canceled,
-    /// Its deadline passed, or that of one that it descends from.
+    /// The context's deadline passed, or that of one of its ancestors.
     DeadlineExceeded,
 }
 
 impl ContextError {
-    /// Tells whether the time was up. Go: the error's `Timeout`.
+    /// Returns whether the deadline had passed. Go: the error's `Timeout`.
     ///
     /// ```
     /// use goby::context::ContextError;
@@ -74,7 +74,8 @@ impl From<ContextError> for io::Error {
     }
 }
 
-/// Makes the context's error the source of an `io::Error`, which skips what it holds itself.
+/// Makes the context's error the source of an `io::Error`. An `io::Error` names as its source not
+/// the error that it holds, but that error's source.
 #[derive(Debug)]
 struct Stopped(ContextError);
 
@@ -90,8 +91,7 @@ impl Error for Stopped {
     }
 }
 
-/// What can be given as the cause of a cancellation: an error in an `Arc`, a boxed error, or a
-/// text.
+/// A value that can be the cause of a cancellation: an error in an `Arc`, a boxed error, or a text.
 ///
 /// ```
 /// use goby::Context;
@@ -106,7 +106,7 @@ impl Error for Stopped {
 /// assert!(ctx.cause().unwrap().is::<std::fmt::Error>());
 /// ```
 pub trait IntoCause {
-    /// Makes it a cause.
+    /// Turns it into a cause.
     fn into_cause(self) -> Cause;
 }
 
@@ -146,8 +146,8 @@ impl IntoCause for Cow<'_, str> {
     }
 }
 
-/// Makes a boxed error one that can be shared. One that was shared already, by a group within this
-/// one say, stays the same.
+/// Turns a boxed error into one that can be shared. An error that was shared already, by a group
+/// within this one say, stays the same.
 pub(crate) fn cause_of(error: Box<dyn Error + Send + Sync>) -> Cause {
     match error.downcast::<Cause>() {
         Ok(cause) => *cause,

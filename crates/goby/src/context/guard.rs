@@ -1,5 +1,5 @@
-//! What the maker of a context keeps: the guards that cancel it, and the handles of what runs when
-//! it is done.
+//! What the maker of a context keeps: the guards that cancel it, and the handles of the functions
+//! that run when it is done.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,10 +35,11 @@ impl CancelGuard {
         CancelGuard { node: Some(node) }
     }
 
-    /// Cancels the context and all derived from it; does nothing if it is done.
+    /// Cancels the context and all that are derived from it; does nothing if it is done.
     ///
-    /// On return its `done` is closed, and so are those of its descendants, unless another
-    /// goroutine is canceling them at this moment. It does not wait for the work to stop.
+    /// On return the context's `done` is closed, and so are those of its descendants, unless
+    /// another goroutine is canceling them at this moment. The call does not wait for the work to
+    /// stop.
     ///
     /// ```
     /// use goby::{Context, context::ContextError};
@@ -52,7 +53,8 @@ impl CancelGuard {
         self.end();
     }
 
-    /// The same for parts of goby, which may run in a destructor.
+    /// Does the same as [`cancel`](CancelGuard::cancel), for parts of goby, which may run in a
+    /// destructor.
     pub(crate) fn end(&self) {
         if let Some(node) = &self.node {
             node.cancel(&Outcome { error: ContextError::Canceled, cause: None });
@@ -106,8 +108,8 @@ impl CancelCauseGuard {
         CancelCauseGuard { guard: CancelGuard::new(node) }
     }
 
-    /// Cancels the context and all derived from it, for the reason given; does nothing if it is
-    /// done.
+    /// Cancels the context and all that are derived from it, for the given reason; does nothing if
+    /// it is done.
     ///
     /// ```
     /// use goby::Context;
@@ -148,10 +150,10 @@ impl AfterFunc {
         AfterFunc { on_done, stopped: AtomicBool::new(false) }
     }
 
-    /// Makes sure that the function will not be started; true if this call did so.
+    /// Makes sure that the function will not be started; returns true if this call did so.
     ///
-    /// False means that it was started, in its own goroutine, or stopped before. It does not wait
-    /// for the function.
+    /// False means that the function was started, in its own goroutine, or that it was stopped
+    /// before. The call does not wait for the function.
     ///
     /// ```
     /// let (ctx, cancel) = goby::Context::background().with_cancel();
@@ -162,8 +164,9 @@ impl AfterFunc {
     /// ```
     pub fn stop(&self) -> bool {
         goby_runtime::checkpoint();
-        // Relaxed: it only settles which call may remove the entry; the entry itself is under the
-        // node's lock. Without it a second call could remove what has got the slot since.
+        // Relaxed: it only decides which call may remove the entry. The entry itself is under the
+        // node's lock. Without this a second call could remove an entry that has got the slot
+        // since.
         !self.stopped.swap(true, Ordering::Relaxed) && self.on_done.remove()
     }
 }
@@ -193,7 +196,7 @@ enum Registered {
     At(Arc<Node>, u32),
     /// On a context that is never done.
     Never,
-    /// It ran, or it is no longer ours to take back.
+    /// It ran, or we can no longer take it back.
     Nowhere,
 }
 
@@ -212,7 +215,7 @@ impl OnDone {
         }
     }
 
-    /// Takes the callback back: true if it will not run, false if it ran or is running.
+    /// Takes the callback back; returns true if it will not run, false if it ran or is running.
     #[cfg(test)]
     pub(super) fn stop(mut self) -> bool {
         let removed = self.remove();
@@ -220,7 +223,7 @@ impl OnDone {
         removed
     }
 
-    /// Call it once: the slot may be somebody else's afterwards.
+    /// Call it once: afterwards the slot may have another entry.
     fn remove(&self) -> bool {
         match &self.registered {
             Registered::At(node, slot) => node.unregister(*slot),

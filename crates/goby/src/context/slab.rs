@@ -1,25 +1,26 @@
-//! What a node tells when it is done: its children and the callbacks registered on it.
+//! What a node tells when it is done: its children, and the callbacks that are registered on it.
 //!
-//! A slab: an entry keeps its slot until it is removed, so adding and removing are O(1) and take no
-//! allocation but the slab's own growth. Vacant slots form a list. Guarded by the node's lock;
-//! [`take`](Slab::take) empties it for good.
+//! A slab: an entry keeps its slot until it is removed. So adding and removing are O(1), and only
+//! the slab's growth allocates. Vacant slots form a list. The node's lock guards it.
+//! [`take`](Slab::take) empties it forever.
 
 use std::sync::Weak;
 
 use super::node::Node;
 
-/// "No slot": the end of the vacant list, and the slot of what was never registered.
+/// "No slot": the end of the vacant list, and the slot of a node that was never registered.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
-/// An empty slab gives its memory back when it has room for more than this many (a kilobyte or
-/// two): a parent that once had a hundred thousand children need not keep room for them, one that
-/// has a few at a time need not reallocate.
+/// An empty slab gives its memory back when it has room for more than this many entries (a kilobyte
+/// or two). So a parent that once had a hundred thousand children does not keep room for them, and
+/// one that has a few at a time does not reallocate.
 const KEEP: usize = 64;
 
 pub(super) enum Entry {
     /// Weak: a child that everybody has dropped leaves by itself.
     Child(Weak<Node>),
-    /// Runs where the node is canceled. Short; neither parks nor panics.
+    /// Runs when the node is canceled, on the canceler's stack. It is short, and neither parks nor
+    /// panics.
     Callback(Box<dyn FnOnce() + Send>),
     /// A free slot, and the next one in the list.
     Vacant(u32),
@@ -47,7 +48,7 @@ impl Slab {
         Slab { slots: Vec::new(), vacant: NO_SLOT, used: 0 }
     }
 
-    /// Puts an entry into a slot, which it has until it is removed.
+    /// Puts an entry into a slot, which the entry keeps until it is removed.
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
         self.used += 1;
         if let Some(place) = self.slots.get_mut(self.vacant as usize) {
@@ -64,8 +65,8 @@ impl Slab {
         }
     }
 
-    /// Takes the entry out of `slot`; nothing if the slab was [taken](Slab::take). Drop the result
-    /// after unlocking.
+    /// Takes the entry out of `slot`; takes nothing if the slab was [taken](Slab::take). Drop the
+    /// result after unlocking.
     pub(super) fn remove(&mut self, slot: u32) -> Removed {
         let Some(place) = self.slots.get_mut(slot as usize) else { return Removed { entry: None, _room: Vec::new() } };
         let entry = std::mem::replace(place, Entry::Vacant(self.vacant));
@@ -90,7 +91,7 @@ impl Slab {
         std::mem::take(&mut self.slots)
     }
 
-    /// Adds the children to a list; true if there are callbacks.
+    /// Adds the children to a list; returns true if there are callbacks.
     pub(super) fn add_children(&self, children: &mut Vec<Weak<Node>>) -> bool {
         let mut has_callbacks = false;
         for entry in &self.slots {

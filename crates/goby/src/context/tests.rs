@@ -1,4 +1,5 @@
-//! The tree's private parts: who is registered with whom, and chains too deep for recursion.
+//! The tree's private parts: which node is registered with which, and chains too deep for
+//! recursion.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

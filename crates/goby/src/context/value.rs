@@ -21,7 +21,7 @@ enum Held {
         type_name: &'static str,
         value: Box<dyn Any + Send + Sync>,
     },
-    /// Where `without_cancel` cut the cancel tree off; only to be printed.
+    /// The place where `without_cancel` cut the cancel tree off; it is only printed.
     WithoutCancel,
 }
 
@@ -59,8 +59,8 @@ impl Drop for Link {
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(link) = next {
-            // `into_inner`, of two threads that drop the last two references, gives the link to
-            // one: no link is left to a recursive drop.
+            // If two threads drop the last two references, `into_inner` gives the link to one of
+            // them. So no link is left to a recursive drop.
             next = Arc::into_inner(link).and_then(|mut link| link.next.take());
         }
     }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use goby_runtime::{GoroutineId, GoroutineInfo, LEAK_RETRIES, Leaks, leaked};
 
-/// Gives the goroutines of the caller's runtime that are leaked at this moment: parked for good, as
-/// far as can be told, because no other goroutine of the runtime can go on by itself (runs, will
-/// run, or is freed by a timer or a `blocking` call that ends). The caller is not counted.
+/// Returns the goroutines of the caller's runtime that are leaked at this moment. As far as goby
+/// can tell they are parked forever, because no other goroutine of the runtime can go on by itself
+/// (runs, will run, or is freed by a timer or a `blocking` call that ends). The caller is not
+/// counted.
 ///
 /// This is one look; [`LeakFinder`] repeats it, and [`LeakGuard`](super::LeakGuard) asks for one
 /// test alone.
@@ -30,13 +31,13 @@ pub fn leaks() -> Vec<GoroutineInfo> {
     leaked(&others())
 }
 
-/// Gives the goroutines of the caller's runtime of which it is proved that they never go on,
-/// whatever the others do: a partial deadlock. They wait on a nil channel or in a select without
-/// cases, or join one that does.
+/// Returns the goroutines of the caller's runtime that provably never go on, whatever the others
+/// do: a partial deadlock. They wait on a nil channel or in a select without cases, or join a
+/// goroutine that does.
 ///
-/// It proves no more than that: who waits for a channel or a lock may be let go by whoever holds
-/// the other end, and goby does not know who does. When all goroutines wait, the runtime's own
-/// report comes, see [`DeadlockPolicy`](crate::DeadlockPolicy).
+/// It proves no more than that: the holder of the other end may free a goroutine that waits for a
+/// channel or a lock, and goby does not know the holder. When all goroutines wait, the runtime
+/// itself reports that; see [`DeadlockPolicy`](crate::DeadlockPolicy).
 ///
 /// ```
 /// use goby::{Runtime, diag};
@@ -57,7 +58,7 @@ pub fn deadlocked() -> Vec<GoroutineInfo> {
     goby_runtime::deadlocked(&goby_runtime::goroutines())
 }
 
-/// The goroutines of the caller's runtime but the caller.
+/// Returns the goroutines of the caller's runtime except the caller.
 fn others() -> Vec<GoroutineInfo> {
     let me = goby_runtime::current_id();
     let mut infos = goby_runtime::goroutines();
@@ -65,7 +66,7 @@ fn others() -> Vec<GoroutineInfo> {
     infos
 }
 
-/// Looks for leaked goroutines of the caller's runtime, giving them time to end.
+/// Looks for leaked goroutines of the caller's runtime, and gives them time to end.
 ///
 /// ```
 /// use goby::{Runtime, diag::LeakFinder};
@@ -89,7 +90,8 @@ pub struct LeakFinder {
 }
 
 impl LeakFinder {
-    /// Starts with the defaults: nothing ignored, 20 retries, live goroutines are no leaks.
+    /// Makes a finder with the defaults: it ignores nothing, retries 20 times, and counts no live
+    /// goroutines.
     pub fn new() -> LeakFinder {
         LeakFinder { ignored: HashSet::new(), retries: LEAK_RETRIES, live_too: false }
     }
@@ -118,8 +120,9 @@ impl LeakFinder {
     ///
     /// # Blocking
     ///
-    /// The goroutine, or the OS thread, for half a second with the default retries if there is a
-    /// leak; two seconds longer if a goroutine is left that runs or is about to.
+    /// Parks the goroutine, or puts the OS thread to sleep: for half a second with the default
+    /// retries if there is a leak; two seconds longer if a goroutine is left that runs or is about
+    /// to run.
     ///
     /// # Errors
     ///
@@ -128,7 +131,7 @@ impl LeakFinder {
         self.find_among(|_| others())
     }
 
-    /// Looks at what `family` gives, with stacks or without.
+    /// Looks at the goroutines that `family` returns, with stacks or without.
     pub(super) fn find_among(&self, family: impl Fn(bool) -> Vec<GoroutineInfo>) -> Result<(), Leaks> {
         let remaining = |stacks| family(stacks).into_iter().filter(|info| !self.ignored.contains(&info.id())).collect();
         goby_runtime::find_leaks(remaining, self.retries, self.live_too)

@@ -7,17 +7,18 @@ use goby_runtime::{Family, Leaks};
 
 use super::LeakFinder;
 
-/// Fails a test that leaves goroutines behind: when it is dropped it panics with a paragraph for
-/// each of them, saying where it was started, what it waits for and since when, where it is, and
-/// whether a context reaches it.
+/// Fails a test that leaves goroutines behind. When the guard is dropped it panics with a paragraph
+/// per goroutine: where it was started, what it waits for and since when, where it is, and whether
+/// a context reaches it.
 ///
-/// Only goroutines that the guard's maker has started after it, and those that these have started,
-/// count, whatever runtime they run on: tests may run in parallel in one process. Those that a
-/// timer's callback starts belong to nobody.
+/// Only goroutines that the guard's maker has started after it count, and those that these have
+/// started, on any runtime. So tests may run in parallel in one process. Goroutines that a timer's
+/// callback starts belong to nobody.
 ///
-/// Goroutines get the time to end that [`LeakFinder`] gives. Of those left, parked ones are leaked,
-/// unless one among them is live (it runs, or a timer ends its wait) and so may still free the
-/// others; [`live_too`](LeakGuard::live_too) counts all. Make it first, so that it is dropped last.
+/// Goroutines get the time to end that [`LeakFinder`] gives. Of those that are left, the parked
+/// ones are leaked, unless one of them is live (it runs, or a timer ends its wait) and so may still
+/// free the others; [`live_too`](LeakGuard::live_too) counts all. Make the guard first, so that it
+/// is dropped last.
 ///
 /// *A context reaches* a goroutine if its wait ends when a context is done: see
 /// [`is_reached_by_context`](goby_runtime::GoroutineInfo::is_reached_by_context).
@@ -66,7 +67,7 @@ impl LeakGuard {
         self
     }
 
-    /// Gives the verdict now instead of panicking.
+    /// Returns the verdict now instead of panicking.
     ///
     /// # Errors
     ///

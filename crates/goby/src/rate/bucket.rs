@@ -1,14 +1,14 @@
-//! The arithmetic of the token bucket: no lock, no clock. Every function takes the instant it
-//! happens at.
+//! The arithmetic of the token bucket: no lock, no clock. Every function takes the instant at which
+//! it happens.
 //!
-//! Time may seem to go back: two goroutines read the clock in one order and take the lock in the
-//! other. Then no time has passed, and the bucket counts on from the earlier instant.
+//! Time may seem to go back: two goroutines may read the clock in one order and take the lock in
+//! the other. Then no time has passed, and the bucket goes on counting from the earlier instant.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How many events may happen in a second. Go: `rate.Limit`.
+/// How many events may happen per second. Go: `rate.Limit`.
 ///
 /// Zero allows none, once the burst is used up; [`INF`](Limit::INF) allows all.
 ///
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub struct Limit(f64);
 
-/// The longest wait that is reckoned with, 292 years: Go's `InfDuration`. It can be added to any
-/// instant of the clock.
+/// The longest wait that is computed, 292 years: Go's `InfDuration`. It can be added to any instant
+/// of the clock.
 pub(super) const FOREVER: Duration = Duration::from_nanos(i64::MAX as u64);
 
 impl Limit {
@@ -34,7 +34,7 @@ impl Limit {
     /// ```
     pub const INF: Limit = Limit(f64::MAX);
 
-    /// Makes a limit of so many events a second.
+    /// Makes a limit of `events` events per second.
     ///
     /// # Panics
     ///
@@ -61,7 +61,7 @@ impl Limit {
         if interval.is_zero() { Limit::INF } else { Limit(1.0 / interval.as_secs_f64()) }
     }
 
-    /// Gives the number of events in a second; `f64::MAX` if there is no limit.
+    /// Returns the number of events per second; `f64::MAX` if there is no limit.
     ///
     /// ```
     /// assert_eq!(goby::rate::Limit::per_second(3.0).events_per_second(), 3.0);
@@ -70,7 +70,7 @@ impl Limit {
         self.0
     }
 
-    /// How long it takes to gain so many tokens.
+    /// Returns how long it takes to gain so many tokens.
     fn duration_of(self, tokens: f64) -> Duration {
         if self.0 <= 0.0 {
             return FOREVER;
@@ -80,7 +80,7 @@ impl Limit {
         if nanos >= FOREVER.as_nanos() as f64 { FOREVER } else { Duration::from_nanos(nanos as u64) }
     }
 
-    /// How many tokens are gained from `from` to `to`; negative if `to` is the earlier.
+    /// Returns how many tokens are gained from `from` to `to`; negative if `to` is earlier.
     fn tokens_between(self, from: Instant, to: Instant) -> f64 {
         if self.0 <= 0.0 {
             return 0.0;
@@ -104,10 +104,10 @@ impl fmt::Debug for Limit {
 pub(super) struct Bucket {
     pub(super) limit: Limit,
     pub(super) burst: usize,
-    /// How many tokens there were at `last`: negative if reserved in advance, never more than
-    /// `burst`.
+    /// How many tokens there were at `last`: negative if tokens were reserved in advance, never
+    /// more than `burst`.
     tokens: f64,
-    /// When `tokens` was reckoned; nothing has happened yet if none.
+    /// When `tokens` was computed; none if nothing has happened yet.
     last: Option<Instant>,
     /// When the last of the reserved events may happen.
     last_event: Option<Instant>,
@@ -127,7 +127,7 @@ impl Bucket {
         Bucket { limit, burst, tokens: burst as f64, last: None, last_event: None }
     }
 
-    /// How many tokens there are at `at`.
+    /// Returns how many tokens there are at `at`.
     pub(super) fn tokens_at(&self, at: Instant) -> f64 {
         // Before the first event the bucket is full, however long ago it was made.
         let gained = self.last.filter(|last| *last <= at).map_or(0.0, |last| self.limit.tokens_between(last, at));
@@ -152,13 +152,15 @@ impl Bucket {
         Some(Grant { n, time_to_act, limit: self.limit })
     }
 
-    /// Gives back at `at` what of `grant` was not used and has not been promised to later events.
+    /// Gives back at `at` the part of `grant` that was not used and has not been promised to later
+    /// events.
     pub(super) fn give_back(&mut self, at: Instant, grant: &Grant) {
         if self.limit == Limit::INF || grant.n == 0 || grant.time_to_act < at {
             return;
         }
         let last_event = self.last_event.unwrap_or(grant.time_to_act);
-        // Between the two, tokens were reserved after this grant: they are not to be had back.
+        // Between the two instants, tokens were reserved after this grant: those cannot be given
+        // back.
         let restored = grant.n as f64 - grant.limit.tokens_between(grant.time_to_act, last_event);
         if restored <= 0.0 {
             return;
@@ -189,7 +191,7 @@ impl Bucket {
     }
 }
 
-/// `at + wait`; an instant far away where the clock ends.
+/// Returns `at + wait`, or an instant far away if the clock ends before that.
 fn add(at: Instant, wait: Duration) -> Instant {
     at.checked_add(wait).unwrap_or(at)
 }

@@ -1,13 +1,13 @@
-//! A limiter for each key, and how those that say nothing are forgotten.
+//! A limiter for each key, and how limiters that carry no information are forgotten.
 //!
-//! A bucket that is full again is no different from a new one, so it is *idle* and may go, unless
+//! A bucket that is full again is the same as a new one. So it is *idle* and may be removed, unless
 //! somebody holds its limiter. Every access looks at four buckets, in turn, and removes those that
-//! are idle: a constant cost, never a walk over all.
+//! are idle. This is a constant cost, never a walk over all.
 //!
-//! That bounds their number. Let each access bring a new key, the worst case, and let there be `n`
-//! buckets, `used` of them not idle. In the long run an access removes as many as it adds, one, and
-//! goes past three. So a bucket's turn comes every `n / 3` accesses, and it stays for at most `used
-//! + n / 3`. That is `n` itself: `n` is at most 1.5 times `used`.
+//! That bounds their number. In the worst case each access brings a new key. Let there be `n`
+//! buckets, `used` of them not idle. In the long run an access removes as many as it adds, which is
+//! one, and goes past three. So a bucket's turn comes every `n / 3` accesses, and it stays for at
+//! most `used + n / 3`. That is `n` itself: `n` is at most 1.5 times `used`.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -21,18 +21,18 @@ use super::{Limit, Limiter, WaitError};
 use crate::context::Context;
 use crate::sync::Mutex;
 
-/// How many buckets an access looks at. With 3 there would be 2 times as many as are used, with 2
-/// no bound.
+/// How many buckets an access looks at. With 3 there would be 2 times as many as are used; with 2
+/// there would be no bound.
 const LOOKED_AT: usize = 4;
-/// Of how many buckets the fullest is forgotten, when there are as many as there may be.
+/// When there are as many buckets as there may be, the fullest of this many is forgotten.
 const CANDIDATES: usize = 8;
-/// Up to this many buckets' memory is kept.
+/// The memory of up to this many buckets is kept.
 const FEW: usize = 64;
 
-/// Limits how often something happens for each key: a [`Limiter`] a host, a user, an address.
+/// Limits how often something happens for each key: a [`Limiter`] per host, user or address.
 ///
-/// Buckets are made when their key is first seen, and forgotten some time after they are full
-/// again, which nobody can tell. Forgetting costs each call the same small amount.
+/// A bucket is made when its key is first seen, and forgotten some time after it is full again.
+/// Nobody can see that it was forgotten. Forgetting costs each call the same small amount.
 ///
 /// ```
 /// use goby::rate::Keyed;
@@ -72,7 +72,7 @@ struct Buckets<K> {
 }
 
 impl<K> Keyed<K> {
-    /// Makes a limiter that allows each key `limit` events a second and `burst` of them at once.
+    /// Makes a limiter that allows each key `limit` events per second and `burst` of them at once.
     ///
     /// ```
     /// use goby::rate::{Keyed, Limit};
@@ -87,7 +87,7 @@ impl<K> Keyed<K> {
         Keyed { limit, burst, max_keys: 65_536, buckets: Mutex::new(buckets) }
     }
 
-    /// Makes a limiter that allows each key `rate` events a second and `burst` of them at once.
+    /// Makes a limiter that allows each key `rate` events per second and `burst` of them at once.
     ///
     /// # Panics
     ///
@@ -100,11 +100,12 @@ impl<K> Keyed<K> {
         Keyed::new(Limit::per_second(rate), burst)
     }
 
-    /// Sets how many buckets are kept at most. Default: 65,536, about 10 MB with short keys.
+    /// Sets how many buckets are kept at most. Default: 65,536, which take about 10 MB with short
+    /// keys.
     ///
-    /// When that many are in use at a time a new key displaces another, of a few the one with the
-    /// fullest bucket. If that comes back its bucket is full: the limit is not kept for it, but
-    /// memory is.
+    /// When that many are in use at a time a new key displaces another: of a few keys the one with
+    /// the fullest bucket. If that key comes back its bucket is full. So the limit is not kept for
+    /// it, but the bound on memory is.
     ///
     /// # Panics
     ///
@@ -143,8 +144,8 @@ impl<K> Keyed<K> {
 }
 
 impl<K: Hash + Eq> Keyed<K> {
-    /// Gives the limiter of a key, for what this type has no method for. It is not forgotten while
-    /// somebody has it.
+    /// Returns the limiter of a key, for uses that this type has no method for. The limiter is not
+    /// forgotten while somebody has it.
     ///
     /// ```
     /// let keyed = goby::rate::Keyed::per_second(0.1, 3);
@@ -159,7 +160,7 @@ impl<K: Hash + Eq> Keyed<K> {
         self.get_at(key, goby_runtime::now())
     }
 
-    /// Takes a token of the key's if there is one; tells whether the event may happen now.
+    /// Takes a token of the key's if there is one; returns whether the event may happen now.
     ///
     /// ```
     /// let keyed = goby::rate::Keyed::per_second(0.1, 1);
@@ -218,8 +219,8 @@ impl<K: Hash + Eq> Keyed<K> {
         self.get(key).wait(ctx)
     }
 
-    /// [`get`](Keyed::get) at `at`. Whoever takes tokens does so before the limiter can be
-    /// forgotten, because it has it.
+    /// Does what [`get`](Keyed::get) does, at `at`. The caller takes tokens before the limiter can
+    /// be forgotten, because it holds the limiter.
     fn get_at<Q>(&self, key: &Q, at: Instant) -> Arc<Limiter>
     where
         K: Borrow<Q>,
@@ -245,16 +246,16 @@ impl<K> Buckets<K> {
         for _ in 0..LOOKED_AT.min(self.map.len()) {
             self.hand %= self.map.len();
             let limiter = &self.map[self.hand];
-            // The count of one is the map's, and only under this lock can it become more.
+            // The one reference is the map's, and only under this lock can the count grow.
             if Arc::strong_count(limiter) == 1 && limiter.is_full_at(at) {
-                // The last one comes to its place, and is looked at next.
+                // The last bucket comes to its place, and is looked at next.
                 self.map.swap_remove_index(self.hand);
             } else {
                 self.hand += 1;
             }
         }
         if self.map.capacity() > FEW && self.map.len() < self.map.capacity() / 4 {
-            // Seldom enough to cost each removal a constant share.
+            // This happens so seldom that its cost per removal is constant.
             self.map.shrink_to(self.map.len() * 2);
         }
     }

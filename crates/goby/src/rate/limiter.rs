@@ -15,7 +15,7 @@ use crate::time;
 
 /// Limits how often something happens: a token bucket. Go: `rate.Limiter`.
 ///
-/// It starts full. Share it by reference or in an `Arc`; goroutines that wait are served in the
+/// It starts full. Share it by reference or in an `Arc`. Goroutines that wait are served in the
 /// order in which they came.
 ///
 /// ```
@@ -32,7 +32,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Makes a limiter that allows `limit` events a second and `burst` of them at once. Go:
+    /// Makes a limiter that allows `limit` events per second and `burst` of them at once. Go:
     /// `rate.NewLimiter`.
     ///
     /// With a burst of 0 it allows nothing, unless the limit is [`Limit::INF`].
@@ -48,7 +48,7 @@ impl Limiter {
         Limiter { bucket: Mutex::new(Bucket::new(limit, burst)) }
     }
 
-    /// Makes a limiter that allows `rate` events a second and `burst` of them at once.
+    /// Makes a limiter that allows `rate` events per second and `burst` of them at once.
     ///
     /// # Panics
     ///
@@ -61,7 +61,7 @@ impl Limiter {
         Limiter::new(Limit::per_second(rate), burst)
     }
 
-    /// Takes a token if there is one; tells whether the event may happen now. Go: `Allow`.
+    /// Takes a token if there is one; returns whether the event may happen now. Go: `Allow`.
     ///
     /// ```
     /// assert!(goby::rate::Limiter::per_second(1.0, 1).allow());
@@ -163,11 +163,13 @@ impl Limiter {
     /// # Errors
     ///
     /// Without waiting: if `n` exceeds the burst, if `ctx` is done already, or if the wait would
-    /// last beyond its deadline. After waiting: if `ctx` gets done. No error takes a token.
+    /// last beyond the deadline of `ctx`. After waiting: if `ctx` gets done. No error takes a
+    /// token.
     ///
     /// # Cancellation
     ///
-    /// The tokens reserved for it are given back, so that later events may happen sooner.
+    /// The tokens that were reserved for the call are given back, so that later events may happen
+    /// sooner.
     ///
     /// ```
     /// use goby::{Context, rate::{Limiter, WaitError}};
@@ -182,7 +184,7 @@ impl Limiter {
         self.wait_n_with(ctx, goby_runtime::now(), n, |delay| time::sleep_ctx(ctx, delay))
     }
 
-    /// [`wait_n`](Limiter::wait_n) at `at`, with a `sleep` of the caller's.
+    /// Does what [`wait_n`](Limiter::wait_n) does, at `at`, with a `sleep` of the caller's.
     fn wait_n_with(
         &self,
         ctx: &Context,
@@ -213,7 +215,7 @@ impl Limiter {
         })
     }
 
-    /// Gives the limit.
+    /// Returns the limit.
     ///
     /// ```
     /// use goby::rate::{Limit, Limiter};
@@ -224,7 +226,7 @@ impl Limiter {
         self.bucket.lock().limit
     }
 
-    /// Gives the burst: the most events that may happen at once.
+    /// Returns the burst: the most events that may happen at once.
     ///
     /// ```
     /// assert_eq!(goby::rate::Limiter::per_second(2.0, 7).burst(), 7);
@@ -233,7 +235,7 @@ impl Limiter {
         self.bucket.lock().burst
     }
 
-    /// Gives the number of tokens there are now. Go: `Tokens`.
+    /// Returns the number of tokens that there are now. Go: `Tokens`.
     ///
     /// ```
     /// assert_eq!(goby::rate::Limiter::per_second(1.0, 3).tokens(), 3.0);
@@ -243,8 +245,8 @@ impl Limiter {
         self.tokens_then(goby_runtime::now())
     }
 
-    /// Gives the number of tokens there are at `at`: negative if tokens were reserved in advance.
-    /// Go: `TokensAt`.
+    /// Returns the number of tokens that there are at `at`: negative if tokens were reserved in
+    /// advance. Go: `TokensAt`.
     ///
     /// ```
     /// use std::time::Instant;
@@ -272,7 +274,7 @@ impl Limiter {
 
     /// Changes the limit. Go: `SetLimit`.
     ///
-    /// Reservations made before keep their time; what they owe is worked off at the new rate.
+    /// Earlier reservations keep their time. The tokens that they owe are gained at the new rate.
     ///
     /// ```
     /// use goby::rate::{Limit, Limiter};
@@ -335,7 +337,8 @@ impl fmt::Debug for Limiter {
 
 /// Tokens taken from a [`Limiter`] in advance, or the refusal of that. Go: `rate.Reservation`.
 ///
-/// Wait for [`delay`](Reservation::delay), then act; or [`cancel`](Reservation::cancel) it.
+/// Wait for [`delay`](Reservation::delay), then act; or [`cancel`](Reservation::cancel) the
+/// reservation.
 ///
 /// ```
 /// use goby::{Context, rate::Limiter, time};
@@ -354,7 +357,7 @@ pub struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Tells whether the tokens can be had at all. Go: `OK`.
+    /// Returns whether the tokens will ever be there. Go: `OK`.
     ///
     /// ```
     /// let limiter = goby::rate::Limiter::per_second(1.0, 1);
@@ -364,8 +367,8 @@ impl Reservation<'_> {
         self.grant.is_some()
     }
 
-    /// Gives the time from now until the event may happen; zero if it may now, `Duration::MAX` if
-    /// it never may. Go: `Delay`.
+    /// Returns the time from now until the event may happen: zero if it may happen now,
+    /// `Duration::MAX` if it never may. Go: `Delay`.
     ///
     /// ```
     /// assert!(goby::rate::Limiter::per_second(1.0, 1).reserve().delay().is_zero());
@@ -374,7 +377,7 @@ impl Reservation<'_> {
         self.delay_from(goby_runtime::now())
     }
 
-    /// Gives the time from `at` until the event may happen. Go: `DelayFrom`.
+    /// Returns the time from `at` until the event may happen. Go: `DelayFrom`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -387,7 +390,8 @@ impl Reservation<'_> {
         self.grant.as_ref().map_or(Duration::MAX, |grant| grant.time_to_act.saturating_duration_since(at))
     }
 
-    /// Gives back what can be given back; nothing if the event's time has come. Go: `Cancel`.
+    /// Gives back the tokens that can be given back; none if the event's time has come. Go:
+    /// `Cancel`.
     ///
     /// ```
     /// let limiter = goby::rate::Limiter::per_second(0.001, 1);
@@ -399,8 +403,8 @@ impl Reservation<'_> {
         self.cancel_at(goby_runtime::now());
     }
 
-    /// Gives back at `at` what can be given back: tokens reserved by others since then stay taken.
-    /// Go: `CancelAt`.
+    /// Gives back at `at` the tokens that can be given back: tokens that others have reserved since
+    /// then stay taken. Go: `CancelAt`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -422,14 +426,14 @@ impl Reservation<'_> {
 pub enum WaitError {
     /// More events at once than the burst allows.
     ExceedsBurst {
-        /// How many were asked for.
+        /// How many events were asked for.
         n: usize,
-        /// How many may happen at once.
+        /// How many events may happen at once.
         burst: usize,
     },
     /// The wait would last beyond the context's deadline.
     ExceedsDeadline {
-        /// How many were asked for.
+        /// How many events were asked for.
         n: usize,
     },
     /// The context is done.
@@ -449,7 +453,8 @@ impl fmt::Display for WaitError {
 impl Error for WaitError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Its text is the error's own, so the chain goes on behind it.
+            // The text of this error is that of the context's error, so the chain goes on behind
+            // that.
             WaitError::Context(error) => error.source(),
             WaitError::ExceedsBurst { .. } | WaitError::ExceedsDeadline { .. } => None,
         }

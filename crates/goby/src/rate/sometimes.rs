@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
 
-/// Does something only sometimes: the first time, and then as told. Go: `rate.Sometimes`.
+/// Does something only sometimes: the first time, and then as configured. Go: `rate.Sometimes`.
 ///
-/// Several conditions add up: it is done if any of them holds. Without any it is done once.
+/// Several conditions add up: the work is done if any of them holds. Without any condition it is
+/// done once.
 ///
 /// ```
 /// use goby::rate::Sometimes;
@@ -47,7 +48,7 @@ impl Sometimes {
         Sometimes { first: 0, every: 0, interval: Duration::ZERO, calls: Mutex::new(Calls { n: 0, last_run: None }) }
     }
 
-    /// Does it in the first `n` calls. Default: 0, which is as good as 1.
+    /// Does the work in the first `n` calls. Default: 0, which is the same as 1.
     ///
     /// ```
     /// let twice = goby::rate::Sometimes::new().first(2);
@@ -60,7 +61,7 @@ impl Sometimes {
         self
     }
 
-    /// Does it in every `n`th call, from the first on. Default: 0, which is never.
+    /// Does the work in every `n`th call, from the first on. Default: 0, which means never.
     ///
     /// ```
     /// let second = goby::rate::Sometimes::new().every(2);
@@ -73,7 +74,8 @@ impl Sometimes {
         self
     }
 
-    /// Does it if `interval` has passed since the last time. Default: zero, which is never.
+    /// Does the work if `interval` has passed since the last time. Default: zero, which means
+    /// never.
     ///
     /// ```
     /// use std::time::Duration;
@@ -92,7 +94,7 @@ impl Sometimes {
     ///
     /// # Blocking
     ///
-    /// One call runs at a time; others wait for it. If `f` calls `run` of the same value it
+    /// One call runs at a time, and others wait for it. If `f` calls `run` of the same value, it
     /// deadlocks.
     ///
     /// ```

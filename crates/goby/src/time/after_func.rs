@@ -1,13 +1,12 @@
 //! A timer that calls a function in a goroutine of its own.
 //!
-//! Nobody need keep the handle: a timer that is to fire keeps itself alive, by a reference to
-//! itself in `armed`, which the firing takes out, and so does a stop. `armed` also says from which
-//! due time on a firing counts, so that one under way while the timer is stopped or moved is
-//! ignored; see `alarm`, which does the same with a channel.
+//! Nobody need keep the handle. A timer that is to fire keeps itself alive, by a reference to
+//! itself in `armed`; the firing or a stop takes it out. `armed` also says from which due time on a
+//! firing counts. So a firing that is under way while the timer is stopped or moved is ignored; see
+//! `alarm`, which does the same with a channel.
 //!
-//! The lock of `armed` is held while the runtime's timer is started or stopped, to make the two one
-//! step for other callers. The firing takes it too, but holds it for no more than taking the
-//! reference out.
+//! The lock of `armed` is held while the runtime's timer is started or stopped, so that the two are
+//! one step for other callers. The firing takes the lock too, but only to take the reference out.
 
 use std::fmt;
 use std::panic::Location;
@@ -55,8 +54,8 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
 /// Calls `f` in a goroutine of its own, `duration` from now: the usual case, in which it is called
 /// once.
 ///
-/// As [`after_func`], but `f` may use up what it has captured. After it was called, or begins to
-/// be, a [`reset`](AfterFunc::reset) of the handle calls nothing.
+/// As [`after_func`], but `f` may use up its captured values. Once the call of `f` has begun, a
+/// [`reset`](AfterFunc::reset) of the handle calls nothing.
 ///
 /// ```
 /// use goby::{chan, time};
@@ -73,7 +72,7 @@ pub fn after_func(duration: Duration, f: impl Fn() + Send + Sync + 'static) -> A
 pub fn after_func_once(duration: Duration, f: impl FnOnce() + Send + 'static) -> AfterFunc {
     let f = Lock::new(Some(f));
     after_func(duration, move || {
-        // A statement of its own: the function runs without the lock.
+        // A statement of its own, so that the function runs without the lock.
         let f = f.lock().take();
         if let Some(f) = f {
             f();
@@ -90,19 +89,20 @@ pub struct AfterFunc {
 
 struct Shared<F: ?Sized> {
     timer: goby_runtime::Timer,
-    /// While it is to fire: not before when, and what keeps it alive.
+    /// While the timer is to fire: the time before which a firing does not count, and the reference
+    /// that keeps the timer alive.
     armed: Lock<Option<(Instant, AfterFunc)>>,
-    /// Where its goroutines are said to be started.
+    /// The place where its goroutines are said to be started.
     caller: &'static Location<'static>,
-    /// That of its goroutines.
+    /// The family of its goroutines.
     heritage: Heritage,
     _foreign: Foreign,
     f: F,
 }
 
 impl<F: ?Sized> Shared<F> {
-    /// On a worker's scheduler: starts the goroutine, unless the timer was stopped or moved
-    /// meanwhile.
+    /// Starts the goroutine, unless the timer was stopped or moved meanwhile. Runs on a worker's
+    /// scheduler.
     fn fire(&self, due: Instant) {
         let armed = {
             let mut armed = self.armed.lock();
@@ -115,10 +115,10 @@ impl<F: ?Sized> Shared<F> {
 }
 
 impl AfterFunc {
-    /// Makes sure that the function is not called; true if it was to be.
+    /// Makes sure that the function is not called; returns true if it would have been.
     ///
-    /// False means that it was called, in its own goroutine, or stopped before. It does not wait
-    /// for the function.
+    /// False means that the function was called, in its own goroutine, or that the timer was
+    /// stopped before. The call does not wait for the function.
     ///
     /// ```
     /// use goby::time;
@@ -138,10 +138,10 @@ impl AfterFunc {
         taken.is_some()
     }
 
-    /// Makes it call the function `duration` from now, instead or again; true if a call was still
-    /// to come.
+    /// Makes the timer call the function `duration` from now, instead or again; returns true if a
+    /// call was still to come.
     ///
-    /// It does not wait for a call under way: two may run at once.
+    /// It does not wait for a call of the function that is under way: two may run at once.
     ///
     /// ```
     /// use goby::{chan, time};
@@ -193,7 +193,7 @@ mod tests {
         timer.shared.fire(due + 2 * HOUR);
         assert!(timer.shared.armed.lock().is_none());
         drop(timer);
-        // A goroutine that had been started would hold it, too.
+        // A goroutine that was started would hold it, too.
         assert_eq!(Arc::strong_count(&calls), 1);
         assert_eq!(calls.load(Ordering::Relaxed), 0);
     }

@@ -1,15 +1,15 @@
-//! A runtime timer and the channel it fires into, with nothing left behind by a stop.
+//! A runtime timer and the channel it fires into. A stop leaves nothing behind.
 //!
 //! A timer that is stopped may be firing at that moment on another thread, and its instant would
 //! appear in the channel after the stop. Therefore the channel knows, under its own lock, from
-//! which due time on it accepts an instant (`arm`), or that it accepts none (`withdraw`): whoever
-//! comes late is ignored. For a one-shot timer that also says, exactly, whether a stop came before
-//! the firing was seen.
+//! which due time on it accepts an instant (`arm`), or that it accepts none (`withdraw`). A firing
+//! that comes late is ignored. For a one-shot timer that also says, exactly, whether a stop came
+//! before the firing was seen.
 //!
-//! Arming the channel and starting the timer are two steps; `change` makes them one for other
-//! callers of `start` and `stop`, or the timer of one might run with the channel armed by the
-//! other, and nothing would ever be accepted. It is never held while a receiver is woken: firing
-//! does not take it.
+//! Arming the channel and starting the timer are two steps. The lock `change` makes them one for
+//! other callers of `start` and `stop`. Otherwise the timer of one caller might run with the
+//! channel armed by the other, and nothing would ever be accepted. `change` is never held while a
+//! receiver is woken: the firing does not take it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -39,10 +39,10 @@ impl Alarm {
         Alarm { receiver, handle, change: Lock::new(()) }
     }
 
-    /// Starts it anew; true if it was running, or its instant was not received yet.
+    /// Starts the alarm anew; returns true if it was running, or its instant was not received yet.
     ///
-    /// One that is due already, by what time it is `now`, fires here: nobody finds it due and its
-    /// channel empty.
+    /// An alarm that is due already at `now` fires here, so nobody finds it due and its channel
+    /// empty.
     pub(super) fn start(&self, now: Instant, due: Instant) -> bool {
         let was_pending = {
             let _change = self.change.lock();
@@ -55,14 +55,14 @@ impl Alarm {
             was_pending
         };
         if due <= now {
-            // Without the lock, for it may wake somebody. Ignored if the alarm was moved or stopped
-            // since.
+            // Without the lock, because it may wake a receiver. The channel ignores it if the alarm
+            // was moved or stopped since.
             self.handle.offer(due, false);
         }
         was_pending
     }
 
-    /// Starts it anew, to fire every `period` from `due` on; true if it was running.
+    /// Starts the alarm anew, to fire every `period` from `due` on; returns true if it was running.
     pub(super) fn start_periodic(&self, due: Instant, period: Duration) -> bool {
         let _change = self.change.lock();
         let was_pending = self.handle.arm(due);
@@ -70,8 +70,8 @@ impl Alarm {
         was_pending
     }
 
-    /// Stops it and withdraws its instant; true if it was running, or its instant was not received
-    /// yet.
+    /// Stops the alarm and withdraws its instant; returns true if it was running, or its instant
+    /// was not received yet.
     pub(super) fn stop(&self) -> bool {
         let _change = self.change.lock();
         self.handle.timer().stop();
@@ -82,7 +82,7 @@ impl Alarm {
         &self.receiver
     }
 
-    /// Keeps the receiver only: the timer runs as long as that lives.
+    /// Keeps only the receiver: the timer runs as long as that lives.
     pub(super) fn into_receiver(self) -> Receiver<Instant> {
         self.receiver
     }

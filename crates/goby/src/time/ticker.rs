@@ -8,8 +8,8 @@ use crate::chan::Receiver;
 
 /// Fires every period, into its channel.
 ///
-/// A receiver that is late misses ticks: the channel holds one. Dropping the ticker and all its
-/// receivers stops it.
+/// A receiver that is late misses ticks: the channel holds one. The ticker stops when it and all
+/// its receivers are dropped.
 ///
 /// ```
 /// use goby::time::Ticker;
@@ -51,9 +51,10 @@ impl Ticker {
         Ticker { alarm }
     }
 
-    /// Gives the channel that it fires into. A clone of it keeps the ticker running.
+    /// Returns the channel into which the ticker fires. A clone of the channel keeps the ticker
+    /// running.
     ///
-    /// Nobody closes it: a receive waits for as long as the ticker is stopped.
+    /// The channel is never closed: a receive waits as long as the ticker is stopped.
     ///
     /// ```
     /// use goby::time::Ticker;
@@ -65,7 +66,7 @@ impl Ticker {
         self.alarm.receiver()
     }
 
-    /// Stops the ticker and withdraws a tick that nobody received; true if it was running.
+    /// Stops the ticker and withdraws a tick that nobody received; returns true if it was running.
     ///
     /// ```
     /// use goby::time::Ticker;
@@ -82,8 +83,8 @@ impl Ticker {
         self.alarm.stop()
     }
 
-    /// Starts it anew with another period, and withdraws a tick that nobody received; true if it
-    /// was running.
+    /// Starts the ticker anew with another period, and withdraws a tick that nobody received;
+    /// returns true if it was running.
     ///
     /// ```
     /// use goby::time::Ticker;

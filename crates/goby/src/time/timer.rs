@@ -1,8 +1,8 @@
-//! A timer with a handle: one instant, which can be stopped and moved.
+//! A timer with a handle: it fires once, and can be stopped and moved.
 //!
-//! The channel, and the runtime's timer with it, is made when it is first asked for: before that
-//! nobody can tell whether the timer has fired, which shows in the channel only. A timer that is
-//! stopped before anybody listens costs no allocation and touches no heap of timers. (Go likewise
+//! The channel, and the runtime's timer with it, is made when it is first asked for. Before that
+//! nobody can see whether the timer has fired, because that shows only in the channel. A timer that
+//! is stopped before anybody listens costs no allocation and touches no heap of timers. (Go also
 //! keeps a timer out of the heap until somebody waits for it.)
 
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::chan::Receiver;
 
 /// Fires once, into its channel.
 ///
-/// Dropping the timer and all its receivers stops it.
+/// The timer stops when it and all its receivers are dropped.
 ///
 /// ```
 /// use goby::time::Timer;
@@ -32,7 +32,8 @@ use crate::chan::Receiver;
 #[doc(alias = "time.Timer")]
 #[derive(Debug)]
 pub struct Timer {
-    /// When it is due, if it is running; once there is an alarm, that knows instead.
+    /// When the timer is due, if it is running. Once there is an alarm, the alarm knows that
+    /// instead.
     due: Lock<Option<Instant>>,
     /// Set under the lock.
     alarm: OnceCell<Alarm>,
@@ -54,9 +55,10 @@ impl Timer {
         Timer { due: Lock::new(Some(deadline_in(duration))), alarm: OnceCell::new() }
     }
 
-    /// Gives the channel that it fires into. A clone of it keeps the timer running.
+    /// Returns the channel into which the timer fires. A clone of the channel keeps the timer
+    /// running.
     ///
-    /// Nobody closes it: a receive waits for as long as the timer is stopped.
+    /// The channel is never closed: a receive waits as long as the timer is stopped.
     ///
     /// ```
     /// use goby::time::Timer;
@@ -69,10 +71,11 @@ impl Timer {
         self.alarm.get().unwrap_or_else(|| self.make_alarm()).receiver()
     }
 
-    /// Stops the timer; true unless its instant was received, or it was stopped, before.
+    /// Stops the timer; returns true unless its instant was received before, or it was stopped
+    /// before.
     ///
-    /// After it has returned nothing is received until the timer is reset: an instant that nobody
-    /// received is withdrawn.
+    /// After `stop` has returned, nothing is received until the timer is reset: an instant that
+    /// nobody received is withdrawn.
     ///
     /// ```
     /// use goby::time::{self, Timer};
@@ -89,7 +92,8 @@ impl Timer {
         self.change(None)
     }
 
-    /// Makes it fire `duration` from now instead; tells what [`stop`](Timer::stop) would have told.
+    /// Makes the timer fire `duration` from now instead; returns what [`stop`](Timer::stop) would
+    /// have returned.
     ///
     /// ```
     /// use goby::time::Timer;
@@ -106,8 +110,8 @@ impl Timer {
         self.change(Some((now, deadline_after(now, duration))))
     }
 
-    /// Stops it, or changes when it is due (after what time it is now); true if it was running, or
-    /// its instant was not received yet.
+    /// Stops the timer, or changes when it is due (`due` is the time now and the new due time);
+    /// returns true if it was running, or its instant was not received yet.
     fn change(&self, due: Option<(Instant, Instant)>) -> bool {
         goby_runtime::checkpoint();
         if self.alarm.get().is_none() {
@@ -123,7 +127,8 @@ impl Timer {
         }
     }
 
-    /// Makes the channel, and starts what fires into it if the timer is running.
+    /// Makes the channel, and, if the timer is running, starts the runtime's timer that fires into
+    /// it.
     #[cold]
     fn make_alarm(&self) -> &Alarm {
         let mut unheard = self.due.lock();

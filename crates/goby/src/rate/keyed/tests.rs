@@ -23,8 +23,8 @@ fn every_key_has_its_bucket() {
     assert_eq!(keyed.len(), 3);
 }
 
-/// A million keys, a thousand a second, each idle again after half a second: of 500 in use there
-/// are at most one and a half times as many kept.
+/// A million keys, a thousand per second, each idle again after half a second: 500 are in use, and
+/// at most one and a half times as many are kept.
 #[test]
 fn idle_buckets_are_forgotten_as_new_keys_come() {
     let keyed = Keyed::<u64>::per_second(2.0, 1);
@@ -53,8 +53,8 @@ fn idle_buckets_are_forgotten_as_old_keys_are_used() {
     assert!(keyed.buckets.lock().map.capacity() <= 100);
 }
 
-/// No limit is ever undone by forgetting: at every instant as many events are allowed as one
-/// limiter a key allows.
+/// Forgetting never undoes a limit: at every instant as many events are allowed as with one limiter
+/// per key.
 #[test]
 fn forgetting_is_not_noticed() {
     let (limit, burst, n_keys) = (Limit::per_second(3.0), 4, 200);

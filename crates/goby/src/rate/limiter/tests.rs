@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::*;
 
-/// Waits for `n` at `at`; gives the result and how long it would have slept.
+/// Waits for `n` at `at`; returns the result and how long it would have slept.
 fn wait(limiter: &Limiter, ctx: &Context, at: Instant, n: usize) -> (Result<(), WaitError>, Duration) {
     let slept = Cell::new(Duration::ZERO);
     let result = limiter.wait_n_with(ctx, at, n, |delay| {
