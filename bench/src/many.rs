@@ -1,4 +1,4 @@
-//! What is alive in great numbers: idle_1m, sleep_1m, context_cancel_100k, timer_start_stop.
+//! Objects in great numbers: idle_1m, sleep_1m, context_cancel_100k, timer_start_stop.
 
 use std::time::Duration;
 

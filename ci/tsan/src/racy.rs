@@ -281,7 +281,7 @@ fn blocking_closure() {
     });
 }
 
-/// A future is spawned and joined, each with an edge; what is between has none.
+/// A future is spawned and joined, each with an edge; accesses in between have none.
 fn future() {
     let shared = Arc::new((Unprotected::new(), Turn::new(), Turn::new()));
     let theirs = shared.clone();

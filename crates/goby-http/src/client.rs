@@ -117,7 +117,7 @@ struct Outline {
     url: Url,
 }
 
-/// What is to be sent as the body.
+/// The body that is to be sent.
 enum Content {
     /// May be sent any number of times.
     Whole(bytes::Bytes),

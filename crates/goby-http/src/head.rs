@@ -2,7 +2,7 @@
 //!
 //! hyper has room for 100 fields on its stack, and more room costs time per message (1,024: 1.8 µs,
 //! 8,192: 400 µs, measured). So hyper is given only what it needs of a longer head: the first
-//! lines, and those of the others that say how the message is framed. The *surplus* bypasses hyper,
+//! lines, and those further lines that say how the message is framed. The *surplus* bypasses hyper,
 //! and is added to the headers that hyper made of the rest. The limit of a head is its length in
 //! bytes.
 //!
@@ -22,7 +22,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Lines that hyper is given as they come, the first one included. It takes 100 fields; the rest
+/// Lines that hyper is given as they come, the first one included. hyper takes 100 fields; the rest
 /// are left for the lines that it needs.
 const PLAIN: usize = 81;
 /// How many bytes of a head are held back: about what hyper has room for in all.
@@ -68,7 +68,7 @@ pub(crate) struct Taken {
 }
 
 impl Head {
-    /// Follows `bytes`. Hyper is to be given the plain ones, then what is `released`.
+    /// Follows `bytes`. The caller gives hyper the plain ones, then what is `released`.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Taken {
         let mut taken = Taken { plain: 0, consumed: 0, ended: false };
         while taken.consumed < bytes.len() && !taken.ended {
@@ -83,6 +83,7 @@ impl Head {
                     *byte = *next;
                 }
             }
+            // A line is empty if it has no bytes, or only a carriage return. It may come in pieces.
             self.is_return = if self.line == 0 { content == b"\r" } else { self.is_return && content.is_empty() };
             self.line += content.len();
             taken.consumed += piece.len();
@@ -111,6 +112,7 @@ impl Head {
     /// Whether this is the head of an interim response, which another head follows.
     pub(crate) fn is_interim(&self) -> bool {
         let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'1', tens, ones] = self.first else { return false };
+        // 101 is final: the other side switches protocols.
         [tens, ones] != *b"01"
     }
 

@@ -2,11 +2,12 @@
 //! hyper has no room for ([`Head`]).
 //!
 //! For that it has to know where a head begins. A client knows: behind a request comes the head of
-//! its response. A server follows its connection. It gives hyper a head and nothing behind it. Its
-//! driver then sees the request and says how long the body is. It gives hyper that body and nothing
-//! behind it. A body of unknown length is decoded by hyper alone. Behind one, the place is known
-//! again if its reader came to its end and the bytes end as such a body does. Otherwise, as behind
-//! a body that nobody read, the rest of the connection is hyper's, with its limit of 100 fields.
+//! its response. A server follows its connection. First hyper is given a head and nothing behind
+//! it. Then the driver sees the request and says how long the body is, and hyper is given that body
+//! and nothing behind it. Only hyper decodes a body of unknown length. Behind such a body, the
+//! place is known again if its reader came to its end and the bytes end as such a body does.
+//! Otherwise, as behind a body that nobody read, the rest of the connection is hyper's, with its
+//! limit of 100 fields.
 //!
 //! ```text
 //!     Head ── empty line ──> Behind ── expect_body ──┬─ 0 ────────────────────────────> Head
@@ -127,6 +128,7 @@ impl Intake {
                     bytes = &bytes[n..];
                 }
                 Place::Chunked(last) => {
+                    // Keep the last four bytes that came.
                     let new = &bytes[bytes.len().saturating_sub(4)..];
                     last.rotate_left(new.len());
                     last[4 - new.len()..].copy_from_slice(new);

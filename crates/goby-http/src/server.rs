@@ -267,7 +267,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When accepting fails for good, and when the server has served before.
+    /// When accepting fails permanently, and when the server has served before.
     pub fn serve<H, R>(&self, handler: H) -> io::Result<()>
     where
         H: Fn(Request) -> R + Send + Sync + 'static,
@@ -295,7 +295,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When accepting fails for good, and when the server has served before.
+    /// When accepting fails permanently, and when the server has served before.
     ///
     /// # Cancellation
     ///
@@ -307,6 +307,7 @@ impl Server {
     {
         let Some(listener) = self.listener.lock().take() else {
             return match self.shared.stopping.load(Ordering::SeqCst) {
+                // It has been shut down.
                 true => Ok(()),
                 false => Err(io::Error::other("the server is serving already")),
             };

@@ -176,7 +176,7 @@ impl Link {
         }
     }
 
-    /// Returns `Pending` once every [`TURN`] bytes, with the waker woken already.
+    /// Returns `Pending` after each [`TURN`] bytes, with the waker woken already.
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.moved.load(Ordering::Relaxed) < TURN {
             return Poll::Ready(());

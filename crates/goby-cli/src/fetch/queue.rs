@@ -222,6 +222,7 @@ impl Queue {
         let paid_at = if is_idle { state.paid_at } else { state.paid_at.checked_sub(ahead).unwrap_or(now) };
         let time = paid_at.max(state.rests_until);
         if is_idle && state.in_flight > 0 {
+            // It is in neither order, and gets a place when its last task is done.
         } else if time > now {
             state.place = Place::Resting((time, self.turn));
             self.resting.insert((time, self.turn), host.clone());

@@ -1,4 +1,4 @@
-//! What is linked into every program: a C object, made of `hooks.c` and the default options and
+//! The C object that is linked into every program, made of `hooks.c` and the default options and
 //! suppressions.
 //!
 //! So a program that was built by `goby race build` needs no environment variables.
@@ -58,7 +58,7 @@ impl Hooks {
         Ok(Hooks { object })
     }
 
-    /// What rustc is told, to link it in.
+    /// The arguments for rustc that link it in.
     pub(crate) fn link_args(&self) -> [OsString; 2] {
         let mut object = OsString::from("-Clink-arg=");
         object.push(&self.object);

@@ -119,7 +119,7 @@ fn url(number: usize) -> (String, Expected) {
 /// The content of file `number`: from nothing to 300 kB, most of them small, all different.
 fn content(number: usize) -> Vec<u8> {
     let size = match number % 1000 {
-        // A second's worth is sent at once, the rest a second later.
+        // One second's worth is sent at once, the rest one second later.
         60..65 => SLOW_RATE + number,
         100 => number * 7919 % 300_000,
         rest if rest % 10 == 7 => number * 7919 % 20_000,

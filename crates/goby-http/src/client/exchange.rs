@@ -169,6 +169,7 @@ impl Exchange {
                 Ok((self, response))
             }
             Err(mut error) => {
+                // The server may have closed a kept connection before it saw the request.
                 let stale = self.conn.reused && link.received() == before;
                 let retry = match error.take_message() {
                     Some(request) => Retry::Unsent(Box::new(request)),

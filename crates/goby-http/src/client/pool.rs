@@ -152,6 +152,7 @@ impl Pool {
             Some(Handover::Conn(conn)) => Ok(Acquired::Conn(conn)),
             Some(Handover::Permit(permit)) => Ok(Acquired::Place(permit.place.clone(), Some(permit))),
             None => {
+                // No longer in the queue: a hand-over is on its way. Receive it, and pass it on.
                 if !self.leave(&place, id) {
                     match handover.recv() {
                         Ok(Handover::Conn(conn)) => self.put_back(conn),

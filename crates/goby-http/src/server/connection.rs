@@ -190,6 +190,7 @@ impl Connection<'_> {
                 Pin::new(&mut **driver).graceful_shutdown();
             }
             let (polled, request) = DESK.with(|desk| {
+                // A response that hyper does not ask for in this poll comes back below.
                 desk.response.set(self.response.take());
                 let polled = Pin::new(&mut **driver).poll(cx);
                 self.response = desk.response.take();

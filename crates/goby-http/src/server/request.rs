@@ -368,8 +368,8 @@ impl Peer {
     }
 }
 
-/// Looks, when it is woken because there is something to read, whether that is the end. The socket
-/// holds the watch; so the watch does not hold the socket.
+/// When it is woken because there is something to read, it looks whether that is the end. The
+/// socket holds the watch, so the watch does not hold the socket.
 struct Watch {
     peer: Weak<Peer>,
     number: u64,

@@ -331,8 +331,8 @@ fn goby_maxprocs_sets_the_default_runtimes_workers() {
     let count_workers = || {
         go(|| ()).join().unwrap();
         let count = || thread_names().iter().filter(|name| name.starts_with("goby-worker")).count();
-        // Each thread sets its name when it begins to run. No more threads than were asked for ever
-        // do.
+        // Each thread sets its name when it begins to run. At most as many threads as were asked
+        // for do.
         let asked_for = std::env::var("GOBY_MAXPROCS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         wait_until("the workers to have their names", || count() >= asked_for);
         crate::support::pause(Duration::from_millis(5));

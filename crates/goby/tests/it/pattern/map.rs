@@ -47,7 +47,7 @@ fn map_works_on_n_values_at_a_time() {
     });
 }
 
-/// A slow call eventually holds up the work, when as many others as may be at work have been done.
+/// A slow call holds up the work only when as many results as calls may run wait for their turn.
 #[test]
 fn map_goes_on_behind_a_slow_value() {
     with_workers(|| {
