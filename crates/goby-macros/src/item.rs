@@ -10,13 +10,13 @@ pub(crate) struct Function {
     front: TokenStream,
     /// From `fn` to the body.
     whole: TokenStream,
-    /// It says what it returns.
+    /// Whether it has a return type.
     has_result: bool,
     pub(crate) name: Ident,
 }
 
 impl Function {
-    /// Splits an item; `attribute` is named in what is said of one that does not fit.
+    /// Splits an item. The message about an item that does not fit names `attribute`.
     pub(crate) fn parse(item: TokenStream, attribute: &str) -> Result<Function, Fault> {
         let mut front = Vec::new();
         let mut rest = item.into_iter();
@@ -58,8 +58,9 @@ impl Function {
         Ok(Function { front: front.into_iter().collect(), whole: whole.into_iter().collect(), has_result, name })
     }
 
-    /// Gives a function of the same name that gives `call`'s value, an `ExitCode`, with this one
-    /// inside it. One without a result stays without: `#[should_panic]` asks for that.
+    /// Returns a function of the same name, with this one inside it, that returns the value of
+    /// `call`, an `ExitCode`. A function without a result stays without one: `#[should_panic]` asks
+    /// for that.
     pub(crate) fn replaced(self, attribute: &str, call: &str) -> TokenStream {
         let parse = |text: &str| text.parse::<TokenStream>().expect("it is Rust");
         let mut body = self.whole;

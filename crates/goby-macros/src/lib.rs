@@ -1,7 +1,8 @@
-//! The attributes of the `goby` crate: `#[goby::main]` and `#[goby::test]`. Their pages are there.
+//! The attributes of the `goby` crate: `#[goby::main]` and `#[goby::test]`. Their pages are in that
+//! crate.
 //!
-//! Both turn `fn name() -> R { body }` into a function that gives an `ExitCode`, with the function
-//! as it was written inside it:
+//! Both turn `fn name() -> R { body }` into a function that returns an `ExitCode`. The function as
+//! it was written is inside it:
 //!
 //! ```text
 //! #[test]
@@ -12,8 +13,8 @@
 //! ```
 //!
 //! Nothing of the body is parsed, so no parser for Rust is needed: `item` splits the function's
-//! tokens at its name, its parameters and its body, `options` reads what stands in the attribute's
-//! parentheses.
+//! tokens at its name, its parameters and its body, and `options` reads the tokens in the
+//! attribute's parentheses.
 
 mod item;
 mod options;
@@ -34,7 +35,7 @@ impl Fault {
         Fault { at, message: message.into() }
     }
 
-    /// Gives the tokens that make the compiler say it.
+    /// Returns the tokens that make the compiler report it.
     fn into_tokens(self) -> TokenStream {
         let error: TokenStream =
             format!("::core::compile_error!({:?});", self.message).parse().expect("it is a macro call");
@@ -52,7 +53,7 @@ impl Fault {
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     if let Err(fault) = options::none(options) {
-        // The function stays: that there is none would be a second complaint.
+        // The function stays: a missing function would be a second error.
         return fault.into_tokens().into_iter().chain(item).collect();
     }
     let made = Function::parse(item, "#[goby::main]").map(|function| {

@@ -1,4 +1,4 @@
-//! What stands in an attribute's parentheses.
+//! The options in an attribute's parentheses.
 
 use proc_macro::{Span, TokenStream, TokenTree};
 
@@ -39,7 +39,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Gives the expression that makes the same value in the user's program.
+    /// Returns the expression that makes the same value in the user's program.
     pub(crate) fn as_expression(&self) -> String {
         format!(
             "::goby::__macros::TestOptions {{ timeout: {}, workers: {} }}",

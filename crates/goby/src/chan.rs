@@ -174,7 +174,8 @@ impl<T> std::panic::UnwindSafe for Receiver<T> {}
 impl<T> std::panic::RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
-    /// Makes a sender whose sends wait forever: a disabled case. Source: a nil channel in Go.
+    /// Makes a sender on which every send waits forever: a disabled case. Source: a nil channel in
+    /// Go.
     ///
     /// ```
     /// assert!(goby::chan::Sender::never().try_send(1).unwrap_err().is_full());

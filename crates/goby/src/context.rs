@@ -183,7 +183,7 @@ impl Context {
         (ctx, CancelGuard::new(node))
     }
 
-    /// Derives a context like [`with_cancel`](Context::with_cancel), whose guard can say why it
+    /// Derives a context like [`with_cancel`](Context::with_cancel). The guard can say why it
     /// cancels.
     ///
     /// ```

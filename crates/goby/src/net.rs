@@ -1,7 +1,7 @@
 //! TCP sockets as straight-line code.
 //!
 //! A read, a write, an accept or a connect parks the goroutine until the system says that the
-//! socket is ready; its worker runs others meanwhile. There is no second, asynchronous API to
+//! socket is ready. Its worker runs others meanwhile. There is no second, asynchronous API to
 //! learn, but the same sockets also implement [`futures_io`]'s traits, for libraries that poll.
 //!
 //! Every wait can be bounded, from any goroutine and at any time: by a deadline
@@ -33,10 +33,11 @@
 //!
 //! # Errors
 //!
-//! Every operation gives [`std::io::Error`]. A wait that ended at a deadline is of kind `TimedOut`.
-//! One that was ended by a context is of kind `TimedOut` when the context's deadline has passed and
-//! `ConnectionAborted` when it was canceled; its [`source`](std::error::Error::source) is the
-//! [`ContextError`](crate::context::ContextError), which tells it from all others.
+//! Every operation fails with a [`std::io::Error`]. The error of a wait that ended at a deadline is
+//! of kind `TimedOut`. If a context ended the wait, the error is of kind `TimedOut` when the
+//! context's deadline has passed and of kind `ConnectionAborted` when the context was canceled. Its
+//! [`source`](std::error::Error::source) is the [`ContextError`](crate::context::ContextError),
+//! which tells it from all other errors.
 
 #![forbid(unsafe_code)]
 

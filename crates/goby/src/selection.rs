@@ -43,7 +43,7 @@ pub fn until(timeout: Duration) -> Until {
     goby_runtime::now().checked_add(timeout).map_or(Until::Forever, Until::Deadline)
 }
 
-/// A select whose cases are added at run time.
+/// A select with cases that are added at run time.
 ///
 /// It is made once and selects as often as it is asked to, without allocating. The [`Selected`] has
 /// the result of the case: the value received, or how the send went.

@@ -25,8 +25,8 @@
 //!
 //! A panic while a lock is held unlocks it, as a deferred `Unlock` does in Go. The next holder sees
 //! the value as the panic left it. The panic itself is not lost: it comes out of `join`,
-//! [`scope`](crate::scope) or [`WaitGroup::wait`]. A [`Once`] whose function panicked counts as not
-//! done.
+//! [`scope`](crate::scope) or [`WaitGroup::wait`]. A [`Once`] counts as not done if its function
+//! panicked.
 //!
 //! # Pools and maps
 //!

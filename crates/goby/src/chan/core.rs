@@ -80,7 +80,7 @@ pub(crate) struct Chan<T> {
     /// handle sees what the others did.
     senders: AtomicUsize,
     receivers: AtomicUsize,
-    /// The timer whose channel this is. It makes the channel look unbuffered.
+    /// The timer that this channel belongs to. It makes the channel look unbuffered.
     timer: OnceLock<Armed>,
     /// The pattern that is told of the ends of the channel's life, if there is one.
     keeper: Option<Arc<dyn Keeper>>,
@@ -245,6 +245,8 @@ impl<T> State<T> {
     /// parked although values are buffered.
     #[cold]
     fn hand_rare(&mut self, receiver: NonNull<Waiter>, value: T) {
+        // By way of the buffer, so that a parked receiver gets the oldest value. A waiter without a
+        // slot is only told: the value stays in the buffer.
         self.buffer.push_back(value);
         // SAFETY: just taken out, so it is alive until the unpark.
         let receiver = unsafe { receiver.as_ref() };
@@ -338,6 +340,7 @@ impl<T> State<T> {
         // SAFETY: there is room, by contract.
         if unsafe { pop_into(&mut self.buffer, to) } {
             let mut wake = None;
+            // A place is free: the first parked sender's value takes it.
             if self.buffer.len() < capacity
                 && let Some((waiter, unparker)) = self.pop_sender()
             {
@@ -347,6 +350,7 @@ impl<T> State<T> {
             }
             return Ok(wake);
         }
+        // The buffer is empty: on a rendezvous the value comes straight from a parked sender.
         if let Some((waiter, unparker)) = self.pop_sender() {
             // SAFETY: as in `take_from`: just taken out, under the lock, and its slot is full.
             unsafe {
@@ -363,6 +367,7 @@ impl<T> State<T> {
     fn try_recv(&mut self, capacity: usize) -> Result<(T, Option<Unparker>), Nothing> {
         if let Some(value) = self.buffer.pop_front() {
             let mut wake = None;
+            // A place is free: the first parked sender's value takes it.
             if self.buffer.len() < capacity
                 && let Some((waiter, unparker)) = self.pop_sender()
             {
@@ -372,6 +377,7 @@ impl<T> State<T> {
             }
             return Ok((value, wake));
         }
+        // The buffer is empty: on a rendezvous the value comes straight from a parked sender.
         if let Some((waiter, unparker)) = self.pop_sender() {
             // SAFETY: just taken out, under the lock.
             return Ok((unsafe { take_from(waiter.as_ref()) }, Some(unparker)));
@@ -658,7 +664,7 @@ impl<T> Chan<T> {
         self.state.lock().closed
     }
 
-    /// Whether a send would fail for good.
+    /// Whether every send would fail.
     pub(crate) fn refuses(&self) -> bool {
         let state = self.state.lock();
         state.closed || state.abandoned
@@ -759,7 +765,7 @@ impl<T> Chan<T> {
 
 /// A timer's channel.
 impl Chan<Instant> {
-    /// Gives a fresh channel its timer.
+    /// Gives a new channel its timer.
     pub(crate) fn set_timer(&self, timer: Timer) {
         let armed = Armed { timer, from: Lock::new(None) };
         assert!(self.timer.set(armed).is_ok(), "a fresh channel has no timer");
@@ -933,6 +939,7 @@ impl<T> Locked<'_, T> {
                     wake.push(sender);
                 }
             }
+            // A receiver got the value, or a future was told: done. A watcher takes none: go on.
             if receiver.slot() != WATCHES {
                 return;
             }

@@ -1,4 +1,4 @@
-//! Sending and receiving from async code: futures whose waiters lie inside them. Dropping one loses
+//! Sending and receiving from async code: futures with their waiters inside. Dropping one loses
 //! nothing.
 //!
 //! A receiver may take the value of a waiting send at any time. A receive that waits is only told

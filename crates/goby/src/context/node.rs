@@ -276,6 +276,7 @@ impl Node {
             ContextError::DeadlineExceeded => EXPIRED,
         };
         let mut cause = outcome.cause.clone();
+        // Decide.
         let entries = {
             let mut state = self.state.lock();
             if self.is_decided() {
@@ -295,6 +296,7 @@ impl Node {
         {
             timer.stop();
         }
+        // Close and publish, also if another canceler has decided.
         self.close_done();
         entries
     }

@@ -1,5 +1,5 @@
-//! The values of a context: a chain from the nearest to the farthest, shared by all that were
-//! derived from it.
+//! The values of a context: a chain from the nearest to the farthest. All contexts that are derived
+//! from it share it.
 //!
 //! Links never change. A long chain is dropped link by link, not by recursion.
 

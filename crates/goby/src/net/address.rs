@@ -1,7 +1,7 @@
 //! Where to connect or to listen: addresses, and names that have yet to be looked up.
 //!
-//! The system's lookup blocks its thread and cannot be stopped. So it runs in [`blocking`], and
-//! when the caller may have to leave early, in a goroutine of its own, which then ends by itself
+//! The system's lookup blocks its thread and cannot be stopped. So it runs in [`blocking`]. If the
+//! caller may have to leave early, it runs in a goroutine of its own, which then ends by itself
 //! with nobody listening.
 
 use std::fmt;
@@ -15,8 +15,8 @@ use crate::{Context, blocking, go, select};
 
 /// One or more socket addresses, or the name of a host and a port.
 ///
-/// Made by `From` from what names an address: `"example.org:80"`, `("::1", 80)`, a [`SocketAddr`],
-/// several of them.
+/// Made by `From` from anything that names an address: `"example.org:80"`, `("::1", 80)`, a
+/// [`SocketAddr`], several of them.
 ///
 /// ```
 /// use goby::net::{Address, look_up};
@@ -35,11 +35,11 @@ enum Kind {
     Known(Vec<SocketAddr>),
     /// A host and a port.
     Name(String, u16),
-    /// Text that is not `host:port`; using it is the error.
+    /// Text that is not `host:port`; its use is the error.
     Invalid(String),
 }
 
-/// What may end a wait early.
+/// The limits that may end a wait early.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Limit<'a> {
     pub(super) context: Option<&'a Context>,
@@ -48,7 +48,7 @@ pub(super) struct Limit<'a> {
 
 /// Looks up the addresses of a host, with the system's resolver.
 ///
-/// An address that is written in numbers is given back as it is.
+/// An address that is written in numbers is returned as it is.
 ///
 /// ```
 /// let addrs = goby::net::look_up("127.0.0.1:80")?;
@@ -62,7 +62,7 @@ pub(super) struct Limit<'a> {
 ///
 /// # Errors
 ///
-/// The system's, and `InvalidInput` when the text is not `host:port`.
+/// The system's errors, and `InvalidInput` when the text is not `host:port`.
 #[doc(alias("lookup_host", "net.LookupHost"))]
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     goby_runtime::checkpoint();
@@ -95,7 +95,7 @@ pub fn look_up_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<Vec<So
 }
 
 impl Address {
-    /// The addresses, at least one.
+    /// Returns the addresses, at least one.
     pub(super) fn resolve(self, limit: Limit<'_>) -> io::Result<Vec<SocketAddr>> {
         if let Some(error) = limit.context.and_then(Context::err) {
             return Err(error.into());
@@ -128,7 +128,7 @@ fn look_up_within(host: String, port: u16, limit: Limit<'_>) -> io::Result<Vec<S
     }
     let (answer, answers) = chan::bounded(1);
     go(move || {
-        // An error means that the asker has left.
+        // An error means that the caller has left.
         let _ = answer.send(blocking(|| ask_system(&host, port)));
     });
     let background;

@@ -13,7 +13,7 @@ use super::socket::timed_out;
 use super::{Address, TcpStream};
 use crate::Context;
 
-/// What one of several addresses gets of the time to connect, at least, if there is as much (Go's
+/// The least that one of several addresses gets of the time to connect, if there is as much (Go's
 /// figure).
 const FAIR_SHARE: Duration = Duration::from_secs(2);
 
@@ -55,8 +55,9 @@ fn connect_one(addr: &SocketAddr, limit: Limit<'_>) -> io::Result<TcpStream> {
         stream.socket.set_context(None);
         stream.socket.set_deadline(Direction::Write, None);
     }
-    // TCP allows two to connect to each other at the same time, and a socket that is given the very
-    // port it asks for, where nobody listens, does so with itself.
+    // TCP allows two sockets to connect to each other at the same time. If nobody listens at a
+    // port, and a socket that connects to it is given that same port, the socket connects to
+    // itself.
     if addr.ip().is_loopback() && stream.local_addr()? == *addr {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
@@ -78,7 +79,7 @@ fn wait_connected(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// The limit for the next of `left` addresses: its share of the time.
+/// Returns the limit for the next of `left` addresses: its share of the time.
 fn share(limit: Limit<'_>, left: usize) -> Limit<'_> {
     let Some(deadline) = limit.deadline else { return limit };
     let now = now();

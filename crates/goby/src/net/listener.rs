@@ -15,8 +15,8 @@ use super::socket::Socket;
 use super::{Address, TcpStream};
 use crate::Context;
 
-/// Connections that the system keeps until they are accepted: as many as it allows (it cuts this
-/// down to `net.core.somaxconn`), so that a burst is not turned away.
+/// How many connections the system keeps until they are accepted: as many as it allows (it cuts
+/// this down to `net.core.somaxconn`), so that a burst is not turned away.
 const BACKLOG: i32 = 65_535;
 
 /// A socket that accepts TCP connections.
@@ -54,7 +54,7 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at `addr`, the first of its addresses that can be had. Port 0 lets the system
+    /// Listens at `addr`, at the first of its addresses that is free. Port 0 lets the system
     /// choose.
     ///
     /// ```
@@ -70,7 +70,7 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// The one of the lookup, or of the last address tried.
+    /// The error of the lookup, or of the last address tried.
     #[doc(alias("net.Listen", "Listen"))]
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
@@ -88,9 +88,9 @@ impl TcpListener {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        // A server that is started again need not wait for old connections to be forgotten.
+        // So a server that is started again need not wait until old connections are forgotten.
         sockopt::set_socket_reuseaddr(&fd, true)?;
-        // Accepted sockets inherit it, which saves a system call each.
+        // Accepted sockets inherit it, which saves a system call per connection.
         sockopt::set_tcp_nodelay(&fd, true)?;
         rustix::net::bind(&fd, addr)?;
         rustix::net::listen(&fd, BACKLOG)?;
@@ -109,17 +109,17 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// The system's, of putting the socket into non-blocking mode.
+    /// The system's error, if the socket cannot be put into non-blocking mode.
     pub fn from_std(socket: net::TcpListener) -> io::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         Ok(TcpListener { socket: Socket::new(socket) })
     }
 
-    /// Waits for the next connection; gives it and where it comes from.
+    /// Waits for the next connection; returns it and the address that it comes from.
     ///
-    /// Several goroutines may accept from one listener. The next goroutine that the accepting one
-    /// starts is taken to be the connection's, and begins on the OS thread on which the fewest
-    /// live.
+    /// Several goroutines may accept from one listener. goby assumes that the next goroutine which
+    /// the accepting one starts is the connection's. That goroutine begins on the OS thread on
+    /// which the fewest goroutines live.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -137,9 +137,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// The system's; those that mean too many open files leave the connection waiting, and
-    /// accepting may be tried again. A connection that was closed before it could be accepted is
-    /// none.
+    /// The system's errors. Those that mean too many open files leave the connection waiting, and
+    /// the caller may accept again. A connection that was closed before it could be accepted is no
+    /// error.
     ///
     /// # Cancellation
     ///
@@ -159,7 +159,7 @@ impl TcpListener {
             Some(from) => from,
             None => stream.peer_addr()?,
         };
-        // Who is started now is mostly the connection's.
+        // The goroutine that is started now is mostly the connection's.
         spread_next();
         Ok((TcpStream::from_nonblocking(stream), from))
     }
@@ -182,7 +182,7 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
-    /// Gives the address that is listened at, with the port that the system chose.
+    /// Returns the address at which this listens, with the port that the system chose.
     ///
     /// ```
     /// let listener = goby::net::TcpListener::bind("127.0.0.1:0")?;
@@ -197,8 +197,8 @@ impl TcpListener {
         self.socket.get_ref().local_addr()
     }
 
-    /// Lets accepting wait until `deadline` and no longer, also where it is in progress; `None`
-    /// lifts it.
+    /// Lets accepting wait until `deadline` and no longer, also an accept in progress; `None` lifts
+    /// the deadline.
     ///
     /// ```
     /// let listener = goby::net::TcpListener::bind("127.0.0.1:0")?;
@@ -210,7 +210,7 @@ impl TcpListener {
         self.socket.set_deadline(Direction::Read, deadline);
     }
 
-    /// Ends accepting when `ctx` is done, also where it is in progress; `None` lifts it.
+    /// Ends accepting when `ctx` is done, also an accept in progress; `None` lifts that.
     ///
     /// ```
     /// use goby::{Context, net::TcpListener};

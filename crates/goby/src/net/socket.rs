@@ -1,29 +1,29 @@
-//! What streams and listeners share: a socket whose waits end at a deadline, or when a context is
-//! done.
+//! What streams and listeners share: a socket with waits that end at a deadline, or when a context
+//! is done.
 //!
-//! An operation is tried; when it would block, its goroutine (or its waker) waits for the socket,
-//! and the operation is tried again. Deadlines and context may change at any time, from any
-//! goroutine, and hold for operations in progress too: whoever changes one *interrupts* those that
-//! wait, and they look again at what holds now.
+//! An operation is tried. If it would block, its goroutine (or its waker) waits for the socket, and
+//! the operation is tried again. Deadlines and the context may change at any time, from any
+//! goroutine, and they hold for operations in progress too: the goroutine that changes one
+//! *interrupts* those that wait, and they look again at the limits that hold now.
 //!
-//! All of that is under the `state` lock, taken only where an operation waits. An operation that
-//! need not wait pays one load of `limits`, whose bits say that a limit is reached:
+//! All of that is under the `state` lock, which an operation takes only if it waits. An operation
+//! that need not wait pays one load of `limits`. Its bits say that a limit is reached:
 //!
-//! * to wait: lock, look at the limits, count oneself in `waiting`, unlock, wait;
-//! * when a limit is reached (or set, being reached already): lock, set its bit, unlock, and
-//!   interrupt if somebody is waiting or has polled. For a context it is the context that calls;
-//!   for a deadline a timer;
-//! * after an interrupt: lock, look at the limits, clear the interrupt if alone, count oneself out,
-//!   unlock.
+//! * to wait: lock, look at the limits, add one to `waiting`, unlock, wait;
+//! * when a limit is reached (or is set when it is reached already): lock, set its bit, unlock, and
+//!   interrupt if somebody is waiting or has polled. The context makes this call for a context, a
+//!   timer for a deadline;
+//! * after an interrupt: lock, clear the interrupt if alone, take one from `waiting`, look at the
+//!   limits, unlock.
 //!
-//! A waiter that missed the change was counted before it, so the interrupt comes, and nobody clears
-//! it before that waiter has seen it: clearing takes being the only one counted. One that is not
-//! alone gives way to the others first. Interrupts are sent without the lock, because a waker is
-//! foreign code that may use this very socket.
+//! A waiter that missed the change was counted before the change, so the interrupt comes. Nobody
+//! clears the interrupt before that waiter has seen it: only a waiter that is the only one counted
+//! clears it. A waiter that is not alone gives way to the others first. Interrupts are sent without
+//! the lock, because a waker is foreign code that may use this same socket.
 //!
 //! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor
-//! stopped when it is lifted: it goes off early, and is set anew if there still is a deadline. So a
-//! deadline a request costs no timer a request.
+//! stopped when the deadline is lifted. The timer goes off early, and is set anew if there still is
+//! a deadline. So a deadline per request does not cost a timer per request.
 
 use std::fmt;
 use std::io;
@@ -39,8 +39,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::Context;
 use crate::context::{ContextError, OnDone};
 
-/// Bits of `limits`: the deadline for reading has passed; the one for writing; the context may be
-/// done.
+/// Bits of `limits`: the deadline for reading has passed; the deadline for writing has passed; the
+/// context may be done.
 const READ_LATE: u8 = 1;
 const WRITE_LATE: u8 = 2;
 const STOPPED: u8 = 4;
@@ -48,26 +48,26 @@ const STOPPED: u8 = 4;
 /// A non-blocking socket with limits to its waits.
 pub(super) struct Socket<T: AsFd> {
     shared: Arc<Shared<T>>,
-    /// What makes the context call `Shared::stop`. Not in `Shared`, so that the call never drops
-    /// its own registration.
+    /// Makes the context call `Shared::note` when it is done. It is not in `Shared`, so that the
+    /// call never drops its own registration.
     watch: Mutex<Option<OnDone>>,
 }
 
 struct Shared<T: AsFd> {
     source: Source<T>,
-    /// Written under the lock of `state`, read without: a limit that was reached before an
-    /// operation began, in the order that the program can observe, is seen by it, and an operation
-    /// that waits looks under the lock again.
+    /// Written under the lock of `state`, read without it. An operation sees a limit that was
+    /// reached before it began, in the order that the program can observe. An operation that waits
+    /// looks again under the lock.
     limits: AtomicU8,
-    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: what
-    /// is true once stays true for as long as that is the count.
+    /// The edges (see [`Source::read_edges`]) before a read that emptied the socket. Relaxed: the
+    /// socket stays empty as long as this is the count.
     drained: AtomicUsize,
     state: Mutex<State>,
     /// The context, with its values.
     _foreign: Foreign,
 }
 
-/// `drained`: never, so far.
+/// The value of `drained` while no read has emptied the socket.
 const NOT_YET: usize = usize::MAX;
 
 #[derive(Default)]
@@ -75,9 +75,9 @@ struct State {
     read: Half,
     write: Half,
     context: Option<Context>,
-    /// Goroutines between looking at the limits and having left their wait.
+    /// How many goroutines are between their look at the limits and the end of their wait.
     waiting: usize,
-    /// Somebody has polled, so a waker may be registered.
+    /// Whether somebody has polled, so that a waker may be registered.
     polled: bool,
 }
 
@@ -91,7 +91,7 @@ struct Half {
 /// The timer that tells of a deadline.
 struct Alarm {
     timer: Timer,
-    /// When it goes off, if it runs.
+    /// When the timer goes off, if it runs.
     due: Option<Instant>,
 }
 
@@ -112,13 +112,13 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         self.shared.source.get_ref()
     }
 
-    /// Carries out `operation`, parking as long as it would block.
+    /// Carries out `operation`; parks as long as it would block.
     pub(super) fn perform<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        // Whether it succeeds at once, fails or is past its deadline.
+        // In each case: it succeeds at once, fails or is past its deadline.
         checkpoint();
         loop {
             self.shared.look(direction)?;
@@ -131,7 +131,8 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
-    /// Carries out `operation`, or registers the waker of `cx` for when it may no longer block.
+    /// Carries out `operation`, or registers the waker of `cx` for the time when it may no longer
+    /// block.
     pub(super) fn poll_perform<R>(
         &self,
         direction: Direction,
@@ -151,10 +152,10 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
-    /// Reads from a stream into a buffer with this much room. A read that follows one that has
-    /// emptied the socket waits first, and saves the system call that would say so.
+    /// Reads from a stream into a buffer with this much room. A read after one that has emptied the
+    /// socket waits first, and saves the system call that would only say that it is empty.
     pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
-        // Here too: its deadline may be past.
+        // A checkpoint here too: if the deadline is past, `perform` is not reached.
         checkpoint();
         while let Some(edges) = self.shared.drained() {
             self.shared.wait(Direction::Read, edges)?;
@@ -162,7 +163,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         self.perform(Direction::Read, |socket| self.shared.note_drained(room, || read(socket)))
     }
 
-    /// [`read`](Socket::read) for futures.
+    /// Does what [`read`](Socket::read) does, for futures.
     pub(super) fn poll_read(
         &self,
         room: usize,
@@ -180,7 +181,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         self.shared.source.edges(direction)
     }
 
-    /// Parks until there was an edge since there had been `edges`.
+    /// Parks until there are more edges than `edges`.
     pub(super) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
         self.shared.wait(direction, edges)
     }
@@ -209,7 +210,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     pub(super) fn set_context(&self, context: Option<&Context>) {
         let old = self.watch.lock().take();
         drop(old);
-        // A context that is replaced may be dropped for good: outside the lock.
+        // The old context may be dropped for the last time here, so that is outside the lock.
         let mut state = self.shared.state.lock();
         let old = std::mem::replace(&mut state.context, context.cloned());
         self.shared.note(state, STOPPED, context.is_some_and(Context::is_done));
@@ -247,13 +248,13 @@ impl<T: AsFd> Shared<T> {
         }
         let limits = self.limits.load(Ordering::Relaxed);
         if limits & STOPPED != 0 {
-            // By a context that has been replaced meanwhile.
+            // A context that has been replaced meanwhile has set it.
             self.limits.store(limits & !STOPPED, Ordering::Relaxed);
         }
         if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
     }
 
-    /// The count of edges, if there was none since a read emptied the socket.
+    /// Returns the count of edges, if no edge came since a read emptied the socket.
     fn drained(&self) -> Option<usize> {
         self.source.read_edges().filter(|&edges| edges == self.drained.load(Ordering::Relaxed))
     }
@@ -274,7 +275,7 @@ impl<T: AsFd> Shared<T> {
             state.waiting += 1;
             state.context.as_ref().is_some_and(Context::can_end)
         };
-        // Both may be set and taken back meanwhile.
+        // Both limits may be set and lifted meanwhile.
         let has_deadline = || {
             let mut state = self.state.lock();
             let of_context = state.context.as_ref().and_then(Context::deadline);
@@ -306,7 +307,7 @@ impl<T: AsFd> Shared<T> {
             self.examine(&state, direction).into_result()?;
             state.polled = true;
         }
-        // Without the lock: wakers are cloned, and the one before is dropped, which is foreign
+        // Without the lock: a waker is cloned and the waker before it is dropped, which is foreign
         // code.
         match self.source.poll_ready(direction, edges, cx) {
             Poll::Ready(Err(error)) if was_interrupted(&error) => {
@@ -315,20 +316,20 @@ impl<T: AsFd> Shared<T> {
                     self.source.clear_interrupt();
                     return Poll::Ready(Ok(()));
                 }
-                // The others clear it when they have seen it.
+                // The others clear the interrupt when they have seen it.
                 drop(state);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            // A limit that was reached in between has interrupted this, unless the future of the
-            // other direction has cleared that: then it is seen here, by the lock of the half that
-            // both had.
+            // A limit that was reached in between has interrupted this future, unless the future of
+            // the other direction has cleared the interrupt. Then the limit is seen here, by the
+            // lock of the half that both had.
             Poll::Pending => self.look(direction).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
             ready => ready,
         }
     }
 
-    /// Notes whether a limit is reached; if so, those that wait look at it.
+    /// Notes whether a limit is reached; if it is, interrupts the waiters, so that they look at it.
     fn note(&self, state: MutexGuard<'_, State>, bit: u8, reached: bool) {
         let limits = self.limits.load(Ordering::Relaxed);
         self.limits.store(if reached { limits | bit } else { limits & !bit }, Ordering::Relaxed);
@@ -339,7 +340,7 @@ impl<T: AsFd> Shared<T> {
         }
     }
 
-    /// What the timer of a deadline does.
+    /// The action of a deadline's timer.
     fn ring(&self, direction: Direction) {
         let mut state = self.state.lock();
         let Half { deadline, alarm } = state.half(direction);
@@ -383,7 +384,7 @@ impl State {
 }
 
 impl Alarm {
-    /// Has it go off at `due` or earlier.
+    /// Makes it go off at `due` or earlier.
     fn set(&mut self, due: Instant) {
         if self.due.is_none_or(|running| due < running) {
             self.due = Some(due);

@@ -20,11 +20,11 @@ use crate::Context;
 
 /// A TCP connection.
 ///
-/// Reads and writes park the goroutine until the system has data or room. Both [`Read`] and
-/// [`Write`] are there for `&TcpStream` as well, so that one goroutine may read while another
-/// writes. Dropping the stream closes it.
+/// Reads and writes park the goroutine until the system has data or room. `&TcpStream` also
+/// implements [`Read`] and [`Write`], so that one goroutine may read while another writes. Dropping
+/// the stream closes it.
 ///
-/// Small writes are sent at once: `TCP_NODELAY` is set, as Go does (see
+/// Small writes are sent at once: `TCP_NODELAY` is set, as in Go (see
 /// [`set_nodelay`](TcpStream::set_nodelay)).
 ///
 /// ```
@@ -72,16 +72,16 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The one of the lookup, or of the last address tried.
+    /// The error of the lookup, or of the last address tried.
     #[doc(alias("net.Dial", "Dial"))]
     pub fn connect(addr: impl Into<Address>) -> io::Result<TcpStream> {
         connect(addr.into(), Limit::default())
     }
 
-    /// Connects to `addr` within `timeout`, which looking up its name is part of.
+    /// Connects to `addr` within `timeout`, which includes the time to look up its name.
     ///
-    /// Several addresses share the time, so that one that does not answer leaves some for the
-    /// others.
+    /// Several addresses share the time, so that an address that does not answer leaves some for
+    /// the others.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -108,8 +108,8 @@ impl TcpStream {
 
     /// Connects to `addr` unless `ctx` is done first.
     ///
-    /// Once made, the connection is independent of `ctx`; [`set_context`](TcpStream::set_context)
-    /// ties them.
+    /// Once it is made, the connection is independent of `ctx`;
+    /// [`set_context`](TcpStream::set_context) ties them.
     ///
     /// ```
     /// use goby::{Context, net::TcpStream};
@@ -129,7 +129,7 @@ impl TcpStream {
     ///
     /// # Cancellation
     ///
-    /// Returns at once when `ctx` is done, also while the name is looked up; a connection half made
+    /// Returns at once when `ctx` is done, also while the name is looked up. A half-made connection
     /// is closed.
     #[doc(alias("net.DialContext", "DialContext"))]
     pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
@@ -150,7 +150,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The system's, of putting the socket into non-blocking mode.
+    /// The system's error, if the socket cannot be put into non-blocking mode.
     pub fn from_std(socket: net::TcpStream) -> io::Result<TcpStream> {
         socket.set_nonblocking(true)?;
         Ok(TcpStream::from_nonblocking(socket))
@@ -161,10 +161,10 @@ impl TcpStream {
         TcpStream { socket: Socket::new(socket) }
     }
 
-    /// Ends operations when `ctx` is done, those in progress and those to come; `None` lifts it.
+    /// Ends operations when `ctx` is done, those in progress and those to come; `None` lifts that.
     ///
-    /// The context replaces the one set before. It does not close the connection: dropping the
-    /// stream does.
+    /// The context replaces the one that was set before. It does not close the connection: dropping
+    /// the stream does.
     ///
     /// ```
     /// use goby::{Context, net::{TcpListener, TcpStream}};
@@ -185,7 +185,7 @@ impl TcpStream {
     }
 
     /// Lets reads wait until `deadline` and no longer, those in progress and those to come; `None`
-    /// lifts it.
+    /// lifts the deadline.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -201,7 +201,7 @@ impl TcpStream {
     }
 
     /// Lets writes wait until `deadline` and no longer, those in progress and those to come; `None`
-    /// lifts it.
+    /// lifts the deadline.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -233,7 +233,7 @@ impl TcpStream {
         self.set_write_deadline(deadline);
     }
 
-    /// Reads without taking what was read out of the stream.
+    /// Reads, and leaves the bytes in the stream.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -259,10 +259,10 @@ impl TcpStream {
         self.socket.perform(Direction::Read, |socket| socket.peek(buf))
     }
 
-    /// Reads without taking what was read out of the stream, or registers the waker for when there
-    /// is something.
+    /// Reads, and leaves the bytes in the stream, or registers the waker for the time when there is
+    /// something.
     ///
-    /// Peeking and reading share a waker: the one given last is told.
+    /// Peeking and reading share a waker: the last one given is told.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -296,12 +296,12 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The system's, such as `NotConnected`.
+    /// The system's error, such as `NotConnected`.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket.get_ref().shutdown(how)
     }
 
-    /// Gives the address of the other side.
+    /// Returns the address of the other side.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -313,12 +313,12 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The system's: the other side may be gone.
+    /// The system's error: the other side may be gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket.get_ref().peer_addr()
     }
 
-    /// Gives the address of this side.
+    /// Returns the address of this side.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -354,7 +354,7 @@ impl TcpStream {
         self.socket.get_ref().set_nodelay(nodelay)
     }
 
-    /// Tells whether small writes are sent at once.
+    /// Returns whether small writes are sent at once.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -383,7 +383,7 @@ fn transmit(socket: &net::TcpStream, buf: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)
 }
 
-/// Small pieces are joined, because the system takes a list of them in much more slowly than one.
+/// Joins small pieces, because the system takes a list of them much more slowly than one piece.
 fn transmit_vectored(mut socket: &net::TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut joined = [0; JOINED];
     let mut len = 0;

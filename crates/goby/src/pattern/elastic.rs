@@ -20,8 +20,8 @@ use crate::chan::{self, Receiver, Sender};
 use crate::context::Context;
 use crate::select;
 
-/// Starts a pool, as [`worker_pool`](super::worker_pool) does, whose workers keep something from
-/// job to job: a connection, a buffer.
+/// Starts a pool as [`worker_pool`](super::worker_pool) does. Its workers keep something from job
+/// to job: a connection, a buffer.
 ///
 /// Each worker does its jobs with a function of its own. `new_worker` makes this function when the
 /// worker gets its first job, and it is dropped with the worker. The function stays on its
@@ -200,13 +200,16 @@ where
     fn appoint(self: &Arc<Self>) {
         let mut crew = self.crew.lock();
         if let Some((_, next)) = crew.resting.pop() {
+            // The last one that went to rest leads.
             drop(crew);
             next.try_send(Appointed).expect("who was in the list receives");
         } else if crew.n < self.max {
+            // Nobody rests: a new goroutine leads.
             crew.n += 1;
             drop(crew);
             self.clone().start(Begins::ToLead);
         } else {
+            // All work: the first that has no job any more leads.
             crew.led = false;
         }
     }
@@ -234,6 +237,7 @@ where
             default(self.idle) => {}
         }
         let mut crew = self.crew.lock();
+        // Still in the list: nobody has appointed it, so the rest is over.
         if let Some(index) = crew.resting.iter().position(|(other, _)| *other == rest) {
             crew.resting.remove(index);
             crew.n -= 1;

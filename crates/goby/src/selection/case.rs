@@ -15,7 +15,7 @@ use crate::chan::core::{Chan, Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
 use crate::chan::large::is_large;
 use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
 
-/// A channel whose type of values is forgotten.
+/// A channel without its type of values.
 pub(super) type AnyChan = NonNull<()>;
 
 /// One alternative of a select. Sealed: the two kinds are below.

@@ -161,8 +161,8 @@ pub enum Look {
     Unclear,
 }
 
-/// Pass 1 for `select!` with a default, whose cases' types are known where it stands. It makes no
-/// dynamic call and sorts nothing. If the answer is clear, as it nearly always is, this was all.
+/// Pass 1 for `select!` with a default. The types of its cases are known where it stands. It makes
+/// no dynamic call and sorts nothing. If the answer is clear, as it nearly always is, this was all.
 #[doc(hidden)]
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cases) -> Look {
@@ -336,6 +336,8 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
                 choice.add(index);
             }
             let mut look = rest.look::<QUEUE, BIASED>(index + 1, choice, wake, wait);
+            // On the way back each case unlocks its channel. Before that the chosen one carries out
+            // its operation, or each one queues.
             if look == Look::Happened && choice.index == index && !case.attempt(chan, wake) {
                 look = Look::Unclear;
             }

@@ -1,4 +1,4 @@
-//! Condition variables: a queue whose state is the lock that its waiters use.
+//! Condition variables: a queue. Its state is the lock that its waiters use.
 //!
 //! A waiter that has decided to join unlocks its lock while it holds the queue's lock. So a
 //! notifier that changes the value after that unlock finds the waiter in the line. This is the one

@@ -249,6 +249,7 @@ impl<S, I> Queue<S, I> {
         drop(hook);
 
         let (outcome, fired) = self.gate.with(|inner, waiters| {
+            // The verdict: without its entry in the line, the waiter was granted.
             if inner.line.leave(ticket).is_none() {
                 return (Outcome::Unparked(entry.token.load(Ordering::Relaxed)), Fired::new());
             }

@@ -254,10 +254,13 @@ impl RawMutex {
             let word = self.word.load(Ordering::Relaxed);
             let woken = word & WOKEN;
             let (held, on_the_way) = if word & STARVING != 0 {
+                // Hand the lock over, still locked.
                 (if line.unpark_one(HANDED_OVER) { LOCKED } else { 0 }, woken)
             } else if woken == 0 && line.unpark_one(TRY_AGAIN) {
+                // Free the lock, and let the first waiter try again.
                 (0, WOKEN)
             } else {
+                // Free the lock: a waiter is on the way already, or none waits.
                 (0, woken)
             };
             let queued = if line.is_empty() { 0 } else { QUEUED | word & STARVING };

@@ -164,10 +164,11 @@ impl RawRwLock {
     /// Does the duty of a reader that has left while somebody waited for that.
     #[cold]
     fn left_by_reader(&self, before: usize) {
-        // It was the last one in, and writers wait.
         if before & !QUEUED_READERS == READER | QUEUED_WRITERS {
+            // It was the last one in, and writers wait.
             self.hand_to_writer();
         } else if before & UPGRADING != 0 && before / READER == 2 {
+            // Only the upgradable reader is left.
             self.hand_to_upgrader();
         }
     }
@@ -395,6 +396,7 @@ impl RawRwLock {
         // If somebody is in already, it owes the wake-up now: a barging writer, or readers let in
         // because the waiting writers gave up.
         let settled = self.writers.with(|(), line| !self.enter_as_writer() || self.hand_over(line));
+        // This is in as the writer, but no writer waits any more: leave again.
         if !settled {
             self.unlock_write();
         }
@@ -417,6 +419,8 @@ impl RawRwLock {
     /// cleared the bit that barred them.
     fn let_readers_in(&self) {
         // If something still bars readers, a writer is in, or waits, and owes them the wake-up.
+        // Otherwise this goes in as a reader itself, because `admit_readers` needs a caller that is
+        // in, and leaves again.
         if self.word.load(Ordering::Relaxed) & QUEUED_READERS != 0
             && self.enter_as_reader()
             && !self.admit_readers(READER)

@@ -244,6 +244,7 @@ impl WaitGroup {
         let mut current = word.load(Ordering::Relaxed);
         loop {
             assert!(current >= ONE, "sync: negative WaitGroup counter");
+            // This one makes the count zero, and somebody may wait for that.
             if current == ONE | WAITING {
                 if self.finish_last() {
                     return;
