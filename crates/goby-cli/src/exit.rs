@@ -12,7 +12,7 @@ pub(crate) enum Exit {
     SomeFailed,
     /// The run did not begin: an option, an input or an output cannot be used.
     Usage,
-    /// A data race was reported: 66, as Go's race detector has it.
+    /// A data race was reported: 66, as with Go's race detector.
     Raced,
     /// The exit status of the program that was run.
     Program(u8),

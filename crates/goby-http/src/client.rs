@@ -38,7 +38,7 @@ const SMALL_BODY: u64 = 2 << 10;
 
 /// Fetches `url` with a client that all callers share.
 ///
-/// Any status is a response: `404` is no error.
+/// Any status is a response: `404` is not an error.
 ///
 /// ```
 /// use goby::Context;

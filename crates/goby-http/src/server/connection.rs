@@ -309,7 +309,7 @@ impl Connection<'_> {
         Ended
     }
 
-    /// Says what is wrong with a handler's response, and what becomes of it.
+    /// Reports what is wrong with a handler's response, and what the server does with it.
     #[cold]
     fn complain(&self, wrong: &str, done: &str) {
         let (addr, Name(method, uri)) = (self.peer.addr, &self.name);

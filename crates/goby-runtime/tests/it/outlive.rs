@@ -131,7 +131,7 @@ fn a_socket_that_is_about_to_be_waited_for() {
     }
 }
 
-/// The socket itself lives on. A second one, made afterwards, may have the descriptor numbers of
+/// The socket itself still works. A second one, made afterwards, may have the descriptor numbers of
 /// closed files.
 #[test]
 fn a_socket() {

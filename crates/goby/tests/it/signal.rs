@@ -109,7 +109,8 @@ fn a_signal_ends_a_context() {
 fn after_the_stop_a_signal_does_its_default() {
     let Some(output) = run_child("signal::after_the_stop_a_signal_does_its_default") else {
         // A shell that runs the tests in the background may ignore the signal, and children inherit
-        // that. SAFETY: the default action is no handler.
+        // that.
+        // SAFETY: the default action is no handler.
         unsafe { libc::signal(Signal::INTERRUPT.as_raw(), libc::SIG_DFL) };
         for _ in 0..2 {
             let (ctx, stop) = signal::notify_context(&Context::background(), &[Signal::INTERRUPT]).unwrap();

@@ -139,7 +139,7 @@ fn a_panic_of_once_func_and_once_value_comes_with_every_call() {
 }
 
 /// However the first call ends, the captured values are dropped then, though the function that was
-/// made lives on.
+/// made still exists.
 #[test]
 fn once_func_and_once_value_let_go_of_what_they_captured() {
     with_workers(|| {
