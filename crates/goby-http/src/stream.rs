@@ -44,7 +44,7 @@ const OPERATION: u64 = 8 * 1024;
 pub(crate) struct Link {
     pub(crate) tcp: TcpStream,
     /// Bytes received so far, which tell whether a message has begun to come. Relaxed, as are the
-    /// others: only the goroutine that drives the connection uses them.
+    /// others: they are for the goroutine that drives the connection.
     received: AtomicU64,
     /// The limit of `received` while a head is awaited.
     head_end: AtomicU64,
