@@ -36,7 +36,7 @@ pub fn all(c: &mut Criterion) {
                 receive_any(&channels)
             });
         });
-        // A round trip: the value is sent only after the select has begun to wait.
+        // A round trip: the partner sends the value only when it is asked.
         let (ask, asked) = chan::bounded::<()>(0);
         let answer = channels[n / 2].0.clone();
         let partner = go(move || asked.iter().for_each(|()| answer.send(1).expect("the receiver is there")));

@@ -63,7 +63,7 @@ pub fn machine() {
     report("machine_first_touch", clock.ns() / PAGES as f64, "ns/page");
 }
 
-/// Take each turn whose number is `mine` modulo 2.
+/// Take each turn with a number that is `mine` modulo 2.
 fn pass_on(word: &AtomicU32, mine: u32) {
     for turn in 0..N {
         while word.load(Ordering::Acquire) != 2 * turn + mine {

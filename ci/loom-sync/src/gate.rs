@@ -138,7 +138,7 @@ pub(crate) fn with_reach<R>(_context: bool, _timer: Option<IsArmed<'_>>, f: impl
 
 pub(crate) type IsArmed<'a> = &'a dyn Fn() -> bool;
 
-/// No model has a value whose destructor panics.
+/// No model has a value with a destructor that panics.
 pub(crate) fn discard_quietly<T>(value: T) {
     drop(value);
 }

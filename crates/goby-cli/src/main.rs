@@ -1,8 +1,8 @@
 //! The `goby` command.
 //!
 //! This file is the table of contents: `main` turns the end of a run into an exit status, `run` is
-//! one `match` over the subcommands. Each subcommand is a directory of its own whose `mod.rs` reads
-//! from top to bottom as the run goes.
+//! one `match` over the subcommands. Each subcommand is a directory of its own. Its `mod.rs` reads
+//! from top to bottom in the order of the run.
 
 #![forbid(unsafe_code)]
 

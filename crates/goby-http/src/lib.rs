@@ -33,15 +33,15 @@
 //! connection has one goroutine. A handler that panics costs its connection and nothing else.
 //!
 //! The server refuses an invalid request: one without exactly one valid `Host`, or with a target
-//! that is neither a path nor a URL (400), and one whose body has a coding besides `chunked` (501).
-//! Only the body of a response decides how it is sent; see [`Response::new`] for headers that claim
-//! something else.
+//! that is neither a path nor a URL (400), and one with a body that has a coding besides `chunked`
+//! (501). Only the body of a response decides how it is sent; see [`Response::new`] for headers
+//! that claim something else.
 //!
 //! # Limits
 //!
 //! The head of a message may have some 400 KB and 20,000 fields. For a response, that includes the
-//! heads of all interim responses before it. Behind a request whose chunked body was not read to
-//! its end, heads on the same connection may have 100 fields. A raw `"` in the query of a request
+//! heads of all interim responses before it. If the chunked body of a request was not read to its
+//! end, later heads on the same connection may have 100 fields. A raw `"` in the query of a request
 //! is refused (400), though some clients send it.
 //!
 //! # Features

@@ -33,8 +33,8 @@ use crate::error::Error;
 /// # Cancellation
 ///
 /// The context of the request holds for the body too: when it is done, reading fails and the
-/// connection is closed. Dropping a response whose body has not been read to its end closes the
-/// connection at once.
+/// connection is closed. A response that is dropped before its body has been read to the end closes
+/// the connection at once.
 pub struct Response {
     head: http::response::Parts,
     url: String,
@@ -295,7 +295,7 @@ impl From<Body> for Response {
     }
 }
 
-/// A response with this status, whose body is its name.
+/// A response with this status, and with the status's name as its body.
 impl From<StatusCode> for Response {
     fn from(status: StatusCode) -> Response {
         Response::new(status.canonical_reason().unwrap_or("")).with_status(status)

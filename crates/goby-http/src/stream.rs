@@ -164,7 +164,7 @@ impl Link {
         Poll::Ready(Ok(n))
     }
 
-    /// Returns how much was written. For a client whose server takes no more, that is all of it.
+    /// Returns how much was written. For a client, if the server takes no more, that is all of it.
     fn unless_broken(&self, written: io::Result<usize>, all: impl FnOnce() -> usize) -> io::Result<usize> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match written {
@@ -192,7 +192,7 @@ impl Link {
     }
 }
 
-/// The error of a response whose head has no end.
+/// The error of a response with a head that has no end.
 #[derive(Debug)]
 struct HeadTooLong;
 

@@ -189,7 +189,7 @@ impl Queue {
         task
     }
 
-    /// Puts the tasks and hosts whose wait is over back in order.
+    /// Puts tasks and hosts back in order when their wait is over.
     fn wake_up(&mut self, now: Instant) {
         while let Some(entry) = self.retries.first_entry().filter(|entry| entry.key().0 <= now) {
             let task = entry.remove();

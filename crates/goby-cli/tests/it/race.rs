@@ -40,7 +40,7 @@ fn programs(scratch: &Scratch, programs: &[(&str, &str)]) -> String {
     dir
 }
 
-/// `rustc +name …` as a toolchain answers it: a nightly one, whose root is its own directory.
+/// `rustc +name …` as a toolchain answers it: a nightly one, with its own directory as its root.
 const NIGHTLY: &str = r#"case $2 in
 -vV) printf 'rustc 1.97.0-nightly\nhost: a-b-c\nrelease: 1.97.0-nightly\n' ;;
 --print) echo "${0%/bin/rustc}" ;;

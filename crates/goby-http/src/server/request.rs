@@ -275,8 +275,8 @@ pub(super) struct Peer {
     /// everybody of that.
     unread: AtomicBool,
     /// The number of the request that is being handled, or 0, and the bit `ASKED`. The goroutine
-    /// that drives the connection writes all but that bit. So a request whose context nobody asks
-    /// for costs one swap.
+    /// that drives the connection writes all but that bit. So a request costs one swap if nobody
+    /// asks for its context.
     current: AtomicU64,
     /// The guard of its context, if `ASKED`.
     guard: Mutex<Option<CancelGuard>>,

@@ -135,7 +135,7 @@ fn secrets_do_not_go_to_another_origin() {
     });
 }
 
-/// A redirect whose body is long costs its connection, not the time to read it.
+/// A redirect with a long body costs its connection, not the time to read the body.
 #[test]
 fn the_body_of_a_redirect_is_not_waited_for() {
     with_workers(|| {

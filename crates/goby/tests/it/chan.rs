@@ -51,8 +51,8 @@ fn when_the_last_receiver_is_gone_sends_fail_at_once() {
     });
 }
 
-/// Starts senders of all kinds, of 10, 11, 12 and 13, into a channel that is full, and returns the
-/// actors, whose results are what each sender got back.
+/// Starts senders of all kinds, of 10, 11, 12 and 13, into a channel that is full. The result of
+/// each actor is what its sender got back.
 fn blocked_senders(tx: &Sender<i32>) -> [Actor<Result<(), SendError<i32>>>; 4] {
     let started = Arc::new(AtomicUsize::new(0));
     let senders = [0, 1, 2, 3].map(|i| {
@@ -414,7 +414,7 @@ fn destructors_of_values_may_use_the_channel() {
         // A value that comes back.
         drop(tx.send(make(&tx)).unwrap_err());
         assert_eq!(drops.load(Ordering::SeqCst), 8);
-        // A value whose future is dropped, unpolled and waiting.
+        // A value with a future that is dropped, unpolled and waiting.
         let (tx, rx) = bounded(3);
         drop(tx.send_async(make(&tx)));
         assert_eq!(drops.load(Ordering::SeqCst), 10);

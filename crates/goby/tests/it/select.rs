@@ -364,8 +364,8 @@ fn asking_for_another_case_panics() {
     assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
 }
 
-/// The state of the other cases is as before: no waiter is left in a channel whose case did not
-/// happen.
+/// The state of the other cases is as before: no waiter is left in the channel of a case that did
+/// not happen.
 #[test]
 fn cases_that_did_not_happen_leave_no_trace() {
     with_workers(|| {

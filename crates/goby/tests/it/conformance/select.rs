@@ -259,7 +259,7 @@ macro_rules! with_every_default {
     };
 }
 
-/// Channels of capacity 0 whose other ends exist but do nothing.
+/// Channels of capacity 0. Their other ends exist but do nothing.
 struct Idle {
     tx: Sender<i32>,
     rx: Receiver<i32>,

@@ -284,7 +284,7 @@ fn callers_of_a_single_flight_that_ended_call_their_own() {
         assert!((1..=6).contains(&n_called.load(Ordering::Relaxed)));
         assert_eq!(format!("{group:?}"), "Group { calls: 0, callers: 0 }");
 
-        // A call whose own function ends: in its caller's goroutine, or in one of its own.
+        // The call's own function ends: in its caller's goroutine, or in a goroutine of its own.
         let text = panic_text(|| _ = group.run_ctx(&Context::background(), "key", || goexit()));
         assert_eq!(
             text,
