@@ -129,7 +129,7 @@ pub(crate) enum Refused<T> {
     Closed(T),
 }
 
-/// The same of a value that stayed where it was.
+/// The same as [`Refused`], for a value that stayed where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Full,
@@ -390,7 +390,7 @@ impl<T> State<T> {
     }
 
     /// Ends the waits of the parked senders, and of the first [`WOKEN_AT_ONCE`] receivers, without
-    /// their operations done. But a receiver that is parked behind a future gets what is buffered.
+    /// their operations done. But a receiver that is parked behind a future gets a buffered value.
     /// Nobody parks after this call, but more receivers may be left: `close` comes again. When the
     /// last receiver has gone, no receiver is left to end (except leaked futures), because each one
     /// that waits holds a handle.
@@ -725,7 +725,7 @@ impl<T> Chan<T> {
 
     // For futures and select. Under the lock where it says so.
 
-    /// What stands for the slot of a future that receives.
+    /// Returns the slot of a future that receives, or what stands in its place.
     pub(crate) fn async_slot(&self, slot: &Slot<T>) -> *mut () {
         if self.capacity == 0 { slot.as_ptr() } else { TOLD }
     }

@@ -153,7 +153,7 @@ where
         let run = move |pool: Arc<Self>| {
             let mut worker = None;
             let ended = pool.results.guard(|| pool.run(&mut worker, begins));
-            // On its own: what the destructor of the worker does is not what a job did.
+            // On its own: the end of the worker's destructor is not the end of a job.
             _ = pool.results.guard(|| drop(worker));
             if ended == Ended::Exited {
                 pool.start(Begins::AfterAJob);

@@ -1,6 +1,6 @@
-//! The `select!` macro. It turns its arms into cases on the caller's stack, runs the passes over
-//! them, drops the cases (so that an arm may reassign what it waited on), and only then runs the
-//! arm that was chosen.
+//! The `select!` macro. It turns its arms into cases on the caller's stack and runs the passes over
+//! them. Then it drops the cases, so that an arm may reassign the variables that it waited on. Only
+//! then it runs the arm that was chosen.
 //!
 //! Steps, each a group of rules:
 //!

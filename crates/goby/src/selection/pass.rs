@@ -148,7 +148,7 @@ fn park(
     goby_runtime::with_reach(context, timer.then_some(is_armed), || wait.park_until(reason, deadline))
 }
 
-/// What the first look at a select's cases came to.
+/// The outcome of the first look at a select's cases.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -288,8 +288,9 @@ impl Cases for () {
             return Look::Happened;
         }
         if QUEUE {
-            // A thread's wait allocates, which must not happen here: `run` makes it. SAFETY: parked
-            // on by the caller; shown to the cases' channels, whose operations unpark.
+            // A thread's wait allocates, which must not happen here: `run` makes it.
+            // SAFETY: parked on by the caller; shown to the cases' channels, whose operations
+            // unpark.
             let Some(made) = (unsafe { Wait::of_goroutine() }) else { return Look::Unclear };
             wait.get_or_init(|| made);
         }
@@ -425,8 +426,8 @@ unsafe fn choose(cases: &mut [impl AsCase], biased: bool, wake: &mut Option<Unpa
         let chosen = choose_who(cases, biased, is_ready)?;
         let case = cases[chosen].get_mut();
         // The case is not ready after all if its peer only looks, or if its peer is a select that
-        // was claimed through a channel that we have not locked. SAFETY: its own channel, locked by
-        // contract.
+        // was claimed through a channel that we have not locked.
+        // SAFETY: its own channel, locked by contract.
         if case.chan().is_some_and(|chan| unsafe { case.attempt(chan, wake) }) {
             return Some(chosen);
         }
@@ -486,8 +487,8 @@ pub(super) unsafe fn take_out_told(cases: &mut [impl AsCase], token: usize) -> O
 }
 
 /// Pass 3 of a future's select that ends without a case: a send that has happened is not undone, a
-/// receive is. The caller [forgets](Case::forget) afterwards what is left in the case with this
-/// token.
+/// receive is. Afterwards the caller [forgets](Case::forget) the value that is left in the case
+/// with this token.
 ///
 /// # Safety
 ///

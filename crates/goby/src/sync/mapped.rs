@@ -96,7 +96,8 @@ macro_rules! mapped_mut_guard {
     ($name:ident) => {
         impl<T: ?Sized> DerefMut for $name<'_, T> {
             fn deref_mut(&mut self) -> &mut T {
-                // SAFETY: as in `deref`; it is borrowed exclusively, and so is what it holds.
+                // SAFETY: as in `deref`. The guard is borrowed exclusively, and so is the value
+                // that it holds.
                 unsafe { self.value.as_mut() }
             }
         }
@@ -105,7 +106,8 @@ macro_rules! mapped_mut_guard {
             /// Narrows the guard to a part of what it guards.
             pub fn map<U: ?Sized>(mut guard: $name<'a, T>, f: impl FnOnce(&mut T) -> &mut U) -> $name<'a, U> {
                 let part = NonNull::from(f(&mut guard));
-                // SAFETY: a part of what the guard may access, for as long; its hold goes along.
+                // SAFETY: it is a part of what the guard may access, for the same time. The hold
+                // goes along.
                 unsafe { $name::new(part, guard.hold) }
             }
 
@@ -172,7 +174,7 @@ impl<'a, T: ?Sized> MappedRwLockReadGuard<'a, T> {
         f: impl FnOnce(&T) -> &U,
     ) -> MappedRwLockReadGuard<'a, U> {
         let part = NonNull::from(f(&guard));
-        // SAFETY: a part of what the guard may read, for as long; its hold goes along.
+        // SAFETY: it is a part of what the guard may read, for the same time. The hold goes along.
         unsafe { MappedRwLockReadGuard::new(part, guard.hold) }
     }
 

@@ -309,8 +309,8 @@ impl RawRwLock {
     fn hand_to_upgrader(&self) {
         self.upgrade().alone.with(|(), line| {
             // Nobody is in the line if the upgrader has given up; then it stays a reader. Otherwise
-            // it is parked, and bars all others. As long as the lock is held, nothing but this
-            // changes what it is.
+            // it is parked, and bars all others. As long as the queue's lock is held, only this
+            // changes it from a reader into the writer.
             let word = self.word.load(Ordering::Relaxed);
             if word & UPGRADING != 0 && has_one_reader(word) && line.unpark_one(GRANTED) {
                 // Acquire pairs with the Release by which readers left. The upgrader is ordered by
