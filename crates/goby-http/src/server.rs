@@ -267,7 +267,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When accepting fails permanently, and when the server has served before.
+    /// When accepting fails permanently, and when the server is serving already. One that has been
+    /// stopped serves no more, and says so by ending at once.
     pub fn serve<H, R>(&self, handler: H) -> io::Result<()>
     where
         H: Fn(Request) -> R + Send + Sync + 'static,
@@ -295,7 +296,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When accepting fails permanently, and when the server has served before.
+    /// When accepting fails permanently, and when the server is serving already. One that has been
+    /// stopped serves no more, and says so by ending at once.
     ///
     /// # Cancellation
     ///
