@@ -115,7 +115,8 @@ stress() {
 
 users() {
     it 90 goby-http
-    it 100 goby-cli "${skip_cli[@]/#/--skip=}"
+    # Everything is slow here, and the tests compare what is printed.
+    GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}"
     it 10 goby-examples
     # One shows a thread-local that goroutines of a worker share in turn: as `pinning` above.
     # The page of `try_run` waits for a deadlock to be seen, which TSan's own thread prevents.

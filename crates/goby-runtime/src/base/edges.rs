@@ -69,29 +69,32 @@ mod loom_tests {
 
     use super::*;
 
-    /// Two waiters that have seen nothing, and two edges: in the end neither waits, though each
-    /// edge may be told while only one waiter is there.
+    /// Two waiters, each of which reads the count before it waits, and two edges: in the end only a
+    /// waiter that has seen both waits.
     #[test]
     fn loom_tell_or_wait() {
         loom::model(|| {
             let edges = Arc::new(Edges::new());
-            let waiting = Arc::new(Mutex::new(0));
+            let waiting = Arc::new(Mutex::new(Vec::new()));
             let waiters = [(); 2].map(|()| {
                 let (edges, waiting) = (edges.clone(), waiting.clone());
                 thread::spawn(move || {
+                    let seen = edges.count();
                     let mut waiting = waiting.lock().unwrap();
-                    if edges.awaits(0) {
-                        *waiting += 1;
+                    if edges.awaits(seen) {
+                        waiting.push(seen);
                     }
                 })
             });
-            if edges.tell() {
-                let mut waiting = waiting.lock().unwrap();
-                edges.nobody_waits();
-                *waiting = 0;
+            for _ in 0..2 {
+                if edges.tell() {
+                    let mut waiting = waiting.lock().unwrap();
+                    edges.nobody_waits();
+                    waiting.clear();
+                }
             }
             waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
-            assert_eq!(*waiting.lock().unwrap(), 0, "an edge was lost");
+            assert!(waiting.lock().unwrap().iter().all(|&seen| seen == 2), "an edge was lost");
         });
     }
 }

@@ -795,6 +795,12 @@ impl Worker {
         } else {
             self.shared.pool.give_afresh(slot);
         }
+        self.feed_one_starved();
+    }
+
+    /// Queues a goroutine that got no stack, if there is one: one has just become free.
+    #[inline]
+    fn feed_one_starved(&self) {
         if self.shared.has_starved() {
             self.shared.feed_starved(&self.remote.fresh);
         }
@@ -808,6 +814,8 @@ impl Worker {
         self.bury(g);
         // SAFETY: its goroutine has ended.
         unsafe { self.shared.pool.give_own(own) };
+        // Its address space may be what the others want.
+        self.feed_one_starved();
     }
 
     /// Forgets a goroutine that has ended.
