@@ -13,6 +13,7 @@
 //! The thread that keeps the timers of dropped runtimes (`orphans.rs`) counts as a scheduler here.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -119,7 +120,7 @@ impl Notice {
 
     /// Wakes the future; through a goroutine, if a scheduler calls and the waker is foreign.
     pub(crate) fn wake(self) {
-        let Notice { waker, is_own } = self;
+        let (waker, is_own) = self.into_waker();
         if is_own || !is_scheduler() {
             wake(waker);
         } else {
@@ -132,12 +133,21 @@ impl Notice {
 
     /// Returns the waker, and whether it is goby's own.
     pub(crate) fn into_waker(self) -> (Waker, bool) {
-        (self.waker, self.is_own)
+        let this = ManuallyDrop::new(self);
+        // SAFETY: read once, since `this` is not dropped.
+        (unsafe { ptr::read(&raw const this.waker) }, this.is_own)
     }
 
     /// Puts together what [`into_waker`](Notice::into_waker) has taken apart.
     pub(crate) fn from_waker(waker: Waker, is_own: bool) -> Notice {
         Notice { waker, is_own }
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        // As in `wake`: it may be the last owner that drops it, to which a scheduler has handed it.
+        tsan::acquire(self.waker.data());
     }
 }
 
