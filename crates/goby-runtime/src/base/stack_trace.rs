@@ -14,6 +14,16 @@ use std::path::{Path, PathBuf};
 /// Frames collected at most. Go shows 100, its inner and outer ones.
 pub(crate) const MAX_FRAMES: usize = 256;
 
+/// How much of a stack a walk takes: the unwinder needs up to 3 KiB. A goroutine with less room left
+/// shows no stack, rather than overflow.
+const ROOM: usize = 8 * 1024;
+
+/// Returns whether a walk fits what is left of the calling goroutine's stack.
+pub(crate) fn has_room(usable: &Range<usize>) -> bool {
+    let here = 0u8;
+    usable.start + ROOM <= (&raw const here).addr()
+}
+
 /// Calls `each` with the return addresses on the part of this thread's stack that lies in `within`,
 /// the innermost first.
 ///
@@ -54,8 +64,22 @@ impl StackTrace {
     /// stack outwards.
     #[inline(never)]
     pub(crate) fn of_thread(begin: usize) -> StackTrace {
+        StackTrace::collect(&(begin..usize::MAX))
+    }
+
+    /// Collects the stack of the calling goroutine, which may use this part of memory. None if too
+    /// little of it is left.
+    #[inline(never)]
+    pub(crate) fn of_goroutine(usable: &Range<usize>) -> Option<StackTrace> {
+        // No closure: `bool::then` would be a frame of the trace.
+        if has_room(usable) { Some(StackTrace::collect(usable)) } else { None }
+    }
+
+    fn collect(within: &Range<usize>) -> StackTrace {
+        // On the heap: the stack may have little room, and none of its pages should be touched
+        // without need.
         let mut addresses = Vec::with_capacity(32);
-        walk(&(begin..usize::MAX), |address| {
+        walk(within, |address| {
             addresses.push(address);
             addresses.len() < MAX_FRAMES
         });

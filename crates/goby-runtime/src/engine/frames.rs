@@ -28,8 +28,6 @@ use crate::engine::threads::{run_on_own_thread, spawn_own_thread};
 
 /// With this setting a panic unwinds nothing: a goroutine that panics is in the hook.
 const ALWAYS_IN_HOOK: bool = cfg!(panic = "abort");
-/// The stack space that a walk needs, as for a dump.
-pub(crate) const ROOM: usize = 8 * 1024;
 /// How much of a section is in memory at a time. Headers are smaller, and so are names.
 const PIECE: u64 = 256 * 1024;
 
@@ -74,7 +72,7 @@ pub(crate) fn is_inside(g: &Goroutine, function: Function) -> bool {
         return false;
     }
     let Some(usable) = g.usable_stack() else { return false };
-    if usable.start + ROOM > (&raw const usable).addr() {
+    if !stack_trace::has_room(&usable) {
         return false;
     }
     let mut found = false;

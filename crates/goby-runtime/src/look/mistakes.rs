@@ -56,7 +56,7 @@ pub(crate) fn look_at_park(worker: &Worker, g: &Goroutine, reason: WaitReason) {
     if n >= FIRST_LOOKS && next.is_some_and(|next| start < next) {
         return;
     }
-    if let Some(stack) = own_stack(g) {
+    if let Some(stack) = g.usable_stack().and_then(|usable| StackTrace::of_goroutine(&usable)) {
         let park = Park { id: g.id, started_at: g.spawned_at, reason, stack };
         if frames::are_known() {
             park.judge();
@@ -123,21 +123,6 @@ fn is_news(place: &'static Location<'static>) -> bool {
         reported.push(place);
     }
     is_news
-}
-
-/// Returns the stack of the calling goroutine; none if too little of the stack is left to collect
-/// it.
-fn own_stack(g: &Goroutine) -> Option<StackTrace> {
-    let usable = g.usable_stack()?;
-    let mut addresses = Vec::new();
-    if usable.start + frames::ROOM > (&raw const addresses).addr() {
-        return None;
-    }
-    stack_trace::walk(&usable, |address| {
-        addresses.push(address);
-        addresses.len() < stack_trace::MAX_FRAMES
-    });
-    Some(StackTrace::new(&addresses))
 }
 
 /// Looks whether `g`, the running goroutine, has panicked because a `RefCell` was borrowed by a

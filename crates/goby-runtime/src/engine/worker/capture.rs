@@ -5,14 +5,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::Worker;
-use crate::base::stack_trace::{self, StackTrace};
+use crate::base::stack_trace::StackTrace;
 use crate::engine::goroutine::Goroutine;
 
 /// `reason` of a goroutine that is resumed to take its own stack.
 pub(crate) const CAPTURE: u8 = u8::MAX;
-/// How much of a stack it takes to collect it: the unwinder needs up to 3 KiB. A goroutine with
-/// less room left shows no stack, rather than overflow.
-const CAPTURE_ROOM: usize = 8 * 1024;
 
 impl Worker {
     /// Returns the goroutines that have started here and have not ended.
@@ -61,15 +58,5 @@ impl Worker {
 pub(crate) fn capture_self(header: &Goroutine) {
     let worker = Worker::current().expect("a goroutine is resumed by its worker");
     let usable = header.usable_stack().expect("it runs on a stack");
-    // On the heap: this stack may have little room, and none of its pages should be touched without
-    // need.
-    let mut addresses = Vec::with_capacity(32);
-    if usable.start + CAPTURE_ROOM > (&raw const addresses).addr() {
-        return worker.leave_captured(None);
-    }
-    stack_trace::walk(&usable, |address| {
-        addresses.push(address);
-        addresses.len() < stack_trace::MAX_FRAMES
-    });
-    worker.leave_captured(Some(StackTrace::new(&addresses)));
+    worker.leave_captured(StackTrace::of_goroutine(&usable));
 }
