@@ -385,8 +385,9 @@ impl<T> State<T> {
         Err(if self.closed { Nothing::Closed } else { Nothing::Empty })
     }
 
+    /// A waiter has gone. If the channel is empty now, it is a usual one again.
     fn see_if_rare(&mut self) {
-        self.is_rare = !(self.recv_queue.is_empty() && self.send_queue.is_empty() && self.buffer.is_empty());
+        self.is_rare &= !(self.recv_queue.is_empty() && self.send_queue.is_empty() && self.buffer.is_empty());
     }
 
     /// Ends the waits of the parked senders, and of the first [`WOKEN_AT_ONCE`] receivers, without
@@ -871,15 +872,6 @@ impl<T> Locked<'_, T> {
         unsafe { self.state.recv_into(to, self.capacity) }
     }
 
-    /// A waiter has gone by itself. If it was the last of those without a slot, the channel is a
-    /// usual one again.
-    #[inline]
-    fn see_if_rare(&mut self) {
-        if self.state.is_rare {
-            self.state.see_if_rare();
-        }
-    }
-
     /// Says that a waiter without a slot is about to be queued.
     pub(crate) fn expect_rare(&mut self) {
         self.state.is_rare = true;
@@ -909,7 +901,7 @@ impl<T> Locked<'_, T> {
     pub(crate) unsafe fn dequeue_send(&mut self, waiter: &Waiter) {
         // SAFETY: by contract.
         unsafe { self.state.send_queue.remove(waiter) };
-        self.see_if_rare();
+        self.state.see_if_rare();
     }
 
     /// # Safety
@@ -918,7 +910,7 @@ impl<T> Locked<'_, T> {
     pub(crate) unsafe fn dequeue_recv(&mut self, waiter: &Waiter) {
         // SAFETY: by contract.
         unsafe { self.state.recv_queue.remove(waiter) };
-        self.see_if_rare();
+        self.state.see_if_rare();
     }
 
     /// Gives a value that was handed to a future, and that the future will not take, to the next
