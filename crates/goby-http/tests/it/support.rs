@@ -6,16 +6,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goby::context::CancelGuard;
 use goby::net::{TcpListener, TcpStream};
 use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
 use goby_http::{Request, Response, Server};
-
-/// How long a test may wait for an event that must happen. It is long on purpose: it only decides
-/// when a test counts as hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use goby_test_support::{PATIENCE, pause, wait_until};
 
 /// The minimum for "still blocked".
 pub(crate) const MOMENT: Duration = Duration::from_millis(2);
@@ -41,22 +38,6 @@ fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
             wait_until("the goroutines of the test to end", || num_goroutines() <= start);
         });
     }
-}
-
-/// Polls until `condition` holds, and yields in between. It is for conditions that no channel can
-/// tell, such as a count.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        goby::time::sleep(Duration::from_micros(200));
-    }
-}
-
-/// Parks for at least `time`: the minimum of a negative check ("after 2 ms still blocked").
-pub(crate) fn pause(time: Duration) {
-    goby::time::sleep(time);
 }
 
 /// A context that is never done.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goby_runtime::{Decision, Direction, Gate, Source, Timer, WaitReason, go, now, spawn};
 
@@ -69,6 +69,20 @@ fn a_sleeper() {
     assert!(turn.with(|(), waiters| waiters.is_empty()));
 }
 
+/// Reads a byte, and waits as long as there is none; returns how many it has read.
+fn reads_one(source: &Arc<Source<UnixStream>>, deadline: Option<Instant>) -> impl FnOnce() -> usize + Send + use<> {
+    let source = source.clone();
+    move || loop {
+        let edges = source.edges(Direction::Read);
+        match source.get_ref().read(&mut [0; 1]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                source.wait(Direction::Read, edges, deadline).unwrap();
+            }
+            read => return read.unwrap(),
+        }
+    }
+}
+
 /// A wait goes on while the runtime where the socket was first waited for is dropped.
 #[test]
 fn a_socket_that_is_waited_for() {
@@ -77,19 +91,8 @@ fn a_socket_that_is_waited_for() {
     let (first, second) = (runtime(1), runtime(1));
     let source = Arc::new(Source::new(ours));
     first.run(|| assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err()));
-    let read = |source: Arc<Source<UnixStream>>| {
-        move || loop {
-            let edges = source.edges(Direction::Read);
-            match source.get_ref().read(&mut [0; 1]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    source.wait(Direction::Read, edges, None).unwrap();
-                }
-                read => return read.unwrap(),
-            }
-        }
-    };
-    let goroutine = second.go(read(source.clone()));
-    let thread = std::thread::spawn(read(source.clone()));
+    let goroutine = second.go(reads_one(&source, None));
+    let thread = std::thread::spawn(reads_one(&source, None));
     pause(Duration::from_millis(10));
     drop(first);
     pause(Duration::from_millis(10));
@@ -113,21 +116,10 @@ fn a_socket_that_is_about_to_be_waited_for() {
         let first = runtime(1);
         let source = Arc::new(Source::new(ours));
         first.run(|| assert!(source.wait(Direction::Read, source.edges(Direction::Read), Some(now())).is_err()));
-        let read = |source: Arc<Source<UnixStream>>| {
-            move || loop {
-                let edges = source.edges(Direction::Read);
-                match source.get_ref().read(&mut [0; 1]) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        source.wait(Direction::Read, edges, Some(now() + PATIENCE)).unwrap();
-                    }
-                    read => return assert_eq!(read.unwrap(), 1),
-                }
-            }
-        };
-        let readers = [(); 2].map(|()| std::thread::spawn(read(source.clone())));
+        let readers = [(); 2].map(|()| std::thread::spawn(reads_one(&source, Some(now() + PATIENCE))));
         drop(first);
         theirs.write_all(b"ab").unwrap();
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        readers.into_iter().for_each(|reader| assert_eq!(reader.join().unwrap(), 1));
     }
 }
 
