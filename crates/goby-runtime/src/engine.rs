@@ -4,8 +4,13 @@
 pub(crate) mod go;
 pub(crate) mod goroutine;
 pub(crate) mod attributes;
+pub(crate) mod wait_reason;
 pub(crate) mod park;
 pub(crate) mod parker;
+pub(crate) mod unparker;
+pub(crate) mod wake_list;
+pub(crate) mod reach;
+pub(crate) mod checkpoint;
 pub(crate) mod wait_queue;
 pub(crate) mod gate;
 

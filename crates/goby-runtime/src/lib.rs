@@ -44,6 +44,7 @@ pub use base::stack::force_mprotect_guards;
 pub use base::stack_trace::{Frame, StackTrace};
 pub use builder::Builder;
 pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
+pub use engine::checkpoint::{checkpoint, polled, refused, yield_now};
 pub use engine::errand::{Foreign, let_go, let_go_shared};
 pub use engine::gate::{Decision, Gate, Waited, Waiters};
 pub use engine::go::{GoBuilder, JoinHandle, TryGoError, go, try_go};
@@ -62,17 +63,18 @@ pub use engine::monitor::has_passed;
 pub use engine::owed::NeverRan;
 #[doc(hidden)]
 pub use engine::owed::{Debt, go_owing};
-pub use engine::park::{
-    IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList, checkpoint, polled, refused, sleep_until, with_reach,
-    yield_now,
-};
+pub use engine::park::{TIMED_OUT, Wait, sleep_until};
+pub use engine::reach::{IsArmed, with_reach};
 pub use engine::scope::{Scope, ScopedJoinHandle, scope};
 pub use engine::settings::{DeadlockPolicy, PanicPolicy};
 pub use engine::threads::WaitingThread;
 pub use engine::threads::spawn_own_thread;
 #[doc(hidden)]
 pub use engine::threads::{IsolatedHost, set_handler_idle};
+pub use engine::unparker::Unparker;
 pub use engine::wait_queue::{WaitQueue, Waiter};
+pub use engine::wait_reason::WaitReason;
+pub use engine::wake_list::WakeList;
 pub use engine::worker::{current_id, panicking, spread_next};
 pub use look::dump::{Dump, dump};
 pub use look::family::Family;

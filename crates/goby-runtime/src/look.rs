@@ -23,9 +23,9 @@ use std::time::Duration;
 use self::stall::Stalls;
 use self::try_run::Watchers;
 use crate::engine::goroutine::Goroutine;
-use crate::engine::park::WaitReason;
 use crate::engine::settings::Settings;
 use crate::engine::shared::Shared;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::watch::{Prospect, Watch};
 use crate::engine::worker::{Remote, Worker};
 

@@ -13,7 +13,7 @@ use crate::engine::go::JoinHandle;
 use crate::engine::goexit::is_goexit;
 use crate::engine::shared::Shared;
 use crate::engine::worker::Worker;
-use crate::engine::{goexit, park, threads};
+use crate::engine::{checkpoint, goexit, threads};
 use crate::look::Look;
 use crate::look::dump::Dump;
 use crate::look::family::Family;
@@ -208,7 +208,7 @@ fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at:
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn num_goroutines() -> usize {
-    park::polled();
+    checkpoint::polled();
     current_shared().num_goroutines()
 }
 

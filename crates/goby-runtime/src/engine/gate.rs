@@ -9,8 +9,10 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::base::biased::BiasedLock;
-use crate::engine::park::{TIMED_OUT, Wait, WaitReason, WakeList};
+use crate::engine::park::{TIMED_OUT, Wait};
 use crate::engine::wait_queue::{WaitQueue, Waiter};
+use crate::engine::wait_reason::WaitReason;
+use crate::engine::wake_list::WakeList;
 
 /// State, and the waiters for a change of it.
 ///

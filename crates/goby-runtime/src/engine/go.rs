@@ -8,10 +8,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::engine::attributes::Inherited;
+use crate::engine::checkpoint::{checkpoint, polled, refused};
 use crate::engine::current::current_shared;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::join_error::JoinError;
-use crate::engine::park::{checkpoint, polled, refused};
 use crate::engine::settings::{MAX_STACK, MIN_STACK};
 use crate::engine::worker::Worker;
 use crate::engine::{attributes, goroutine};

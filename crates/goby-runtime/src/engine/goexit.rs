@@ -5,7 +5,8 @@ use std::fmt;
 use std::panic;
 
 use crate::engine::gate::{Decision, Gate};
-use crate::engine::park::{EXITING, WaitReason};
+use crate::engine::park::EXITING;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::{threads, worker};
 
 /// The payload that [`join`](crate::JoinHandle::join) returns for a goroutine that ended by

@@ -39,9 +39,10 @@ use crate::engine::attributes::{Attributes, Inherited};
 use crate::engine::errand;
 use crate::engine::goexit::{Goexit, is_goexit};
 use crate::engine::owed::NeverRan;
-use crate::engine::park::{EXITING, NEVER_RAN, OWN_STACK, Wait, WaitReason};
+use crate::engine::park::{EXITING, NEVER_RAN, OWN_STACK, Wait};
 use crate::engine::shared::Shared;
 use crate::engine::unjoined::report_panic;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::watch;
 use crate::engine::worker::{Remote, Worker};
 
@@ -105,8 +106,8 @@ pub(crate) struct Goroutine {
     pub(crate) since: Cell<u64>,
     /// The goroutine that it joins, while it waits for the end of that one.
     pub(crate) joins: Cell<u64>,
-    /// An [`IsArmed`](crate::engine::park::IsArmed) of its wait, on its stack, or null: see
-    /// `park::with_reach`.
+    /// An [`IsArmed`](crate::engine::reach::IsArmed) of its wait, on its stack, or null: see
+    /// `reach::with_reach`.
     pub(crate) timer: Cell<*const ()>,
     /// The goroutine that started it; 0 for a thread.
     pub(crate) parent: u64,

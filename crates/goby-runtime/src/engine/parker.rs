@@ -18,10 +18,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::above;
 use crate::base::stack_trace::StackTrace;
 use crate::base::{policy, tsan};
-use crate::engine::park::WaitReason;
 use crate::engine::runtimes;
 use crate::engine::threads;
 use crate::engine::threads::ThreadWait;
+use crate::engine::wait_reason::WaitReason;
 
 /// How long a thread waits before it looks for a deadlock, if there is no monitor; then twice as
 /// long, and so on. It must repeat the look, since other threads that end do not tell it.

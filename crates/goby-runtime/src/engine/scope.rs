@@ -11,13 +11,14 @@ use std::thread;
 use crate::base::discard::{discard, discard_quietly};
 use crate::base::lock::Lock;
 use crate::base::tsan;
+use crate::engine::checkpoint::checkpoint;
 use crate::engine::current::current_shared;
 use crate::engine::gate::{Decision, Gate};
 use crate::engine::go::JoinHandle;
 use crate::engine::goexit::is_goexit;
 use crate::engine::join_error::JoinError;
 use crate::engine::owed::{Debt, NeverRan};
-use crate::engine::park::{WaitReason, checkpoint};
+use crate::engine::wait_reason::WaitReason;
 
 /// Runs `f`, which may start goroutines that borrow from its environment, and waits for all of
 /// them.

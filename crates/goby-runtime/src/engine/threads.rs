@@ -27,9 +27,9 @@ use crate::base::report::report;
 use crate::base::stack_trace::{Names, StackTrace};
 use crate::base::tsan;
 use crate::engine::overflow;
-use crate::engine::park::WaitReason;
 use crate::engine::parker::Parker;
 use crate::engine::runtimes;
+use crate::engine::wait_reason::WaitReason;
 
 /// The number of a thread, as the kernel counts them.
 pub(crate) type ThreadId = i32;

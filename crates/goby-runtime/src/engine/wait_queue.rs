@@ -18,7 +18,8 @@ use std::ptr::{self, NonNull};
 
 use crate::base::prefetch::prefetch;
 use crate::base::tsan;
-use crate::engine::park::{Unparker, Wait};
+use crate::engine::park::Wait;
+use crate::engine::unparker::Unparker;
 
 /// One waiter's entry in one queue. It must not move while it is queued.
 pub struct Waiter {

@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::engine::goroutine::Goroutine;
-use crate::engine::park::WaitReason;
 use crate::engine::shared::Shared;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
 
 /// Whether [`Watch::parks`] and [`Watch::panicked`] are called: a walk over a stack costs some

@@ -44,11 +44,12 @@ use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
 use crate::engine::io::poller::Poller;
 use crate::engine::io::timer::{NEVER, Timers};
-use crate::engine::park::{SPREAD, SPREADS, WaitReason};
+use crate::engine::park::{SPREAD, SPREADS};
 use crate::engine::registry::Registry;
 use crate::engine::requests::Requests;
 use crate::engine::run_queue::{Fresh, FreshQueue, LocalQueue};
 use crate::engine::shared::Shared;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::watch::{self, NextLook};
 use crate::engine::{frames, goroutine};
 

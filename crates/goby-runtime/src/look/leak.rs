@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::base::policy;
 use crate::base::stack_trace::Names;
-use crate::engine::park::{WaitReason, sleep_until};
+use crate::engine::park::sleep_until;
+use crate::engine::wait_reason::WaitReason;
 use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use crate::base::stack_trace::{MAX_FRAMES, StackTrace};
 use crate::base::{policy, stack_trace, tsan};
 use crate::engine::goroutine::GoroutineId;
-use crate::engine::park::WaitReason;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
 use crate::engine::{overflow, threads};
 use crate::look::inspect::{GoroutineInfo, Status};

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::base::tsan;
 use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goexit::is_goexit;
-use crate::engine::park::WaitReason;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::{goexit, threads};
 use crate::look::Look;
 use crate::look::dump::Dump;

@@ -12,8 +12,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::base::tsan;
 use crate::engine::current::with_shared;
-use crate::engine::park::{Unparker, Wait, WaitReason};
+use crate::engine::park::Wait;
 use crate::engine::shared::Shared;
+use crate::engine::unparker::Unparker;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::Worker;
 
 /// A helper without work ends after this long.

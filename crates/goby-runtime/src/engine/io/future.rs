@@ -16,12 +16,14 @@ use async_task::{FallibleTask, Runnable};
 
 use crate::base::report::{payload_text, report};
 use crate::base::tsan;
+use crate::engine::checkpoint::{checkpoint, polled};
 use crate::engine::current::current_shared;
 use crate::engine::join_error::JoinError;
-use crate::engine::park::{IsArmed, Wait, WaitReason, with_reach};
-use crate::engine::park::{checkpoint, polled};
+use crate::engine::park::Wait;
+use crate::engine::reach::{IsArmed, with_reach};
 use crate::engine::run_queue::Fresh;
 use crate::engine::shared::Shared;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::Worker;
 
 /// Runs a future to its end, parking the goroutine whenever it is pending.

@@ -22,8 +22,8 @@ use crate::engine::current;
 use crate::engine::errand::{Foreign, Notice};
 use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::io::poller::Key;
-use crate::engine::park::WaitReason;
 use crate::engine::runtimes;
+use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
 
 /// Which half of a socket.

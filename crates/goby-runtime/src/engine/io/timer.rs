@@ -23,7 +23,8 @@ use crate::base::primitive::Ordering;
 use crate::base::{policy, tsan};
 use crate::engine::current;
 use crate::engine::orphans;
-use crate::engine::park::{TIMED_OUT, Unparker, Wait};
+use crate::engine::park::{TIMED_OUT, Wait};
+use crate::engine::unparker::Unparker;
 use crate::engine::worker::{Remote, Worker};
 
 /// Children per heap node: a wide heap is shallow, and the children share a cache line or two.

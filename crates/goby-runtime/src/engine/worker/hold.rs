@@ -21,7 +21,7 @@ use crate::engine::frames;
 use crate::engine::frames::Function;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::io::timer::NEVER;
-use crate::engine::park::WaitReason;
+use crate::engine::wait_reason::WaitReason;
 
 /// How long a hook may keep its worker. That is long enough for a report over the network, but the
 /// worker's goroutines feel it.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use super::*;
+use crate::engine::checkpoint::yield_now;
 use crate::engine::gate::{Decision, Gate};
-use crate::engine::park::{WaitReason, yield_now};
+use crate::engine::wait_reason::WaitReason;
 use crate::runtime::Runtime;
 use crate::{checkpoint, go, scope, spawn};
 
