@@ -26,6 +26,7 @@ pub(crate) mod errand;
 pub(crate) mod run_queue;
 pub(crate) mod registry;
 pub(crate) mod worker;
+pub(crate) mod switch;
 pub(crate) mod idle;
 pub(crate) mod frames;
 pub(crate) mod overflow;
@@ -37,6 +38,8 @@ pub(crate) mod io;
 // The runtime that it belongs to, and the threads that keep that going.
 pub(crate) mod settings;
 pub(crate) mod shared;
+pub(crate) mod starved;
+pub(crate) mod closing;
 pub(crate) mod current;
 pub(crate) mod runtimes;
 pub(crate) mod retired;

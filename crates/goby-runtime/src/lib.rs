@@ -67,6 +67,7 @@ pub use engine::park::{TIMED_OUT, Wait, sleep_until};
 pub use engine::reach::{IsArmed, with_reach};
 pub use engine::scope::{Scope, ScopedJoinHandle, scope};
 pub use engine::settings::{DeadlockPolicy, PanicPolicy};
+pub use engine::switch::panicking;
 pub use engine::threads::WaitingThread;
 pub use engine::threads::spawn_own_thread;
 #[doc(hidden)]
@@ -75,7 +76,7 @@ pub use engine::unparker::Unparker;
 pub use engine::wait_queue::{WaitQueue, Waiter};
 pub use engine::wait_reason::WaitReason;
 pub use engine::wake_list::WakeList;
-pub use engine::worker::{current_id, panicking, spread_next};
+pub use engine::worker::{current_id, spread_next};
 pub use look::dump::{Dump, dump};
 pub use look::family::Family;
 pub use look::inspect::{GoroutineInfo, Silent, Status, goroutines};

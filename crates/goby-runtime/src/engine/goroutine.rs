@@ -1,5 +1,5 @@
 //! A goroutine's record: one allocation that holds its state, its closure until it runs, and its
-//! result until it is taken.
+//! result until it is taken (`goroutine/record.rs`).
 //!
 //! # Who may touch what
 //!
@@ -13,13 +13,14 @@
 //! | `joins`, `timer`, `attributes` | the same as for `place` |
 //! | `ending` | by its own protocol, see `ending` |
 
-use std::any::Any;
+mod record;
+
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem::{self, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -27,24 +28,21 @@ use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
-use crate::base::discard::{discard, discard_quietly};
+use self::record::VTable;
+pub(crate) use self::record::create;
 use crate::base::ending::{Duty, Ending};
 use crate::base::inbox::Linked;
 use crate::base::prefetch::prefetch;
 use crate::base::primitive::AtomicPtr;
-use crate::base::slab::Slab;
 use crate::base::stack::{OwnStack, Slot};
 use crate::base::tsan;
 use crate::engine::attributes::{Attributes, Inherited};
 use crate::engine::errand;
-use crate::engine::goexit::{Goexit, is_goexit};
-use crate::engine::owed::NeverRan;
-use crate::engine::park::{EXITING, NEVER_RAN, OWN_STACK, Wait};
+use crate::engine::park::{OWN_STACK, Wait};
 use crate::engine::shared::Shared;
 use crate::engine::unjoined::report_panic;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::watch;
-use crate::engine::worker::{Remote, Worker};
+use crate::engine::worker::Remote;
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -150,27 +148,6 @@ impl Linked for Goroutine {
     }
 }
 
-struct VTable {
-    run: unsafe fn(NonNull<Goroutine>),
-    cancel: unsafe fn(NonNull<Goroutine>),
-    take: unsafe fn(NonNull<Goroutine>, *mut ()),
-    drop_result: unsafe fn(NonNull<Goroutine>),
-    free: unsafe fn(NonNull<Goroutine>),
-}
-
-enum Stage<F, T> {
-    Unstarted(F),
-    Running,
-    Ended(thread::Result<T>),
-    Taken,
-}
-
-#[repr(C)]
-struct Record<F, T> {
-    header: Goroutine,
-    stage: UnsafeCell<Stage<F, T>>,
-}
-
 /// A goroutine's start: its starter, the place, and what the goroutine is given.
 pub(crate) struct Birth {
     pub(crate) id: u64,
@@ -186,38 +163,15 @@ pub(crate) struct Birth {
     pub(crate) own_stack: Option<OwnStack>,
 }
 
-/// Allocates the record of a goroutine that runs `f`, from `slab` if there is one: the spawning
-/// worker's.
-///
-/// # Safety
-///
-/// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
-#[inline]
-pub(crate) unsafe fn create<F, T>(f: F, birth: Birth, slab: Option<&Slab>) -> NonNull<Goroutine>
-where
-    F: FnOnce() -> T + Send,
-    T: Send,
-{
-    let record = Slab::allocate::<Record<F, T>>(slab);
-    let place = record.as_ptr();
-    // The record is written in place, part by part: if it were built first and moved then, it would
-    // be copied.
-    // SAFETY: the memory is the record's, and both of its parts are written here.
-    unsafe {
-        (&raw mut (*place).stage).write(UnsafeCell::new(Stage::Unstarted(f)));
-        (&raw mut (*place).header).write(Goroutine {
+impl Goroutine {
+    /// Makes the header of an unstarted goroutine.
+    #[inline(always)]
+    fn new(birth: Birth, vtable: &'static VTable) -> Goroutine {
+        Goroutine {
             id: GoroutineId(birth.id),
             spawned_at: birth.spawned_at,
             runtime: birth.runtime,
-            vtable: &const {
-                VTable {
-                    run: run::<F, T>,
-                    cancel: cancel::<F, T>,
-                    take: take::<F, T>,
-                    drop_result: drop_result::<F, T>,
-                    free: free::<F, T>,
-                }
-            },
+            vtable,
             home: AtomicPtr::new(ptr::null_mut()),
             reason: AtomicU8::new(WaitReason::Yield as u8),
             flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
@@ -234,12 +188,9 @@ where
             slot: Cell::new(birth.own_stack.map(|own| own.slot())),
             own_size: birth.own_stack.map(|own| own.size()),
             tag: birth.tag,
-        });
+        }
     }
-    record.cast()
-}
 
-impl Goroutine {
     /// Returns the worker it is pinned to.
     #[inline]
     pub(crate) fn home(&self) -> &'static Remote {
@@ -336,53 +287,6 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     tsan::release(header.edge());
 }
 
-/// Runs the closure and stores its result, or drops the result if the handle is gone.
-///
-/// # Safety
-///
-/// `g` is the start of an unstarted `Record<F, T>`, and the caller is its fiber.
-unsafe fn run<F, T>(g: NonNull<Goroutine>)
-where
-    F: FnOnce() -> T,
-{
-    // SAFETY: by contract.
-    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
-    let stage = record.stage.get();
-    // SAFETY: before the result is stored, only the goroutine touches its stage. The closure is
-    // moved out of it; the bytes left behind are overwritten, not dropped.
-    let f = unsafe {
-        let Stage::Unstarted(f) = &*stage else { unreachable!("a goroutine runs once") };
-        let f = ptr::read(f);
-        stage.write(Stage::Running);
-        f
-    };
-    let mut result = panic::catch_unwind(AssertUnwindSafe(f));
-    if record.header.flags.get() & EXITING != 0 {
-        result = never_success(result);
-    }
-    if watch::SEES_PARKS
-        && let Err(payload) = &result
-    {
-        record.header.runtime.watch.panicked(&record.header, &**payload);
-    }
-    // SAFETY: as above; `Running` need not be dropped.
-    unsafe { stage.write(Stage::Ended(result)) };
-    tsan::release(record.header.edge());
-    if record.header.ending.store() {
-        // SAFETY: the handle went first, so the result is the goroutine's.
-        unsafe { drop_result::<F, T>(g) };
-    }
-}
-
-/// Returns the result of a goroutine that has called `goexit`. Its value does not count, even if
-/// its code stopped the unwinding. A panic counts.
-#[cold]
-fn never_success<T>(result: thread::Result<T>) -> thread::Result<T> {
-    let value = result?;
-    discard(value)?;
-    Err(Box::new(Goexit))
-}
-
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and
 /// may park.
 #[cold]
@@ -393,104 +297,6 @@ fn clear_attributes(g: &Goroutine) {
         mem::forget(payload);
     });
     g.attributes.leak();
-}
-
-/// Gives an unstarted goroutine the result "never ran" and ends it.
-///
-/// # Safety
-///
-/// As for `run`, but on any stack that may run user code, and the goroutine is in no queue.
-unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
-    errand::assert_allowed();
-    // SAFETY: by contract.
-    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
-    let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
-    // Before the result is stored, since the code that drops the result reads this flag.
-    record.header.flags.set(record.header.flags.get() | NEVER_RAN);
-    // SAFETY: as in `run`. The closure is what is replaced, and it is dropped here.
-    let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
-    clear_attributes(&record.header);
-    // The closure's destructor is the user's code. Whatever it does, the goroutine ends.
-    if let Err(payload) = discard(closure) {
-        report_panic(&record.header, &*payload);
-        mem::forget(payload);
-    }
-    tsan::release(record.header.edge());
-    if record.header.ending.store() {
-        // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
-        unsafe { *record.stage.get() = Stage::Taken };
-    }
-}
-
-/// Drops a result that nobody will take, and reports it if it is a panic.
-///
-/// # Safety
-///
-/// The result is stored, and belongs to the caller by the rule of `ending`.
-unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
-    errand::assert_allowed();
-    // SAFETY: by contract.
-    let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
-    let stage = {
-        let _ignore = tsan::ignore();
-        // SAFETY: by contract nobody else touches the stage.
-        mem::replace(unsafe { &mut *record.stage.get() }, Stage::Taken)
-    };
-    let Stage::Ended(result) = stage else {
-        unreachable!("a result is dropped once");
-    };
-    if mem::needs_drop::<T>() || result.is_err() {
-        tsan::acquire(record.header.edge());
-    }
-    match result {
-        // A destructor that panics is reported like the goroutine's own panic.
-        Ok(value) => {
-            if let Err(payload) = discard(value) {
-                report_panic(&record.header, &*payload);
-                mem::forget(payload);
-            }
-        }
-        Err(payload) => {
-            // A goroutine that never ran has not failed.
-            if !is_goexit(&*payload) && record.header.flags.get() & NEVER_RAN == 0 {
-                report_panic(&record.header, &*payload);
-            }
-            discard_quietly(payload);
-        }
-    }
-}
-
-/// Moves the result to `to`, and frees the record.
-///
-/// # Safety
-///
-/// The goroutine has ended, the scheduler has let go of the record, and the caller is its
-/// `JoinHandle<T>`, with room for a `thread::Result<T>` at `to`.
-unsafe fn take<F, T>(g: NonNull<Goroutine>, to: *mut ()) {
-    let record = g.cast::<Record<F, T>>().as_ptr();
-    // SAFETY: by contract nobody else touches the record. Its result is moved out here.
-    unsafe {
-        let Stage::Ended(result) = (*record).stage.get().read() else {
-            unreachable!("a result is taken once");
-        };
-        to.cast::<thread::Result<T>>().write(result);
-        free::<F, T>(g);
-    }
-}
-
-/// Frees a record whose result is gone. The record holds nothing else: its attributes were dropped
-/// at the end of the goroutine.
-///
-/// # Safety
-///
-/// The caller is the last of the two holders.
-#[inline]
-unsafe fn free<F, T>(g: NonNull<Goroutine>) {
-    // SAFETY: by contract nobody else touches the record; `create` has allocated it as this type.
-    unsafe {
-        debug_assert!(g.as_ref().attributes.is_empty());
-        Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
-    }
 }
 
 /// Ends a goroutine. Its home worker calls it once the goroutine's stack is free.

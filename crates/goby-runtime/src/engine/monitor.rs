@@ -242,7 +242,7 @@ impl Monitor {
         // A goroutine that was refused a stack while others were just being trimmed may be on a
         // worker that is busy now.
         if shared.can_feed_starved() {
-            shared.feed_starved(&shared.inject);
+            shared.starved.feed_one(&shared.inject);
         }
         let mut is_eventful = shared.inject.len() > 0;
         if is_eventful {

@@ -35,7 +35,7 @@ use crate::engine::io::timer::SleepTimer;
 use crate::engine::parker::Parker;
 use crate::engine::unparker::Unparker;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::worker;
+use crate::engine::{switch, worker};
 
 /// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`. A timer that
 /// `with_reach` names is not in this flag: it has to be asked.
@@ -216,7 +216,7 @@ impl Wait {
             // SAFETY: this goroutine is running, by the contract of `current`, so its record is
             // alive.
             unsafe {
-                worker::park(*g, reason, &self.answer);
+                switch::park(*g, reason, &self.answer);
                 tsan::acquire(g.as_ref().edge());
             }
         } else {

@@ -1,22 +1,19 @@
-//! What the workers of a runtime share: starting the workers, spawning, goroutines that get no
-//! stack, shutting down.
+//! What the workers of a runtime share; starting the workers, and spawning.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use goby_switch::FiberTag;
-use parking_lot::{Condvar, Mutex};
 
-use crate::base::lock::Lock;
-use crate::base::stack::{Exhausted, OwnStack, Pool};
-use crate::base::{fence, stack, tsan};
+use crate::base::stack::{OwnStack, Pool};
+use crate::base::{fence, tsan};
 use crate::engine::attributes::Inherited;
+use crate::engine::closing::Closing;
 use crate::engine::go::JoinHandle;
 use crate::engine::goroutine::{Birth, Goroutine, GoroutineId};
 use crate::engine::idle::Idle;
@@ -24,12 +21,12 @@ use crate::engine::io::blocking::Helpers;
 use crate::engine::monitor::Monitor;
 use crate::engine::run_queue::{Fresh, FreshQueue};
 use crate::engine::settings::Settings;
+use crate::engine::starved::Starved;
 use crate::engine::threads::spawn_own;
 use crate::engine::unjoined::Unjoined;
 use crate::engine::watch::Watch;
 use crate::engine::worker::{Remote, Worker};
-use crate::engine::{attributes, errand, goroutine, orphans, overflow, threads};
-use crate::engine::{retired, runtimes};
+use crate::engine::{attributes, goroutine, overflow, retired, runtimes};
 
 /// At most so many workers are added for threads that are stuck in the kernel.
 const MAX_SPARES: usize = 64;
@@ -51,8 +48,7 @@ pub(crate) struct Shared {
     /// Goroutines and futures from outside the workers.
     pub(crate) inject: FreshQueue,
     pub(crate) pool: Pool,
-    starved: Lock<Starved>,
-    n_starved: AtomicUsize,
+    pub(crate) starved: Starved,
     pub(crate) helpers: Helpers,
     pub(crate) monitor: Monitor,
     spawned_outside: AtomicU64,
@@ -60,31 +56,13 @@ pub(crate) struct Shared {
     pub(crate) tasks_outside: AtomicUsize,
     /// Counts the thefts between workers, those about to happen included.
     thefts: AtomicU64,
-    /// A main goroutine has ended by `goexit`.
-    main_exited: AtomicBool,
     /// Goroutines in existence; counted only where there is a limit.
     limited: AtomicUsize,
-    shut_down: AtomicBool,
-    /// Held while a new life begins, and while items that came too late for the old life are taken
-    /// out of the queues.
-    life: Lock<()>,
     /// Unstarted goroutines that were cancelled.
-    never_ran: AtomicU64,
-    /// The workers have stopped, and the items that never ran are gone.
-    is_over: AtomicBool,
+    pub(super) never_ran: AtomicU64,
     next_remote: AtomicUsize,
-    monitor_thread: Mutex<Option<thread::JoinHandle<()>>>,
-    /// Workers that have stopped.
-    exited: Mutex<usize>,
-    exit: Condvar,
+    pub(super) closing: Closing,
     pub(crate) unjoined: Unjoined,
-}
-
-/// Goroutines that wait for a stack, and why there is none.
-#[derive(Default)]
-struct Starved {
-    queue: VecDeque<Fresh>,
-    why: Option<Exhausted>,
 }
 
 impl fmt::Debug for Shared {
@@ -112,7 +90,7 @@ impl Shared {
         runtimes::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
             let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
-            *shared.monitor_thread.lock() = Some(monitor);
+            *shared.closing.monitor_thread.lock() = Some(monitor);
             Ok(())
         });
         if let Err(error) = started {
@@ -129,23 +107,16 @@ impl Shared {
             idle: Idle::new(),
             inject: FreshQueue::new(),
             pool: Pool::new(settings.stack_size, settings.max_stacks),
-            starved: Lock::new(Starved::default()),
-            n_starved: AtomicUsize::new(0),
+            starved: Starved::new(),
             helpers: Helpers::new(),
             monitor: Monitor::new(),
             spawned_outside: AtomicU64::new(0),
             tasks_outside: AtomicUsize::new(0),
             thefts: AtomicU64::new(0),
-            main_exited: AtomicBool::new(false),
             limited: AtomicUsize::new(0),
-            shut_down: AtomicBool::new(false),
-            life: Lock::new(()),
             never_ran: AtomicU64::new(0),
-            is_over: AtomicBool::new(false),
             next_remote: AtomicUsize::new(0),
-            monitor_thread: Mutex::new(None),
-            exited: Mutex::new(0),
-            exit: Condvar::new(),
+            closing: Closing::new(),
             unjoined: Unjoined::default(),
             settings,
             watch,
@@ -158,21 +129,21 @@ impl Shared {
             && self.n_tasks() == 0
             && self.helpers.n_threads() == 0
             && self.inject.len() == 0
-            && !self.has_starved()
+            && !self.starved.any()
             && self.remotes().all(Remote::is_left_by_all)
     }
 
     /// Resets a runtime of which nothing is left to the state of a new one, except for counters and
     /// tables that only grow. The runtime has no thread at this time.
     fn begin_anew(&self) {
-        let _life = self.life.lock();
+        let _life = self.closing.life.lock();
         self.idle.reset();
         self.monitor.reset();
         self.helpers.reset();
         self.watch.begin_anew();
         self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
-        self.starved.lock().why = None;
+        self.starved.reset();
         // All Relaxed: every thread started from here on comes after these stores. The counts of
         // the old life add up to zero, but over all its workers. They begin at zero again, since
         // the next life may lack the spare workers that hold a part of them.
@@ -182,10 +153,7 @@ impl Shared {
         self.tasks_outside.store(0, Ordering::Relaxed);
         self.n_workers.store(0, Ordering::Relaxed);
         self.limited.store(0, Ordering::Relaxed);
-        self.main_exited.store(false, Ordering::Relaxed);
-        *self.exited.lock() = 0;
-        self.is_over.store(false, Ordering::SeqCst);
-        self.shut_down.store(false, Ordering::SeqCst);
+        self.closing.reset();
     }
 
     /// Starts one more worker.
@@ -457,75 +425,24 @@ impl Shared {
         inside + self.never_ran.load(Ordering::SeqCst)
     }
 
-    // Stacks that cannot be had.
+    // What is left to do.
 
-    /// Keeps a goroutine that got no stack until one is free.
-    #[cold]
-    pub(crate) fn starve(&self, g: NonNull<Goroutine>, why: Exhausted) {
-        let mut starved = self.starved.lock();
-        starved.queue.push_back(Fresh::Goroutine(g));
-        starved.why = Some(why);
-        self.n_starved.store(starved.queue.len(), Ordering::SeqCst);
-    }
-
-    #[inline]
-    pub(crate) fn has_starved(&self) -> bool {
-        self.n_starved.load(Ordering::Relaxed) != 0
-    }
-
-    /// Returns whether there is a stack for one of them.
+    /// Returns whether a goroutine waits for a stack, and there is one.
     pub(crate) fn can_feed_starved(&self) -> bool {
-        self.has_starved() && self.pool.has_free()
-    }
-
-    /// Queues one starved goroutine again: a stack has just become free.
-    #[cold]
-    pub(crate) fn feed_starved(&self, queue: &FreshQueue) {
-        let item = {
-            let mut starved = self.starved.lock();
-            let item = starved.queue.pop_front();
-            self.n_starved.store(starved.queue.len(), Ordering::SeqCst);
-            item
-        };
-        if let Some(item) = item {
-            queue.push(item);
-        }
-    }
-
-    /// Calls `f` with every unstarted goroutine that is in no worker's queue.
-    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
-        // In this order, since goroutines move in this order: see `feed_starved`.
-        self.starved.lock().queue.iter().for_each(&mut f);
-        self.inject.for_each(f);
+        self.starved.any() && self.pool.has_free()
     }
 
     /// Returns how many goroutines wait for a stack, and why they get none.
     pub(crate) fn starvation(&self) -> Option<(usize, String)> {
-        let starved = self.starved.lock();
-        let n = starved.queue.len();
-        if n == 0 {
-            return None;
-        }
-        let why = match &starved.why {
-            Some(Exhausted::Limit(limit)) => {
-                format!("the limit of {limit} stacks is reached: raise max_stacks of the builder")
-            }
-            Some(Exhausted::System(error)) if stack::guards_cost_mappings() => format!(
-                "no further stack can be mapped ({error}): each costs two mappings on this kernel, so raise the limit \
-                 with 'sysctl vm.max_map_count=N' (twice the number of goroutines and some), or that on address space \
-                 ('ulimit -v')"
-            ),
-            Some(Exhausted::System(error)) => format!(
-                "no further stack can be mapped ({error}): raise the limit on address space ('ulimit -v') or memory, \
-                 or use a smaller stack_size of the builder (now {} KiB)",
-                self.pool.stack_size() / 1024
-            ),
-            None => "unknown".into(),
-        };
-        Some((n, why))
+        self.starved.explain(self.pool.stack_size())
     }
 
-    // Sleeping and ending.
+    /// Calls `f` with every unstarted goroutine that is in no worker's queue.
+    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
+        // In this order, since goroutines move in this order: see `Starved::feed_one`.
+        self.starved.for_each(&mut f);
+        self.inject.for_each(f);
+    }
 
     /// Returns whether there is anything that a worker could take. A worker asks once more before
     /// it sleeps.
@@ -536,157 +453,5 @@ impl Shared {
             || own.requests.are_pending()
             || self.remotes().any(|r| r.has_for_others(self.monitor.tick()))
             || self.can_feed_starved()
-    }
-
-    #[inline]
-    pub(crate) fn is_shut_down(&self) -> bool {
-        // SeqCst: see `Worker::take_slice_over`.
-        self.shut_down.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn shut_down(&'static self) {
-        // SeqCst: `inject` and the workers' rechecks are ordered against it.
-        self.shut_down.store(true, Ordering::SeqCst);
-        threads::note_change();
-        let own = Worker::current().filter(|worker| ptr::eq(worker.shared, self));
-        if let Some(worker) = own {
-            worker.note_shut_down();
-        }
-        let n_told = self.n_workers();
-        self.remotes().take(n_told).for_each(Self::tell_to_stop);
-        self.monitor.wake();
-        self.helpers.shut_down();
-        if own.is_some() {
-            // One of the runtime's own goroutines drops it: the rest has to wait until that
-            // goroutine has ended.
-            let name = format!("{}-shutdown", self.settings.thread_name);
-            if let Err(error) = self.spawn_thread(name, move || self.finish_shut_down(n_told)) {
-                warning!("goby: a runtime that was dropped by its own goroutine is not cleaned up: {error}");
-            }
-        } else {
-            self.finish_shut_down(n_told);
-        }
-    }
-
-    /// Makes a worker look whether the runtime is shut down. The worker sleeps, or it runs and
-    /// looks only at this flag: between two goroutines, and where the running goroutine could
-    /// yield.
-    fn tell_to_stop(remote: &Remote) {
-        // SeqCst: after `shut_down` in one order, see `Worker::take_slice_over`.
-        remote.slice_over.store(true, Ordering::SeqCst);
-        remote.notify();
-    }
-
-    /// Waits until the workers have stopped, and cleans up after them. The first `n_told` have been
-    /// told to stop.
-    fn finish_shut_down(&'static self, n_told: usize) {
-        // The monitor first: it may be adding a worker, and that worker may have begun to run
-        // something before it could learn of the shutdown.
-        let monitor = self.monitor_thread.lock().take();
-        if let Some(monitor) = monitor {
-            let _ = monitor.join();
-        }
-        self.remotes().skip(n_told).for_each(Self::tell_to_stop);
-        {
-            let n = self.n_workers();
-            let mut exited = self.exited.lock();
-            while *exited < n {
-                self.exit.wait(&mut exited);
-            }
-        }
-        for remote in self.remotes() {
-            // SAFETY: the worker has stopped, so nobody waits in its poller.
-            unsafe { remote.poller.close() };
-            remote.timers.end_sleeps();
-            orphans::adopt(remote);
-        }
-        self.drain();
-        self.pool.unmap_free();
-        let is_empty = self.remotes().all(|remote| remote.n_started() == 0);
-        // SeqCst: see `forget_if_over`.
-        self.is_over.store(true, Ordering::SeqCst);
-        self.forget_if_over();
-        // Last: from here on another runtime may use this memory. A runtime with goroutines that
-        // have not ended keeps their stacks, and is not used again.
-        if is_empty {
-            retired::keep(self);
-        }
-    }
-
-    /// Makes the deadlock detector forget a runtime that was shut down, once nothing of it runs: no
-    /// worker, no destructor of an item that never ran, no blocking call.
-    pub(crate) fn forget_if_over(&'static self) {
-        // SeqCst, both: two ends race here, that of the last worker and that of the last call. The
-        // later one sees the earlier one.
-        if self.is_over.load(Ordering::SeqCst) && self.helpers.in_progress() == 0 {
-            runtimes::forget(self);
-        }
-    }
-
-    /// Says that a worker has stopped. Its thread may stay, see `Worker::run`.
-    pub(crate) fn note_exit(&self) {
-        *self.exited.lock() += 1;
-        self.exit.notify_all();
-    }
-
-    /// Ends the items that never ran, unless a new life has begun: then they belong to that one.
-    fn drain(&'static self) {
-        let items = {
-            let _life = self.life.lock();
-            if !self.is_shut_down() {
-                return;
-            }
-            let starved = {
-                let mut starved = self.starved.lock();
-                self.n_starved.store(0, Ordering::SeqCst);
-                std::mem::take(&mut starved.queue)
-            };
-            let queues = self.remotes().map(|r| r.fresh.drain()).chain([self.inject.drain(), starved]);
-            queues.flatten().collect::<Vec<_>>()
-        };
-        for item in items {
-            self.never_run(item);
-        }
-    }
-
-    /// Ends an item that never ran; not on a scheduler's stack, since closures and futures are user
-    /// code.
-    fn never_run(&'static self, item: Fresh) {
-        errand::let_go(NeverRun { shared: self, item: Some(item) });
-    }
-
-    fn cancel(&self, item: Fresh) {
-        match item {
-            Fresh::Goroutine(g) => {
-                // SAFETY: it came out of a queue, so it is unstarted and in none.
-                unsafe { goroutine::never_run(g) };
-                // SeqCst: this may be the last end of all, see `is_left_by_all`.
-                self.never_ran.fetch_add(1, Ordering::SeqCst);
-            }
-            // The drop cancels the future, and reports a panic of its destructor. Whatever that
-            // destructor does, the other items are ended.
-            Fresh::Future(runnable) => drop(runnable),
-        }
-    }
-
-    pub(crate) fn note_main_exit(&self) {
-        self.main_exited.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn main_exited(&self) -> bool {
-        self.main_exited.load(Ordering::SeqCst)
-    }
-}
-
-/// Ends its item when it is dropped. So the item is ended even if this value is given to a
-/// goroutine that never runs.
-struct NeverRun {
-    shared: &'static Shared,
-    item: Option<Fresh>,
-}
-
-impl Drop for NeverRun {
-    fn drop(&mut self) {
-        self.item.take().into_iter().for_each(|item| self.shared.cancel(item));
     }
 }

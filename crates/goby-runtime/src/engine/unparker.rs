@@ -13,7 +13,7 @@ use crate::base::tsan;
 use crate::engine::errand::Notice;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::parker::Parker;
-use crate::engine::worker;
+use crate::engine::switch;
 
 /// The duty to unpark a waiter whose wait has been claimed.
 ///
@@ -97,7 +97,7 @@ impl Unparker {
         tsan::release(unsafe { g.as_ref() }.edge());
         // SAFETY: of a goroutine, so the second word is its answer. Claimed by `self`, and not
         // unparked before.
-        unsafe { worker::unpark(g, NonNull::new_unchecked(this.second.cast_mut().cast())) };
+        unsafe { switch::unpark(g, NonNull::new_unchecked(this.second.cast_mut().cast())) };
     }
 
     /// Prefetches the memory that an unpark will use.

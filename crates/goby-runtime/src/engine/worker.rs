@@ -13,27 +13,30 @@
 //! A worker has two parts: [`Worker`], which only its own thread touches, and [`Remote`], which any
 //! thread may touch.
 
-mod capture;
+mod remote;
+mod births;
 mod fairness;
-mod hold;
 mod search;
 mod theft;
+mod hold;
+pub(super) mod capture;
 
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::RawWakerVTable;
 use std::time::{Duration, Instant};
 
 use goby_switch::Fiber;
 
+pub use self::births::spread_next;
 use self::fairness::{FAIRNESS, REFUSALS};
+pub(crate) use self::remote::Remote;
 use self::search::EAGER;
-use self::theft::{Truce, Watched};
-use crate::base::answer::Answer;
+use self::theft::Watched;
 use crate::base::biased::NOBODY;
-use crate::base::inbox::{Inbox, Linked};
+use crate::base::inbox::Linked;
 use crate::base::primitive::bump;
 use crate::base::slab::Slab;
 use crate::base::stack::Slot;
@@ -42,15 +45,13 @@ use crate::base::{biased, fence, policy, tsan};
 use crate::engine::frames::Function;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
-use crate::engine::io::poller::Poller;
-use crate::engine::io::timer::{NEVER, Timers};
-use crate::engine::park::{SPREAD, SPREADS};
+use crate::engine::park::SPREAD;
 use crate::engine::registry::Registry;
-use crate::engine::requests::Requests;
-use crate::engine::run_queue::{Fresh, FreshQueue, LocalQueue};
+use crate::engine::run_queue::{Fresh, LocalQueue};
 use crate::engine::shared::Shared;
+use crate::engine::switch;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::watch::{self, NextLook};
+use crate::engine::watch::NextLook;
 use crate::engine::{frames, goroutine};
 
 /// How often per tick of the monitor (1 ms) a worker's unstarted goroutines make it wake another: a
@@ -72,175 +73,12 @@ const SPREAD_SLACK: usize = 4;
 /// longer than many timers run.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
-/// The part of a worker that other threads may touch. It is never freed, but used again: see
-/// `retired.rs`.
-pub(crate) struct Remote {
-    pub(crate) index: usize,
-    pub(crate) shared: &'static Shared,
-    pub(crate) inbox: Inbox<Goroutine>,
-    pub(crate) fresh: FreshQueue,
-    pub(crate) timers: Timers,
-    pub(crate) poller: Poller,
-    /// The monitor's wish: let others run. Set by the monitor, and by a thread that wants something
-    /// else of the scheduler (`inspect`, `shut_down`); cleared by the worker.
-    pub(crate) slice_over: AtomicBool,
-    /// The monitor has set `slice_over` because there has been no pause for long, although slices
-    /// have ended by themselves. Set by the monitor before `slice_over`; cleared by the worker.
-    pub(crate) pause_due: AtomicBool,
-    /// A panic hook waits on its thread, which sleeps without being free for others. Written by the
-    /// worker only; see `hold`.
-    pub(crate) is_held: AtomicBool,
-    /// How many of its own goroutines were runnable when it last looked.
-    load: AtomicUsize,
-    /// Counts its pauses, in which it looks at unstarted goroutines (`worker/fairness.rs`). Written
-    /// by the worker only.
-    pub(crate) turns: AtomicU64,
-    /// See `theft`.
-    truce: Truce,
-    /// Counts time slices begun. Written by the worker only. Unchanged means that the worker has
-    /// not come back.
-    pub(crate) slices: AtomicU64,
-    /// Goroutines that were to be spread, and live here. Written by the worker only.
-    spread: AtomicUsize,
-    /// Goroutines spawned here, begun here, and ended here. Written by the worker only.
-    pub(crate) spawned: AtomicU64,
-    started: AtomicU64,
-    pub(crate) ended: AtomicU64,
-    /// Futures started here, less those that have ended here. Written by the worker only.
-    pub(crate) tasks: AtomicUsize,
-    /// The thread's id in the kernel.
-    pub(crate) thread_id: AtomicI32,
-    /// The monitor's other wish, to a worker that sleeps: give back the memory that a crowd has
-    /// needed. Set by the monitor, cleared by the worker.
-    tidy: AtomicBool,
-    /// See `slab`.
-    pub(crate) grown: AtomicU64,
-    /// Requests about this worker's goroutines.
-    pub(crate) requests: Requests,
-    /// Where the worker of a former life was, if it is gone: the place of the next one. `biased`
-    /// knows a worker by its address.
-    place: AtomicPtr<Worker>,
-}
-
-impl Remote {
-    pub(crate) fn new(index: usize, shared: &'static Shared) -> std::io::Result<Remote> {
-        Ok(Remote {
-            index,
-            shared,
-            inbox: Inbox::new(),
-            fresh: FreshQueue::new(),
-            timers: Timers::new(),
-            poller: Poller::new()?,
-            slice_over: AtomicBool::new(false),
-            pause_due: AtomicBool::new(false),
-            is_held: AtomicBool::new(false),
-            load: AtomicUsize::new(0),
-            turns: AtomicU64::new(0),
-            truce: Truce::new(),
-            slices: AtomicU64::new(0),
-            spread: AtomicUsize::new(0),
-            spawned: AtomicU64::new(0),
-            started: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            tasks: AtomicUsize::new(0),
-            thread_id: AtomicI32::new(0),
-            tidy: AtomicBool::new(false),
-            grown: AtomicU64::new(0),
-            requests: Requests::new(),
-            place: AtomicPtr::new(ptr::null_mut()),
-        })
-    }
-
-    /// Returns whether nothing is left of a worker that has stopped: see `retired.rs`.
-    pub(crate) fn is_left_by_all(&self) -> bool {
-        self.n_started() == 0
-            && self.inbox.is_empty()
-            && self.fresh.len() == 0
-            && self.timers.next_due() == NEVER
-            && !self.poller.has_sources()
-    }
-
-    /// Prepares it for another worker. Only counters that tell of changes count on.
-    pub(crate) fn reset(&self) {
-        // Relaxed, all: the thread is started after it.
-        for counter in [&self.spawned, &self.started, &self.ended] {
-            counter.store(0, Ordering::Relaxed);
-        }
-        self.tasks.store(0, Ordering::Relaxed);
-        self.spread.store(0, Ordering::Relaxed);
-        for flag in [&self.is_held, &self.pause_due] {
-            flag.store(false, Ordering::Relaxed);
-        }
-        // SeqCst, both: a request that came too late for the last worker is the next one's, which
-        // looks for it when its slice is over. `inspect::ask` posts first and then sets the flag.
-        // So the request is pending here, or the flag is set after this.
-        self.slice_over.store(false, Ordering::SeqCst);
-        if self.requests.are_pending() {
-            self.slice_over.store(true, Ordering::SeqCst);
-        }
-        self.tidy.store(false, Ordering::Relaxed);
-        self.load.store(0, Ordering::Relaxed);
-        self.inbox.finish_sleep();
-    }
-
-    /// Returns whether it has a worker: its runtime is not shut down, and has as many workers. A
-    /// spare worker's place may be empty in the next life.
-    pub(crate) fn is_served(&self) -> bool {
-        // In this order: a thread that sees a new life sees its count, which begins at none.
-        !self.shared.is_shut_down() && self.index < self.shared.n_workers()
-    }
-
-    /// Returns how many goroutines have begun to run here and have not ended.
-    pub(crate) fn n_started(&self) -> usize {
-        // Relaxed: exact for the worker; for others, a number to show.
-        self.started.load(Ordering::Relaxed).saturating_sub(self.ended.load(Ordering::Relaxed)) as usize
-    }
-
-    /// Returns how many of them were to be spread.
-    pub(crate) fn n_spread(&self) -> usize {
-        self.spread.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether it has unstarted goroutines or futures for which another worker should stay
-    /// awake. A lone one is not enough. Nor are those in a truce (`theft`), in which the monitor
-    /// makes a worker look at each tick.
-    pub(crate) fn has_for_others(&self, tick: usize) -> bool {
-        self.fresh.len() > 1 && !self.is_in_truce(tick)
-    }
-
-    /// See `theft`.
-    pub(crate) fn is_in_truce(&self, tick: usize) -> bool {
-        self.truce.holds(tick)
-    }
-
-    /// Makes a worker that sleeps give back what it does not need.
-    pub(crate) fn ask_to_tidy(&self) {
-        // Release pairs with the Acquire in `sleep`. A worker that is awake does it before it
-        // sleeps the next time.
-        self.tidy.store(true, Ordering::Release);
-        self.notify();
-    }
-
-    /// Returns whether it has yet to do so.
-    pub(crate) fn is_to_tidy(&self) -> bool {
-        // Relaxed: the memory itself is handed over by the allocator.
-        self.tidy.load(Ordering::Relaxed)
-    }
-
-    /// Wakes the worker's thread if it sleeps.
-    pub(crate) fn notify(&self) {
-        if self.inbox.notify() {
-            self.poller.wake();
-        }
-    }
-}
-
 /// The part of a worker that only its own thread touches.
 pub(crate) struct Worker {
     pub(crate) remote: &'static Remote,
     pub(crate) shared: &'static Shared,
     /// The goroutine that runs now; none while the scheduler runs.
-    current: Cell<Option<NonNull<Goroutine>>>,
+    pub(super) current: Cell<Option<NonNull<Goroutine>>>,
     /// The goroutine that waits in a panic hook, on this thread. Meanwhile there is no current one;
     /// see `hold`.
     held: Cell<Option<NonNull<Goroutine>>>,
@@ -265,7 +103,7 @@ pub(crate) struct Worker {
     /// The next pause prefers injected goroutines to the worker's own unstarted ones.
     prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
-    neighbor_unwinds: Cell<bool>,
+    pub(super) neighbor_unwinds: Cell<bool>,
     /// The running goroutine has shut down its runtime, so it is the last that runs here. It must
     /// not yield: nothing would resume it.
     runs_last: Cell<bool>,
@@ -304,150 +142,12 @@ pub fn current_id() -> Option<GoroutineId> {
     current_goroutine().map(|g| unsafe { g.as_ref() }.id)
 }
 
-/// Parks the running goroutine until it is unparked. It does not switch if the unpark comes within
-/// the moment that a worker with nothing else to run can wait for it.
-///
-/// # Safety
-///
-/// `g` is the running goroutine, and waits on the wait with this answer.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &Answer) {
-    let _ignore = tsan::ignore();
-    let worker = Worker::current().expect("only a goroutine parks");
-    debug_assert_eq!(worker.current.get(), Some(g), "a wait is parked on by who has made it");
-    // Mostly the goroutine has woken another here, which is to run next, or has started one. Only a
-    // worker with nothing to run waits for the answer.
-    if !worker.has_runnable() && worker.remote.fresh.len() == 0 && worker.await_answer(answer) {
-        return;
-    }
-    // SAFETY: it is running, by contract, so its record is alive.
-    unsafe {
-        let header = g.as_ref();
-        if watch::SEES_PARKS {
-            worker.shared.watch.parks(worker, header, reason);
-        }
-        header.since.set(worker.shared.monitor.clock());
-        header.reason.store(reason as u8, Ordering::Relaxed);
-        suspend(g);
-    }
-}
-
-/// Switches from the running goroutine to the scheduler.
-///
-/// # Safety
-///
-/// `g` is the running goroutine.
-#[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn suspend(g: NonNull<Goroutine>) {
-    // SAFETY: it is running, so its record is alive and its suspender set.
-    unsafe {
-        if std::thread::panicking() {
-            return suspend_panicking(g);
-        }
-        switch(g.as_ref());
-    }
-}
-
-/// Switches from a goroutine that parks in a destructor during its unwinding, or whose neighbor
-/// does. std counts panics per thread, so until the goroutine is back, all goroutines of the thread
-/// seem to panic: see [`panicking`]. From within a panic hook it does not switch: see `hold`.
-///
-/// # Safety
-///
-/// As for [`suspend`].
-#[cold]
-unsafe fn suspend_panicking(g: NonNull<Goroutine>) {
-    let worker = Worker::current().expect("only a goroutine parks");
-    if worker.hold(g) {
-        return;
-    }
-    let is_first = !worker.neighbor_unwinds.replace(true);
-    // SAFETY: by contract; it is running, so its record is alive.
-    unsafe { switch(g.as_ref()) };
-    if is_first {
-        worker.neighbor_unwinds.set(false);
-    }
-}
-
-/// # Safety
-///
-/// As for [`suspend`], with the goroutine's record.
-#[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn switch(header: &Goroutine) {
-    tsan::leave_thread(|| &header.home().index);
-    loop {
-        // SAFETY: by contract.
-        unsafe { header.suspender.get().assume_init().suspend() };
-        if header.reason.load(Ordering::Relaxed) != capture::CAPTURE {
-            break;
-        }
-        capture::capture_self(header);
-    }
-    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
-    tsan::enter_thread(|| &header.home().index);
-}
-
-/// Returns whether this goroutine unwinds because of a panic. On an OS thread it is
-/// `std::thread::panicking`.
-///
-/// std counts panics per thread. So while a goroutine is parked inside a destructor that runs
-/// during its panic, `std::thread::panicking()` is true for its neighbors on that worker too. This
-/// function returns false for them, unless several goroutines do so at once.
-///
-/// ```
-/// assert!(!goby_runtime::panicking());
-/// ```
-pub fn panicking() -> bool {
-    std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
-}
-
-/// Says that the next goroutine that the calling one starts will live for a while, and has little
-/// to do with its neighbors. So it may begin on a worker that sleeps, if fewer such goroutines live
-/// there.
-///
-/// ```
-/// goby_runtime::spread_next();
-/// assert_eq!(goby_runtime::go(|| 7).join().unwrap(), 7);
-/// ```
-pub fn spread_next() {
-    let _ignore = tsan::ignore();
-    if let Some(g) = current_goroutine() {
-        // SAFETY: it is running, here, so its record is alive.
-        let flags = unsafe { &g.as_ref().flags };
-        flags.set(flags.get() | SPREADS);
-    }
-}
-
 /// Returns whether the caller may spin until another thread has done something: its worker has
 /// nothing else to run or to begin.
 #[cfg(not(loom))]
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
     Worker::current().is_none_or(|worker| worker.shared.n_workers() > 1 && !worker.has_runnable() && worker.is_free())
-}
-
-/// Makes a parked goroutine runnable, from any thread.
-///
-/// # Safety
-///
-/// It parks, or has parked, on the wait with this answer. The caller has claimed that wait, and has
-/// not unparked it before.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
-    let _ignore = tsan::ignore();
-    // SAFETY: parked and claimed by the caller, so its record is alive.
-    let home = unsafe { g.as_ref() }.home();
-    match Worker::current() {
-        Some(worker) if ptr::eq(worker.remote, home) => worker.ready(g),
-        // SAFETY: the wait is alive until the unpark, which is this.
-        _ if unsafe { answer.as_ref() }.give() => {}
-        _ => {
-            // SAFETY: a parked goroutine is in no queue, and from here on it belongs to its home.
-            if unsafe { home.inbox.push(g.as_ptr()) } {
-                home.poller.wake();
-            }
-        }
-    }
 }
 
 impl Worker {
@@ -495,7 +195,7 @@ impl Worker {
 
     /// Returns whether one of its goroutines waits to be run.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn has_runnable(&self) -> bool {
+    pub(super) fn has_runnable(&self) -> bool {
         self.run_next.get().is_some() || !self.local.is_empty()
     }
 
@@ -579,92 +279,6 @@ impl Worker {
         tsan::acquire(&raw const remote.shared);
     }
 
-    // Spawning.
-
-    /// Returns the next goroutine id, from this worker's share.
-    #[inline]
-    pub(crate) fn next_id(&self) -> u64 {
-        let (next, end) = self.ids.get();
-        if next < end {
-            self.ids.set((next + 1, end));
-            return next;
-        }
-        let first = GoroutineId::reserve(ID_BATCH);
-        self.ids.set((first + 1, first + ID_BATCH));
-        first
-    }
-
-    /// Counts a future that has been started, or has ended.
-    #[inline]
-    pub(crate) fn count_task(&self, change: isize) {
-        let tasks = &self.remote.tasks;
-        // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: a thread
-        // that sees the change sees that we were awake.
-        tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
-    }
-
-    /// Queues a goroutine that the running one spawned.
-    #[inline]
-    pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
-        bump(&self.remote.spawned);
-        // SAFETY: it is running, so its record is alive.
-        if let Some(flags) = self.current.get().map(|parent| unsafe { &(*parent.as_ptr()).flags })
-            && flags.get() & SPREADS != 0
-        {
-            flags.set(flags.get() & !SPREADS);
-            return self.spread(g);
-        }
-        self.push_fresh(Fresh::Goroutine(g));
-    }
-
-    /// Gives it to a worker that sleeps, if fewer such goroutines live there: a worker that sleeps
-    /// comes to it at once.
-    #[cold]
-    fn spread(&self, g: NonNull<Goroutine>) {
-        // SAFETY: unstarted, and in no queue, so no other thread knows it.
-        let flags = unsafe { &g.as_ref().flags };
-        flags.set(flags.get() | SPREAD);
-        let sleeper = self.shared.idle.sleeper_by(Remote::n_spread);
-        if let Some(sleeper) = sleeper.filter(|sleeper| sleeper.n_spread() + SPREAD_SLACK < self.remote.n_spread())
-            // SAFETY: as above.
-            && unsafe { sleeper.inbox.push_to_sleeper(g.as_ptr()) }
-        {
-            sleeper.poller.wake();
-            return self.shared.monitor.hurry();
-        }
-        self.push_fresh(Fresh::Goroutine(g));
-    }
-
-    /// Queues an item that any worker may begin, and wakes a worker if one should come.
-    #[inline]
-    pub(crate) fn push_fresh(&self, item: Fresh) {
-        let len = self.remote.fresh.push(item);
-        if self.shared.idle.wants_searcher() {
-            self.offer_fresh(len);
-        }
-        self.shared.monitor.hurry();
-    }
-
-    /// Wakes a worker to look at our unstarted goroutines, though not for every one. A lone one
-    /// will most likely run as soon as the running goroutine parks; but if that computes instead,
-    /// another worker should take it. In a truce (`theft`) that is left to the monitor. No fence:
-    /// should the sleeper be missed, we are awake, and the monitor looks too.
-    #[cold]
-    fn offer_fresh(&self, len: usize) {
-        let tick = self.shared.monitor.tick();
-        if self.remote.truce.holds(tick) {
-            return;
-        }
-        let used = match self.wakes.get() {
-            (t, used) if t == tick => used,
-            _ => 0,
-        };
-        if used < if len > 1 { WAKES_PER_TICK } else { 1 } {
-            self.wakes.set((tick, used + 1));
-            self.shared.idle.wake_searcher();
-        }
-    }
-
     // Running.
 
     /// Notes that the running goroutine, if there is one, has shut down its runtime.
@@ -674,7 +288,7 @@ impl Worker {
 
     /// Makes one of our own goroutines runnable.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn ready(&self, g: NonNull<Goroutine>) {
+    pub(super) fn ready(&self, g: NonNull<Goroutine>) {
         if !self.in_goroutine() {
             // Woken by a timer, a socket or another thread: no goroutine has handed it the time
             // slice.
@@ -711,7 +325,7 @@ impl Worker {
         self.local.push_back(g);
         // SAFETY: `g` is the running goroutine. It may be queued already, since only this thread
         // resumes it.
-        unsafe { suspend(g) };
+        unsafe { switch::suspend(g) };
     }
 
     #[inline]
@@ -743,7 +357,7 @@ impl Worker {
             if stacks.is_empty()
                 && let Err(why) = self.shared.pool.take(stacks)
             {
-                return self.shared.starve(g, why);
+                return self.shared.starved.add(g, why);
             }
             let slot = stacks.pop().expect("a pool gives at least one stack");
             header.slot.set(Some(slot));
@@ -802,8 +416,8 @@ impl Worker {
     /// Queues a goroutine that got no stack, if there is one: one has just become free.
     #[inline]
     fn feed_one_starved(&self) {
-        if self.shared.has_starved() {
-            self.shared.feed_starved(&self.remote.fresh);
+        if self.shared.starved.any() {
+            self.shared.starved.feed_one(&self.remote.fresh);
         }
     }
 

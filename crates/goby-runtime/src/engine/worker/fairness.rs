@@ -174,7 +174,7 @@ impl Worker {
     /// is pinned. So where goroutines run long, they go to the worker that has less to run. With
     /// `now`, they are not left to others.
     fn fair_share(&self, now: bool) -> Option<Fresh> {
-        if self.shared.has_starved() {
+        if self.shared.starved.any() {
             self.feed_starved();
         }
         let load = self.local.len() + usize::from(self.run_next.get().is_some());

@@ -32,7 +32,7 @@ impl Worker {
     /// thread panics, if it is in the panic hook. Returns false if it is not, or if it must be
     /// switched away from all the same.
     #[cold]
-    pub(super) fn hold(&self, g: NonNull<Goroutine>) -> bool {
+    pub(in crate::engine) fn hold(&self, g: NonNull<Goroutine>) -> bool {
         // SAFETY: it is running, here, now and afterwards, so its record is alive.
         let header = unsafe { g.as_ref() };
         if !frames::is_inside(header, Function::PanicHook) {

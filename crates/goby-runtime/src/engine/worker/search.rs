@@ -36,7 +36,7 @@ impl Worker {
     /// unpark for a moment. Returns true if it has come. Does not look where anything may be begun,
     /// or is to be looked at.
     #[cold]
-    pub(super) fn await_answer(&self, answer: &Answer) -> bool {
+    pub(in crate::engine) fn await_answer(&self, answer: &Answer) -> bool {
         let rounds_left = self.rounds_left.get() - 1;
         if rounds_left == 0 || self.remote.poller.has_sources() || !self.is_free() {
             return false;
@@ -288,7 +288,7 @@ impl Worker {
         if !stacks.is_empty() {
             self.shared.pool.give(stacks.drain(..));
         }
-        if self.shared.has_starved() {
+        if self.shared.starved.any() {
             self.feed_starved();
         }
     }
@@ -299,7 +299,7 @@ impl Worker {
         // SAFETY: only this thread touches the cache.
         let has_own = unsafe { !(*self.stacks.get()).is_empty() };
         if has_own || self.shared.pool.has_free() {
-            self.shared.feed_starved(&self.remote.fresh);
+            self.shared.starved.feed_one(&self.remote.fresh);
         }
     }
 }
