@@ -38,7 +38,7 @@ pub(crate) mod io;
 // The runtime that it belongs to, and the threads that keep that going.
 pub(crate) mod settings;
 pub(crate) mod shared;
-pub(crate) mod starved;
+pub(crate) mod stacks;
 pub(crate) mod closing;
 pub(crate) mod current;
 pub(crate) mod runtimes;

@@ -241,8 +241,8 @@ mod tests {
         let found = inspect::collect(&[shared], Want::ALL);
         assert!(found.goroutines.is_empty() && found.silent.is_empty());
         let remote = shared.remote(0);
-        assert!(remote.requests.are_pending(), "nobody is there to answer");
+        assert!(remote.mail.requests.are_pending(), "nobody is there to answer");
         remote.reset();
-        assert!(remote.slice_over.load(Ordering::Relaxed));
+        assert!(remote.orders.slice_over.load(Ordering::Relaxed));
     }
 }

@@ -92,7 +92,7 @@ impl Shared {
     /// yield.
     fn tell_to_stop(remote: &Remote) {
         // SeqCst: after `shut_down` in one order, see `Worker::take_slice_over`.
-        remote.slice_over.store(true, Ordering::SeqCst);
+        remote.orders.slice_over.store(true, Ordering::SeqCst);
         remote.notify();
     }
 
@@ -120,7 +120,7 @@ impl Shared {
             orphans::adopt(remote);
         }
         self.drain();
-        self.pool.unmap_free();
+        self.stacks.pool.unmap_free();
         let is_empty = self.remotes().all(|remote| remote.n_started() == 0);
         // SeqCst: see `forget_if_over`.
         self.closing.is_over.store(true, Ordering::SeqCst);
@@ -155,8 +155,8 @@ impl Shared {
             if !self.is_shut_down() {
                 return;
             }
-            let starved = self.starved.take_all();
-            let queues = self.remotes().map(|r| r.fresh.drain()).chain([self.inject.drain(), starved]);
+            let starved = self.stacks.starved.take_all();
+            let queues = self.remotes().map(|r| r.stealable.fresh.drain()).chain([self.inject.drain(), starved]);
             queues.flatten().collect::<Vec<_>>()
         };
         for item in items {
@@ -176,7 +176,7 @@ impl Shared {
                 // SAFETY: it came out of a queue, so it is unstarted and in none.
                 unsafe { goroutine::never_run(g) };
                 // SeqCst: this may be the last end of all, see `is_left_by_all`.
-                self.never_ran.fetch_add(1, Ordering::SeqCst);
+                self.births.never_ran.fetch_add(1, Ordering::SeqCst);
             }
             // The drop cancels the future, and reports a panic of its destructor. Whatever that
             // destructor does, the other items are ended.

@@ -224,7 +224,7 @@ impl GoBuilder {
         let own_stack = stack_size.map(|bytes| {
             let is_valid = (MIN_STACK..=MAX_STACK).contains(&bytes);
             assert!(is_valid, "stack_size: {bytes} is not between {MIN_STACK} and {MAX_STACK} bytes");
-            match shared.pool.take_own(bytes) {
+            match shared.stacks.pool.take_own(bytes) {
                 Ok(own) => own,
                 Err(error) => panic!("no stack of {bytes} bytes for a goroutine: {error}"),
             }

@@ -48,7 +48,7 @@ impl std::error::Error for Goexit {}
 pub fn goexit() -> ! {
     let Some(g) = worker::current_goroutine() else { panic!("only a goroutine can end by goexit") };
     // SAFETY: the goroutine runs here, so its record is alive.
-    let flags = unsafe { &g.as_ref().flags };
+    let flags = unsafe { &g.as_ref().notes.flags };
     flags.set(flags.get() | EXITING);
     // Not `panic_any`: the panic hook must not run, since nothing is to be printed.
     panic::resume_unwind(Box::new(Goexit))

@@ -5,13 +5,14 @@
 //!
 //! | field | may be touched by |
 //! |---|---|
-//! | `fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
-//! | `slot` | the home worker's thread; for a stack of its own, the starter until the first run |
+//! | `id`, `runtime`, `vtable`, `origin` | written by the starter; read by all that know the goroutine |
 //! | `home` | written by the home worker before the first run; read by unparkers after a park |
-//! | `stage` | the goroutine while it runs; then the holder that `ending` names |
-//! | `place`, `since`, `flags` | the starter; from the first run on the home worker's thread |
-//! | `joins`, `timer`, `attributes` | the same as for `place` |
+//! | `link` | the one that holds the goroutine, for the queue that it is in |
+//! | `notes`, `attributes` | the starter; from the first run on the home worker's thread |
+//! | `stack.fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
+//! | `stack.slot` | the home worker's thread; for a stack of its own, the starter until the first run |
 //! | `ending` | by its own protocol, see `ending` |
+//! | the stage (`goroutine/record.rs`) | the goroutine while it runs; then the holder that `ending` names |
 
 mod record;
 
@@ -85,14 +86,35 @@ impl fmt::Debug for GoroutineId {
 }
 
 /// The part of the record whose type does not depend on the closure. Always the beginning of a
-/// [`Record`].
+/// [`Record`](record). The table above says who may touch what.
 pub(crate) struct Goroutine {
     pub(crate) id: GoroutineId,
-    pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) runtime: &'static Shared,
     vtable: &'static VTable,
+    pub(crate) origin: Origin,
     /// The worker that runs it, null before the first run.
     home: AtomicPtr<Remote>,
+    /// The next in the one queue that it is in: an inbox, or a chain of goroutines about to be
+    /// unparked.
+    link: AtomicPtr<Goroutine>,
+    pub(crate) notes: Notes,
+    pub(crate) attributes: Attributes,
+    ending: Ending<Wait>,
+    pub(crate) stack: StackState,
+}
+
+/// Where it comes from. Written at birth, read by reports.
+pub(crate) struct Origin {
+    pub(crate) spawned_at: &'static Location<'static>,
+    /// The goroutine that started it; 0 for a thread.
+    pub(crate) parent: u64,
+    /// Its name for ThreadSanitizer.
+    pub(crate) tag: FiberTag,
+}
+
+/// What is known of it besides. Written by the goroutine itself, or by the home worker's thread for
+/// it; read by the same thread, which answers for reports. Only `reason` is read by others.
+pub(crate) struct Notes {
     /// Why it is parked, as a [`WaitReason`]; for dumps. It is `None` exactly while the goroutine
     /// runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
@@ -107,20 +129,15 @@ pub(crate) struct Goroutine {
     /// An [`IsArmed`](crate::engine::reach::IsArmed) of its wait, on its stack, or null: see
     /// `reach::with_reach`.
     pub(crate) timer: Cell<*const ()>,
-    /// The goroutine that started it; 0 for a thread.
-    pub(crate) parent: u64,
-    pub(crate) attributes: Attributes,
-    ending: Ending<Wait>,
-    /// The next in the one queue that it is in: an inbox, or a chain of goroutines about to be
-    /// unparked.
-    link: AtomicPtr<Goroutine>,
+}
+
+/// Its stack, and the way onto it. Written and read by the home worker's thread.
+pub(crate) struct StackState {
     pub(crate) fiber: UnsafeCell<MaybeUninit<Fiber>>,
     pub(crate) suspender: Cell<MaybeUninit<Suspender>>,
     pub(crate) slot: Cell<Option<Slot>>,
     /// How much of its own stack it may use; none if its stack is one of the pool's.
     own_size: Option<NonZeroUsize>,
-    /// Its name for ThreadSanitizer.
-    pub(crate) tag: FiberTag,
 }
 
 impl Goroutine {
@@ -128,14 +145,14 @@ impl Goroutine {
     #[inline]
     pub(crate) fn prefetch(g: NonNull<Goroutine>) {
         // SAFETY: no reference is made, and nothing is read.
-        prefetch(unsafe { &raw const (*g.as_ptr()).fiber });
+        prefetch(unsafe { &raw const (*g.as_ptr()).stack.fiber });
     }
 
     /// Prefetches the bottom of the stack: most goroutines that wait are suspended near it.
     #[inline]
     pub(crate) fn prefetch_stack(&self) {
         // SAFETY: only started ones are queued.
-        let at = unsafe { self.suspender.get().assume_init() }.address();
+        let at = unsafe { self.stack.suspender.get().assume_init() }.address();
         prefetch(at);
         prefetch(at.wrapping_byte_sub(256));
         prefetch(at.wrapping_byte_sub(512));
@@ -169,25 +186,27 @@ impl Goroutine {
     fn new(birth: Birth, vtable: &'static VTable) -> Goroutine {
         Goroutine {
             id: GoroutineId(birth.id),
-            spawned_at: birth.spawned_at,
             runtime: birth.runtime,
             vtable,
+            origin: Origin { spawned_at: birth.spawned_at, parent: birth.parent, tag: birth.tag },
             home: AtomicPtr::new(ptr::null_mut()),
-            reason: AtomicU8::new(WaitReason::Yield as u8),
-            flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
-            place: Cell::new(0),
-            since: Cell::new(0),
-            joins: Cell::new(0),
-            timer: Cell::new(ptr::null()),
-            parent: birth.parent,
+            link: AtomicPtr::new(ptr::null_mut()),
+            notes: Notes {
+                reason: AtomicU8::new(WaitReason::Yield as u8),
+                flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
+                place: Cell::new(0),
+                since: Cell::new(0),
+                joins: Cell::new(0),
+                timer: Cell::new(ptr::null()),
+            },
             attributes: Attributes::new(birth.inherited, birth.name),
             ending: if birth.is_joined { Ending::joined() } else { Ending::detached() },
-            link: AtomicPtr::new(ptr::null_mut()),
-            fiber: UnsafeCell::new(MaybeUninit::uninit()),
-            suspender: Cell::new(MaybeUninit::uninit()),
-            slot: Cell::new(birth.own_stack.map(|own| own.slot())),
-            own_size: birth.own_stack.map(|own| own.size()),
-            tag: birth.tag,
+            stack: StackState {
+                fiber: UnsafeCell::new(MaybeUninit::uninit()),
+                suspender: Cell::new(MaybeUninit::uninit()),
+                slot: Cell::new(birth.own_stack.map(|own| own.slot())),
+                own_size: birth.own_stack.map(|own| own.size()),
+            },
         }
     }
 
@@ -223,7 +242,7 @@ impl Goroutine {
     /// Returns whether its stack is of a size of its own.
     #[inline]
     pub(crate) fn has_own_stack(&self) -> bool {
-        self.flags.get() & OWN_STACK != 0
+        self.notes.flags.get() & OWN_STACK != 0
     }
 
     /// Returns its stack, if it is of a size of its own.
@@ -231,18 +250,18 @@ impl Goroutine {
         if !self.has_own_stack() {
             return None;
         }
-        Some(OwnStack::new(self.slot.get()?, self.own_size?))
+        Some(OwnStack::new(self.stack.slot.get()?, self.stack.own_size?))
     }
 
     /// Returns the part of its stack that it may use, once it has one.
     pub(crate) fn usable_stack(&self) -> Option<Range<usize>> {
-        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.usable(slot));
+        let of_pool = || self.stack.slot.get().map(|slot| self.runtime.stacks.pool.usable(slot));
         self.own_stack().map(|own| own.usable()).or_else(of_pool)
     }
 
     /// Returns the part of its stack that faults, once it has one.
     pub(crate) fn guard(&self) -> Option<Range<usize>> {
-        let of_pool = || self.slot.get().map(|slot| self.runtime.pool.guard(slot));
+        let of_pool = || self.stack.slot.get().map(|slot| self.runtime.stacks.pool.guard(slot));
         self.own_stack().map(|own| own.guard()).or_else(of_pool)
     }
 
@@ -254,7 +273,10 @@ impl Goroutine {
 
 impl fmt::Debug for Goroutine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Goroutine").field("id", &self.id).field("spawned_at", &self.spawned_at).finish_non_exhaustive()
+        f.debug_struct("Goroutine")
+            .field("id", &self.id)
+            .field("spawned_at", &self.origin.spawned_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -268,18 +290,18 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     let g = unsafe { NonNull::new_unchecked(arg.cast::<Goroutine>()) };
     // SAFETY: the record outlives the fiber.
     let header = unsafe { g.as_ref() };
-    header.suspender.set(MaybeUninit::new(suspender));
+    header.stack.suspender.set(MaybeUninit::new(suspender));
     let home = header.home();
     let thread = &home.index;
     tsan::acquire(thread);
-    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
+    header.notes.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     // SAFETY: unstarted, by contract.
     unsafe { (header.vtable.run)(g) };
     if !header.attributes.is_empty() {
         clear_attributes(header);
     }
     // From here on it is on its way to the switch.
-    header.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
+    header.notes.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
     tsan::end_on_thread(thread);
     // Pairs with the end of the worker, which destroys the thread's locals.
     tsan::release(&raw const home.shared);
@@ -310,7 +332,7 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     let header = unsafe { g.as_ref() };
     // Read before `ending.end`: after it the handle may free the record.
     let vtable = header.vtable;
-    tsan::retire(header.tag);
+    tsan::retire(header.origin.tag);
     match header.ending.end() {
         Duty::None => {}
         // SAFETY: the handle is gone, so the scheduler is the last.
@@ -335,7 +357,7 @@ pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
         tsan::acquire(g.as_ref().edge());
         (g.as_ref().vtable.cancel)(g);
         if let Some(own) = g.as_ref().own_stack() {
-            g.as_ref().runtime.pool.give_own(own);
+            g.as_ref().runtime.stacks.pool.give_own(own);
         }
         // As in `entry`: the holder that acquires this frees the record. From here on edges are
         // ignored, as on a scheduler.
@@ -366,7 +388,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
         if is_shown {
             if let Some(joiner) = wait.goroutine() {
                 // SAFETY: the joiner is the running goroutine, so its record is alive.
-                unsafe { joiner.as_ref() }.joins.set(header.id.0);
+                unsafe { joiner.as_ref() }.notes.joins.set(header.id.0);
             }
             wait.park(WaitReason::Join);
         }

@@ -159,7 +159,7 @@ impl Idle {
         };
         if woken_to_search {
             self.searching.store(0, Ordering::SeqCst);
-            if !remote.inbox.is_empty() {
+            if !remote.mail.inbox.is_empty() {
                 self.wake_searcher();
             }
         }

@@ -174,7 +174,7 @@ impl Monitor {
                 if now.duration_since(*idle_since.get_or_insert(now)) >= LINGER {
                     // Twice: stacks that were given back only now count as unwanted the second
                     // time.
-                    let _ = shared.pool.trim() || shared.pool.trim();
+                    let _ = shared.stacks.pool.trim() || shared.stacks.pool.trim();
                     let asks_in = order.keep(shared, now);
                     if asks_in != Some(Duration::ZERO) {
                         self.rest(shared, asks_in.map(|time| now + time));
@@ -189,7 +189,7 @@ impl Monitor {
             }
             if now.duration_since(trimmed) >= TRIM {
                 trimmed = now;
-                shared.pool.trim();
+                shared.stacks.pool.trim();
             }
             self.wait_for_tick(calm);
             self.ticks.fetch_add(1, Ordering::Relaxed);
@@ -241,26 +241,26 @@ impl Monitor {
     fn watch(&self, shared: &'static Shared, seen: &mut Vec<Seen>, now: Instant) -> bool {
         // A goroutine that was refused a stack while others were just being trimmed may be on a
         // worker that is busy now.
-        if shared.can_feed_starved() {
-            shared.starved.feed_one(&shared.inject);
+        if shared.stacks.can_feed() {
+            shared.stacks.starved.feed_one(&shared.inject);
         }
         let mut is_eventful = shared.inject.len() > 0;
         if is_eventful {
             shared.idle.wake_searcher();
         }
-        let has_work = || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.fresh.len() > 0);
+        let has_work = || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.stealable.fresh.len() > 0);
         let mut stuck = 0;
         for (i, remote) in shared.remotes().enumerate() {
-            let slices = remote.slices.load(Ordering::Relaxed);
-            let fresh = remote.fresh.sight();
-            let turns = remote.turns.load(Ordering::Relaxed);
+            let slices = remote.tally.slices.load(Ordering::Relaxed);
+            let fresh = remote.stealable.fresh.sight();
+            let turns = remote.stealable.turns.load(Ordering::Relaxed);
             let stall = shared.settings.stall_limit.map(Suspect::new);
             let mut anew = Seen { slices, since: now, turns, paused: now, stall, fresh, busy: None };
             if i == seen.len() {
                 seen.push(anew);
             }
             // A worker whose goroutine waits in a panic hook sleeps, too, and is not free.
-            let sleeps = remote.inbox.sleeps() && !remote.is_held.load(Ordering::Relaxed);
+            let sleeps = remote.mail.inbox.sleeps() && !remote.thread.is_held.load(Ordering::Relaxed);
             if seen[i].turns == turns && !sleeps {
                 anew.paused = seen[i].paused;
             } else {
@@ -269,23 +269,23 @@ impl Monitor {
             // Perhaps no worker has been woken for these: one lone goroutine per tick wakes a
             // worker, and in a truce none does. A worker that is woken finds out whether they are
             // left alone.
-            if remote.fresh.len() > 0 {
+            if remote.stealable.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }
-            is_eventful |= remote.fresh.len() > 0 || seen[i].fresh != fresh;
+            is_eventful |= remote.stealable.fresh.len() > 0 || seen[i].fresh != fresh;
             seen[i].fresh = fresh;
             if seen[i].slices != slices || sleeps {
                 if now.duration_since(anew.paused) >= SLICE {
                     // Relaxed: a hint, see `Worker::pause`.
-                    remote.pause_due.store(true, Ordering::Relaxed);
-                    remote.slice_over.store(true, Ordering::Relaxed);
+                    remote.orders.pause_due.store(true, Ordering::Relaxed);
+                    remote.orders.slice_over.store(true, Ordering::Relaxed);
                 }
                 seen[i] = anew;
                 continue;
             }
             let lasts = now.duration_since(seen[i].since);
             if let Some(stall) = &mut seen[i].stall
-                && stall.is_stall(remote.thread_id.load(Ordering::Relaxed), lasts)
+                && stall.is_stall(remote.thread.thread_id.load(Ordering::Relaxed), lasts)
             {
                 if shared.watch.stalled(remote, lasts) {
                     seen[i].stall = None;
@@ -294,12 +294,12 @@ impl Monitor {
                 }
             }
             if lasts >= SLICE {
-                remote.pause_due.store(false, Ordering::Relaxed);
-                remote.slice_over.store(true, Ordering::Relaxed);
+                remote.orders.pause_due.store(false, Ordering::Relaxed);
+                remote.orders.slice_over.store(true, Ordering::Relaxed);
                 // Looking at a thread takes some 50 µs: only if there is work, and no other worker
                 // to begin it.
                 if shared.idle.n_sleeping() == 0 && has_work() {
-                    stuck += usize::from(seen[i].is_blocked(remote.thread_id.load(Ordering::Relaxed), now));
+                    stuck += usize::from(seen[i].is_blocked(remote.thread.thread_id.load(Ordering::Relaxed), now));
                 } else {
                     seen[i].busy = None;
                 }
@@ -349,13 +349,13 @@ impl Order {
                 return Some(LINGER);
             }
             self.is_asked = false;
-            shared.pool.shrink();
+            shared.stacks.pool.shrink();
             // The monitor's own heap, too: lists of stacks lie there.
             heap::trim_top();
             heap::trim();
         }
         // Relaxed: it decides when memory goes back, and nothing else.
-        let grown = shared.remotes().map(|remote| remote.grown.load(Ordering::Relaxed)).sum();
+        let grown = shared.remotes().map(|remote| remote.tally.grown.load(Ordering::Relaxed)).sum();
         if grown != self.grown {
             (self.grown, self.since) = (grown, now);
         }

@@ -94,7 +94,7 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
             "\nfatal error: stack overflow: goroutine {}, started at {}, has used up its stack of {} KiB; if the \
              recursion is meant, raise stack_size of its goroutine::Builder, of the runtime's Builder, or GOBY_STACK",
             g.id,
-            g.spawned_at,
+            g.origin.spawned_at,
             g.usable_stack().map_or(0, |usable| usable.len()) / 1024
         );
         message.write_to_stderr();

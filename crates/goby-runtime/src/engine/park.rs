@@ -249,7 +249,7 @@ impl Wait {
                 unsafe { timer.start(deadline) };
                 // SAFETY: this goroutine is running, now and after the park, so its record is
                 // alive.
-                let flags = unsafe { &g.as_ref().flags };
+                let flags = unsafe { &g.as_ref().notes.flags };
                 let before = flags.replace(flags.get() | HAS_DEADLINE);
                 let token = self.park(reason);
                 flags.set(before);

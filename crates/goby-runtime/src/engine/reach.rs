@@ -20,9 +20,9 @@ pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce()
     let Some(g) = worker::current_goroutine() else { return f() };
     // SAFETY: the goroutine runs here, now and until `_reset` is dropped, so its record is alive.
     let header = unsafe { g.as_ref() };
-    let _reset = Reset { header, flags: header.flags.get(), timer: header.timer.get() };
-    header.flags.set(header.flags.get() | if context { HAS_CONTEXT } else { 0 });
-    header.timer.set(timer.as_ref().map_or(ptr::null(), |timer| ptr::from_ref(timer).cast()));
+    let _reset = Reset { header, flags: header.notes.flags.get(), timer: header.notes.timer.get() };
+    header.notes.flags.set(header.notes.flags.get() | if context { HAS_CONTEXT } else { 0 });
+    header.notes.timer.set(timer.as_ref().map_or(ptr::null(), |timer| ptr::from_ref(timer).cast()));
     f()
 }
 
@@ -38,8 +38,8 @@ struct Reset<'a> {
 
 impl Drop for Reset<'_> {
     fn drop(&mut self) {
-        self.header.flags.set(self.flags);
-        self.header.timer.set(self.timer);
+        self.header.notes.flags.set(self.flags);
+        self.header.notes.timer.set(self.timer);
     }
 }
 
@@ -50,8 +50,8 @@ impl Drop for Reset<'_> {
 ///
 /// The goroutine is alive, and suspended on the calling worker.
 pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
-    let flags = header.flags.get() & REPORTED;
-    let timer = header.timer.get().cast::<IsArmed<'_>>();
+    let flags = header.notes.flags.get() & REPORTED;
+    let timer = header.notes.timer.get().cast::<IsArmed<'_>>();
     // SAFETY: null, or the argument of a `with_reach` that has not returned: the goroutine is
     // suspended inside that call, on this thread.
     let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());

@@ -50,7 +50,7 @@ impl Worker {
     /// Answers all questions. Called by the scheduler.
     #[cold]
     pub(crate) fn answer_requests(&self) {
-        for question in self.remote.requests.take() {
+        for question in self.remote.mail.requests.take() {
             question.answer(self);
         }
     }

@@ -21,7 +21,7 @@ use crate::engine::io::blocking::Helpers;
 use crate::engine::monitor::Monitor;
 use crate::engine::run_queue::{Fresh, FreshQueue};
 use crate::engine::settings::Settings;
-use crate::engine::starved::Starved;
+use crate::engine::stacks::Stacks;
 use crate::engine::threads::spawn_own;
 use crate::engine::unjoined::Unjoined;
 use crate::engine::watch::Watch;
@@ -42,27 +42,41 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// The part that watches it: see `watch`.
     pub(crate) watch: Box<dyn Watch>,
-    remotes: Box<[OnceLock<&'static Remote>]>,
-    n_workers: AtomicUsize,
+    workers: Workers,
+    /// Which of them sleep, and which one searches.
     pub(crate) idle: Idle,
-    /// Goroutines and futures from outside the workers.
+    /// Goroutines and futures from outside the workers, which any worker may begin.
     pub(crate) inject: FreshQueue,
-    pub(crate) pool: Pool,
-    pub(crate) starved: Starved,
+    pub(crate) stacks: Stacks,
     pub(crate) helpers: Helpers,
     pub(crate) monitor: Monitor,
-    spawned_outside: AtomicU64,
-    /// Futures that other threads than workers have started, less those that have ended there.
-    pub(crate) tasks_outside: AtomicUsize,
-    /// Counts the thefts between workers, those about to happen included.
-    thefts: AtomicU64,
-    /// Goroutines in existence; counted only where there is a limit.
-    limited: AtomicUsize,
-    /// Unstarted goroutines that were cancelled.
-    pub(super) never_ran: AtomicU64,
-    next_remote: AtomicUsize,
+    pub(crate) births: Births,
     pub(super) closing: Closing,
     pub(crate) unjoined: Unjoined,
+}
+
+/// The workers. Written by the one thread that adds them, at the start the runtime's maker and then
+/// the monitor; read by all.
+struct Workers {
+    remotes: Box<[OnceLock<&'static Remote>]>,
+    n: AtomicUsize,
+    /// The next one for what belongs to none: each time another. Written by everyone who asks.
+    next: AtomicUsize,
+}
+
+/// What is counted for all workers together. Written by threads that are no workers, by thieves,
+/// and, where there is a limit, by everyone who starts a goroutine or ends one. Read by the watchers
+/// of the runtime.
+pub(crate) struct Births {
+    spawned_outside: AtomicU64,
+    /// Futures that other threads than workers have started, less those that have ended there.
+    pub(super) tasks_outside: AtomicUsize,
+    /// Unstarted goroutines that were cancelled.
+    pub(super) never_ran: AtomicU64,
+    /// Goroutines in existence; counted only where there is a limit.
+    limited: AtomicUsize,
+    /// Counts the thefts between workers, those about to happen included.
+    thefts: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -102,20 +116,23 @@ impl Shared {
 
     fn new(settings: Settings, watch: Box<dyn Watch>) -> Shared {
         Shared {
-            remotes: (0..settings.workers + MAX_SPARES).map(|_| OnceLock::new()).collect(),
-            n_workers: AtomicUsize::new(0),
+            workers: Workers {
+                remotes: (0..settings.workers + MAX_SPARES).map(|_| OnceLock::new()).collect(),
+                n: AtomicUsize::new(0),
+                next: AtomicUsize::new(0),
+            },
             idle: Idle::new(),
             inject: FreshQueue::new(),
-            pool: Pool::new(settings.stack_size, settings.max_stacks),
-            starved: Starved::new(),
+            stacks: Stacks::new(Pool::new(settings.stack_size, settings.max_stacks)),
             helpers: Helpers::new(),
             monitor: Monitor::new(),
-            spawned_outside: AtomicU64::new(0),
-            tasks_outside: AtomicUsize::new(0),
-            thefts: AtomicU64::new(0),
-            limited: AtomicUsize::new(0),
-            never_ran: AtomicU64::new(0),
-            next_remote: AtomicUsize::new(0),
+            births: Births {
+                spawned_outside: AtomicU64::new(0),
+                tasks_outside: AtomicUsize::new(0),
+                never_ran: AtomicU64::new(0),
+                limited: AtomicUsize::new(0),
+                thefts: AtomicU64::new(0),
+            },
             closing: Closing::new(),
             unjoined: Unjoined::default(),
             settings,
@@ -129,7 +146,7 @@ impl Shared {
             && self.n_tasks() == 0
             && self.helpers.n_threads() == 0
             && self.inject.len() == 0
-            && !self.starved.any()
+            && !self.stacks.starved.any()
             && self.remotes().all(Remote::is_left_by_all)
     }
 
@@ -143,23 +160,23 @@ impl Shared {
         self.watch.begin_anew();
         self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
-        self.starved.reset();
+        self.stacks.starved.reset();
         // All Relaxed: every thread started from here on comes after these stores. The counts of
         // the old life add up to zero, but over all its workers. They begin at zero again, since
         // the next life may lack the spare workers that hold a part of them.
-        for counter in [&self.spawned_outside, &self.never_ran] {
+        for counter in [&self.births.spawned_outside, &self.births.never_ran] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.tasks_outside.store(0, Ordering::Relaxed);
-        self.n_workers.store(0, Ordering::Relaxed);
-        self.limited.store(0, Ordering::Relaxed);
+        self.births.tasks_outside.store(0, Ordering::Relaxed);
+        self.workers.n.store(0, Ordering::Relaxed);
+        self.births.limited.store(0, Ordering::Relaxed);
         self.closing.reset();
     }
 
     /// Starts one more worker.
     pub(crate) fn add_worker(&'static self) -> io::Result<()> {
-        let index = self.n_workers.load(Ordering::Acquire);
-        let Some(place) = self.remotes.get(index) else {
+        let index = self.workers.n.load(Ordering::Acquire);
+        let Some(place) = self.workers.remotes.get(index) else {
             return Err(io::Error::other("no room for a further spare worker"));
         };
         // One thread at a time adds workers. If the place is filled already, that is from a thread
@@ -178,7 +195,7 @@ impl Shared {
         // Not joined: see `note_exit`.
         drop(self.spawn_thread(name, move || Worker::run(remote))?);
         // Release pairs with the Acquire in `n_workers`: the place is filled.
-        self.n_workers.store(index + 1, Ordering::Release);
+        self.workers.n.store(index + 1, Ordering::Release);
         Ok(())
     }
 
@@ -194,12 +211,12 @@ impl Shared {
     #[inline]
     pub(crate) fn n_workers(&self) -> usize {
         // Acquire pairs with the Release in `add_worker`.
-        self.n_workers.load(Ordering::Acquire)
+        self.workers.n.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(crate) fn remote(&self, index: usize) -> &'static Remote {
-        self.remotes[index].get().expect("workers below the count are there")
+        self.workers.remotes[index].get().expect("workers below the count are there")
     }
 
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &'static Remote> + '_ {
@@ -208,7 +225,7 @@ impl Shared {
 
     /// Returns a worker for something that belongs to none: each call returns the next one in turn.
     pub(crate) fn any_remote(&self) -> &'static Remote {
-        self.remote(self.next_remote.fetch_add(1, Ordering::Relaxed) % self.n_workers())
+        self.remote(self.workers.next.fetch_add(1, Ordering::Relaxed) % self.n_workers())
     }
 
     // Spawning.
@@ -239,9 +256,9 @@ impl Shared {
         F: FnOnce() -> T + Send,
         T: Send,
     {
-        let is_larger = self.pool.stack_size() < MAIN_STACK;
+        let is_larger = self.stacks.pool.stack_size() < MAIN_STACK;
         // If address space is short, use a stack of the usual size.
-        let own = if is_larger { self.pool.take_own(MAIN_STACK).ok() } else { None };
+        let own = if is_larger { self.stacks.pool.take_own(MAIN_STACK).ok() } else { None };
         // SAFETY: by contract.
         unsafe { self.spawn_with(f, at, attributes::to_inherit, None, own) }
     }
@@ -325,14 +342,14 @@ impl Shared {
         let tag = FiberTag::create();
         let _ignore = tsan::ignore();
         if self.settings.max_goroutines.is_some() {
-            self.limited.fetch_add(1, Ordering::Relaxed);
+            self.births.limited.fetch_add(1, Ordering::Relaxed);
         }
         let worker = Worker::current();
         let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
         let inherited = inherit(worker);
         let own = worker.filter(|worker| ptr::eq(worker.shared, self));
         let (id, slab) = match own {
-            Some(worker) => (worker.next_id(), Some(&worker.slab)),
+            Some(worker) => (worker.next_id(), Some(worker.slab())),
             None => (GoroutineId::reserve(1), None),
         };
         let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name, own_stack };
@@ -348,7 +365,7 @@ impl Shared {
         match own {
             Some(worker) => worker.spawn(g),
             None => {
-                self.spawned_outside.fetch_add(1, Ordering::SeqCst);
+                self.births.spawned_outside.fetch_add(1, Ordering::SeqCst);
                 self.inject(Fresh::Goroutine(g));
             }
         }
@@ -358,7 +375,7 @@ impl Shared {
     /// Returns whether `try_go` may start a goroutine. If several threads ask at the same time, the
     /// limit may be exceeded by as many.
     pub(crate) fn has_room(&self) -> bool {
-        self.settings.max_goroutines.is_none_or(|max| self.limited.load(Ordering::Relaxed) < max)
+        self.settings.max_goroutines.is_none_or(|max| self.births.limited.load(Ordering::Relaxed) < max)
     }
 
     pub(crate) fn max_goroutines(&self) -> Option<usize> {
@@ -368,7 +385,7 @@ impl Shared {
     #[inline]
     pub(crate) fn note_end(&self) {
         if self.settings.max_goroutines.is_some() {
-            self.limited.fetch_sub(1, Ordering::Relaxed);
+            self.births.limited.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -395,52 +412,42 @@ impl Shared {
     }
 
     pub(crate) fn n_spawned(&self) -> u64 {
-        let inside: u64 = self.remotes().map(|r| r.spawned.load(Ordering::Acquire)).sum();
-        inside + self.spawned_outside.load(Ordering::SeqCst)
+        let inside: u64 = self.remotes().map(|r| r.tally.spawned.load(Ordering::Acquire)).sum();
+        inside + self.births.spawned_outside.load(Ordering::SeqCst)
     }
 
     /// Notes that a worker is about to steal from another.
     pub(crate) fn note_theft(&self) {
         // Relaxed: the thief counts before it takes the lock of the victim's queue. A thread that
         // locks that queue later sees the count.
-        self.thefts.fetch_add(1, Ordering::Relaxed);
+        self.births.thefts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the thefts until now.
     pub(crate) fn n_thefts(&self) -> u64 {
         // Relaxed: see `note_theft`.
-        self.thefts.load(Ordering::Relaxed)
+        self.births.thefts.load(Ordering::Relaxed)
     }
 
     /// Futures that have not ended. Exact while no worker is awake.
     pub(crate) fn n_tasks(&self) -> usize {
         // Acquire pairs with the Release in `count_task`: if a worker has woken and changes the
         // count meanwhile, a caller that reads `idle.changes` afterwards does not miss it.
-        let inside = self.remotes().map(|r| r.tasks.load(Ordering::Acquire));
-        inside.fold(self.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
+        let inside = self.remotes().map(|r| r.tally.tasks.load(Ordering::Acquire));
+        inside.fold(self.births.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
     }
 
     pub(crate) fn n_ended(&self) -> u64 {
-        let inside: u64 = self.remotes().map(|r| r.ended.load(Ordering::Acquire)).sum();
-        inside + self.never_ran.load(Ordering::SeqCst)
+        let inside: u64 = self.remotes().map(|r| r.tally.ended.load(Ordering::Acquire)).sum();
+        inside + self.births.never_ran.load(Ordering::SeqCst)
     }
 
     // What is left to do.
 
-    /// Returns whether a goroutine waits for a stack, and there is one.
-    pub(crate) fn can_feed_starved(&self) -> bool {
-        self.starved.any() && self.pool.has_free()
-    }
-
-    /// Returns how many goroutines wait for a stack, and why they get none.
-    pub(crate) fn starvation(&self) -> Option<(usize, String)> {
-        self.starved.explain(self.pool.stack_size())
-    }
-
     /// Calls `f` with every unstarted goroutine that is in no worker's queue.
     pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
         // In this order, since goroutines move in this order: see `Starved::feed_one`.
-        self.starved.for_each(&mut f);
+        self.stacks.starved.for_each(&mut f);
         self.inject.for_each(f);
     }
 
@@ -449,9 +456,9 @@ impl Shared {
     pub(crate) fn has_shareable_work(&self, own: &Remote) -> bool {
         self.is_shut_down()
             || self.inject.len() > 0
-            || own.fresh.len() > 0
-            || own.requests.are_pending()
+            || own.stealable.fresh.len() > 0
+            || own.mail.requests.are_pending()
             || self.remotes().any(|r| r.has_for_others(self.monitor.tick()))
-            || self.can_feed_starved()
+            || self.stacks.can_feed()
     }
 }

@@ -23,10 +23,10 @@ use crate::engine::worker::{Worker, capture};
 pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &Answer) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
-    debug_assert_eq!(worker.current.get(), Some(g), "a wait is parked on by who has made it");
+    debug_assert_eq!(worker.running.current.get(), Some(g), "a wait is parked on by who has made it");
     // Mostly the goroutine has woken another here, which is to run next, or has started one. Only a
     // worker with nothing to run waits for the answer.
-    if !worker.has_runnable() && worker.remote.fresh.len() == 0 && worker.await_answer(answer) {
+    if !worker.has_runnable() && worker.remote.stealable.fresh.len() == 0 && worker.await_answer(answer) {
         return;
     }
     // SAFETY: it is running, by contract, so its record is alive.
@@ -35,8 +35,8 @@ pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &An
         if watch::SEES_PARKS {
             worker.shared.watch.parks(worker, header, reason);
         }
-        header.since.set(worker.shared.monitor.clock());
-        header.reason.store(reason as u8, Ordering::Relaxed);
+        header.notes.since.set(worker.shared.monitor.clock());
+        header.notes.reason.store(reason as u8, Ordering::Relaxed);
         suspend(g);
     }
 }
@@ -70,11 +70,11 @@ unsafe fn suspend_panicking(g: NonNull<Goroutine>) {
     if worker.hold(g) {
         return;
     }
-    let is_first = !worker.neighbor_unwinds.replace(true);
+    let is_first = !worker.running.neighbor_unwinds.replace(true);
     // SAFETY: by contract; it is running, so its record is alive.
     unsafe { switch(g.as_ref()) };
     if is_first {
-        worker.neighbor_unwinds.set(false);
+        worker.running.neighbor_unwinds.set(false);
     }
 }
 
@@ -86,13 +86,13 @@ unsafe fn switch(header: &Goroutine) {
     tsan::leave_thread(|| &header.home().index);
     loop {
         // SAFETY: by contract.
-        unsafe { header.suspender.get().assume_init().suspend() };
-        if header.reason.load(Ordering::Relaxed) != capture::CAPTURE {
+        unsafe { header.stack.suspender.get().assume_init().suspend() };
+        if header.notes.reason.load(Ordering::Relaxed) != capture::CAPTURE {
             break;
         }
         capture::capture_self(header);
     }
-    header.reason.store(WaitReason::None as u8, Ordering::Relaxed);
+    header.notes.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     tsan::enter_thread(|| &header.home().index);
 }
 
@@ -107,7 +107,7 @@ unsafe fn switch(header: &Goroutine) {
 /// assert!(!goby_runtime::panicking());
 /// ```
 pub fn panicking() -> bool {
-    std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.neighbor_unwinds.get())
+    std::thread::panicking() && Worker::current().is_none_or(|worker| !worker.running.neighbor_unwinds.get())
 }
 
 /// Makes a parked goroutine runnable, from any thread.
@@ -127,7 +127,7 @@ pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
         _ if unsafe { answer.as_ref() }.give() => {}
         _ => {
             // SAFETY: a parked goroutine is in no queue, and from here on it belongs to its home.
-            if unsafe { home.inbox.push(g.as_ptr()) } {
+            if unsafe { home.mail.inbox.push(g.as_ptr()) } {
                 home.poller.wake();
             }
         }

@@ -68,8 +68,10 @@ impl Unjoined {
 pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
     let message = payload_text(payload);
     let hint = if is_of_borrow(payload) { SHARED_LOCALS } else { "" };
-    let line =
-        format!("goroutine {}, started at {}, panicked and nobody joined it: {message}{hint}", g.id, g.spawned_at);
+    let line = format!(
+        "goroutine {}, started at {}, panicked and nobody joined it: {message}{hint}",
+        g.id, g.origin.spawned_at
+    );
     report(format_args!("{line}"));
     if g.runtime.settings.panic_policy == PanicPolicy::Abort {
         std::process::abort();

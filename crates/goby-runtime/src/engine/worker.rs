@@ -26,22 +26,21 @@ use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 use std::task::RawWakerVTable;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goby_switch::Fiber;
 
+use self::births::OwnBirths;
 pub use self::births::spread_next;
-use self::fairness::{FAIRNESS, REFUSALS};
+use self::fairness::Fairness;
 pub(crate) use self::remote::Remote;
-use self::search::EAGER;
-use self::theft::Watched;
+use self::search::Search;
 use crate::base::biased::NOBODY;
 use crate::base::inbox::Linked;
 use crate::base::primitive::bump;
-use crate::base::slab::Slab;
 use crate::base::stack::Slot;
 use crate::base::stack_trace::StackTrace;
-use crate::base::{biased, fence, policy, tsan};
+use crate::base::{biased, fence, tsan};
 use crate::engine::frames::Function;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
@@ -73,10 +72,26 @@ const SPREAD_SLACK: usize = 4;
 /// longer than many timers run.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
-/// The part of a worker that only its own thread touches.
+/// The part of a worker that only its own thread touches, by the part of its work that uses it.
 pub(crate) struct Worker {
     pub(crate) remote: &'static Remote,
     pub(crate) shared: &'static Shared,
+    pub(super) running: Running,
+    /// The goroutine to run before the queue: the one that the last goroutine woke. It inherits the
+    /// time slice.
+    run_next: Cell<Option<NonNull<Goroutine>>>,
+    local: LocalQueue,
+    stacks: UnsafeCell<Vec<Slot>>,
+    fair: Fairness,
+    search: Search,
+    births: OwnBirths,
+    registry: Registry,
+    /// When to look for mistakes again.
+    pub(crate) next_look: NextLook,
+}
+
+/// What runs on the thread now. Written at each switch.
+pub(super) struct Running {
     /// The goroutine that runs now; none while the scheduler runs.
     pub(super) current: Cell<Option<NonNull<Goroutine>>>,
     /// The goroutine that waits in a panic hook, on this thread. Meanwhile there is no current one;
@@ -84,50 +99,32 @@ pub(crate) struct Worker {
     held: Cell<Option<NonNull<Goroutine>>>,
     /// The kind of waker of the future that is polled now; null while none is.
     polled: Cell<*const RawWakerVTable>,
-    /// The goroutine to run before the queue: the one that the last goroutine woke. It inherits the
-    /// time slice.
-    run_next: Cell<Option<NonNull<Goroutine>>>,
-    local: LocalQueue,
-    stacks: UnsafeCell<Vec<Slot>>,
-    /// Rounds until a pause: see [`FAIRNESS`].
-    rounds_left: Cell<u32>,
-    /// The monitor's tick when it last looked at inbox, timers and poller.
-    maintained: Cell<usize>,
-    /// The turn, as counted by `slices`, that a pause has begun last. The turn after it belongs to
-    /// the local queue.
-    began_fresh_at: Cell<u64>,
-    /// How many more operations are refused until the worker asks whether they come in a row, and
-    /// when it last asked.
-    refusals_left: Cell<u32>,
-    refused_at: Cell<Instant>,
-    /// The next pause prefers injected goroutines to the worker's own unstarted ones.
-    prefers_injected: Cell<bool>,
     /// A goroutine of ours is parked during its unwinding.
     pub(super) neighbor_unwinds: Cell<bool>,
     /// The running goroutine has shut down its runtime, so it is the last that runs here. It must
     /// not yield: nothing would resume it.
     runs_last: Cell<bool>,
-    ids: Cell<(u64, u64)>,
-    /// The monitor's tick, and how often our unstarted goroutines have made us wake another worker
-    /// in it.
-    wakes: Cell<(usize, usize)>,
-    watched: Cell<Option<Watched>>,
-    /// Since when, and how often, we have left our unstarted goroutines to others.
-    left: Cell<Option<(Instant, u32)>>,
-    /// How well spins have paid: see [`EAGER`].
-    spin_pays: Cell<i32>,
-    registry: Registry,
-    /// When to look for mistakes again.
-    pub(crate) next_look: NextLook,
-    pub(crate) slab: Slab,
     /// Where a goroutine that is resumed for its stack leaves it.
     captured: Cell<Option<StackTrace>>,
+}
+
+impl Running {
+    fn nothing() -> Running {
+        Running {
+            current: Cell::new(None),
+            held: Cell::new(None),
+            polled: Cell::new(ptr::null()),
+            neighbor_unwinds: Cell::new(false),
+            runs_last: Cell::new(false),
+            captured: Cell::new(None),
+        }
+    }
 }
 
 /// Returns the running goroutine, if the caller is one.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn current_goroutine() -> Option<NonNull<Goroutine>> {
-    Worker::current().and_then(|worker| worker.current.get())
+    Worker::current().and_then(|worker| worker.running.current.get())
 }
 
 /// Returns the calling goroutine's id, or `None` where the caller is a thread or a future.
@@ -160,37 +157,37 @@ impl Worker {
     /// Returns whether a goroutine calls, not the scheduler.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn in_goroutine(&self) -> bool {
-        self.current.get().is_some()
+        self.running.current.get().is_some()
     }
 
     /// Returns whether the scheduler calls: neither a goroutine, nor the poll of a future. The
     /// scheduler also does the work of the worker while a goroutine waits in a panic hook (`hold`):
     /// user code there would be a part of the hook.
     pub(crate) fn is_scheduling(&self) -> bool {
-        !self.in_goroutine() && self.polled.get().is_null()
+        !self.in_goroutine() && self.running.polled.get().is_null()
     }
 
     /// Records that a future with this kind of waker is polled from here on; null: none is.
     pub(crate) fn set_polled(&self, waker: *const RawWakerVTable) {
-        self.polled.set(waker);
+        self.running.polled.set(waker);
     }
 
     /// Returns whether a waker of this kind belongs to the future that is polled now. It does not
     /// if a goroutine calls.
     pub(crate) fn polls_with(&self, waker: *const RawWakerVTable) -> bool {
-        !self.in_goroutine() && ptr::eq(self.polled.get(), waker)
+        !self.in_goroutine() && ptr::eq(self.running.polled.get(), waker)
     }
 
     /// Returns the running goroutine's record, for the overflow handler.
     pub(crate) fn running(&self) -> Option<&Goroutine> {
         // SAFETY: the running goroutine's record is alive.
-        self.current.get().map(|g| unsafe { &*g.as_ptr() })
+        self.running.current.get().map(|g| unsafe { &*g.as_ptr() })
     }
 
     /// Returns the record of the goroutine that runs, or waits in a panic hook.
     pub(crate) fn running_or_held(&self) -> Option<&Goroutine> {
         // SAFETY: as in `running`; one that is held is running.
-        self.running().or_else(|| self.held.get().map(|g| unsafe { &*g.as_ptr() }))
+        self.running().or_else(|| self.running.held.get().map(|g| unsafe { &*g.as_ptr() }))
     }
 
     /// Returns whether one of its goroutines waits to be run.
@@ -201,7 +198,7 @@ impl Worker {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn slice_is_over(&self) -> bool {
-        self.remote.slice_over.load(Ordering::Relaxed)
+        self.remote.orders.slice_over.load(Ordering::Relaxed)
     }
 
     /// Runs the scheduler on this thread until the runtime is shut down.
@@ -211,36 +208,22 @@ impl Worker {
         let ignore = tsan::ignore();
         // Where the kernel refuses that, timers are as late as everywhere else.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
-        remote.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+        remote.thread.thread_id.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         // Relaxed: left by a thread that stopped before this one was started.
-        let place = NonNull::new(remote.place.swap(ptr::null_mut(), Ordering::Relaxed))
+        let place = NonNull::new(remote.thread.place.swap(ptr::null_mut(), Ordering::Relaxed))
             .unwrap_or_else(|| NonNull::from(Box::leak(Box::<Worker>::new_uninit())).cast());
         let worker = Worker {
             remote,
             shared: remote.shared,
-            current: Cell::new(None),
-            held: Cell::new(None),
-            polled: Cell::new(ptr::null()),
+            running: Running::nothing(),
             run_next: Cell::new(None),
             local: LocalQueue::new(),
             stacks: UnsafeCell::new(Vec::with_capacity(2 * STACK_CACHE)),
-            rounds_left: Cell::new(FAIRNESS),
-            maintained: Cell::new(0),
-            began_fresh_at: Cell::new(u64::MAX),
-            refusals_left: Cell::new(REFUSALS),
-            refused_at: Cell::new(policy::now()),
-            prefers_injected: Cell::new(false),
-            neighbor_unwinds: Cell::new(false),
-            runs_last: Cell::new(false),
-            ids: Cell::new((0, 0)),
-            wakes: Cell::new((0, 0)),
-            watched: Cell::new(None),
-            left: Cell::new(None),
-            spin_pays: Cell::new(EAGER),
+            fair: Fairness::new(),
+            search: Search::new(),
+            births: OwnBirths::new(remote),
             registry: Registry::new(),
             next_look: NextLook::new((0, None)),
-            slab: Slab::new(&remote.grown),
-            captured: Cell::new(None),
         };
         // SAFETY: memory for a worker, with none in it. It stays until the loop below is over.
         // After that nothing has the reference: no goroutine, if all have ended, and not this
@@ -257,13 +240,13 @@ impl Worker {
         worker.give_stacks_back();
         CURRENT.set(None);
         biased::set_current_address(NOBODY);
-        worker.slab.clear();
+        worker.births.slab.clear();
         // Before `note_exit`: after it the remote may be another worker's.
         let leaves_some = remote.n_started() != 0;
         if !leaves_some {
             // SAFETY: see where it was written.
             unsafe { place.drop_in_place() };
-            remote.place.store(place.as_ptr(), Ordering::Relaxed);
+            remote.thread.place.store(place.as_ptr(), Ordering::Relaxed);
         }
         remote.shared.note_exit();
         // The thread's locals must outlive what its goroutines have lent out of them, and
@@ -283,7 +266,7 @@ impl Worker {
 
     /// Notes that the running goroutine, if there is one, has shut down its runtime.
     pub(crate) fn note_shut_down(&self) {
-        self.runs_last.set(self.in_goroutine());
+        self.running.runs_last.set(self.in_goroutine());
     }
 
     /// Makes one of our own goroutines runnable.
@@ -302,7 +285,7 @@ impl Worker {
     /// Sends the running goroutine, whose slice is over, to the back of the queue.
     #[cold]
     pub(crate) fn end_slice_of_current(&self) {
-        if self.in_goroutine() && !self.runs_last.get() && !self.initializes_local() {
+        if self.in_goroutine() && !self.running.runs_last.get() && !self.initializes_local() {
             self.yield_current();
         }
     }
@@ -319,9 +302,9 @@ impl Worker {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn yield_current(&self) {
         let _ignore = tsan::ignore();
-        let g = self.current.get().expect("only a goroutine yields");
+        let g = self.running.current.get().expect("only a goroutine yields");
         // SAFETY: it is running, so its record is alive.
-        unsafe { g.as_ref() }.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
+        unsafe { g.as_ref() }.notes.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
         self.local.push_back(g);
         // SAFETY: `g` is the running goroutine. It may be queued already, since only this thread
         // resumes it.
@@ -334,9 +317,9 @@ impl Worker {
         // it.
         let ended = unsafe {
             let header = g.as_ref();
-            self.current.set(Some(g));
-            let alive = (*header.fiber.get()).assume_init_mut().resume();
-            self.current.set(None);
+            self.running.current.set(Some(g));
+            let alive = (*header.stack.fiber.get()).assume_init_mut().resume();
+            self.running.current.set(None);
             !alive
         };
         if ended {
@@ -355,24 +338,24 @@ impl Worker {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
             if stacks.is_empty()
-                && let Err(why) = self.shared.pool.take(stacks)
+                && let Err(why) = self.shared.stacks.pool.take(stacks)
             {
-                return self.shared.starved.add(g, why);
+                return self.shared.stacks.starved.add(g, why);
             }
             let slot = stacks.pop().expect("a pool gives at least one stack");
-            header.slot.set(Some(slot));
+            header.stack.slot.set(Some(slot));
             // SAFETY: the slot is from this pool, and given to no other goroutine.
-            unsafe { self.shared.pool.stack(slot) }
+            unsafe { self.shared.stacks.pool.stack(slot) }
         };
-        bump(&self.remote.started);
+        bump(&self.remote.tally.started);
         self.count_spread(g, 1);
         header.pin(self.remote);
-        header.place.set(self.registry.enter(g));
+        header.notes.place.set(self.registry.enter(g));
         // SAFETY: unstarted, so only this thread knows it. No other code uses the stack. `entry`
         // does not unwind, and is given the goroutine that it is for.
         unsafe {
-            let fiber = Fiber::new(stack, goroutine::entry, g.as_ptr().cast(), header.tag);
-            (*header.fiber.get()).write(fiber);
+            let fiber = Fiber::new(stack, goroutine::entry, g.as_ptr().cast(), header.origin.tag);
+            (*header.stack.fiber.get()).write(fiber);
         }
         self.resume(g);
     }
@@ -382,9 +365,9 @@ impl Worker {
     fn count_spread(&self, g: NonNull<Goroutine>, change: isize) {
         // SAFETY: about to begin, or ended and not yet forgotten, here. So its record is alive, and
         // no other thread touches its flags.
-        if unsafe { g.as_ref() }.flags.get() & SPREAD != 0 {
+        if unsafe { g.as_ref() }.notes.flags.get() & SPREAD != 0 {
             // Relaxed, and no read-modify-write: one writer, and a hint for others.
-            self.remote.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
+            self.remote.tally.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
         }
     }
 
@@ -397,7 +380,7 @@ impl Worker {
         if header.has_own_stack() {
             return self.retire_with_stack(g);
         }
-        let slot = header.slot.take().expect("it ran on a stack");
+        let slot = header.stack.slot.take().expect("it ran on a stack");
         self.bury(g);
         if tsan::POOL_MEMORY {
             // SAFETY: only this thread touches the cache.
@@ -405,10 +388,10 @@ impl Worker {
             stacks.push(slot);
             if stacks.len() >= 2 * STACK_CACHE {
                 // The cold end of the cache: the stacks pushed last are the warmest.
-                self.shared.pool.give(stacks.drain(..STACK_CACHE));
+                self.shared.stacks.pool.give(stacks.drain(..STACK_CACHE));
             }
         } else {
-            self.shared.pool.give_afresh(slot);
+            self.shared.stacks.pool.give_afresh(slot);
         }
         self.feed_one_starved();
     }
@@ -416,8 +399,8 @@ impl Worker {
     /// Queues a goroutine that got no stack, if there is one: one has just become free.
     #[inline]
     fn feed_one_starved(&self) {
-        if self.shared.starved.any() {
-            self.shared.starved.feed_one(&self.remote.fresh);
+        if self.shared.stacks.starved.any() {
+            self.shared.stacks.starved.feed_one(&self.remote.stealable.fresh);
         }
     }
 
@@ -428,7 +411,7 @@ impl Worker {
         let own = unsafe { g.as_ref() }.own_stack().expect("it has one");
         self.bury(g);
         // SAFETY: its goroutine has ended.
-        unsafe { self.shared.pool.give_own(own) };
+        unsafe { self.shared.stacks.pool.give_own(own) };
         // Its address space may be what the others want.
         self.feed_one_starved();
     }
@@ -437,8 +420,8 @@ impl Worker {
     #[inline]
     fn bury(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
-        self.registry.leave(unsafe { g.as_ref() }.place.get());
-        bump(&self.remote.ended);
+        self.registry.leave(unsafe { g.as_ref() }.notes.place.get());
+        bump(&self.remote.tally.ended);
         self.count_spread(g, -1);
         self.shared.note_end();
         // SAFETY: its fiber has finished, and we forget it here.
@@ -452,8 +435,8 @@ impl Worker {
     #[inline]
     fn round(&self) -> bool {
         let fresh = 'next: {
-            let rounds_left = self.rounds_left.get() - 1;
-            self.rounds_left.set(rounds_left);
+            let rounds_left = self.fair.rounds_left.get() - 1;
+            self.fair.rounds_left.set(rounds_left);
             if rounds_left == 0 || self.slice_is_over() {
                 // In this order: the thread that shuts down sets the flag last, and may have set it
                 // instead of the monitor.
@@ -469,7 +452,7 @@ impl Worker {
                 self.resume(g);
                 return true;
             }
-            if let Some(newest) = self.remote.fresh.pop_newest() {
+            if let Some(newest) = self.remote.stealable.fresh.pop_newest() {
                 break 'next newest;
             }
             if self.shared.is_shut_down() {
@@ -497,7 +480,7 @@ impl Worker {
             self.run_next.set(None);
             return Some(g);
         }
-        bump(&self.remote.slices);
+        bump(&self.remote.tally.slices);
         self.local.pop_front().or_else(|| if self.open_inbox() { self.local.pop_front() } else { None })
     }
 
@@ -506,12 +489,12 @@ impl Worker {
         // SeqCst: in one order with a thread that sets the flag after something else: it has posted
         // a request (`inspect::ask`), or has said that the runtime is shut down. We see that after
         // this, or the flag is set after this.
-        self.slice_is_over() && self.remote.slice_over.swap(false, Ordering::SeqCst)
+        self.slice_is_over() && self.remote.orders.slice_over.swap(false, Ordering::SeqCst)
     }
 
     /// Looks at everything that can make goroutines runnable.
     fn maintain(&self) {
-        self.maintained.set(self.shared.monitor.tick());
+        self.fair.maintained.set(self.shared.monitor.tick());
         self.open_inbox();
         self.remote.timers.run_due();
         if self.remote.poller.has_sources() {
@@ -523,7 +506,7 @@ impl Worker {
     /// gave to a sleeper into the unstarted ones. Returns whether there were any.
     #[inline]
     fn open_inbox(&self) -> bool {
-        let is_empty = self.remote.inbox.is_empty();
+        let is_empty = self.remote.mail.inbox.is_empty();
         if !is_empty {
             self.take_inbox();
         }
@@ -532,7 +515,7 @@ impl Worker {
 
     #[inline(never)]
     fn take_inbox(&self) {
-        let mut chain = self.remote.inbox.take();
+        let mut chain = self.remote.mail.inbox.take();
         while let Some(g) = NonNull::new(chain) {
             // SAFETY: a goroutine in the inbox is parked, or unstarted, so alive, and ours.
             let header = unsafe { g.as_ref() };
@@ -540,7 +523,7 @@ impl Worker {
             if header.is_pinned() {
                 self.local.push_back(g);
             } else {
-                self.remote.fresh.push(Fresh::Goroutine(g));
+                self.remote.stealable.fresh.push(Fresh::Goroutine(g));
             }
         }
     }

@@ -167,7 +167,7 @@ impl Part {
         if !is_alone {
             return Verdict::Outside;
         }
-        let starved = self.runtimes.iter().find_map(|runtime| runtime.starvation());
+        let starved = self.runtimes.iter().find_map(|runtime| runtime.stacks.starvation());
         Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
     }
 
@@ -200,8 +200,8 @@ fn is_quiet(runtime: &Shared) -> bool {
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0
         && runtime.n_tasks() == 0
-        && !runtime.can_feed_starved()
-        && runtime.remotes().all(|r| !r.poller.has_sources() && r.inbox.is_empty() && r.fresh.len() == 0)
+        && !runtime.stacks.can_feed()
+        && runtime.remotes().all(|r| !r.poller.has_sources() && r.mail.inbox.is_empty() && r.stealable.fresh.len() == 0)
 }
 
 impl Stuck {

@@ -175,11 +175,11 @@ impl GoroutineInfo {
             // The flags describe a wait.
             // SAFETY: alive by contract. A goroutine that waits has started here and is suspended.
             flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
-            parent: header.parent,
-            joins: header.joins.get(),
+            parent: header.origin.parent,
+            joins: header.notes.joins.get(),
             home: header.home_address(),
-            age: Duration::from_nanos(now.saturating_sub(header.since.get())),
-            started_at: header.spawned_at,
+            age: Duration::from_nanos(now.saturating_sub(header.notes.since.get())),
+            started_at: header.origin.spawned_at,
             name: header.attributes.name(),
             inherited: header.attributes.inherited(),
             stack: None,
@@ -325,8 +325,8 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
         missing: Gate::new(remotes.len()),
     });
     for remote in &remotes {
-        remote.requests.post(Box::new(Asked(request.clone())));
-        remote.slice_over.store(true, Ordering::SeqCst);
+        remote.mail.requests.post(Box::new(Asked(request.clone())));
+        remote.orders.slice_over.store(true, Ordering::SeqCst);
         remote.notify();
     }
     let mut found = Found::default();
@@ -416,7 +416,7 @@ impl Worker {
         for g in started {
             // SAFETY: in the registry, so alive; this worker is its home.
             let header = unsafe { g.as_ref() };
-            let reason = WaitReason::from_number(header.reason.load(Ordering::Relaxed));
+            let reason = WaitReason::from_number(header.notes.reason.load(Ordering::Relaxed));
             let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
                 Status::Running
             } else if reason == WaitReason::Yield || runnable.contains(&g) {
@@ -429,7 +429,7 @@ impl Worker {
             if !want.includes(&info) {
                 continue;
             }
-            let n_alike = alike.entry((ptr::from_ref(header.spawned_at).addr(), status)).or_default();
+            let n_alike = alike.entry((ptr::from_ref(header.origin.spawned_at).addr(), status)).or_default();
             *n_alike += 1;
             if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {
                 // SAFETY: it has started and not ended, and this is the scheduler.
@@ -437,7 +437,10 @@ impl Worker {
             }
             infos.push(info);
         }
-        self.remote.fresh.for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
+        self.remote
+            .stealable
+            .fresh
+            .for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
         Answer { remote: self.remote, infos }
     }
 }

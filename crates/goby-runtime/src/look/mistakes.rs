@@ -57,7 +57,7 @@ pub(crate) fn look_at_park(worker: &Worker, g: &Goroutine, reason: WaitReason) {
         return;
     }
     if let Some(stack) = g.usable_stack().and_then(|usable| StackTrace::of_goroutine(&usable)) {
-        let park = Park { id: g.id, started_at: g.spawned_at, reason, stack };
+        let park = Park { id: g.id, started_at: g.origin.spawned_at, reason, stack };
         if frames::are_known() {
             park.judge();
         } else {
@@ -143,7 +143,7 @@ pub(crate) fn look_at_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
             "goroutine {}, started at {}, panicked: {}. Meanwhile goroutine {}, started at {}, is parked [{}] inside a \
              `LocalKey::with` of the same worker: if that is the RefCell, it is borrowed across a wait; see goby::thread_locals",
             g.id,
-            g.spawned_at,
+            g.origin.spawned_at,
             payload_text(payload),
             holder.id,
             holder.started_at,

@@ -77,7 +77,7 @@ static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 /// none, or does not answer in time.
 pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let thread = remote.thread_id.load(Ordering::Relaxed);
+    let thread = remote.thread.thread_id.load(Ordering::Relaxed);
     if thread == 0 || !is_possible() {
         return None;
     }
@@ -181,15 +181,15 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 fn write() {
     SAMPLE.started_at.store(ptr::null_mut(), Ordering::Relaxed);
     let Some(g) = Worker::current().and_then(Worker::running_or_held) else { return };
-    if g.reason.load(Ordering::Relaxed) != WaitReason::None as u8 {
+    if g.notes.reason.load(Ordering::Relaxed) != WaitReason::None as u8 {
         // In the switch, or about to be.
         return;
     }
     let Some(usable) = g.usable_stack() else { return };
     SAMPLE.id.store(g.id.as_u64(), Ordering::Relaxed);
-    SAMPLE.parent.store(g.parent, Ordering::Relaxed);
-    SAMPLE.since.store(g.since.get(), Ordering::Relaxed);
-    SAMPLE.started_at.store(ptr::from_ref(g.spawned_at).cast_mut(), Ordering::Relaxed);
+    SAMPLE.parent.store(g.origin.parent, Ordering::Relaxed);
+    SAMPLE.since.store(g.notes.since.get(), Ordering::Relaxed);
+    SAMPLE.started_at.store(ptr::from_ref(g.origin.spawned_at).cast_mut(), Ordering::Relaxed);
     let mut n = 0;
     stack_trace::walk(&usable, |address| {
         SAMPLE.frames[n].store(address, Ordering::Relaxed);

@@ -159,7 +159,7 @@ impl Stalls {
     /// known. Called by the monitor.
     pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
         // Relaxed: a hint.
-        let is_held = remote.is_held.load(Ordering::Relaxed);
+        let is_held = remote.thread.is_held.load(Ordering::Relaxed);
         let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
         let is_known = stall.goroutine.is_some();
         // Asked before the stall can be seen: a program that sees it may end it.
@@ -219,8 +219,8 @@ impl Stalls {
 /// likes.
 fn has_others(remote: &Remote) -> bool {
     remote.n_started() > 1
-        || remote.fresh.len() > 0
-        || !remote.inbox.is_empty()
+        || remote.stealable.fresh.len() > 0
+        || !remote.mail.inbox.is_empty()
         || remote.timers.next_due() != NEVER
         || remote.poller.has_sources()
 }

@@ -96,7 +96,7 @@ where
         f
     };
     let mut result = panic::catch_unwind(AssertUnwindSafe(f));
-    if record.header.flags.get() & EXITING != 0 {
+    if record.header.notes.flags.get() & EXITING != 0 {
         result = never_success(result);
     }
     if watch::SEES_PARKS
@@ -133,7 +133,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
     // Before the result is stored, since the code that drops the result reads this flag.
-    record.header.flags.set(record.header.flags.get() | NEVER_RAN);
+    record.header.notes.flags.set(record.header.notes.flags.get() | NEVER_RAN);
     // SAFETY: as in `run`. The closure is what is replaced, and it is dropped here.
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
     clear_attributes(&record.header);
@@ -179,7 +179,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
         }
         Err(payload) => {
             // A goroutine that never ran has not failed.
-            if !is_goexit(&*payload) && record.header.flags.get() & NEVER_RAN == 0 {
+            if !is_goexit(&*payload) && record.header.notes.flags.get() & NEVER_RAN == 0 {
                 report_panic(&record.header, &*payload);
             }
             discard_quietly(payload);
@@ -216,6 +216,6 @@ unsafe fn free<F, T>(g: NonNull<Goroutine>) {
     // SAFETY: by contract nobody else touches the record; `create` has allocated it as this type.
     unsafe {
         debug_assert!(g.as_ref().attributes.is_empty());
-        Slab::free(Worker::current().map(|worker| &worker.slab), g.cast::<Record<F, T>>());
+        Slab::free(Worker::current().map(Worker::slab), g.cast::<Record<F, T>>());
     }
 }

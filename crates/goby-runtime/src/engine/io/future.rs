@@ -162,7 +162,7 @@ where
     count(shared, 1);
     if let Some(worker) = Worker::current() {
         let _ignore = tsan::ignore();
-        worker.slab.note_allocation();
+        worker.slab().note_allocation();
     }
     let body = Body { future: Some(future), _live: Live { shared } };
     let (runnable, task) = async_task::spawn(body, move |runnable| schedule(shared, runnable));
@@ -195,7 +195,7 @@ fn count(shared: &Shared, change: isize) {
     match Worker::current() {
         Some(worker) if ptr::eq(worker.shared, shared) => worker.count_task(change),
         // SeqCst: one order with the deadlock detector's looks.
-        _ => _ = shared.tasks_outside.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
+        _ => _ = shared.births.tasks_outside.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
     }
 }
 

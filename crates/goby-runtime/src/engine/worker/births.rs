@@ -1,11 +1,13 @@
 //! What a worker does with a goroutine that one of its own has started, or with a future: it queues
 //! it where any worker may begin it, and wakes one if one should come.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::{ID_BATCH, Remote, SPREAD_SLACK, WAKES_PER_TICK, Worker, current_goroutine};
 use crate::base::primitive::bump;
+use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::park::{SPREAD, SPREADS};
@@ -23,29 +25,52 @@ pub fn spread_next() {
     let _ignore = tsan::ignore();
     if let Some(g) = current_goroutine() {
         // SAFETY: it is running, here, so its record is alive.
-        let flags = unsafe { &g.as_ref().flags };
+        let flags = unsafe { &g.as_ref().notes.flags };
         flags.set(flags.get() | SPREADS);
     }
 }
 
+/// What a worker gives to the goroutines that are born on it.
+pub(super) struct OwnBirths {
+    /// The next goroutine id of this worker's share, and its end.
+    ids: Cell<(u64, u64)>,
+    /// Their records.
+    pub(super) slab: Slab,
+    /// The monitor's tick, and how often our unstarted goroutines have made us wake another worker
+    /// in it.
+    wakes: Cell<(usize, usize)>,
+}
+
+impl OwnBirths {
+    pub(super) fn new(remote: &'static Remote) -> OwnBirths {
+        OwnBirths { ids: Cell::new((0, 0)), slab: Slab::new(&remote.tally.grown), wakes: Cell::new((0, 0)) }
+    }
+}
+
 impl Worker {
+    /// Returns the memory for the records of goroutines that are born here, or freed here.
+    #[inline]
+    pub(crate) fn slab(&self) -> &Slab {
+        &self.births.slab
+    }
+
     /// Returns the next goroutine id, from this worker's share.
     #[inline]
     pub(crate) fn next_id(&self) -> u64 {
-        let (next, end) = self.ids.get();
+        let (next, end) = self.births.ids.get();
         if next < end {
-            self.ids.set((next + 1, end));
+            self.births.ids.set((next + 1, end));
             return next;
         }
         let first = GoroutineId::reserve(ID_BATCH);
-        self.ids.set((first + 1, first + ID_BATCH));
+        self.births.ids.set((first + 1, first + ID_BATCH));
         first
     }
 
     /// Counts a future that has been started, or has ended.
     #[inline]
     pub(crate) fn count_task(&self, change: isize) {
-        let tasks = &self.remote.tasks;
+        let tasks = &self.remote.tally.tasks;
         // No read-modify-write: one writer. Release pairs with the Acquire in `n_tasks`: a thread
         // that sees the change sees that we were awake.
         tasks.store(tasks.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Release);
@@ -54,9 +79,9 @@ impl Worker {
     /// Queues a goroutine that the running one spawned.
     #[inline]
     pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
-        bump(&self.remote.spawned);
+        bump(&self.remote.tally.spawned);
         // SAFETY: it is running, so its record is alive.
-        if let Some(flags) = self.current.get().map(|parent| unsafe { &(*parent.as_ptr()).flags })
+        if let Some(flags) = self.running.current.get().map(|parent| unsafe { &(*parent.as_ptr()).notes.flags })
             && flags.get() & SPREADS != 0
         {
             flags.set(flags.get() & !SPREADS);
@@ -70,12 +95,12 @@ impl Worker {
     #[cold]
     fn spread(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, and in no queue, so no other thread knows it.
-        let flags = unsafe { &g.as_ref().flags };
+        let flags = unsafe { &g.as_ref().notes.flags };
         flags.set(flags.get() | SPREAD);
         let sleeper = self.shared.idle.sleeper_by(Remote::n_spread);
         if let Some(sleeper) = sleeper.filter(|sleeper| sleeper.n_spread() + SPREAD_SLACK < self.remote.n_spread())
             // SAFETY: as above.
-            && unsafe { sleeper.inbox.push_to_sleeper(g.as_ptr()) }
+            && unsafe { sleeper.mail.inbox.push_to_sleeper(g.as_ptr()) }
         {
             sleeper.poller.wake();
             return self.shared.monitor.hurry();
@@ -86,7 +111,7 @@ impl Worker {
     /// Queues an item that any worker may begin, and wakes a worker if one should come.
     #[inline]
     pub(crate) fn push_fresh(&self, item: Fresh) {
-        let len = self.remote.fresh.push(item);
+        let len = self.remote.stealable.fresh.push(item);
         if self.shared.idle.wants_searcher() {
             self.offer_fresh(len);
         }
@@ -100,15 +125,15 @@ impl Worker {
     #[cold]
     fn offer_fresh(&self, len: usize) {
         let tick = self.shared.monitor.tick();
-        if self.remote.truce.holds(tick) {
+        if self.remote.stealable.truce.holds(tick) {
             return;
         }
-        let used = match self.wakes.get() {
+        let used = match self.births.wakes.get() {
             (t, used) if t == tick => used,
             _ => 0,
         };
         if used < if len > 1 { WAKES_PER_TICK } else { 1 } {
-            self.wakes.set((tick, used + 1));
+            self.births.wakes.set((tick, used + 1));
             self.shared.idle.wake_searcher();
         }
     }

@@ -36,19 +36,19 @@ impl Worker {
         // one, goes on.
         unsafe {
             let header = g.as_ref();
-            let reason = header.reason.swap(CAPTURE, Ordering::Relaxed);
-            self.current.set(Some(g));
-            let alive = (*header.fiber.get()).assume_init_mut().resume();
-            self.current.set(None);
+            let reason = header.notes.reason.swap(CAPTURE, Ordering::Relaxed);
+            self.running.current.set(Some(g));
+            let alive = (*header.stack.fiber.get()).assume_init_mut().resume();
+            self.running.current.set(None);
             debug_assert!(alive);
-            header.reason.store(reason, Ordering::Relaxed);
+            header.notes.reason.store(reason, Ordering::Relaxed);
         }
-        self.captured.take()
+        self.running.captured.take()
     }
 
     /// Stores the stack that [`capture`](Worker::capture) has asked a goroutine for.
     pub(crate) fn leave_captured(&self, stack: Option<StackTrace>) {
-        self.captured.set(stack);
+        self.running.captured.set(stack);
     }
 }
 

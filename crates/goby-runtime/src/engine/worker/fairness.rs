@@ -41,6 +41,7 @@
 //! the unstarted ones: one in every other pause in which they look at it. If there is no other
 //! worker, or all are blocked, a spare worker takes them.
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -70,27 +71,60 @@ const LONGEST_LEAVE: Duration = Duration::from_millis(10);
 /// How long [`FAIRNESS`] rounds take, at least, where a worker leaves them.
 const LONG_ROUNDS: Duration = Duration::from_micros(100);
 
+/// What the worker counts so that nobody waits for long.
+pub(super) struct Fairness {
+    /// Rounds until a pause: see [`FAIRNESS`].
+    pub(super) rounds_left: Cell<u32>,
+    /// The monitor's tick when it last looked at inbox, timers and poller.
+    pub(super) maintained: Cell<usize>,
+    /// The turn, as counted by `slices`, that a pause has begun last. The turn after it belongs to
+    /// the local queue.
+    began_fresh_at: Cell<u64>,
+    /// How many more operations are refused until the worker asks whether they come in a row, and
+    /// when it last asked.
+    refusals_left: Cell<u32>,
+    refused_at: Cell<Instant>,
+    /// The next pause prefers injected goroutines to the worker's own unstarted ones.
+    prefers_injected: Cell<bool>,
+    /// Since when, and how often, we have left our unstarted goroutines to others.
+    left: Cell<Option<(Instant, u32)>>,
+}
+
+impl Fairness {
+    pub(super) fn new() -> Fairness {
+        Fairness {
+            rounds_left: Cell::new(FAIRNESS),
+            maintained: Cell::new(0),
+            began_fresh_at: Cell::new(u64::MAX),
+            refusals_left: Cell::new(REFUSALS),
+            refused_at: Cell::new(policy::now()),
+            prefers_injected: Cell::new(false),
+            left: Cell::new(None),
+        }
+    }
+}
+
 impl Worker {
     /// Looks at what other threads, timers and sockets have made runnable, and returns the
     /// unstarted goroutine to run now, if any.
     #[cold]
     pub(super) fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
-        let is_due = self.rounds_left.get() == 0;
+        let is_due = self.fair.rounds_left.get() == 0;
         if is_due {
-            self.rounds_left.set(FAIRNESS);
+            self.fair.rounds_left.set(FAIRNESS);
         }
         // Relaxed: a hint; it is set before `slice_over`.
-        let is_overdue = slice_is_over && self.remote.pause_due.swap(false, Ordering::Relaxed);
-        let turns = self.remote.turns.load(Ordering::Relaxed);
+        let is_overdue = slice_is_over && self.remote.orders.pause_due.swap(false, Ordering::Relaxed);
+        let turns = self.remote.stealable.turns.load(Ordering::Relaxed);
         if slice_is_over {
             self.end_slice();
-        } else if turns.is_multiple_of(MAINTENANCE) || self.maintained.get() != self.shared.monitor.tick() {
+        } else if turns.is_multiple_of(MAINTENANCE) || self.fair.maintained.get() != self.shared.monitor.tick() {
             self.maintain();
         }
-        bump(&self.remote.turns);
-        let slices = &self.remote.slices;
+        bump(&self.remote.stealable.turns);
+        let slices = &self.remote.tally.slices;
         // `run_next` is empty now, so the front of the local queue is next.
-        let owes_local = self.began_fresh_at.get() == slices.load(Ordering::Relaxed) && !self.local.is_empty();
+        let owes_local = self.fair.began_fresh_at.get() == slices.load(Ordering::Relaxed) && !self.local.is_empty();
         if slice_is_over && owes_local {
             return None;
         }
@@ -100,7 +134,7 @@ impl Worker {
         // never have a reason to end it.
         if slice_is_over {
             bump(slices);
-            self.began_fresh_at.set(slices.load(Ordering::Relaxed));
+            self.fair.began_fresh_at.set(slices.load(Ordering::Relaxed));
         }
         Some(oldest)
     }
@@ -112,8 +146,8 @@ impl Worker {
             // ThreadSanitizer knows of no order between the goroutines of a worker, which share its
             // counters.
             let _ignore = tsan::ignore();
-            let left = self.refusals_left.get() - 1;
-            self.refusals_left.set(left);
+            let left = self.fair.refusals_left.get() - 1;
+            self.fair.refusals_left.set(left);
             left
         };
         if left == 0 {
@@ -127,13 +161,13 @@ impl Worker {
         let now = policy::now();
         let time = {
             let _ignore = tsan::ignore();
-            self.refusals_left.set(REFUSALS);
-            now.saturating_duration_since(self.refused_at.replace(now))
+            self.fair.refusals_left.set(REFUSALS);
+            now.saturating_duration_since(self.fair.refused_at.replace(now))
         };
-        if time < IN_A_ROW && self.in_goroutine() && !self.runs_last.get() && self.has_others(now) {
+        if time < IN_A_ROW && self.in_goroutine() && !self.running.runs_last.get() && self.has_others(now) {
             self.yield_current();
             let _ignore = tsan::ignore();
-            self.refused_at.set(policy::now());
+            self.fair.refused_at.set(policy::now());
         }
     }
 
@@ -146,12 +180,12 @@ impl Worker {
         }
         let is_due = self.remote.timers.next_due() <= policy::nanos(now);
         if is_due {
-            self.maintained.set(NEVER_MAINTAINED);
+            self.fair.maintained.set(NEVER_MAINTAINED);
         }
-        let has_others = is_due || self.remote.fresh.len() > 0 || self.shared.inject.len() > 0;
+        let has_others = is_due || self.remote.stealable.fresh.len() > 0 || self.shared.inject.len() > 0;
         if has_others {
             // The caller will be in the local queue, so only a pause would reach these.
-            self.rounds_left.set(1);
+            self.fair.rounds_left.set(1);
         }
         has_others
     }
@@ -160,7 +194,7 @@ impl Worker {
     /// the back of the queue, and looks at what has become runnable.
     #[cold]
     fn end_slice(&self) {
-        if self.remote.requests.are_pending() {
+        if self.remote.mail.requests.are_pending() {
             self.answer_requests();
         }
         if let Some(g) = self.run_next.take() {
@@ -174,34 +208,34 @@ impl Worker {
     /// is pinned. So where goroutines run long, they go to the worker that has less to run. With
     /// `now`, they are not left to others.
     fn fair_share(&self, now: bool) -> Option<Fresh> {
-        if self.shared.starved.any() {
+        if self.shared.stacks.starved.any() {
             self.feed_starved();
         }
         let load = self.local.len() + usize::from(self.run_next.get().is_some());
         // Relaxed, here and below: a hint.
-        self.remote.load.store(load, Ordering::Relaxed);
+        self.remote.stealable.load.store(load, Ordering::Relaxed);
         // One other worker per call, each in its turn.
         let n = self.shared.n_workers().max(1);
-        let turn = self.remote.turns.load(Ordering::Relaxed) as usize;
+        let turn = self.remote.stealable.turns.load(Ordering::Relaxed) as usize;
         let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
-        let others_load = other.load.load(Ordering::Relaxed);
-        let waiting = other.fresh.len();
+        let others_load = other.stealable.load.load(Ordering::Relaxed);
+        let waiting = other.stealable.fresh.len();
         // The monitor has asked it to give way, and it has not come yet. Perhaps it computes, and
         // no other worker begins what it has. Every other time it comes before our own, of which
         // there may always be some.
-        let is_stuck = waiting > 0 && other.slice_over.load(Ordering::Relaxed);
+        let is_stuck = waiting > 0 && other.orders.slice_over.load(Ordering::Relaxed);
         let comes_first = is_stuck && (turn / (n - 1).max(1)).is_multiple_of(2);
         if comes_first && let Some(oldest) = self.rob_one(other) {
             return Some(oldest);
         }
-        if self.remote.fresh.len() > 0 || self.shared.inject.len() > 0 {
+        if self.remote.stealable.fresh.len() > 0 || self.shared.inject.len() > 0 {
             if !now && others_load < load && self.leave_to_others() {
                 return None;
             }
-            self.left.set(None);
+            self.fair.left.set(None);
             return self.pop_oldest();
         }
-        self.left.set(None);
+        self.fair.left.set(None);
         if is_stuck || waiting > 0 && load < others_load + waiting { self.rob_one(other) } else { None }
     }
 
@@ -212,14 +246,14 @@ impl Worker {
             return None;
         }
         self.note_robbery();
-        other.fresh.pop_oldest()
+        other.stealable.fresh.pop_oldest()
     }
 
     /// Takes the oldest of the worker's own unstarted goroutines, or of the injected ones. They
     /// alternate, because either queue may never be empty.
     fn pop_oldest(&self) -> Option<Fresh> {
-        let (own, injected) = (&self.remote.fresh, &self.shared.inject);
-        let prefers_injected = self.prefers_injected.replace(!self.prefers_injected.get());
+        let (own, injected) = (&self.remote.stealable.fresh, &self.shared.inject);
+        let prefers_injected = self.fair.prefers_injected.replace(!self.fair.prefers_injected.get());
         let (first, second) = if prefers_injected { (injected, own) } else { (own, injected) };
         first.pop_oldest().or_else(|| second.pop_oldest())
     }
@@ -229,15 +263,15 @@ impl Worker {
     /// they have been left for too long already.
     fn leave_to_others(&self) -> bool {
         let now = policy::now();
-        let Some((since, times)) = self.left.get() else {
-            self.left.set(Some((now, 1)));
+        let Some((since, times)) = self.fair.left.get() else {
+            self.fair.left.set(Some((now, 1)));
             return true;
         };
         let time = now.duration_since(since);
         if time < LONG_ROUNDS * times || time > LONGEST_LEAVE {
             return false;
         }
-        self.left.set(Some((since, times + 1)));
+        self.fair.left.set(Some((since, times + 1)));
         self.shared.idle.wake_searcher();
         true
     }

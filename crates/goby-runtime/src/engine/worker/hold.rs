@@ -39,17 +39,17 @@ impl Worker {
             return false;
         }
         // It runs no code but ours, outside the switch: a signal may walk its stack.
-        let reason = header.reason.swap(WaitReason::None as u8, Ordering::Relaxed);
-        self.held.set(Some(g));
-        self.remote.is_held.store(true, Ordering::Relaxed);
+        let reason = header.notes.reason.swap(WaitReason::None as u8, Ordering::Relaxed);
+        self.running.held.set(Some(g));
+        self.remote.thread.is_held.store(true, Ordering::Relaxed);
         // With no current goroutine, a goroutine that is woken is queued, as by the scheduler.
-        self.current.set(None);
+        self.running.current.set(None);
         let is_unparked = self.serve_until_queued(g);
-        self.current.set(Some(g));
-        self.remote.is_held.store(false, Ordering::Relaxed);
-        self.held.set(None);
+        self.running.current.set(Some(g));
+        self.remote.thread.is_held.store(false, Ordering::Relaxed);
+        self.running.held.set(None);
         if !is_unparked {
-            header.reason.store(reason, Ordering::Relaxed);
+            header.notes.reason.store(reason, Ordering::Relaxed);
         }
         is_unparked
     }
@@ -69,7 +69,7 @@ impl Worker {
             if now >= end || self.shared.is_shut_down() {
                 return false;
             }
-            if !self.remote.inbox.start_sleep() {
+            if !self.remote.mail.inbox.start_sleep() {
                 continue;
             }
             // Not announced: a worker that looks for a sleeper wants one that runs what it finds.
@@ -78,7 +78,7 @@ impl Worker {
                 due => Duration::from_nanos(due.saturating_sub(policy::nanos(now))),
             };
             self.poll(Some(due.min(end.saturating_duration_since(now))));
-            self.remote.inbox.finish_sleep();
+            self.remote.mail.inbox.finish_sleep();
         }
     }
 }

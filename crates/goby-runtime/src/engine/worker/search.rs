@@ -2,6 +2,7 @@
 //! from others, and sleeps. Which worker wakes which is in `idle.rs` and `inbox.rs`
 //! (`docs/decisions/04-spin-before-sleep.md`).
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ const SPIN: Duration = Duration::from_micros(40);
 /// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`. Each
 /// longer wait takes two, down to `WEARY`. Above zero the worker spins. Before that rule, traffic
 /// with pauses of 100 µs took 79 % of a processor for nothing.
-pub(super) const EAGER: i32 = 4;
+const EAGER: i32 = 4;
 const WEARY: i32 = -8;
 /// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line
 /// from a worker that writes to it with every goroutine that it starts, for up to half a
@@ -31,13 +32,27 @@ const ANSWER_LOOKS: u32 = 64;
 /// The most that is stolen at once.
 const STEAL_MAX: usize = 256;
 
+/// What a worker remembers from one search to the next.
+pub(super) struct Search {
+    /// The victim that it watches.
+    watched: Cell<Option<Watched>>,
+    /// How well spins have paid: see [`EAGER`].
+    spin_pays: Cell<i32>,
+}
+
+impl Search {
+    pub(super) fn new() -> Search {
+        Search { watched: Cell::new(None), spin_pays: Cell::new(EAGER) }
+    }
+}
+
 impl Worker {
     /// Lets the running goroutine, which is about to park and leaves no other to run, look for its
     /// unpark for a moment. Returns true if it has come. Does not look where anything may be begun,
     /// or is to be looked at.
     #[cold]
     pub(in crate::engine) fn await_answer(&self, answer: &Answer) -> bool {
-        let rounds_left = self.rounds_left.get() - 1;
+        let rounds_left = self.fair.rounds_left.get() - 1;
         if rounds_left == 0 || self.remote.poller.has_sources() || !self.is_free() {
             return false;
         }
@@ -54,20 +69,20 @@ impl Worker {
             std::hint::spin_loop();
         }
         // As if it had parked and been resumed.
-        self.rounds_left.set(rounds_left);
-        bump(&self.remote.slices);
+        self.fair.rounds_left.set(rounds_left);
+        bump(&self.remote.tally.slices);
         true
     }
 
     /// Returns whether there is nothing that this worker could begin, and no other thread wants
     /// anything of its scheduler.
     pub(super) fn is_free(&self) -> bool {
-        self.remote.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
+        self.remote.stealable.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
     }
 
     /// Returns whether another thread wants something of the scheduler.
     fn is_interrupted(&self) -> bool {
-        !self.remote.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
+        !self.remote.mail.inbox.is_empty() || self.slice_is_over() || self.shared.is_shut_down()
     }
 
     /// Looks for work, for a worker out of local work: timers, poller, other workers, and finally
@@ -79,12 +94,12 @@ impl Worker {
             return None;
         }
         if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
         {
             self.share();
             return Some(item);
         }
-        self.remote.load.store(0, Ordering::Relaxed);
+        self.remote.stealable.load.store(0, Ordering::Relaxed);
         let searching = self.shared.idle.start_search();
         let found = self.look_around(searching);
         if !matches!(found, Finding::Nothing) {
@@ -108,7 +123,7 @@ impl Worker {
     /// something for which others may have been woken calls this: the worker that was woken first
     /// may be busy with it from now on.
     pub(super) fn share(&self) {
-        if self.shared.inject.len() > 0 || self.remote.fresh.len() > 0 {
+        if self.shared.inject.len() > 0 || self.remote.stealable.fresh.len() > 0 {
             self.shared.idle.wake_searcher();
         }
     }
@@ -117,11 +132,11 @@ impl Worker {
     /// queues.
     fn look_around(&self, searching: bool) -> Finding {
         let start = policy::now();
-        let is_patient = self.spin_pays.get() > 0;
+        let is_patient = self.search.spin_pays.get() > 0;
         let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
         loop {
             for _ in 0..std::mem::replace(&mut spins, SPINS_PER_LOOK) {
-                if !self.remote.inbox.is_empty() || self.shared.is_shut_down() {
+                if !self.remote.mail.inbox.is_empty() || self.shared.is_shut_down() {
                     return Finding::Local;
                 }
                 std::hint::spin_loop();
@@ -136,7 +151,7 @@ impl Worker {
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or have
             // started new ones.
-            let has_local = !self.local.is_empty() || self.remote.fresh.len() > 0;
+            let has_local = !self.local.is_empty() || self.remote.stealable.fresh.len() > 0;
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Finding::Local;
             }
@@ -152,15 +167,15 @@ impl Worker {
     /// Returns how long to look around for the sake of the victim that we watch, if it still has
     /// something.
     fn time_to_watch(&self) -> Option<Duration> {
-        let victim = self.shared.remote(self.watched.get()?.index);
-        let is_truce = victim.truce.holds(self.shared.monitor.tick());
-        (victim.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { LOOK })
+        let victim = self.shared.remote(self.search.watched.get()?.index);
+        let is_truce = victim.stealable.truce.holds(self.shared.monitor.tick());
+        (victim.stealable.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { LOOK })
     }
 
     /// Takes from the injected goroutines, or half of another worker's.
     fn steal(&self, now: Instant) -> Option<Fresh> {
         if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.fresh, STEAL_MAX)
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
         {
             return Some(item);
         }
@@ -172,9 +187,9 @@ impl Worker {
             if ptr::eq(victim, self.remote) {
                 continue;
             }
-            if victim.fresh.len() > 0
+            if victim.stealable.fresh.len() > 0
                 && self.may_rob(victim, now)
-                && let Some(item) = victim.fresh.steal_into(&self.remote.fresh, STEAL_MAX)
+                && let Some(item) = victim.stealable.fresh.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
             {
                 self.note_robbery();
                 return Some(item);
@@ -194,20 +209,20 @@ impl Worker {
     /// some would hide the others.
     pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
         let look = Look {
-            sight: victim.fresh.sight(),
+            sight: victim.stealable.fresh.sight(),
             // Relaxed: a hint.
-            turns: victim.turns.load(Ordering::Relaxed),
-            own: self.remote.fresh.sight().changes,
+            turns: victim.stealable.turns.load(Ordering::Relaxed),
+            own: self.remote.stealable.fresh.sight().changes,
             now,
             tick: self.shared.monitor.tick(),
         };
-        let mut watched = match self.watched.get() {
+        let mut watched = match self.search.watched.get() {
             Some(watched) if watched.index == victim.index => watched,
             Some(watched) if self.goes_on_watching(&watched, look.tick) => return false,
             _ => Watched::new(victim.index, &look),
         };
-        let may = watched.may_be_robbed(&look, &victim.truce);
-        self.watched.set(Some(watched));
+        let may = watched.may_be_robbed(&look, &victim.stealable.truce);
+        self.search.watched.set(Some(watched));
         if may {
             self.shared.note_theft();
         }
@@ -217,12 +232,13 @@ impl Worker {
     /// Returns whether the watched victim, which is not the one that we look at, comes first.
     fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
         let victim = self.shared.remote(watched.index);
-        victim.fresh.len() > 0 && watched.comes_first(victim.fresh.sight(), victim.truce.holds(tick))
+        victim.stealable.fresh.len() > 0
+            && watched.comes_first(victim.stealable.fresh.sight(), victim.stealable.truce.holds(tick))
     }
 
     /// Records that the watched victim has been robbed.
     pub(super) fn note_robbery(&self) {
-        self.watched.set(self.watched.get().map(Watched::robbed));
+        self.search.watched.set(self.search.watched.get().map(Watched::robbed));
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs`
@@ -232,10 +248,10 @@ impl Worker {
         self.give_stacks_back();
         // Acquire pairs with the Release in `ask_to_tidy`, which wakes us. Not earlier: now there
         // is nothing else to do.
-        if self.remote.tidy.swap(false, Ordering::Acquire) {
+        if self.remote.orders.tidy.swap(false, Ordering::Acquire) {
             self.tidy();
         }
-        if !self.remote.inbox.start_sleep() {
+        if !self.remote.mail.inbox.start_sleep() {
             return;
         }
         self.shared.idle.announce(self.remote);
@@ -249,12 +265,12 @@ impl Worker {
             }
         };
         self.poll(timeout);
-        self.remote.inbox.finish_sleep();
+        self.remote.mail.inbox.finish_sleep();
         self.shared.idle.retract(self.remote);
         // At once: no other worker can take what was given to us (`spread`) out of the inbox, and
         // it is given to sleepers only. A goroutine that was woken together with it may run for
         // long; then others may have it.
-        if self.open_inbox() && self.remote.fresh.len() > 0 && !self.local.is_empty() {
+        if self.open_inbox() && self.remote.stealable.fresh.len() > 0 && !self.local.is_empty() {
             self.shared.idle.wake_searcher();
         }
         let now = policy::now();
@@ -266,17 +282,17 @@ impl Worker {
     /// Counts a wait in favor of spinning, or against it.
     fn note_wait(&self, wait: Duration) {
         let change = if wait < SPIN { 1 } else { -2 };
-        self.spin_pays.set((self.spin_pays.get() + change).clamp(WEARY, EAGER));
+        self.search.spin_pays.set((self.search.spin_pays.get() + change).clamp(WEARY, EAGER));
     }
 
     /// Gives back the memory that a crowd of goroutines has needed. The stacks are with the pool
     /// already.
     #[cold]
     fn tidy(&self) {
-        self.slab.clear();
+        self.births.slab.clear();
         self.registry.shrink();
         self.local.shrink();
-        self.remote.fresh.shrink();
+        self.remote.stealable.fresh.shrink();
         heap::trim_top();
     }
 
@@ -286,9 +302,9 @@ impl Worker {
         // SAFETY: only this thread touches the cache.
         let stacks = unsafe { &mut *self.stacks.get() };
         if !stacks.is_empty() {
-            self.shared.pool.give(stacks.drain(..));
+            self.shared.stacks.pool.give(stacks.drain(..));
         }
-        if self.shared.starved.any() {
+        if self.shared.stacks.starved.any() {
             self.feed_starved();
         }
     }
@@ -298,8 +314,8 @@ impl Worker {
     pub(super) fn feed_starved(&self) {
         // SAFETY: only this thread touches the cache.
         let has_own = unsafe { !(*self.stacks.get()).is_empty() };
-        if has_own || self.shared.pool.has_free() {
-            self.shared.starved.feed_one(&self.remote.fresh);
+        if has_own || self.shared.stacks.pool.has_free() {
+            self.shared.stacks.starved.feed_one(&self.remote.stealable.fresh);
         }
     }
 }

@@ -352,7 +352,7 @@ mod tests {
     /// Puts the calling goroutine's worker into a truce that does not end by itself.
     fn begin_truce() {
         let remote = Worker::current().expect("a goroutine calls").remote;
-        remote.truce.end.store(usize::MAX, Ordering::Relaxed);
+        remote.stealable.truce.end.store(usize::MAX, Ordering::Relaxed);
     }
 
     fn on_workers(workers: usize, test: impl FnOnce() + Send) {

@@ -113,7 +113,7 @@ fn wakes_itself(stop: &Stop) {
 /// Waits in the local queue.
 fn check_local() {
     let worker = Worker::current().expect("a goroutine");
-    let turn = || worker.remote.slices.load(Ordering::Relaxed);
+    let turn = || worker.remote.tally.slices.load(Ordering::Relaxed);
     for _ in 0..TIMES {
         let (before, k) = (turn(), worker.local.len() as u64);
         yield_now();
@@ -126,9 +126,9 @@ fn check_local() {
 fn check_fresh() {
     let worker = Worker::current().expect("a goroutine");
     let home = worker.remote;
-    let pause = || home.turns.load(Ordering::Relaxed);
+    let pause = || home.stealable.turns.load(Ordering::Relaxed);
     for _ in 0..TIMES {
-        let (before, k) = (pause(), home.fresh.len() as u64);
+        let (before, k) = (pause(), home.stealable.fresh.len() as u64);
         let begun = go(pause);
         let pauses = begun.join().unwrap() - before;
         let most = most_pauses(k, home.shared.n_workers());
@@ -140,7 +140,8 @@ fn check_fresh() {
 /// may move it to the front of its own.
 fn check_injected(runtime: &Runtime) {
     let shared = runtime.shared();
-    let pauses = move || shared.remotes().map(|remote| remote.turns.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let pauses =
+        move || shared.remotes().map(|remote| remote.stealable.turns.load(Ordering::Relaxed)).collect::<Vec<_>>();
     for _ in 0..TIMES {
         let k = shared.inject.len() as u64;
         let begun = runtime.go(pauses);

@@ -1,13 +1,37 @@
-//! Goroutines that got no stack, since there is none: each waits here, unstarted, until one is free.
+//! The stacks of a runtime's goroutines. A goroutine that got none, since there is none, waits here,
+//! unstarted, until one is free.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::lock::Lock;
-use crate::base::stack::{Exhausted, guards_cost_mappings};
+use crate::base::stack::{Exhausted, Pool, guards_cost_mappings};
 use crate::engine::goroutine::Goroutine;
 use crate::engine::run_queue::{Fresh, FreshQueue};
+
+/// The stacks of one runtime. Workers take from them and give back; the monitor unmaps what is not
+/// used.
+pub(crate) struct Stacks {
+    pub(crate) pool: Pool,
+    pub(crate) starved: Starved,
+}
+
+impl Stacks {
+    pub(crate) fn new(pool: Pool) -> Stacks {
+        Stacks { pool, starved: Starved::new() }
+    }
+
+    /// Returns whether a goroutine waits for a stack, and there is one.
+    pub(crate) fn can_feed(&self) -> bool {
+        self.starved.any() && self.pool.has_free()
+    }
+
+    /// Returns how many goroutines wait for a stack, and why they get none.
+    pub(crate) fn starvation(&self) -> Option<(usize, String)> {
+        self.starved.explain(self.pool.stack_size())
+    }
+}
 
 /// The goroutines of one runtime that wait for a stack. Workers add them, and feed one each time
 /// that a stack becomes free; the monitor feeds those that were missed.
@@ -25,7 +49,7 @@ struct Waiting {
 }
 
 impl Starved {
-    pub(crate) fn new() -> Starved {
+    fn new() -> Starved {
         Starved { waiting: Lock::new(Waiting::default()), n: AtomicUsize::new(0) }
     }
 
@@ -77,7 +101,7 @@ impl Starved {
     }
 
     /// Returns how many wait, and why they get no stack of `stack_size` bytes.
-    pub(crate) fn explain(&self, stack_size: usize) -> Option<(usize, String)> {
+    fn explain(&self, stack_size: usize) -> Option<(usize, String)> {
         let waiting = self.waiting.lock();
         let n = waiting.queue.len();
         if n == 0 {
