@@ -5,7 +5,6 @@ use std::fmt;
 use std::panic;
 
 use crate::engine::gate::{Decision, Gate};
-use crate::engine::park::EXITING;
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::{threads, worker};
 
@@ -48,8 +47,7 @@ impl std::error::Error for Goexit {}
 pub fn goexit() -> ! {
     let Some(g) = worker::current_goroutine() else { panic!("only a goroutine can end by goexit") };
     // SAFETY: the goroutine runs here, so its record is alive.
-    let flags = unsafe { &g.as_ref().notes.flags };
-    flags.set(flags.get() | EXITING);
+    unsafe { g.as_ref() }.notes.flags.set_exits();
     // Not `panic_any`: the panic hook must not run, since nothing is to be printed.
     panic::resume_unwind(Box::new(Goexit))
 }

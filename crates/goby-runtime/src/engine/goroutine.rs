@@ -14,6 +14,7 @@
 //! | `ending` | by its own protocol, see `ending` |
 //! | the stage (`goroutine/record.rs`) | the goroutine while it runs; then the holder that `ending` names |
 
+mod flags;
 mod record;
 
 use std::cell::{Cell, UnsafeCell};
@@ -29,6 +30,7 @@ use std::thread;
 
 use goby_switch::{Fiber, FiberTag, Suspender};
 
+pub(crate) use self::flags::{Flags, Reported, Saved};
 use self::record::VTable;
 pub(crate) use self::record::create;
 use crate::base::ending::{Duty, Ending};
@@ -39,7 +41,7 @@ use crate::base::stack::{OwnStack, Slot};
 use crate::base::tsan;
 use crate::engine::attributes::{Attributes, Inherited};
 use crate::engine::errand;
-use crate::engine::park::{OWN_STACK, Wait};
+use crate::engine::park::Wait;
 use crate::engine::shared::Shared;
 use crate::engine::unjoined::report_panic;
 use crate::engine::wait_reason::WaitReason;
@@ -118,8 +120,7 @@ pub(crate) struct Notes {
     /// Why it is parked, as a [`WaitReason`]; for dumps. It is `None` exactly while the goroutine
     /// runs its own code, outside the switch.
     pub(crate) reason: AtomicU8,
-    /// What else is known of its wait: see `park`.
-    pub(crate) flags: Cell<u8>,
+    pub(crate) flags: Flags,
     /// Its place in its worker's registry.
     pub(crate) place: Cell<u32>,
     /// When it last parked, by the monitor's clock.
@@ -193,7 +194,7 @@ impl Goroutine {
             link: AtomicPtr::new(ptr::null_mut()),
             notes: Notes {
                 reason: AtomicU8::new(WaitReason::Yield as u8),
-                flags: Cell::new(if birth.own_stack.is_some() { OWN_STACK } else { 0 }),
+                flags: Flags::new(birth.own_stack.is_some()),
                 place: Cell::new(0),
                 since: Cell::new(0),
                 joins: Cell::new(0),
@@ -239,15 +240,9 @@ impl Goroutine {
         &raw const self.id
     }
 
-    /// Returns whether its stack is of a size of its own.
-    #[inline]
-    pub(crate) fn has_own_stack(&self) -> bool {
-        self.notes.flags.get() & OWN_STACK != 0
-    }
-
     /// Returns its stack, if it is of a size of its own.
     pub(crate) fn own_stack(&self) -> Option<OwnStack> {
-        if !self.has_own_stack() {
+        if !self.notes.flags.has_own_stack() {
             return None;
         }
         Some(OwnStack::new(self.stack.slot.get()?, self.stack.own_size?))

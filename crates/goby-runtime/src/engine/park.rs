@@ -37,29 +37,6 @@ use crate::engine::unparker::Unparker;
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::{switch, worker};
 
-/// `flags` of a goroutine: a timer ends its wait. Set and cleared by `park_until`. A timer that
-/// `with_reach` names is not in this flag: it has to be asked.
-pub(crate) const HAS_DEADLINE: u8 = 1;
-/// `flags` of a goroutine: a context ends its wait. Set and cleared by `with_reach`.
-pub(crate) const HAS_CONTEXT: u8 = 2;
-
-/// `flags` of a goroutine: it ends by `goexit`. Set by `goexit`, never cleared.
-pub(crate) const EXITING: u8 = 4;
-
-/// The flags that reports show.
-pub(crate) const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITING;
-/// `flags` of a goroutine: the next goroutine that it starts is to be spread. Set by
-/// [`spread_next`](worker::spread_next), cleared by that start, if it is a start in the same
-/// runtime.
-pub(crate) const SPREADS: u8 = 8;
-/// `flags` of a goroutine: it was started to be spread. Never cleared.
-pub(crate) const SPREAD: u8 = 16;
-/// `flags` of a goroutine: it has a stack of its own size, from its start on. Never cleared.
-pub(crate) const OWN_STACK: u8 = 32;
-/// `flags` of a goroutine: its runtime was shut down before it ran. Set by the thread or goroutine
-/// that ends it, before its result is stored.
-pub(crate) const NEVER_RAN: u8 = 64;
-
 /// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
 const WAITING: usize = 0;
 /// The token of a wait that its deadline ended.
@@ -250,9 +227,9 @@ impl Wait {
                 // SAFETY: this goroutine is running, now and after the park, so its record is
                 // alive.
                 let flags = unsafe { &g.as_ref().notes.flags };
-                let before = flags.replace(flags.get() | HAS_DEADLINE);
+                let before = flags.set_deadline();
                 let token = self.park(reason);
-                flags.set(before);
+                flags.restore(before);
                 if token != TIMED_OUT {
                     timer.stop();
                 }

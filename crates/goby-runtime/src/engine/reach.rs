@@ -2,8 +2,7 @@
 
 use std::ptr;
 
-use crate::engine::goroutine::Goroutine;
-use crate::engine::park::{HAS_CONTEXT, HAS_DEADLINE, REPORTED};
+use crate::engine::goroutine::{Goroutine, Reported, Saved};
 use crate::engine::worker;
 
 /// Runs `f`, which parks, and lets reports say what can end the wait besides its peer: a context
@@ -20,8 +19,8 @@ pub fn with_reach<R>(context: bool, timer: Option<IsArmed<'_>>, f: impl FnOnce()
     let Some(g) = worker::current_goroutine() else { return f() };
     // SAFETY: the goroutine runs here, now and until `_reset` is dropped, so its record is alive.
     let header = unsafe { g.as_ref() };
-    let _reset = Reset { header, flags: header.notes.flags.get(), timer: header.notes.timer.get() };
-    header.notes.flags.set(header.notes.flags.get() | if context { HAS_CONTEXT } else { 0 });
+    let flags = header.notes.flags.set_context(context);
+    let _reset = Reset { header, flags, timer: header.notes.timer.get() };
     header.notes.timer.set(timer.as_ref().map_or(ptr::null(), |timer| ptr::from_ref(timer).cast()));
     f()
 }
@@ -32,28 +31,28 @@ pub type IsArmed<'a> = &'a dyn Fn() -> bool;
 /// Undoes what [`with_reach`] has set, however its `f` ends.
 struct Reset<'a> {
     header: &'a Goroutine,
-    flags: u8,
+    flags: Saved,
     timer: *const (),
 }
 
 impl Drop for Reset<'_> {
     fn drop(&mut self) {
-        self.header.notes.flags.set(self.flags);
+        self.header.notes.flags.restore(self.flags);
         self.header.notes.timer.set(self.timer);
     }
 }
 
-/// Returns what reports show of a parked goroutine's wait: the [`REPORTED`] flags, with
-/// [`HAS_DEADLINE`] if the timer that may end the wait is armed now.
+/// Returns what reports show of a parked goroutine's wait, with a deadline if the timer that may end
+/// the wait is armed now.
 ///
 /// # Safety
 ///
 /// The goroutine is alive, and suspended on the calling worker.
-pub(crate) unsafe fn reported_flags(header: &Goroutine) -> u8 {
-    let flags = header.notes.flags.get() & REPORTED;
+pub(crate) unsafe fn reported_flags(header: &Goroutine) -> Reported {
+    let flags = header.notes.flags.reported();
     let timer = header.notes.timer.get().cast::<IsArmed<'_>>();
     // SAFETY: null, or the argument of a `with_reach` that has not returned: the goroutine is
     // suspended inside that call, on this thread.
     let is_armed = unsafe { timer.as_ref() }.is_some_and(|is_armed| is_armed());
-    if is_armed { flags | HAS_DEADLINE } else { flags }
+    if is_armed { flags.with_deadline() } else { flags }
 }

@@ -44,7 +44,6 @@ use crate::base::{biased, fence, tsan};
 use crate::engine::frames::Function;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
-use crate::engine::park::SPREAD;
 use crate::engine::registry::Registry;
 use crate::engine::run_queue::{Fresh, LocalQueue};
 use crate::engine::shared::Shared;
@@ -331,7 +330,7 @@ impl Worker {
     fn start(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, so alive.
         let header = unsafe { g.as_ref() };
-        let stack = if header.has_own_stack() {
+        let stack = if header.notes.flags.has_own_stack() {
             // SAFETY: made for this goroutine, and unmapped only when it has ended.
             unsafe { header.own_stack().expect("it has one").raw() }
         } else {
@@ -365,7 +364,7 @@ impl Worker {
     fn count_spread(&self, g: NonNull<Goroutine>, change: isize) {
         // SAFETY: about to begin, or ended and not yet forgotten, here. So its record is alive, and
         // no other thread touches its flags.
-        if unsafe { g.as_ref() }.notes.flags.get() & SPREAD != 0 {
+        if unsafe { g.as_ref() }.notes.flags.is_spread() {
             // Relaxed, and no read-modify-write: one writer, and a hint for others.
             self.remote.tally.spread.store(self.remote.n_spread().wrapping_add_signed(change), Ordering::Relaxed);
         }
@@ -377,7 +376,7 @@ impl Worker {
     fn retire(&self, g: NonNull<Goroutine>) {
         // SAFETY: the record is alive until `end`.
         let header = unsafe { g.as_ref() };
-        if header.has_own_stack() {
+        if header.notes.flags.has_own_stack() {
             return self.retire_with_stack(g);
         }
         let slot = header.stack.slot.take().expect("it ran on a stack");

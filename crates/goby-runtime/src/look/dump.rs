@@ -7,6 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use crate::base::stack_trace::{Names, StackTrace};
+use crate::engine::goroutine::Reported;
 use crate::engine::runtimes;
 use crate::engine::threads::WaitingThread;
 use crate::look::inspect;
@@ -108,7 +109,7 @@ struct Alike<'a> {
     status: Status,
     parent: Option<u64>,
     started_at: *const Location<'static>,
-    flags: u8,
+    flags: Reported,
     name: Option<&'a str>,
     labels: &'a [(Arc<str>, Arc<str>)],
     stack: Option<&'a StackTrace>,

@@ -25,8 +25,7 @@ use crate::base::{policy, tsan};
 use crate::engine::attributes::Inherited;
 use crate::engine::current::current_shared;
 use crate::engine::gate::{Decision, Gate, Waited};
-use crate::engine::goroutine::{Goroutine, GoroutineId};
-use crate::engine::park::{HAS_CONTEXT, HAS_DEADLINE};
+use crate::engine::goroutine::{Goroutine, GoroutineId, Reported};
 use crate::engine::reach::reported_flags;
 use crate::engine::requests::Question;
 use crate::engine::run_queue::Fresh;
@@ -82,7 +81,7 @@ impl fmt::Display for Status {
 pub struct GoroutineInfo {
     pub(crate) id: GoroutineId,
     pub(crate) status: Status,
-    pub(crate) flags: u8,
+    pub(crate) flags: Reported,
     pub(crate) parent: u64,
     pub(crate) joins: u64,
     /// Stands for the worker that it is pinned to; 0 if it is pinned to none, or this is not known.
@@ -147,14 +146,14 @@ impl GoroutineInfo {
     /// timer that is armed, neither fired nor stopped, or the done channel of a context with a
     /// deadline.
     pub fn has_deadline(&self) -> bool {
-        self.flags & HAS_DEADLINE != 0
+        self.flags.has_deadline()
     }
 
     /// Returns whether its wait ends when a context is done: it receives from a context's done
     /// channel, waits in a select with such a case, or in the form of an operation that takes a
     /// context. This says nothing about the holders of the context.
     pub fn is_reached_by_context(&self) -> bool {
-        self.flags & HAS_CONTEXT != 0
+        self.flags.has_context()
     }
 
     /// Returns whether it was started in a scope, by a goroutine in it, and so on.
@@ -173,8 +172,13 @@ impl GoroutineInfo {
             id: header.id,
             status,
             // The flags describe a wait.
-            // SAFETY: alive by contract. A goroutine that waits has started here and is suspended.
-            flags: if matches!(status, Status::Waiting(_)) { unsafe { reported_flags(header) } } else { 0 },
+            flags: if matches!(status, Status::Waiting(_)) {
+                // SAFETY: alive by contract. A goroutine that waits has started here and is
+                // suspended.
+                unsafe { reported_flags(header) }
+            } else {
+                Reported::default()
+            },
             parent: header.origin.parent,
             joins: header.notes.joins.get(),
             home: header.home_address(),

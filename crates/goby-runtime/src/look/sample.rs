@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::base::stack_trace::{MAX_FRAMES, StackTrace};
 use crate::base::{policy, stack_trace, tsan};
-use crate::engine::goroutine::GoroutineId;
+use crate::engine::goroutine::{GoroutineId, Reported};
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
 use crate::engine::{overflow, threads};
@@ -114,7 +114,7 @@ fn read() -> Option<GoroutineInfo> {
     Some(GoroutineInfo {
         id: GoroutineId::from_u64(id),
         status: Status::Running,
-        flags: 0,
+        flags: Reported::default(),
         joins: 0,
         home: 0,
         parent: SAMPLE.parent.load(Ordering::Relaxed),

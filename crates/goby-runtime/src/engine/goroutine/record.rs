@@ -15,7 +15,6 @@ use crate::base::tsan;
 use crate::engine::errand;
 use crate::engine::goexit::{Goexit, is_goexit};
 use crate::engine::owed::NeverRan;
-use crate::engine::park::{EXITING, NEVER_RAN};
 use crate::engine::unjoined::report_panic;
 use crate::engine::watch;
 use crate::engine::worker::Worker;
@@ -96,7 +95,7 @@ where
         f
     };
     let mut result = panic::catch_unwind(AssertUnwindSafe(f));
-    if record.header.notes.flags.get() & EXITING != 0 {
+    if record.header.notes.flags.exits() {
         result = never_success(result);
     }
     if watch::SEES_PARKS
@@ -132,8 +131,7 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     let record = unsafe { g.cast::<Record<F, T>>().as_ref() };
     let error: Box<dyn Any + Send> = Box::new(NeverRan::MESSAGE.to_owned());
-    // Before the result is stored, since the code that drops the result reads this flag.
-    record.header.notes.flags.set(record.header.notes.flags.get() | NEVER_RAN);
+    record.header.notes.flags.set_never_ran();
     // SAFETY: as in `run`. The closure is what is replaced, and it is dropped here.
     let closure = mem::replace(unsafe { &mut *record.stage.get() }, Stage::Ended(Err(error)));
     clear_attributes(&record.header);
@@ -179,7 +177,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
         }
         Err(payload) => {
             // A goroutine that never ran has not failed.
-            if !is_goexit(&*payload) && record.header.notes.flags.get() & NEVER_RAN == 0 {
+            if !is_goexit(&*payload) && !record.header.notes.flags.never_ran() {
                 report_panic(&record.header, &*payload);
             }
             discard_quietly(payload);

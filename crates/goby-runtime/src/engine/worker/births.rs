@@ -10,7 +10,6 @@ use crate::base::primitive::bump;
 use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
-use crate::engine::park::{SPREAD, SPREADS};
 use crate::engine::run_queue::Fresh;
 
 /// Says that the next goroutine that the calling one starts will live for a while, and has little
@@ -25,8 +24,7 @@ pub fn spread_next() {
     let _ignore = tsan::ignore();
     if let Some(g) = current_goroutine() {
         // SAFETY: it is running, here, so its record is alive.
-        let flags = unsafe { &g.as_ref().notes.flags };
-        flags.set(flags.get() | SPREADS);
+        unsafe { g.as_ref() }.notes.flags.spread_next();
     }
 }
 
@@ -80,11 +78,7 @@ impl Worker {
     #[inline]
     pub(crate) fn spawn(&self, g: NonNull<Goroutine>) {
         bump(&self.remote.tally.spawned);
-        // SAFETY: it is running, so its record is alive.
-        if let Some(flags) = self.running.current.get().map(|parent| unsafe { &(*parent.as_ptr()).notes.flags })
-            && flags.get() & SPREADS != 0
-        {
-            flags.set(flags.get() & !SPREADS);
+        if self.running().is_some_and(|parent| parent.notes.flags.take_spread_next()) {
             return self.spread(g);
         }
         self.push_fresh(Fresh::Goroutine(g));
@@ -95,8 +89,7 @@ impl Worker {
     #[cold]
     fn spread(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, and in no queue, so no other thread knows it.
-        let flags = unsafe { &g.as_ref().notes.flags };
-        flags.set(flags.get() | SPREAD);
+        unsafe { g.as_ref() }.notes.flags.set_spread();
         let sleeper = self.shared.idle.sleeper_by(Remote::n_spread);
         if let Some(sleeper) = sleeper.filter(|sleeper| sleeper.n_spread() + SPREAD_SLACK < self.remote.n_spread())
             // SAFETY: as above.
