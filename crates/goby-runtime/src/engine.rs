@@ -2,6 +2,7 @@
 
 // It is started, parks, and is woken.
 pub(crate) mod go;
+pub(crate) mod birth;
 pub(crate) mod goroutine;
 pub(crate) mod attributes;
 pub(crate) mod wait_reason;

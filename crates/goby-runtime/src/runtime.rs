@@ -8,6 +8,7 @@ use std::ptr;
 use std::thread;
 
 use crate::builder::Builder;
+use crate::engine::birth::{Birth, Joined};
 use crate::engine::current::current_shared;
 use crate::engine::go::JoinHandle;
 use crate::engine::goexit::is_goexit;
@@ -86,7 +87,7 @@ impl Runtime {
         T: Send + 'static,
     {
         // SAFETY: `F` and `T` borrow nothing.
-        unsafe { self.shared.spawn(f, Location::caller()) }
+        unsafe { Birth::<Joined>::at(Location::caller()).start(self.shared, f) }
     }
 
     pub(crate) fn shared(&self) -> &'static Shared {
@@ -188,7 +189,7 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
 
 fn run_on<T: Send>(shared: &'static Shared, main: impl FnOnce() -> T + Send, at: &'static Location<'static>) -> T {
     // SAFETY: this function always waits for the goroutine's end, and takes the result.
-    let handle = unsafe { shared.spawn_main(main, at) };
+    let handle = unsafe { Birth::<Joined>::at(at).on_main_stack(shared).start(shared, main) };
     match threads::as_host(|| handle.join()) {
         Ok(value) => value,
         Err(payload) if is_goexit(&*payload) => {

@@ -7,7 +7,9 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::base::tsan;
 use crate::engine::attributes::Inherited;
+use crate::engine::birth::{Birth, Detached, Joined};
 use crate::engine::checkpoint::{checkpoint, polled, refused};
 use crate::engine::current::current_shared;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
@@ -41,7 +43,7 @@ where
 {
     checkpoint();
     // SAFETY: `F` and `T` borrow nothing.
-    unsafe { current_shared().spawn(f, Location::caller()) }
+    unsafe { Birth::<Joined>::at(Location::caller()).start(current_shared(), f) }
 }
 
 /// Starts a goroutine that nobody joins; reports name `started_at` as its start place.
@@ -51,14 +53,14 @@ where
     F: FnOnce() + Send + 'static,
 {
     // SAFETY: `F` borrows nothing.
-    unsafe { current_shared().spawn_detached(f, started_at) }
+    unsafe { Birth::<Detached>::at(started_at).start(current_shared(), f) }
 }
 
 /// What a goroutine inherits from its starter, kept for a goroutine that is started later: by a
 /// timer, or where a context is canceled.
 #[doc(hidden)]
 #[derive(Clone)]
-pub struct Heritage(Option<Arc<Inherited>>);
+pub struct Heritage(pub(super) Option<Arc<Inherited>>);
 
 impl Heritage {
     /// Returns the heritage of a goroutine that the caller would start now.
@@ -67,13 +69,23 @@ impl Heritage {
         Heritage(attributes::to_inherit(Worker::current()))
     }
 
+    /// Returns the same with labels, which replace those with the same keys.
+    fn labelled(self, labels: Vec<(Arc<str>, Arc<str>)>) -> Heritage {
+        if labels.is_empty() {
+            return self;
+        }
+        let mut changed = self.0.as_deref().cloned().unwrap_or_default();
+        labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
+        Heritage(Some(Arc::new(changed)))
+    }
+
     /// Starts a goroutine as [`go_detached_at`] does, with this heritage.
     pub fn go_detached_at<F>(self, started_at: &'static Location<'static>, f: F)
     where
         F: FnOnce() + Send + 'static,
     {
         // SAFETY: `F` borrows nothing.
-        unsafe { current_shared().spawn_detached_with(f, started_at, |_| self.0) }
+        unsafe { Birth::<Detached>::at(started_at).inheriting(self).start(current_shared(), f) }
     }
 }
 
@@ -111,7 +123,7 @@ where
         return Err(TryGoError { closure: f, limit: shared.max_goroutines().unwrap_or(usize::MAX) });
     }
     // SAFETY: `F` and `T` borrow nothing.
-    Ok(unsafe { shared.spawn(f, Location::caller()) })
+    Ok(unsafe { Birth::<Joined>::at(Location::caller()).start(shared, f) })
 }
 
 /// A goroutine that was refused, with its closure.
@@ -230,17 +242,13 @@ impl GoBuilder {
             }
         });
         attributes::can_be_shown();
-        let inherit = |worker: Option<&Worker>| {
-            let inherited = attributes::to_inherit(worker);
-            if labels.is_empty() {
-                return inherited;
-            }
-            let mut changed = inherited.as_deref().cloned().unwrap_or_default();
-            labels.into_iter().for_each(|(key, value)| changed.set_label(key, value));
-            Some(Arc::new(changed))
+        let heritage = {
+            let _ignore = tsan::ignore();
+            Heritage::of_caller().labelled(labels)
         };
+        let birth = Birth::<Joined>::at(Location::caller()).inheriting(heritage).named(name).on(own_stack);
         // SAFETY: `F` and `T` borrow nothing.
-        unsafe { shared.spawn_with(f, Location::caller(), inherit, name, own_stack) }
+        unsafe { birth.start(shared, f) }
     }
 }
 

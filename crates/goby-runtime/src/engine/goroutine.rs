@@ -5,14 +5,14 @@
 //!
 //! | field | may be touched by |
 //! |---|---|
-//! | `id`, `runtime`, `vtable`, `origin` | written by the starter; read by all that know the goroutine |
+//! | `id`, `runtime`, `vtable`, `origin` | written by the starter; read by all that know it |
 //! | `home` | written by the home worker before the first run; read by unparkers after a park |
 //! | `link` | the one that holds the goroutine, for the queue that it is in |
 //! | `notes`, `attributes` | the starter; from the first run on the home worker's thread |
-//! | `stack.fiber` | the home worker, on its scheduler's stack; not initialised before the first run |
-//! | `stack.slot` | the home worker's thread; for a stack of its own, the starter until the first run |
+//! | `stack.fiber` | the home worker, on its scheduler's stack; not initialised before that |
+//! | `stack.slot` | the home worker's thread; for a stack of its own, the starter before that |
 //! | `ending` | by its own protocol, see `ending` |
-//! | the stage (`goroutine/record.rs`) | the goroutine while it runs; then the holder that `ending` names |
+//! | `stage` (of the record) | the goroutine while it runs; then the holder that `ending` names |
 
 mod flags;
 mod record;
@@ -166,8 +166,8 @@ impl Linked for Goroutine {
     }
 }
 
-/// A goroutine's start: its starter, the place, and what the goroutine is given.
-pub(crate) struct Birth {
+/// What a record is made of, beside the closure.
+pub(crate) struct Start {
     pub(crate) id: u64,
     pub(crate) runtime: &'static Shared,
     pub(crate) spawned_at: &'static Location<'static>,
@@ -184,29 +184,29 @@ pub(crate) struct Birth {
 impl Goroutine {
     /// Makes the header of an unstarted goroutine.
     #[inline(always)]
-    fn new(birth: Birth, vtable: &'static VTable) -> Goroutine {
+    fn new(start: Start, vtable: &'static VTable) -> Goroutine {
         Goroutine {
-            id: GoroutineId(birth.id),
-            runtime: birth.runtime,
+            id: GoroutineId(start.id),
+            runtime: start.runtime,
             vtable,
-            origin: Origin { spawned_at: birth.spawned_at, parent: birth.parent, tag: birth.tag },
+            origin: Origin { spawned_at: start.spawned_at, parent: start.parent, tag: start.tag },
             home: AtomicPtr::new(ptr::null_mut()),
             link: AtomicPtr::new(ptr::null_mut()),
             notes: Notes {
                 reason: AtomicU8::new(WaitReason::Yield as u8),
-                flags: Flags::new(birth.own_stack.is_some()),
+                flags: Flags::new(start.own_stack.is_some()),
                 place: Cell::new(0),
                 since: Cell::new(0),
                 joins: Cell::new(0),
                 timer: Cell::new(ptr::null()),
             },
-            attributes: Attributes::new(birth.inherited, birth.name),
-            ending: if birth.is_joined { Ending::joined() } else { Ending::detached() },
+            attributes: Attributes::new(start.inherited, start.name),
+            ending: if start.is_joined { Ending::joined() } else { Ending::detached() },
             stack: StackState {
                 fiber: UnsafeCell::new(MaybeUninit::uninit()),
                 suspender: Cell::new(MaybeUninit::uninit()),
-                slot: Cell::new(birth.own_stack.map(|own| own.slot())),
-                own_size: birth.own_stack.map(|own| own.size()),
+                slot: Cell::new(start.own_stack.map(|own| own.slot())),
+                own_size: start.own_stack.map(|own| own.size()),
             },
         }
     }

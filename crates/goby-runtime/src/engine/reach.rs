@@ -42,8 +42,8 @@ impl Drop for Reset<'_> {
     }
 }
 
-/// Returns what reports show of a parked goroutine's wait, with a deadline if the timer that may end
-/// the wait is armed now.
+/// Returns what reports show of a parked goroutine's wait, with a deadline if the timer that may
+/// end the wait is armed now.
 ///
 /// # Safety
 ///

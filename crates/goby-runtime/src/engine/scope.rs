@@ -11,6 +11,7 @@ use std::thread;
 use crate::base::discard::{discard, discard_quietly};
 use crate::base::lock::Lock;
 use crate::base::tsan;
+use crate::engine::birth::{Birth, Joined};
 use crate::engine::checkpoint::checkpoint;
 use crate::engine::current::current_shared;
 use crate::engine::gate::{Decision, Gate};
@@ -208,7 +209,7 @@ impl<'scope> Scope<'scope, '_> {
         // dropped what it borrowed. `f` was dropped by its call, or before the debt is paid without
         // it. The result was dropped with the packet, or is in the packet for the handle, which
         // cannot outlive 'scope.
-        let handle = unsafe { current_shared().spawn(move || debt.pay(), Location::caller()) };
+        let handle = unsafe { Birth::<Joined>::at(Location::caller()).start(current_shared(), move || debt.pay()) };
         ScopedJoinHandle { handle, packet }
     }
 }

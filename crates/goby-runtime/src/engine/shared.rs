@@ -1,21 +1,15 @@
-//! What the workers of a runtime share; starting the workers, and spawning.
+//! What the workers of a runtime share, and starting the workers.
 
 use std::fmt;
 use std::io;
-use std::panic::Location;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use goby_switch::FiberTag;
-
-use crate::base::stack::{OwnStack, Pool};
-use crate::base::{fence, tsan};
-use crate::engine::attributes::Inherited;
+use crate::base::fence;
+use crate::base::stack::Pool;
+use crate::engine::birth::Births;
 use crate::engine::closing::Closing;
-use crate::engine::go::JoinHandle;
-use crate::engine::goroutine::{Birth, Goroutine, GoroutineId};
 use crate::engine::idle::Idle;
 use crate::engine::io::blocking::Helpers;
 use crate::engine::monitor::Monitor;
@@ -26,15 +20,10 @@ use crate::engine::threads::spawn_own;
 use crate::engine::unjoined::Unjoined;
 use crate::engine::watch::Watch;
 use crate::engine::worker::{Remote, Worker};
-use crate::engine::{attributes, goroutine, overflow, retired, runtimes};
+use crate::engine::{overflow, retired, runtimes};
 
 /// At most so many workers are added for threads that are stuck in the kernel.
 const MAX_SPARES: usize = 64;
-/// The stack size of the goroutine of a `run`, which often runs a whole program: as large as Linux
-/// makes that of a process's main thread. There is one such stack per `run`, and it costs address
-/// space only. Stacks of `go` are as large as the builder says.
-const MAIN_STACK: usize = 8 << 20;
-
 /// What the workers of a runtime share. It is never freed, since parked goroutines, timers and
 /// sockets point to it. It is used again: see `retired`.
 pub(crate) struct Shared {
@@ -62,21 +51,6 @@ struct Workers {
     n: AtomicUsize,
     /// The next one for what belongs to none: each time another. Written by everyone who asks.
     next: AtomicUsize,
-}
-
-/// What is counted for all workers together. Written by threads that are no workers, by thieves,
-/// and, where there is a limit, by everyone who starts a goroutine or ends one. Read by the watchers
-/// of the runtime.
-pub(crate) struct Births {
-    spawned_outside: AtomicU64,
-    /// Futures that other threads than workers have started, less those that have ended there.
-    pub(super) tasks_outside: AtomicUsize,
-    /// Unstarted goroutines that were cancelled.
-    pub(super) never_ran: AtomicU64,
-    /// Goroutines in existence; counted only where there is a limit.
-    limited: AtomicUsize,
-    /// Counts the thefts between workers, those about to happen included.
-    thefts: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -126,13 +100,7 @@ impl Shared {
             stacks: Stacks::new(Pool::new(settings.stack_size, settings.max_stacks)),
             helpers: Helpers::new(),
             monitor: Monitor::new(),
-            births: Births {
-                spawned_outside: AtomicU64::new(0),
-                tasks_outside: AtomicUsize::new(0),
-                never_ran: AtomicU64::new(0),
-                limited: AtomicUsize::new(0),
-                thefts: AtomicU64::new(0),
-            },
+            births: Births::new(),
             closing: Closing::new(),
             unjoined: Unjoined::default(),
             settings,
@@ -161,15 +129,9 @@ impl Shared {
         self.unjoined.reset();
         self.remotes().for_each(Remote::reset);
         self.stacks.starved.reset();
-        // All Relaxed: every thread started from here on comes after these stores. The counts of
-        // the old life add up to zero, but over all its workers. They begin at zero again, since
-        // the next life may lack the spare workers that hold a part of them.
-        for counter in [&self.births.spawned_outside, &self.births.never_ran] {
-            counter.store(0, Ordering::Relaxed);
-        }
-        self.births.tasks_outside.store(0, Ordering::Relaxed);
+        self.births.reset();
+        // Relaxed: every thread started from here on comes after this.
         self.workers.n.store(0, Ordering::Relaxed);
-        self.births.limited.store(0, Ordering::Relaxed);
         self.closing.reset();
     }
 
@@ -228,167 +190,6 @@ impl Shared {
         self.remote(self.workers.next.fetch_add(1, Ordering::Relaxed) % self.n_workers())
     }
 
-    // Spawning.
-
-    /// Starts a goroutine.
-    ///
-    /// # Safety
-    ///
-    /// Everything that `f` and its result borrow lives until the goroutine has ended and its result
-    /// is gone.
-    #[inline]
-    pub(crate) unsafe fn spawn<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send,
-        T: Send,
-    {
-        // SAFETY: by contract.
-        unsafe { self.spawn_with(f, at, attributes::to_inherit, None, None) }
-    }
-
-    /// Starts the goroutine of a `run`, on a large stack if the system has one: see [`MAIN_STACK`].
-    ///
-    /// # Safety
-    ///
-    /// As for [`spawn`](Shared::spawn).
-    pub(crate) unsafe fn spawn_main<F, T>(&'static self, f: F, at: &'static Location<'static>) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send,
-        T: Send,
-    {
-        let is_larger = self.stacks.pool.stack_size() < MAIN_STACK;
-        // If address space is short, use a stack of the usual size.
-        let own = if is_larger { self.stacks.pool.take_own(MAIN_STACK).ok() } else { None };
-        // SAFETY: by contract.
-        unsafe { self.spawn_with(f, at, attributes::to_inherit, None, own) }
-    }
-
-    /// Starts a goroutine that nobody joins.
-    ///
-    /// # Safety
-    ///
-    /// As for [`spawn`](Shared::spawn).
-    #[inline]
-    pub(crate) unsafe fn spawn_detached<F>(&'static self, f: F, at: &'static Location<'static>)
-    where
-        F: FnOnce() + Send,
-    {
-        // SAFETY: by contract.
-        unsafe { self.spawn_detached_with(f, at, attributes::to_inherit) }
-    }
-
-    /// Starts a goroutine that nobody joins; `inherit` says what it inherits.
-    ///
-    /// # Safety
-    ///
-    /// As for [`spawn`](Shared::spawn).
-    #[inline]
-    pub(crate) unsafe fn spawn_detached_with<F>(
-        &'static self,
-        f: F,
-        at: &'static Location<'static>,
-        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
-    ) where
-        F: FnOnce() + Send,
-    {
-        // SAFETY: by contract.
-        unsafe { self.launch(f, at, false, inherit, None, None) };
-    }
-
-    /// Starts a goroutine with a name. `inherit` says what it inherits from the goroutine that
-    /// starts it; `own_stack` is its stack, if that has a size of its own.
-    ///
-    /// # Safety
-    ///
-    /// As for [`spawn`](Shared::spawn).
-    #[inline]
-    pub(crate) unsafe fn spawn_with<F, T>(
-        &'static self,
-        f: F,
-        at: &'static Location<'static>,
-        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
-        name: Option<Arc<str>>,
-        own_stack: Option<OwnStack>,
-    ) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send,
-        T: Send,
-    {
-        // SAFETY: by contract.
-        JoinHandle::new(unsafe { self.launch(f, at, true, inherit, name, own_stack) })
-    }
-
-    /// Starts a goroutine; returns its record, to make a handle of. If it is not joined, the record
-    /// may be gone already.
-    ///
-    /// # Safety
-    ///
-    /// As for [`spawn`](Shared::spawn).
-    #[inline]
-    unsafe fn launch<F, T>(
-        &'static self,
-        f: F,
-        at: &'static Location<'static>,
-        is_joined: bool,
-        inherit: impl FnOnce(Option<&Worker>) -> Option<Arc<Inherited>>,
-        name: Option<Arc<str>>,
-        own_stack: Option<OwnStack>,
-    ) -> NonNull<Goroutine>
-    where
-        F: FnOnce() -> T + Send,
-        T: Send,
-    {
-        // The spawn edge is made with the spawner's accesses counted.
-        let tag = FiberTag::create();
-        let _ignore = tsan::ignore();
-        if self.settings.max_goroutines.is_some() {
-            self.births.limited.fetch_add(1, Ordering::Relaxed);
-        }
-        let worker = Worker::current();
-        let parent = worker.and_then(Worker::running).map_or(0, |g| g.id.as_u64());
-        let inherited = inherit(worker);
-        let own = worker.filter(|worker| ptr::eq(worker.shared, self));
-        let (id, slab) = match own {
-            Some(worker) => (worker.next_id(), Some(worker.slab())),
-            None => (GoroutineId::reserve(1), None),
-        };
-        let birth = Birth { id, runtime: self, spawned_at: at, tag, is_joined, parent, inherited, name, own_stack };
-        // SAFETY: by contract.
-        let g = unsafe { goroutine::create(f, birth, slab) };
-        {
-            // This edge is for a cancellation, which any thread may do: the tag's edge counts only
-            // for the goroutine's own run. Without `_heed` this edge would be ignored.
-            let _heed = tsan::heed();
-            // SAFETY: in no queue yet, so it is alive.
-            tsan::release(unsafe { g.as_ref() }.edge());
-        }
-        match own {
-            Some(worker) => worker.spawn(g),
-            None => {
-                self.births.spawned_outside.fetch_add(1, Ordering::SeqCst);
-                self.inject(Fresh::Goroutine(g));
-            }
-        }
-        g
-    }
-
-    /// Returns whether `try_go` may start a goroutine. If several threads ask at the same time, the
-    /// limit may be exceeded by as many.
-    pub(crate) fn has_room(&self) -> bool {
-        self.settings.max_goroutines.is_none_or(|max| self.births.limited.load(Ordering::Relaxed) < max)
-    }
-
-    pub(crate) fn max_goroutines(&self) -> Option<usize> {
-        self.settings.max_goroutines
-    }
-
-    #[inline]
-    pub(crate) fn note_end(&self) {
-        if self.settings.max_goroutines.is_some() {
-            self.births.limited.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
     /// Queues something that any worker may begin, from outside the workers.
     pub(crate) fn inject(&'static self, item: Fresh) {
         if self.is_shut_down() {
@@ -403,43 +204,6 @@ impl Shared {
             // queue empty.
             self.drain();
         }
-    }
-
-    pub(crate) fn num_goroutines(&self) -> usize {
-        // Reads the ends first: a goroutine that is counted as ended has been counted as started.
-        let ended = self.n_ended();
-        usize::try_from(self.n_spawned().saturating_sub(ended)).unwrap_or(0)
-    }
-
-    pub(crate) fn n_spawned(&self) -> u64 {
-        let inside: u64 = self.remotes().map(|r| r.tally.spawned.load(Ordering::Acquire)).sum();
-        inside + self.births.spawned_outside.load(Ordering::SeqCst)
-    }
-
-    /// Notes that a worker is about to steal from another.
-    pub(crate) fn note_theft(&self) {
-        // Relaxed: the thief counts before it takes the lock of the victim's queue. A thread that
-        // locks that queue later sees the count.
-        self.births.thefts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts the thefts until now.
-    pub(crate) fn n_thefts(&self) -> u64 {
-        // Relaxed: see `note_theft`.
-        self.births.thefts.load(Ordering::Relaxed)
-    }
-
-    /// Futures that have not ended. Exact while no worker is awake.
-    pub(crate) fn n_tasks(&self) -> usize {
-        // Acquire pairs with the Release in `count_task`: if a worker has woken and changes the
-        // count meanwhile, a caller that reads `idle.changes` afterwards does not miss it.
-        let inside = self.remotes().map(|r| r.tally.tasks.load(Ordering::Acquire));
-        inside.fold(self.births.tasks_outside.load(Ordering::SeqCst), usize::wrapping_add)
-    }
-
-    pub(crate) fn n_ended(&self) -> u64 {
-        let inside: u64 = self.remotes().map(|r| r.tally.ended.load(Ordering::Acquire)).sum();
-        inside + self.births.never_ran.load(Ordering::SeqCst)
     }
 
     // What is left to do.

@@ -1,5 +1,5 @@
-//! The stacks of a runtime's goroutines. A goroutine that got none, since there is none, waits here,
-//! unstarted, until one is free.
+//! The stacks of a runtime's goroutines. A goroutine that got none, since there is none, waits
+//! here, unstarted, until one is free.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;

@@ -14,6 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::base::tsan;
+use crate::engine::birth::{Birth, Detached};
 use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goexit::is_goexit;
 use crate::engine::wait_reason::WaitReason;
@@ -197,8 +198,9 @@ impl Runtime {
             tsan::release(Arc::as_ptr(&settles));
             settles.settle(Ok(end));
         };
+        let birth = Birth::<Detached>::at(Location::caller()).on_main_stack(self.shared());
         // SAFETY: `F` and `T` borrow nothing.
-        drop(unsafe { self.shared().spawn_main(settled, Location::caller()) });
+        unsafe { birth.start(self.shared(), settled) };
         let waited = threads::as_host(|| {
             outcome.end.wait(WaitReason::Join, deadline, |end, _| Decision::ready_if(end.is_some()))
         });

@@ -1,5 +1,6 @@
 //! The part of a goroutine's record whose type depends on the closure: where the closure lies until
-//! it runs, and the result until it is taken. The rest of the runtime reaches it through [`VTable`].
+//! it runs, and the result until it is taken. The rest of the runtime reaches it through
+//! [`VTable`].
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -8,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
 use std::thread;
 
-use super::{Birth, Goroutine, clear_attributes};
+use super::{Goroutine, Start, clear_attributes};
 use crate::base::discard::{discard, discard_quietly};
 use crate::base::slab::Slab;
 use crate::base::tsan;
@@ -46,12 +47,11 @@ struct Record<F, T> {
 ///
 /// # Safety
 ///
-/// Whatever `f` and its result borrow lives until the goroutine has ended and its result is gone.
+/// As for [`Birth::start`](crate::engine::birth::Birth::start), and `F` and `T` are `Send`.
 #[inline]
-pub(crate) unsafe fn create<F, T>(f: F, birth: Birth, slab: Option<&Slab>) -> NonNull<Goroutine>
+pub(crate) unsafe fn create<F, T>(f: F, start: Start, slab: Option<&Slab>) -> NonNull<Goroutine>
 where
-    F: FnOnce() -> T + Send,
-    T: Send,
+    F: FnOnce() -> T,
 {
     let record = Slab::allocate::<Record<F, T>>(slab);
     let place = record.as_ptr();
@@ -69,7 +69,7 @@ where
                 free: free::<F, T>,
             }
         };
-        (&raw mut (*place).header).write(Goroutine::new(birth, vtable));
+        (&raw mut (*place).header).write(Goroutine::new(start, vtable));
     }
     record.cast()
 }

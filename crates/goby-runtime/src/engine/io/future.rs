@@ -195,7 +195,7 @@ fn count(shared: &Shared, change: isize) {
     match Worker::current() {
         Some(worker) if ptr::eq(worker.shared, shared) => worker.count_task(change),
         // SeqCst: one order with the deadlock detector's looks.
-        _ => _ = shared.births.tasks_outside.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
+        _ => _ = shared.births.tasks.fetch_add(change.cast_unsigned(), Ordering::SeqCst),
     }
 }
 
