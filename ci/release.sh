@@ -2,5 +2,4 @@
 # The concurrency tests again, optimised: other timings, other inlining around the switch.
 set -euo pipefail
 . ci/lib.sh
-run_tests 20 cargo test --release --locked -p goby-runtime --lib --tests
-run_tests 50 cargo test --release --locked -p goby --lib --tests
+run_tests 700 ci/side_by_side.py cargo test --release --locked -p goby-runtime -p goby --tests

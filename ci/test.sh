@@ -5,5 +5,6 @@
 set -euo pipefail
 . ci/lib.sh
 export GOBY_LEAKS=fatal
-run_tests 100 cargo test --workspace --locked
+run_tests 1000 ci/side_by_side.py cargo test --workspace --locked --tests
+run_tests 400 cargo test --workspace --locked --doc
 run_tests 1 cargo test -p goby-http --no-default-features --locked --test it no_tls
