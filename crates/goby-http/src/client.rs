@@ -5,7 +5,7 @@ mod builder;
 mod connect;
 mod exchange;
 mod pool;
-mod redirect;
+pub(crate) mod redirect;
 
 use std::fmt;
 use std::io::Read;

@@ -6,8 +6,10 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use url::Url;
 
 use crate::body::Body;
+use crate::client::redirect::Redirect;
 use crate::error::Error;
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
@@ -162,6 +164,35 @@ impl Response {
     /// ```
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Tells which URL a redirect leads to: the header `location` of a received response with status
+    /// 301, 302, 303, 307 or 308, made absolute. `None` for all other responses, and for those that
+    /// were made. Source: Go's `Response.Location`.
+    ///
+    /// A [`Client`](crate::Client) follows redirects by itself. This is for a program that does so in
+    /// its stead, with [`redirects(0)`](crate::ClientBuilder::redirects).
+    ///
+    /// ```
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Response, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let base = format!("http://{}", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("new")));
+    /// let client = Client::builder().redirects(0).build()?;
+    /// let response = client.get(&Context::background(), format!("{base}/dir/old"))?;
+    /// assert_eq!(response.location()?, Some(format!("{base}/dir/new")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the header is not an `http` or `https` URL, nor relative to one.
+    pub fn location(&self) -> Result<Option<String>, Error> {
+        let Ok(from) = Url::parse(&self.url) else { return Ok(None) };
+        let redirect = Redirect::of(self.head.status, &self.head.headers, &from)?;
+        Ok(redirect.map(|redirect| redirect.url.into()))
     }
 
     /// Tells how long the rest of the body is, if that is known: the header `Content-Length`,

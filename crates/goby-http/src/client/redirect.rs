@@ -13,17 +13,17 @@ use crate::error::{Error, Phase};
 
 /// What a redirect wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Redirect {
-    pub(super) url: Url,
+pub(crate) struct Redirect {
+    pub(crate) url: Url,
     /// Whether the body is sent again. Otherwise the method becomes `GET`, as in all clients,
     /// unless it is `HEAD`.
-    pub(super) keep_body: bool,
+    pub(crate) keep_body: bool,
 }
 
 impl Redirect {
     /// Gives the redirect that a response asks for, if it does. A response without a location, or
     /// with an empty one, is a plain response.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, from: &Url) -> Result<Option<Redirect>, Error> {
+    pub(crate) fn of(status: StatusCode, headers: &HeaderMap, from: &Url) -> Result<Option<Redirect>, Error> {
         let keep_body = match status.as_u16() {
             301..=303 => false,
             307 | 308 => true,
@@ -40,7 +40,7 @@ impl Redirect {
     }
 
     /// Changes the head of the request into that of the next one.
-    pub(super) fn rewrite(&self, from: &Url, method: &mut Method, headers: &mut HeaderMap) {
+    pub(crate) fn rewrite(&self, from: &Url, method: &mut Method, headers: &mut HeaderMap) {
         // A host that the caller chose was for the first request.
         headers.remove(HOST);
         if !self.keep_body {
