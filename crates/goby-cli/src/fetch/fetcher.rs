@@ -1,6 +1,9 @@
 //! What a worker does with a task: it makes one request, saves the body, and says whether and when
 //! to try again.
 //!
+//! A redirect ends the request and not the attempt. The task goes back to the dispatcher, and comes
+//! again when the host that it leads to, and `--rate`, have a turn for it.
+//!
 //! Each attempt has a context of its own, with the time-out, under the run's context. When the
 //! run's context is done, a task has one of two ends: if its first request was never made, it is
 //! "not started"; if its request was in flight, it is a result of kind `canceled`.
@@ -26,12 +29,14 @@ use super::dispatch::Report;
 use super::record::{Failure, Fetched, Kind, Record};
 use super::retry::{Retry, host_wait, retry_after};
 use super::save::{Body, Saver};
-use super::task::Task;
+use super::task::{Moved, Task, host};
 use crate::text;
 
 /// The body of a failed response is read up to this length, because a connection can be used again
 /// only when nothing is left on it. For a longer body a new connection is cheaper.
 const DRAINED: u64 = 64 * 1024;
+/// How many redirects are followed, as in most clients.
+const REDIRECTS: u32 = 10;
 /// The wait without a descriptor, until other requests have given theirs back.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
@@ -59,8 +64,16 @@ pub(crate) enum Outcome {
     Ended(Record),
     /// It is tried again later.
     Again,
+    /// It goes on where a redirect leads.
+    Moved,
     /// The run was stopped before the first request.
     NotStarted,
+}
+
+/// What a request that did not fail has come to.
+enum Step {
+    Fetched(Fetched),
+    Moved(Moved),
 }
 
 /// An attempt that failed.
@@ -107,17 +120,29 @@ impl Fetcher {
     fn fetch_url(&self, mut task: Task, url: Url, report: &mut Report) -> Outcome {
         let is_stopped =
             self.ctx.err().is_some() || self.limiter.as_ref().is_some_and(|limiter| limiter.wait(&self.ctx).is_err());
+        let moved = task.moved.take();
         if is_stopped {
+            if moved.is_some() {
+                task.attempts += 1;
+                return ended(task, Err(stopped_in_flight()));
+            }
             return match task.last_failure.take() {
                 // Stopped between two attempts: the result is the last failure.
                 Some(failure) => ended(task, Err(failure)),
                 None => Outcome::NotStarted,
             };
         }
-        let Failed { failure, retry_after, is_ours } = match self.attempt(&url) {
-            Ok(fetched) => {
+        let Failed { failure, retry_after, is_ours } = match self.attempt(&url, moved.as_deref()) {
+            Ok(Step::Fetched(fetched)) => {
                 task.attempts += 1;
                 return ended(task, Ok(fetched));
+            }
+            Ok(Step::Moved(moved)) => {
+                task.url = Ok(url);
+                task.host = host(&moved.to);
+                task.moved = Some(Box::new(moved));
+                report.again = Some((task, goby::now()));
+                return Outcome::Moved;
             }
             Err(failed) => failed,
         };
@@ -134,6 +159,8 @@ impl Fetcher {
         if !is_ours {
             task.last_failure = Some(failure);
         }
+        // The next attempt begins at the URL that was given, wherever this one has come to.
+        task.host = host(&url);
         task.url = Ok(url);
         report.again = Some((task, now + wait));
         Outcome::Again
@@ -151,11 +178,21 @@ impl Fetcher {
         }
     }
 
-    /// Makes one request, from connecting to the last byte saved.
-    fn attempt(&self, url: &Url) -> Result<Fetched, Failed> {
-        let (ctx, _cancel) = self.ctx.with_timeout(self.timeout);
+    /// Makes one request, from connecting to the last byte saved. The body is saved under the name
+    /// of `url`, wherever that was redirected to.
+    fn attempt(&self, url: &Url, moved: Option<&Moved>) -> Result<Step, Failed> {
+        let (at, hops, spent) = moved.map_or((url, 0, Duration::ZERO), |moved| (&moved.to, moved.hops, moved.spent));
+        let (ctx, _cancel) = self.ctx.with_timeout(self.timeout.saturating_sub(spent));
         let started = goby::now();
-        let mut response = self.client.get(&ctx, url.as_str()).map_err(|error| self.failed(&error))?;
+        let mut response = self.client.get(&ctx, at.as_str()).map_err(|error| self.failed(&error))?;
+        if let Some(location) = response.location().map_err(|error| self.failed(&error))? {
+            if hops == REDIRECTS {
+                return Err(Failure::new(Kind::TooManyRedirects, format!("stopped after {hops} redirects")).into());
+            }
+            drain(&mut response);
+            let to = Url::parse(&location).expect("it was a URL before it was text");
+            return Ok(Step::Moved(Moved { to, hops: hops + 1, spent: spent + started.elapsed() }));
+        }
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
             let failure = Failure::status(status.as_u16(), status.canonical_reason());
@@ -166,10 +203,10 @@ impl Fetcher {
         }
         let mut body = self.saver.as_deref().map(|saver| saver.body(url));
         let bytes = self.read_body(&mut response, body.as_mut())?;
-        let elapsed = started.elapsed();
+        let elapsed = spent + started.elapsed();
         let file =
             body.map(|body| goby::blocking(|| body.finish())).transpose().map_err(|error| cannot_save(&error))?;
-        Ok(Fetched { status: status.as_u16(), bytes, elapsed, file })
+        Ok(Step::Fetched(Fetched { status: status.as_u16(), bytes, elapsed, file }))
     }
 
     /// Reads the body to its end, into the file if there is one, and returns its length.
@@ -193,7 +230,7 @@ impl Fetcher {
     /// The kind and words of a request's error.
     fn failure(&self, error: &goby_http::Error) -> Failure {
         if self.ctx.err().is_some() {
-            return Failure::new(Kind::Canceled, "in flight when the run was stopped");
+            return stopped_in_flight();
         }
         if error.is_timeout() {
             let timeout = text::duration(self.timeout);
@@ -207,8 +244,6 @@ impl Fetcher {
             Kind::Protocol
         } else if error.is_body() {
             Kind::Body
-        } else if error.is_too_many_redirects() {
-            Kind::TooManyRedirects
         } else if error.is_url() || error.is_redirect() {
             Kind::InvalidUrl
         } else {
@@ -227,6 +262,10 @@ fn drain(response: &mut Response) {
     {
         bytes += chunk.len() as u64;
     }
+}
+
+fn stopped_in_flight() -> Failure {
+    Failure::new(Kind::Canceled, "in flight when the run was stopped")
 }
 
 fn cannot_save(error: &io::Error) -> Failed {

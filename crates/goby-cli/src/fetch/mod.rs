@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not
-//! grow with the input. `run` opens everything before the first request; what cannot be opened is a
-//! usage error. When the run's context is done, the feeder stops, the workers give up the requests
+//! grow with the input. Everything is opened before the first request, and the output last of all,
+//! because opening it empties it. What cannot be opened or started is a usage error. When the run's context is done, the feeder stops, the workers give up the requests
 //! in flight and answer the queued tasks with "not started", and the results close. The writer
 //! writes everything, then prints the summary. So stopping is the ordinary end, only sooner.
 
@@ -37,11 +37,11 @@ mod tally;
 mod task;
 
 use std::io::{self, IsTerminal, Write};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use goby::Context;
 use goby::chan::{self, Receiver};
-use goby::pattern;
+use goby::{Context, Runtime, pattern};
 
 use self::args::FetchArgs;
 use self::fetcher::Outcome;
@@ -50,7 +50,6 @@ use self::interrupt::Interrupt;
 use self::output::Output;
 use self::plan::Plan;
 use self::progress::{Live, Progress};
-use self::resume::Done;
 use self::save::Saver;
 use self::tally::{End, Stopped, Tally};
 use crate::exit::{Exit, Usage};
@@ -67,32 +66,32 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
     let mut plan = Plan::new(args)?;
     plan.find_room()?;
     let lines = plan.open_lines()?;
+    let runtime = Runtime::builder().build();
+    let runtime = runtime.map_err(|error| Usage::new(format!("cannot start: {}", text::reason(&error))))?;
     let saver = plan.open_saver()?;
-    let (output, done) = plan.open_output(lines.as_ref())?;
-    goby::run(move || fetch_all(plan, lines, saver, output, done))
+    // Never dropped: a read of standard input may still wait when the run is over.
+    ManuallyDrop::new(runtime).run(move || fetch_all(plan, lines, saver))
 }
 
 /// Does the run, as the first goroutine: sets up the pipeline, then is its writer.
-fn fetch_all(
-    mut plan: Plan,
-    lines: Option<LineSource>,
-    saver: Option<Arc<Saver>>,
-    mut output: Output,
-    done: Done,
-) -> Result<Exit, Usage> {
+fn fetch_all(mut plan: Plan, lines: Option<LineSource>, saver: Option<Arc<Saver>>) -> Result<Exit, Usage> {
     let input_name = lines.as_ref().map(|lines| lines.name().to_string()).unwrap_or_default();
     let given = plan.given()?;
     let live = Arc::new(Live::new(given.len(), lines.as_ref().map_or(Some(0), LineSource::size)));
     let input = Input { given, lines };
-    let (ctx, cancel) = plan.context();
+    let client = plan.client()?;
+    let (stopping, cancel) = Context::background().with_cancel();
     let cancel = Arc::new(cancel);
     let interrupt = Interrupt::watch({
         let cancel = cancel.clone();
         move || cancel.cancel()
     })
     .map_err(|error| Usage::new(format!("cannot watch for Ctrl-C: {}", text::reason(&error))))?;
+    // Whatever can be refused has been by now.
+    let (mut output, done) = goby::blocking(|| plan.open_output(input.lines.as_ref()))?;
+    let (ctx, _limit) = plan.limited(&stopping);
     let (reports_in, reports) = chan::bounded(plan.workers() as usize);
-    let fetcher = plan.fetcher(ctx.clone(), saver.clone(), reports_in)?;
+    let fetcher = plan.fetcher(client, ctx.clone(), saver.clone(), reports_in);
     let started = goby::now();
 
     // Feeder, dispatcher, pool, progress: all run from here on.

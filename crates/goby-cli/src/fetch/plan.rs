@@ -111,11 +111,11 @@ impl Plan {
         self.args.total
     }
 
-    /// The context of the whole run. It is done when `--total` is up, or by the guard.
-    pub(crate) fn context(&self) -> (Context, CancelGuard) {
+    /// The context of the whole run: it is done with `stopping`, or when `--total` is up from now.
+    pub(crate) fn limited(&self, stopping: &Context) -> (Context, CancelGuard) {
         match self.args.total {
-            Some(total) => Context::background().with_timeout(total),
-            None => Context::background().with_cancel(),
+            Some(total) => stopping.with_timeout(total),
+            None => stopping.with_cancel(),
         }
     }
 
@@ -124,23 +124,29 @@ impl Plan {
         Queue::new(self.args.per_host)
     }
 
-    /// What each worker does with a task.
-    pub(crate) fn fetcher(
-        &self,
-        ctx: Context,
-        saver: Option<Arc<Saver>>,
-        reports: Sender<Report>,
-    ) -> Result<Fetcher, Usage> {
-        let client = Client::builder()
+    /// The client that all workers share. It follows no redirects: the fetcher does.
+    pub(crate) fn client(&self) -> Result<Client, Usage> {
+        Client::builder()
+            .redirects(0)
             .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
             // Each worker's connection can be kept, even if all of them ask one host.
             .max_idle_per_host(self.args.workers as usize)
             .max_idle(self.max_idle)
             .build()
-            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {error}")))?;
+            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {error}")))
+    }
+
+    /// What each worker does with a task.
+    pub(crate) fn fetcher(
+        &self,
+        client: Client,
+        ctx: Context,
+        saver: Option<Arc<Saver>>,
+        reports: Sender<Report>,
+    ) -> Fetcher {
         let limiter = self.args.rate.map(|rate| Limiter::per_second(rate, burst(rate)));
         let retry = Retry { retries: self.args.retries };
-        Ok(Fetcher::new(ctx, client, self.args.timeout, retry, limiter, saver, reports))
+        Fetcher::new(ctx, client, self.args.timeout, retry, limiter, saver, reports)
     }
 
     /// Where progress is drawn, if it is.
@@ -192,7 +198,10 @@ mod tests {
             message("-i f -t soon"),
             "error: invalid value 'soon' for '--timeout <DUR>': expected a duration such as 10s, 500ms or 1m30s"
         );
-        assert_eq!(message("-i f -w 0"), "error: invalid value '0' for '--workers <N>': 0 is not in 1..=100000");
+        assert_eq!(
+            message("-i f -w 0"),
+            "error: invalid value '0' for '--workers <N>': expected a whole number from 1 to 100000"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ const LONGEST_LATENCY: u64 = 10 * 365 * 24 * 3600 * 1_000_000;
 /// Counts and latencies of the results so far. One goroutine, the writer, keeps it.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Requests made, retries included.
+    /// Requests made, retries and redirects included.
     requests: u64,
     fetched: u64,
     bytes: u64,
@@ -93,6 +93,7 @@ impl Tally {
         match outcome {
             Outcome::Ended(record) => self.count(record),
             Outcome::Again => {}
+            Outcome::Moved => self.requests += 1,
             Outcome::NotStarted => self.not_started += 1,
         }
     }
@@ -215,9 +216,12 @@ impl Tally {
             Stopped::TotalUp(total) => format!("no time left of --total {}", duration(total)),
             Stopped::OutputGone => "the output takes no more, and lacks the last of these".to_string(),
         };
-        let at_least = if end.fed.rest_unread { "at least " } else { "" };
-        let (abandoned, not_started) = (count(self.abandoned), count(self.not_started + end.fed.not_fed));
-        format!("{why}: {abandoned} abandoned in flight, {at_least}{not_started} not started")
+        let left = match (self.not_started + end.fed.not_fed, end.fed.rest_unread) {
+            (0, true) => "the rest of the input not read".to_string(),
+            (number, true) => format!("at least {} not started", count(number)),
+            (number, false) => format!("{} not started", count(number)),
+        };
+        format!("{why}: {} abandoned in flight, {left}", count(self.abandoned))
     }
 }
 

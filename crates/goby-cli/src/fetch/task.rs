@@ -1,5 +1,7 @@
 //! A job on its way, with its URL parsed once, and its result so far.
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::input::Job;
@@ -13,12 +15,25 @@ pub(crate) struct Task {
     pub(crate) text: String,
     /// What to request, or why that is not possible.
     pub(crate) url: Result<Url, Failure>,
-    /// The host whose queue it is in. For text that is not a URL, the host has no name.
+    /// The host whose queue it is in: that of the next request. For text that is not a URL, the
+    /// host has no name.
     pub(crate) host: Host,
+    /// Where redirects have led in the current attempt.
+    pub(crate) moved: Option<Box<Moved>>,
     /// Requests so far.
     pub(crate) attempts: u32,
     /// How the last one failed.
     pub(crate) last_failure: Option<Failure>,
+}
+
+/// An attempt that goes on at another URL, because the server has redirected it.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) to: Url,
+    /// How many redirects there have been.
+    pub(crate) hops: u32,
+    /// How long the requests so far have taken, without the waits between them.
+    pub(crate) spent: Duration,
 }
 
 impl Task {
@@ -26,19 +41,20 @@ impl Task {
     pub(crate) fn new(job: Job) -> Task {
         let url = job.url();
         let host = url.as_ref().map(host).unwrap_or_default();
-        Task { text: job.text, url, host: host.into(), attempts: 0, last_failure: None }
+        Task { text: job.text, url, host, moved: None, attempts: 0, last_failure: None }
     }
 
-    /// About how many bytes it takes: the URL is in it twice.
+    /// About how many bytes it takes: the URL is in it twice, and where it was redirected to.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Task>() + 2 * self.text.len()
+        let moved = self.moved.as_ref().map_or(0, |moved| size_of::<Moved>() + moved.to.as_str().len());
+        size_of::<Task>() + 2 * self.text.len() + moved
     }
 }
 
 /// A host is its name and port.
-fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> Host {
     let port = url.port_or_known_default().unwrap_or_default();
-    format!("{}:{port}", url.host_str().unwrap_or_default())
+    format!("{}:{port}", url.host_str().unwrap_or_default()).into()
 }
 
 #[cfg(test)]

@@ -46,6 +46,45 @@ fn the_rate_holds_over_all_hosts_and_for_retries() {
 }
 
 #[test]
+fn the_rates_hold_for_redirects() {
+    for option in ["-r", "--per-host"] {
+        let server = Server::start(|_| Reply::header(302, "location: /loop"));
+        let ended = fetch([option, "20", &server.url("/loop")]);
+        check(ended.code, Some(1));
+        check(by_url(&ended.stdout)[&server.url("/loop")].outcome(), ("too_many_redirects", 1));
+        assert!(ended.stderr.contains("  requests  11, "), "{}", ended.stderr);
+        check(server.all_hits(), 11);
+        check_rate(&server.all_times(), 20.0);
+    }
+}
+
+#[test]
+fn a_redirect_waits_for_the_turn_of_the_host_that_it_leads_to() {
+    let to = Server::start(|_| Reply::ok("fine"));
+    let location: &'static str = format!("location: {}", to.url("/")).leak();
+    let from = Server::start(move |_| Reply::header(302, location));
+    let urls: Vec<String> = (0..6).map(|number| from.url(&format!("/{number}"))).collect();
+    // The wait for a turn is not a time-out.
+    let options = ["--per-host", "10", "-t", "300ms", "--retries", "0"];
+    let ended = fetch(options.into_iter().chain(urls.iter().map(String::as_str)));
+    check(ended.code, Some(0));
+    for server in [&from, &to] {
+        check(server.all_hits(), 6);
+        check_rate(&server.all_times(), 10.0);
+    }
+}
+
+#[test]
+fn redirects_that_the_total_time_has_no_room_for_end_the_run() {
+    let server = Server::start(|_| Reply::header(302, "location: /loop"));
+    let ended = fetch(["--total", "1m", "-r", "0.01", &server.url("/loop")]);
+    check(ended.code, Some(1));
+    check(by_url(&ended.stdout)[&server.url("/loop")].outcome(), ("canceled", 1));
+    let row = "  stopped   no time left of --total 1m00s: 1 abandoned in flight, 0 not started\n";
+    assert!(ended.stderr.contains(row), "{}", ended.stderr);
+}
+
+#[test]
 fn the_rate_per_host_holds_for_each_host_by_itself() {
     let servers = [(); 3].map(|()| Server::start(|_| Reply::ok("fine")));
     let urls: Vec<String> =

@@ -40,11 +40,17 @@ fn mistakes_in_options_are_told_by_name() {
     let mut told = String::new();
     for args in [
         &["--workers", "0", "http://h/"][..],
+        &["-w", "abc", "http://h/"],
         &["--rate", "-1", "http://h/"],
+        &["-r", "inf", "http://h/"],
         &["--per-host", "many", "http://h/"],
         &["--timeout", "soon", "http://h/"],
+        &["-t", "-1s", "http://h/"],
         &["--total", "0s", "http://h/"],
+        &["--total", "-1s", "http://h/"],
         &["--retries", "101", "http://h/"],
+        &["--retries", "x", "http://h/"],
+        &["--retries", "-1", "http://h/"],
         &["--progress", "often", "http://h/"],
         &["--demo", "0"],
         &["--demo", "5", "http://h/"],
@@ -94,6 +100,26 @@ fn an_unwritable_output_is_told_before_any_request() {
     let directory = scratch.path("");
     check_refused(["-o", &directory, &url], &format!("cannot write {directory}: Is a directory; {advice}"));
     check(server.all_hits(), 0);
+}
+
+#[test]
+fn a_runtime_that_cannot_start_leaves_the_output_alone() {
+    let scratch = Scratch::new();
+    let out = scratch.write("out", "results of yesterday\n");
+    for (name, value, is_no) in [
+        ("GOBY_MAXPROCS", "many", "number between 1 and 1024"),
+        ("GOBY_STACK", "1", "number of bytes between"),
+        ("GOBY_PANICS", "yes", ""),
+        ("GOBY_LEAKS", "yes", ""),
+        ("GOBY_STALLS", "yes", ""),
+    ] {
+        let ended = Running::start(goby().env(name, value).args(["fetch", "-o", &out, "http://127.0.0.1:9/"])).end();
+        let message = format!("goby: cannot start: {name}={value:?} is no");
+        assert!(ended.stderr.starts_with(&message) && ended.stderr.contains(is_no), "{}", ended.stderr);
+        check(ended.stderr.lines().count(), 1);
+        check(ended.code, Some(2));
+    }
+    check(scratch.read("out"), "results of yesterday\n".to_string());
 }
 
 #[test]
