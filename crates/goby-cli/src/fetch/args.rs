@@ -4,7 +4,10 @@
 //! [`Plan`](super::plan::Plan) decides what the options mean together, and whether they can be used
 //! at all.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -17,7 +20,7 @@ use crate::text::parse_duration;
 /// command line, a file or standard input, and are fetched by a pool of goroutines while the input
 /// is still being read, so a list of any length needs little memory.
 #[derive(Debug, Parser)]
-#[command(after_help = SHORT_NOTES, after_long_help = LONG_NOTES)]
+#[command(after_help = SHORT_NOTES, after_long_help = LONG_NOTES, override_usage = USAGE)]
 pub(crate) struct FetchArgs {
     /// URLs to fetch, http or https.
     #[arg(value_name = "URL", conflicts_with = "demo")]
@@ -53,27 +56,29 @@ pub(crate) struct FetchArgs {
     /// directories consist of letters, digits, - and _, and whose last part has a dot as well. Any
     /// other URL (with a query, a user name, no file ending, odd characters or much length) is
     /// saved under a cleaned-up form of its name, ~, and a hash of the whole URL:
-    /// DIR/http/host/find~HASH. So a name depends on its URL alone, two URLs never share one, and
-    /// none leads out of DIR. The result line gives the name as "file". Bodies appear complete, by
+    /// DIR/http/host/find~HASH. So a name depends on its URL alone, two URLs never share one (but
+    /// for those that differ in their #fragment only, which are one page), and none leads out of
+    /// DIR. The result line gives the name as "file". Bodies appear complete, by
     /// renaming; only those of results without an error are saved. Files of the same names are
     /// replaced.
     #[arg(short = 'd', long = "save", value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
 
     /// Fetch with N goroutines, so at most N requests at a time.
-    #[arg(short, long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short, long, value_name = "N", default_value_t = 64, allow_negative_numbers = true,
+          value_parser = |text: &str| parse_whole::<u32>(text, 1..=100_000))]
     pub(crate) workers: u32,
 
     /// Start at most N requests a second over all [default: unlimited]
     ///
-    /// A fraction is allowed: 0.5 is one request every two seconds. Retries count as requests.
+    /// A fraction is allowed: 0.5 is one request every two seconds. Retries and
+    /// redirects count as requests.
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
 
     /// Start at most N requests a second to each host [default: unlimited]
     ///
-    /// A host is a name with its port. While one host waits for its turn, the others are fetched,
+    /// A host is a name with its port. A redirect counts for the host that it leads to. While one host waits for its turn, the others are fetched,
     /// as far as they stand among the next 10 MB of the list, some 30,000 URLs.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) per_host: Option<f64>,
@@ -81,23 +86,26 @@ pub(crate) struct FetchArgs {
     /// Give up a request after DUR, from connecting to the last byte.
     ///
     /// A duration is a number with ms, s, m or h behind it, or several of these (1m30s); a number
-    /// alone is seconds. Each retry has this long again.
-    #[arg(short, long, value_name = "DUR", default_value = "10s", value_parser = parse_duration)]
+    /// alone is seconds. Each retry has this long again; redirects are followed in this time, and
+    /// waits for a turn by --rate or --per-host do not count.
+    #[arg(short, long, value_name = "DUR", default_value = "10s", allow_hyphen_values = true,
+          value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 
     /// Stop the whole run after DUR [default: unlimited]
     ///
     /// Requests in flight are abandoned then, as at Ctrl-C; the exit status is 1.
-    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse_duration)]
     pub(crate) total: Option<Duration>,
 
     /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
     ///
     /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
-    /// least as long as the server's Retry-After asks: so do the host's other URLs. A server that
-    /// asks for more than 60 s is not asked again. No goroutine is held up by a wait.
-    #[arg(long, value_name = "N", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(0..=100))]
+    /// least as long as the server's Retry-After asks: so do the host's other URLs. If it asks for
+    /// more than 60 s, that URL is not tried again, and the host's other URLs do not wait. No
+    /// goroutine is held up by a wait.
+    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true,
+          value_parser = |text: &str| parse_whole::<u32>(text, 0..=100))]
     pub(crate) retries: u32,
 
     /// Show progress on standard error.
@@ -112,7 +120,8 @@ pub(crate) struct FetchArgs {
     /// Fetch N pages of a site that goby serves itself on loopback.
     ///
     /// In place of URLs and --input, and not with --resume.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = |text: &str| parse_whole::<u64>(text, 1..=10_000_000))]
     pub(crate) demo: Option<u64>,
 }
 
@@ -127,12 +136,26 @@ pub(crate) enum When {
     Never,
 }
 
+/// Reads a whole number that has to be in `range`.
+fn parse_whole<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let number = text.trim().parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(f64::INFINITY) => Err("there is no limit unless the option is given: leave it out".to_string()),
         _ => Err("expected a number of requests a second, more than zero".to_string()),
     }
 }
+
+const USAGE: &str = "\
+goby fetch [OPTIONS] [URL]...
+       goby fetch [OPTIONS] --demo <N>";
 
 const SHORT_NOTES: &str = "\
 Exit status: 0 all fetched (2xx or 3xx), 1 some failed, 2 usage, 130 interrupted.
@@ -142,9 +165,9 @@ const LONG_NOTES: &str = r#"Results:
   {"url":"http://…","status":200,"bytes":1234,"ms":12.3,"attempts":1}
   {"url":"http://…","error":"timeout","message":"…","attempts":3}
 
-  "ms" is the time of the last attempt, from connecting to the last byte; "bytes" is the body's
-  length; "file" is where --save put it; a password in "url" is shown as ***. Redirects are
-  followed, at most 10. Kinds of "error":
+  "ms" is the time of the last attempt, from connecting to the last byte, without waits for a
+  turn; "bytes" is the body's length; "file" is where --save put it; a password in "url" is shown
+  as ***. Redirects are followed, at most 10. Kinds of "error":
     timeout             no complete response within --timeout
     dns                 the host's name was not resolved
     connect             no connection, or it broke before the response
@@ -186,15 +209,25 @@ Examples:
 
 #[cfg(test)]
 mod tests {
-    use super::parse_rate;
+    use super::{parse_rate, parse_whole};
 
     #[test]
     fn a_rate_is_a_positive_number() {
         assert_eq!(parse_rate("0.5"), Ok(0.5));
         assert_eq!(parse_rate("100"), Ok(100.0));
-        for text in ["0", "-1", "inf", "NaN", "many", ""] {
+        assert_eq!(parse_rate("inf").unwrap_err(), "there is no limit unless the option is given: leave it out");
+        for text in ["0", "-1", "-inf", "NaN", "many", ""] {
             let message = parse_rate(text).unwrap_err();
             assert_eq!(message, "expected a number of requests a second, more than zero", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_in_its_range() {
+        assert_eq!(parse_whole("100", 0..=100), Ok(100));
+        for text in ["101", "-1", "1.5", "x", ""] {
+            let message = parse_whole::<u32>(text, 0..=100).unwrap_err();
+            assert_eq!(message, "expected a whole number from 0 to 100", "{text:?}");
         }
     }
 }

@@ -63,7 +63,7 @@ fn ctrl_c_does_not_wait_for_a_standard_input_that_goes_on() {
     drop(stdin);
     check(ended.code, Some(130));
     check(lines(&ended.stdout).len(), 2);
-    let row = "  stopped   interrupted: 1 abandoned in flight, at least 0 not started\n";
+    let row = "  stopped   interrupted: 1 abandoned in flight, the rest of the input not read\n";
     assert!(ended.stderr.contains(row), "{}", ended.stderr);
 }
 
