@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every crate that is to be published builds from its own archive, which has its licences and its
+# Every crate that is to be published builds from its own archive, which has its licenses and its
 # front page in it. The README says how many crates that takes.
 #
 # The crates depend on each other and are not on crates.io. Cargo 1.90 and newer packages them

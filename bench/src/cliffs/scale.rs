@@ -100,7 +100,7 @@ pub fn select() {
     });
 }
 
-/// A tree of n contexts, ten children each, made and cancelled from its root.
+/// A tree of n contexts, ten children each, made and canceled from its root.
 pub fn context() {
     each_size("scale_context", 300_000, &SIZES, |n| {
         let clock = Clock::start();

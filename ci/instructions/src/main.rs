@@ -161,7 +161,7 @@ fn timer(n: usize) {
     }
 }
 
-/// A child context, cancelled.
+/// A child context, canceled.
 fn context_cancel(n: usize) {
     let (parent, _cancel) = Context::background().with_cancel();
     for _ in 0..n {

@@ -277,7 +277,7 @@ fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: 
         }
         Reply::Drip => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-            // This sleep does not synchronise anything: a slow server sends like that.
+            // This sleep does not synchronize anything: a slow server sends like that.
             while stream.write_all(b"1\r\nx\r\n").is_ok() {
                 thread::sleep(std::time::Duration::from_millis(5));
             }

@@ -43,17 +43,17 @@ fn flood(start: &'static str, piece: &'static str) -> String {
     })
 }
 
-/// Calls `request` with a context that a neighbour cancels after a sleep of 5 ms, and with a
+/// Calls `request` with a context that a neighbor cancels after a sleep of 5 ms, and with a
 /// context that ends after 20 ms.
 fn check_given_up<T>(request: impl Fn(&Context) -> Result<T, Error>) {
     let (ctx, cancel) = background().with_cancel();
-    let neighbour = go(move || {
+    let neighbor = go(move || {
         goby::time::sleep(Duration::from_millis(5));
         cancel.cancel();
     });
     let error = request(&ctx).err().expect("it has no end");
     assert!(error.is_canceled(), "{error:?}");
-    neighbour.join().unwrap();
+    neighbor.join().unwrap();
     let (ctx, _cancel) = background().with_timeout(Duration::from_millis(20));
     let error = request(&ctx).err().expect("it has no end");
     assert!(error.is_timeout(), "{error:?}");
@@ -153,7 +153,7 @@ fn flooding_client(addr: SocketAddr, start: &'static str, piece: &'static str) {
     });
 }
 
-/// A flag that is set by a neighbour after a sleep of 5 ms.
+/// A flag that is set by a neighbor after a sleep of 5 ms.
 fn flag_after_a_sleep() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();

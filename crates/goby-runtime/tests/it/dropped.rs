@@ -285,7 +285,7 @@ fn runtimes_come_and_go_on_several_threads() {
                         runtime.run(use_all);
                     }
                     drop(runtime);
-                    // Each goroutine has run or was cancelled; none is in a later runtime.
+                    // Each goroutine has run or was canceled; none is in a later runtime.
                     let before = ran.load(Ordering::SeqCst);
                     let ended =
                         handles.into_iter().filter_map(|handle| handle.is_finished().then(|| handle.join().is_ok()));

@@ -170,7 +170,7 @@ fn a_future_and_its_waker() {
         waker.wake();
         assert!(!task.is_finished() || Arc::strong_count(&dropped) == 1);
         let mut task = Box::pin(task);
-        // Pending forever, or told that it was cancelled; not ready with a value.
+        // Pending forever, or told that it was canceled; not ready with a value.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
             pin!(&mut task).poll(&mut Context::from_waker(Waker::noop()))
         }));

@@ -355,7 +355,7 @@ fn check_goes_on(output: &std::process::Output) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"));
 }
 
-/// std takes a neighbour's panic for one of the hook, and aborts the process. So the neighbour does
+/// std takes a neighbor's panic for one of the hook, and aborts the process. So the neighbor does
 /// not run meanwhile.
 #[test]
 fn a_panic_hook_that_waits_keeps_its_thread() {
@@ -364,7 +364,7 @@ fn a_panic_hook_that_waits_keeps_its_thread() {
         let opens = door.clone();
         thread::spawn(move || {
             wait_until("a hook to wait", || opens.has_waiters());
-            // The neighbour could run now.
+            // The neighbor could run now.
             pause(Duration::from_millis(20));
             opens.open();
         });

@@ -176,7 +176,7 @@ fn a_scope_whose_goroutine_never_ran_panics() {
 }
 
 #[test]
-fn a_future_that_is_cancelled_is_joined() {
+fn a_future_that_is_canceled_is_joined() {
     on_a_helper_of_a_dropped_runtime(|| {
         let error = spawn(async { 7 }).join().unwrap_err();
         assert_eq!(error.message(), Some("the runtime was shut down before the future ended"));
@@ -186,9 +186,9 @@ fn a_future_that_is_cancelled_is_joined() {
 }
 
 /// A future's destructor may panic, also if the future never ran. That is reported, and the other
-/// futures are still cancelled.
+/// futures are still canceled.
 #[test]
-fn the_destructors_of_cancelled_futures_may_panic() {
+fn the_destructors_of_canceled_futures_may_panic() {
     struct Breaks;
     impl Future for Breaks {
         type Output = ();
@@ -201,7 +201,7 @@ fn the_destructors_of_cancelled_futures_may_panic() {
             panic!("a destructor that breaks");
         }
     }
-    let output = in_child("shut_down::the_destructors_of_cancelled_futures_may_panic", || {
+    let output = in_child("shut_down::the_destructors_of_canceled_futures_may_panic", || {
         let (give, take) = mpsc::channel();
         let own = leaky_runtime(1);
         let first = own.go(move || {

@@ -148,7 +148,7 @@ fn goroutines_left_to_thieves() {
 fn goroutines_unparked_by_other_workers() {
     on_workers(4, || {
         let doors: Vec<_> = (0..64).map(|_| Arc::new([const { Door::new() }; 40])).collect();
-        // A ring: each waits for its left neighbour, round by round.
+        // A ring: each waits for its left neighbor, round by round.
         let ring: Vec<_> = (0..64)
             .map(|i| {
                 let (own, left) = (doors[i].clone(), doors[(i + 63) % 64].clone());

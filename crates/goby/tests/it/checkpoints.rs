@@ -1,4 +1,4 @@
-//! Loops of calls that need not wait: on one worker, a neighbour that sleeps runs besides each of
+//! Loops of calls that need not wait: on one worker, a neighbor that sleeps runs besides each of
 //! them, and the partner of a loop that polls runs soon.
 
 use std::future::pending;
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[track_caller]
 fn repeat<R>(name: &str, mut call: impl FnMut() -> R) {
     let woken = Arc::new(AtomicBool::new(false));
-    let neighbour = go({
+    let neighbor = go({
         let woken = woken.clone();
         move || {
             time::sleep(SLEEP);
@@ -44,7 +44,7 @@ fn repeat<R>(name: &str, mut call: impl FnMut() -> R) {
         assert!(start.elapsed() < PATIENCE, "a loop of {name} keeps its worker");
         drop(call());
     }
-    neighbour.join().unwrap();
+    neighbor.join().unwrap();
 }
 
 /// A context that is done.

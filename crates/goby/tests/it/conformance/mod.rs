@@ -1,4 +1,4 @@
-//! Go's behaviour in goby: one test for each row of `docs/conformance.md`, named by its number.
+//! Go's behavior in goby: one test for each row of `docs/conformance.md`, named by its number.
 
 pub(crate) mod chan;
 mod select;

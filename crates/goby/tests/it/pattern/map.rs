@@ -231,7 +231,7 @@ fn source_stops_when_it_is_not_wanted() {
     });
 }
 
-/// The destructor of a result that nobody has read may panic: the output is still cancelled.
+/// The destructor of a result that nobody has read may panic: the output is still canceled.
 #[test]
 fn map_stops_when_an_unread_result_panics_when_dropped() {
     struct Breaks;

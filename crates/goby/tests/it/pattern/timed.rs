@@ -1,4 +1,4 @@
-//! `batch` and `debounce`. Behaviour that depends on time is tested with waits that are endless, or
+//! `batch` and `debounce`. Behavior that depends on time is tested with waits that are endless, or
 //! over at once.
 
 use std::time::{Duration, Instant};

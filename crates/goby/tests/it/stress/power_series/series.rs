@@ -89,7 +89,7 @@ impl World {
         self.give(source, C::pack(value))
     }
 
-    /// The next coefficient, as it travelled.
+    /// The next coefficient, as it traveled.
     pub(super) fn take<C>(&self, series: &Series<C>) -> Step<C> {
         select! {
             send(series.request, ()) -> sent => sent?,
