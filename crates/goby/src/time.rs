@@ -1,9 +1,8 @@
 //! Time: sleeping, and channels and functions that fire later.
 //!
-//! Everything goes by [`goby_runtime::now`] and the runtime's timers, so a policy that replaces the
-//! clock replaces it here too. A timer's channel holds at most one instant that nobody has received
-//! yet, and shows none: its `len` and `capacity` are 0. The instant is the time when the timer was
-//! due, not the time when it was read.
+//! A timer's channel holds at most one instant that nobody has received yet, and shows none: its
+//! `len` and `capacity` are 0. The instant is the time when the timer was due, not the time when it
+//! was read.
 //!
 //! Files: this one has sleeping, and the receivers that need no handle; `alarm` joins a timer to
 //! its channel so that a stop leaves nothing behind; `timer` and `ticker` are its two users;
