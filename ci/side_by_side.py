@@ -25,7 +25,7 @@ import threading
 import time
 from pathlib import Path
 
-AT_A_TIME = max(2, os.cpu_count() or 1)
+PROCESSORS = len(os.sched_getaffinity(0))
 # Where the runner leaves its notes.
 NOTES = "GOBY_SIDE_BY_SIDE"
 
@@ -43,7 +43,7 @@ class Job:
         start = time.monotonic()
         self.process = subprocess.Popen(
             self.command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=self.log,
-            stderr=subprocess.STDOUT)
+            stderr=subprocess.STDOUT, start_new_session=True)
         # Not Popen's own wait, which keeps the processor time to itself.
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
@@ -110,15 +110,17 @@ def run(jobs):
                 failed.append(job.name)
 
     def stop(*_):
+        waiting.clear()
         for job in jobs:
             if job.process is not None and job.process.returncode is None:
-                job.process.terminate()
+                # With all that it has started.
+                os.killpg(job.process.pid, signal.SIGTERM)
                 job.show("still ran when all was stopped")
         os._exit(1)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    workers = [threading.Thread(target=work) for _ in range(AT_A_TIME)]
+    workers = [threading.Thread(target=work) for _ in range(max(2, PROCESSORS))]
     for worker in workers:
         worker.start()
     for worker in workers:

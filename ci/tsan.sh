@@ -6,6 +6,7 @@
 #     ci/tsan.sh tests      only the tests of goby-runtime and goby
 #     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-cli, the examples, and all doc tests
 #     ci/tsan.sh stress     goby's stress programs
+#     ci/tsan.sh PART       one of what `all` runs side by side: see the end
 set -euo pipefail
 . ci/lib.sh
 
@@ -95,45 +96,53 @@ programs() {
     [ "$ran" -ge 60 ] && [ "$wrong" -eq 0 ]
 }
 
+# The dependencies of each package have the features that the whole workspace asks for: so they are built once, not for each
+# package. A setting of nightly cargo's.
+race_test() {
+    CARGO_UNSTABLE_FEATURE_UNIFICATION=true CARGO_RESOLVER_FEATURE_UNIFICATION=workspace "$goby" race test --locked "$@"
+}
+
 # it AT_LEAST PACKAGE [TEST OPTIONS]: a package's unit and integration tests.
 it() {
     local at_least=$1 package=$2
     shift 2
-    run_tests "$at_least" "$goby" race test --locked -p "$package" --tests -- "$@"
+    run_tests "$at_least" race_test -p "$package" --tests -- "$@"
 }
 
-tests() {
-    it 100 goby-runtime "${skip_runtime[@]/#/--skip=}"
-    GOBY_TSAN=threads run_tests 4 "$goby" race test --locked -p goby-runtime --test it -- pinning::
-    it 350 goby "${skip_goby[@]/#/--skip=}"
+# Builds all tests, then runs these parts side by side: the tests of each run one by one.
+side_by_side() {
+    local part commands=()
+    race_test --workspace --tests --no-run
+    for part in "$@"; do
+        commands+=("$0" "$part" ';')
+    done
+    ci/side_by_side.py "${commands[@]}"
 }
 
-# Not of every run of CI, for the time they take.
-stress() {
-    it 60 goby stress::
-}
-
-users() {
-    it 90 goby-http
-    # Everything is slow here, and the tests compare what is printed.
-    GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}"
-    it 10 goby-examples
-    # One shows a thread-local that goroutines of a worker share in turn: as `pinning` above.
-    # The page of `try_run` waits for a deadlock to be seen, which TSan's own thread prevents.
-    run_tests 350 "$goby" race test --locked --workspace --doc -- --skip src/sync.rs --skip try_run.rs
-    GOBY_TSAN=threads run_tests 1 "$goby" race test --locked -p goby --doc -- src/sync.rs
-}
+tests=(goby runtime diag conformance pinning)
+users=(http cli examples doc doc-threads)
 
 case $part in
-all)
-    programs
-    tests
-    users
-    ;;
+all) side_by_side "${tests[@]}" "${users[@]}" programs ;;
+tests) side_by_side "${tests[@]}" ;;
+users) side_by_side "${users[@]}" ;;
 programs) programs ;;
-tests) tests ;;
-users) users ;;
-stress) stress ;;
+# Not of every run of CI, for the time they take.
+stress) it 60 goby stress:: ;;
+runtime) it 100 goby-runtime "${skip_runtime[@]/#/--skip=}" ;;
+pinning) GOBY_TSAN=threads run_tests 4 race_test -p goby-runtime --test it -- pinning:: ;;
+# The three parts are all of goby's tests: what the others name, the third skips.
+conformance) it 150 goby "${skip_goby[@]/#/--skip=}" conformance:: ;;
+diag) it 40 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: diag:: ;;
+goby) it 150 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: --skip=diag:: ;;
+http) it 90 goby-http ;;
+# Everything is slow here, and the tests compare what is printed.
+cli) GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}" ;;
+examples) it 10 goby-examples ;;
+# One shows a thread-local that goroutines of a worker share in turn: as `pinning` above.
+# The page of `try_run` waits for a deadlock to be seen, which TSan's own thread prevents.
+doc) run_tests 350 race_test --workspace --doc -- --skip src/sync.rs --skip try_run.rs ;;
+doc-threads) GOBY_TSAN=threads run_tests 1 race_test -p goby --doc -- src/sync.rs ;;
 *)
     echo "ci/tsan.sh: no such part: $part" >&2
     exit 2

@@ -268,8 +268,10 @@ fn a_loop_over_one_select_allocates_nothing() {
         (0..100).for_each(&mut round);
         let before = allocations();
         (0..1000).for_each(&mut round);
-        // The program has other threads; one allocation per round would be a thousand.
-        assert!(allocations() - before < 100, "{} allocations", allocations() - before);
+        // Where a slice ends inside the loop, the goroutine yields and allocates after all; and the
+        // program has other threads. One allocation per round would be a thousand.
+        let made = allocations() - before;
+        assert!(made < 500, "{made} allocations");
     });
 }
 
