@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""goby beside Go, tokio and may, on this machine, in one run, interleaved.
+"""goby beside Go, tokio, may and Java's virtual threads, on this machine, in one run, interleaved.
 
     python3 bench/compare.py                   the workloads
     python3 bench/compare.py --net             the workloads, then HTTP and echo
     python3 bench/compare.py --only pingpong http_64
     python3 bench/compare.py --quick           one repetition, for a first look
+    python3 bench/compare.py --add java        that column into the results that are there; with --only, of these rows
 
 It builds everything, runs it, prints one table, and writes bench/results.json, bench/results.svg,
-bench/RESULTS.md and the README's figures over the old ones; with --only or --quick, or interrupted, it prints only. In RESULTS.md, what
-stands below the line `<!-- by hand -->` is kept.
+bench/RESULTS.md and the README's figures over the old ones; with --only, --memory or --quick, or interrupted, it prints
+only. In RESULTS.md, what stands below the line `<!-- by hand -->` is kept.
 
-Needs cargo. Without Go its column is left out, and the echo rows, whose load it makes; without wrk the
-HTTP rows are left out.
+Needs cargo. Without Go its column is left out, and the echo rows, whose load it makes; without Java 21
+or later its column; without wrk the HTTP rows.
 """
 
 import json
@@ -31,35 +32,27 @@ GOBY = HERE / "target" / "release" / "goby-bench"
 COMMAND = "python3 bench/compare.py"
 BY_HAND = "<!-- by hand -->"
 
-# figure: what goby is to reach: at most, or for req/s at least.
+# figure: what goby's cost may be of the best peer's, at most. Below 1 goby is to be cheaper. Machines differ in speed, so
+# no bound is a number of ns. None: shown, without a bound.
 BOUNDS = {
-    "spawn": 65, "spawn_async": None, "spawn_join": 60, "yield": 10,
-    "pingpong": 60, "pingpong_async": None,
-    "chan_spsc_128": 9, "chan_spsc_0": 36, "chan_mpmc_4x4_128": 14, "fanin_100_0": 50,
-    "select_2_blocking": 75, "select_2_default": 5,
-    "mutex_uncontended": 4.8, "mutex_8": 10,
-    "skynet_1m": 110, "sieve_1000": 20,
-    "idle_1m_bytes": 4800, "idle_1m_park": 2800, "idle_1m_wake": 150,
-    "idle_1m_async_bytes": 300, "idle_1m_async_park": 300, "idle_1m_async_wake": 150,
-    "sleep_1m_over": 2000, "sleep_1m_rss": None, "sleep_1m_async_over": 500, "sleep_1m_async_rss": None,
-    "worker_pool_8": 45, "worker_pool_8_pattern": None, "fanout_fanin_8": 160, "fanout_fanin_8_pattern": None,
-    "context_cancel_100k": 3000, "context_cancel_100k_async": 500, "timer_start_stop": 45,
-    "http_64": 125_000, "http_64_p99": 3_500, "http_1000": 105_000, "http_1000_p99": 15_000,
-    "echo_64": 125_000, "echo_64_p99": None, "echo_1000": 105_000, "echo_1000_p99": None,
+    "spawn": 0.3, "spawn_async": None, "spawn_join": 0.18, "yield": 0.38,
+    "pingpong": 0.48, "pingpong_async": None,
+    "chan_spsc_128": 0.64, "chan_spsc_0": 0.29, "chan_mpmc_4x4_128": 0.42, "fanin_100_0": 0.23,
+    "select_2_blocking": 0.33, "select_2_default": 0.46,
+    "mutex_uncontended": 1.04, "mutex_8": 0.83,
+    "skynet_1m": 0.14, "sieve_1000": 0.51,
+    "idle_1m_bytes": 0.5, "idle_1m_tables": None, "idle_1m_park": 3.6, "idle_1m_wake": 0.37,
+    "idle_1m_async_bytes": 0.5, "idle_1m_async_tables": None, "idle_1m_async_park": 0.38, "idle_1m_async_wake": 0.37,
+    "sleep_1m_over": 2.5, "sleep_1m_rss": 0.5, "sleep_1m_async_over": 0.63, "sleep_1m_async_rss": 0.5,
+    "worker_pool_8": 0.45, "worker_pool_8_pattern": None, "fanout_fanin_8": 0.33, "fanout_fanin_8_pattern": None,
+    "context_cancel_100k": 2.4, "context_cancel_100k_async": 0.41, "timer_start_stop": 0.5,
+    "http_64": 1.05, "http_64_p99": 1.05, "http_1000": 1.05, "http_1000_p99": 1.05,
+    "echo_64": 1.05, "echo_64_p99": None, "echo_1000": 1.05, "echo_1000_p99": None,
     "http_slow_1000": None, "http_slow_1000_p99": None, "fetch_64": None,
 }
-# The best peer's figure on the machine that the bounds were set on. A bound is a share of it, too: that can be asked of a
-# machine of any speed.
-PEER_THEN = {
-    "spawn": 214, "spawn_join": 327, "yield": 26.5, "pingpong": 125,
-    "chan_spsc_128": 14, "chan_spsc_0": 125, "chan_mpmc_4x4_128": 33, "fanin_100_0": 213,
-    "select_2_blocking": 229, "select_2_default": 10.8, "mutex_uncontended": 4.6, "mutex_8": 12,
-    "skynet_1m": 773, "sieve_1000": 39,
-    "idle_1m_bytes": 439, "idle_1m_park": 780, "idle_1m_wake": 407, "sleep_1m_over": 800,
-    "worker_pool_8": 100, "fanout_fanin_8": 485, "context_cancel_100k": 1230, "timer_start_stop": 90,
-    "http_64": 116_000, "http_64_p99": 4_100, "http_1000": 98_400, "http_1000_p99": 15_100,
-    "echo_64": 108_000, "echo_1000": 90_900,
-}
+# Whose figure these bounds are shares of, where that is not the best peer: may's HTTP has a parser of its own, and tokio's
+# is over hyper, as goby's is.
+BOUND_TO = {name: "tokio" for name in BOUNDS if name.startswith(("http", "echo"))}
 # Forms that only goby has: the same workload as the one of this name, whose figures the peers are shown with.
 TWINS = ["spawn_async", "pingpong_async", "idle_1m_async", "sleep_1m_async", "worker_pool_8_pattern",
          "fanout_fanin_8_pattern", "context_cancel_100k_async"]
@@ -67,6 +60,8 @@ SUFFIXES = ["_async", "_pattern"]
 # A peer's variant that stands for it, as the better known choice: tokio's own advice for short critical sections is
 # a plain lock.
 STANDS_FOR = {"mutex_uncontended_pl": "mutex_uncontended", "mutex_8_pl": "mutex_8"}
+# Those whose best figure is what goby's is compared with; the threads are shown only.
+PEERS = ["go", "tokio", "may", "java"]
 # Peers whose figure is not comparable, so not the best one: no other thread may touch what it selects over.
 NOT_COUNTED = {("select_2_default", "may")}
 
@@ -94,6 +89,10 @@ def arrange(figures):
             figures.note[name + "_over", label] = figures.note.pop((name, label))
 
 
+def is_memory(name):
+    return name.endswith(("_bytes", "_tables", "_rss"))
+
+
 def rows(figures, labels):
     """One dict a figure, in the order of BOUNDS; figures of one peer alone (its variants) come last."""
     out = []
@@ -105,27 +104,22 @@ def rows(figures, labels):
                  for label in labels if (name if label == "goby" else twin(name)) in figures.values}
         cells = {label: cell for label, cell in cells.items() if cell}
         peers = {label: cell["median"] for label, cell in cells.items()
-                 if label in ("go", "tokio", "may") and (twin(name), label) not in NOT_COUNTED}
+                 if label in PEERS and (twin(name), label) not in NOT_COUNTED}
         best = (max if more_is_better else min)(peers, key=peers.get) if peers else None
-        goby, bound = cells.get("goby"), BOUNDS.get(name)
+        goby, bound, bound_to = cells.get("goby"), BOUNDS.get(name), BOUND_TO.get(name, best)
 
-        def ratio(value, peer=peers.get(best)):
-            """Less than 1 is better than the best peer, whatever the unit."""
+        def ratio(peer):
+            """Goby's cost over a peer's. Less than 1 is better than that peer, whatever the unit."""
+            value, peer = goby and goby["median"], peers.get(peer)
             if not peer or not value or value <= 0 or peer <= 0:
                 return None
             return peer / value if more_is_better else value / peer
 
-        asked = ratio(bound, PEER_THEN.get(twin(name))) if bound else None
-        met = None
-        if goby and bound is not None:
-            met = goby["median"] >= bound if more_is_better else goby["median"] <= bound
-            if not met and asked and ratio(goby["median"]) and ratio(goby["median"]) <= asked:
-                met = "share"
+        to_bound = ratio(bound_to)
+        met = None if bound is None or to_bound is None else to_bound <= bound
         out.append({
-            "figure": name, "unit": unit, "more_is_better": more_is_better, "bound": bound, "best": best, "met": met,
-            "asked": asked,
-            "ratio": ratio(goby["median"]) if goby else None, "bound_ratio": ratio(bound) if bound else None,
-            "cells": cells, "notes": {label: figures.note[n, label] for label in labels
+            "figure": name, "unit": unit, "more_is_better": more_is_better, "bound": bound, "bound_to": bound_to,
+            "met": met, "best": best, "ratio": ratio(best), "cells": cells, "notes": {label: figures.note[n, label] for label in labels
                                       for n in {name if label == "goby" else twin(name)} if (n, label) in figures.note},
         })
     return out
@@ -146,9 +140,9 @@ def table(rows, labels):
     head = ["figure", "unit", "bound", "goby", "met", "to best peer"] + [label for label in labels if label != "goby"]
     lines = [head]
     for row in rows:
-        bound = "" if row["bound"] is None else ("≥ " if row["more_is_better"] else "≤ ") + f"{row['bound']:g}"
-        bound += f", {row['asked']:.2f}" if row["asked"] else ""
-        met = {True: "yes", "share": "share", False: "**no**", None: ""}[row["met"]]
+        bound = "" if row["bound"] is None else f"≤ {row['bound']:g}"
+        bound += f" of {row['bound_to']}" if bound and row["bound_to"] != row["best"] else ""
+        met = {True: "yes", False: "**no**", None: ""}[row["met"]]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} of {row['best']}"
         lines.append([row["figure"], row["unit"], bound, cell(row, "goby"), met, ratio]
                      + [cell(row, label) for label in labels if label != "goby"])
@@ -174,9 +168,9 @@ def picture(path, rows, about):
         if row["ratio"] is None:
             continue
         goby, best = row["cells"]["goby"]["median"], row["cells"][row["best"]]["median"]
-        shown.append((row["figure"], row["ratio"], row["asked"] or row["bound_ratio"],
+        shown.append((row["figure"], row["ratio"], row["bound"],
                       f"{run.number(goby)}, {row['best']} {run.number(best)} {row['unit']}"))
-    chart.bars(path, "goby's cost over the best peer's", f"The best of Go, tokio and may = 1; shorter is better. "
+    chart.bars(path, "goby's cost over the best peer's", f"The best of {', '.join(PEERS)} = 1; shorter is better. "
                f"Medians, {about['cores']} cores, {about['date'][:10]}.", shown)
 
 
@@ -201,10 +195,19 @@ def about_lines(about, args):
     return (f"{run.where(about)}; {about['rustc']}; {crates}. Default workers.\n"
             f"`{COMMAND}{' --net' if args.net else ''} --reps {args.reps}`, interleaved. "
             "Median (least–greatest). The ratio is goby's cost over the best peer's: under 1 is better.\n"
-            "The bounds were set on another machine, before goby was written. `≤ 65, 0.30`: at most 65 ns or, since machines differ, at "
-            "most 0.30 of the best peer's cost here, which is the share that 65 ns was there. Above 1 a peer was let be cheaper: a "
-            "stack costs more than a future. What each figure is: [README.md](README.md).\n"
-            + costs_line(about["costs"]))
+            "A bound is a share of the best peer's cost, of tokio's on the network: `≤ 0.3`, at most 0.3 of it. In memory it is half, "
+            "which a goroutine's stack of a page or more cannot reach beside a task without one. Above 1 a peer was let be cheaper. "
+            "What each figure is: [README.md](README.md).\n"
+            + "".join(added_line(each) + "\n" for each in about.get("added", []))
+            + (costs_line(about["costs"]) if about["costs"] else ""))
+
+
+def added_line(added):
+    """What was measured apart from the rest."""
+    what = f" in {', '.join(added['workloads'])}" if added["workloads"] else ""
+    java = f" ({added['java']})" if "java" in added["labels"] else ""
+    return (f"{', '.join(added['labels'])}{java}{what}: measured apart, on {added['date'][:10]}, "
+            f"{added['reps']} runs, goby {added['commit']}.")
 
 
 def by_hand(path):
@@ -219,8 +222,7 @@ def write_results(args, about, figures, labels):
     path = HERE / "RESULTS.md"
     met = [row["met"] for row in main if row["met"] is not None]
     text = ["# Results", "", about_lines(about, args), "",
-            f"{len(met) - met.count(False)} of {len(met)} bounds met: {met.count(True)} as they are (yes), "
-            f"{met.count('share')} as shares of the best peer (share).", "",
+            f"{met.count(True)} of {len(met)} bounds met.", "",
             "![goby's cost over the best peer's](results.svg)", "", table(main, labels), ""]
     if variants:
         text += ["Variants that only a peer has:", "", table(variants, labels), ""]
@@ -235,9 +237,51 @@ def json_document(args, about, figures, labels):
     return {"machine": about, "reps": args.reps, "rows": for_json}
 
 
-def build():
-    run.make(["cargo", "build", "--release", "--locked", "--quiet"], HERE)
-    run.build()
+def from_document(document):
+    """The figures of a results.json, as they were measured, and the labels in order."""
+    figures, labels = run.Figures(), []
+    for row in document["rows"]:
+        name = row["figure"]
+        figures.unit[name] = row["unit"]
+        figures.values.setdefault(name, {})
+        # What a form that only goby has is shown with is its twin's.
+        own = [label for label in {**row["cells"], **row["notes"]} if label == "goby" or twin(name) == name]
+        for label in own:
+            if label in row["cells"]:
+                figures.values[name][label] = row["cells"][label]["values"]
+            if label in row["notes"]:
+                figures.note[name, label] = row["notes"][label]
+        labels += [label for label in own if label not in labels]
+    return figures, labels
+
+
+def add_to_results(args, about, new, added):
+    """Replaces what is in results.json by what was measured now, and writes everything anew."""
+    document = json.loads((HERE / "results.json").read_text())
+    figures, labels = from_document(document)
+    for name in new.values:
+        figures.unit.setdefault(name, new.unit.get(name, ""))
+        figures.values.setdefault(name, {}).update(new.values[name])
+        for label in added:
+            figures.note.pop((name, label), None)
+    figures.note.update(new.note)
+    labels += [label for label in added if label not in labels]
+    reps = max((len(values) for by_label in new.values.values() for values in by_label.values()), default=0)
+    entry = {"labels": added, "workloads": sorted(new.values) if args.some or args.memory else [], "reps": reps,
+             **{key: about[key] for key in ("date", "commit", "load_at_start", "java")}}
+    about = {**document["machine"]}
+    about["added"] = [e for e in about.get("added", []) if e["labels"] != entry["labels"]] + [entry]
+    args.net, args.reps = any(row["figure"] in run.NET for row in document["rows"]), document["reps"]
+    text = json.dumps(json_document(args, about, figures, labels), indent=1) + "\n"
+    (HERE / "results.json").write_text(text)
+    write_results(args, about, figures, labels)
+    readme.update()
+
+
+def build(skip=()):
+    if "goby" not in skip:
+        run.make(["cargo", "build", "--release", "--locked", "--quiet"], HERE)
+    run.build(skip)
 
 
 def choose(args, parser):
@@ -252,15 +296,20 @@ def choose(args, parser):
 
 def check_peers(args, parser):
     known = ["goby", *(label for label, _ in run.PEERS + args.peer)]
-    unknown = [label for label in args.skip if label not in known]
+    unknown = [label for label in args.skip + args.add if label not in known]
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)} (there are {', '.join(known)})")
 
 
-def without(net, has_go):
-    """Leaves out the rows that this machine cannot run, with words."""
+def without(args, net):
+    """Leaves out the peers and the rows that this machine cannot run, with words."""
+    has_go = shutil.which("go") is not None
     if not has_go:
         log("go is not here, so neither are its column and the rows that it drives (echo, fetch): see https://go.dev/dl")
+        args.skip.append("go")
+    if not run.java():
+        log(f"{run.NO_JAVA}, so neither is the column of its virtual threads: {run.GET_JAVA}")
+        args.skip.append("java")
     if not shutil.which("wrk") and any(name.startswith("http") for name in net):
         log("wrk is not here, so neither are the HTTP rows: apt-get install wrk")
     return [name for name in net if (shutil.which("wrk") if name.startswith("http") else has_go)]
@@ -270,6 +319,9 @@ def main():
     parser = run.options(__doc__)
     parser.add_argument("--net", action="store_true", help="the network rows too")
     parser.add_argument("--quick", action="store_true", help="one repetition, two seconds of load")
+    parser.add_argument("--memory", action="store_true", help="only figures of memory, which other load does not change")
+    parser.add_argument("--add", nargs="+", metavar="LABEL", default=[],
+                        help="measure only these, and put their figures into the results that are there")
     args = parser.parse_args()
     if args.quick:
         args.reps, args.seconds = 1, 2
@@ -277,19 +329,22 @@ def main():
         sys.exit("cargo is not here: install Rust with rustup (https://rustup.rs)")
     workloads, net = choose(args, parser)
     check_peers(args, parser)
-    has_go = shutil.which("go") is not None
-    net = without(net, has_go)
-    if not has_go:
-        args.skip.append("go")
-    if not args.no_build:
-        build()
-    elif missing := [path.name for _, path in [("goby", GOBY), *run.PEERS] if not path.exists()]:
-        sys.exit(f"not built: {', '.join(missing)}; leave --no-build out")
+    args.some = bool(args.only)
+    net = without(args, net)
 
     def beside(peers):
-        return [p for p in [("goby", GOBY), *peers, *args.peer] if p[0] not in args.skip + ["threads"]]
+        wanted = [p for p in [("goby", GOBY), *peers, *args.peer] if p[0] not in args.skip + ["threads"]]
+        return [p for p in wanted if not args.add or p[0] in args.add]
 
-    about, figures = {**run.machine(), "costs": machine_costs(args)}, run.Figures()
+    if not beside(run.PEERS):
+        sys.exit("nothing is left to measure")
+    if not args.no_build:
+        here = [label for label, _ in beside(run.PEERS)]
+        build([label for label, _ in [("goby", GOBY), *run.PEERS] if label not in here])
+    elif missing := [path.name for _, path in beside(run.PEERS) if not path.exists()]:
+        sys.exit(f"not built: {', '.join(missing)}; leave --no-build out")
+
+    about, figures = {**run.machine(), "costs": {} if args.add else machine_costs(args)}, run.Figures()
     labels = [label for label, _ in beside(run.PEERS)]
     try:
         for names, peers, runner in [(workloads, run.PEERS, run.run_workloads), (net, run.NET_PEERS, run.run_net)]:
@@ -298,12 +353,17 @@ def main():
                 runner(args, beside(peers), figures)
     finally:
         arrange(figures)
+        if args.memory:
+            figures.values = {name: v for name, v in figures.values.items() if is_memory(name)}
+            figures.note = {key: note for key, note in figures.note.items() if is_memory(key[0])}
         main_rows, variants = split(rows(figures, labels))
         print(f"{about_lines(about, args)}\n\n{table(main_rows + variants, labels)}")
         document = json.dumps(json_document(args, about, figures, labels), indent=1) + "\n"
         if args.json:
             args.json.write_text(document)
-    if len(workloads) == len(WORKLOADS) and not args.quick:
+    if args.add:
+        add_to_results(args, about, figures, labels)
+    elif len(workloads) == len(WORKLOADS) and not (args.quick or args.memory):
         if not args.json:
             (HERE / "results.json").write_text(document)
         write_results(args, about, figures, labels)

@@ -32,7 +32,7 @@ ROWS = {
     "http_64": "HTTP over 64 connections",
     "echo_64": "echo over 64 connections",
 }
-PEERS = ["go", "tokio", "may"]
+PEERS = {"go": "Go", "tokio": "tokio", "may": "may", "java": "Java"}
 # A cost that is this much above the best peer's counts as behind.
 BEHIND = 1.05
 WIDTH = 100
@@ -57,13 +57,20 @@ def cell(row, label):
     return number(summary["median"]) if summary else "–"
 
 
+def columns(rows):
+    """The peers that half of the rows have a figure of."""
+    return [label for label in PEERS
+            if 2 * sum(label in rows[figure]["cells"] for figure in ROWS if figure in rows) >= len(ROWS)]
+
+
 def table(rows):
-    lines = ["| | unit | goby | Go | tokio | may |", "|---|---|---:|---:|---:|---:|"]
+    shown = columns(rows)
+    lines = [f"| | unit | goby | {' | '.join(PEERS[label] for label in shown)} |", "|---|---|" + "---:|" * (1 + len(shown))]
     for figure, what in ROWS.items():
         if figure not in rows:
             continue
         row = rows[figure]
-        cells = " | ".join(cell(row, label) for label in ["goby", *PEERS])
+        cells = " | ".join(cell(row, label) for label in ["goby", *shown])
         lines.append(f"| {what} (`{figure}`) | {row['unit']} | {cells} |")
     return "\n".join(lines)
 
@@ -78,14 +85,17 @@ def text(document):
     behind = sorted((row for row in compared if row["ratio"] > BEHIND), key=lambda row: -row["ratio"])
     names = ", ".join(f"`{row['figure']}` ({row['ratio']:.1f} of {row['best']})" for row in behind)
     crates = about["crates"]
+    added = about.get("added", []) if "java" in columns(rows) else []
+    java = next((each for each in added if "java" in each["labels"]), None)
+    apart = f"Java's column, virtual threads of {java['java']}, was measured apart, on {java['date'][:10]}. " if java else ""
     return "\n\n".join([
         wrap(f"Medians of {document['reps']} runs on {about['date'][:10]}: {about['cores']} cores of {about['cpu']}, "
              f"Linux {about['kernel'].split('-')[0]}, {go}, "
              f"tokio {crates['tokio']}, may {crates['may']}. Machines differ: compare within a row. "
-             "Less is better, but for requests per second."),
+             f"{apart}Less is better, but for requests per second."),
         table(rows),
-        wrap(f"{len(met) - met.count(False)} of {len(met)} bounds are met, {met.count('share')} of them as a share of the "
-             f"best peer's cost. In {len(behind)} of {len(compared)} rows goby costs over 5 % more than the best peer: "
+        wrap(f"{met.count(True)} of {len(met)} bounds, each a share of the best peer's cost, are met. "
+             f"In {len(behind)} of {len(compared)} rows goby costs over 5 % more than the best peer: "
              f"{names}."),
     ])
 

@@ -7,13 +7,13 @@ use goby::context::Context;
 use goby::sync::WaitGroup;
 use goby::time;
 
-use crate::measure::{Clock, report, rss};
+use crate::measure::{Clock, page_tables, report, rss};
 
 const N: usize = 1_000_000;
 
 /// Start `N` of them, wait until all are parked on `stop`, close it, wait until all have ended.
 fn idle_of(name: &str, start_one: impl Fn(&WaitGroup, &WaitGroup, &Receiver<()>)) {
-    let before = rss();
+    let (before, tables_before) = (rss(), page_tables());
     let (close, stop) = chan::bounded::<()>(0);
     let (ready, woken) = (WaitGroup::new(), WaitGroup::new());
     let clock = Clock::start();
@@ -23,12 +23,13 @@ fn idle_of(name: &str, start_one: impl Fn(&WaitGroup, &WaitGroup, &Receiver<()>)
     }
     ready.wait();
     let took = clock.ns();
-    let after = rss();
+    let (after, tables) = (rss(), page_tables());
     let clock = Clock::start();
     drop(close);
     woken.wait();
     let woke = clock.ns();
     report(&format!("{name}_bytes"), (after - before) / N as f64, "B/goroutine");
+    report(&format!("{name}_tables"), (tables - tables_before) / N as f64, "B/goroutine");
     report(&format!("{name}_park"), took / N as f64, "ns/goroutine");
     report(&format!("{name}_wake"), woke / N as f64, "ns/goroutine");
 }

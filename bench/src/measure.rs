@@ -40,8 +40,13 @@ pub fn rss() -> f64 {
     field_of("/proc/self/status", "VmRSS:")
 }
 
-/// The same exact to the page, and the part of it that is files: the text of the program and its
-/// libraries, as far as it has been used. It walks through all that is mapped.
+/// The size of its page tables, in bytes, which the resident size does not show.
+pub fn page_tables() -> f64 {
+    field_of("/proc/self/status", "VmPTE:")
+}
+
+/// The resident size exact to the page, and the part of it that is files: the text of the program
+/// and its libraries, as far as it has been used. It walks through all that is mapped.
 pub fn exact_rss() -> (f64, f64) {
     let rss = field_of("/proc/self/smaps_rollup", "Rss:");
     (rss, rss - field_of("/proc/self/smaps_rollup", "Anonymous:"))
