@@ -24,6 +24,7 @@ pub(crate) mod scope;
 pub(crate) mod errand;
 
 // It is run.
+pub(crate) mod tuning;
 pub(crate) mod run_queue;
 pub(crate) mod registry;
 pub(crate) mod worker;

@@ -19,34 +19,9 @@ use crate::base::{heap, policy, tsan};
 use crate::engine::run_queue::Sight;
 use crate::engine::shared::Shared;
 use crate::engine::suspect::Suspect;
+use crate::engine::tuning::{CALM, CALM_TICK, LINGER, SETTLED, SLICE, TICK, TRIM, WORTH_TIDYING};
 use crate::engine::watch::Prospect;
 use crate::engine::worker::{Remote, Worker};
-
-/// How often the monitor looks. A lone goroutine whose spawner computes waits that long for a thief
-/// if the thief was not woken, or in a truce (`worker/theft.rs`).
-const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks with nothing to do the monitor looks less often, until a goroutine or future
-/// is started. A tick takes 30 µs here, 1.5 % of what two workers that compute could do. A slice
-/// then ends later, by at most the time it takes to see its begin and its end.
-const CALM: u32 = 16;
-const CALM_TICK: Duration = Duration::from_millis(5);
-/// A goroutine's time slice. It is Go's number.
-const SLICE: Duration = Duration::from_millis(10);
-/// How long all workers must have slept before the monitor sleeps, so that it is not woken for
-/// every short pause.
-const LINGER: Duration = Duration::from_millis(50);
-/// When to look again for a deadlock that only another thread can break. The next time it is twice
-/// as long, and so on.
-const FIRST_NAP: Duration = Duration::from_millis(100);
-/// How much the workers' heaps must have grown for an idle program to be tidied up: by two thousand
-/// goroutines or futures.
-const WORTH_TIDYING: u64 = 16;
-/// How long the heaps must not have grown by then: a program that needs the memory every second
-/// keeps it. Taking it back costs malloc 0.13 ms per MB, and several times that where little has
-/// been freed between blocks in use. A thread that allocates meanwhile may wait.
-const SETTLED: Duration = Duration::from_secs(3);
-/// How often unwanted stacks are trimmed.
-const TRIM: Duration = Duration::from_secs(1);
 
 pub(crate) struct Monitor {
     ticks: AtomicUsize,
@@ -200,7 +175,8 @@ impl Monitor {
     /// wake.
     fn rest(&self, shared: &'static Shared, end: Option<Instant>) {
         self.asleep.store(true, Ordering::SeqCst);
-        let mut nap = FIRST_NAP;
+        // For a deadlock that only another thread can break. Each nap is twice as long as the last.
+        let mut nap = 2 * LINGER;
         // SeqCst: either this sees the worker that has woken since, or that worker sees `asleep`.
         while shared.idle.n_sleeping() == shared.n_workers()
             && self.asleep.load(Ordering::SeqCst)
@@ -267,8 +243,8 @@ impl Monitor {
                 (seen[i].turns, seen[i].paused) = (turns, now);
             }
             // Perhaps no worker has been woken for these: one lone goroutine per tick wakes a
-            // worker, and in a truce none does. A worker that is woken finds out whether they are
-            // left alone.
+            // worker, and where thieves are patient none does. A worker that is woken finds out
+            // whether they are left alone.
             if remote.stealable.fresh.len() > 0 {
                 shared.idle.wake_searcher();
             }

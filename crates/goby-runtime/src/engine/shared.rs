@@ -222,7 +222,7 @@ impl Shared {
             || self.inject.len() > 0
             || own.stealable.fresh.len() > 0
             || own.mail.requests.are_pending()
-            || self.remotes().any(|r| r.has_for_others(self.monitor.tick()))
+            || self.remotes().any(Remote::has_for_others)
             || self.stacks.can_feed()
     }
 }

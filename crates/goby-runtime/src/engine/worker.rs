@@ -22,7 +22,6 @@ mod hold;
 pub(super) mod capture;
 
 use std::cell::{Cell, UnsafeCell};
-use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 use std::task::RawWakerVTable;
@@ -48,28 +47,14 @@ use crate::engine::registry::Registry;
 use crate::engine::run_queue::{Fresh, LocalQueue};
 use crate::engine::shared::Shared;
 use crate::engine::switch;
+use crate::engine::tuning::{STACK_CACHE, TIMER_SLACK};
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::watch::NextLook;
 use crate::engine::{frames, goroutine};
 
-/// How often per tick of the monitor (1 ms) a worker's unstarted goroutines make it wake another: a
-/// wake-up costs it 2 µs.
-const WAKES_PER_TICK: usize = 8;
-/// Free stacks that a worker keeps: at twice as many it gives this many back.
-const STACK_CACHE: usize = 64;
-/// Goroutine ids taken from the process's counter at a time.
-const ID_BATCH: u64 = 256;
-
 thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
 }
-
-/// How many more of the goroutines that are to be spread live on a worker before it gives one away:
-/// one that lives only for a moment is better off where it is started.
-const SPREAD_SLACK: usize = 4;
-/// How late the kernel may end a worker's sleep, to end several at once. Its default, 50 µs, is
-/// longer than many timers run.
-const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
 /// The part of a worker that only its own thread touches, by the part of its work that uses it.
 pub(crate) struct Worker {

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use super::{ID_BATCH, Remote, SPREAD_SLACK, WAKES_PER_TICK, Worker, current_goroutine};
+use super::{Remote, Worker, current_goroutine};
 use crate::base::primitive::bump;
 use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::run_queue::Fresh;
+use crate::engine::tuning::{ID_BATCH, SPREAD_SLACK, WAKES_PER_TICK};
 
 /// Says that the next goroutine that the calling one starts will live for a while, and has little
 /// to do with its neighbors. So it may begin on a worker that sleeps, if fewer such goroutines live
@@ -113,14 +114,15 @@ impl Worker {
 
     /// Wakes a worker to look at our unstarted goroutines, though not for every one. A lone one
     /// will most likely run as soon as the running goroutine parks; but if that computes instead,
-    /// another worker should take it. In a truce (`theft`) that is left to the monitor. No fence:
+    /// another worker should take it. Where thieves are patient (`theft`) that is left to the
+    /// monitor. No fence:
     /// should the sleeper be missed, we are awake, and the monitor looks too.
     #[cold]
     fn offer_fresh(&self, len: usize) {
-        let tick = self.shared.monitor.tick();
-        if self.remote.stealable.truce.holds(tick) {
+        if self.remote.stealable.patience.is_long() {
             return;
         }
+        let tick = self.shared.monitor.tick();
         let used = match self.births.wakes.get() {
             (t, used) if t == tick => used,
             _ => 0,

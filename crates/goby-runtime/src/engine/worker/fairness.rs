@@ -26,7 +26,7 @@
 //!    pause leaves the next turn to the front of the local queue. The worker's own goroutines and
 //!    the injected ones alternate. While another worker is stuck, the bound doubles, since every
 //!    other time a pause begins one of the stuck worker's. Besides, the worker may leave the oldest
-//!    to another worker for [`LONGEST_LEAVE`] before it begins it.
+//!    to another worker for [`SLICE`] before it begins it.
 //!
 //! The tests below count turns and pauses, not time.
 //!
@@ -44,32 +44,17 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::theft::Verdict;
 use super::{Remote, Worker};
 use crate::base::primitive::bump;
 use crate::base::{policy, tsan};
 use crate::engine::run_queue::Fresh;
+use crate::engine::tuning::{FAIRNESS, LONG_ROUNDS, MAINTENANCE, REFUSAL, REFUSALS, SLICE};
 
-/// Rounds from one pause to the next, at most. It is Go's number, for its global queue.
-pub(super) const FAIRNESS: u32 = 61;
-/// Every so many pauses the worker looks at inbox, clock and system, even if the monitor has not
-/// ticked: a look costs up to 300 ns, and a round takes 10 ns or more.
-const MAINTENANCE: u64 = 4;
 /// No tick of the monitor has this number.
 const NEVER_MAINTAINED: usize = usize::MAX;
-/// How many operations in a row a goroutine is refused until it gives way: each takes 5 ns or more,
-/// and a switch some 10.
-pub(super) const REFUSALS: u32 = 32;
-/// How long these refusals take at most if the goroutine does nothing else, in a debug build too. A
-/// goroutine that takes longer polls between two pieces of work, and would lose its share of the
-/// processor to those that do not poll.
-const IN_A_ROW: Duration = Duration::from_micros(16);
-/// How long a worker leaves its unstarted goroutines to a worker that has less to run, before it
-/// begins one itself.
-const LONGEST_LEAVE: Duration = Duration::from_millis(10);
-/// How long [`FAIRNESS`] rounds take, at least, where a worker leaves them.
-const LONG_ROUNDS: Duration = Duration::from_micros(100);
 
 /// What the worker counts so that nobody waits for long.
 pub(super) struct Fairness {
@@ -164,7 +149,7 @@ impl Worker {
             self.fair.refusals_left.set(REFUSALS);
             now.saturating_duration_since(self.fair.refused_at.replace(now))
         };
-        if time < IN_A_ROW && self.in_goroutine() && !self.running.runs_last.get() && self.has_others(now) {
+        if time < REFUSAL * REFUSALS && self.in_goroutine() && !self.running.runs_last.get() && self.has_others(now) {
             self.yield_current();
             let _ignore = tsan::ignore();
             self.fair.refused_at.set(policy::now());
@@ -242,10 +227,9 @@ impl Worker {
     /// Takes the oldest unstarted goroutine of another worker, if that worker has left it alone for
     /// long enough.
     fn rob_one(&self, other: &Remote) -> Option<Fresh> {
-        if ptr::eq(other, self.remote) || !self.may_rob(other, policy::now()) {
+        if ptr::eq(other, self.remote) || matches!(self.look_at(other, policy::now()), Verdict::Leave) {
             return None;
         }
-        self.note_robbery();
         other.stealable.fresh.pop_oldest()
     }
 
@@ -268,7 +252,7 @@ impl Worker {
             return true;
         };
         let time = now.duration_since(since);
-        if time < LONG_ROUNDS * times || time > LONGEST_LEAVE {
+        if time < LONG_ROUNDS * times || time > SLICE {
             return false;
         }
         self.fair.left.set(Some((since, times + 1)));

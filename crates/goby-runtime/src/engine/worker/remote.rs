@@ -4,7 +4,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::Worker;
-use super::theft::Truce;
+use super::theft::Patience;
 use crate::base::inbox::Inbox;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::io::poller::Poller;
@@ -48,8 +48,8 @@ pub(crate) struct Orders {
     pub(super) tidy: AtomicBool,
 }
 
-/// What a thief takes, and by what it decides. The worker writes all but `truce`; thieves read it,
-/// write `truce`, and take from `fresh`.
+/// What a thief takes, and by what it decides. The worker writes all but `patience`; thieves read it,
+/// write `patience`, and take from `fresh`.
 pub(crate) struct Stealable {
     pub(crate) fresh: FreshQueue,
     /// How many of its own goroutines were runnable when it last looked.
@@ -57,7 +57,7 @@ pub(crate) struct Stealable {
     /// Counts its pauses, in which it looks at unstarted goroutines (`worker/fairness.rs`).
     pub(crate) turns: AtomicU64,
     /// See `theft`.
-    pub(super) truce: Truce,
+    pub(super) patience: Patience,
 }
 
 /// What has happened here. Written by the worker only, without an atomic update; read by the
@@ -104,7 +104,7 @@ impl Remote {
                 fresh: FreshQueue::new(),
                 load: AtomicUsize::new(0),
                 turns: AtomicU64::new(0),
-                truce: Truce::new(),
+                patience: Patience::new(),
             },
             timers: Timers::new(),
             poller: Poller::new()?,
@@ -176,15 +176,10 @@ impl Remote {
     }
 
     /// Returns whether it has unstarted goroutines or futures for which another worker should stay
-    /// awake. A lone one is not enough. Nor are those in a truce (`theft`), in which the monitor
-    /// makes a worker look at each tick.
-    pub(crate) fn has_for_others(&self, tick: usize) -> bool {
-        self.stealable.fresh.len() > 1 && !self.is_in_truce(tick)
-    }
-
-    /// See `theft`.
-    pub(crate) fn is_in_truce(&self, tick: usize) -> bool {
-        self.stealable.truce.holds(tick)
+    /// awake. A lone one is not enough. Nor are those that thieves leave alone for long (`theft`):
+    /// the monitor makes a worker look at each tick.
+    pub(crate) fn has_for_others(&self) -> bool {
+        self.stealable.fresh.len() > 1 && !self.stealable.patience.is_long()
     }
 
     /// Makes a worker that sleeps give back what it does not need.

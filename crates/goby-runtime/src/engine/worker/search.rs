@@ -7,42 +7,26 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::theft::{LOOK, LOOK_IN_TRUCE, Look, Watched};
+use super::theft::{Look, Theft, Verdict};
 use super::{Remote, Worker};
 use crate::base::answer::Answer;
 use crate::base::primitive::bump;
 use crate::base::{heap, policy};
 use crate::engine::io::timer::NEVER;
 use crate::engine::run_queue::Fresh;
-
-/// How long a worker looks around before it sleeps. Waking a sleeping thread costs 15 to 20 µs.
-const SPIN: Duration = Duration::from_micros(40);
-/// Spins pay where waits are short. Each wait shorter than a spin adds one, up to `EAGER`. Each
-/// longer wait takes two, down to `WEARY`. Above zero the worker spins. Before that rule, traffic
-/// with pauses of 100 µs took 79 % of a processor for nothing.
-const EAGER: i32 = 4;
-const WEARY: i32 = -8;
-/// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line
-/// from a worker that writes to it with every goroutine that it starts, for up to half a
-/// microsecond.
-const SPINS_PER_LOOK: u32 = 200;
-/// How often a goroutine looks for its unpark before it parks, at one spin per look: about 1.5 µs,
-/// some round trips between two workers.
-const ANSWER_LOOKS: u32 = 64;
-/// The most that is stolen at once.
-const STEAL_MAX: usize = 256;
+use crate::engine::tuning::{ANSWER_LOOKS, EAGER, QUIET, SPIN, SPINS_PER_LOOK, STEAL_MAX, WEARY};
 
 /// What a worker remembers from one search to the next.
 pub(super) struct Search {
-    /// The victim that it watches.
-    watched: Cell<Option<Watched>>,
+    /// The last theft, until we know whether it has paid.
+    theft: Cell<Option<Theft>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
 }
 
 impl Search {
     pub(super) fn new() -> Search {
-        Search { watched: Cell::new(None), spin_pays: Cell::new(EAGER) }
+        Search { theft: Cell::new(None), spin_pays: Cell::new(EAGER) }
     }
 }
 
@@ -100,6 +84,7 @@ impl Worker {
             return Some(item);
         }
         self.remote.stealable.load.store(0, Ordering::Relaxed);
+        self.judge_theft();
         let searching = self.shared.idle.start_search();
         let found = self.look_around(searching);
         if !matches!(found, Finding::Nothing) {
@@ -134,6 +119,7 @@ impl Worker {
         let start = policy::now();
         let is_patient = self.search.spin_pays.get() > 0;
         let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
+        let mut watching_since = None;
         loop {
             for _ in 0..std::mem::replace(&mut spins, SPINS_PER_LOOK) {
                 if !self.remote.mail.inbox.is_empty() || self.shared.is_shut_down() {
@@ -146,7 +132,8 @@ impl Worker {
                 self.poll(Some(Duration::ZERO));
             }
             let now = policy::now();
-            if searching && let Some(item) = self.steal(now) {
+            let mut watches = false;
+            if searching && let Some(item) = self.steal(now, &mut watches) {
                 return Finding::Found(item);
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or have
@@ -155,25 +142,19 @@ impl Worker {
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Finding::Local;
             }
-            // A thief that has begun to watch a victim looks again when the victim has had its
-            // time, whether the thief is patient or not.
-            let spin = if searching { self.time_to_watch() } else { None };
-            if !(is_patient || spin.is_some()) || now.duration_since(start) >= spin.unwrap_or(SPIN) {
+            // A thief that watches a victim goes on until it knows whether the victim is quiet.
+            let watching_since = if watches { *watching_since.get_or_insert(now) } else { now };
+            let goes_on_watching = watches && now.duration_since(watching_since) < QUIET;
+            let goes_on_spinning = is_patient && now.duration_since(start) < SPIN;
+            if !goes_on_watching && !goes_on_spinning {
                 return Finding::Nothing;
             }
         }
     }
 
-    /// Returns how long to look around for the sake of the victim that we watch, if it still has
-    /// something.
-    fn time_to_watch(&self) -> Option<Duration> {
-        let victim = self.shared.remote(self.search.watched.get()?.index);
-        let is_truce = victim.stealable.truce.holds(self.shared.monitor.tick());
-        (victim.stealable.fresh.len() > 0).then_some(if is_truce { LOOK_IN_TRUCE } else { LOOK })
-    }
-
-    /// Takes from the injected goroutines, or half of another worker's.
-    fn steal(&self, now: Instant) -> Option<Fresh> {
+    /// Takes from the injected goroutines, or half of another worker's. Sets `watches` if another
+    /// worker has some that are left to it for now.
+    fn steal(&self, now: Instant, watches: &mut bool) -> Option<Fresh> {
         if self.shared.inject.len() > 0
             && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
         {
@@ -187,12 +168,15 @@ impl Worker {
             if ptr::eq(victim, self.remote) {
                 continue;
             }
-            if victim.stealable.fresh.len() > 0
-                && self.may_rob(victim, now)
-                && let Some(item) = victim.stealable.fresh.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
-            {
-                self.note_robbery();
-                return Some(item);
+            if victim.stealable.fresh.len() > 0 {
+                let verdict = self.look_at(victim, now);
+                *watches = true;
+                if !matches!(verdict, Verdict::Leave)
+                    && let Some(item) = victim.stealable.fresh.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
+                {
+                    self.search.theft.set(if let Verdict::Try(theft) = verdict { Some(theft) } else { None });
+                    return Some(item);
+                }
             }
             // A worker that does not come back cannot run its timers and sockets. A goroutine that
             // its timer wakes goes to its inbox; a callback runs at once.
@@ -203,42 +187,29 @@ impl Worker {
         None
     }
 
-    /// Returns whether a victim, which has unstarted goroutines, is not about to run them itself.
-    /// We watch one victim at a time, until it has none left. We leave it earlier for another that
-    /// has some, if we have robbed the watched one, or find it busy in a truce: one that always has
-    /// some would hide the others.
-    pub(super) fn may_rob(&self, victim: &Remote, now: Instant) -> bool {
-        let look = Look {
-            sight: victim.stealable.fresh.sight(),
-            // Relaxed: a hint.
-            turns: victim.stealable.turns.load(Ordering::Relaxed),
-            own: self.remote.stealable.fresh.sight().changes,
-            now,
-            tick: self.shared.monitor.tick(),
-        };
-        let mut watched = match self.search.watched.get() {
-            Some(watched) if watched.index == victim.index => watched,
-            Some(watched) if self.goes_on_watching(&watched, look.tick) => return false,
-            _ => Watched::new(victim.index, &look),
-        };
-        let may = watched.may_be_robbed(&look, &victim.stealable.truce);
-        self.search.watched.set(Some(watched));
-        if may {
+    /// Looks at a victim, which has unstarted goroutines, and returns whether to take some.
+    pub(super) fn look_at(&self, victim: &Remote, now: Instant) -> Verdict {
+        let verdict = victim.stealable.patience.look(
+            victim.index,
+            &Look::at(victim, now),
+            self.remote.stealable.fresh.sight().changes,
+        );
+        if !matches!(verdict, Verdict::Leave) {
             self.shared.note_theft();
         }
-        may
+        verdict
     }
 
-    /// Returns whether the watched victim, which is not the one that we look at, comes first.
-    fn goes_on_watching(&self, watched: &Watched, tick: usize) -> bool {
-        let victim = self.shared.remote(watched.index);
-        victim.stealable.fresh.len() > 0
-            && watched.comes_first(victim.stealable.fresh.sight(), victim.stealable.truce.holds(tick))
-    }
-
-    /// Records that the watched victim has been robbed.
-    pub(super) fn note_robbery(&self) {
-        self.search.watched.set(self.search.watched.get().map(Watched::robbed));
+    /// Learns from the last theft: what it took has been begun.
+    fn judge_theft(&self) {
+        if let Some(theft) = self.search.theft.take() {
+            let victim = self.shared.remote(theft.victim);
+            victim.stealable.patience.judge(
+                &theft,
+                &Look::at(victim, policy::now()),
+                self.remote.stealable.fresh.sight().changes,
+            );
+        }
     }
 
     /// Sleeps in the poller until woken, an event, or the first timer. The protocol is in `idle.rs`

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use super::*;
 use crate::engine::checkpoint::yield_now;
@@ -156,7 +157,7 @@ fn check_injected(runtime: &Runtime) {
 
 fn most_pauses(k: u64, n_workers: usize) -> u64 {
     // While a worker leaves unstarted goroutines to others it looks at most once per `LONG_ROUNDS`.
-    let leaves = if n_workers > 1 { (LONGEST_LEAVE.as_nanos() / LONG_ROUNDS.as_nanos()) as u64 + 2 } else { 0 };
+    let leaves = if n_workers > 1 { (SLICE.as_nanos() / LONG_ROUNDS.as_nanos()) as u64 + 2 } else { 0 };
     (k + 1) * (4 + leaves)
 }
 
