@@ -9,6 +9,8 @@ pub(crate) mod prefetch;
 pub(crate) mod primitive;
 pub(crate) mod report;
 pub(crate) mod tsan;
+pub(crate) mod order;
+pub(crate) mod unseen;
 
 // Locks and lock-free words.
 pub(crate) mod answer;

@@ -4,10 +4,10 @@
 
 #[cfg(not(loom))]
 mod system {
-    use std::sync::OnceLock;
     use std::sync::atomic::{Ordering, compiler_fence};
 
     use crate::base::tsan;
+    use crate::base::unseen::UnseenOnce;
 
     /// Keeps a write before it ahead of a read after it, as seen by a thread that passes a
     /// [`heavy_fence`] between its own write and read.
@@ -26,9 +26,7 @@ mod system {
     /// `membarrier`, nor under ThreadSanitizer, which does not know it. Call this before relying on
     /// either fence.
     pub fn fences_work() -> bool {
-        static REGISTERED: OnceLock<bool> = OnceLock::new();
-        // ThreadSanitizer cannot see the edge inside std's cell.
-        let _ignore = tsan::ignore();
+        static REGISTERED: UnseenOnce<bool> = UnseenOnce::new();
         *REGISTERED.get_or_init(|| {
             tsan::KNOWS_MEMBARRIER
                 && membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)

@@ -12,13 +12,11 @@ use std::fmt;
 use std::hint;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-#[cfg(not(loom))]
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::primitive::{AtomicBool, Ordering};
 #[cfg(not(loom))]
-use crate::base::tsan;
+use crate::base::unseen::UnseenOnce;
 
 /// Spins of the first round, and how often they double before the processor is given up: 0.2 to 3
 /// µs, some 6 in all. They are that long because the line of a contended lock is worth more where
@@ -35,19 +33,16 @@ const NAP: Duration = Duration::from_micros(50);
 /// Whether the caller may spin until another thread has done something. Installed by the workers,
 /// which know what else there is to run. Without them every caller may.
 #[cfg(not(loom))]
-static MAY_SPIN: OnceLock<fn() -> bool> = OnceLock::new();
+static MAY_SPIN: UnseenOnce<fn() -> bool> = UnseenOnce::new();
 
 /// Installs the function that [`Backoff::spin`] asks.
 #[cfg(not(loom))]
 pub(crate) fn ask_before_spinning(may_spin: fn() -> bool) {
-    // ThreadSanitizer cannot see the edge inside std's cell.
-    let _ignore = tsan::ignore();
     MAY_SPIN.get_or_init(|| may_spin);
 }
 
 #[cfg(not(loom))]
 fn may_spin() -> bool {
-    let _ignore = tsan::ignore();
     MAY_SPIN.get().is_none_or(|may_spin| may_spin())
 }
 

@@ -5,10 +5,10 @@
 //! checker that replaces both has one file to look at.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::base::tsan;
+use crate::base::unseen::UnseenOnce;
 
 /// Reads the clock that all of goby's deadlines, timers and tickers go by.
 ///
@@ -23,9 +23,7 @@ pub fn now() -> Instant {
 
 /// Returns the instant from which [`nanos`] counts.
 fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    // ThreadSanitizer cannot see the edge inside std's cell.
-    let _ignore = tsan::ignore();
+    static EPOCH: UnseenOnce<Instant> = UnseenOnce::new();
     // An hour back, so that instants a little before the first use are still told apart.
     *EPOCH.get_or_init(|| now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(now))
 }

@@ -115,6 +115,9 @@ struct Inner {
 }
 
 impl Pool {
+    /// Whether memory, above all stacks, may be used again without telling a checker.
+    pub(crate) const REUSES: bool = tsan::POOL_MEMORY;
+
     /// Makes a pool for at most `limit` stacks of at least `stack_size` bytes.
     pub(crate) fn new(stack_size: usize, limit: usize) -> Pool {
         let usable = stack_size.next_multiple_of(PAGE);
@@ -221,7 +224,7 @@ impl Pool {
         let surplus = {
             let inner = &mut *self.inner.lock();
             inner.own.push(own);
-            let surplus = (inner.own.len() > own::KEPT || !tsan::POOL_MEMORY).then(|| inner.own.remove(0));
+            let surplus = (inner.own.len() > own::KEPT || !Pool::REUSES).then(|| inner.own.remove(0));
             inner.own_unwanted = inner.own_unwanted.min(inner.own.len());
             self.note_warm(inner);
             surplus

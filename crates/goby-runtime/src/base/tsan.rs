@@ -36,6 +36,16 @@ mod imp {
     #[inline]
     pub(crate) fn acquire<T: ?Sized>(_: *const T) {}
 
+    /// Something with an address.
+    #[derive(Debug, Default)]
+    pub(crate) struct Address;
+
+    impl Address {
+        pub(crate) const fn new() -> Address {
+            Address
+        }
+    }
+
     /// Before a goroutine's switch away from its thread, after its switch back, and at its end.
     #[inline]
     pub(crate) fn leave_thread(_: impl FnOnce() -> &'static usize) {}
@@ -142,6 +152,17 @@ mod imp {
     pub(crate) fn acquire<T: ?Sized>(address: *const T) {
         // SAFETY: the address is a tag only.
         unsafe { __tsan_acquire(address as *mut c_void) }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Address {
+        _byte: u8,
+    }
+
+    impl Address {
+        pub(crate) const fn new() -> Address {
+            Address { _byte: 0 }
+        }
     }
 
     /// Returns whether goroutines of one thread count as ordered (`GOBY_TSAN=threads`). That is for

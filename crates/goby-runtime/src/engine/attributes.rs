@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::discard::discard;
-use crate::base::tsan;
+use crate::base::order::Order;
 use crate::engine::errand::Foreign;
 use crate::engine::worker;
 use crate::engine::worker::Worker;
@@ -164,15 +164,15 @@ fn with_current<R>(f: impl FnOnce(&Attributes) -> R) -> Option<R> {
 /// [`can_be_read`]. A look at goroutines gets them by a way that ThreadSanitizer is told nothing
 /// of.
 pub(crate) fn can_be_shown() {
-    tsan::release(&raw const SHOWN);
+    SHOWN.precede();
 }
 
 /// The other end of [`can_be_shown`].
 pub(crate) fn can_be_read() {
-    tsan::acquire(&raw const SHOWN);
+    SHOWN.follow();
 }
 
-static SHOWN: u8 = 0;
+static SHOWN: Order = Order::new();
 
 /// Returns what a goroutine that the caller starts inherits; `worker` is the caller's.
 #[inline]

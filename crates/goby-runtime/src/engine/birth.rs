@@ -138,7 +138,7 @@ impl<K: Kind> Birth<K> {
             // for the goroutine's own run. Without `_heed` this edge would be ignored.
             let _heed = tsan::heed();
             // SAFETY: in no queue yet, so it is alive.
-            tsan::release(unsafe { g.as_ref() }.edge());
+            unsafe { g.as_ref() }.precede();
         }
         match own {
             Some(worker) => worker.spawn(g),

@@ -1,10 +1,9 @@
 //! Which runtime the calling code belongs to.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 use crate::above;
-use crate::base::tsan;
+use crate::base::unseen::UnseenOnce;
 use crate::engine::shared::Shared;
 use crate::engine::worker::Worker;
 
@@ -32,8 +31,6 @@ pub(crate) fn current_shared() -> &'static Shared {
 
 /// Returns the default runtime; the first call starts it.
 pub(crate) fn default_shared() -> &'static Shared {
-    static DEFAULT: OnceLock<&'static Shared> = OnceLock::new();
-    // ThreadSanitizer cannot see the edge inside std's cell.
-    let _ignore = tsan::ignore();
+    static DEFAULT: UnseenOnce<&'static Shared> = UnseenOnce::new();
     DEFAULT.get_or_init(above::start_default)
 }

@@ -19,8 +19,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::base::order;
 use crate::base::report::{payload_text, report};
-use crate::base::tsan;
 use crate::engine::go::go_detached_at;
 use crate::engine::io::future;
 use crate::engine::worker::Worker;
@@ -114,7 +114,7 @@ impl Notice {
         let is_own = ptr::eq(waker.vtable(), &future::SIGNAL) || is_polled();
         // An edge from the poll to the wake: the scheduler that hands the waker on has none, since
         // its edges are ignored.
-        tsan::release(waker.data());
+        order::precede(waker.data());
         Notice { waker: waker.clone(), is_own }
     }
 
@@ -125,7 +125,7 @@ impl Notice {
             wake(waker);
         } else {
             go_detached_at(Location::caller(), move || {
-                tsan::acquire(waker.data());
+                order::follow(waker.data());
                 wake(waker);
             });
         }
@@ -147,7 +147,7 @@ impl Notice {
 impl Drop for Notice {
     fn drop(&mut self) {
         // As in `wake`: it may be the last owner that drops it, to which a scheduler has handed it.
-        tsan::acquire(self.waker.data());
+        order::follow(self.waker.data());
     }
 }
 

@@ -38,7 +38,8 @@ use crate::base::inbox::Linked;
 use crate::base::prefetch::prefetch;
 use crate::base::primitive::AtomicPtr;
 use crate::base::stack::{OwnStack, Slot};
-use crate::base::tsan;
+use crate::base::unseen::Unseen;
+use crate::base::{order, tsan};
 use crate::engine::attributes::{Attributes, Inherited};
 use crate::engine::errand;
 use crate::engine::park::Wait;
@@ -101,7 +102,7 @@ pub(crate) struct Goroutine {
     link: AtomicPtr<Goroutine>,
     pub(crate) notes: Notes,
     pub(crate) attributes: Attributes,
-    ending: Ending<Wait>,
+    ending: Unseen<Ending<Wait>>,
     pub(crate) stack: StackState,
 }
 
@@ -201,7 +202,7 @@ impl Goroutine {
                 timer: Cell::new(ptr::null()),
             },
             attributes: Attributes::new(start.inherited, start.name),
-            ending: if start.is_joined { Ending::joined() } else { Ending::detached() },
+            ending: Unseen::new(if start.is_joined { Ending::joined() } else { Ending::detached() }),
             stack: StackState {
                 fiber: UnsafeCell::new(MaybeUninit::uninit()),
                 suspender: Cell::new(MaybeUninit::uninit()),
@@ -233,11 +234,17 @@ impl Goroutine {
         !self.home.load(Ordering::Relaxed).is_null()
     }
 
-    /// Returns the address that stands for this goroutine's edges (unpark to park, end to join) in
-    /// ThreadSanitizer. No atomic lies at it, since the edges of that atomic would count too.
+    /// Says that the caller's actions come before those after `follow`: the goroutine's start
+    /// before its cancellation, an unpark before the park's return, its end before the join.
     #[inline]
-    pub(crate) fn edge(&self) -> *const GoroutineId {
-        &raw const self.id
+    pub(crate) fn precede(&self) {
+        order::precede(&raw const self.id);
+    }
+
+    /// The other end of [`precede`](Goroutine::precede).
+    #[inline]
+    pub(crate) fn follow(&self) {
+        order::follow(&raw const self.id);
     }
 
     /// Returns its stack, if it is of a size of its own.
@@ -288,7 +295,7 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     header.stack.suspender.set(MaybeUninit::new(suspender));
     let home = header.home();
     let thread = &home.index;
-    tsan::acquire(thread);
+    order::follow(thread);
     header.notes.reason.store(WaitReason::None as u8, Ordering::Relaxed);
     // SAFETY: unstarted, by contract.
     unsafe { (header.vtable.run)(g) };
@@ -299,9 +306,9 @@ pub(crate) unsafe fn entry(arg: *mut (), suspender: Suspender) {
     header.notes.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
     tsan::end_on_thread(thread);
     // Pairs with the end of the worker, which destroys the thread's locals.
-    tsan::release(&raw const home.shared);
+    order::precede(&raw const home.shared);
     // Last: the holder that acquires this frees the record.
-    tsan::release(header.edge());
+    header.precede();
 }
 
 /// Drops a goroutine's locals at its end, on its own stack: their destructors are user code, and
@@ -328,7 +335,7 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     // Read before `ending.end`: after it the handle may free the record.
     let vtable = header.vtable;
     tsan::retire(header.origin.tag);
-    match header.ending.end() {
+    match header.ending.with(Ending::end) {
         Duty::None => {}
         // SAFETY: the handle is gone, so the scheduler is the last.
         Duty::Free => unsafe { (vtable.free)(g) },
@@ -349,14 +356,14 @@ pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
 pub(crate) unsafe fn never_run(g: NonNull<Goroutine>) {
     // SAFETY: by contract.
     unsafe {
-        tsan::acquire(g.as_ref().edge());
+        g.as_ref().follow();
         (g.as_ref().vtable.cancel)(g);
         if let Some(own) = g.as_ref().own_stack() {
             g.as_ref().runtime.stacks.pool.give_own(own);
         }
         // As in `entry`: the holder that acquires this frees the record. From here on edges are
         // ignored, as on a scheduler.
-        tsan::release(g.as_ref().edge());
+        g.as_ref().precede();
         let _ignore = tsan::ignore();
         end(g);
     }
@@ -376,10 +383,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
         // SAFETY: if the wait is shown, this goroutine parks on it. It is shown to `end`, the only
         // claimer, which also unparks.
         let wait = unsafe { Wait::in_one_queue() };
-        let is_shown = {
-            let _ignore = tsan::ignore();
-            header.ending.show(&wait)
-        };
+        let is_shown = header.ending.with(|ending| ending.show(&wait));
         if is_shown {
             if let Some(joiner) = wait.goroutine() {
                 // SAFETY: the joiner is the running goroutine, so its record is alive.
@@ -388,7 +392,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
             wait.park(WaitReason::Join);
         }
     }
-    tsan::acquire(header.edge());
+    header.follow();
     let mut result = MaybeUninit::<thread::Result<T>>::uninit();
     // SAFETY: `g` has ended. So its result is stored and belongs to the handle, and the scheduler
     // has let go of the record.
@@ -399,8 +403,7 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
 }
 
 pub(crate) fn has_ended(g: &Goroutine) -> bool {
-    let _ignore = tsan::ignore();
-    g.ending.has_ended()
+    g.ending.with(Ending::has_ended)
 }
 
 /// Drops a handle without joining.
@@ -415,16 +418,15 @@ pub(crate) unsafe fn detach(g: NonNull<Goroutine>) {
     // Dropping a handle is no edge, unless it drops the result. Otherwise a goroutine that happens
     // to end before its handle is dropped would come before all that its starter does later, other
     // goroutines included.
-    let ignore = tsan::ignore();
-    let went_first = header.ending.detach();
-    drop(ignore);
-    if went_first {
+    if header.ending.with(Ending::detach) {
         return;
     }
     // SAFETY: the goroutine went first, so the result is the handle's.
     unsafe { (vtable.drop_result)(g) };
+    // The scheduler's last accesses to the record are not seen, so nothing orders them before the
+    // free.
     let _ignore = tsan::ignore();
-    if header.ending.release() {
+    if header.ending.with(Ending::release) {
         // SAFETY: the scheduler went first, so the handle is the last.
         unsafe { (vtable.free)(g) };
     }

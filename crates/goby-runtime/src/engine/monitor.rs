@@ -13,9 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
-use crate::base::{heap, policy, tsan};
+use crate::base::unseen::UnseenMutex;
+use crate::base::{heap, policy};
 use crate::engine::run_queue::Sight;
 use crate::engine::shared::Shared;
 use crate::engine::suspect::Suspect;
@@ -32,7 +31,7 @@ pub(crate) struct Monitor {
     asleep: AtomicBool,
     /// The monitor is in a long tick, which should be cut short if there is something to do.
     is_calm: AtomicBool,
-    thread: Mutex<Option<Thread>>,
+    thread: UnseenMutex<Option<Thread>>,
 }
 
 /// What the monitor remembers of a worker.
@@ -59,7 +58,7 @@ impl Monitor {
             clock: AtomicU64::new(policy::nanos(policy::now())),
             asleep: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
-            thread: Mutex::new(None),
+            thread: UnseenMutex::new(None),
         }
     }
 
@@ -124,19 +123,14 @@ impl Monitor {
     }
 
     pub(crate) fn wake(&self) {
-        let _ignore = tsan::ignore();
-        let thread = self.thread.lock().clone();
-        if let Some(thread) = thread {
+        if let Some(thread) = &*self.thread.lock() {
             thread.unpark();
         }
     }
 
     /// Runs the monitor until the runtime is shut down.
     pub(crate) fn run(&self, shared: &'static Shared) {
-        {
-            let _ignore = tsan::ignore();
-            *self.thread.lock() = Some(thread::current());
-        }
+        *self.thread.lock() = Some(thread::current());
         let mut seen: Vec<Seen> = Vec::new();
         let mut idle_since: Option<Instant> = None;
         let mut trimmed = policy::now();

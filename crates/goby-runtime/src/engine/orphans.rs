@@ -19,15 +19,17 @@
 use std::ptr;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 
-use crate::base::{policy, tsan};
+use crate::base::policy;
+use crate::base::unseen::UnseenMutex;
 use crate::engine::io::timer::NEVER;
 use crate::engine::threads::spawn_own_thread;
 use crate::engine::worker::Remote;
 use crate::engine::{errand, threads};
 
-static ADOPTED: Mutex<Adopted> = Mutex::new(Adopted { remotes: Vec::new(), is_served: false, is_firing: false });
+static ADOPTED: UnseenMutex<Adopted> =
+    UnseenMutex::new(Adopted { remotes: Vec::new(), is_served: false, is_firing: false });
 static CHANGED: Condvar = Condvar::new();
 
 struct Adopted {
@@ -42,7 +44,6 @@ struct Adopted {
 /// Has a thread fire the timers of a worker whose runtime is shut down, if there are any.
 #[cold]
 pub(crate) fn adopt(remote: &'static Remote) {
-    let _ignore = tsan::ignore();
     let mut adopted = ADOPTED.lock();
     if remote.timers.next_due() == NEVER {
         return;
@@ -78,7 +79,6 @@ pub(crate) fn are_awaited() -> bool {
 
 /// Fires the timers of adopted heaps until there are none: the thread's main function.
 fn serve() {
-    let _ignore = tsan::ignore();
     errand::act_as_scheduler();
     let mut adopted = ADOPTED.lock();
     loop {
@@ -87,15 +87,15 @@ fn serve() {
         let Some(due) = adopted.remotes.iter().map(|remote| remote.timers.next_due()).min() else { break };
         let now = policy::nanos(policy::now());
         if due > now {
-            CHANGED.wait_for(&mut adopted, Duration::from_nanos(due - now));
+            adopted.sleep(&CHANGED, Some(Duration::from_nanos(due - now)));
             continue;
         }
         let remotes = adopted.remotes.clone();
         adopted.is_firing = true;
-        drop(adopted);
-        remotes.iter().for_each(|remote| _ = remote.timers.run_due());
-        threads::note_change();
-        adopted = ADOPTED.lock();
+        adopted.unlocked(|| {
+            remotes.iter().for_each(|remote| _ = remote.timers.run_due());
+            threads::note_change();
+        });
         adopted.is_firing = false;
     }
     adopted.is_served = false;

@@ -25,9 +25,9 @@ use std::time::Instant;
 
 use crate::base::answer::Answer;
 use crate::base::lock::Lock;
+use crate::base::policy;
 use crate::base::primitive::{AtomicUsize, Ordering};
 use crate::base::report::report;
-use crate::base::{policy, tsan};
 use crate::engine::checkpoint::yield_now;
 use crate::engine::errand::Notice;
 use crate::engine::goroutine::Goroutine;
@@ -194,7 +194,7 @@ impl Wait {
             // alive.
             unsafe {
                 switch::park(*g, reason, &self.answer);
-                tsan::acquire(g.as_ref().edge());
+                g.as_ref().follow();
             }
         } else {
             self.park_thread(reason);

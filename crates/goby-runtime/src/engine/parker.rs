@@ -13,11 +13,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::above;
+use crate::base::order::Order;
+use crate::base::policy;
 use crate::base::stack_trace::StackTrace;
-use crate::base::{policy, tsan};
+use crate::base::unseen::{UnseenGuard, UnseenMutex};
 use crate::engine::runtimes;
 use crate::engine::threads;
 use crate::engine::threads::ThreadWait;
@@ -32,11 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Parks one thread. It holds a token, because the unpark may come first.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    token: Mutex<Token>,
+    token: UnseenMutex<Token>,
     changed: Condvar,
     /// Notified when `stack` is there.
     answered: Condvar,
     wait: ThreadWait,
+    /// From the unpark to the park.
+    order: Order,
 }
 
 #[derive(Debug, Default)]
@@ -75,59 +79,51 @@ impl Parker {
     }
 
     pub(crate) fn park(&self, reason: WaitReason) {
-        let ignore = tsan::ignore();
         let mut token = self.token.lock();
         if !token.given {
             token.counted = threads::thread_parks(&self.wait, reason);
-            token = self.sleep(token);
+            self.sleep(&mut token);
         }
         token.given = false;
         drop(token);
-        drop(ignore);
-        tsan::acquire(self);
+        self.order.follow();
     }
 
     /// Sleeps until the token is given.
-    fn sleep<'a>(&'a self, mut token: MutexGuard<'a, Token>) -> MutexGuard<'a, Token> {
+    fn sleep(&self, token: &mut UnseenGuard<'_, Token>) {
         let (mut pause, mut next_look) = (FIRST_LOOK, None);
         let wait_begins = (&raw const pause).addr();
         token.wait_begins = wait_begins;
         while !token.given {
             if token.asked {
-                drop(token);
-                let stack = StackTrace::of_thread(wait_begins);
-                token = self.token.lock();
+                let stack = token.unlocked(|| StackTrace::of_thread(wait_begins));
                 token.asked = false;
                 token.stack = Some(stack);
                 self.answered.notify_all();
                 continue;
             }
             if !token.counted || runtimes::has_monitors() {
-                tsan::sleep(&self.changed, &mut token, None);
+                token.sleep(&self.changed, None);
                 continue;
             }
             let now = policy::now();
             let at: Instant = *next_look.get_or_insert(now + pause);
             if now < at {
-                tsan::sleep(&self.changed, &mut token, Some(at - now));
+                token.sleep(&self.changed, Some(at - now));
                 continue;
             }
-            drop(token);
-            above::look_without_monitors();
-            token = self.token.lock();
+            token.unlocked(above::look_without_monitors);
             pause = pause.saturating_mul(2);
             next_look = now.checked_add(pause);
         }
-        token
     }
 
     /// Parks until the token is given or `deadline`; returns false if the deadline came first. Does
     /// not take the token.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
-        let _ignore = tsan::ignore();
         let mut token = self.token.lock();
         while !token.given {
-            if self.changed.wait_until(&mut token, deadline).timed_out() && policy::now() >= deadline {
+            if token.sleep_until(&self.changed, deadline) && policy::now() >= deadline {
                 return token.given;
             }
         }
@@ -135,33 +131,27 @@ impl Parker {
     }
 
     pub(crate) fn take_token(&self) -> bool {
-        let is_given = {
-            let _ignore = tsan::ignore();
-            std::mem::take(&mut self.token.lock().given)
-        };
-        tsan::acquire(self);
+        let is_given = std::mem::take(&mut self.token.lock().given);
+        self.order.follow();
         is_given
     }
 
     pub(crate) fn unpark(&self) {
-        tsan::release(self);
-        let _ignore = tsan::ignore();
+        self.order.precede();
         let mut token = self.token.lock();
         token.given = true;
         // The wait ends for the detector here, not when the thread runs again.
         if std::mem::take(&mut token.counted) {
             self.wait.end();
         }
-        drop(token);
-        self.changed.notify_one();
+        token.unlock_and_notify(&self.changed);
     }
 
     /// Makes the thread check whether it now has to look for deadlocks itself.
     pub(crate) fn look_again(&self) {
         // Take the lock: the thread holds it from its check until it sleeps, so the notification
         // cannot fall in between.
-        drop(self.token.lock());
-        self.changed.notify_one();
+        self.token.lock().unlock_and_notify(&self.changed);
     }
 
     /// Returns the stack of the waiting thread; none if it no longer waits, or does not answer.
@@ -174,7 +164,7 @@ impl Parker {
         token.asked = true;
         self.changed.notify_one();
         while token.counted && token.stack.is_none() {
-            if self.answered.wait_until(&mut token, until).timed_out() {
+            if token.sleep_until(&self.answered, until) {
                 break;
             }
         }

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-use crate::base::tsan;
+use crate::base::stack::Pool;
 use crate::engine::settings::Settings;
 use crate::engine::shared::Shared;
 
@@ -40,7 +40,7 @@ static RETIRED: Mutex<VecDeque<&'static Shared>> = Mutex::new(VecDeque::new());
 /// behind.
 pub(crate) fn keep(shared: &'static Shared) {
     // ThreadSanitizer would compare one life with the next.
-    if tsan::POOL_MEMORY {
+    if Pool::REUSES {
         RETIRED.lock().push_back(shared);
     }
 }

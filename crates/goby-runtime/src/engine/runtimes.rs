@@ -2,28 +2,24 @@
 
 use std::ptr;
 
-use parking_lot::Mutex;
-
-use crate::base::tsan;
+use crate::base::unseen::UnseenMutex;
 use crate::engine::shared::Shared;
 use crate::engine::threads;
 
 /// The runtimes of the process in which anything may run: each may unpark goroutines of another. A
 /// runtime that was shut down stays until its workers have stopped, the items that never ran are
-/// gone, and its blocking calls have returned. Always locked under `tsan::ignore`: if only some
-/// callers ignored the lock, it would go from those to the others without an edge.
-static RUNTIMES: Mutex<Vec<&'static Shared>> = Mutex::new(Vec::new());
+/// gone, and its blocking calls have returned.
+static RUNTIMES: UnseenMutex<Vec<&'static Shared>> = UnseenMutex::new(Vec::new());
 
 /// Makes a runtime known.
 pub(crate) fn register(shared: &'static Shared) {
-    let _ignore = tsan::ignore();
-    RUNTIMES.lock().push(shared);
+    let mut runtimes = RUNTIMES.lock();
+    runtimes.push(shared);
     threads::note_change();
 }
 
 /// Forgets a runtime that was shut down, and in which nothing will run any more.
 pub(crate) fn forget(shared: &'static Shared) {
-    let _ignore = tsan::ignore();
     RUNTIMES.lock().retain(|other| !ptr::eq(*other, shared));
     if !has_monitors() {
         // These threads relied on a monitor.
@@ -33,13 +29,11 @@ pub(crate) fn forget(shared: &'static Shared) {
 
 /// Returns the runtimes that have not been shut down.
 pub(crate) fn alive() -> Vec<&'static Shared> {
-    let _ignore = tsan::ignore();
     RUNTIMES.lock().iter().copied().filter(|runtime| !runtime.is_shut_down()).collect()
 }
 
 /// Returns all runtimes in the list.
 pub(crate) fn all() -> Vec<&'static Shared> {
-    let _ignore = tsan::ignore();
     RUNTIMES.lock().clone()
 }
 
@@ -47,7 +41,6 @@ pub(crate) fn all() -> Vec<&'static Shared> {
 /// though no worker has woken. The caller has ended it before this call. A monitor that lists the
 /// runtimes after this call sees that, and a monitor that has listed them before is told.
 pub(crate) fn look_again() {
-    let _ignore = tsan::ignore();
     for runtime in RUNTIMES.lock().iter() {
         runtime.monitor.look_again();
     }

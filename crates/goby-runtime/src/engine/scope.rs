@@ -10,6 +10,7 @@ use std::thread;
 
 use crate::base::discard::{discard, discard_quietly};
 use crate::base::lock::Lock;
+use crate::base::order::Order;
 use crate::base::tsan;
 use crate::engine::birth::{Birth, Joined};
 use crate::engine::checkpoint::checkpoint;
@@ -53,13 +54,13 @@ where
 {
     checkpoint();
     let scope = Scope {
-        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None), edge: 0 }),
+        inner: Arc::new(Inner { running: Gate::new(0), panicked: Lock::new(None), order: Order::new() }),
         scope: PhantomData,
         env: PhantomData,
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.inner.running.wait(WaitReason::ScopeWait, None, |n, _| Decision::ready_if(*n == 0));
-    tsan::acquire(&raw const scope.inner.edge);
+    scope.inner.order.follow();
     let panicked = scope.inner.panicked.lock().take();
     // Drop what is not raised first: if its destructor panicked during the unwinding, the process
     // would abort.
@@ -88,10 +89,8 @@ struct Inner {
     running: Gate<usize>,
     /// The payload of a goroutine that nobody joined.
     panicked: Lock<Option<Box<dyn Any + Send>>>,
-    /// Its address stands for the edges to the scope's end in ThreadSanitizer. The start of the
-    /// struct would not do: the gate's lock is there, and its unlock would replace what was
-    /// released.
-    edge: u8,
+    /// From the goroutines to the scope's end.
+    order: Order,
 }
 
 impl Inner {
@@ -112,6 +111,8 @@ impl Inner {
 struct Packet<'scope, T> {
     scope: Arc<Inner>,
     result: Lock<Option<thread::Result<T>>>,
+    /// From the goroutine to whoever drops the result.
+    order: Order,
     _scope: PhantomData<&'scope ()>,
 }
 
@@ -123,7 +124,7 @@ impl<T> Drop for Packet<'_, T> {
             return;
         }
         let _heed = tsan::heed();
-        tsan::acquire(&raw const self.scope);
+        self.order.follow();
         if let Err(payload) = unjoined.and_then(discard) {
             self.scope.keep(payload);
         }
@@ -150,7 +151,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        tsan::release(&raw const self.scope.edge);
+        self.scope.order.precede();
         let _ignore = tsan::ignore();
         self.scope.running.with(|n, waiters| {
             *n -= 1;
@@ -171,7 +172,7 @@ impl<T> Body<'_, T> {
     fn end(self, result: thread::Result<T>) {
         let Body { packet, running } = self;
         *packet.0.result.lock() = Some(result);
-        tsan::release(&raw const packet.0.scope);
+        packet.0.order.precede();
         // A result that nobody will join is dropped here, while the scope still waits for us.
         drop(packet);
         drop(running);
@@ -196,7 +197,12 @@ impl<'scope> Scope<'scope, '_> {
             let _ignore = tsan::ignore();
             self.inner.running.with(|n, _| *n += 1);
         }
-        let packet = Arc::new(Packet { scope: self.inner.clone(), result: Lock::new(None), _scope: PhantomData });
+        let packet = Arc::new(Packet {
+            scope: self.inner.clone(),
+            result: Lock::new(None),
+            order: Order::new(),
+            _scope: PhantomData,
+        });
         let theirs = Holder(ManuallyDrop::new(packet.clone()));
         let packet = Holder(ManuallyDrop::new(packet));
         let body = Body { packet: theirs, running: Running { scope: self.inner.clone() } };

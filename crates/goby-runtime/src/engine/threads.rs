@@ -21,11 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Weak};
 use std::thread;
 
-use parking_lot::Mutex;
-
 use crate::base::report::report;
 use crate::base::stack_trace::{Names, StackTrace};
-use crate::base::tsan;
+use crate::base::unseen::UnseenMutex;
 use crate::engine::overflow;
 use crate::engine::parker::Parker;
 use crate::engine::runtimes;
@@ -35,9 +33,9 @@ use crate::engine::wait_reason::WaitReason;
 pub(crate) type ThreadId = i32;
 
 /// Threads of goby's runtimes.
-static OWN: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+static OWN: UnseenMutex<Vec<ThreadId>> = UnseenMutex::new(Vec::new());
 /// All parkers: one per thread that has ever waited in goby.
-static PARKERS: Mutex<Vec<Weak<Parker>>> = Mutex::new(Vec::new());
+static PARKERS: UnseenMutex<Vec<Weak<Parker>>> = UnseenMutex::new(Vec::new());
 /// Counts begins and ends of waits.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 /// Signals, one bit each, whose handlers do no more for a waiter than the default action does.
@@ -65,9 +63,9 @@ pub(crate) struct OwnThread(ThreadId);
 
 impl OwnThread {
     pub(crate) fn enter() -> OwnThread {
-        let _ignore = tsan::ignore();
         let id = this_thread();
-        OWN.lock().push(id);
+        let mut own = OWN.lock();
+        own.push(id);
         IS_OWN.set(true);
         OwnThread(id)
     }
@@ -75,9 +73,8 @@ impl OwnThread {
 
 impl Drop for OwnThread {
     fn drop(&mut self) {
-        let _ignore = tsan::ignore();
-        IS_OWN.set(false);
         let mut own = OWN.lock();
+        IS_OWN.set(false);
         if let Some(place) = own.iter().position(|&id| id == self.0) {
             own.swap_remove(place);
         }
@@ -122,7 +119,6 @@ pub(crate) fn run_on_own_thread<R: Send + 'static>(name: &str, f: impl FnOnce() 
 
 /// Makes a parker known. Those of threads that have ended are forgotten eventually.
 pub(crate) fn add_parker(parker: &Arc<Parker>) {
-    let _ignore = tsan::ignore();
     let mut parkers = PARKERS.lock();
     if parkers.len() == parkers.capacity() {
         parkers.retain(|parker| parker.strong_count() > 0);
@@ -206,7 +202,7 @@ pub(crate) fn as_host<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Threads that wait for the goroutine of an isolated runtime which does their work.
-static HOSTS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+static HOSTS: UnseenMutex<Vec<ThreadId>> = UnseenMutex::new(Vec::new());
 
 /// Marks the calling thread, until this is dropped, as one that does nothing for others: it starts,
 /// runs and ends an isolated runtime.
@@ -218,7 +214,6 @@ impl IsolatedHost {
     /// Marks the calling thread.
     #[allow(clippy::new_without_default)]
     pub fn new() -> IsolatedHost {
-        let _ignore = tsan::ignore();
         let id = this_thread();
         HOSTS.lock().push(id);
         IsolatedHost(id)
@@ -227,7 +222,6 @@ impl IsolatedHost {
 
 impl Drop for IsolatedHost {
     fn drop(&mut self) {
-        let _ignore = tsan::ignore();
         HOSTS.lock().retain(|&id| id != self.0);
     }
 }

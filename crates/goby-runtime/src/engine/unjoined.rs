@@ -4,10 +4,8 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 
-use parking_lot::Mutex;
-
 use crate::base::report::{payload_text, report};
-use crate::base::tsan;
+use crate::base::unseen::UnseenMutex;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::settings::PanicPolicy;
 
@@ -26,7 +24,7 @@ const SHARED_LOCALS: &str =
 /// The unjoined panics of one runtime, each as the line that was printed.
 #[derive(Default)]
 pub(crate) struct Unjoined {
-    kept: Mutex<Kept>,
+    kept: UnseenMutex<Kept>,
 }
 
 #[derive(Default)]
@@ -39,19 +37,16 @@ struct Kept {
 
 impl Unjoined {
     pub(crate) fn latest(&self) -> Vec<String> {
-        let _ignore = tsan::ignore();
         self.kept.lock().latest.iter().cloned().collect()
     }
 
     /// Begins a new life, in which no goroutine has been started.
     pub(crate) fn reset(&self) {
-        let _ignore = tsan::ignore();
         *self.kept.lock() = Kept { latest: VecDeque::new(), first: GoroutineId::reserve(0) };
     }
 
     /// Keeps a goroutine's line, unless it is of a former life: its handle may be dropped late.
     fn keep(&self, id: GoroutineId, line: String) {
-        let _ignore = tsan::ignore();
         let mut kept = self.kept.lock();
         if id.as_u64() < kept.first {
             return;

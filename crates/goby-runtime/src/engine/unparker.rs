@@ -9,7 +9,6 @@ use std::task::{RawWakerVTable, Waker};
 use crate::base::answer::Answer;
 use crate::base::lock::Lock;
 use crate::base::prefetch::prefetch;
-use crate::base::tsan;
 use crate::engine::errand::Notice;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::parker::Parker;
@@ -94,7 +93,7 @@ impl Unparker {
         let this = ManuallyDrop::new(self);
         let g = this.first.cast::<Goroutine>();
         // SAFETY: claimed and not yet unparked, so the record is alive.
-        tsan::release(unsafe { g.as_ref() }.edge());
+        unsafe { g.as_ref() }.precede();
         // SAFETY: of a goroutine, so the second word is its answer. Claimed by `self`, and not
         // unparked before.
         unsafe { switch::unpark(g, NonNull::new_unchecked(this.second.cast_mut().cast())) };

@@ -37,9 +37,9 @@ use self::search::Search;
 use crate::base::biased::NOBODY;
 use crate::base::inbox::Linked;
 use crate::base::primitive::bump;
-use crate::base::stack::Slot;
+use crate::base::stack::{Pool, Slot};
 use crate::base::stack_trace::StackTrace;
-use crate::base::{biased, fence, tsan};
+use crate::base::{biased, fence, order, tsan};
 use crate::engine::frames::Function;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
@@ -188,7 +188,7 @@ impl Worker {
     /// Runs the scheduler on this thread until the runtime is shut down.
     pub(crate) fn run(remote: &'static Remote) {
         // std sets up this thread's locals before its goroutines do anything with them.
-        tsan::release(&raw const remote.index);
+        order::precede(&raw const remote.index);
         let ignore = tsan::ignore();
         // Where the kernel refuses that, timers are as late as everywhere else.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
@@ -243,7 +243,7 @@ impl Worker {
         }
         drop(ignore);
         // What the goroutines did to the thread's locals comes before the locals' destructors.
-        tsan::acquire(&raw const remote.shared);
+        order::follow(&raw const remote.shared);
     }
 
     // Running.
@@ -366,7 +366,7 @@ impl Worker {
         }
         let slot = header.stack.slot.take().expect("it ran on a stack");
         self.bury(g);
-        if tsan::POOL_MEMORY {
+        if Pool::REUSES {
             // SAFETY: only this thread touches the cache.
             let stacks = unsafe { &mut *self.stacks.get() };
             stacks.push(slot);

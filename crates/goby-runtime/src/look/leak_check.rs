@@ -6,11 +6,10 @@
 //! [`leaked`](crate::leaked) returns. Source: goleak's `VerifyTestMain`.
 
 use std::io::{self, Write as _};
-use std::sync::Once;
 use std::thread;
 
 use crate::base::report::report;
-use crate::base::tsan;
+use crate::base::unseen::UnseenOnce;
 use crate::engine::runtimes;
 use crate::engine::shared::Shared;
 use crate::engine::threads;
@@ -35,12 +34,10 @@ pub(crate) fn is_asked_for() -> io::Result<bool> {
         None => Ok(false),
         Some(value) if value.is_empty() => Ok(false),
         Some(value) if value == FATAL => {
-            static WATCH: Once = Once::new();
-            // ThreadSanitizer cannot see the edge inside std's `Once`.
-            let _ignore = tsan::ignore();
+            static WATCH: UnseenOnce<()> = UnseenOnce::new();
             // SAFETY: `at_exit` may be called when the process exits. If there is no room for it,
             // that check is left out.
-            WATCH.call_once(|| _ = unsafe { libc::atexit(at_exit) });
+            WATCH.get_or_init(|| _ = unsafe { libc::atexit(at_exit) });
             Ok(true)
         }
         Some(value) => Err(io::Error::new(

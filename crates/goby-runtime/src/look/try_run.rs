@@ -11,9 +11,8 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
-use crate::base::tsan;
+use crate::base::order;
+use crate::base::unseen::UnseenMutex;
 use crate::engine::birth::{Birth, Detached};
 use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goexit::is_goexit;
@@ -59,7 +58,7 @@ impl std::error::Error for Deadlock {}
 /// The watchers: they are told of a deadlock, and then the process does not end.
 #[derive(Default)]
 pub(crate) struct Watchers {
-    list: Mutex<Vec<Weak<dyn Watcher>>>,
+    list: UnseenMutex<Vec<Weak<dyn Watcher>>>,
 }
 
 trait Watcher: Send + Sync {
@@ -68,18 +67,15 @@ trait Watcher: Send + Sync {
 
 impl Watchers {
     fn add(&self, watcher: Weak<dyn Watcher>) {
-        let _ignore = tsan::ignore();
         self.list.lock().push(watcher);
     }
 
     fn remove(&self, watcher: &Weak<dyn Watcher>) {
-        let _ignore = tsan::ignore();
         self.list.lock().retain(|other| !other.ptr_eq(watcher));
     }
 
     /// Forgets the watchers of a former life.
     pub(crate) fn reset(&self) {
-        let _ignore = tsan::ignore();
         self.list.lock().clear();
     }
 
@@ -195,7 +191,7 @@ impl Runtime {
             // Unwind safe: everything that `main` owned is gone, and the caller goes on with the
             // panic.
             let end = panic::catch_unwind(AssertUnwindSafe(main));
-            tsan::release(Arc::as_ptr(&settles));
+            order::precede(Arc::as_ptr(&settles));
             settles.settle(Ok(end));
         };
         let birth = Birth::<Detached>::at(Location::caller()).on_main_stack(self.shared());
@@ -208,7 +204,7 @@ impl Runtime {
         if waited == Waited::TimedOut {
             return Err(Stopped::TimedOut);
         }
-        tsan::acquire(Arc::as_ptr(&outcome));
+        order::follow(Arc::as_ptr(&outcome));
         match outcome.end.with(|end, _| end.take()).expect("settled") {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(payload)) if is_goexit(&*payload) => {

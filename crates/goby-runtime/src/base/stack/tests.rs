@@ -123,7 +123,7 @@ fn a_stack_of_its_own_size_is_kept_for_a_while_and_has_a_guard() {
         assert!(guard.step_by(PAGE).all(|page| !is_readable(page)) && !is_readable(usable.start - 1));
         // SAFETY: it is ours, and not used.
         unsafe { pool.give_own(own) };
-        if tsan::POOL_MEMORY {
+        if Pool::REUSES {
             assert_eq!(pool.take_own(size).unwrap(), own);
             // SAFETY: as above.
             unsafe { pool.give_own(own) };
@@ -139,7 +139,7 @@ fn few_stacks_of_their_own_sizes_are_kept() {
     let all: Vec<_> = (0..3 * own::KEPT).map(|_| pool.take_own(16 * 1024).unwrap()).collect();
     // SAFETY: they are ours, and not used.
     all.iter().for_each(|own| unsafe { pool.give_own(*own) });
-    assert_eq!(pool.inner.lock().own, if tsan::POOL_MEMORY { &all[2 * own::KEPT..] } else { &[] });
+    assert_eq!(pool.inner.lock().own, if Pool::REUSES { &all[2 * own::KEPT..] } else { &[] });
 }
 
 /// Takes every free slot of a pool, and returns them, the lowest first.

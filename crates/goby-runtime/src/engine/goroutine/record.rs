@@ -11,6 +11,7 @@ use std::thread;
 
 use super::{Goroutine, Start, clear_attributes};
 use crate::base::discard::{discard, discard_quietly};
+use crate::base::ending::Ending;
 use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::errand;
@@ -105,8 +106,8 @@ where
     }
     // SAFETY: as above; `Running` need not be dropped.
     unsafe { stage.write(Stage::Ended(result)) };
-    tsan::release(record.header.edge());
-    if record.header.ending.store() {
+    record.header.precede();
+    if record.header.ending.with(Ending::store) {
         // SAFETY: the handle went first, so the result is the goroutine's.
         unsafe { drop_result::<F, T>(g) };
     }
@@ -140,8 +141,8 @@ unsafe fn cancel<F, T>(g: NonNull<Goroutine>) {
         report_panic(&record.header, &*payload);
         mem::forget(payload);
     }
-    tsan::release(record.header.edge());
-    if record.header.ending.store() {
+    record.header.precede();
+    if record.header.ending.with(Ending::store) {
         // SAFETY: as in `run`. Not reported as a panic: nothing went wrong in the goroutine.
         unsafe { *record.stage.get() = Stage::Taken };
     }
@@ -165,7 +166,7 @@ unsafe fn drop_result<F, T>(g: NonNull<Goroutine>) {
         unreachable!("a result is dropped once");
     };
     if mem::needs_drop::<T>() || result.is_err() {
-        tsan::acquire(record.header.edge());
+        record.header.follow();
     }
     match result {
         // A destructor that panics is reported like the goroutine's own panic.

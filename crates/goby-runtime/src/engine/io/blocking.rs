@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::base::tsan;
+use crate::base::order;
 use crate::engine::current::with_shared;
 use crate::engine::park::Wait;
 use crate::engine::shared::Shared;
@@ -58,7 +58,7 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
         return call.f.take().expect("not submitted")();
     }
     wait.park(WaitReason::Blocking);
-    tsan::acquire(&raw const call);
+    order::follow(&raw const call);
     match call.result.take().expect("the helper has stored the result") {
         Ok(value) => value,
         Err(payload) => panic::resume_unwind(payload),
@@ -81,7 +81,7 @@ unsafe fn run_call<F: FnOnce() -> R, R>(call: *mut ()) {
     let call = unsafe { &mut *call.cast::<Call<F, R>>() };
     let f = call.f.take().expect("a call is run once");
     call.result = Some(panic::catch_unwind(AssertUnwindSafe(f)));
-    tsan::release(&raw const *call);
+    order::precede(&raw const *call);
 }
 
 /// A call as the helpers see it.

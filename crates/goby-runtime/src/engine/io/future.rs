@@ -15,7 +15,7 @@ use std::{ptr, thread};
 use async_task::{FallibleTask, Runnable};
 
 use crate::base::report::{payload_text, report};
-use crate::base::tsan;
+use crate::base::{order, tsan};
 use crate::engine::checkpoint::{checkpoint, polled};
 use crate::engine::current::current_shared;
 use crate::engine::join_error::JoinError;
@@ -202,7 +202,7 @@ fn count(shared: &Shared, change: isize) {
 /// Tells ThreadSanitizer that the caller's actions so far come before the next poll.
 fn publish(runnable: Runnable) -> Runnable {
     let raw = runnable.into_raw();
-    tsan::release(raw.as_ptr());
+    order::precede(raw.as_ptr());
     // SAFETY: it came from `into_raw` just now.
     unsafe { Runnable::from_raw(raw) }
 }
@@ -219,7 +219,7 @@ fn schedule(shared: &'static Shared, runnable: Runnable) {
 /// Polls a future that a worker took from a queue.
 pub(crate) fn run(worker: &Worker, runnable: Runnable) {
     let raw = runnable.into_raw();
-    tsan::acquire(raw.as_ptr());
+    order::follow(raw.as_ptr());
     // SAFETY: it came from `into_raw` just now.
     let runnable = unsafe { Runnable::<()>::from_raw(raw) };
     // Not a future's waker, but not null: what runs is user code, even if it is a future's

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::biased::BiasedLock;
 use crate::base::primitive::Ordering;
-use crate::base::{policy, tsan};
+use crate::base::{order, policy, tsan};
 use crate::engine::current;
 use crate::engine::orphans;
 use crate::engine::park::{TIMED_OUT, Wait};
@@ -144,8 +144,7 @@ impl Timer {
     }
 
     fn start_at(&self, due: Instant, period: u64) -> bool {
-        tsan::release(Arc::as_ptr(&self.inner));
-        let _ignore = tsan::ignore();
+        order::precede(Arc::as_ptr(&self.inner));
         let entry = Entry { due: policy::nanos(due), target: Target::Callback(self.target()) };
         self.inner.home.timers.change(self.inner.home, |heap| {
             let was_running = heap.remove(self.inner.place.get());
@@ -157,7 +156,6 @@ impl Timer {
 
     /// Stops it; returns true if it was running. A callback that has begun goes on.
     pub fn stop(&self) -> bool {
-        let _ignore = tsan::ignore();
         self.inner.home.timers.change(self.inner.home, |heap| heap.remove(self.inner.place.get()))
     }
 }
@@ -196,14 +194,12 @@ impl SleepTimer {
     /// The timer and its wait neither move nor die until the timer has claimed the wait, or `stop`
     /// has returned.
     pub(crate) unsafe fn start(&self, due: Instant) {
-        let _ignore = tsan::ignore();
         let entry = Entry { due: policy::nanos(due), target: Target::Sleep(NonNull::from(self)) };
         self.home.timers.change(self.home, |heap| heap.insert(entry));
     }
 
     /// Takes the timer out: afterwards nobody touches it.
     pub(crate) fn stop(&self) {
-        let _ignore = tsan::ignore();
         self.home.timers.change(self.home, |heap| heap.remove(self.place.get()));
     }
 }
@@ -276,6 +272,7 @@ impl Timers {
     /// Changes the heap, and wakes its worker if that sleeps and the first timer is now due
     /// earlier.
     fn change<R>(&self, home: &'static Remote, f: impl FnOnce(&mut Heap) -> R) -> R {
+        let _ignore = tsan::ignore();
         let (result, earlier) = {
             let mut heap = self.heap.lock();
             let before = heap.first_due();
@@ -366,7 +363,7 @@ impl Timers {
                     Fired::Sleeper(unparker) => unparker.unpark(),
                     Fired::Callback(timer, due) => {
                         let _heed = tsan::heed();
-                        tsan::acquire(Arc::as_ptr(&timer));
+                        order::follow(Arc::as_ptr(&timer));
                         timer.action.fire(policy::instant(due));
                         drop(timer);
                     }
