@@ -57,6 +57,7 @@
 //! [`Receiver::recv_async`].
 
 pub(crate) mod core;
+pub(crate) mod state;
 mod ctx;
 mod err;
 mod future;
@@ -69,12 +70,13 @@ use std::time::{Duration, Instant};
 
 use goby_runtime::{Timer, Wait, WaitReason, checkpoint, polled};
 
+use self::core::Chan;
 pub(crate) use self::core::Keeper;
-use self::core::{Chan, Nothing, Refused};
 pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use self::future::{RecvFuture, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};
+use self::state::{Nothing, Refused};
 pub use crate::select;
 pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 

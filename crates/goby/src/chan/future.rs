@@ -3,7 +3,7 @@
 //!
 //! A receiver may take the value of a waiting send at any time. A receive that waits is only told
 //! that there is a value, because it may never be polled again. But on a rendezvous it is handed
-//! the value (see `core`).
+//! the value (see `state`).
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 
 use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 
-use super::core::{Chan, Nothing, Refused, Slot, TOLD, unpark};
+use super::core::{Chan, unpark};
+use super::state::{Nothing, Refused, Slot, TOLD};
 use super::{RecvError, SendError};
 
 /// The stage that a future is in. A queued future must take its channel's lock before its waiter
@@ -58,10 +59,10 @@ impl<'a, T> SendFuture<'a, T> {
     fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<Option<Unparker>, SendError<T>>> {
         chan.lock();
         // SAFETY: locked; this is the only view.
-        let mut locked = unsafe { chan.locked() };
+        let state = unsafe { chan.locked() };
         let result = match self.stage {
             // SAFETY: the slot has been full since `new`.
-            Stage::Unpolled => match locked.try_send(unsafe { self.slot.take() }) {
+            Stage::Unpolled => match state.try_send(unsafe { self.slot.take() }) {
                 Ok(wake) => Poll::Ready(Ok(wake)),
                 Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
                 Err(Refused::Full(value)) => {
@@ -70,7 +71,7 @@ impl<'a, T> SendFuture<'a, T> {
                         self.waiter.set(0, self.slot.as_ptr());
                         // SAFETY: the future is pinned, and its drop takes the waiter out under
                         // this lock.
-                        unsafe { locked.enqueue_send(&self.waiter, &self.wait) };
+                        unsafe { state.enqueue_send(&self.waiter, &self.wait) };
                         self.stage = Stage::Queued;
                     }
                     Poll::Pending
@@ -171,21 +172,21 @@ impl<'a, T> RecvFuture<'a, T> {
     fn step(&mut self, chan: &Chan<T>, may_queue: bool) -> Poll<Result<(T, Option<Unparker>), RecvError>> {
         chan.lock();
         // SAFETY: locked; this is the only view.
-        let mut locked = unsafe { chan.locked() };
+        let state = unsafe { chan.locked() };
         let result = if self.stage == Stage::Queued && self.waiter.is_done() {
             // SAFETY: done, so a sender has filled the slot.
             Poll::Ready(Ok((unsafe { self.slot.take() }, None)))
         } else {
-            match locked.try_recv() {
+            match state.try_recv() {
                 Ok(received) => Poll::Ready(Ok(received)),
                 Err(Nothing::Closed) => Poll::Ready(Err(RecvError)),
                 Err(Nothing::Empty) => {
                     if may_queue {
-                        self.waiter.set(0, chan.async_slot(&self.slot));
-                        locked.expect_rare();
+                        self.waiter.set(0, state.async_slot(&self.slot));
+                        state.expect_rare();
                         // SAFETY: the future is pinned, and its drop takes the waiter out under
                         // this lock.
-                        unsafe { locked.enqueue_recv(&self.waiter, &self.wait) };
+                        unsafe { state.enqueue_recv(&self.waiter, &self.wait) };
                         self.stage = Stage::Queued;
                     }
                     Poll::Pending
@@ -249,14 +250,14 @@ impl<T> Drop for RecvFuture<'_, T> {
         // SAFETY: locked; this is the only view; queued here, and if it is done, a sender has
         // filled the slot. After this nobody knows the waiter.
         let left = unsafe {
-            let mut locked = chan.locked();
-            locked.dequeue_recv(&self.waiter);
+            let state = chan.locked();
+            state.dequeue_recv(&self.waiter);
             let left = if self.wait.token().is_none() {
                 None
             } else if self.waiter.is_done() {
-                locked.give_back(self.slot.take(), &mut wake)
+                state.give_back(self.slot.take(), &mut wake)
             } else {
-                locked.pass_on(&mut wake);
+                state.pass_on(&mut wake);
                 None
             };
             chan.unlock();

@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use goby_runtime::{IsArmed, TIMED_OUT, Wait, WaitReason, Waiter};
 
-use super::core::{Chan, Nothing, Refusal, unpark};
+use super::core::{Chan, unpark};
 use super::err::{SendError, SendTimeoutError, TrySendError};
+use super::state::{Nothing, Refusal};
 
 /// The number of bytes from which on a value is large: some frames of the usual size.
 const LARGE: usize = 1024;

@@ -11,8 +11,9 @@ use std::ptr::{self, NonNull};
 
 use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 
-use crate::chan::core::{Chan, Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
+use crate::chan::core::Chan;
 use crate::chan::large::is_large;
+use crate::chan::state::{Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
 use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
 
 /// A channel without its type of values.
@@ -294,15 +295,15 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
         let slot = match how {
             How::HandOver => self.slot.as_ptr(),
-            // SAFETY: by contract the channel is alive.
-            How::Tell => unsafe { of::<T>(chan) }.async_slot(&self.slot),
+            // SAFETY: locked by contract; the view ends here.
+            How::Tell => unsafe { of::<T>(chan).locked() }.async_slot(&self.slot),
             How::Watch => WATCHES,
         };
         let waiter = self.waiter.write(Waiter::new(token, slot));
         // SAFETY: locked by contract; the view ends here. The slot is empty, or rare waiters are
         // expected.
         unsafe {
-            let mut locked = of::<T>(chan).locked();
+            let locked = of::<T>(chan).locked();
             if how != How::HandOver {
                 locked.expect_rare();
             }
@@ -550,7 +551,7 @@ unsafe impl<T> Case for SendCase<'_, T> {
             // SAFETY: locked by contract; the view ends here. The slot is full, or rare waiters are
             // expected.
             unsafe {
-                let mut locked = of::<T>(chan).locked();
+                let locked = of::<T>(chan).locked();
                 if watches {
                     locked.expect_rare();
                 }
