@@ -58,24 +58,28 @@
 
 pub(crate) mod core;
 pub(crate) mod state;
+pub(crate) mod keeper;
 mod ctx;
 mod err;
+mod feed;
 mod future;
 mod iter;
 pub(crate) mod large;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Timer, Wait, WaitReason, checkpoint, polled};
+use goby_runtime::{Wait, WaitReason, checkpoint, polled};
 
 use self::core::Chan;
-pub(crate) use self::core::Keeper;
 pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::err::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub(crate) use self::feed::{Feed, fed};
 pub use self::future::{RecvFuture, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};
+use self::keeper::Kept;
+pub(crate) use self::keeper::{Keeper, Reach};
 use self::state::{Nothing, Refused};
 pub use crate::select;
 pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
@@ -94,7 +98,7 @@ pub use crate::selection::{MAX_CASES, Select, SelectFuture, Selected};
 #[doc(alias("make", "channel", "sync_channel", "mpsc", "oneshot"))]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     // Inside, the largest number means "unbounded". A buffer of one less cannot be told from it.
-    ends(Chan::new(capacity.min(usize::MAX - 1), None))
+    ends(Chan::new(capacity.min(usize::MAX - 1), Kept::ByNobody))
 }
 
 /// Makes a channel on which a send never waits. Memory is the only bound: prefer [`bounded`] if you
@@ -110,7 +114,7 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// ```
 #[doc(alias = "unbounded_channel")]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    ends(Chan::new(usize::MAX, None))
+    ends(Chan::new(usize::MAX, Kept::ByNobody))
 }
 
 /// Makes a receiver that never receives and is never closed: a disabled case of a
@@ -373,11 +377,10 @@ impl<T> Receiver<T> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn recv(&self) -> Result<T, RecvError> {
         let Some(chan) = self.chan() else { park_forever(WaitReason::ChanReceiveNil) };
-        let reason = if is_done_channel::<T>() { WaitReason::ContextDone } else { WaitReason::ChanReceive };
         if const { large::is_large::<T>() } {
-            return large::recv(chan, reason).map_err(|_| RecvError);
+            return large::recv(chan).map_err(|_| RecvError);
         }
-        chan.recv(reason).map_err(|_| RecvError)
+        chan.recv().map_err(|_| RecvError)
     }
 
     /// Receives a value if that needs no waiting.
@@ -441,7 +444,7 @@ impl<T> Receiver<T> {
             return Err(RecvTimeoutError::Timeout);
         };
         let received = if const { large::is_large::<T>() } {
-            large::recv_until(chan, reason, deadline)
+            large::recv_until(chan, deadline)
         } else {
             chan.recv_until(reason, deadline)
         };
@@ -565,85 +568,7 @@ macro_rules! both_ends {
 both_ends!(Sender, add_sender, drop_sender);
 both_ends!(Receiver, add_receiver, drop_receiver);
 
-/// Whether channels of `T` are contexts' done channels, for reports. Nothing else has a use for a
-/// channel that carries nothing. The compiler decides it.
-#[inline]
-pub(crate) fn is_done_channel<T>() -> bool {
-    std::any::type_name::<T>() == std::any::type_name::<std::convert::Infallible>()
-}
-
-/// Makes a channel with a keeper: a pattern that is told of the ends of the channel's life.
-pub(crate) fn bounded_kept<T>(capacity: usize, keeper: Arc<dyn Keeper>) -> (Sender<T>, Receiver<T>) {
-    ends(Chan::new(capacity, Some(keeper)))
-}
-
-/// Makes the channel of a timer. It holds at most one unread instant, and looks unbuffered to its
-/// users.
-///
-/// `make` builds the timer around the slot that its callback fills. The channel owns the timer:
-/// when all receivers and handles are gone, the timer is stopped and freed.
-pub(crate) fn timer_channel(make: impl FnOnce(TimerSlot) -> Timer) -> (Receiver<Instant>, TimerHandle) {
-    let chan = Arc::new(Chan::new(1, None));
-    chan.set_timer(make(TimerSlot { chan: Arc::downgrade(&chan) }));
-    // The one sender that a channel starts with is the timer, which never closes it.
-    (Receiver { chan: Some(chan.clone()) }, TimerHandle { chan })
-}
-
-/// Where a timer's callback leaves the instant. Weak: the channel owns the timer.
-pub(crate) struct TimerSlot {
-    chan: Weak<Chan<Instant>>,
-}
-
-// SAFETY: an instant is Send; the channel's state is behind its lock.
-unsafe impl Send for TimerSlot {}
-// SAFETY: as above.
-unsafe impl Sync for TimerSlot {}
-
-impl TimerSlot {
-    /// Leaves the instant, if the channel accepts one that is due then, and none is unread. `again`
-    /// says that more will come.
-    pub(crate) fn offer(&self, due: Instant, again: bool) {
-        if let Some(chan) = self.chan.upgrade() {
-            chan.offer(due, again);
-        }
-    }
-
-    /// Whether somebody waits for the instant.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.chan.upgrade().is_some_and(|chan| chan.has_waiting_receiver())
-    }
-}
-
-/// Keeps a timer's channel, and so the timer, without receiving from it.
-#[derive(Clone)]
-pub(crate) struct TimerHandle {
-    chan: Arc<Chan<Instant>>,
-}
-
-// SAFETY: as for `TimerSlot`.
-unsafe impl Send for TimerHandle {}
-// SAFETY: as above.
-unsafe impl Sync for TimerHandle {}
-
-impl TimerHandle {
-    pub(crate) fn timer(&self) -> &Timer {
-        self.chan.timer()
-    }
-
-    /// Leaves an instant as the timer's callback would; see [`TimerSlot::offer`].
-    pub(crate) fn offer(&self, due: Instant, again: bool) {
-        self.chan.offer(due, again);
-    }
-
-    /// Takes an unread instant back, and from now on accepts one that is due at `due` or later.
-    /// Returns true if the channel accepted one before, or one was unread.
-    pub(crate) fn arm(&self, due: Instant) -> bool {
-        self.chan.arm(Some(due))
-    }
-
-    /// Takes an unread instant back, and accepts none from now on. Returns true as
-    /// [`arm`](TimerHandle::arm) does.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.chan.arm(None)
-    }
+/// Makes a channel with a keeper.
+pub(crate) fn bounded_kept<T>(capacity: usize, keeper: impl Into<Kept>) -> (Sender<T>, Receiver<T>) {
+    ends(Chan::new(capacity, keeper.into()))
 }

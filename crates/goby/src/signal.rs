@@ -271,8 +271,6 @@ impl Keeper for Subscription {
     fn receivers_gone(&self) {
         self.stop();
     }
-
-    fn drained(&self) {}
 }
 
 impl Hub {

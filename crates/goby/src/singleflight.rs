@@ -373,8 +373,6 @@ impl<V: Clone> Call<V> {
 }
 
 impl<V: Send + Sync> Keeper for Call<V> {
-    fn receivers_gone(&self) {}
-
     fn drained(&self) {
         self.panic.raise();
     }

@@ -200,8 +200,9 @@ fn look_up(address: usize) -> Calls {
 /// It goes by the function's name, or by its file where debug information is line tables only and
 /// gives inlined functions no path.
 fn is_inside(function: &str, file: &str) -> bool {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 17] = [
         "goby::chan::core::",
+        "goby::chan::keeper::",
         "goby::selection::pass::",
         "goby::sync::queue::",
         "goby::sync::raw_",
@@ -230,7 +231,7 @@ fn is_inside(function: &str, file: &str) -> bool {
         "/library/std/src/sys/backtrace.rs",
     ];
     /// In goby's own sources.
-    const PARTS: [&str; 4] = ["chan/core.rs", "selection/pass.rs", "sync/queue.rs", "sync/raw_"];
+    const PARTS: [&str; 5] = ["chan/core.rs", "chan/keeper.rs", "selection/pass.rs", "sync/queue.rs", "sync/raw_"];
     let function = function.trim_start_matches('<');
     let in_goby =
         file.split_once("/goby/src/").or(file.split_once(concat!("/goby-", env!("CARGO_PKG_VERSION"), "/src/")));

@@ -10,14 +10,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use goby_runtime::{
-    BiasedGuard, BiasedLock, IsArmed, Lock, TIMED_OUT, Timer, Unparker, Wait, WaitReason, Waiter, WakeList,
-};
+use goby_runtime::{BiasedGuard, BiasedLock, TIMED_OUT, Unparker, Wait, WaitReason, Waiter, WakeList};
 
-use super::is_done_channel;
+use super::keeper::{Kept, Reach};
 use super::state::{Nothing, Refused, Slot, State};
 
 /// What both ends share.
@@ -30,32 +27,7 @@ pub(crate) struct Chan<T> {
     /// handle sees what the others did.
     senders: AtomicUsize,
     receivers: AtomicUsize,
-    /// The timer that this channel belongs to. It makes the channel look unbuffered.
-    timer: OnceLock<Armed>,
-    /// The pattern that is told of the ends of the channel's life, if there is one.
-    keeper: Option<Arc<dyn Keeper>>,
-}
-
-/// Told of two moments in a channel's life, outside its lock.
-pub(crate) trait Keeper: Send + Sync {
-    /// The last receiver has gone.
-    fn receivers_gone(&self);
-
-    /// A receive is about to tell that the channel is closed and drained. May panic.
-    fn drained(&self);
-
-    /// Whether a timer will close it, for reports.
-    fn is_timed(&self) -> bool {
-        false
-    }
-}
-
-/// The timer of a channel, and the due time from which on the channel accepts an instant, if it
-/// does.
-struct Armed {
-    timer: Timer,
-    /// Changed inside the channel's lock.
-    from: Lock<Option<Instant>>,
+    kept: Kept,
 }
 
 type StateGuard<'a, T> = BiasedGuard<'a, State<T>>;
@@ -78,15 +50,19 @@ enum RecvNow<'a, T> {
 }
 
 impl<T> Chan<T> {
-    pub(crate) fn new(capacity: usize, keeper: Option<Arc<dyn Keeper>>) -> Chan<T> {
+    pub(crate) fn new(capacity: usize, kept: Kept) -> Chan<T> {
         Chan {
             state: BiasedLock::new(State::new(capacity)),
             capacity,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
-            timer: OnceLock::new(),
-            keeper,
+            kept,
         }
+    }
+
+    /// Makes a channel with room for one value, which its users do not see.
+    pub(super) fn looking_unbuffered(kept: Kept) -> Chan<T> {
+        Chan { capacity: 0, ..Chan::new(1, kept) }
     }
 
     // Waiting operations. Those without a deadline are inlined whole into the user's code; see
@@ -148,7 +124,7 @@ impl<T> Chan<T> {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn recv(&self, reason: WaitReason) -> Result<T, Nothing> {
+    pub(crate) fn recv(&self) -> Result<T, Nothing> {
         let mut state = match self.recv_now() {
             RecvNow::Received(value) => return Ok(value),
             RecvNow::Drained => return self.drained(),
@@ -160,12 +136,11 @@ impl<T> Chan<T> {
         // SAFETY: as in `send`.
         unsafe { state.enqueue_recv(&waiter, &wait) };
         drop(state);
-        if is_done_channel::<T>() || self.is_timed() {
-            let is_armed = || self.is_armed();
-            let timer: Option<IsArmed<'_>> = if self.is_timed() { Some(&is_armed) } else { None };
-            goby_runtime::with_reach(is_done_channel::<T>(), timer, || wait.park(reason));
+        let reach = self.reach();
+        if reach.is_nothing() {
+            wait.park(WaitReason::ChanReceive);
         } else {
-            wait.park(reason);
+            self.park_reached(&wait, reach);
         }
         if waiter.is_done() {
             // SAFETY: done, so a sender has filled the slot and let go of it.
@@ -173,6 +148,13 @@ impl<T> Chan<T> {
         }
         self.report_drained();
         Err(Nothing::Closed)
+    }
+
+    /// Parks a receiver without a deadline whose wait a context or a timer can end.
+    #[inline(never)]
+    fn park_reached(&self, wait: &Wait, reach: Reach) {
+        let reason = if reach.context { WaitReason::ContextDone } else { WaitReason::ChanReceive };
+        reach.during(&|| self.is_armed(), || wait.park(reason));
     }
 
     #[cold]
@@ -207,7 +189,7 @@ impl<T> Chan<T> {
     }
 
     pub(crate) fn recv_until(&self, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
-        let Some(deadline) = deadline else { return self.recv(reason) };
+        let Some(deadline) = deadline else { return self.recv() };
         let mut state = match self.recv_now() {
             RecvNow::Received(value) => return Ok(value),
             RecvNow::Drained => return self.drained(),
@@ -220,7 +202,8 @@ impl<T> Chan<T> {
         unsafe { state.enqueue_recv(&waiter, &wait) };
         drop(state);
         // The deadline ends this wait, whatever the channel's timer does.
-        let token = goby_runtime::with_reach(is_done_channel::<T>(), None, || wait.park_until(reason, Some(deadline)));
+        let reach = Reach { timer: false, ..self.reach() };
+        let token = reach.during(&|| false, || wait.park_until(reason, Some(deadline)));
         if token == TIMED_OUT {
             // SAFETY: as in `send_until`.
             unsafe { self.state.lock().dequeue_recv(&waiter) };
@@ -266,22 +249,15 @@ impl<T> Chan<T> {
         })
     }
 
-    /// Whether a timer sends or closes, for reports.
+    /// Returns what can end a receive besides a sender, for reports.
     #[inline]
-    pub(crate) fn is_timed(&self) -> bool {
-        self.timer.get().is_some() || self.keeper.as_ref().is_some_and(|keeper| keeper.is_timed())
+    pub(crate) fn reach(&self) -> Reach {
+        self.kept.keeper().map_or(Reach::default(), |keeper| keeper.reach())
     }
 
-    /// Whether the timer that sends or closes is armed; for a channel that
-    /// [`is_timed`](Chan::is_timed).
-    fn is_armed(&self) -> bool {
-        self.timer.get().is_none_or(|armed| armed.from.lock().is_some())
-    }
-
-    /// What [`with_reach`](goby_runtime::with_reach) asks about a receive.
-    #[inline]
-    pub(crate) fn is_timed_and_armed(&self) -> bool {
-        self.is_timed() && self.is_armed()
+    /// Whether the timer that [`reach`](Chan::reach) tells of is armed.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.kept.keeper().is_some_and(|keeper| keeper.is_armed())
     }
 
     /// Whether a receiver is parked, or a receive future waits.
@@ -292,7 +268,7 @@ impl<T> Chan<T> {
     /// Tells the keeper that a receive found the channel closed and drained.
     #[inline]
     pub(crate) fn report_drained(&self) {
-        if let Some(keeper) = &self.keeper {
+        if let Some(keeper) = self.kept.keeper() {
             keeper.drained();
         }
     }
@@ -322,15 +298,34 @@ impl<T> Chan<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        if self.timer.get().is_some() { 0 } else { self.state.lock().n_buffered().min(self.capacity) }
+        self.state.lock().n_buffered().min(self.capacity)
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
-        match self.capacity {
-            usize::MAX => None,
-            _ if self.timer.get().is_some() => Some(0),
-            n => Some(n),
+        (self.capacity != usize::MAX).then_some(self.capacity)
+    }
+
+    // For what feeds a channel.
+
+    /// Sends a value, if there is room and `accepts` says so, under the lock.
+    pub(super) fn offer(&self, value: T, accepts: impl FnOnce() -> bool) {
+        let mut state = self.state.lock();
+        if !accepts() {
+            return;
         }
+        // A full channel holds an unread value, and an abandoned one has no reader.
+        let sent = state.try_send(value);
+        drop(state);
+        if let Ok(wake) = sent {
+            unpark(wake);
+        }
+    }
+
+    /// Runs `change` under the lock, and takes the oldest value back.
+    pub(super) fn withdraw(&self, change: impl FnOnce()) -> Option<T> {
+        let mut state = self.state.lock();
+        change();
+        state.withdraw()
     }
 
     // Handles.
@@ -358,7 +353,7 @@ impl<T> Chan<T> {
             let mut wake = WakeList::new();
             let unread = self.state.lock().abandon(&mut wake);
             wake.unpark_all();
-            if let Some(keeper) = &self.keeper {
+            if let Some(keeper) = self.kept.keeper() {
                 keeper.receivers_gone();
             }
             // The user's destructors: last, outside the lock.
@@ -400,51 +395,6 @@ impl<T> Chan<T> {
     pub(crate) unsafe fn locked(&self) -> &mut State<T> {
         // SAFETY: by contract this thread is inside and there is no other reference.
         unsafe { &mut *self.state.get() }
-    }
-}
-
-/// A timer's channel.
-impl Chan<Instant> {
-    /// Gives a new channel its timer.
-    pub(crate) fn set_timer(&self, timer: Timer) {
-        let armed = Armed { timer, from: Lock::new(None) };
-        assert!(self.timer.set(armed).is_ok(), "a fresh channel has no timer");
-    }
-
-    pub(crate) fn timer(&self) -> &Timer {
-        &self.armed().timer
-    }
-
-    fn armed(&self) -> &Armed {
-        self.timer.get().expect("set when the channel was made")
-    }
-
-    /// Takes an unread instant back, and from now on accepts one that is due at `from` or later, if
-    /// that is given. Returns true if the channel accepted one before, or one was unread.
-    pub(crate) fn arm(&self, from: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
-        let was_armed = std::mem::replace(&mut *self.armed().from.lock(), from).is_some();
-        state.withdraw().is_some() || was_armed
-    }
-
-    /// Leaves an instant, if one is accepted and none is unread; `again` says that more will come.
-    pub(crate) fn offer(&self, due: Instant, again: bool) {
-        let mut state = self.state.lock();
-        // The timer may fire before the channel has been given it. Then nobody has armed it either.
-        let Some(armed) = self.timer.get() else { return };
-        {
-            let mut from = armed.from.lock();
-            if from.is_none_or(|from| due < from) {
-                return;
-            }
-            if !again {
-                *from = None;
-            }
-        }
-        // A full channel holds an unread instant, and an abandoned one has no reader.
-        let wake = state.try_send(due).unwrap_or(None);
-        drop(state);
-        unpark(wake);
     }
 }
 

@@ -10,7 +10,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::time::Instant;
 
-use goby_runtime::{IsArmed, TIMED_OUT, Wait, WaitReason, Waiter};
+use goby_runtime::{TIMED_OUT, Wait, WaitReason, Waiter};
 
 use super::core::{Chan, unpark};
 use super::err::{SendError, SendTimeoutError, TrySendError};
@@ -72,9 +72,9 @@ unsafe fn give_back<T, E>(from: *const T, error: fn(T) -> E) -> Result<(), E> {
 }
 
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn recv<T>(chan: &Chan<T>, reason: WaitReason) -> Result<T, Nothing> {
+pub(super) fn recv<T>(chan: &Chan<T>) -> Result<T, Nothing> {
     let mut place = MaybeUninit::uninit();
-    recv_into(chan, place.as_mut_ptr(), reason, Until::Done)?;
+    recv_into(chan, place.as_mut_ptr(), Until::Done)?;
     // SAFETY: received, so the value is there, and it is moved out of here once.
     Ok(unsafe { place.as_ptr().read() })
 }
@@ -82,15 +82,15 @@ pub(super) fn recv<T>(chan: &Chan<T>, reason: WaitReason) -> Result<T, Nothing> 
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn try_recv<T>(chan: &Chan<T>) -> Result<T, Nothing> {
     let mut place = MaybeUninit::uninit();
-    recv_into(chan, place.as_mut_ptr(), WaitReason::ChanReceive, Until::Now)?;
+    recv_into(chan, place.as_mut_ptr(), Until::Now)?;
     // SAFETY: as in `recv`.
     Ok(unsafe { place.as_ptr().read() })
 }
 
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn recv_until<T>(chan: &Chan<T>, reason: WaitReason, deadline: Option<Instant>) -> Result<T, Nothing> {
+pub(super) fn recv_until<T>(chan: &Chan<T>, deadline: Option<Instant>) -> Result<T, Nothing> {
     let mut place = MaybeUninit::uninit();
-    recv_into(chan, place.as_mut_ptr(), reason, deadline.map_or(Until::Done, Until::Deadline))?;
+    recv_into(chan, place.as_mut_ptr(), deadline.map_or(Until::Done, Until::Deadline))?;
     // SAFETY: as in `recv`.
     Ok(unsafe { place.as_ptr().read() })
 }
@@ -158,7 +158,7 @@ fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refu
 
 /// Moves the next value to `to`.
 #[inline(never)]
-fn recv_into<T>(chan: &Chan<T>, to: *mut T, reason: WaitReason, until: Until) -> Result<(), Nothing> {
+fn recv_into<T>(chan: &Chan<T>, to: *mut T, until: Until) -> Result<(), Nothing> {
     goby_runtime::checkpoint();
     chan.lock();
     // SAFETY: as in `send_from`; there is room for a value.
@@ -192,11 +192,8 @@ fn recv_into<T>(chan: &Chan<T>, to: *mut T, reason: WaitReason, until: Until) ->
         chan.locked().enqueue_recv(&waiter, &wait);
         chan.unlock();
     }
-    // A channel of large values is no context's. A timer may close it, but a wait with a deadline
-    // ends in any case.
-    let is_armed = || chan.is_timed_and_armed();
-    let timer: Option<IsArmed<'_>> = if deadline.is_none() && chan.is_timed() { Some(&is_armed) } else { None };
-    let token = goby_runtime::with_reach(false, timer, || wait.park_until(reason, deadline));
+    // No context and no timer ends this wait: their channels carry no large values.
+    let token = wait.park_until(WaitReason::ChanReceive, deadline);
     if token == TIMED_OUT {
         chan.lock();
         // SAFETY: as in `send_from`.

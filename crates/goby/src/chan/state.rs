@@ -486,8 +486,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Takes the oldest value back, for the channel of a timer, which has no futures that were told
-    /// of it.
+    /// Takes the oldest value back, for its sender. A future that was told of it finds nothing.
     pub(super) fn withdraw(&mut self) -> Option<T> {
         self.buffer.pop_front()
     }

@@ -42,7 +42,7 @@ use once_cell::sync::Lazy;
 
 use super::slab::{Entry, NO_SLOT, Slab};
 use super::{Cause, ContextError};
-use crate::chan::{self, Keeper, Receiver, Sender};
+use crate::chan::{self, Keeper, Reach, Receiver, Sender};
 
 /// Not done. The decider stores one of the two values below under the node's lock, once.
 const OPEN: u8 = 0;
@@ -93,18 +93,28 @@ struct Done {
     receiver: Receiver<Infallible>,
 }
 
-/// Says of a done channel, for reports, that a deadline closes it.
-struct Timed;
+/// The keeper of a done channel: it says so in reports, and whether a deadline closes the channel.
+struct Doneness {
+    has_deadline: bool,
+}
 
-static TIMED: Lazy<Arc<Timed>> = Lazy::new(|| Arc::new(Timed));
+impl Doneness {
+    /// Returns one for all contexts with, or without, a deadline.
+    fn of(has_deadline: bool) -> &'static Doneness {
+        static WITHOUT: Doneness = Doneness { has_deadline: false };
+        static WITH: Doneness = Doneness { has_deadline: true };
+        if has_deadline { &WITH } else { &WITHOUT }
+    }
+}
 
-impl Keeper for Timed {
-    fn receivers_gone(&self) {}
+impl Keeper for Doneness {
+    fn reach(&self) -> Reach {
+        Reach { context: true, timer: self.has_deadline }
+    }
 
-    fn drained(&self) {}
-
-    fn is_timed(&self) -> bool {
-        true
+    /// The deadline's timer runs until the context is done.
+    fn is_armed(&self) -> bool {
+        self.has_deadline
     }
 }
 
@@ -376,8 +386,7 @@ impl Node {
 
     fn done_slow(&self) -> &Receiver<Infallible> {
         if !self.is_decided() {
-            let (sender, receiver) =
-                if self.deadline.is_some() { chan::bounded_kept(0, TIMED.clone()) } else { chan::bounded(0) };
+            let (sender, receiver) = chan::bounded_kept(0, Doneness::of(self.deadline.is_some()));
             let fresh = Done { sender, receiver };
             let state = self.state.lock();
             // A second caller finds it set, and drops its own channel after the lock is released.

@@ -14,7 +14,7 @@ use goby_runtime::{Unparker, Wait, Waiter, WakeList};
 use crate::chan::core::Chan;
 use crate::chan::large::is_large;
 use crate::chan::state::{Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
-use crate::chan::{Receiver, RecvError, SendError, Sender, is_done_channel, never};
+use crate::chan::{Reach, Receiver, RecvError, SendError, Sender, never};
 
 /// A channel without its type of values.
 pub(super) type AnyChan = NonNull<()>;
@@ -33,11 +33,12 @@ pub unsafe trait Case {
     /// Whether it receives.
     fn is_recv(&self) -> bool;
 
-    /// Whether it receives from a context's done channel, and whether a timer makes it happen: for
-    /// reports.
-    fn reach(&self) -> (bool, bool);
+    /// Returns what can make it happen besides a peer, for reports.
+    fn reach(&self) -> Reach {
+        Reach::default()
+    }
 
-    /// Whether that timer is armed.
+    /// Whether the timer in its [`reach`](Case::reach) is armed.
     fn is_armed(&self) -> bool {
         false
     }
@@ -239,12 +240,12 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         true
     }
 
-    fn reach(&self) -> (bool, bool) {
-        self.chan.map_or((false, false), |chan| (is_done_channel::<T>(), chan.is_timed()))
+    fn reach(&self) -> Reach {
+        self.chan.map_or(Reach::default(), Chan::reach)
     }
 
     fn is_armed(&self) -> bool {
-        self.chan.is_some_and(|chan| chan.is_timed_and_armed())
+        self.chan.is_some_and(|chan| chan.is_armed())
     }
 
     unsafe fn lock(&self, chan: AnyChan) {
@@ -483,10 +484,6 @@ unsafe impl<T> Case for SendCase<'_, T> {
         false
     }
 
-    fn reach(&self) -> (bool, bool) {
-        (false, false)
-    }
-
     unsafe fn lock(&self, chan: AnyChan) {
         // SAFETY: by contract.
         unsafe { of::<T>(chan) }.lock();
@@ -598,10 +595,6 @@ unsafe impl Case for Removed {
 
     fn is_recv(&self) -> bool {
         false
-    }
-
-    fn reach(&self) -> (bool, bool) {
-        (false, false)
     }
 
     unsafe fn lock(&self, _: AnyChan) {}

@@ -19,6 +19,7 @@ use std::time::Instant;
 use goby_runtime::{IsArmed, TIMED_OUT, Unparker, Wait, WaitReason, WakeList};
 
 use super::case::{AsCase, Case, How};
+use crate::chan::Reach;
 use crate::chan::core::unpark;
 
 /// Cases up to this many are ordered without allocation.
@@ -125,9 +126,8 @@ unsafe fn wait_until(until: Until) -> (Option<Wait>, Option<Instant>) {
 }
 
 /// [`Case::reach`] of any.
-fn reach(cases: &[impl AsCase]) -> (bool, bool) {
-    let reach = cases.iter().map(|case| case.get().reach());
-    reach.fold((false, false), |(context, timer), (c, t)| (context | c, timer | t))
+fn reach(cases: &[impl AsCase]) -> Reach {
+    cases.iter().fold(Reach::default(), |reach, case| reach.or(case.get().reach()))
 }
 
 /// [`Case::is_armed`] of any.
@@ -137,15 +137,9 @@ fn is_armed(cases: &[impl AsCase]) -> bool {
 
 /// Parks on a wait that is queued; returns the token of the case or the timer that ended it.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn park(
-    wait: &Wait,
-    no_cases: bool,
-    (context, timer): (bool, bool),
-    is_armed: IsArmed<'_>,
-    deadline: Option<Instant>,
-) -> usize {
+fn park(wait: &Wait, no_cases: bool, reach: Reach, is_armed: IsArmed<'_>, deadline: Option<Instant>) -> usize {
     let reason = if no_cases { WaitReason::SelectNoCases } else { WaitReason::Select };
-    goby_runtime::with_reach(context, timer.then_some(is_armed), || wait.park_until(reason, deadline))
+    reach.during(is_armed, || wait.park_until(reason, deadline))
 }
 
 /// The outcome of the first look at a select's cases.
@@ -225,7 +219,7 @@ pub trait Cases {
     fn is_empty(&self) -> bool;
 
     /// [`Case::reach`] of any.
-    fn reach(&self) -> (bool, bool);
+    fn reach(&self) -> Reach;
 
     /// [`Case::is_armed`] of any.
     fn is_armed(&self) -> bool;
@@ -301,8 +295,8 @@ impl Cases for () {
         true
     }
 
-    fn reach(&self) -> (bool, bool) {
-        (false, false)
+    fn reach(&self) -> Reach {
+        Reach::default()
     }
 
     fn is_armed(&self) -> bool {
@@ -355,9 +349,8 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
     }
 
     #[inline]
-    fn reach(&self) -> (bool, bool) {
-        let ((context, timer), (c, t)) = (self.0.reach(), self.1.reach());
-        (context | c, timer | t)
+    fn reach(&self) -> Reach {
+        self.0.reach().or(self.1.reach())
     }
 
     fn is_armed(&self) -> bool {

@@ -1,14 +1,16 @@
 //! What the leak detector says of a wait: whether a timer or a context ends it, and which family
 //! the goroutine belongs to.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goby::diag::{GoroutineInfo, LeakGuard};
+use goby::diag::{GoroutineInfo, LeakGuard, Status};
 use goby::net::TcpListener;
 use goby::sync::{Barrier, Mutex, Semaphore, WaitGroup};
 use goby::time::{self, Ticker, Timer};
 use goby::{Context, block_on_ctx, chan, diag, go, goroutine, select};
+use goby_runtime::WaitReason;
 
 use crate::support::{wait_until, with_workers_leaving};
 
@@ -168,6 +170,29 @@ fn the_background_ends_no_wait() {
         });
         let report = guard.check().unwrap_err().to_string();
         assert_eq!(report.matches("and no context reaches it").count(), 2, "{report}");
+    });
+}
+
+/// A done channel carries nothing, but what carries nothing need not be a done channel.
+#[test]
+fn a_channel_of_nothing_is_no_context() {
+    with_workers_leaving(3, || {
+        let (tx, rx) = chan::bounded::<Infallible>(0);
+        let [receives, times_out, selects] = [(); 3].map(|()| rx.clone());
+        go(move || receives.recv().is_err());
+        go(move || times_out.recv_timeout(HOUR).is_err());
+        go(move || {
+            select! {
+                recv(selects) -> _ => {},
+                recv(chan::never::<u32>()) -> _ => {},
+            }
+        });
+        wait_until("all to wait", || waiting().len() == 3);
+        let infos = waiting();
+        let receiving = Status::Waiting(WaitReason::ChanReceive);
+        assert_eq!(infos.iter().filter(|info| info.status() == receiving).count(), 2, "{infos:?}");
+        assert!(infos.iter().all(|info| !info.is_reached_by_context()), "{infos:?}");
+        std::mem::forget(tx);
     });
 }
 
