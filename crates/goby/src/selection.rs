@@ -5,13 +5,27 @@
 //! same probability. A value is never received and dropped, and never sent twice. Source: Go's
 //! `select`, and `reflect.Select`; for the loop over one `Select`, and `ready`, crossbeam-channel.
 //!
-//! Files: `macros` turns arms into cases; `case` says what a case does; `pass` runs the three
-//! passes over them; `future` waits from async code.
+//! A select makes up to three passes over its cases:
+//!
+//! 1. Lock the channels of all cases. At that one instant, see which cases are ready. Of several,
+//!    choose one at random, or the first if the select is biased. Carry it out. Done.
+//! 2. None is ready: queue a waiter in every channel, unlock them, park. The peer that carries out
+//!    one of the cases claims the wait, and with it the select.
+//! 3. Lock each channel once more, one at a time, and take the waiters out.
+//!
+//! Files: `macros` turns arms into cases; `case` says what a case does, and `kinds` how. Two files
+//! go through the passes: `unrolled` for a `select!`, over cases whose types it knows, and
+//! `ordered` for all others; `steps` is what they share. `future` waits from async code.
+//!
+//! Source: Go's `selectgo`.
 
-mod case;
-mod future;
 mod macros;
-mod pass;
+mod case;
+mod kinds;
+mod steps;
+mod unrolled;
+mod ordered;
+mod future;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -20,12 +34,15 @@ use std::time::{Duration, Instant};
 
 use crate::chan::{Receiver, RecvError, SendError, Sender};
 
+pub use self::case::Case;
 use self::case::{AsCase, Removed};
-pub use self::case::{Case, RecvCase, SendCase, no_receiver, no_sender};
 use self::future::Queued;
 pub use self::future::SelectFuture;
-use self::pass::Order;
-pub use self::pass::{Cases, Choice, Look, Until, look, run, wait};
+pub use self::kinds::{RecvCase, SendCase, no_receiver, no_sender};
+use self::ordered::Order;
+pub use self::ordered::run;
+pub use self::steps::{Choice, Until};
+pub use self::unrolled::{Cases, Look, look, wait};
 
 /// How many cases a [`Select`] may have. Source: Go's `reflect.Select`.
 pub const MAX_CASES: usize = 65_536;
@@ -316,7 +333,7 @@ impl<'a> Select<'a> {
     fn select_until(&mut self, until: Until) -> Option<Selected<'_>> {
         let biased = self.biased;
         let (cases, order) = self.parts();
-        let index = pass::select(cases, order, until, biased)?;
+        let index = ordered::select(cases, order, until, biased)?;
         Some(self.selected(index))
     }
 
@@ -392,7 +409,7 @@ impl<'a> Select<'a> {
     fn ready_until(&mut self, until: Until) -> Option<usize> {
         let biased = self.biased;
         let (cases, order) = self.parts();
-        pass::ready(cases, order, until, biased)
+        ordered::ready(cases, order, until, biased)
     }
 
     /// Waits from async code until one case has happened.

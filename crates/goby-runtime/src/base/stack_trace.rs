@@ -200,10 +200,12 @@ fn look_up(address: usize) -> Calls {
 /// It goes by the function's name, or by its file where debug information is line tables only and
 /// gives inlined functions no path.
 fn is_inside(function: &str, file: &str) -> bool {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 19] = [
         "goby::chan::core::",
         "goby::chan::keeper::",
-        "goby::selection::pass::",
+        "goby::selection::ordered::",
+        "goby::selection::steps::",
+        "goby::selection::unrolled::",
         "goby::sync::queue::",
         "goby::sync::raw_",
         "goby_runtime::",
@@ -231,7 +233,15 @@ fn is_inside(function: &str, file: &str) -> bool {
         "/library/std/src/sys/backtrace.rs",
     ];
     /// In goby's own sources.
-    const PARTS: [&str; 5] = ["chan/core.rs", "chan/keeper.rs", "selection/pass.rs", "sync/queue.rs", "sync/raw_"];
+    const PARTS: [&str; 7] = [
+        "chan/core.rs",
+        "chan/keeper.rs",
+        "selection/ordered.rs",
+        "selection/steps.rs",
+        "selection/unrolled.rs",
+        "sync/queue.rs",
+        "sync/raw_",
+    ];
     let function = function.trim_start_matches('<');
     let in_goby =
         file.split_once("/goby/src/").or(file.split_once(concat!("/goby-", env!("CARGO_PKG_VERSION"), "/src/")));

@@ -1,25 +1,26 @@
-//! The two kinds of cases, and what a select asks of them.
+//! What a select asks of its cases.
+//!
+//! A select asks [`Case`]s, which do not show the type of their values: two cases of one select may
+//! have different ones. A kind of cases (`kinds.rs`) says what its [`Operation`] does to the state
+//! of a channel of its type. What stands between the two, the way from a channel without a type to
+//! the state behind its lock, is the same for both kinds.
 //!
 //! A case lies on the stack of the goroutine that selects, or in a box of a
 //! [`Select`](super::Select). Its waiter and slot are inside it, so it must not move while it is
 //! queued.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use goby_runtime::{Unparker, Wait, Waiter, WakeList};
+use goby_runtime::{Unparker, Wait, WakeList};
 
+use crate::chan::Reach;
 use crate::chan::core::Chan;
-use crate::chan::large::is_large;
-use crate::chan::state::{Nothing, Refusal, Refused, Slot, TOLD, WATCHES};
-use crate::chan::{Reach, Receiver, RecvError, SendError, Sender, never};
+use crate::chan::state::State;
 
 /// A channel without its type of values.
 pub(super) type AnyChan = NonNull<()>;
 
-/// One alternative of a select. Sealed: the two kinds are below.
+/// One alternative of a select. Sealed: there are two kinds.
 ///
 /// # Safety
 ///
@@ -34,14 +35,10 @@ pub unsafe trait Case {
     fn is_recv(&self) -> bool;
 
     /// Returns what can make it happen besides a peer, for reports.
-    fn reach(&self) -> Reach {
-        Reach::default()
-    }
+    fn reach(&self) -> Reach;
 
     /// Whether the timer in its [`reach`](Case::reach) is armed.
-    fn is_armed(&self) -> bool {
-        false
-    }
+    fn is_armed(&self) -> bool;
 
     // The methods below are passed what `chan` returned, so that a caller of several of them asks
     // once.
@@ -74,7 +71,7 @@ pub unsafe trait Case {
     ///
     /// # Safety
     ///
-    /// `chan` is this case's, and locked.
+    /// `chan` is this case's, and locked; the case is not queued.
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool;
 
     /// Whether the operation would not wait, asked by a select that only looks. Another that only
@@ -154,26 +151,66 @@ impl AsCase for &mut (dyn Case + '_) {
     }
 }
 
-/// A receiver for a case that is disabled.
-#[doc(hidden)]
-#[inline]
-pub fn no_receiver<'a, T>() -> &'a Receiver<T> {
-    Disabled::<'a, T>::RECEIVER
-}
+/// What a kind of cases does, under the lock of its channel.
+pub(super) trait Operation {
+    type Value;
 
-/// A sender for a case that is disabled.
-#[doc(hidden)]
-#[inline]
-pub fn no_sender<'a, T>() -> &'a Sender<T> {
-    Disabled::<'a, T>::SENDER
-}
+    /// Whether it receives.
+    const RECEIVES: bool;
 
-/// Names the constants.
-struct Disabled<'a, T>(PhantomData<&'a T>);
+    /// The channel; none for a case that is disabled.
+    fn channel(&self) -> Option<&Chan<Self::Value>>;
 
-impl<'a, T: 'a> Disabled<'a, T> {
-    const RECEIVER: &'a Receiver<T> = &never();
-    const SENDER: &'a Sender<T> = &Sender::never();
+    /// [`Case::is_ready`].
+    fn is_ready_in(&self, state: &mut State<Self::Value>) -> bool;
+
+    /// [`Case::would_happen`].
+    fn would_happen_in(&self, state: &mut State<Self::Value>) -> bool;
+
+    /// [`Case::attempt`].
+    ///
+    /// # Safety
+    ///
+    /// The case is not queued.
+    unsafe fn attempt_in(&mut self, state: &mut State<Self::Value>, wake: &mut Option<Unparker>) -> bool;
+
+    /// [`Case::enqueue`].
+    ///
+    /// # Safety
+    ///
+    /// The state is that of this case's channel. Neither the case nor the wait moves or dies before
+    /// `dequeue_in`.
+    unsafe fn enqueue_in(&mut self, state: &mut State<Self::Value>, wait: *const Wait, token: usize, how: How);
+
+    /// [`Case::dequeue`].
+    ///
+    /// # Safety
+    ///
+    /// The state is that of this case's channel. The case was queued there, and the wait is claimed
+    /// or given up: nobody claims this case afterwards.
+    unsafe fn dequeue_in(&mut self, state: &mut State<Self::Value>, won: bool);
+
+    /// [`Case::dequeue_told`].
+    ///
+    /// # Safety
+    ///
+    /// As for `dequeue_in`.
+    unsafe fn dequeue_told_in(
+        &mut self,
+        state: &mut State<Self::Value>,
+        won: bool,
+        wake: &mut Option<Unparker>,
+    ) -> bool;
+
+    /// [`Case::abandon`].
+    ///
+    /// # Safety
+    ///
+    /// As for `dequeue_in`.
+    unsafe fn abandon_in(&mut self, state: &mut State<Self::Value>, won: bool, wake: &mut WakeList);
+
+    /// [`Case::forget`].
+    fn forget_result(&mut self);
 }
 
 /// The channel of a case, its type forgotten.
@@ -193,394 +230,97 @@ unsafe fn of<'a, T>(chan: AnyChan) -> &'a Chan<T> {
     unsafe { chan.cast().as_ref() }
 }
 
-/// A case that receives.
-#[doc(hidden)]
-pub struct RecvCase<'a, T> {
-    /// None: disabled.
-    chan: Option<&'a Chan<T>>,
-    slot: Slot<T>,
-    /// Made when the case is queued.
-    waiter: MaybeUninit<Waiter>,
-    result: Option<Result<T, RecvError>>,
+/// What the lock of a channel guards.
+///
+/// # Safety
+///
+/// As for [`of`]; and the caller is inside the lock, with no other reference to the state.
+#[inline]
+unsafe fn state_of<'a, T>(chan: AnyChan) -> &'a mut State<T> {
+    // SAFETY: by contract.
+    unsafe { of::<T>(chan).locked() }
 }
 
-impl<'a, T> RecvCase<'a, T> {
-    /// Receives from `receiver`.
-    #[inline]
-    pub fn new(receiver: &'a Receiver<T>) -> RecvCase<'a, T> {
-        RecvCase { chan: receiver.chan(), slot: Slot::empty(), waiter: MaybeUninit::uninit(), result: None }
-    }
-
-    /// The result, if this is the case that happened.
-    #[inline]
-    pub fn take(&mut self) -> Option<Result<T, RecvError>> {
-        if let Some(Err(RecvError)) = self.result
-            && let Some(chan) = self.chan
-        {
-            chan.report_drained();
-        }
-        self.result.take()
-    }
-}
-
-// SAFETY: it owns a value or a result, which are Send, and shares a channel; its waiter is touched
-// under the channel's lock.
-unsafe impl<T: Send> Send for RecvCase<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Send for SendCase<'_, T> {}
-
-// SAFETY: see the methods.
-unsafe impl<T> Case for RecvCase<'_, T> {
+// SAFETY: `chan` forgets the type that all other methods remember, and the channel lives as long as
+// the case, which borrows it. A reference to the state ends with the method that made it.
+unsafe impl<O: Operation> Case for O {
     #[inline]
     fn chan(&self) -> Option<AnyChan> {
-        self.chan.map(any)
+        self.channel().map(any)
     }
 
     fn is_recv(&self) -> bool {
-        true
+        O::RECEIVES
     }
 
     fn reach(&self) -> Reach {
-        self.chan.map_or(Reach::default(), Chan::reach)
+        // A timer or a context never takes a value, so it ends no send.
+        self.channel().filter(|_| O::RECEIVES).map_or(Reach::default(), Chan::reach)
     }
 
     fn is_armed(&self) -> bool {
-        self.chan.is_some_and(|chan| chan.is_armed())
+        O::RECEIVES && self.channel().is_some_and(Chan::is_armed)
     }
 
+    #[inline]
     unsafe fn lock(&self, chan: AnyChan) {
         // SAFETY: by contract.
-        unsafe { of::<T>(chan) }.lock();
+        unsafe { of::<O::Value>(chan) }.lock();
     }
 
     #[inline]
     unsafe fn try_lock(&self, chan: AnyChan) -> bool {
         // SAFETY: by contract.
-        unsafe { of::<T>(chan) }.try_lock()
+        unsafe { of::<O::Value>(chan) }.try_lock()
     }
 
     #[inline]
     unsafe fn unlock(&self, chan: AnyChan) {
         // SAFETY: by contract.
-        unsafe { of::<T>(chan).unlock() };
+        unsafe { of::<O::Value>(chan).unlock() };
     }
 
     #[inline]
     unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
-        // SAFETY: locked by contract; the view ends here.
-        unsafe { of::<T>(chan).locked() }.can_recv()
+        // SAFETY: locked by contract.
+        self.is_ready_in(unsafe { state_of(chan) })
     }
 
     unsafe fn would_happen(&mut self, chan: AnyChan) -> bool {
-        // SAFETY: as above.
-        unsafe { of::<T>(chan).locked() }.would_recv()
+        // SAFETY: locked by contract.
+        self.would_happen_in(unsafe { state_of(chan) })
     }
 
+    #[inline]
     unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
-        if const { is_large::<T>() } {
-            // SAFETY: by contract.
-            return unsafe { self.attempt_by_address(chan, wake) };
-        }
-        // SAFETY: locked by contract; the view ends here.
-        self.result = match unsafe { of::<T>(chan).locked() }.try_recv() {
-            Ok((value, unparker)) => {
-                *wake = unparker;
-                Some(Ok(value))
-            }
-            Err(Nothing::Closed) => Some(Err(RecvError)),
-            Err(Nothing::Empty) => None,
-        };
-        self.result.is_some()
+        // SAFETY: locked, and not queued, by contract.
+        unsafe { self.attempt_in(state_of(chan), wake) }
     }
 
+    #[inline]
     unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
-        let slot = match how {
-            How::HandOver => self.slot.as_ptr(),
-            // SAFETY: locked by contract; the view ends here.
-            How::Tell => unsafe { of::<T>(chan).locked() }.async_slot(&self.slot),
-            How::Watch => WATCHES,
-        };
-        let waiter = self.waiter.write(Waiter::new(token, slot));
-        // SAFETY: locked by contract; the view ends here. The slot is empty, or rare waiters are
-        // expected.
-        unsafe {
-            let locked = of::<T>(chan).locked();
-            if how != How::HandOver {
-                locked.expect_rare();
-            }
-            locked.enqueue_recv(waiter, wait);
-        }
+        // SAFETY: locked; the rest by contract.
+        unsafe { self.enqueue_in(state_of(chan), wait, token, how) };
     }
 
+    #[inline]
     unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
-        // SAFETY: by contract the case is queued, so the waiter is there, and the channel is
-        // locked. If the waiter is done, a sender has filled the slot.
-        unsafe {
-            let waiter = self.waiter.assume_init_ref();
-            of::<T>(chan).locked().dequeue_recv(waiter);
-            if won {
-                self.result = Some(if waiter.is_done() { Ok(self.slot.take()) } else { Err(RecvError) });
-            }
-        }
+        // SAFETY: locked; the rest by contract.
+        unsafe { self.dequeue_in(state_of(chan), won) };
     }
 
     unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, wake: &mut Option<Unparker>) -> bool {
-        // SAFETY: queued, so the waiter is there; the rest by contract.
-        unsafe {
-            let was_told = self.waiter.assume_init_ref().slot() == TOLD;
-            self.dequeue(chan, won && !was_told);
-            won && (!was_told || self.attempt(chan, wake))
-        }
+        // SAFETY: locked; the rest by contract.
+        unsafe { self.dequeue_told_in(state_of(chan), won, wake) }
     }
 
     unsafe fn abandon(&mut self, chan: AnyChan, won: bool, wake: &mut WakeList) {
-        // SAFETY: as above.
-        unsafe {
-            let was_told = self.waiter.assume_init_ref().slot() == TOLD;
-            self.dequeue(chan, won && !was_told);
-            if won && was_told {
-                of::<T>(chan).locked().pass_on(wake);
-            } else if let Some(Ok(value)) = self.result.take() {
-                self.result = of::<T>(chan).locked().give_back(value, wake).map(Ok);
-            }
-        }
+        // SAFETY: locked; the rest by contract.
+        unsafe { self.abandon_in(state_of(chan), won, wake) };
     }
 
     fn forget(&mut self) {
-        self.result = None;
-    }
-}
-
-/// A case that sends.
-#[doc(hidden)]
-pub struct SendCase<'a, T> {
-    /// None: disabled.
-    chan: Option<&'a Chan<T>>,
-    slot: Slot<T>,
-    /// Whether the value is in the slot, and ours.
-    full: bool,
-    /// Where a value goes that was not sent.
-    home: Option<&'a mut Option<T>>,
-    waiter: Waiter,
-    result: Option<Result<(), SendError<T>>>,
-}
-
-impl<'a, T> SendCase<'a, T> {
-    /// Sends `value`, if there is one.
-    #[inline]
-    pub fn new(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
-        let full = value.is_some();
-        SendCase {
-            chan: if full { sender.chan() } else { None },
-            slot: value.map_or_else(Slot::empty, Slot::full),
-            full,
-            home: None,
-            waiter: Waiter::new(0, ptr::null_mut()),
-            result: None,
-        }
-    }
-
-    /// Sends `value`, and later the values that are [`put`](SendCase::put).
-    pub(super) fn reusable(sender: &'a Sender<T>, value: Option<T>) -> SendCase<'a, T> {
-        let mut case = SendCase::new(sender, value);
-        case.chan = sender.chan();
-        case
-    }
-
-    /// Changes the value; returns the one that was there. The case is not queued.
-    pub(super) fn put(&mut self, value: T) -> Option<T> {
-        let old = self.take_back();
-        self.slot.put(value);
-        self.full = true;
-        old
-    }
-
-    /// Takes the value out, if it is not sent. The case is not queued.
-    pub(super) fn take_back(&mut self) -> Option<T> {
-        // SAFETY: `full` says that it is there, and ours.
-        std::mem::take(&mut self.full).then(|| unsafe { self.slot.take() })
-    }
-
-    /// Sends the value in `home`, if there is one. A value that is not sent is put back there.
-    pub fn from_slot(sender: &'a Sender<T>, home: &'a mut Option<T>) -> SendCase<'a, T> {
-        let mut case = SendCase::new(sender, home.take());
-        case.home = Some(home);
-        case
-    }
-
-    /// The result, if this is the case that happened.
-    #[inline]
-    pub fn take(&mut self) -> Option<Result<(), SendError<T>>> {
-        self.result.take()
-    }
-}
-
-impl<T> RecvCase<'_, T> {
-    /// As [`attempt`](Case::attempt), of large values.
-    ///
-    /// # Safety
-    ///
-    /// As for that.
-    #[inline(never)]
-    unsafe fn attempt_by_address(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
-        // SAFETY: locked by contract; the view ends here; the slot is empty.
-        match unsafe { of::<T>(chan).locked().recv_into(self.slot.as_ptr().cast()) } {
-            Ok(unparker) => {
-                *wake = unparker;
-                // SAFETY: received just now.
-                self.result = Some(Ok(unsafe { self.slot.take() }));
-            }
-            Err(Nothing::Closed) => self.result = Some(Err(RecvError)),
-            Err(Nothing::Empty) => return false,
-        }
-        true
-    }
-}
-
-impl<T> SendCase<'_, T> {
-    /// As [`attempt`](Case::attempt), of large values.
-    ///
-    /// # Safety
-    ///
-    /// As for that; and the slot is full.
-    #[inline(never)]
-    unsafe fn attempt_by_address(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
-        // SAFETY: locked by contract; the view ends here; the slot is full.
-        self.result = match unsafe { of::<T>(chan).locked().send_from(self.slot.as_ptr().cast()) } {
-            Ok(unparker) => {
-                *wake = unparker;
-                Some(Ok(()))
-            }
-            // SAFETY: refused, so it is still there.
-            Err(Refusal::Closed) => Some(Err(SendError(unsafe { self.slot.take() }))),
-            Err(Refusal::Full) => return false,
-        };
-        self.full = false;
-        true
-    }
-}
-
-impl<T> Drop for SendCase<'_, T> {
-    fn drop(&mut self) {
-        if self.full {
-            // SAFETY: `full` says so.
-            let value = unsafe { self.slot.take() };
-            match &mut self.home {
-                Some(home) => **home = Some(value),
-                None => drop(value),
-            }
-        }
-    }
-}
-
-// SAFETY: see the methods.
-unsafe impl<T> Case for SendCase<'_, T> {
-    #[inline]
-    fn chan(&self) -> Option<AnyChan> {
-        self.chan.map(any)
-    }
-
-    fn is_recv(&self) -> bool {
-        false
-    }
-
-    unsafe fn lock(&self, chan: AnyChan) {
-        // SAFETY: by contract.
-        unsafe { of::<T>(chan) }.lock();
-    }
-
-    #[inline]
-    unsafe fn try_lock(&self, chan: AnyChan) -> bool {
-        // SAFETY: by contract.
-        unsafe { of::<T>(chan) }.try_lock()
-    }
-
-    #[inline]
-    unsafe fn unlock(&self, chan: AnyChan) {
-        // SAFETY: by contract.
-        unsafe { of::<T>(chan).unlock() };
-    }
-
-    #[inline]
-    unsafe fn is_ready(&mut self, chan: AnyChan) -> bool {
-        // SAFETY: locked by contract; the view ends here.
-        self.full && unsafe { of::<T>(chan).locked() }.can_send()
-    }
-
-    unsafe fn would_happen(&mut self, chan: AnyChan) -> bool {
-        // SAFETY: as above.
-        unsafe { of::<T>(chan).locked() }.would_send()
-    }
-
-    unsafe fn attempt(&mut self, chan: AnyChan, wake: &mut Option<Unparker>) -> bool {
-        if !self.full {
-            return false;
-        }
-        if const { is_large::<T>() } {
-            // SAFETY: by contract, and `full` says that the value is there.
-            return unsafe { self.attempt_by_address(chan, wake) };
-        }
-        // SAFETY: `full` says that the value is there. Locked by contract; the view ends here.
-        match unsafe { of::<T>(chan).locked().try_send(self.slot.take()) } {
-            Ok(unparker) => {
-                *wake = unparker;
-                self.full = false;
-                self.result = Some(Ok(()));
-                true
-            }
-            Err(Refused::Closed(value)) => {
-                self.full = false;
-                self.result = Some(Err(SendError(value)));
-                true
-            }
-            Err(Refused::Full(value)) => {
-                self.slot.put(value);
-                false
-            }
-        }
-    }
-
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
-        // A case without a value has nothing to wait for, unless it only looks.
-        let watches = how == How::Watch;
-        if self.full || watches {
-            self.waiter.set(token, if watches { WATCHES } else { self.slot.as_ptr() });
-            // SAFETY: locked by contract; the view ends here. The slot is full, or rare waiters are
-            // expected.
-            unsafe {
-                let locked = of::<T>(chan).locked();
-                if watches {
-                    locked.expect_rare();
-                }
-                locked.enqueue_send(&self.waiter, wait);
-            }
-        }
-    }
-
-    unsafe fn dequeue(&mut self, chan: AnyChan, won: bool) {
-        // SAFETY: locked by contract; if not done, the value is still there.
-        unsafe {
-            of::<T>(chan).locked().dequeue_send(&self.waiter);
-            if won {
-                self.full = false;
-                self.result = Some(if self.waiter.is_done() { Ok(()) } else { Err(SendError(self.slot.take())) });
-            }
-        }
-    }
-
-    unsafe fn dequeue_told(&mut self, chan: AnyChan, won: bool, _: &mut Option<Unparker>) -> bool {
-        // SAFETY: by contract.
-        unsafe { self.dequeue(chan, won) };
-        won
-    }
-
-    unsafe fn abandon(&mut self, chan: AnyChan, won: bool, _: &mut WakeList) {
-        // SAFETY: by contract.
-        unsafe { self.dequeue(chan, won) };
-    }
-
-    fn forget(&mut self) {
-        self.result = None;
+        self.forget_result();
     }
 }
 
@@ -594,6 +334,14 @@ unsafe impl Case for Removed {
     }
 
     fn is_recv(&self) -> bool {
+        false
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::default()
+    }
+
+    fn is_armed(&self) -> bool {
         false
     }
 
@@ -631,17 +379,5 @@ unsafe impl Case for Removed {
 
     fn is_removed(&self) -> bool {
         true
-    }
-}
-
-impl<T> fmt::Debug for RecvCase<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecvCase").field("chan", &self.chan).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for SendCase<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendCase").field("chan", &self.chan).finish_non_exhaustive()
     }
 }

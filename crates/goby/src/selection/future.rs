@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use goby_runtime::{TIMED_OUT, Wait};
 
 use super::case::How;
-use super::{Select, Selected, Still, pass};
+use super::{Select, Selected, Still, ordered};
 
 /// The wait of a future, if its cases are queued for it.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Select<'_> {
         let token = if unparker.is_some() { TIMED_OUT } else { wait.token().expect("claimed by somebody") };
         self.happened = Some(token).filter(|&token| token < self.cases.len());
         // SAFETY: queued by a poll, and claimed with this token.
-        unsafe { pass::give_up(&mut self.cases, token) };
+        unsafe { ordered::give_up(&mut self.cases, token) };
         // There is nobody to unpark. The waker inside is the executor's code, which may panic, so
         // it is dropped last.
         drop(unparker);
@@ -59,11 +59,11 @@ impl Select<'_> {
             Some(place) => **place = wait,
             None => self.queued.wait = Some(Still::new(Box::new(wait))),
         }
-        let order = self.order.get_or_insert_with(|| pass::Order::new(&self.cases));
+        let order = self.order.get_or_insert_with(|| ordered::Order::new(&self.cases));
         let wait = self.queued.wait.as_deref();
         // SAFETY: the cases and the wait are boxed, and `settle` takes them out before anything
         // else is done with them.
-        let won = unsafe { pass::look_or_queue(&mut self.cases, order, wait, How::Tell, biased) };
+        let won = unsafe { ordered::look_or_queue(&mut self.cases, order, wait, How::Tell, biased) };
         self.queued.is_queued = won.is_none();
         won
     }
@@ -98,7 +98,7 @@ impl<'s> Future for SelectFuture<'s, '_> {
             let Some(token) = wait.token() else { return Poll::Pending };
             select.queued.is_queued = false;
             // SAFETY: queued by an earlier poll, and claimed with this token.
-            won = unsafe { pass::take_out_told(&mut select.cases, token) };
+            won = unsafe { ordered::take_out_told(&mut select.cases, token) };
         }
         let Some(index) = won.or_else(|| select.look_or_queue(cx)) else { return Poll::Pending };
         let select = self.select.take().expect("it is there");
