@@ -2,7 +2,8 @@
 //! them. Then it drops the cases, so that an arm may reassign the variables that it waited on. Only
 //! then it runs the arm that was chosen.
 //!
-//! Steps, each a group of rules:
+//! Steps, each a group of rules of a second, hidden macro, so that the page of `select!` shows its
+//! syntax and not these:
 //!
 //! - *parse* turns every arm into `(kind operands guard pattern body)`. It evaluates guards on its
 //!   way, so `guard` is a variable.
@@ -123,53 +124,62 @@
 #[doc(alias = "select_biased")]
 #[macro_export]
 macro_rules! select {
+    (biased; $($arms:tt)*) => { $crate::__select!(@parse [biased] [] $($arms)*) };
+    ($($arms:tt)*) => { $crate::__select!(@parse [fair] [] $($arms)*) };
+}
+
+/// The steps of [`select!`](crate::select!); see the head of this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __select {
     // Parse: one arm at a time, its body a block or an expression.
+    (@parse [$mode:ident] []) => { $crate::__private::forever() };
     (@parse [$mode:ident $($cases:tt)*] [$($default:tt)*]) => {
         match {
-            let results = $crate::select!(@build $mode [] [$($default)*] $($cases)*);
+            let results = $crate::__select!(@build $mode [] [$($default)*] $($cases)*);
             results
         } {
-            results => $crate::select!(@dispatch results [$($default)*] $($cases)*),
+            results => $crate::__select!(@dispatch results [$($default)*] $($cases)*),
         }
     };
     (@parse $cases:tt $default:tt , $($rest:tt)*) => {
-        $crate::select!(@parse $cases $default $($rest)*)
+        $crate::__select!(@parse $cases $default $($rest)*)
     };
     (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt recv($r:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
-        $crate::select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body))
+        $crate::__select!(@add $cases $default (recv ($r) ($($g)?) ($p) $body))
     };
     (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt send($s:expr, ref $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
-        $crate::select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body))
+        $crate::__select!(@add $cases $default (slot ($s, $x) ($($g)?) ($p) $body))
     };
     (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:block $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr, $($rest:tt)*) => {
-        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
+        $crate::__select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body) $($rest)*)
     };
     (@parse $cases:tt $default:tt send($s:expr, $x:expr $(,)?) -> $p:pat $(if $g:expr)? => $body:expr) => {
-        $crate::select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body))
+        $crate::__select!(@add $cases $default (send ($s, $x) ($($g)?) ($p) $body))
     };
     (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:block $($rest:tt)*) => {
-        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+        $crate::__select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
     };
     (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:expr, $($rest:tt)*) => {
-        $crate::select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
+        $crate::__select!(@parse $cases [(($($($t)?)?) $body)] $($rest)*)
     };
     (@parse $cases:tt [] default $(($($t:expr $(,)?)?))? => $body:expr) => {
-        $crate::select!(@parse $cases [(($($($t)?)?) $body)])
+        $crate::__select!(@parse $cases [(($($($t)?)?) $body)])
     };
     (@parse $cases:tt [$($default:tt)+] default $($rest:tt)*) => {
         compile_error!("a select has at most one `default` case")
@@ -184,68 +194,68 @@ macro_rules! select {
         ))
     };
     (@add [$($cases:tt)*] $default:tt ($kind:ident $operands:tt () $p:tt $body:expr) $($rest:tt)*) => {
-        $crate::select!(@parse [$($cases)* ($kind $operands () $p $body)] $default $($rest)*)
+        $crate::__select!(@parse [$($cases)* ($kind $operands () $p $body)] $default $($rest)*)
     };
     (@add [$($cases:tt)*] $default:tt ($kind:ident $operands:tt ($g:expr) $p:tt $body:expr) $($rest:tt)*) => {{
         let guard: bool = $g;
-        $crate::select!(@parse [$($cases)* ($kind $operands (guard) $p $body)] $default $($rest)*)
+        $crate::__select!(@parse [$($cases)* ($kind $operands (guard) $p $body)] $default $($rest)*)
     }};
 
     // Build: `mode [cases made] [default] cases to make…`.
     (@build $mode:ident [$($case:ident)*] $default:tt (recv ($r:expr) () $p:tt $body:expr) $($rest:tt)*) => {
         match $crate::__private::RecvCase::new(match &$r { operand => operand }) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     };
     (@build $mode:ident [$($case:ident)*] $default:tt (recv ($r:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
         let operand: &$crate::chan::Receiver<_> = if $g { &$r } else { $crate::__private::no_receiver() };
         match $crate::__private::RecvCase::new(operand) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     }};
     (@build $mode:ident [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) () $p:tt $body:expr) $($rest:tt)*) => {
         match $crate::__private::SendCase::new((match &$s { operand => operand }), ::core::option::Option::Some($x)) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     };
     (@build $mode:ident [$($case:ident)*] $default:tt (send ($s:expr, $x:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
         let operand: &$crate::chan::Sender<_> = if $g { &$s } else { $crate::__private::no_sender() };
         let value = if $g { ::core::option::Option::Some($x) } else { ::core::option::Option::None };
         match $crate::__private::SendCase::new(operand, value) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     }};
     (@build $mode:ident [$($case:ident)*] $default:tt (slot ($s:expr, $x:expr) () $p:tt $body:expr) $($rest:tt)*) => {
         match $crate::__private::SendCase::from_slot((match &$s { operand => operand }), &mut $x) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     };
     (@build $mode:ident [$($case:ident)*] $default:tt (slot ($s:expr, $x:expr) ($g:ident) $p:tt $body:expr) $($rest:tt)*) => {{
         let operand: &$crate::chan::Sender<_> = if $g { &$s } else { $crate::__private::no_sender() };
         let slot: &mut ::core::option::Option<_> = if $g { &mut $x } else { &mut ::core::option::Option::None };
         match $crate::__private::SendCase::from_slot(operand, slot) {
-            mut case => $crate::select!(@build $mode [$($case)* case] $default $($rest)*),
+            mut case => $crate::__select!(@build $mode [$($case)* case] $default $($rest)*),
         }
     }};
     // All cases are made: run, and give the results. The arms run after the cases are gone.
     (@build $mode:ident [$($case:ident)*] []) => {{
-        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*), || $crate::__private::Until::Forever) {
-            $crate::select!(@run $mode [$($case)*] $crate::__private::Until::Forever);
+        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::__select!(@tuple $($case)*), || $crate::__private::Until::Forever) {
+            $crate::__select!(@run $mode [$($case)*] $crate::__private::Until::Forever);
         }
-        $crate::select!(@results $($case)*)
+        $crate::__select!(@results $($case)*)
     }};
     (@build $mode:ident [$($case:ident)*] [(() $body:expr)]) => {{
-        if $crate::__private::look($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*)) == $crate::__private::Look::Unclear {
-            $crate::select!(@run $mode [$($case)*] $crate::__private::Until::Now);
+        if $crate::__private::look($crate::__private::Choice::$mode(), &mut $crate::__select!(@tuple $($case)*)) == $crate::__private::Look::Unclear {
+            $crate::__select!(@run $mode [$($case)*] $crate::__private::Until::Now);
         }
-        $crate::select!(@results $($case)*)
+        $crate::__select!(@results $($case)*)
     }};
     (@build $mode:ident [$($case:ident)*] [(($timeout:expr) $body:expr)]) => {{
         let timeout = $timeout;
-        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::select!(@tuple $($case)*), || $crate::__private::until(timeout)) {
-            $crate::select!(@run $mode [$($case)*] $crate::__private::until(timeout));
+        if !$crate::__private::wait($crate::__private::Choice::$mode(), &mut $crate::__select!(@tuple $($case)*), || $crate::__private::until(timeout)) {
+            $crate::__select!(@run $mode [$($case)*] $crate::__private::until(timeout));
         }
-        $crate::select!(@results $($case)*)
+        $crate::__select!(@results $($case)*)
     }};
     (@run $mode:ident [$($case:ident)*] $until:expr) => {
         $crate::__private::run(
@@ -255,9 +265,9 @@ macro_rules! select {
         )
     };
     (@tuple) => { () };
-    (@tuple $case:ident $($rest:ident)*) => { (&mut $case, $crate::select!(@tuple $($rest)*)) };
+    (@tuple $case:ident $($rest:ident)*) => { (&mut $case, $crate::__select!(@tuple $($rest)*)) };
     (@results) => { () };
-    (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::select!(@results $($rest)*)) };
+    (@results $case:ident $($rest:ident)*) => { ($case.take(), $crate::__select!(@results $($rest)*)) };
 
     // Dispatch: `results default cases…`.
     (@dispatch $results:ident [$($default:tt)*] ($kind:tt $operands:tt $guard:tt ($p:pat) $body:expr) $($rest:tt)*) => {
@@ -266,7 +276,7 @@ macro_rules! select {
                 let $p = result;
                 $body
             }
-            (::core::option::Option::None, results) => $crate::select!(@dispatch results [$($default)*] $($rest)*),
+            (::core::option::Option::None, results) => $crate::__select!(@dispatch results [$($default)*] $($rest)*),
         }
     };
     (@dispatch $results:ident []) => {{
@@ -277,10 +287,4 @@ macro_rules! select {
         let () = $results;
         $body
     }};
-
-    // Entry.
-    () => { $crate::__private::forever() };
-    (biased;) => { $crate::__private::forever() };
-    (biased; $($arms:tt)*) => { $crate::select!(@parse [biased] [] $($arms)*) };
-    ($($arms:tt)*) => { $crate::select!(@parse [fair] [] $($arms)*) };
 }
