@@ -43,7 +43,7 @@ impl<T> Iterator for Iter<'_, T> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.receiver.try_recv().ok()
     }

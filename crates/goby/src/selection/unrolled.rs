@@ -36,7 +36,7 @@ pub enum Look {
 /// Pass 1 for `select!` with a default. The types of its cases are known where it stands. It makes
 /// no dynamic call and sorts nothing. If the answer is clear, as it nearly always is, this was all.
 #[doc(hidden)]
-#[cfg_attr(not(debug_assertions), inline(always))]
+#[inline]
 pub fn look<const BIASED: bool>(mut choice: Choice<BIASED>, cases: &mut impl Cases) -> Look {
     goby_runtime::checkpoint();
     let mut wake = None;
