@@ -17,8 +17,9 @@ use super::{Context, ContextError};
 /// ```
 /// use goby::{Context, block_on_ctx, chan, context::ContextError};
 /// use std::time::Duration;
-/// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+/// let ctx = Context::background();
 /// assert_eq!(block_on_ctx(&ctx, async { 6 * 7 }), Ok(42));
+/// let (ctx, _cancel) = ctx.with_timeout(Duration::from_millis(5));
 /// let (_tx, rx) = chan::bounded::<u8>(0);
 /// assert_eq!(block_on_ctx(&ctx, rx.recv_async()), Err(ContextError::DeadlineExceeded));
 /// ```

@@ -291,15 +291,16 @@ impl<T: AsFd> Source<T> {
 
     #[cold]
     fn register_slow(&self) -> io::Result<()> {
+        // ThreadSanitizer is to see the edge from the thread that has made the worker.
+        let remote = match Worker::current() {
+            Some(worker) => worker.remote,
+            None => current::default_shared().any_remote(),
+        };
         let _ignore = tsan::ignore();
         let mut key = self.key.lock();
         if self.is_registered() {
             return Ok(());
         }
-        let remote = match Worker::current() {
-            Some(worker) => worker.remote,
-            None => current::default_shared().any_remote(),
-        };
         // A sleeping worker need not be told: the system reports events of the new socket to it.
         let added = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
         *key = Some(added);
