@@ -15,6 +15,7 @@ pub(crate) mod unseen;
 // Locks and lock-free words.
 pub(crate) mod answer;
 pub(crate) mod biased;
+pub(crate) mod claim;
 pub(crate) mod edges;
 pub(crate) mod ending;
 pub(crate) mod inbox;

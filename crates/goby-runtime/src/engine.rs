@@ -8,6 +8,7 @@ pub(crate) mod attributes;
 pub(crate) mod wait_reason;
 pub(crate) mod park;
 pub(crate) mod parker;
+pub(crate) mod task_wait;
 pub(crate) mod unparker;
 pub(crate) mod wake_list;
 pub(crate) mod reach;

@@ -68,12 +68,13 @@ pub use engine::reach::{IsArmed, with_reach};
 pub use engine::scope::{Scope, ScopedJoinHandle, scope};
 pub use engine::settings::{DeadlockPolicy, PanicPolicy};
 pub use engine::switch::panicking;
+pub use engine::task_wait::TaskWait;
 pub use engine::threads::WaitingThread;
 pub use engine::threads::spawn_own_thread;
 #[doc(hidden)]
 pub use engine::threads::{IsolatedHost, set_handler_idle};
 pub use engine::unparker::Unparker;
-pub use engine::wait_queue::{WaitQueue, Waiter};
+pub use engine::wait_queue::{AnyWait, WaitQueue, Waiter};
 pub use engine::wait_reason::WaitReason;
 pub use engine::wake_list::WakeList;
 pub use engine::worker::{current_id, spread_next};

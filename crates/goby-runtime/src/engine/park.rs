@@ -14,22 +14,22 @@
 //!   its stack waits in a queue. Therefore a primitive releases its lock before the switch, and
 //!   needs no callback.
 //!
-//! A waiter is a goroutine, an OS thread, or a `std::task::Waker`. A `Waker` does not park: its
-//! future asks for the claim in `poll`, under the lock that the claimer held.
+//! A goroutine or an OS thread parks on its [`Wait`]. A future does not park: it has a
+//! [`TaskWait`], whose claim wakes a `std::task::Waker`, and it asks for the claim in `poll`, under
+//! the lock that the claimer held.
+//!
+//! [`TaskWait`]: crate::TaskWait
 
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 use crate::base::answer::Answer;
-use crate::base::lock::Lock;
+use crate::base::claim::ClaimWord;
 use crate::base::policy;
-use crate::base::primitive::{AtomicUsize, Ordering};
 use crate::base::report::report;
 use crate::engine::checkpoint::yield_now;
-use crate::engine::errand::Notice;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::io::timer::SleepTimer;
 use crate::engine::parker::Parker;
@@ -37,31 +37,28 @@ use crate::engine::unparker::Unparker;
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::{switch, worker};
 
-/// `state`: nobody has claimed the wait. A claim with token `t` makes it `t + 1`.
-const WAITING: usize = 0;
 /// The token of a wait that its deadline ended.
 pub const TIMED_OUT: usize = usize::MAX - 1;
 
-/// One wait of one waiter.
+/// One wait of a goroutine or an OS thread, which parks on it.
 pub struct Wait {
-    state: AtomicUsize,
+    word: ClaimWord,
     /// The wait is shown to one queue only, whose lock orders the claims, or to one claimer.
     in_one_queue: bool,
     answer: Answer,
     who: Who,
 }
 
+/// The one that parks.
 enum Who {
     Goroutine(NonNull<Goroutine>),
     Thread(Arc<Parker>),
-    Task(Lock<Option<Notice>>),
 }
 
-// SAFETY: any thread may unpark a goroutine by its record; the rest is Sync by itself.
+// SAFETY: a shared `Wait` is claimed, which changes only the word and the answer, both atomic; `who`
+// never changes, and any thread may unpark by it. Or it is parked on: only by its maker, by the
+// contract of `current`. It is not `Send`, since its maker's thread parks on it.
 unsafe impl Sync for Wait {}
-// SAFETY: a task's wait is reached only through atomics and its own lock. Other waits may move only
-// before they are shown, and by the contract of `current` only their maker parks on them.
-unsafe impl Send for Wait {}
 
 impl Wait {
     /// Starts a wait of the calling goroutine, or OS thread.
@@ -98,19 +95,19 @@ impl Wait {
         Wait::of_current(true)
     }
 
-    /// Starts a wait of a future; [`set_waker`](Wait::set_waker) says what to wake.
-    pub fn task() -> Wait {
-        Wait::of(Who::Task(Lock::new(None)), false)
-    }
-
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn of_current(in_one_queue: bool) -> Wait {
         // The wait is made in each branch. If `Who` were made first and moved then, it would be
-        // copied, with its unused part.
+        // copied.
         match worker::current_goroutine() {
             Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
             None => Wait::of(Who::this_thread(), in_one_queue),
         }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of(who: Who, in_one_queue: bool) -> Wait {
+        Wait { word: ClaimWord::new(), in_one_queue, answer: Answer::new(), who }
     }
 
     /// Returns the goroutine that waits, if it is one.
@@ -119,66 +116,32 @@ impl Wait {
         if let Who::Goroutine(g) = &self.who { Some(*g) } else { None }
     }
 
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn of(who: Who, in_one_queue: bool) -> Wait {
-        Wait { state: AtomicUsize::new(WAITING), in_one_queue, answer: Answer::new(), who }
-    }
-
-    /// Sets the waker that the claimer wakes. The claim may have happened already: ask
-    /// [`token`](Wait::token) afterwards.
-    ///
-    /// # Panics
-    ///
-    /// When this is not a future's wait.
-    pub fn set_waker(&self, waker: &Waker) {
-        let Who::Task(slot) = &self.who else { panic!("only a future's wait has a waker") };
-        // Cloned and dropped outside the lock, since both run the executor's code.
-        let new = Notice::new(waker);
-        let old = slot.lock().replace(new);
-        drop(old);
-    }
-
     /// Ends the wait with `token`, unless another claim has ended it. The caller must unpark, after
     /// it has released its locks.
     #[cfg_attr(not(debug_assertions), inline(always))]
     #[must_use = "a claimed waiter must be unparked"]
     pub fn claim(&self, token: usize) -> Option<Unparker> {
-        if !self.try_claim(token) {
+        if self.in_one_queue {
+            self.word.claim_alone(token);
+        } else if !self.word.claim(token) {
             return None;
         }
         Some(match &self.who {
             Who::Goroutine(g) => Unparker::of_goroutine(*g, NonNull::from(&self.answer)),
             Who::Thread(parker) => Unparker::of_thread(parker.clone()),
-            Who::Task(slot) => Unparker::of_task(slot),
         })
-    }
-
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn try_claim(&self, token: usize) -> bool {
-        if self.in_one_queue {
-            debug_assert!(!self.is_claimed(), "claimed out of a queue that it was not in");
-            // Release: as below. No read-modify-write is needed: any other claimer would have to
-            // hold the lock that we hold.
-            self.state.store(token + 1, Ordering::Release);
-            return true;
-        }
-        // AcqRel: the release publishes what the claimer did before. The acquire pairs with the
-        // waiter's set-up, which happens before the claim anyway, by the lock of the queue.
-        self.state.compare_exchange(WAITING, token + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Returns whether somebody has claimed it already.
     #[inline]
     pub fn is_claimed(&self) -> bool {
-        // Relaxed: a hint, for a caller that holds the lock of one queue of several.
-        self.state.load(Ordering::Relaxed) != WAITING
+        self.word.is_claimed()
     }
 
     /// Returns the token of the claim, if there was one.
     #[inline]
     pub fn token(&self) -> Option<usize> {
-        // Acquire pairs with the release half of the claim.
-        self.state.load(Ordering::Acquire).checked_sub(1)
+        self.word.token()
     }
 
     /// Parks until claimed and unparked; returns the claim's token.
@@ -189,23 +152,16 @@ impl Wait {
     /// user's function would get a frame of several KiB.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn park(&self, reason: WaitReason) -> usize {
-        if let Who::Goroutine(g) = &self.who {
+        match &self.who {
             // SAFETY: this goroutine is running, by the contract of `current`, so its record is
             // alive.
-            unsafe {
+            Who::Goroutine(g) => unsafe {
                 switch::park(*g, reason, &self.answer);
                 g.as_ref().follow();
-            }
-        } else {
-            self.park_thread(reason);
+            },
+            Who::Thread(parker) => park_thread(parker, reason),
         }
         self.claimed_token()
-    }
-
-    #[cold]
-    fn park_thread(&self, reason: WaitReason) {
-        let Who::Thread(parker) = &self.who else { unreachable!("a future does not park") };
-        parker.park(reason);
     }
 
     /// Returns the token of a wait that has been unparked.
@@ -236,7 +192,7 @@ impl Wait {
                 token
             }
             Who::Thread(parker) => {
-                if !parker.park_until(deadline) && self.try_claim(TIMED_OUT) {
+                if !parker.park_until(deadline) && self.word.claim(TIMED_OUT) {
                     return TIMED_OUT;
                 }
                 // Either unparked in time, or claimed by another whose unpark is under way: wait
@@ -246,7 +202,6 @@ impl Wait {
                 }
                 self.claimed_token()
             }
-            Who::Task(_) => unreachable!("a future does not park"),
         }
     }
 }
@@ -256,6 +211,11 @@ impl Who {
     fn this_thread() -> Who {
         Who::Thread(Parker::current())
     }
+}
+
+#[cold]
+fn park_thread(parker: &Parker, reason: WaitReason) {
+    parker.park(reason);
 }
 
 #[cold]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{RawWakerVTable, Waker};
 
 use crate::base::answer::Answer;
-use crate::base::lock::Lock;
 use crate::base::prefetch::prefetch;
 use crate::engine::errand::Notice;
 use crate::engine::goroutine::Goroutine;
@@ -65,8 +64,8 @@ impl Unparker {
     }
 
     #[cold]
-    pub(super) fn of_task(slot: &Lock<Option<Notice>>) -> Unparker {
-        let Some((waker, is_own)) = slot.lock().take().map(Notice::into_waker) else {
+    pub(super) fn of_task(notice: Option<Notice>) -> Unparker {
+        let Some((waker, is_own)) = notice.map(Notice::into_waker) else {
             return Unparker::tagged(ptr::null(), NOBODY, ptr::null());
         };
         let waker = ManuallyDrop::new(waker);

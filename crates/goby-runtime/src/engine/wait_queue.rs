@@ -19,7 +19,71 @@ use std::ptr::{self, NonNull};
 use crate::base::prefetch::prefetch;
 use crate::base::tsan;
 use crate::engine::park::Wait;
+use crate::engine::task_wait::TaskWait;
 use crate::engine::unparker::Unparker;
+
+/// A wait of either kind, as queues know it: a pointer to a [`Wait`], or, with the low bit set, to a
+/// [`TaskWait`].
+#[derive(Clone, Copy, Debug)]
+pub struct AnyWait(*const ());
+
+/// The low bit of a pointer to a [`TaskWait`].
+const TASK: usize = 1;
+const _: () = assert!(align_of::<Wait>() > TASK && align_of::<TaskWait>() > TASK, "the low bit is free");
+
+impl From<&Wait> for AnyWait {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn from(wait: &Wait) -> AnyWait {
+        AnyWait(ptr::from_ref(wait).cast())
+    }
+}
+
+impl From<&TaskWait> for AnyWait {
+    #[inline]
+    fn from(wait: &TaskWait) -> AnyWait {
+        AnyWait(ptr::from_ref(wait).cast::<()>().map_addr(|address| address | TASK))
+    }
+}
+
+impl AnyWait {
+    const NONE: AnyWait = AnyWait(ptr::null());
+
+    /// Returns the future's wait, if it is one.
+    ///
+    /// # Safety
+    ///
+    /// For this function and those below: the wait is alive, as long as the result is used.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn as_task<'a>(self) -> Option<&'a TaskWait> {
+        // SAFETY: the bit is set only for a `TaskWait`, which is alive by contract.
+        (self.0.addr() & TASK != 0).then(|| unsafe { &*self.0.map_addr(|address| address & !TASK).cast() })
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn claim(self, token: usize) -> Option<Unparker> {
+        // SAFETY: alive by contract.
+        match unsafe { self.as_task() } {
+            Some(task) => claim_task(task, token),
+            // SAFETY: as above; without the bit it is a `Wait`.
+            None => unsafe { &*self.0.cast::<Wait>() }.claim(token),
+        }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn is_claimed(self) -> bool {
+        // SAFETY: as in `claim`.
+        match unsafe { self.as_task() } {
+            Some(task) => task.is_claimed(),
+            // SAFETY: as in `claim`.
+            None => unsafe { &*self.0.cast::<Wait>() }.is_claimed(),
+        }
+    }
+}
+
+#[cold]
+fn claim_task(task: &TaskWait, token: usize) -> Option<Unparker> {
+    task.claim(token)
+}
 
 /// One waiter's entry in one queue. It must not move while it is queued.
 pub struct Waiter {
@@ -29,7 +93,7 @@ pub struct Waiter {
     /// Set by the notifier: the operation was carried out (a value was handed over), not merely
     /// ended.
     done: Cell<bool>,
-    wait: Cell<*const Wait>,
+    wait: Cell<AnyWait>,
     token: Cell<usize>,
     slot: Cell<*mut ()>,
     _pinned: PhantomPinned,
@@ -45,7 +109,7 @@ impl Waiter {
             next: Cell::new(ptr::null()),
             queued: Cell::new(false),
             done: Cell::new(false),
-            wait: Cell::new(ptr::null()),
+            wait: Cell::new(AnyWait::NONE),
             token: Cell::new(token),
             slot: Cell::new(slot),
             _pinned: PhantomPinned,
@@ -131,12 +195,12 @@ impl WaitQueue {
     /// The entry is in no queue. The entry and `wait` neither move nor die while the entry is
     /// queued, nor, if the wait is claimed, before the claimer unparks.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: *const Wait) {
+    pub unsafe fn push_back(&mut self, waiter: *const Waiter, wait: impl Into<AnyWait>) {
         let _ignore = tsan::ignore();
         // SAFETY: alive by contract; its cells are used under the queue's lock.
         let entry = unsafe { &*waiter };
         debug_assert!(!entry.queued.get());
-        entry.wait.set(wait);
+        entry.wait.set(wait.into());
         entry.done.set(false);
         entry.queued.set(true);
         entry.prev.set(self.tail);
@@ -191,7 +255,7 @@ impl WaitQueue {
                 self.remove(waiter.as_ptr());
                 prefetch(self.head);
                 let entry = waiter.as_ref();
-                (*entry.wait.get()).claim(entry.token.get())
+                entry.wait.get().claim(entry.token.get())
             };
             if let Some(unparker) = claimed {
                 return Some((waiter, unparker));
@@ -209,7 +273,7 @@ impl WaitQueue {
             }
             // SAFETY: a queued entry, and its wait, are alive.
             unsafe {
-                if !(*(*self.head).wait.get()).is_claimed() {
+                if !(*self.head).wait.get().is_claimed() {
                     return true;
                 }
                 self.remove(self.head);
@@ -223,7 +287,7 @@ impl WaitQueue {
         // SAFETY: a queued entry, and its wait, are alive.
         while let Some(entry) = unsafe { next.as_ref() } {
             // SAFETY: as above.
-            if f(entry) && !unsafe { &*entry.wait.get() }.is_claimed() {
+            if f(entry) && !unsafe { entry.wait.get().is_claimed() } {
                 return true;
             }
             next = entry.next.get();

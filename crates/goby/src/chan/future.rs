@@ -11,7 +11,7 @@ use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use goby_runtime::{Unparker, Wait, Waiter, WakeList};
+use goby_runtime::{TaskWait, Unparker, Waiter, WakeList};
 
 use super::core::{Chan, unpark};
 use super::state::{Nothing, Refused, Slot, TOLD};
@@ -33,7 +33,7 @@ pub struct SendFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
     slot: Slot<T>,
     waiter: Waiter,
-    wait: Wait,
+    wait: TaskWait,
     stage: Stage,
     _pinned: PhantomPinned,
 }
@@ -48,7 +48,7 @@ impl<'a, T> SendFuture<'a, T> {
             chan,
             slot: Slot::full(value),
             waiter: Waiter::new(0, std::ptr::null_mut()),
-            wait: Wait::task(),
+            wait: TaskWait::new(),
             stage: Stage::Unpolled,
             _pinned: PhantomPinned,
         }
@@ -147,7 +147,7 @@ pub struct RecvFuture<'a, T> {
     chan: Option<&'a Chan<T>>,
     slot: Slot<T>,
     waiter: Waiter,
-    wait: Wait,
+    wait: TaskWait,
     stage: Stage,
     _pinned: PhantomPinned,
 }
@@ -161,7 +161,7 @@ impl<'a, T> RecvFuture<'a, T> {
             chan,
             slot: Slot::empty(),
             waiter: Waiter::new(0, TOLD),
-            wait: Wait::task(),
+            wait: TaskWait::new(),
             stage: Stage::Unpolled,
             _pinned: PhantomPinned,
         }
@@ -222,7 +222,7 @@ impl<T> Future for RecvFuture<'_, T> {
                 // Another receiver was quicker. The sender that told this future has left the lock,
                 // and so the wait.
                 this.stage = Stage::Unpolled;
-                this.wait = Wait::task();
+                this.wait = TaskWait::new();
             }
             // The waker is the executor's code, so it is set outside the lock, and only if the
             // future has to wait.

@@ -43,7 +43,7 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use goby_runtime::{Unparker, Wait, WaitQueue, Waiter, WakeList};
+use goby_runtime::{AnyWait, Unparker, WaitQueue, Waiter, WakeList};
 
 /// How many slots a new buffer has room for; a larger capacity is allocated as it is used.
 const FIRST_ALLOCATION: usize = 64;
@@ -417,7 +417,7 @@ impl<T> State<T> {
     /// As for [`WaitQueue::push_back`]; the slot is a full `Slot<T>`, or [`WATCHES`] after
     /// [`expect_rare`](State::expect_rare).
     #[inline]
-    pub(crate) unsafe fn enqueue_send(&mut self, waiter: &Waiter, wait: *const Wait) {
+    pub(crate) unsafe fn enqueue_send(&mut self, waiter: &Waiter, wait: impl Into<AnyWait>) {
         // SAFETY: by contract.
         unsafe { self.send_queue.push_back(waiter, wait) }
     }
@@ -427,7 +427,7 @@ impl<T> State<T> {
     /// As for [`WaitQueue::push_back`]; the slot is an empty `Slot<T>`, or [`TOLD`] or [`WATCHES`]
     /// after [`expect_rare`](State::expect_rare). The waiter that watches is no future's.
     #[inline]
-    pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: *const Wait) {
+    pub(crate) unsafe fn enqueue_recv(&mut self, waiter: &Waiter, wait: impl Into<AnyWait>) {
         // SAFETY: by contract.
         unsafe { self.recv_queue.push_back(waiter, wait) }
     }

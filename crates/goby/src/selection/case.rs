@@ -11,7 +11,7 @@
 
 use std::ptr::NonNull;
 
-use goby_runtime::{Unparker, Wait, WakeList};
+use goby_runtime::{AnyWait, Unparker, WakeList};
 
 use crate::chan::Reach;
 use crate::chan::core::Chan;
@@ -86,7 +86,7 @@ pub unsafe trait Case {
     ///
     /// `chan` is this case's, and locked; neither the case nor the wait moves or dies before
     /// `dequeue`.
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How);
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: AnyWait, token: usize, how: How);
 
     /// Takes the waiter out; if `won`, keeps the result that the claimer has left.
     ///
@@ -180,7 +180,7 @@ pub(super) trait Operation {
     ///
     /// The state is that of this case's channel. Neither the case nor the wait moves or dies before
     /// `dequeue_in`.
-    unsafe fn enqueue_in(&mut self, state: &mut State<Self::Value>, wait: *const Wait, token: usize, how: How);
+    unsafe fn enqueue_in(&mut self, state: &mut State<Self::Value>, wait: AnyWait, token: usize, how: How);
 
     /// [`Case::dequeue`].
     ///
@@ -298,7 +298,7 @@ unsafe impl<O: Operation> Case for O {
     }
 
     #[inline]
-    unsafe fn enqueue(&mut self, chan: AnyChan, wait: *const Wait, token: usize, how: How) {
+    unsafe fn enqueue(&mut self, chan: AnyChan, wait: AnyWait, token: usize, how: How) {
         // SAFETY: locked; the rest by contract.
         unsafe { self.enqueue_in(state_of(chan), wait, token, how) };
     }
@@ -365,7 +365,7 @@ unsafe impl Case for Removed {
         false
     }
 
-    unsafe fn enqueue(&mut self, _: AnyChan, _: *const Wait, _: usize, _: How) {}
+    unsafe fn enqueue(&mut self, _: AnyChan, _: AnyWait, _: usize, _: How) {}
 
     unsafe fn dequeue(&mut self, _: AnyChan, _: bool) {}
 

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use goby_runtime::{TIMED_OUT, Wait};
+use goby_runtime::{AnyWait, TIMED_OUT, TaskWait};
 
 use super::case::How;
 use super::{Select, Selected, Still, ordered};
@@ -19,7 +19,7 @@ use super::{Select, Selected, Still, ordered};
 #[derive(Default)]
 pub(super) struct Queued {
     /// Kept for the next time.
-    wait: Option<Still<Wait>>,
+    wait: Option<Still<TaskWait>>,
     is_queued: bool,
 }
 
@@ -52,7 +52,7 @@ impl Select<'_> {
     /// Carries out a case, or queues all; returns the index of the case that happened.
     fn look_or_queue(&mut self, cx: &mut Context<'_>) -> Option<usize> {
         let biased = self.biased;
-        let wait = Wait::task();
+        let wait = TaskWait::new();
         // This is the executor's code, which may panic: it runs while nothing is queued.
         wait.set_waker(cx.waker());
         match &mut self.queued.wait {
@@ -60,7 +60,7 @@ impl Select<'_> {
             None => self.queued.wait = Some(Still::new(Box::new(wait))),
         }
         let order = self.order.get_or_insert_with(|| ordered::Order::new(&self.cases));
-        let wait = self.queued.wait.as_deref();
+        let wait = self.queued.wait.as_deref().map(AnyWait::from);
         // SAFETY: the cases and the wait are boxed, and `settle` takes them out before anything
         // else is done with them.
         let won = unsafe { ordered::look_or_queue(&mut self.cases, order, wait, How::Tell, biased) };

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use goby_runtime::{Unparker, Wait, Waiter, WakeList};
+use goby_runtime::{AnyWait, Unparker, Waiter, WakeList};
 
 use super::case::{How, Operation};
 use crate::chan::core::Chan;
@@ -112,7 +112,7 @@ impl<T> Operation for RecvCase<'_, T> {
         self.result.is_some()
     }
 
-    unsafe fn enqueue_in(&mut self, state: &mut State<T>, wait: *const Wait, token: usize, how: How) {
+    unsafe fn enqueue_in(&mut self, state: &mut State<T>, wait: AnyWait, token: usize, how: How) {
         let slot = match how {
             How::HandOver => self.slot.as_ptr(),
             How::Tell => state.async_slot(&self.slot),
@@ -315,7 +315,7 @@ impl<T> Operation for SendCase<'_, T> {
         }
     }
 
-    unsafe fn enqueue_in(&mut self, state: &mut State<T>, wait: *const Wait, token: usize, how: How) {
+    unsafe fn enqueue_in(&mut self, state: &mut State<T>, wait: AnyWait, token: usize, how: How) {
         // A case without a value has nothing to wait for, unless it only looks.
         let watches = how == How::Watch;
         if self.full || watches {

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use goby_runtime::{TIMED_OUT, Unparker, Wait, WakeList};
+use goby_runtime::{AnyWait, TIMED_OUT, Unparker, Wait, WakeList};
 
 use super::case::{AsCase, Case, How};
 use super::steps::{Choice, Until, park, take_out_one};
@@ -32,7 +32,7 @@ pub(super) fn select(cases: &mut [impl AsCase], order: &Order, until: Until, bia
     let (wait, deadline) = unsafe { wait_until(until) };
     // SAFETY: the cases and the wait stay where they are until `take_out` below, or until this
     // goroutine is leaked.
-    let won = unsafe { look_or_queue(cases, order, wait.as_ref(), How::HandOver, biased) };
+    let won = unsafe { look_or_queue(cases, order, wait.as_ref().map(AnyWait::from), How::HandOver, biased) };
     if won.is_some() {
         return won;
     }
@@ -66,7 +66,7 @@ pub(super) fn ready(cases: &mut [impl AsCase], order: &Order, until: Until, bias
                 for (token, case) in cases.iter_mut().enumerate() {
                     let case = case.get_mut();
                     if let Some(chan) = case.chan() {
-                        case.enqueue(chan, wait, token, How::Watch);
+                        case.enqueue(chan, wait.into(), token, How::Watch);
                     }
                 }
             }
@@ -124,7 +124,7 @@ fn is_armed(cases: &[impl AsCase]) -> bool {
 pub(super) unsafe fn look_or_queue(
     cases: &mut [impl AsCase],
     order: &Order,
-    wait: Option<&Wait>,
+    wait: Option<AnyWait>,
     how: How,
     biased: bool,
 ) -> Option<usize> {

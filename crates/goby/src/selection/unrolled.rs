@@ -179,7 +179,7 @@ impl<C: Case, R: Cases> Cases for (&mut C, R) {
                 look = Look::Unclear;
             }
             if QUEUE && let Some(wait) = wait.get() {
-                case.enqueue(chan, wait, index, How::HandOver);
+                case.enqueue(chan, wait.into(), index, How::HandOver);
             }
             case.unlock(chan);
             look
