@@ -1,15 +1,23 @@
-//! Copies the sources under test out of goby, with loom's atomics and `Arc` in place of std's. Two
-//! more things differ: loom's types are not made by `const fn`s, and an included file has no inner
-//! comments.
+//! Copies the sources under test out of goby and its runtime, with loom's atomics and `Arc` in
+//! place of std's. Two more things differ: loom's types are not made by `const fn`s, and an
+//! included file has no inner comments.
 
 use std::path::Path;
 use std::{env, fs};
 
-const FILES: [&str; 7] =
-    ["places.rs", "queue.rs", "first_panic.rs", "raw_mutex.rs", "raw_rwlock.rs", "wait_group.rs", "semaphore.rs"];
+const FILES: [&str; 8] = [
+    "goby/src/sync/places.rs",
+    "goby/src/sync/queue.rs",
+    "goby/src/sync/first_panic.rs",
+    "goby/src/sync/raw_mutex.rs",
+    "goby/src/sync/raw_rwlock.rs",
+    "goby/src/sync/wait_group.rs",
+    "goby/src/sync/semaphore.rs",
+    "goby-runtime/src/base/streak.rs",
+];
 
 fn main() {
-    let from = Path::new("../../crates/goby/src/sync");
+    let from = Path::new("../../crates");
     let to = env::var("OUT_DIR").expect("cargo sets it");
     for file in FILES {
         let source = from.join(file);
@@ -19,7 +27,7 @@ fn main() {
             text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect();
         let text = text
             .replace("std::sync::atomic", "loom::sync::atomic")
-            .replace("pub(super) const fn new", "pub(super) fn new")
+            .replace("const fn new", "fn new")
             // The value is made once and then read. Loom has nothing to check there, and the model
             // needs one crate less.
             .replace("use once_cell::sync::OnceCell;", "use std::sync::OnceLock as OnceCell;")
@@ -29,8 +37,9 @@ fn main() {
             .replace("self.word.store(", "self.word.swap(");
         // `first_panic` has an `Arc<str>`, which loom's `Arc` cannot be. It is behind parking_lot's
         // lock, so loom has nothing to check there.
+        let name = source.file_name().expect("it is a file");
         let text =
-            if file == "first_panic.rs" { text } else { text.replace("use std::sync::Arc;", "use loom::sync::Arc;") };
-        fs::write(Path::new(&to).join(file), text).expect("the output directory is writable");
+            if name == "first_panic.rs" { text } else { text.replace("use std::sync::Arc;", "use loom::sync::Arc;") };
+        fs::write(Path::new(&to).join(name), text).expect("the output directory is writable");
     }
 }

@@ -17,18 +17,22 @@ pub(crate) use gate::{
     Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit,
     now, polled, refused, with_reach,
 };
+pub(crate) use streak::Streak;
 /// No model panics while a goroutine is parked, so the answer of std is right.
 pub(crate) use std::thread::panicking;
 
+macro_rules! under_test {
+    ($($name:ident)*) => {$(
+        mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
+        }
+    )*};
+}
+
+under_test! { streak }
+
 #[allow(dead_code)] // Each file has more than the models use.
 mod sync {
-    macro_rules! under_test {
-        ($($name:ident)*) => {$(
-            mod $name {
-                include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
-            }
-        )*};
-    }
     under_test! { places queue first_panic raw_mutex raw_rwlock wait_group semaphore }
 
     mod models;

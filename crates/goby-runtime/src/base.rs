@@ -21,6 +21,7 @@ pub(crate) mod ending;
 pub(crate) mod inbox;
 pub(crate) mod lock;
 pub(crate) mod ring;
+pub(crate) mod streak;
 
 // Memory.
 pub(crate) mod discard;

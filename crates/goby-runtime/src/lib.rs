@@ -42,6 +42,8 @@ pub use base::policy::{now, random};
 #[doc(hidden)]
 pub use base::stack::force_mprotect_guards;
 pub use base::stack_trace::{Frame, StackTrace};
+#[doc(hidden)]
+pub use base::streak::Streak;
 pub use builder::Builder;
 pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
 pub use engine::checkpoint::{checkpoint, polled, refused, yield_now};

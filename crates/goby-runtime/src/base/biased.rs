@@ -38,6 +38,7 @@ use std::ops::{Deref, DerefMut};
 use crate::base::fence::{heavy_fence, light_fence};
 use crate::base::lock::Backoff;
 use crate::base::primitive::{AtomicBool, AtomicUsize, Ordering};
+use crate::base::streak::Streak;
 
 /// `word`: no thread is inside, and the lock is biased to no worker.
 const FREE: usize = 0;
@@ -82,9 +83,8 @@ pub struct BiasedLock<T: ?Sized> {
     by_bias: Cell<bool>,
     /// The only worker that the lock is ever biased to; [`FREE`] until that is known.
     owner: Cell<usize>,
-    /// Sections in a row of `last`, and how many of them bias the lock to it.
-    streak: Cell<u32>,
-    needed: Cell<u32>,
+    /// Sections in a row of `last`. A full streak biases the lock to it.
+    streak: Streak,
     /// The worker that was inside last; [`NOBODY`] for a thread that is none.
     last: Cell<usize>,
     value: UnsafeCell<T>,
@@ -117,8 +117,7 @@ impl<T> BiasedLock<T> {
             inside: AtomicBool::new(false),
             by_bias: Cell::new(false),
             owner: Cell::new(FREE),
-            streak: Cell::new(0),
-            needed: Cell::new(needed),
+            streak: Streak::new(needed),
             last: Cell::new(FREE),
             value: UnsafeCell::new(value),
         }
@@ -138,8 +137,7 @@ impl<T> BiasedLock<T> {
             inside: AtomicBool::new(false),
             by_bias: Cell::new(false),
             owner: Cell::new(FREE),
-            streak: Cell::new(0),
-            needed: Cell::new(OWNERS_STREAK),
+            streak: Streak::new(OWNERS_STREAK),
             last: Cell::new(FREE),
             value: UnsafeCell::new(value),
         }
@@ -233,7 +231,7 @@ impl<T: ?Sized> BiasedLock<T> {
             // Release pairs with the Acquire of a revoker's Look.
             self.inside.store(false, Ordering::Release);
         } else {
-            let next = if self.streak.get() < self.needed.get() { FREE } else { self.next_owner() };
+            let next = if self.streak.is_full() { self.next_owner() } else { FREE };
             // Release pairs with the Acquire of the next holder, or is this worker's own.
             self.word.store(next, Ordering::Release);
         }
@@ -250,7 +248,7 @@ impl<T: ?Sized> BiasedLock<T> {
             return last;
         }
         // So that the question does not come again at once.
-        self.streak.set(0);
+        self.streak.restart();
         FREE
     }
 
@@ -269,9 +267,9 @@ impl<T: ?Sized> BiasedLock<T> {
     fn note_entry(&self, me: usize) {
         self.by_bias.set(false);
         if self.last.replace(me) != me || me == NOBODY {
-            self.streak.set(0);
+            self.streak.restart();
         } else {
-            self.streak.set(self.streak.get().saturating_add(1));
+            self.streak.count();
         }
     }
 
@@ -300,9 +298,8 @@ impl<T: ?Sized> BiasedLock<T> {
         while self.inside.load(Ordering::Acquire) {
             backoff.step();
         }
-        let is_owners = self.needed.get() <= OWNERS_LONGEST_STREAK;
-        let longest = if is_owners { OWNERS_LONGEST_STREAK } else { LONGEST_STREAK };
-        self.needed.set((self.needed.get() * 2).min(longest));
+        let is_owners = self.streak.needed() <= OWNERS_LONGEST_STREAK;
+        self.streak.lengthen(if is_owners { OWNERS_LONGEST_STREAK } else { LONGEST_STREAK });
     }
 }
 

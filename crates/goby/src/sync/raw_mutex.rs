@@ -61,7 +61,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Backoff, Decision, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
+use goby_runtime::{Backoff, Decision, Streak, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
 
 use super::queue::{Outcome, Queue, Until};
 
@@ -76,7 +76,7 @@ const STARVES_AFTER: Duration = Duration::from_millis(1);
 /// Unlocks are quick after so many in a row that found nobody waiting. The number doubles each time
 /// that a waiter comes after all, up to the longest streak: a heavy fence costs as much as some
 /// hundred locks.
-const STREAK: u32 = if cfg!(loom) { 1 } else { 64 };
+const SHORTEST_STREAK: u32 = if cfg!(loom) { 1 } else { 64 };
 const LONGEST_STREAK: u32 = 1 << 20;
 
 /// Tells an unparked waiter that the lock is free and it may try for it.
@@ -89,11 +89,10 @@ const HANDED_OVER: usize = 1;
 pub(super) struct RawMutex {
     word: AtomicU32,
     quick: AtomicBool,
-    /// How many more unlocks until they are quick. It belongs to the holder. A waiter writes it
-    /// too, and one of the two writes may be lost.
-    left: AtomicU32,
-    /// The state is the current streak: how many unlocks it takes.
-    queue: Queue<u32>,
+    /// Unlocks until they are quick. It is the holder's. A waiter lengthens it, under the queue's
+    /// lock.
+    streak: Streak,
+    queue: Queue<()>,
 }
 
 impl RawMutex {
@@ -101,8 +100,8 @@ impl RawMutex {
         RawMutex {
             word: AtomicU32::new(0),
             quick: AtomicBool::new(false),
-            left: AtomicU32::new(STREAK),
-            queue: Queue::new(STREAK),
+            streak: Streak::new(SHORTEST_STREAK),
+            queue: Queue::new(()),
         }
     }
 
@@ -144,10 +143,7 @@ impl RawMutex {
             }
             return;
         }
-        // Relaxed, here and where it is set, and no read-modify-write: the count may be wrong.
-        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
-        self.left.store(left, Ordering::Relaxed);
-        if left == 0 || !self.try_free() {
+        if self.streak.count() || !self.try_free() {
             self.unlock_in_line();
         }
     }
@@ -198,8 +194,8 @@ impl RawMutex {
             }
             let now = goby_runtime::now();
             let starving = if now - *since.get_or_insert(now) > STARVES_AFTER { STARVING } else { 0 };
-            let outcome = self.queue.wait_until(WaitReason::MutexLock, until, |streak, _| {
-                self.end_quick(streak);
+            let outcome = self.queue.wait_until(WaitReason::MutexLock, until, |(), _| {
+                self.end_quick();
                 let mut word = self.word.load(Ordering::Relaxed);
                 loop {
                     let free = word & LOCKED == 0;
@@ -231,14 +227,13 @@ impl RawMutex {
 
     /// Makes every unlock look for waiters from now on. Called under the queue's lock, by a waiter
     /// that is about to queue.
-    fn end_quick(&self, streak: &mut u32) {
+    fn end_quick(&self) {
         // Relaxed: written under this lock only; the fences order it against an unlock's Check.
         if self.quick.load(Ordering::Relaxed) {
             // Clear; Look is the caller's next load of the word.
             self.quick.store(false, Ordering::Relaxed);
             heavy_fence();
-            *streak = (*streak * 2).min(LONGEST_STREAK);
-            self.left.store(*streak, Ordering::Relaxed);
+            self.streak.lengthen(LONGEST_STREAK);
         }
     }
 
@@ -247,8 +242,8 @@ impl RawMutex {
     #[cold]
     fn unlock_in_line(&self) {
         // Outside the queue's lock: the first answer may cost the system 10 ms.
-        let may_be_quick = self.left.load(Ordering::Relaxed) == 0 && fences_work();
-        self.queue.with(|streak, line| {
+        let may_be_quick = self.streak.is_full() && fences_work();
+        self.queue.with(|(), line| {
             // Only this unlock changes the word until the store (see the head of the file). Waiters
             // set their bits under this lock.
             let word = self.word.load(Ordering::Relaxed);
@@ -269,7 +264,7 @@ impl RawMutex {
             if next == 0 && may_be_quick {
                 self.quick.store(true, Ordering::Relaxed);
             } else {
-                self.left.store(*streak, Ordering::Relaxed);
+                self.streak.restart();
             }
             // Release pairs with the Acquire by which the next holder takes the lock. A waiter to
             // which the lock is handed over is ordered by the unpark.
@@ -280,7 +275,7 @@ impl RawMutex {
     /// Unparks a waiter, if there is one, after a quick unlock during which a waiter has come.
     #[cold]
     fn recover(&self) {
-        self.queue.with(|_, line| {
+        self.queue.with(|(), line| {
             if line.unpark_one(TRY_AGAIN) {
                 // Relaxed: the bits guard no data. If nobody is behind the unparked waiter, an
                 // unlock clears QUEUED again.
@@ -316,8 +311,8 @@ mod tests {
                 assert!(is_quick(), "it stays so");
                 passes
             };
-            assert_eq!(passes_until_quick(), Some(STREAK));
-            for streak in [2 * STREAK, 4 * STREAK] {
+            assert_eq!(passes_until_quick(), Some(SHORTEST_STREAK));
+            for streak in [2 * SHORTEST_STREAK, 4 * SHORTEST_STREAK] {
                 mutex.lock();
                 let waiter = goby_runtime::go(pass);
                 while mutex.word.load(Ordering::Relaxed) & QUEUED == 0 {
