@@ -74,7 +74,7 @@
 //! # Inside
 //!
 //! Files: this one has what users call; `block_on` awaits futures; `error` says how and why a
-//! context ended; `guard` has what users keep in order to cancel; `node` is the tree; `slab` has
+//! context ended; `guard` has what users keep in order to cancel; `node` is the tree; `entries` has
 //! the children of a node; `value` has the values.
 //!
 //! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they
@@ -92,10 +92,10 @@ use std::time::{Duration, Instant};
 use crate::chan::{self, Receiver};
 
 mod block_on;
+mod entries;
 mod error;
 mod guard;
 mod node;
-mod slab;
 mod value;
 
 pub use block_on::block_on_ctx;

@@ -1,8 +1,8 @@
-//! Stacks of goroutines: slabs of address space, carved into slots of one size, each with a guard
+//! Stacks of goroutines: mappings of address space, carved into slots of one size, each with a guard
 //! at its low end.
 //!
 //! ```text
-//! slab   | slot 0            | slot 1            | …            one mmap, MAP_NORESERVE, touched on demand
+//! mapped | slot 0            | slot 1            | …            one mmap, MAP_NORESERVE, touched on demand
 //! slot   | guard | … unused … | … in use, top page first |      grows down; `top` names the slot
 //! ```
 //!
@@ -39,9 +39,9 @@ pub use self::guard::force_mprotect_guards;
 pub(crate) use self::own::OwnStack;
 
 pub(crate) const PAGE: usize = 4096;
-/// Slots of the largest slab: 1 GiB of address space at the default size, so a million goroutines
+/// Slots of the largest mapping: 1 GiB of address space at the default size, so a million goroutines
 /// make 244 mappings.
-const SLAB_SLOTS: usize = 4096;
+const MAPPED_SLOTS: usize = 4096;
 /// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns
 /// one by one.
 const BATCH: usize = 32;
@@ -108,7 +108,7 @@ struct Inner {
     cold: Vec<Range<usize>>,
     /// Some slots are in `cooling`, or on their way there or from there.
     is_trimming: bool,
-    /// The part of the newest slab that has not been carved yet.
+    /// The part of the newest mapping that has not been carved yet.
     fresh: Range<usize>,
     /// Slots carved so far.
     carved: usize,
@@ -318,7 +318,7 @@ impl Pool {
         };
         runs.retain(|run| !run.is_empty());
         runs.sort_unstable_by_key(|run| run.start);
-        // Neighbors go in one call: a whole slab, where no stack is left behind.
+        // Neighbors go in one call: a whole mapping, where no stack is left behind.
         for neighbours in runs.chunk_by(|low, high| low.end == high.start) {
             let (start, end) = (neighbours[0].start, neighbours[neighbours.len() - 1].end);
             // SAFETY: free slots, and address space that never was one: no code knows of them any
@@ -349,14 +349,14 @@ impl Pool {
         inner.cold.shrink_to_fit();
     }
 
-    /// Carves up to a batch of fresh slots out of a slab, mapping a new one where needed.
+    /// Carves up to a batch of fresh slots out of a mapping, and makes a new one where needed.
     fn carve(&self, inner: &mut Inner, cache: &mut Vec<Slot>) -> Result<(), Exhausted> {
         let allowed = self.limit - inner.carved;
         if allowed == 0 {
             return Err(Exhausted::Limit(self.limit));
         }
         if inner.fresh.is_empty() {
-            inner.fresh = self.map_slab(allowed).map_err(Exhausted::System)?;
+            inner.fresh = self.map_more(allowed).map_err(Exhausted::System)?;
         }
         let available = inner.fresh.len() / self.size;
         let batch = (inner.carved / SMALL_BATCH).clamp(SMALL_BATCH, BATCH);
@@ -384,9 +384,9 @@ impl Pool {
         Ok(n)
     }
 
-    /// Maps a slab, or a smaller one where address space is short.
-    fn map_slab(&self, slots: usize) -> io::Result<Range<usize>> {
-        let mut slots = slots.min(SLAB_SLOTS);
+    /// Maps address space for `slots` slots, or for fewer where it is short.
+    fn map_more(&self, slots: usize) -> io::Result<Range<usize>> {
+        let mut slots = slots.min(MAPPED_SLOTS);
         loop {
             let len = slots * self.size;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;

@@ -382,13 +382,13 @@ pub(crate) struct Request {
     want: Want,
     /// The goroutine that asks: it shows as running.
     asker: Option<GoroutineId>,
-    answers: Mutex<Vec<Answer>>,
+    answers: Mutex<Vec<Report>>,
     /// Workers that have not answered.
     missing: Gate<usize>,
 }
 
-/// What one worker has said.
-struct Answer {
+/// What one worker has answered.
+struct Report {
     remote: &'static Remote,
     infos: Vec<GoroutineInfo>,
 }
@@ -398,7 +398,7 @@ impl Request {
         self.answers.lock().iter().any(|answer| ptr::eq(answer.remote, remote))
     }
 
-    fn answer(&self, answer: Answer) {
+    fn answer(&self, answer: Report) {
         self.answers.lock().push(answer);
         self.missing.with(|missing, waiters| {
             *missing -= 1;
@@ -411,7 +411,7 @@ impl Request {
 
 impl Worker {
     /// Looks at all goroutines that are here.
-    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Answer {
+    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Report {
         let now = policy::nanos(policy::now());
         let runnable: HashSet<_> = self.runnable().into_iter().collect();
         let started = self.started();
@@ -445,7 +445,7 @@ impl Worker {
             .stealable
             .fresh
             .for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
-        Answer { remote: self.remote, infos }
+        Report { remote: self.remote, infos }
     }
 }
 

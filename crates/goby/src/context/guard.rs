@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::entries::Entry;
 use super::node::{Node, Outcome};
-use super::slab::Entry;
 use super::{ContextError, IntoCause};
 
 /// Cancels its context when told to, or when dropped.

@@ -1,7 +1,7 @@
 //! A node of the cancel tree: a layer that can be done.
 //!
-//! A child holds its parent. A parent knows its children weakly, in a slab, and each child knows
-//! its slot there. A child leaves the slab, in O(1), when it is canceled by itself or dropped by
+//! A child holds its parent. A parent knows its children weakly, in its entries, and each child
+//! knows its slot there. A child leaves them, in O(1), when it is canceled by itself or dropped by
 //! everybody.
 //!
 //! # How a node gets done
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! 1. *Decide*, under the node's lock: the first canceler comes through, and settles error and
-//!    cause forever. It takes the slab. A decided node takes no more entries: a child that wants to
-//!    be added is born done instead.
+//!    cause forever. It takes the entries. A decided node gets no more of them: a child that wants
+//!    to be added is born done instead.
 //! 2. *Close* the done channel, with no lock of the tree held. This wakes the goroutines that wait
 //!    for it.
 //! 3. *Publish*: set CLOSED. `err` shows nothing before that, so an error implies a closed channel.
@@ -40,7 +40,7 @@ use std::time::Instant;
 use goby_runtime::{Foreign, Lock, Timer, TimerAction, let_go, let_go_shared};
 use once_cell::sync::Lazy;
 
-use super::slab::{Entry, NO_SLOT, Slab};
+use super::entries::{Entries, Entry, NO_SLOT};
 use super::{Cause, ContextError};
 use crate::chan::{self, Keeper, Reach, Receiver, Sender};
 
@@ -72,7 +72,7 @@ pub(super) struct Node {
     /// Whether `deadline` is the node's own, not inherited.
     own_deadline: bool,
     layer: u32,
-    /// The node's place in the parent's slab; guarded by the parent's lock.
+    /// The node's place in the parent's entries; guarded by the parent's lock.
     slot: AtomicU32,
     parent: Option<Arc<Node>>,
     /// The earliest deadline from here to the root.
@@ -150,7 +150,7 @@ impl TimerAction for Expiry {
 }
 
 struct State {
-    entries: Slab,
+    entries: Entries,
     /// Set by the decider. Before that, the cause that the node has if its own deadline passes.
     cause: Option<Cause>,
 }
@@ -172,7 +172,7 @@ impl Node {
             timer: None,
             done: OnceLock::new(),
             has_done: AtomicBool::new(false),
-            state: Lock::new(State { entries: Slab::new(), cause: expiry.flatten() }),
+            state: Lock::new(State { entries: Entries::new(), cause: expiry.flatten() }),
             _foreign: Foreign,
         };
         match own {
@@ -427,7 +427,7 @@ impl Node {
         self.decided().is_some()
     }
 
-    /// Takes the node out of the parent's slab. Called once: by the canceler of this node, or when
+    /// Takes the node out of the parent's entries. Called once: by the canceler of this node, or when
     /// it is dropped open.
     fn leave_parent(&self) {
         if let Some(parent) = &self.parent {

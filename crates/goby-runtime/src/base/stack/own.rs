@@ -18,7 +18,7 @@ use super::{PAGE, Slot};
 /// How many such stacks a pool keeps.
 pub(super) const KEPT: usize = 4;
 
-/// A stack that belongs to no slab. Copies name the same stack, as those of a [`Slot`] do.
+/// A stack outside the mappings of a pool. Copies name the same stack, as those of a [`Slot`] do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OwnStack {
     slot: Slot,

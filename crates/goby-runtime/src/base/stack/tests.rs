@@ -84,8 +84,8 @@ fn alone(check: impl FnOnce()) {
 #[test]
 fn all_but_the_stacks_in_use_are_unmapped_at_the_end() {
     alone(|| {
-        for used in [&[][..], &[0], &[3, 4, 77], &[SLAB_SLOTS + 5]] {
-            let pool = Pool::new(16 * 1024, SLAB_SLOTS + 20);
+        for used in [&[][..], &[0], &[3, 4, 77], &[MAPPED_SLOTS + 5]] {
+            let pool = Pool::new(16 * 1024, MAPPED_SLOTS + 20);
             let slots = take_all(&pool);
             let (mut free, mut in_use) = (Vec::new(), Vec::new());
             for (i, slot) in slots.iter().enumerate() {
@@ -203,7 +203,7 @@ fn a_crowd_that_was_trimmed_is_given_out_again_with_its_guards() {
 
 #[test]
 fn what_is_being_trimmed_counts_as_free() {
-    let pool = Pool::new(16 * 1024, SLAB_SLOTS);
+    let pool = Pool::new(16 * 1024, MAPPED_SLOTS);
     // Odd while all slots are free.
     let phase = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -226,7 +226,7 @@ fn what_is_being_trimmed_counts_as_free() {
 
 #[test]
 fn a_trim_leaves_what_is_taken_meanwhile_alone() {
-    let pool = Pool::new(16 * 1024, 4 * SLAB_SLOTS);
+    let pool = Pool::new(16 * 1024, 4 * MAPPED_SLOTS);
     let slots = take_all(&pool);
     // SAFETY: the slots are free and ours; the byte is above the guard page. So it takes a while to
     // trim them.

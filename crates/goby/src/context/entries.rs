@@ -1,8 +1,8 @@
 //! What a node tells when it is done: its children, and the callbacks that are registered on it.
 //!
-//! A slab: an entry keeps its slot until it is removed. So adding and removing are O(1), and only
-//! the slab's growth allocates. Vacant slots form a list. The node's lock guards it.
-//! [`take`](Slab::take) empties it forever.
+//! An entry keeps its slot until it is removed. So adding and removing are O(1), and only growth
+//! allocates. Vacant slots form a list. The node's lock guards them. [`take`](Entries::take) takes
+//! them out forever.
 
 use std::sync::Weak;
 
@@ -11,8 +11,8 @@ use super::node::Node;
 /// "No slot": the end of the vacant list, and the slot of a node that was never registered.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
-/// An empty slab gives its memory back when it has room for more than this many entries (a kilobyte
-/// or two). So a parent that once had a hundred thousand children does not keep room for them, and
+/// Without entries it gives its memory back when it has room for more than this many (a kilobyte or
+/// two). So a parent that once had a hundred thousand children does not keep room for them, and
 /// one that has a few at a time does not reallocate.
 const KEEP: usize = 64;
 
@@ -35,7 +35,7 @@ impl Entry {
     }
 }
 
-pub(super) struct Slab {
+pub(super) struct Entries {
     slots: Vec<Entry>,
     /// First vacant slot.
     vacant: u32,
@@ -43,9 +43,9 @@ pub(super) struct Slab {
     used: u32,
 }
 
-impl Slab {
-    pub(super) const fn new() -> Slab {
-        Slab { slots: Vec::new(), vacant: NO_SLOT, used: 0 }
+impl Entries {
+    pub(super) const fn new() -> Entries {
+        Entries { slots: Vec::new(), vacant: NO_SLOT, used: 0 }
     }
 
     /// Puts an entry into a slot, which the entry keeps until it is removed.
@@ -65,7 +65,7 @@ impl Slab {
         }
     }
 
-    /// Takes the entry out of `slot`; takes nothing if the slab was [taken](Slab::take). Drop the
+    /// Takes the entry out of `slot`; takes nothing if all were [taken](Entries::take). Drop the
     /// result after unlocking.
     pub(super) fn remove(&mut self, slot: u32) -> Removed {
         let Some(place) = self.slots.get_mut(slot as usize) else { return Removed { entry: None, _room: Vec::new() } };
@@ -110,7 +110,7 @@ impl Slab {
     }
 }
 
-/// What [`Slab::remove`] took out, and the memory it gave up.
+/// What [`Entries::remove`] took out, and the memory it gave up.
 #[must_use = "user code may run when it is dropped: unlock first"]
 pub(super) struct Removed {
     entry: Option<Entry>,
