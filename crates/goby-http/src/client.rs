@@ -28,7 +28,7 @@ use pool::{Acquired, Permit, Place, Pool};
 use redirect::Redirect;
 
 use crate::body::{Body, Feeder, Outgoing};
-use crate::error::{ClientTimeout, Error, Phase};
+use crate::error::{ClientTimeout, Error, Phase, without_password};
 use crate::framing::{frame_request, unframe_request};
 use crate::response::Response;
 
@@ -285,6 +285,12 @@ impl Client {
         body: Body,
     ) -> Result<Response, Error> {
         let mut outline = Outline { method, headers, url: parse_url(url)? };
+        self.follow(ctx, &mut outline, body).map_err(|error| error.of_request(&outline.method, &outline.url))
+    }
+
+    /// Makes the request, and those that its redirects ask for. At its end the outline is that of
+    /// the last of them.
+    fn follow(&self, ctx: &Context, outline: &mut Outline, body: Body) -> Result<Response, Error> {
         let mut content = match body.whole() {
             Some(bytes) => Content::Whole(bytes.clone()),
             None => Content::Streamed(body),
@@ -296,7 +302,7 @@ impl Client {
         };
         let mut hops = 0;
         loop {
-            let (exchange, response) = self.attempt(&ctx, &outline, &mut content, &mut timeout)?;
+            let (exchange, response) = self.attempt(&ctx, outline, &mut content, &mut timeout)?;
             let (head, body) = response.into_parts();
             let redirect = match self.inner.redirects {
                 0 => None,
@@ -316,11 +322,12 @@ impl Client {
                     outline.url = redirect.url;
                 }
                 _ => {
+                    let url: Arc<str> = outline.url.as_str().into();
                     let body = match Incoming::new(exchange, body, &self.inner.pool, self.inner.max_body) {
-                        Some(incoming) => Body::from_source(incoming),
+                        Some(incoming) => Body::from_source(incoming.named(outline.method.clone(), url.clone())),
                         None => Body::empty(),
                     };
-                    return Ok(Response::received(head, outline.url.into(), body));
+                    return Ok(Response::received(head, url, body));
                 }
             }
         }
@@ -424,7 +431,7 @@ impl Outline {
 
     /// The request as it goes over the connection.
     fn request(&self, body: Outgoing, user_agent: Option<&HeaderValue>) -> Result<http::Request<Outgoing>, Error> {
-        let invalid = || Phase::Url(self.url.to_string());
+        let invalid = || Phase::Url(without_password(self.url.as_str()));
         let target = &self.url[Position::BeforePath..Position::AfterQuery];
         let target = target.parse::<Uri>().map_err(|error| Error::new(invalid(), error))?;
         let mut request = http::Request::new(body);
@@ -449,7 +456,7 @@ impl Outline {
 }
 
 fn parse_url(text: &str) -> Result<Url, Error> {
-    let invalid = || Phase::Url(text.to_owned());
+    let invalid = || Phase::Url(without_password(text));
     let url = Url::parse(text).map_err(|error| Error::new(invalid(), error))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Error::new(invalid(), "the scheme is neither http nor https"));

@@ -7,7 +7,9 @@ use std::iter;
 
 use goby::Context;
 use goby::context::ContextError;
+use http::Method;
 use rustix::io::Errno;
+use url::Url;
 
 use crate::tls;
 
@@ -21,7 +23,7 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 /// [`is_body`](Error::is_body), …), and whether it was given up ([`is_timeout`](Error::is_timeout),
 /// [`is_canceled`](Error::is_canceled)) or failed by itself.
 ///
-/// `Display` says one level; the cause is the [`source`](std::error::Error::source). Reading a
+/// `Display` names the request and says one level; the cause is the [`source`](std::error::Error::source). Reading a
 /// [`Body`](crate::Body) through [`std::io::Read`] gives an [`io::Error`] that holds this error
 /// ([`io::Error::get_ref`]).
 ///
@@ -41,6 +43,15 @@ struct Inner {
     phase: Phase,
     why: Why,
     source: Option<Source>,
+    request: Option<Named>,
+}
+
+/// The request that failed.
+#[derive(Debug)]
+struct Named {
+    method: Method,
+    /// Without a password.
+    url: String,
 }
 
 /// How far the request had come.
@@ -158,7 +169,52 @@ impl Error {
     }
 
     fn with(phase: Phase, why: Why, source: Option<Source>) -> Error {
-        Error { inner: Box::new(Inner { phase, why, source }) }
+        Error { inner: Box::new(Inner { phase, why, source, request: None }) }
+    }
+
+    /// Names the request, unless an inner one is named already: that of a body which was passed on,
+    /// for example.
+    pub(crate) fn of_request(mut self, method: &Method, url: &Url) -> Error {
+        if self.inner.request.is_none() {
+            self.inner.request = Some(Named { method: method.clone(), url: without_password(url.as_str()) });
+        }
+        self
+    }
+
+    /// Tells the URL of the request, after redirects; or the text that was given instead of a URL. A
+    /// password in it is shown as `***`. `None` if the error belongs to no request: that of building
+    /// a client, for example, or of reading a request's body in a handler.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// let error = goby_http::get(&ctx, "http://me:secret@127.0.0.1:9/").unwrap_err();
+    /// assert_eq!(error.url(), Some("http://me:***@127.0.0.1:9/"));
+    /// assert!(error.to_string().starts_with("GET http://me:***@127.0.0.1:9/: canceled while "));
+    /// ```
+    pub fn url(&self) -> Option<&str> {
+        match (&self.inner.request, &self.inner.phase) {
+            (Some(request), _) => Some(&request.url),
+            (None, Phase::Url(text)) => Some(text),
+            (None, _) => None,
+        }
+    }
+
+    /// Drops the name of the request, for a program that prints the URL itself.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use std::time::Duration;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::ZERO);
+    /// let error = goby_http::get(&ctx, "http://127.0.0.1:9/").unwrap_err().without_url();
+    /// assert_eq!(error.url(), None);
+    /// assert!(error.to_string().starts_with("deadline exceeded while "));
+    /// ```
+    #[must_use]
+    pub fn without_url(mut self) -> Error {
+        self.inner.request = None;
+        self
     }
 
     /// Tells whether time ran out: the context's, the client's, or that of one phase.
@@ -374,6 +430,9 @@ impl fmt::Display for Phase {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = &self.inner.phase;
+        if let Some(Named { method, url }) = &self.inner.request {
+            write!(f, "{method} {url}: ")?;
+        }
         match self.inner.why {
             Why::Timeout => write!(f, "timeout {phase}"),
             Why::ClientTimeout => write!(f, "Client.Timeout exceeded while {phase}"),
@@ -395,8 +454,9 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { phase, why, source } = &*self.inner;
-        f.debug_struct("Error").field("phase", phase).field("why", why).field("source", source).finish()
+        let Inner { phase, why, source, request } = &*self.inner;
+        let mut text = f.debug_struct("Error");
+        text.field("phase", phase).field("why", why).field("source", source).field("request", request).finish()
     }
 }
 
@@ -425,6 +485,23 @@ impl fmt::Display for ClientTimeout {
 }
 
 impl StdError for ClientTimeout {}
+
+/// Replaces the password of a URL, or of text that was meant to be one, by `***`: errors are read by
+/// other people.
+///
+/// A parser repairs slashes that are missing or turned, so this function accepts such slashes, too.
+/// Text that may be a password is taken for one.
+pub(crate) fn without_password(url: &str) -> String {
+    let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
+    let scheme = url.find(':').map_or(0, |colon| colon + 1);
+    let is_scheme = slashes(&url[scheme..]) > 0 || matches!(&*url[..scheme].to_ascii_lowercase(), "http:" | "https:");
+    let start = if is_scheme { scheme + slashes(&url[scheme..]) } else { 0 };
+    let authority = &url[start..];
+    let authority = &authority[..authority.find(['/', '?', '#', '\\']).unwrap_or(authority.len())];
+    let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.to_owned() };
+    let Some(colon) = user.find(':') else { return url.to_owned() };
+    format!("{}:***{}", &url[..start + colon], &url[start + user.len()..])
+}
 
 /// Whether a socket's deadline is among the causes.
 fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
@@ -457,4 +534,27 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// The error, what caused it, and so on.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("http://me:secret@h/a", "http://me:***@h/a"),
+            ("http://me:secret@", "http://me:***@"),
+            ("http:\\\\me:se@cret@h\\a", "http:\\\\me:***@h\\a"),
+            ("HTTP:me:secret@h", "HTTP:me:***@h"),
+            ("//me:secret@h/", "//me:***@h/"),
+            ("me:secret@h", "me:***@h"),
+            ("http://:secret@h:81/?a@b", "http://:***@h:81/?a@b"),
+            ("http://me@h/", "http://me@h/"),
+            ("http://h/me:no-secret@all", "http://h/me:no-secret@all"),
+            ("", ""),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
 }

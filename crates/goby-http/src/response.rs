@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LOCATION;
@@ -39,7 +40,7 @@ use crate::error::Error;
 /// the connection at once.
 pub struct Response {
     head: http::response::Parts,
-    url: String,
+    url: Arc<str>,
     body: Body,
 }
 
@@ -77,7 +78,7 @@ impl Response {
         Response::from(StatusCode::FOUND).with_header(LOCATION, location)
     }
 
-    pub(crate) fn received(head: http::response::Parts, url: String, body: Body) -> Response {
+    pub(crate) fn received(head: http::response::Parts, url: Arc<str>, body: Body) -> Response {
         Response { head, url, body }
     }
 
@@ -310,7 +311,7 @@ impl Read for Response {
 impl From<http::Response<Body>> for Response {
     fn from(response: http::Response<Body>) -> Response {
         let (head, body) = response.into_parts();
-        Response { head, url: String::new(), body }
+        Response { head, url: Arc::default(), body }
     }
 }
 

@@ -184,8 +184,8 @@ impl Fetcher {
         let (at, hops, spent) = moved.map_or((url, 0, Duration::ZERO), |moved| (&moved.to, moved.hops, moved.spent));
         let (ctx, _cancel) = self.ctx.with_timeout(self.timeout.saturating_sub(spent));
         let started = goby::now();
-        let mut response = self.client.get(&ctx, at.as_str()).map_err(|error| self.failed(&error))?;
-        if let Some(location) = response.location().map_err(|error| self.failed(&error))? {
+        let mut response = self.client.get(&ctx, at.as_str()).map_err(|error| self.failed(error))?;
+        if let Some(location) = response.location().map_err(|error| self.failed(error))? {
             if hops == REDIRECTS {
                 return Err(Failure::new(Kind::TooManyRedirects, format!("stopped after {hops} redirects")).into());
             }
@@ -212,7 +212,7 @@ impl Fetcher {
     /// Reads the body to its end, into the file if there is one, and returns its length.
     fn read_body(&self, response: &mut Response, mut body: Option<&mut Body<'_>>) -> Result<u64, Failed> {
         let mut bytes = 0;
-        while let Some(chunk) = response.reader().chunk().map_err(|error| self.failed(&error))? {
+        while let Some(chunk) = response.reader().chunk().map_err(|error| self.failed(error))? {
             bytes += chunk.len() as u64;
             let Some(body) = &mut body else { continue };
             body.push(&chunk);
@@ -223,15 +223,16 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    fn failed(&self, error: &goby_http::Error) -> Failed {
+    fn failed(&self, error: goby_http::Error) -> Failed {
         Failed { is_ours: error.is_out_of_descriptors(), ..self.failure(error).into() }
     }
 
-    /// The kind and words of a request's error.
-    fn failure(&self, error: &goby_http::Error) -> Failure {
+    /// The kind and words of a request's error. The result names the URL, so the words do not.
+    fn failure(&self, error: goby_http::Error) -> Failure {
         if self.ctx.err().is_some() {
             return stopped_in_flight();
         }
+        let error = error.without_url();
         if error.is_timeout() {
             let timeout = text::duration(self.timeout);
             return Failure::new(Kind::Timeout, format!("no complete response within {timeout}: {error}"));
@@ -249,7 +250,7 @@ impl Fetcher {
         } else {
             Kind::Connect
         };
-        Failure::new(kind, in_full(error))
+        Failure::new(kind, in_full(&error))
     }
 }
 

@@ -19,9 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use goby::context::CancelGuard;
 use goby::{Context, block_on};
-use http::Version;
+use http::{Method, Version};
 use http_body::Body as _;
 use hyper::client::conn::http1::{Connection, SendRequest};
+use url::Url;
 
 use super::pool::{Permit, Place, Pool};
 use crate::body::{Feeder, Outgoing, Source};
@@ -226,6 +227,8 @@ pub(super) struct Incoming {
     /// How long the body may be.
     limit: u64,
     received: u64,
+    /// The request, for errors.
+    request: Option<(Method, Arc<str>)>,
 }
 
 impl Incoming {
@@ -240,7 +243,12 @@ impl Incoming {
             exchange.finish(pool);
             return None;
         }
-        Some(Incoming { body, exchange: Some(exchange), pool: pool.clone(), limit, received: 0 })
+        Some(Incoming { body, exchange: Some(exchange), pool: pool.clone(), limit, received: 0, request: None })
+    }
+
+    /// Sets the request that its errors name.
+    pub(super) fn named(self, method: Method, url: Arc<str>) -> Incoming {
+        Incoming { request: Some((method, url)), ..self }
     }
 
     fn finish(&mut self) {
@@ -252,7 +260,12 @@ impl Incoming {
     /// Ends the request badly: the connection is closed.
     fn fail<T>(&mut self, error: impl FnOnce(&Context) -> Error) -> Result<T, Error> {
         let exchange = self.exchange.take().expect("a failing body has its exchange");
-        Err(error(&exchange.ctx))
+        let error = error(&exchange.ctx);
+        let request = self.request.as_ref().and_then(|(method, url)| Some((method, Url::parse(url).ok()?)));
+        Err(match request {
+            Some((method, url)) => error.of_request(method, &url),
+            None => error,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use goby_http::{Body, Client, Request, Response, StatusCode};
 
-use crate::support::{Script, Site, answer, background, with_workers};
+use crate::support::{Script, Site, answer, background, with_workers, words};
 
 /// Answers `/status/target` with that status and a redirect to `/target`, and every other path with
 /// what was asked for.
@@ -78,7 +78,7 @@ fn ten_redirects_are_followed_and_no_more() {
         assert_eq!(client.get(&background(), site.url(&format!("{ten}/end"))).unwrap().status(), 200);
         let error = client.get(&background(), site.url(&format!("/302{ten}/end"))).unwrap_err();
         assert!(error.is_redirect() && error.is_too_many_redirects());
-        assert_eq!(error.to_string(), "stopped after 10 redirects");
+        assert_eq!(words(&error), "stopped after 10 redirects");
     });
 }
 
@@ -100,7 +100,7 @@ fn an_invalid_target_is_an_error() {
         let site = Site::start(|_: Request| Response::redirect("gopher://elsewhere.example/"));
         let error = Client::new().get(&background(), site.url("/")).unwrap_err();
         assert!(error.is_redirect() && !error.is_too_many_redirects());
-        assert_eq!(error.to_string(), "invalid redirect target \"gopher://elsewhere.example/\"");
+        assert_eq!(words(&error), "invalid redirect target \"gopher://elsewhere.example/\"");
     });
 }
 
@@ -152,5 +152,41 @@ fn the_body_of_a_redirect_is_not_waited_for() {
             }
         });
         assert_eq!(Client::new().get(&background(), script.url("/")).unwrap().text().unwrap(), "end");
+    });
+}
+
+#[test]
+fn an_error_names_the_url_and_no_password() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| match request.path() {
+            "/to" => Response::redirect("/404"),
+            "/ftp" => Response::redirect("ftp://me:secret@h/"),
+            _ => Response::new("long body"),
+        });
+        let client = Client::builder().max_body(4).build().unwrap();
+        let url = |path: &str| site.url(path).replace("http://", "http://me:secret@");
+        let shown = |path: &str| site.url(path).replace("http://", "http://me:***@");
+        let (ctx, cancel) = background().with_cancel();
+        cancel.cancel();
+        let get = |path: &str| client.get(&background(), url(path)).unwrap();
+        for (error, text) in [
+            (get("/to").bytes().unwrap_err(), format!("GET {}: body longer than 4 bytes", shown("/404"))),
+            (
+                client.get(&background(), url("/ftp")).unwrap_err(),
+                format!("GET {}: invalid redirect target \"ftp://me:***@h/\"", shown("/ftp")),
+            ),
+            (
+                client.post(&ctx, url("/"), "").unwrap_err(),
+                format!("POST {}: canceled while awaiting a free connection to {}", shown("/"), site.addr()),
+            ),
+            (
+                client.get(&background(), "gopher://me:secret@h/").unwrap_err(),
+                "invalid URL \"gopher://me:***@h/\"".to_owned(),
+            ),
+        ] {
+            assert!(!format!("{error:?} {error} {:?}", error.url()).contains("secret"), "{error:?}");
+            assert!(error.to_string().starts_with(text.split(" while ").next().unwrap()), "{error}, not {text}");
+            assert!(error.url().is_some_and(|url| url.contains("me:***@")));
+        }
     });
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use goby::context::CancelGuard;
 use goby::net::{TcpListener, TcpStream};
 use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
-use goby_http::{Request, Response, Server};
+use goby_http::{Error, Request, Response, Server};
 pub(crate) use goby_test_support::{PATIENCE, pause, wait_until};
 
 /// The minimum for "still blocked".
@@ -41,6 +41,15 @@ fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
 }
 
 /// A context that is never done.
+/// What an error says after the name of the request. Checks that the name is there, if there is one.
+pub(crate) fn words(error: &Error) -> String {
+    let text = error.to_string();
+    let Some(url) = error.url() else { return text };
+    let (method, words) = text.split_once(&format!(" {url}: ")).expect("the text names the request");
+    assert!(method.bytes().all(|byte| byte.is_ascii_uppercase()), "{text}");
+    words.to_owned()
+}
+
 pub(crate) fn background() -> Context {
     Context::background()
 }

@@ -11,7 +11,7 @@ use rcgen::CertifiedKey;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::{Script, answer, background, read_head, with_workers};
+use crate::support::{Script, answer, background, read_head, with_workers, words};
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;
 
@@ -79,7 +79,7 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
         let script = serve(config, |_, tls| assert_eq!(read_head(tls), ""));
         let error = Client::new().get(&background(), url(&script)).unwrap_err();
         assert!(error.is_tls() && !error.is_timeout(), "{error:?}");
-        assert_eq!(error.to_string(), "negotiating TLS with localhost failed");
+        assert_eq!(words(&error), "negotiating TLS with localhost failed");
         let io = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
         let tls = io.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
         assert_eq!(*tls, rustls::CertificateError::UnknownIssuer.into());
