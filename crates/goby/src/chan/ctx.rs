@@ -149,8 +149,8 @@ impl RecvCtxError {
 impl<T> fmt::Debug for SendCtxError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendCtxError::Done(_, error) => write!(f, "Done(.., {error:?})"),
-            SendCtxError::Closed(_) => f.write_str("Closed(..)"),
+            SendCtxError::Done(_, error) => write!(f, "Done({:?})", error.to_string()),
+            SendCtxError::Closed(_) => f.write_str("Closed(\"channel closed\")"),
         }
     }
 }

@@ -168,21 +168,22 @@ impl RecvTimeoutError {
     }
 }
 
+// `Debug` is what `unwrap` prints. It says what has happened, since the value may have no `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
+        f.write_str("SendError(\"channel closed\")")
     }
 }
 
 impl<T> fmt::Debug for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_full() { "Full(..)" } else { "Closed(..)" })
+        f.write_str(if self.is_full() { "Full(\"channel full\")" } else { "Closed(\"channel closed\")" })
     }
 }
 
 impl<T> fmt::Debug for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_timeout() { "Timeout(..)" } else { "Closed(..)" })
+        f.write_str(if self.is_timeout() { "Timeout(\"timed out sending\")" } else { "Closed(\"channel closed\")" })
     }
 }
 

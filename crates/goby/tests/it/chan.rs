@@ -297,11 +297,11 @@ fn errors_have_texts_and_need_nothing_of_the_value() {
     struct Opaque;
     const CLOSED: &str = "sending on a channel that is closed or has no receivers";
     let texts: [(Box<dyn Error>, &str, &str); 9] = [
-        (Box::new(SendError(Opaque)), "SendError(..)", CLOSED),
-        (Box::new(TrySendError::Full(Opaque)), "Full(..)", "sending on a full channel"),
-        (Box::new(TrySendError::Closed(Opaque)), "Closed(..)", CLOSED),
-        (Box::new(SendTimeoutError::Timeout(Opaque)), "Timeout(..)", "timed out sending"),
-        (Box::new(SendTimeoutError::Closed(Opaque)), "Closed(..)", CLOSED),
+        (Box::new(SendError(Opaque)), "SendError(\"channel closed\")", CLOSED),
+        (Box::new(TrySendError::Full(Opaque)), "Full(\"channel full\")", "sending on a full channel"),
+        (Box::new(TrySendError::Closed(Opaque)), "Closed(\"channel closed\")", CLOSED),
+        (Box::new(SendTimeoutError::Timeout(Opaque)), "Timeout(\"timed out sending\")", "timed out sending"),
+        (Box::new(SendTimeoutError::Closed(Opaque)), "Closed(\"channel closed\")", CLOSED),
         (Box::new(RecvError), "RecvError", "receiving on an empty, closed channel"),
         (Box::new(TryRecvError::Empty), "Empty", "receiving on an empty channel"),
         (Box::new(TryRecvError::Closed), "Closed", "receiving on an empty, closed channel"),
