@@ -24,7 +24,7 @@ pub(crate) fn install_handler() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         for (signal, previous) in [libc::SIGSEGV, libc::SIGBUS].into_iter().zip(&PREVIOUS) {
-            // SAFETY: the structures are initialised as sigaction(2) asks; the handler is
+            // SAFETY: the structures are initialized as sigaction(2) asks; the handler is
             // async-signal-safe, see below.
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
@@ -91,8 +91,9 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
         let mut message = Message { text: [0; 1024], len: 0 };
         let _ = writeln!(
             message,
-            "\nfatal error: stack overflow: goroutine {}, started at {}, has used up its stack of {} KiB; if the \
-             recursion is meant, raise stack_size of its goroutine::Builder, of the runtime's Builder, or GOBY_STACK",
+            "\nfatal error: stack overflow: goroutine {}, started at {}, has used up its stack of {} KiB by deep \
+             recursion or large local values: put those into a `Box`, or raise stack_size of its goroutine::Builder, of the \
+             runtime's Builder, or GOBY_STACK",
             g.id,
             g.origin.spawned_at,
             g.usable_stack().map_or(0, |usable| usable.len()) / 1024
@@ -161,7 +162,7 @@ impl Write for Message {
 
 impl Message {
     fn write_to_stderr(&self) {
-        // SAFETY: the range is initialised.
+        // SAFETY: the range is initialized.
         unsafe { libc::write(libc::STDERR_FILENO, self.text.as_ptr().cast(), self.len) };
     }
 }
