@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Why a goroutine is parked. Dumps show the text. Do not use one reason for two things: add one.
+/// Why a goroutine is parked. Dumps show the text. Do not use one reason for two things: add one,
+/// before `Yield`, which stays the last. A table in the guide's page on production lists them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]

@@ -238,3 +238,18 @@ fn a_goroutine_of_after_func_inherits_labels() {
         assert_eq!((rx.recv().unwrap(), rx.recv().unwrap()), (expected.to_vec(), expected.to_vec()));
     });
 }
+
+/// The texts come from the source: the type has no list of its values.
+#[test]
+fn the_guide_lists_every_wait_reason() {
+    let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let page = read("src/docs/guide/production.md");
+    let source = read("../goby-runtime/src/engine/wait_reason.rs");
+    let text =
+        |line: &'static str| line.trim().strip_prefix("WaitReason::")?.split_once(" => \"")?.1.strip_suffix("\",");
+    let texts: Vec<&str> = source.leak().lines().filter_map(text).collect();
+    assert!(texts.len() > 20, "{texts:?}");
+    for text in texts {
+        assert!(page.contains(&format!("`{text}`")), "{text} is not in the table");
+    }
+}
