@@ -70,16 +70,15 @@
 //! [`Semaphore`]: crate::sync::Semaphore
 //! [`Barrier`]: crate::sync::Barrier
 //! [`Latch`]: crate::sync::Latch
-//!
-//! # Inside
-//!
-//! Files: this one has what users call; `block_on` awaits futures; `error` says how and why a
-//! context ended; `guard` has what users keep in order to cancel; `node` is the tree; `entries` has
-//! the children of a node; `value` has the values.
-//!
-//! From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they
-//! are dropped; values are found by their type; nobody else can make a kind of context, so none
-//! needs a goroutine that watches it.
+
+// Files: this one has what users call; `block_on` awaits futures; `error` says how and why a
+// context ended; `guard` has what users keep in order to cancel; `node` is the tree; `entries` has
+// the children of a node; `value` has the values.
+//
+// From Go: `context/context.go`. Different here: cancel functions are guards that cancel when they
+// are dropped; values are found by their type; nobody else can make a kind of context, so none
+// needs a goroutine that watches it.
+
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -425,6 +424,33 @@ impl Context {
     pub fn err(&self) -> Option<ContextError> {
         goby_runtime::checkpoint();
         self.node.as_ref()?.err()
+    }
+
+    /// Fails if this context is done: [`err`](Context::err) as a `Result`, for `?` in a long
+    /// computation.
+    ///
+    /// ```
+    /// use goby::{Context, context::ContextError};
+    /// fn sum(ctx: &Context, numbers: &[u64]) -> Result<u64, ContextError> {
+    ///     let mut sum = 0;
+    ///     for some in numbers.chunks(1000) {
+    ///         ctx.check()?;
+    ///         sum += some.iter().sum::<u64>();
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(sum(&ctx, &[1, 2, 3]), Ok(6));
+    /// cancel.cancel();
+    /// assert_eq!(sum(&ctx, &[1, 2, 3]), Err(ContextError::Canceled));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `err` returns.
+    #[inline]
+    pub fn check(&self) -> Result<(), ContextError> {
+        self.err().map_or(Ok(()), Err)
     }
 
     /// Returns why this context is done: the cause given when it was canceled, otherwise its

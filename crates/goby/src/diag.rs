@@ -47,7 +47,9 @@
 //! has stopped is such a leak, too.
 //!
 //! The check waits 10 s for a goroutine that still runs, and then names it. While it runs, or
-//! sleeps, it may free the goroutines beside it, so these are not counted. A program that leaks on
+//! sleeps, it may free the goroutines beside it, so these are not counted. A goroutine that wakes by
+//! itself, in a sleep or in a loop over a ticker, is no leak: give it a context that stops it, and
+//! join it, if it has to end. A program that leaks on
 //! purpose says so, by [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a
 //! goroutine ends (by [`exit`](std::process::exit)) is not checked.
 //!

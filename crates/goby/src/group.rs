@@ -1,4 +1,5 @@
-//! Groups: goroutines that work on parts of one task. The first error stops the others.
+//! Groups: goroutines that work on parts of one task. The first error cancels the context of a group
+//! that has one ([`Group::with_context`]), and so stops the goroutines that look at it.
 //!
 //! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`.
 //! The kind of wait decides what the group makes of it:
@@ -14,16 +15,12 @@
 //! wait returns a [`Cause`]: the same shared error that the group's context has as its cause. (`let
 //! (group, ctx): (Group<u64>, _) = …` is a group with results that uses `?`; `let group: Group = …`
 //! is a group without results, in which goroutines may fail with any error, boxed.)
-//!
-//! # Inside
-//!
-//! ```text
-//!   go ── permit, count ──▶ goroutine ── first error, cancel ── outcome ──▶ finished ── permit, count ──▶ wait
-//! ```
-//!
-//! `finished` is an unbounded channel of outcomes, each with its number. A caller that wants an
-//! outcome first *claims* it, from the count of those that nobody has claimed. Then the outcome is
-//! there, or on its way. So no two callers wait for one outcome.
+
+//   go ── permit, count ──▶ goroutine ── first error, cancel ── outcome ──▶ finished ── permit, count ──▶ wait
+//
+// `finished` is an unbounded channel of outcomes, each with its number. A caller that wants an
+// outcome first *claims* it, from the count of those that nobody has claimed. Then the outcome is
+// there, or on its way. So no two callers wait for one outcome.
 
 use std::error::Error;
 use std::fmt;
@@ -123,6 +120,18 @@ impl<T, E> Group<T, E> {
     ///
     /// The first error is the cause of that context. Pass the context on to what the goroutines
     /// call, so that it stops them.
+    ///
+    /// Where goroutines use `?`, the type of the results has to be written down:
+    ///
+    /// ```
+    /// use goby::{Context, group::Group};
+    /// use std::time::Duration;
+    ///
+    /// let (group, ctx): (Group, _) = Group::with_context(&Context::background());
+    /// group.go(move || Ok(goby::time::sleep_ctx(&ctx, Duration::from_millis(1))?));
+    /// group.wait()?;
+    /// # Ok::<(), goby::context::Cause>(())
+    /// ```
     ///
     /// ```
     /// use goby::{Context, group::Group};

@@ -13,16 +13,14 @@
 //! stop.stop();
 //! # std::io::Result::Ok(())
 //! ```
-//!
-//! # Inside
-//!
-//! All subscribers are in one list (`Hub`), under one lock. One thread waits for the signals, in
-//! the kernel: it costs nothing until a signal comes. The thread is there only while the list has
-//! subscribers. It is none of goby's own threads, so a program in which all goroutines wait counts
-//! as alive while it may still get a signal, and as deadlocked otherwise.
-//!
-//! The code that runs in the signal handler is signal-hook's: a flag and a write that wake the
-//! thread, and an imitation of the default action for a signal that nobody asks for any more.
+
+// All subscribers are in one list (`Hub`), under one lock. One thread waits for the signals, in
+// the kernel: it costs nothing until a signal comes. The thread is there only while the list has
+// subscribers. It is none of goby's own threads, so a program in which all goroutines wait counts
+// as alive while it may still get a signal, and as deadlocked otherwise.
+//
+// The code that runs in the signal handler is signal-hook's: a flag and a write that wake the
+// thread, and an imitation of the default action for a signal that nobody asks for any more.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -10,14 +10,12 @@
 //! | `Do`, with a `select` around `DoChan` | [`Group::run_ctx`]: a caller that stops waiting does not stop the call |
 //! | `DoChan` | [`Group::run_chan`] |
 //! | `Forget` | [`Group::forget`] |
-//!
-//! # Inside
-//!
-//! A call is in the map from its first caller on until its function has ended or it is forgotten.
-//! The map's lock guards this. Joining counts under that lock, so when the call leaves the map it
-//! is decided which callers share it. Then, without the lock, the outcome is set and put into the
-//! channels, and `ended` is closed, which unparks the waiting callers. If they find neither an
-//! outcome nor a panic, the function never returned: they join anew.
+
+// A call is in the map from its first caller on until its function has ended or it is forgotten.
+// The map's lock guards this. Joining counts under that lock, so when the call leaves the map it
+// is decided which callers share it. Then, without the lock, the outcome is set and put into the
+// channels, and `ended` is closed, which unparks the waiting callers. If they find neither an
+// outcome nor a panic, the function never returned: they join anew.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

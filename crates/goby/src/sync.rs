@@ -63,13 +63,11 @@
 //! });
 //! assert_eq!(sums.map(|goroutine| goroutine.join().unwrap()), [1, 4]);
 //! ```
-//!
-//! # Inside
-//!
-//! Read in this order: `queue` over `places` (where waiters wait); `raw_mutex` and `raw_rwlock`
-//! (the lock words, safe code); `mutex` and `rwlock` (the guards), with `rwlock_upgradable`,
-//! `owned` (guards that keep the lock alive) and `mapped` (guards of a part), which have the only
-//! unsafe code; then the rest, each of which is a few lines over `queue`.
+
+// Read in this order: `queue` over `places` (where waiters wait); `raw_mutex` and `raw_rwlock`
+// (the lock words, safe code); `mutex` and `rwlock` (the guards), with `rwlock_upgradable`,
+// `owned` (guards that keep the lock alive) and `mapped` (guards of a part), which have the only
+// unsafe code; then the rest, each of which is a few lines over `queue`.
 
 #![doc(alias("sync.Pool", "sync.Map"))]
 

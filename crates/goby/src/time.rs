@@ -4,13 +4,14 @@
 //! `len` and `capacity` are 0. The instant is the time when the timer was due, not the time when it
 //! was read.
 //!
-//! Files: this one has sleeping, and the receivers that need no handle; `alarm` joins a timer to
-//! its channel so that a stop leaves nothing behind; `timer` and `ticker` are its two users;
-//! `after_func` calls a function instead.
-//!
 //! From Go: `time/sleep.go`, `time/tick.go`, with the semantics of Go 1.23 and later: stopping or
 //! resetting withdraws an instant that was not yet received, and a timer that nobody refers to any
 //! more is freed even if it was not stopped.
+
+// Files: this one has sleeping, and the receivers that need no handle; `alarm` joins a timer to
+// its channel so that a stop leaves nothing behind; `timer` and `ticker` are its two users;
+// `after_func` calls a function instead.
+
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};

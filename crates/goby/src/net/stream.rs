@@ -24,6 +24,32 @@ use crate::Context;
 /// implements [`Read`] and [`Write`], so that one goroutine may read while another writes. Dropping
 /// the stream closes it.
 ///
+/// There is no `try_clone`: put the stream into an [`Arc`](std::sync::Arc). Through `BufReader` the
+/// stream can be written by [`get_ref`](std::io::BufReader::get_ref):
+///
+/// ```
+/// use goby::net::{TcpListener, TcpStream};
+/// use std::io::{BufRead, BufReader, Write};
+/// use std::sync::Arc;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = Arc::new(TcpStream::connect(listener.local_addr()?)?);
+/// let (server, _) = listener.accept()?;
+/// let echo = goby::go(move || -> std::io::Result<()> {
+///     let (mut reader, mut line) = (BufReader::new(server), String::new());
+///     reader.read_line(&mut line)?;
+///     reader.get_ref().write_all(line.as_bytes())
+/// });
+///
+/// let writer = client.clone();
+/// goby::go(move || (&*writer).write_all(b"ping\n")).join().unwrap()?;
+/// let mut answer = String::new();
+/// BufReader::new(&*client).read_line(&mut answer)?;
+/// assert_eq!(answer, "ping\n");
+/// echo.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// Small writes are sent at once: `TCP_NODELAY` is set, as in Go (see
 /// [`set_nodelay`](TcpStream::set_nodelay)).
 ///
