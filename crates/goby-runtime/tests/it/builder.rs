@@ -84,7 +84,8 @@ fn workers_carry_the_given_name() {
         handles.into_iter().map(|handle| handle.join().unwrap()).collect()
     });
     let expected: HashSet<String> = (0..3).map(|i| format!("trout-{i}")).collect();
-    assert!(!seen.is_empty() && seen.is_subset(&expected), "{seen:?}");
+    // A spare worker is one more.
+    assert!(!seen.is_empty() && seen.iter().all(|name| name.starts_with("trout-")), "{seen:?}");
     // All names, as the system shows them once the threads have begun to run.
     wait_until("every worker to have its name", || expected.is_subset(&thread_names()));
 }
