@@ -193,7 +193,37 @@ fn look_up(address: usize) -> Calls {
             frames.push(Frame { function, place: place.map(|(file, line)| (file.to_path_buf(), line)) });
         }
     });
+    if let Some(innermost) = frames.first_mut().filter(|frame| frame.place.is_none()) {
+        innermost.place = place_before(address, &innermost.function, innermost_at);
+    }
     Calls { frames, is_last }
+}
+
+/// How far before an address a line is looked for: a few instructions, as a loop's back-edge is.
+const LINE_SEARCH: usize = 64;
+
+/// Returns the nearest place before an address of `function` that has a line. The compiler gives
+/// some instructions none, those of a loop's back-edge above all.
+fn place_before(
+    address: usize,
+    function: &str,
+    at: impl Fn(usize) -> Option<(String, Option<(PathBuf, u32)>)>,
+) -> Option<(PathBuf, u32)> {
+    let earlier = (1..=LINE_SEARCH).map_while(|back| at(address.checked_sub(back)?));
+    earlier.take_while(|(name, _)| name == function).find_map(|(_, place)| place)
+}
+
+/// Returns the innermost function at an address, and its place there, if it has a line.
+fn innermost_at(address: usize) -> Option<(String, Option<(PathBuf, u32)>)> {
+    let mut found = None;
+    backtrace::resolve(address as *mut c_void, |symbol| {
+        if found.is_none() {
+            let function = symbol.name().map_or_else(String::new, |name| format!("{name:#}"));
+            let place = symbol.filename().zip(symbol.lineno());
+            found = Some((function, place.map(|(file, line)| (file.to_path_buf(), line))));
+        }
+    });
+    found
 }
 
 /// Returns whether a function belongs to how goby parks a goroutine, or to how it runs the closure.
@@ -254,4 +284,24 @@ fn is_inside(function: &str, file: &str) -> bool {
 fn shorten(file: &Path) -> &Path {
     let here = std::env::current_dir();
     here.as_ref().ok().and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_without_a_line_has_that_of_an_earlier_one_of_its_function() {
+        let place = |line| Some((PathBuf::from("a.rs"), line));
+        let at = |address: usize| match address {
+            90..95 => Some(("other".to_owned(), place(1))),
+            95 => Some(("f".to_owned(), place(7))),
+            96..=100 => Some(("f".to_owned(), None)),
+            _ => None,
+        };
+        assert_eq!(place_before(100, "f", at), place(7));
+        assert_eq!(place_before(95, "f", at), None, "not the line of another function");
+        assert_eq!(place_before(100, "g", at), None);
+        assert_eq!(place_before(0, "f", at), None);
+    }
 }
