@@ -17,9 +17,9 @@ pub(crate) use gate::{
     Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit,
     now, polled, refused, with_reach,
 };
-pub(crate) use streak::Streak;
 /// No model panics while a goroutine is parked, so the answer of std is right.
 pub(crate) use std::thread::panicking;
+pub(crate) use streak::Streak;
 
 macro_rules! under_test {
     ($($name:ident)*) => {$(

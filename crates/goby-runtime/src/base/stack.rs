@@ -319,8 +319,8 @@ impl Pool {
         runs.retain(|run| !run.is_empty());
         runs.sort_unstable_by_key(|run| run.start);
         // Neighbors go in one call: a whole mapping, where no stack is left behind.
-        for neighbours in runs.chunk_by(|low, high| low.end == high.start) {
-            let (start, end) = (neighbours[0].start, neighbours[neighbours.len() - 1].end);
+        for neighbors in runs.chunk_by(|low, high| low.end == high.start) {
+            let (start, end) = (neighbors[0].start, neighbors[neighbors.len() - 1].end);
             // SAFETY: free slots, and address space that never was one: no code knows of them any
             // more. Where the kernel cannot cut them out of their mapping, because it has too many
             // mappings, they stay, without their memory.
@@ -340,11 +340,11 @@ impl Pool {
         inner.warm.shrink_to_fit();
         inner.cold.sort_unstable_by_key(|run| run.start);
         inner.cold.dedup_by(|next, run| {
-            let is_neighbour = run.end == next.start;
-            if is_neighbour {
+            let is_neighbor = run.end == next.start;
+            if is_neighbor {
                 run.end = next.end;
             }
-            is_neighbour
+            is_neighbor
         });
         inner.cold.shrink_to_fit();
     }

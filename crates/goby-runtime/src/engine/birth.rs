@@ -157,7 +157,7 @@ impl<K: Kind> Birth<K> {
 pub(crate) struct Births {
     /// Goroutines that other threads than workers have started.
     pub(super) spawned: AtomicU64,
-    /// Unstarted goroutines that were cancelled.
+    /// Unstarted goroutines that were canceled.
     pub(super) never_ran: AtomicU64,
     /// Futures that other threads than workers have started, less those that have ended there.
     pub(super) tasks: AtomicUsize,

@@ -70,7 +70,7 @@ impl Heritage {
     }
 
     /// Returns the same with labels, which replace those with the same keys.
-    fn labelled(self, labels: Vec<(Arc<str>, Arc<str>)>) -> Heritage {
+    fn labeled(self, labels: Vec<(Arc<str>, Arc<str>)>) -> Heritage {
         if labels.is_empty() {
             return self;
         }
@@ -244,7 +244,7 @@ impl GoBuilder {
         attributes::can_be_shown();
         let heritage = {
             let _ignore = tsan::ignore();
-            Heritage::of_caller().labelled(labels)
+            Heritage::of_caller().labeled(labels)
         };
         let birth = Birth::<Joined>::at(Location::caller()).inheriting(heritage).named(name).on(own_stack);
         // SAFETY: `F` and `T` borrow nothing.

@@ -9,7 +9,7 @@
 //! | `home` | written by the home worker before the first run; read by unparkers after a park |
 //! | `link` | the one that holds the goroutine, for the queue that it is in |
 //! | `notes`, `attributes` | the starter; from the first run on the home worker's thread |
-//! | `stack.fiber` | the home worker, on its scheduler's stack; not initialised before that |
+//! | `stack.fiber` | the home worker, on its scheduler's stack; not initialized before that |
 //! | `stack.slot` | the home worker's thread; for a stack of its own, the starter before that |
 //! | `ending` | by its own protocol, see `ending` |
 //! | `stage` (of the record) | the goroutine while it runs; then the holder that `ending` names |
@@ -327,7 +327,7 @@ fn clear_attributes(g: &Goroutine) {
 ///
 /// # Safety
 ///
-/// The goroutine's fiber has finished, or it was cancelled before it had one; the scheduler forgets
+/// The goroutine's fiber has finished, or it was canceled before it had one; the scheduler forgets
 /// `g`.
 pub(crate) unsafe fn end(g: NonNull<Goroutine>) {
     // SAFETY: the scheduler still holds it.

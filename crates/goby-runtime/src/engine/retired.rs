@@ -8,7 +8,7 @@
 //! configuration.
 //!
 //! A dropped runtime is used again when nothing of it is left: all of its goroutines and futures
-//! have ended or were cancelled, it has no helper thread, no timer runs, no socket is registered.
+//! have ended or were canceled, it has no helper thread, no timer runs, no socket is registered.
 //! Some things may still refer to it then, but do no harm to its next life:
 //!
 //! - The handle of a goroutine that has ended reads the panic policy, which is the same. A panic

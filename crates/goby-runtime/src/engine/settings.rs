@@ -22,7 +22,7 @@ pub enum PanicPolicy {
 #[non_exhaustive]
 pub enum DeadlockPolicy {
     /// The process ends with exit code 2 after "fatal error: all goroutines are asleep - deadlock!"
-    /// and a list of the goroutines. Go's behaviour.
+    /// and a list of the goroutines. Go's behavior.
     ///
     /// An OS thread that waits in goby without a deadline, such as `main`, counts like a goroutine
     /// and is listed, with its name and the place where it waits, even if no goroutine was ever

@@ -138,7 +138,7 @@ fn install_handler() {
         // The unwinder's first use sets things up, which must not happen in a handler: so use it
         // here once.
         stack_trace::walk(&(0..usize::MAX), |_| false);
-        // SAFETY: the structures are initialised as sigaction(2) asks; the handler is
+        // SAFETY: the structures are initialized as sigaction(2) asks; the handler is
         // async-signal-safe, see above.
         unsafe {
             let mut old = MaybeUninit::<libc::sigaction>::zeroed();

@@ -176,7 +176,7 @@ where
     Task { task: Some(task.fallible()) }
 }
 
-/// Counts a future until it has ended or was cancelled.
+/// Counts a future until it has ended or was canceled.
 struct Live {
     shared: &'static Shared,
 }
@@ -256,7 +256,7 @@ impl<F> Body<F> {
     }
 }
 
-/// Drops a future that was cancelled. The count of futures goes down after this.
+/// Drops a future that was canceled. The count of futures goes down after this.
 impl<F> Drop for Body<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
@@ -308,13 +308,13 @@ impl<T> Drop for Outcome<T> {
     }
 }
 
-/// The text for a future that was cancelled.
-const CANCELLED: &str = "the runtime was shut down before the future ended";
+/// The text for a future that was canceled.
+const CANCELED: &str = "the runtime was shut down before the future ended";
 
 /// A spawned future. Awaiting it returns its output; dropping it detaches it.
 #[must_use = "dropping a task detaches it; call `detach` to say so"]
 pub struct Task<T> {
-    /// Its output is none if the future was cancelled.
+    /// Its output is none if the future was canceled.
     task: Option<FallibleTask<Outcome<T>>>,
 }
 
@@ -327,12 +327,12 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] with the payload of its panic. If the future was cancelled, because its
+    /// [`JoinError`] with the payload of its panic. If the future was canceled, because its
     /// runtime was dropped, the error has a text that says so.
     pub fn join(mut self) -> Result<T, JoinError> {
         match block_on(self.task.take().expect("joined once")) {
             Some(outcome) => outcome.into_inner().map_err(JoinError::new),
-            None => Err(JoinError::new(Box::new(CANCELLED))),
+            None => Err(JoinError::new(Box::new(CANCELED))),
         }
     }
 
@@ -356,7 +356,7 @@ impl<T> Future for Task<T> {
         Pin::new(task).poll(cx).map(|outcome| match outcome.map(Outcome::into_inner) {
             Some(Ok(output)) => output,
             Some(Err(payload)) => panic::resume_unwind(payload),
-            None => panic!("{CANCELLED}"),
+            None => panic!("{CANCELED}"),
         })
     }
 }

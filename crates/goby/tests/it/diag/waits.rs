@@ -242,9 +242,9 @@ fn a_goroutine_of_after_func_inherits_labels() {
 /// The texts come from the source: the type has no list of its values.
 #[test]
 fn the_guide_lists_every_wait_reason() {
-    let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let page = read("src/docs/guide/production.md");
-    let source = read("../goby-runtime/src/engine/wait_reason.rs");
+    let read = |path: &str| std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let page = read("crates/goby/src/docs/guide/production.md");
+    let source = read("crates/goby-runtime/src/engine/wait_reason.rs");
     let text =
         |line: &'static str| line.trim().strip_prefix("WaitReason::")?.split_once(" => \"")?.1.strip_suffix("\",");
     let texts: Vec<&str> = source.leak().lines().filter_map(text).collect();
