@@ -23,9 +23,9 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 /// [`is_body`](Error::is_body), …), and whether it was given up ([`is_timeout`](Error::is_timeout),
 /// [`is_canceled`](Error::is_canceled)) or failed by itself.
 ///
-/// `Display` names the request and says one level; the cause is the [`source`](std::error::Error::source). Reading a
-/// [`Body`](crate::Body) through [`std::io::Read`] gives an [`io::Error`] that holds this error
-/// ([`io::Error::get_ref`]).
+/// `Display` names the request and says one level; the cause is the
+/// [`source`](std::error::Error::source). Reading a [`Body`](crate::Body) through [`std::io::Read`]
+/// gives an [`io::Error`] that holds this error ([`io::Error::get_ref`]).
 ///
 /// ```
 /// use goby::Context;
@@ -181,9 +181,9 @@ impl Error {
         self
     }
 
-    /// Tells the URL of the request, after redirects; or the text that was given instead of a URL. A
-    /// password in it is shown as `***`. `None` if the error belongs to no request: that of building
-    /// a client, for example, or of reading a request's body in a handler.
+    /// Tells the URL of the request, after redirects; or the text that was given instead of a URL.
+    /// A password in it is shown as `***`. `None` if the error belongs to no request: that of
+    /// building a client, for example, or of reading a request's body in a handler.
     ///
     /// ```
     /// use goby::Context;
@@ -486,8 +486,8 @@ impl fmt::Display for ClientTimeout {
 
 impl StdError for ClientTimeout {}
 
-/// Replaces the password of a URL, or of text that was meant to be one, by `***`: errors are read by
-/// other people.
+/// Replaces the password of a URL, or of text that was meant to be one, by `***`: errors are read
+/// by other people.
 ///
 /// A parser repairs slashes that are missing or turned, so this function accepts such slashes, too.
 /// Text that may be a password is taken for one.

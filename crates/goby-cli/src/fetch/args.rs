@@ -78,8 +78,9 @@ pub(crate) struct FetchArgs {
 
     /// Start at most N requests a second to each host [default: unlimited]
     ///
-    /// A host is a name with its port. A redirect counts for the host that it leads to. While one host waits for its turn, the others are fetched,
-    /// as far as they stand among the next 10 MB of the list, some 30,000 URLs.
+    /// A host is a name with its port. A redirect counts for the host that it leads to. While one
+    /// host waits for its turn, the others are fetched, as far as they stand among the next 10 MB
+    /// of the list, some 30,000 URLs.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) per_host: Option<f64>,
 

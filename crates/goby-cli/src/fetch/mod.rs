@@ -9,9 +9,10 @@
 //!
 //! Every arrow is a bounded channel, and the dispatcher's queues have a limit, so memory does not
 //! grow with the input. Everything is opened before the first request, and the output last of all,
-//! because opening it empties it. What cannot be opened or started is a usage error. When the run's context is done, the feeder stops, the workers give up the requests
-//! in flight and answer the queued tasks with "not started", and the results close. The writer
-//! writes everything, then prints the summary. So stopping is the ordinary end, only sooner.
+//! because opening it empties it. What cannot be opened or started is a usage error. When the run's
+//! context is done, the feeder stops, the workers give up the requests in flight and answer the
+//! queued tasks with "not started", and the results close. The writer writes everything, then
+//! prints the summary. So stopping is the ordinary end, only sooner.
 
 pub(crate) mod args;
 mod demo;

@@ -14,13 +14,13 @@ pub(crate) const SLICE: Duration = Duration::from_millis(10);
 /// `hog_1_goroutine_max`.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// The same after [`CALM`] ticks with nothing to do, until a goroutine or future is started. A tick
-/// takes 30 µs, 1.5 % of what two workers that compute could do. A slice then ends later, by at most
-/// the time it takes to see its begin and its end. Row: `imbalance_8`.
+/// takes 30 µs, 1.5 % of what two workers that compute could do. A slice then ends later, by at
+/// most the time it takes to see its begin and its end. Row: `imbalance_8`.
 pub(crate) const CALM_TICK: Duration = Duration::from_millis(5);
 /// In ticks: a slice.
 pub(crate) const CALM: u32 = (SLICE.as_nanos() / TICK.as_nanos()) as u32;
-/// How long all workers must have slept before the monitor sleeps, so that it is not woken for every
-/// short pause. Row: `idle_cpu`.
+/// How long all workers must have slept before the monitor sleeps, so that it is not woken for
+/// every short pause. Row: `idle_cpu`.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
 
 // Fairness (`worker/fairness.rs`).
@@ -62,8 +62,8 @@ pub(crate) const FIRST_SPAN: Duration = TICK;
 pub(crate) const LONGEST_SPAN: Duration = Duration::from_millis(64);
 /// The most that is stolen at once. Row: `context_cancel_100k`.
 pub(crate) const STEAL_MAX: usize = 256;
-/// How often per tick a worker's unstarted goroutines make it wake another: a wake-up costs it 2 µs.
-/// Row: `spawn`.
+/// How often per tick a worker's unstarted goroutines make it wake another: a wake-up costs it 2
+/// µs. Row: `spawn`.
 pub(crate) const WAKES_PER_TICK: usize = 8;
 
 // Sleep (`worker/search.rs`).
@@ -83,8 +83,8 @@ pub(crate) const SPINS_PER_LOOK: u32 = 200;
 /// How often a goroutine looks for its unpark before it parks, at one spin per look: about 1.5 µs,
 /// some round trips between two workers. Row: `pingpong_apart`.
 pub(crate) const ANSWER_LOOKS: u32 = 64;
-/// How late the kernel may end a worker's sleep, in nanoseconds, to end several at once. Origin: its
-/// default, 50 µs, is longer than many timers run. Row: `burst_100us_due_p50`.
+/// How late the kernel may end a worker's sleep, in nanoseconds, to end several at once. Origin:
+/// its default, 50 µs, is longer than many timers run. Row: `burst_100us_due_p50`.
 pub(crate) const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 
 // Memory of the scheduler's.
@@ -93,12 +93,13 @@ pub(crate) const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 pub(crate) const STACK_CACHE: usize = 64;
 /// Goroutine ids taken from the process's counter at a time. Row: `spawn`.
 pub(crate) const ID_BATCH: u64 = 256;
-/// How often the workers' heaps must have grown for an idle program to be tidied up: by two thousand
-/// goroutines or futures. Row: `release_1m_async_back`.
+/// How often the workers' heaps must have grown for an idle program to be tidied up: by two
+/// thousand goroutines or futures. Row: `release_1m_async_back`.
 pub(crate) const WORTH_TIDYING: u64 = 16;
-/// How long the workers' heaps must not have grown by then: a program that needs the memory every second keeps it. Taking it back costs malloc 0.13 ms per MB, and
-/// several times that where little has been freed between blocks in use. A thread that allocates
-/// meanwhile may wait. Row: `release_1m_async_90_percent`.
+/// How long the workers' heaps must not have grown by then: a program that needs the memory every
+/// second keeps it. Taking it back costs malloc 0.13 ms per MB, and several times that where little
+/// has been freed between blocks in use. A thread that allocates meanwhile may wait. Row:
+/// `release_1m_async_90_percent`.
 pub(crate) const SETTLED: Duration = Duration::from_secs(3);
 /// How often unwanted stacks are trimmed. Row: `release_1m_90_percent`.
 pub(crate) const TRIM: Duration = Duration::from_secs(1);

@@ -48,8 +48,8 @@ pub(crate) struct Orders {
     pub(super) tidy: AtomicBool,
 }
 
-/// What a thief takes, and by what it decides. The worker writes all but `patience`; thieves read it,
-/// write `patience`, and take from `fresh`.
+/// What a thief takes, and by what it decides. The worker writes all but `patience`; thieves read
+/// it, write `patience`, and take from `fresh`.
 pub(crate) struct Stealable {
     pub(crate) fresh: FreshQueue,
     /// How many of its own goroutines were runnable when it last looked.
