@@ -14,7 +14,7 @@ use crate::base::tsan;
 use crate::engine::attributes;
 use crate::engine::go::{Heritage, JoinHandle};
 use crate::engine::goroutine::{self, Goroutine, GoroutineId, Start};
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::shared::Shared;
 use crate::engine::worker::Worker;
 
@@ -144,7 +144,7 @@ impl<K: Kind> Birth<K> {
             Some(worker) => worker.spawn(g),
             None => {
                 runtime.births.spawned.fetch_add(1, Ordering::SeqCst);
-                runtime.inject(Fresh::Goroutine(g));
+                runtime.inject(Unstarted::Goroutine(g));
             }
         }
         K::handle(g)

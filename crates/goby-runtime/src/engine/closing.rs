@@ -8,7 +8,7 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use crate::base::lock::Lock;
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::shared::Shared;
 use crate::engine::worker::{Remote, Worker};
 use crate::engine::{errand, goroutine, orphans, retired, runtimes, threads};
@@ -156,7 +156,7 @@ impl Shared {
                 return;
             }
             let starved = self.stacks.starved.take_all();
-            let queues = self.remotes().map(|r| r.stealable.fresh.drain()).chain([self.inject.drain(), starved]);
+            let queues = self.remotes().map(|r| r.stealable.unstarted.drain()).chain([self.inject.drain(), starved]);
             queues.flatten().collect::<Vec<_>>()
         };
         for item in items {
@@ -166,13 +166,13 @@ impl Shared {
 
     /// Ends an item that never ran; not on a scheduler's stack, since closures and futures are user
     /// code.
-    pub(super) fn never_run(&'static self, item: Fresh) {
+    pub(super) fn never_run(&'static self, item: Unstarted) {
         errand::let_go(NeverRun { shared: self, item: Some(item) });
     }
 
-    fn cancel(&self, item: Fresh) {
+    fn cancel(&self, item: Unstarted) {
         match item {
-            Fresh::Goroutine(g) => {
+            Unstarted::Goroutine(g) => {
                 // SAFETY: it came out of a queue, so it is unstarted and in none.
                 unsafe { goroutine::never_run(g) };
                 // SeqCst: this may be the last end of all, see `is_left_by_all`.
@@ -180,7 +180,7 @@ impl Shared {
             }
             // The drop cancels the future, and reports a panic of its destructor. Whatever that
             // destructor does, the other items are ended.
-            Fresh::Future(runnable) => drop(runnable),
+            Unstarted::Future(runnable) => drop(runnable),
         }
     }
 
@@ -198,7 +198,7 @@ impl Shared {
 /// goroutine that never runs.
 struct NeverRun {
     shared: &'static Shared,
-    item: Option<Fresh>,
+    item: Option<Unstarted>,
 }
 
 impl Drop for NeverRun {

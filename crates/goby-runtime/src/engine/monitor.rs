@@ -45,7 +45,7 @@ struct Seen {
     /// None if the slice is not looked at, or is reported already.
     stall: Option<Suspect>,
     /// The state of its queue of unstarted goroutines.
-    fresh: Sight,
+    unstarted: Sight,
     /// How long its thread had run or waited for a processor, and when that was read; `None` until
     /// its slice is over.
     busy: Option<(Duration, Instant)>,
@@ -218,14 +218,15 @@ impl Monitor {
         if is_eventful {
             shared.idle.wake_searcher();
         }
-        let has_work = || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.stealable.fresh.len() > 0);
+        let has_work =
+            || shared.inject.len() > 0 || shared.remotes().any(|remote| remote.stealable.unstarted.len() > 0);
         let mut stuck = 0;
         for (i, remote) in shared.remotes().enumerate() {
             let slices = remote.tally.slices.load(Ordering::Relaxed);
-            let fresh = remote.stealable.fresh.sight();
+            let unstarted = remote.stealable.unstarted.sight();
             let turns = remote.stealable.turns.load(Ordering::Relaxed);
             let stall = shared.settings.stall_limit.map(Suspect::new);
-            let mut anew = Seen { slices, since: now, turns, paused: now, stall, fresh, busy: None };
+            let mut anew = Seen { slices, since: now, turns, paused: now, stall, unstarted, busy: None };
             if i == seen.len() {
                 seen.push(anew);
             }
@@ -239,11 +240,11 @@ impl Monitor {
             // Perhaps no worker has been woken for these: one lone goroutine per tick wakes a
             // worker, and where thieves are patient none does. A worker that is woken finds out
             // whether they are left alone.
-            if remote.stealable.fresh.len() > 0 {
+            if remote.stealable.unstarted.len() > 0 {
                 shared.idle.wake_searcher();
             }
-            is_eventful |= remote.stealable.fresh.len() > 0 || seen[i].fresh != fresh;
-            seen[i].fresh = fresh;
+            is_eventful |= remote.stealable.unstarted.len() > 0 || seen[i].unstarted != unstarted;
+            seen[i].unstarted = unstarted;
             if seen[i].slices != slices || sleeps {
                 if now.duration_since(anew.paused) >= SLICE {
                     // Relaxed: a hint, see `Worker::pause`.
@@ -418,7 +419,8 @@ mod tests {
         };
         let start = policy::now();
         let sight = Sight { changes: 0, emptied: 0 };
-        let mut seen = Seen { slices: 0, since: start, turns: 0, paused: start, stall: None, fresh: sight, busy: None };
+        let mut seen =
+            Seen { slices: 0, since: start, turns: 0, paused: start, stall: None, unstarted: sight, busy: None };
         wait_until_it(true);
         assert!(!seen.is_blocked(id, start), "a moment's sleep says nothing");
         assert!(!seen.is_blocked(id, start + TICK / 4), "nor does one between two looks that are close to each other");

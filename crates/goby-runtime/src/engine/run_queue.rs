@@ -1,7 +1,7 @@
 //! The queues of runnable goroutines.
 //!
 //! - [`LocalQueue`]: pinned goroutines of one worker, touched by it alone: no atomics.
-//! - [`FreshQueue`]: unstarted goroutines, and futures, behind a short lock that is biased to the
+//! - [`UnstartedQueue`]: unstarted goroutines, and futures, behind a short lock that is biased to the
 //!   owner. The owner takes the newest, so that a tree of goroutines finishes what it started
 //!   before it starts more, and lives on few warm stacks. Thieves take the oldest, and half of
 //!   them. With the bias the owner needs no atomic update and no fence, which a lock-free deque
@@ -18,13 +18,13 @@ use crate::base::ring::Ring;
 use crate::engine::goroutine::Goroutine;
 
 /// Something that any worker may begin: a goroutine that has not run, or a `Send` future.
-pub(crate) enum Fresh {
+pub(crate) enum Unstarted {
     Goroutine(NonNull<Goroutine>),
     Future(Runnable),
 }
 
 // SAFETY: a goroutine's closure is Send, and until its first run nothing else of it exists.
-unsafe impl Send for Fresh {}
+unsafe impl Send for Unstarted {}
 
 /// How far behind the front are the goroutines whose stack (`SOON`), and whose record (`LATER`), is
 /// prefetched.
@@ -96,7 +96,7 @@ impl LocalQueue {
     }
 }
 
-/// What a thief remembers of a queue: see [`FreshQueue`].
+/// What a thief remembers of a queue: see [`UnstartedQueue`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sight {
     pub(crate) changes: usize,
@@ -104,8 +104,8 @@ pub(crate) struct Sight {
 }
 
 /// Unstarted goroutines and futures, which may be stolen.
-pub(crate) struct FreshQueue {
-    queue: BiasedLock<VecDeque<Fresh>>,
+pub(crate) struct UnstartedQueue {
+    queue: BiasedLock<VecDeque<Unstarted>>,
     len: AtomicUsize,
     /// Grows whenever items come or leave: a thief that sees the same count twice knows that the
     /// owner has been busy with something else in between.
@@ -114,9 +114,9 @@ pub(crate) struct FreshQueue {
     emptied: AtomicUsize,
 }
 
-impl FreshQueue {
-    pub(crate) fn new() -> FreshQueue {
-        FreshQueue {
+impl UnstartedQueue {
+    pub(crate) fn new() -> UnstartedQueue {
+        UnstartedQueue {
             queue: BiasedLock::of_a_worker(VecDeque::new()),
             len: AtomicUsize::new(0),
             changes: AtomicUsize::new(0),
@@ -137,24 +137,24 @@ impl FreshQueue {
 
     /// Adds an item, and returns the new length.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn push(&self, item: Fresh) -> usize {
+    pub(crate) fn push(&self, item: Unstarted) -> usize {
         let mut queue = self.queue.lock();
         queue.push_back(item);
         self.note_len(&queue)
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn pop_newest(&self) -> Option<Fresh> {
+    pub(crate) fn pop_newest(&self) -> Option<Unstarted> {
         self.take(|queue| queue.pop_back())
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn pop_oldest(&self) -> Option<Fresh> {
+    pub(crate) fn pop_oldest(&self) -> Option<Unstarted> {
         self.take(|queue| queue.pop_front())
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn take(&self, pop: impl FnOnce(&mut VecDeque<Fresh>) -> Option<Fresh>) -> Option<Fresh> {
+    fn take(&self, pop: impl FnOnce(&mut VecDeque<Unstarted>) -> Option<Unstarted>) -> Option<Unstarted> {
         if self.len() == 0 {
             return None;
         }
@@ -166,8 +166,8 @@ impl FreshQueue {
 
     /// Moves the older half (at least one, at most `max`) to `to`, except for the oldest, which it
     /// returns to run at once.
-    pub(crate) fn steal_into(&self, to: &FreshQueue, max: usize) -> Option<Fresh> {
-        let mut stolen: VecDeque<Fresh> = {
+    pub(crate) fn steal_into(&self, to: &UnstartedQueue, max: usize) -> Option<Unstarted> {
+        let mut stolen: VecDeque<Unstarted> = {
             let mut queue = self.queue.lock();
             let n = queue.len().div_ceil(2).min(max);
             let stolen = queue.drain(..n).collect();
@@ -186,7 +186,7 @@ impl FreshQueue {
     }
 
     /// Calls `f` with every item, under the lock: no user code.
-    pub(crate) fn for_each(&self, f: impl FnMut(&Fresh)) {
+    pub(crate) fn for_each(&self, f: impl FnMut(&Unstarted)) {
         self.queue.lock().iter().for_each(f);
     }
 
@@ -196,7 +196,7 @@ impl FreshQueue {
     }
 
     /// Takes everything.
-    pub(crate) fn drain(&self) -> VecDeque<Fresh> {
+    pub(crate) fn drain(&self) -> VecDeque<Unstarted> {
         let mut queue = self.queue.lock();
         let all = std::mem::take(&mut *queue);
         self.note_len(&queue);
@@ -204,7 +204,7 @@ impl FreshQueue {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn note_len(&self, queue: &VecDeque<Fresh>) -> usize {
+    fn note_len(&self, queue: &VecDeque<Unstarted>) -> usize {
         // Relaxed: a hint. Where a wake-up depends on it, the reader takes part in the idle
         // protocol's fences.
         self.len.store(queue.len(), Ordering::Relaxed);

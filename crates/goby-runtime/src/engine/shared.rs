@@ -13,7 +13,7 @@ use crate::engine::closing::Closing;
 use crate::engine::idle::Idle;
 use crate::engine::io::blocking::Helpers;
 use crate::engine::monitor::Monitor;
-use crate::engine::run_queue::{Fresh, FreshQueue};
+use crate::engine::run_queue::{Unstarted, UnstartedQueue};
 use crate::engine::settings::Settings;
 use crate::engine::stacks::Stacks;
 use crate::engine::threads::spawn_own;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     /// Which of them sleep, and which one searches.
     pub(crate) idle: Idle,
     /// Goroutines and futures from outside the workers, which any worker may begin.
-    pub(crate) inject: FreshQueue,
+    pub(crate) inject: UnstartedQueue,
     pub(crate) stacks: Stacks,
     pub(crate) helpers: Helpers,
     pub(crate) monitor: Monitor,
@@ -96,7 +96,7 @@ impl Shared {
                 next: AtomicUsize::new(0),
             },
             idle: Idle::new(),
-            inject: FreshQueue::new(),
+            inject: UnstartedQueue::new(),
             stacks: Stacks::new(Pool::new(settings.stack_size, settings.max_stacks)),
             helpers: Helpers::new(),
             monitor: Monitor::new(),
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// Queues something that any worker may begin, from outside the workers.
-    pub(crate) fn inject(&'static self, item: Fresh) {
+    pub(crate) fn inject(&'static self, item: Unstarted) {
         if self.is_shut_down() {
             return self.never_run(item);
         }
@@ -209,7 +209,7 @@ impl Shared {
     // What is left to do.
 
     /// Calls `f` with every unstarted goroutine that is in no worker's queue.
-    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Fresh)) {
+    pub(crate) fn for_each_homeless(&self, mut f: impl FnMut(&Unstarted)) {
         // In this order, since goroutines move in this order: see `Starved::feed_one`.
         self.stacks.starved.for_each(&mut f);
         self.inject.for_each(f);
@@ -220,7 +220,7 @@ impl Shared {
     pub(crate) fn has_shareable_work(&self, own: &Remote) -> bool {
         self.is_shut_down()
             || self.inject.len() > 0
-            || own.stealable.fresh.len() > 0
+            || own.stealable.unstarted.len() > 0
             || own.mail.requests.are_pending()
             || self.remotes().any(Remote::has_for_others)
             || self.stacks.can_feed()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::base::lock::Lock;
 use crate::base::stack::{Exhausted, Pool, guards_cost_mappings};
 use crate::engine::goroutine::Goroutine;
-use crate::engine::run_queue::{Fresh, FreshQueue};
+use crate::engine::run_queue::{Unstarted, UnstartedQueue};
 
 /// The stacks of one runtime. Workers take from them and give back; the monitor unmaps what is not
 /// used.
@@ -43,7 +43,7 @@ pub(crate) struct Starved {
 
 #[derive(Default)]
 struct Waiting {
-    queue: VecDeque<Fresh>,
+    queue: VecDeque<Unstarted>,
     /// Why the last one got none.
     why: Option<Exhausted>,
 }
@@ -62,7 +62,7 @@ impl Starved {
     #[cold]
     pub(crate) fn add(&self, g: NonNull<Goroutine>, why: Exhausted) {
         let mut waiting = self.waiting.lock();
-        waiting.queue.push_back(Fresh::Goroutine(g));
+        waiting.queue.push_back(Unstarted::Goroutine(g));
         waiting.why = Some(why);
         self.n.store(waiting.queue.len(), Ordering::SeqCst);
     }
@@ -76,7 +76,7 @@ impl Starved {
 
     /// Queues one of them again: a stack has just become free.
     #[cold]
-    pub(crate) fn feed_one(&self, queue: &FreshQueue) {
+    pub(crate) fn feed_one(&self, queue: &UnstartedQueue) {
         let item = {
             let mut waiting = self.waiting.lock();
             let item = waiting.queue.pop_front();
@@ -89,14 +89,14 @@ impl Starved {
     }
 
     /// Takes all of them out.
-    pub(crate) fn take_all(&self) -> VecDeque<Fresh> {
+    pub(crate) fn take_all(&self) -> VecDeque<Unstarted> {
         let mut waiting = self.waiting.lock();
         self.n.store(0, Ordering::SeqCst);
         std::mem::take(&mut waiting.queue)
     }
 
     /// Calls `f` with each of them.
-    pub(crate) fn for_each(&self, f: impl FnMut(&Fresh)) {
+    pub(crate) fn for_each(&self, f: impl FnMut(&Unstarted)) {
         self.waiting.lock().queue.iter().for_each(f);
     }
 

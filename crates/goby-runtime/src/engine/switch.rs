@@ -26,7 +26,7 @@ pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &An
     debug_assert_eq!(worker.running.current.get(), Some(g), "a wait is parked on by who has made it");
     // Mostly the goroutine has woken another here, which is to run next, or has started one. Only a
     // worker with nothing to run waits for the answer.
-    if !worker.has_runnable() && worker.remote.stealable.fresh.len() == 0 && worker.await_answer(answer) {
+    if !worker.has_runnable() && worker.remote.stealable.unstarted.len() == 0 && worker.await_answer(answer) {
         return;
     }
     // SAFETY: it is running, by contract, so its record is alive.

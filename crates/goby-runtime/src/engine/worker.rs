@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Cheapest first: the goroutine in `run_next` was woken last, so its data is in cache. Then come
-//! those that have waited here, then those that other threads woke, then those that have not begun.
+//! those that have waited here, then those that other threads woke, then the unstarted ones.
 //! The clock and the system are asked when none of these is left, or in a pause. Other workers are
 //! troubled last (`worker/search.rs`). A pause breaks the order, so that every wait is bounded.
 //! There is one every so many rounds, and whenever the monitor asks for one (`worker/fairness.rs`).
@@ -44,7 +44,7 @@ use crate::engine::frames::Function;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
 use crate::engine::registry::Registry;
-use crate::engine::run_queue::{Fresh, LocalQueue};
+use crate::engine::run_queue::{LocalQueue, Unstarted};
 use crate::engine::shared::Shared;
 use crate::engine::switch;
 use crate::engine::tuning::{STACK_CACHE, TIMER_SLACK};
@@ -384,7 +384,7 @@ impl Worker {
     #[inline]
     fn feed_one_starved(&self) {
         if self.shared.stacks.starved.any() {
-            self.shared.stacks.starved.feed_one(&self.remote.stealable.fresh);
+            self.shared.stacks.starved.feed_one(&self.remote.stealable.unstarted);
         }
     }
 
@@ -418,7 +418,7 @@ impl Worker {
     /// if the runtime is shut down.
     #[inline]
     fn round(&self) -> bool {
-        let fresh = 'next: {
+        let unstarted = 'next: {
             let rounds_left = self.fair.rounds_left.get() - 1;
             self.fair.rounds_left.set(rounds_left);
             if rounds_left == 0 || self.slice_is_over() {
@@ -436,7 +436,7 @@ impl Worker {
                 self.resume(g);
                 return true;
             }
-            if let Some(newest) = self.remote.stealable.fresh.pop_newest() {
+            if let Some(newest) = self.remote.stealable.unstarted.pop_newest() {
                 break 'next newest;
             }
             if self.shared.is_shut_down() {
@@ -447,9 +447,9 @@ impl Worker {
                 None => return true,
             }
         };
-        match fresh {
-            Fresh::Goroutine(g) => self.start(g),
-            Fresh::Future(runnable) => {
+        match unstarted {
+            Unstarted::Goroutine(g) => self.start(g),
+            Unstarted::Future(runnable) => {
                 let _heed = tsan::heed();
                 future::run(self, runnable);
             }
@@ -507,7 +507,7 @@ impl Worker {
             if header.is_pinned() {
                 self.local.push_back(g);
             } else {
-                self.remote.stealable.fresh.push(Fresh::Goroutine(g));
+                self.remote.stealable.unstarted.push(Unstarted::Goroutine(g));
             }
         }
     }

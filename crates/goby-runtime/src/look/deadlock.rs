@@ -201,7 +201,9 @@ fn is_quiet(runtime: &Shared) -> bool {
         && runtime.helpers.in_progress() == 0
         && runtime.n_tasks() == 0
         && !runtime.stacks.can_feed()
-        && runtime.remotes().all(|r| !r.poller.has_sources() && r.mail.inbox.is_empty() && r.stealable.fresh.len() == 0)
+        && runtime
+            .remotes()
+            .all(|r| !r.poller.has_sources() && r.mail.inbox.is_empty() && r.stealable.unstarted.len() == 0)
 }
 
 impl Stuck {

@@ -28,7 +28,7 @@ use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goroutine::{Goroutine, GoroutineId, Reported};
 use crate::engine::reach::reported_flags;
 use crate::engine::requests::Question;
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::shared::Shared;
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
@@ -443,7 +443,7 @@ impl Worker {
         }
         self.remote
             .stealable
-            .fresh
+            .unstarted
             .for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
         Report { remote: self.remote, infos }
     }
@@ -463,10 +463,10 @@ impl Question for Asked {
 
 /// Returns what is known of an item of a queue; none if it is a future. The caller holds the
 /// queue's lock.
-fn unstarted(item: &Fresh, now: u64) -> Option<GoroutineInfo> {
+fn unstarted(item: &Unstarted, now: u64) -> Option<GoroutineInfo> {
     match item {
         // SAFETY: an item in a queue is alive, and nobody else refers to it.
-        Fresh::Goroutine(g) => Some(unsafe { GoroutineInfo::of(*g, Status::Unstarted, now) }),
-        Fresh::Future(_) => None,
+        Unstarted::Goroutine(g) => Some(unsafe { GoroutineInfo::of(*g, Status::Unstarted, now) }),
+        Unstarted::Future(_) => None,
     }
 }

@@ -219,7 +219,7 @@ impl Stalls {
 /// likes.
 fn has_others(remote: &Remote) -> bool {
     remote.n_started() > 1
-        || remote.stealable.fresh.len() > 0
+        || remote.stealable.unstarted.len() > 0
         || !remote.mail.inbox.is_empty()
         || remote.timers.next_due() != NEVER
         || remote.poller.has_sources()

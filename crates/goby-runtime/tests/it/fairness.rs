@@ -148,7 +148,7 @@ fn busy_workers_begin_what_a_computation_keeps() {
 }
 
 /// A goroutine that calls std blocks the only worker in the kernel; the goroutine that would help
-/// has not begun. A spare worker runs it.
+/// is unstarted. A spare worker runs it.
 #[test]
 fn a_worker_stuck_in_the_kernel_is_replaced() {
     on_workers(1, || {

@@ -21,7 +21,7 @@ use crate::engine::current::current_shared;
 use crate::engine::join_error::JoinError;
 use crate::engine::park::Wait;
 use crate::engine::reach::{IsArmed, with_reach};
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::shared::Shared;
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::Worker;
@@ -211,8 +211,8 @@ fn schedule(shared: &'static Shared, runnable: Runnable) {
     let runnable = publish(runnable);
     let _ignore = tsan::ignore();
     match Worker::current() {
-        Some(worker) if ptr::eq(worker.shared, shared) => worker.push_fresh(Fresh::Future(runnable)),
-        _ => shared.inject(Fresh::Future(runnable)),
+        Some(worker) if ptr::eq(worker.shared, shared) => worker.push_unstarted(Unstarted::Future(runnable)),
+        _ => shared.inject(Unstarted::Future(runnable)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::base::primitive::bump;
 use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::tuning::{ID_BATCH, SPREAD_SLACK, WAKES_PER_TICK};
 
 /// Says that the next goroutine that the calling one starts will live for a while, and has little
@@ -82,7 +82,7 @@ impl Worker {
         if self.running().is_some_and(|parent| parent.notes.flags.take_spread_next()) {
             return self.spread(g);
         }
-        self.push_fresh(Fresh::Goroutine(g));
+        self.push_unstarted(Unstarted::Goroutine(g));
     }
 
     /// Gives it to a worker that sleeps, if fewer such goroutines live there: a worker that sleeps
@@ -99,15 +99,15 @@ impl Worker {
             sleeper.poller.wake();
             return self.shared.monitor.hurry();
         }
-        self.push_fresh(Fresh::Goroutine(g));
+        self.push_unstarted(Unstarted::Goroutine(g));
     }
 
     /// Queues an item that any worker may begin, and wakes a worker if one should come.
     #[inline]
-    pub(crate) fn push_fresh(&self, item: Fresh) {
-        let len = self.remote.stealable.fresh.push(item);
+    pub(crate) fn push_unstarted(&self, item: Unstarted) {
+        let len = self.remote.stealable.unstarted.push(item);
         if self.shared.idle.wants_searcher() {
-            self.offer_fresh(len);
+            self.offer_unstarted(len);
         }
         self.shared.monitor.hurry();
     }
@@ -118,7 +118,7 @@ impl Worker {
     /// monitor. No fence:
     /// should the sleeper be missed, we are awake, and the monitor looks too.
     #[cold]
-    fn offer_fresh(&self, len: usize) {
+    fn offer_unstarted(&self, len: usize) {
         if self.remote.stealable.patience.is_long() {
             return;
         }

@@ -20,7 +20,7 @@
 //! 3. *With `k` before it in the local queue, a goroutine runs after at most `2k + 2` turns.* The
 //!    queue is first in, first out. A turn ends with the front of the queue, unless a pause begins
 //!    a turn with an unstarted goroutine. A pause does so at most once between two fronts
-//!    (`began_fresh_at`). `run_next` bypasses the queue, but only within a turn.
+//!    (`began_unstarted_at`). `run_next` bypasses the queue, but only within a turn.
 //! 4. *With `k` before it in its queue, an unstarted goroutine begins after at most `4k + 4`
 //!    pauses.* A pause begins the oldest one, except after a turn that was begun in this way: that
 //!    pause leaves the next turn to the front of the local queue. The worker's own goroutines and
@@ -50,7 +50,7 @@ use super::theft::Verdict;
 use super::{Remote, Worker};
 use crate::base::primitive::bump;
 use crate::base::{policy, tsan};
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::tuning::{FAIRNESS, LONG_ROUNDS, MAINTENANCE, REFUSAL, REFUSALS, SLICE};
 
 /// No tick of the monitor has this number.
@@ -64,7 +64,7 @@ pub(super) struct Fairness {
     pub(super) maintained: Cell<usize>,
     /// The turn, as counted by `slices`, that a pause has begun last. The turn after it belongs to
     /// the local queue.
-    began_fresh_at: Cell<u64>,
+    began_unstarted_at: Cell<u64>,
     /// How many more operations are refused until the worker asks whether they come in a row, and
     /// when it last asked.
     refusals_left: Cell<u32>,
@@ -80,7 +80,7 @@ impl Fairness {
         Fairness {
             rounds_left: Cell::new(FAIRNESS),
             maintained: Cell::new(0),
-            began_fresh_at: Cell::new(u64::MAX),
+            began_unstarted_at: Cell::new(u64::MAX),
             refusals_left: Cell::new(REFUSALS),
             refused_at: Cell::new(policy::now()),
             prefers_injected: Cell::new(false),
@@ -93,7 +93,7 @@ impl Worker {
     /// Looks at what other threads, timers and sockets have made runnable, and returns the
     /// unstarted goroutine to run now, if any.
     #[cold]
-    pub(super) fn pause(&self, slice_is_over: bool) -> Option<Fresh> {
+    pub(super) fn pause(&self, slice_is_over: bool) -> Option<Unstarted> {
         let is_due = self.fair.rounds_left.get() == 0;
         if is_due {
             self.fair.rounds_left.set(FAIRNESS);
@@ -109,7 +109,7 @@ impl Worker {
         bump(&self.remote.stealable.turns);
         let slices = &self.remote.tally.slices;
         // `run_next` is empty now, so the front of the local queue is next.
-        let owes_local = self.fair.began_fresh_at.get() == slices.load(Ordering::Relaxed) && !self.local.is_empty();
+        let owes_local = self.fair.began_unstarted_at.get() == slices.load(Ordering::Relaxed) && !self.local.is_empty();
         if slice_is_over && owes_local {
             return None;
         }
@@ -119,7 +119,7 @@ impl Worker {
         // never have a reason to end it.
         if slice_is_over {
             bump(slices);
-            self.fair.began_fresh_at.set(slices.load(Ordering::Relaxed));
+            self.fair.began_unstarted_at.set(slices.load(Ordering::Relaxed));
         }
         Some(oldest)
     }
@@ -167,7 +167,7 @@ impl Worker {
         if is_due {
             self.fair.maintained.set(NEVER_MAINTAINED);
         }
-        let has_others = is_due || self.remote.stealable.fresh.len() > 0 || self.shared.inject.len() > 0;
+        let has_others = is_due || self.remote.stealable.unstarted.len() > 0 || self.shared.inject.len() > 0;
         if has_others {
             // The caller will be in the local queue, so only a pause would reach these.
             self.fair.rounds_left.set(1);
@@ -192,7 +192,7 @@ impl Worker {
     /// while: the oldest of its unstarted ones, or one of another worker's. From then on that one
     /// is pinned. So where goroutines run long, they go to the worker that has less to run. With
     /// `now`, they are not left to others.
-    fn fair_share(&self, now: bool) -> Option<Fresh> {
+    fn fair_share(&self, now: bool) -> Option<Unstarted> {
         if self.shared.stacks.starved.any() {
             self.feed_starved();
         }
@@ -204,7 +204,7 @@ impl Worker {
         let turn = self.remote.stealable.turns.load(Ordering::Relaxed) as usize;
         let other = self.shared.remote((self.remote.index + 1 + turn % (n - 1).max(1)) % n);
         let others_load = other.stealable.load.load(Ordering::Relaxed);
-        let waiting = other.stealable.fresh.len();
+        let waiting = other.stealable.unstarted.len();
         // The monitor has asked it to give way, and it has not come yet. Perhaps it computes, and
         // no other worker begins what it has. Every other time it comes before our own, of which
         // there may always be some.
@@ -213,7 +213,7 @@ impl Worker {
         if comes_first && let Some(oldest) = self.rob_one(other) {
             return Some(oldest);
         }
-        if self.remote.stealable.fresh.len() > 0 || self.shared.inject.len() > 0 {
+        if self.remote.stealable.unstarted.len() > 0 || self.shared.inject.len() > 0 {
             if !now && others_load < load && self.leave_to_others() {
                 return None;
             }
@@ -226,17 +226,17 @@ impl Worker {
 
     /// Takes the oldest unstarted goroutine of another worker, if that worker has left it alone for
     /// long enough.
-    fn rob_one(&self, other: &Remote) -> Option<Fresh> {
+    fn rob_one(&self, other: &Remote) -> Option<Unstarted> {
         if ptr::eq(other, self.remote) || matches!(self.look_at(other, policy::now()), Verdict::Leave) {
             return None;
         }
-        other.stealable.fresh.pop_oldest()
+        other.stealable.unstarted.pop_oldest()
     }
 
     /// Takes the oldest of the worker's own unstarted goroutines, or of the injected ones. They
     /// alternate, because either queue may never be empty.
-    fn pop_oldest(&self) -> Option<Fresh> {
-        let (own, injected) = (&self.remote.stealable.fresh, &self.shared.inject);
+    fn pop_oldest(&self) -> Option<Unstarted> {
+        let (own, injected) = (&self.remote.stealable.unstarted, &self.shared.inject);
         let prefers_injected = self.fair.prefers_injected.replace(!self.fair.prefers_injected.get());
         let (first, second) = if prefers_injected { (injected, own) } else { (own, injected) };
         first.pop_oldest().or_else(|| second.pop_oldest())

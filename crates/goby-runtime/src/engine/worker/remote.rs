@@ -10,7 +10,7 @@ use crate::engine::goroutine::Goroutine;
 use crate::engine::io::poller::Poller;
 use crate::engine::io::timer::{NEVER, Timers};
 use crate::engine::requests::Requests;
-use crate::engine::run_queue::FreshQueue;
+use crate::engine::run_queue::UnstartedQueue;
 use crate::engine::shared::Shared;
 
 /// The part of a worker that other threads may touch, by who writes and who reads it. It is never
@@ -49,9 +49,9 @@ pub(crate) struct Orders {
 }
 
 /// What a thief takes, and by what it decides. The worker writes all but `patience`; thieves read
-/// it, write `patience`, and take from `fresh`.
+/// it, write `patience`, and take from `unstarted`.
 pub(crate) struct Stealable {
-    pub(crate) fresh: FreshQueue,
+    pub(crate) unstarted: UnstartedQueue,
     /// How many of its own goroutines were runnable when it last looked.
     pub(super) load: AtomicUsize,
     /// Counts its pauses, in which it looks at unstarted goroutines (`worker/fairness.rs`).
@@ -101,7 +101,7 @@ impl Remote {
                 tidy: AtomicBool::new(false),
             },
             stealable: Stealable {
-                fresh: FreshQueue::new(),
+                unstarted: UnstartedQueue::new(),
                 load: AtomicUsize::new(0),
                 turns: AtomicU64::new(0),
                 patience: Patience::new(),
@@ -129,7 +129,7 @@ impl Remote {
     pub(crate) fn is_left_by_all(&self) -> bool {
         self.n_started() == 0
             && self.mail.inbox.is_empty()
-            && self.stealable.fresh.len() == 0
+            && self.stealable.unstarted.len() == 0
             && self.timers.next_due() == NEVER
             && !self.poller.has_sources()
     }
@@ -179,7 +179,7 @@ impl Remote {
     /// awake. A lone one is not enough. Nor are those that thieves leave alone for long (`theft`):
     /// the monitor makes a worker look at each tick.
     pub(crate) fn has_for_others(&self) -> bool {
-        self.stealable.fresh.len() > 1 && !self.stealable.patience.is_long()
+        self.stealable.unstarted.len() > 1 && !self.stealable.patience.is_long()
     }
 
     /// Makes a worker that sleeps give back what it does not need.

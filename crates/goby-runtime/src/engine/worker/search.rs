@@ -13,7 +13,7 @@ use crate::base::answer::Answer;
 use crate::base::primitive::bump;
 use crate::base::{heap, policy};
 use crate::engine::io::timer::NEVER;
-use crate::engine::run_queue::Fresh;
+use crate::engine::run_queue::Unstarted;
 use crate::engine::tuning::{ANSWER_LOOKS, EAGER, QUIET, SPIN, SPINS_PER_LOOK, STEAL_MAX, WEARY};
 
 /// What a worker remembers from one search to the next.
@@ -61,7 +61,7 @@ impl Worker {
     /// Returns whether there is nothing that this worker could begin, and no other thread wants
     /// anything of its scheduler.
     pub(super) fn is_free(&self) -> bool {
-        self.remote.stealable.fresh.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
+        self.remote.stealable.unstarted.len() == 0 && self.shared.inject.len() == 0 && !self.is_interrupted()
     }
 
     /// Returns whether another thread wants something of the scheduler.
@@ -72,13 +72,13 @@ impl Worker {
     /// Looks for work, for a worker out of local work: timers, poller, other workers, and finally
     /// sleep. `None` means: look again.
     #[cold]
-    pub(super) fn find_elsewhere(&self) -> Option<Fresh> {
+    pub(super) fn find_elsewhere(&self) -> Option<Unstarted> {
         self.maintain();
         if !self.local.is_empty() {
             return None;
         }
         if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.unstarted, STEAL_MAX)
         {
             self.share();
             return Some(item);
@@ -108,7 +108,7 @@ impl Worker {
     /// something for which others may have been woken calls this: the worker that was woken first
     /// may be busy with it from now on.
     pub(super) fn share(&self) {
-        if self.shared.inject.len() > 0 || self.remote.stealable.fresh.len() > 0 {
+        if self.shared.inject.len() > 0 || self.remote.stealable.unstarted.len() > 0 {
             self.shared.idle.wake_searcher();
         }
     }
@@ -138,7 +138,7 @@ impl Worker {
             }
             // The others' timers run here, and may have made goroutines of ours runnable, or have
             // started new ones.
-            let has_local = !self.local.is_empty() || self.remote.stealable.fresh.len() > 0;
+            let has_local = !self.local.is_empty() || self.remote.stealable.unstarted.len() > 0;
             if has_local || self.remote.timers.next_due() <= policy::nanos(now) {
                 return Finding::Local;
             }
@@ -154,9 +154,9 @@ impl Worker {
 
     /// Takes from the injected goroutines, or half of another worker's. Sets `watches` if another
     /// worker has some that are left to it for now.
-    fn steal(&self, now: Instant, watches: &mut bool) -> Option<Fresh> {
+    fn steal(&self, now: Instant, watches: &mut bool) -> Option<Unstarted> {
         if self.shared.inject.len() > 0
-            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
+            && let Some(item) = self.shared.inject.steal_into(&self.remote.stealable.unstarted, STEAL_MAX)
         {
             return Some(item);
         }
@@ -168,11 +168,12 @@ impl Worker {
             if ptr::eq(victim, self.remote) {
                 continue;
             }
-            if victim.stealable.fresh.len() > 0 {
+            if victim.stealable.unstarted.len() > 0 {
                 let verdict = self.look_at(victim, now);
                 *watches = true;
                 if !matches!(verdict, Verdict::Leave)
-                    && let Some(item) = victim.stealable.fresh.steal_into(&self.remote.stealable.fresh, STEAL_MAX)
+                    && let Some(item) =
+                        victim.stealable.unstarted.steal_into(&self.remote.stealable.unstarted, STEAL_MAX)
                 {
                     self.search.theft.set(if let Verdict::Try(theft) = verdict { Some(theft) } else { None });
                     return Some(item);
@@ -192,7 +193,7 @@ impl Worker {
         let verdict = victim.stealable.patience.look(
             victim.index,
             &Look::at(victim, now),
-            self.remote.stealable.fresh.sight().changes,
+            self.remote.stealable.unstarted.sight().changes,
         );
         if !matches!(verdict, Verdict::Leave) {
             self.shared.note_theft();
@@ -207,7 +208,7 @@ impl Worker {
             victim.stealable.patience.judge(
                 &theft,
                 &Look::at(victim, policy::now()),
-                self.remote.stealable.fresh.sight().changes,
+                self.remote.stealable.unstarted.sight().changes,
             );
         }
     }
@@ -241,7 +242,7 @@ impl Worker {
         // At once: no other worker can take what was given to us (`spread`) out of the inbox, and
         // it is given to sleepers only. A goroutine that was woken together with it may run for
         // long; then others may have it.
-        if self.open_inbox() && self.remote.stealable.fresh.len() > 0 && !self.local.is_empty() {
+        if self.open_inbox() && self.remote.stealable.unstarted.len() > 0 && !self.local.is_empty() {
             self.shared.idle.wake_searcher();
         }
         let now = policy::now();
@@ -263,7 +264,7 @@ impl Worker {
         self.births.slab.clear();
         self.registry.shrink();
         self.local.shrink();
-        self.remote.stealable.fresh.shrink();
+        self.remote.stealable.unstarted.shrink();
         heap::trim_top();
     }
 
@@ -286,14 +287,14 @@ impl Worker {
         // SAFETY: only this thread touches the cache.
         let has_own = unsafe { !(*self.stacks.get()).is_empty() };
         if has_own || self.shared.stacks.pool.has_free() {
-            self.shared.stacks.starved.feed_one(&self.remote.stealable.fresh);
+            self.shared.stacks.starved.feed_one(&self.remote.stealable.unstarted);
         }
     }
 }
 
 /// What looking around has found.
 enum Finding {
-    Found(Fresh),
+    Found(Unstarted),
     Local,
     Nothing,
 }

@@ -36,7 +36,7 @@ impl Look {
     pub(super) fn at(victim: &Remote, now: Instant) -> Look {
         // Relaxed: a hint.
         let pauses = victim.stealable.turns.load(Ordering::Relaxed);
-        Look { sight: victim.stealable.fresh.sight(), pauses, now: policy::nanos(now) }
+        Look { sight: victim.stealable.unstarted.sight(), pauses, now: policy::nanos(now) }
     }
 }
 

@@ -124,16 +124,16 @@ fn check_local() {
 }
 
 /// Starts one, and waits for it: its place is in the worker's own queue.
-fn check_fresh() {
+fn check_unstarted() {
     let worker = Worker::current().expect("a goroutine");
     let home = worker.remote;
     let pause = || home.stealable.turns.load(Ordering::Relaxed);
     for _ in 0..TIMES {
-        let (before, k) = (pause(), home.stealable.fresh.len() as u64);
+        let (before, k) = (pause(), home.stealable.unstarted.len() as u64);
         let begun = go(pause);
         let pauses = begun.join().unwrap() - before;
         let most = most_pauses(k, home.shared.n_workers());
-        assert!(pauses <= most, "{pauses} pauses, with {k} before it among the fresh ones");
+        assert!(pauses <= most, "{pauses} pauses, with {k} before it among the unstarted ones");
     }
 }
 
@@ -169,7 +169,7 @@ fn check(hostile: &[fn(&Stop)]) {
         let hostile = hostile.to_vec();
         let theirs = stop.clone();
         runtime.go(move || (0..n).for_each(|_| hostile.iter().for_each(|start| start(&theirs)))).join().unwrap();
-        let victims = [runtime.go(check_local), runtime.go(check_local), runtime.go(check_fresh)];
+        let victims = [runtime.go(check_local), runtime.go(check_local), runtime.go(check_unstarted)];
         check_injected(&runtime);
         victims.into_iter().for_each(|victim| victim.join().unwrap());
         assert!(goes_on(&stop), "the victims came only when the others had stopped");
@@ -188,12 +188,12 @@ fn those_that_hand_on_the_time_slice_starve_nobody() {
 }
 
 #[test]
-fn those_that_always_have_fresh_ones_starve_nobody() {
+fn those_that_always_have_unstarted_ones_starve_nobody() {
     check(&[spins, starts_pairs]);
 }
 
 #[test]
-fn fresh_ones_that_run_for_longer_than_a_slice_starve_nobody() {
+fn unstarted_ones_that_run_for_longer_than_a_slice_starve_nobody() {
     check(&[succeed_each_other, spins]);
 }
 
