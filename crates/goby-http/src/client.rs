@@ -28,7 +28,7 @@ use pool::{Acquired, Permit, Place, Pool};
 use redirect::Redirect;
 
 use crate::body::{Body, Feeder, Outgoing};
-use crate::error::{ClientTimeout, Error, Phase, without_password};
+use crate::error::{ClientTimeout, Error, Phase, redacted};
 use crate::framing::{frame_request, unframe_request};
 use crate::response::Response;
 
@@ -431,7 +431,7 @@ impl Outline {
 
     /// The request as it goes over the connection.
     fn request(&self, body: Outgoing, user_agent: Option<&HeaderValue>) -> Result<http::Request<Outgoing>, Error> {
-        let invalid = || Phase::Url(without_password(self.url.as_str()));
+        let invalid = || Phase::Url(redacted(self.url.as_str()).into());
         let target = &self.url[Position::BeforePath..Position::AfterQuery];
         let target = target.parse::<Uri>().map_err(|error| Error::new(invalid(), error))?;
         let mut request = http::Request::new(body);
@@ -456,7 +456,7 @@ impl Outline {
 }
 
 fn parse_url(text: &str) -> Result<Url, Error> {
-    let invalid = || Phase::Url(without_password(text));
+    let invalid = || Phase::Url(redacted(text).into());
     let url = Url::parse(text).map_err(|error| Error::new(invalid(), error))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Error::new(invalid(), "the scheme is neither http nor https"));

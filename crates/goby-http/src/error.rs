@@ -1,5 +1,6 @@
 //! The error of a request: one opaque type, which knows *where* it went wrong and *why*.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -176,7 +177,7 @@ impl Error {
     /// for example.
     pub(crate) fn of_request(mut self, method: &Method, url: &Url) -> Error {
         if self.inner.request.is_none() {
-            self.inner.request = Some(Named { method: method.clone(), url: without_password(url.as_str()) });
+            self.inner.request = Some(Named { method: method.clone(), url: redacted(url.as_str()).into() });
         }
         self
     }
@@ -486,21 +487,27 @@ impl fmt::Display for ClientTimeout {
 
 impl StdError for ClientTimeout {}
 
-/// Replaces the password of a URL, or of text that was meant to be one, by `***`: errors are read
-/// by other people.
+/// Replaces the password of a URL, or of text that was meant to be one, by `***`: other people read
+/// results, messages and logs. Source: Go's `URL.Redacted`.
 ///
 /// A parser repairs slashes that are missing or turned, so this function accepts such slashes, too.
 /// Text that may be a password is taken for one.
-pub(crate) fn without_password(url: &str) -> String {
+///
+/// ```
+/// assert_eq!(goby_http::redacted("https://me:secret@example.org/a"), "https://me:***@example.org/a");
+/// assert_eq!(goby_http::redacted("https://example.org/a"), "https://example.org/a");
+/// ```
+pub fn redacted(url: &str) -> Cow<'_, str> {
     let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
     let scheme = url.find(':').map_or(0, |colon| colon + 1);
     let is_scheme = slashes(&url[scheme..]) > 0 || matches!(&*url[..scheme].to_ascii_lowercase(), "http:" | "https:");
-    let start = if is_scheme { scheme + slashes(&url[scheme..]) } else { 0 };
+    let scheme = if is_scheme { scheme } else { 0 };
+    let start = scheme + slashes(&url[scheme..]);
     let authority = &url[start..];
     let authority = &authority[..authority.find(['/', '?', '#', '\\']).unwrap_or(authority.len())];
-    let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.to_owned() };
-    let Some(colon) = user.find(':') else { return url.to_owned() };
-    format!("{}:***{}", &url[..start + colon], &url[start + user.len()..])
+    let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.into() };
+    let Some(colon) = user.find(':') else { return url.into() };
+    format!("{}:***{}", &url[..start + colon], &url[start + user.len()..]).into()
 }
 
 /// Whether a socket's deadline is among the causes.
@@ -538,7 +545,7 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
 
 #[cfg(test)]
 mod tests {
-    use super::without_password;
+    use super::redacted;
 
     #[test]
     fn a_password_is_not_shown() {
@@ -550,11 +557,16 @@ mod tests {
             ("//me:secret@h/", "//me:***@h/"),
             ("me:secret@h", "me:***@h"),
             ("http://:secret@h:81/?a@b", "http://:***@h:81/?a@b"),
+            ("https://me:a@b:c@h", "https://me:***@h"),
+            ("http:/me:secret@h/", "http:/me:***@h/"),
+            ("http:///me:secret@h/", "http:///me:***@h/"),
+            ("no URL: a@b", "no URL:***@b"),
             ("http://me@h/", "http://me@h/"),
             ("http://h/me:no-secret@all", "http://h/me:no-secret@all"),
+            ("http://h?a:b@c", "http://h?a:b@c"),
             ("", ""),
         ] {
-            assert_eq!(without_password(url), shown);
+            assert_eq!(redacted(url), shown);
         }
     }
 }

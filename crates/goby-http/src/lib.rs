@@ -74,7 +74,7 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Vers
 
 pub use body::Body;
 pub use client::{Client, ClientBuilder, get};
-pub use error::Error;
+pub use error::{Error, redacted};
 pub use response::Response;
 pub use server::{Request, Server, serve, with_timeout};
 

@@ -10,7 +10,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::record::{Earlier, without_password};
+use goby_http::redacted;
+
+use super::record::Earlier;
 use crate::text;
 
 /// No result line is longer than this: the longest line of input, with every byte escaped, fits
@@ -86,7 +88,7 @@ impl Done {
     /// Whether there is nothing left to do for `url`, as it was given. Two URLs that differ only in
     /// their password count as one here.
     pub(crate) fn contains(&self, url: &str) -> bool {
-        !self.urls.is_empty() && self.urls.contains(&hash(&without_password(url)))
+        !self.urls.is_empty() && self.urls.contains(&hash(&redacted(url)))
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use goby_http::redacted;
 use hdrhistogram::Histogram;
 
 use super::feed::Fed;
 use super::fetcher::Outcome;
-use super::record::{Failure, Fetched, Kind, Record, without_password};
+use super::record::{Failure, Fetched, Kind, Record};
 use crate::exit::Exit;
 use crate::text::{bytes, count, counted, duration, figure};
 
@@ -104,7 +105,7 @@ impl Tally {
             && failure.kind != Kind::Canceled
             && examples.len() < SHOWN_FAILURES
         {
-            examples.push(format!("{}: {}", without_password(&record.url), failure.message));
+            examples.push(format!("{}: {}", redacted(&record.url), failure.message));
         }
         match &record.result {
             Ok(fetched) => self.count_fetched(fetched),

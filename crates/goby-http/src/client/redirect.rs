@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use crate::error::{Error, Phase, without_password};
+use crate::error::{Error, Phase, redacted};
 
 /// What a redirect wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Redirect {
         };
         // An empty location would lead to the same URL again. It does not count, as in Go.
         let Some(location) = headers.get(LOCATION).filter(|location| !location.is_empty()) else { return Ok(None) };
-        let invalid = || Phase::RedirectTarget(without_password(&String::from_utf8_lossy(location.as_bytes())));
+        let invalid = || Phase::RedirectTarget(redacted(&String::from_utf8_lossy(location.as_bytes())).into());
         let url = from.join(&as_text(location.as_bytes())).map_err(|error| Error::new(invalid(), error))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::new(invalid(), "the scheme is neither http nor https"));
