@@ -327,7 +327,7 @@ impl Error {
     /// goby::go(move || listener.accept().unwrap().0.write_all(b"220 this is a mail server\r\n").unwrap());
     /// let error = goby_http::get(&goby::Context::background(), url).unwrap_err();
     /// assert!(error.is_request() && error.is_protocol());
-    /// assert_eq!(error.to_string(), "no proper HTTP while awaiting response headers");
+    /// assert_eq!(error.without_url().to_string(), "no proper HTTP while awaiting response headers");
     /// ```
     pub fn is_protocol(&self) -> bool {
         self.inner.why == Why::Protocol
@@ -384,7 +384,7 @@ impl Error {
     /// goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("/")));
     /// let error = goby_http::get(&Context::background(), url).unwrap_err();
     /// assert!(error.is_redirect());
-    /// assert_eq!(error.to_string(), "stopped after 10 redirects");
+    /// assert_eq!(error.without_url().to_string(), "stopped after 10 redirects");
     /// ```
     pub fn is_redirect(&self) -> bool {
         matches!(self.inner.phase, Phase::RedirectTarget(_) | Phase::TooManyRedirects(_))
