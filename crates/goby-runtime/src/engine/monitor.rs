@@ -321,8 +321,6 @@ impl Order {
             }
             self.is_asked = false;
             shared.stacks.pool.shrink();
-            // The monitor's own heap, too: lists of stacks lie there.
-            heap::trim_top();
             heap::trim();
         }
         // Relaxed: it decides when memory goes back, and nothing else.

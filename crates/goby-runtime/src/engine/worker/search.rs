@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::theft::{Look, Theft, Verdict};
 use super::{Remote, Worker};
 use crate::base::answer::Answer;
+use crate::base::policy;
 use crate::base::primitive::bump;
-use crate::base::{heap, policy};
 use crate::engine::io::timer::NEVER;
 use crate::engine::run_queue::Unstarted;
 use crate::engine::tuning::{ANSWER_LOOKS, EAGER, QUIET, SPIN, SPINS_PER_LOOK, STEAL_MAX, WEARY};
@@ -265,7 +265,6 @@ impl Worker {
         self.registry.shrink();
         self.local.shrink();
         self.remote.stealable.unstarted.shrink();
-        heap::trim_top();
     }
 
     /// Gives all free stacks back. A worker that sleeps keeps none: others may need them, and the
