@@ -167,12 +167,12 @@ impl Response {
         &self.url
     }
 
-    /// Tells which URL a redirect leads to: the header `location` of a received response with status
-    /// 301, 302, 303, 307 or 308, made absolute. `None` for all other responses, and for those that
-    /// were made. Source: Go's `Response.Location`.
+    /// Tells which URL a redirect leads to: the header `location` of a received response with
+    /// status 301, 302, 303, 307 or 308, made absolute. `None` for all other responses, and for
+    /// those that were made. Source: Go's `Response.Location`.
     ///
-    /// A [`Client`](crate::Client) follows redirects by itself. This is for a program that does so in
-    /// its stead, with [`redirects(0)`](crate::ClientBuilder::redirects).
+    /// A [`Client`](crate::Client) follows redirects by itself. This is for a program that does so
+    /// in its stead, with [`redirects(0)`](crate::ClientBuilder::redirects).
     ///
     /// ```
     /// # use goby::Context;

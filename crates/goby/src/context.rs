@@ -21,8 +21,8 @@
 //!
 //! A call of goby that waits has a form that takes a context, or is a case of [`select!`] beside
 //! `recv(ctx.done())`. Three have neither: a join, a [`scope`](crate::scope) and
-//! [`blocking`](crate::blocking) end with the goroutines or the function that they wait for, so it is
-//! those that get the context. A call that takes a context fails at once if that is done
+//! [`blocking`](crate::blocking) end with the goroutines or the function that they wait for, so it
+//! is those that get the context. A call that takes a context fails at once if that is done
 //! already, even if it would not have to wait. (Calls that only wait for an event report the event
 //! first: [`WaitGroup`], [`Once`], [`OnceCell`], [`Latch`].) A lock, a value or a permit that a
 //! call was granted while the context ended is not lost.

@@ -47,11 +47,11 @@
 //! has stopped is such a leak, too.
 //!
 //! The check waits 10 s for a goroutine that still runs, and then names it. While it runs, or
-//! sleeps, it may free the goroutines beside it, so these are not counted. A goroutine that wakes by
-//! itself, in a sleep or in a loop over a ticker, is no leak: give it a context that stops it, and
-//! join it, if it has to end. A program that leaks on
-//! purpose says so, by [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a
-//! goroutine ends (by [`exit`](std::process::exit)) is not checked.
+//! sleeps, it may free the goroutines beside it, so these are not counted. A goroutine that wakes
+//! by itself, in a sleep or in a loop over a ticker, is no leak: give it a context that stops it,
+//! and join it, if it has to end. A program that leaks on purpose says so, by
+//! [`Builder::report_leaks`](crate::Builder::report_leaks). A process that a goroutine ends (by
+//! [`exit`](std::process::exit)) is not checked.
 //!
 //! In the same way `GOBY_PANICS=fatal` makes a panic that nobody joins end the process, as in Go.
 //! It holds for a runtime unless its builder says otherwise

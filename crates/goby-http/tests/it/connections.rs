@@ -304,8 +304,8 @@ fn running_out_of_descriptors_closes_idle_connections() {
                 while let Ok(hog) = std::fs::File::open("/dev/null") {
                     hogs.push(hog);
                 }
-                // If the client gets one that was closed only now, there is none for the server, which
-                // accepts the connection as soon as it has one: never, here.
+                // If the client gets one that was closed only now, there is none for the server,
+                // which accepts the connection as soon as it has one: never, here.
                 let (ctx, _cancel) = background().with_timeout(Duration::from_millis(100));
                 Client::new().get(&ctx, &url).is_err_and(|error| error.is_out_of_descriptors())
             });

@@ -211,7 +211,7 @@ mod loom_tests {
             if self.ending.store() {
                 self.drop_result();
             }
-            // The last time that the scheduler reads it.
+            // SAFETY: nobody writes it before the scheduler has read it, here for the last time.
             assert!(!self.freed.with(|freed| unsafe { *freed }));
             match self.ending.end() {
                 Duty::None => false,

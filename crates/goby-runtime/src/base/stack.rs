@@ -1,5 +1,5 @@
-//! Stacks of goroutines: mappings of address space, carved into slots of one size, each with a guard
-//! at its low end.
+//! Stacks of goroutines: mappings of address space, carved into slots of one size, each with a
+//! guard at its low end.
 //!
 //! ```text
 //! mapped | slot 0            | slot 1            | …            one mmap, MAP_NORESERVE, touched on demand
@@ -39,8 +39,8 @@ pub use self::guard::force_mprotect_guards;
 pub(crate) use self::own::OwnStack;
 
 pub(crate) const PAGE: usize = 4096;
-/// Slots of the largest mapping: 1 GiB of address space at the default size, so a million goroutines
-/// make 244 mappings.
+/// Slots of the largest mapping: 1 GiB of address space at the default size, so a million
+/// goroutines make 244 mappings.
 const MAPPED_SLOTS: usize = 4096;
 /// Slots given out at a time: installing guards costs 480 ns each in batches of this size, 1160 ns
 /// one by one.

@@ -1,8 +1,8 @@
 //! The queues of runnable goroutines.
 //!
 //! - [`LocalQueue`]: pinned goroutines of one worker, touched by it alone: no atomics.
-//! - [`UnstartedQueue`]: unstarted goroutines, and futures, behind a short lock that is biased to the
-//!   owner. The owner takes the newest, so that a tree of goroutines finishes what it started
+//! - [`UnstartedQueue`]: unstarted goroutines, and futures, behind a short lock that is biased to
+//!   the owner. The owner takes the newest, so that a tree of goroutines finishes what it started
 //!   before it starts more, and lives on few warm stacks. Thieves take the oldest, and half of
 //!   them. With the bias the owner needs no atomic update and no fence, which a lock-free deque
 //!   would need.

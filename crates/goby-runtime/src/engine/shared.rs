@@ -49,7 +49,7 @@ pub(crate) struct Shared {
 struct Workers {
     remotes: Box<[OnceLock<&'static Remote>]>,
     n: AtomicUsize,
-    /// The next one for what belongs to none: each time another. Written by everyone who asks.
+    /// The worker that the next socket or timer without a worker gets. Each asker moves it on.
     next: AtomicUsize,
 }
 

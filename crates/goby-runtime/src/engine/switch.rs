@@ -23,7 +23,7 @@ use crate::engine::worker::{Worker, capture};
 pub(crate) unsafe fn park(g: NonNull<Goroutine>, reason: WaitReason, answer: &Answer) {
     let _ignore = tsan::ignore();
     let worker = Worker::current().expect("only a goroutine parks");
-    debug_assert_eq!(worker.running.current.get(), Some(g), "a wait is parked on by who has made it");
+    debug_assert_eq!(worker.running.current.get(), Some(g), "the goroutine that makes a wait parks on it");
     // Mostly the goroutine has woken another here, which is to run next, or has started one. Only a
     // worker with nothing to run waits for the answer.
     if !worker.has_runnable() && worker.remote.stealable.unstarted.len() == 0 && worker.await_answer(answer) {

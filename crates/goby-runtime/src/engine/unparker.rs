@@ -125,7 +125,8 @@ impl Unparker {
             // SAFETY: from `Arc::into_raw`, in `of_thread`; `this` is not used again.
             THREAD => Rare::Thread(unsafe { Arc::from_raw(first.cast()) }),
             kind @ (OWN_TASK | FOREIGN_TASK) => {
-                // SAFETY: the parts of a waker that `of_task` did not drop; `this` is not used again.
+                // SAFETY: the parts of a waker that `of_task` did not drop; `this` is not used
+                // again.
                 let waker = unsafe { Waker::new(this.second, &*first.cast::<RawWakerVTable>()) };
                 Rare::Task(Notice::from_waker(waker, kind == OWN_TASK))
             }

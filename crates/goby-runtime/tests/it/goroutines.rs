@@ -451,8 +451,8 @@ fn what_a_goroutine_that_never_ran_carries_goes_with_it() {
     use goby_runtime::Runtime;
     use std::sync::mpsc;
 
-    // On a busy machine the time slice of who starts them may end, and one of them begin. That one is
-    // left behind with its runtime, so such a round says nothing.
+    // On a busy machine the time slice of who starts them may end, and one of them begin. That one
+    // is left behind with its runtime, so such a round says nothing.
     for has_stacks in [true, false] {
         while !round(has_stacks) {}
     }

@@ -63,6 +63,7 @@ pub(crate) const WATCHES: *mut () = std::ptr::without_provenance_mut(1);
 fn has_slot(waiter: &Waiter) -> bool {
     waiter.slot().addr() > WATCHES.addr()
 }
+
 /// What the channel's lock guards.
 pub(crate) struct State<T> {
     buffer: VecDeque<T>,

@@ -427,8 +427,8 @@ impl Node {
         self.decided().is_some()
     }
 
-    /// Takes the node out of the parent's entries. Called once: by the canceler of this node, or when
-    /// it is dropped open.
+    /// Takes the node out of the parent's entries. Called once: by the canceler of this node, or
+    /// when it is dropped open.
     fn leave_parent(&self) {
         if let Some(parent) = &self.parent {
             parent.unregister(self.slot.load(Ordering::Relaxed));

@@ -8,8 +8,8 @@
 //! - A victim that does nothing else in goby for [`QUIET`] computes. Everything that it has not
 //!   begun is left alone.
 //! - A victim that begins one after the other leaves the rest alone. How long a thief watches that
-//!   before it takes half of them is the victim's *span*. The span is [`FIRST_SPAN`] when nothing is
-//!   known. After a theft that did not pay it doubles, and after one that did it halves.
+//!   before it takes half of them is the victim's *span*. The span is [`FIRST_SPAN`] when nothing
+//!   is known. After a theft that did not pay it doubles, and after one that did it halves.
 //!
 //! A theft pays if both workers together begin more goroutines per second than the victim did alone
 //! in the span before the theft. What a theft has shown is forgotten after [`LONGEST_SPAN`].
@@ -109,10 +109,10 @@ impl Patience {
             self.leave_alone(look);
         }
         self.forget(look.now);
-        let alone_for = look.now.saturating_sub(self.alone_since.load(Ordering::Relaxed));
         if is_quiet {
             return Verdict::Take;
         }
+        let alone_for = look.now.saturating_sub(self.alone_since.load(Ordering::Relaxed));
         if alone_for < self.span.load(Ordering::Relaxed) {
             return Verdict::Leave;
         }
@@ -210,8 +210,9 @@ mod tests {
             self.ours += 10 * ours;
         }
 
-        /// Waits for a theft from a victim that has so many changes per millisecond, and returns how
-        /// long it took. A theft is followed by `loot` during which the two have `theirs` and `ours`.
+        /// Waits for a theft from a victim that has so many changes per millisecond, and returns
+        /// how long it took. A theft is followed by `loot` during which the two have `theirs` and
+        /// `ours`.
         fn theft(&mut self, alone: u64, theirs: u64, ours: u64, loot: u64) -> u64 {
             let start = self.now;
             let theft = loop {
@@ -317,8 +318,8 @@ mod tests {
         });
     }
 
-    /// Where thieves are patient, no worker is woken by a spawn. Other workers may have watched this
-    /// one before, while it had dust.
+    /// Where thieves are patient, no worker is woken by a spawn. Other workers may have watched
+    /// this one before, while it had dust.
     #[test]
     fn a_computation_keeps_nothing_unstarted_from_patient_thieves() {
         for (workers, goroutines, futures) in [(2, 1, 0), (2, 0, 1), (2, 50, 50), (4, 1, 0), (4, 50, 50)] {
