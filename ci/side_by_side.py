@@ -11,7 +11,8 @@ at a time as there are processors. Documentation tests are no binaries: run thos
 
 The output of each is printed whole when it ends, after a line with its wall and processor time. If
 the script is told to stop, by a time limit say, it prints the output so far of what still runs.
-Everything runs to its end even if something fails. Then the script fails, too.
+Everything runs to its end even if something fails. Then the script prints the end of what failed
+once more, where a log that is cut keeps it, and fails.
 """
 
 import json
@@ -28,6 +29,8 @@ from pathlib import Path
 PROCESSORS = len(os.sched_getaffinity(0))
 # Where the runner leaves its notes.
 NOTES = "GOBY_SIDE_BY_SIDE"
+# How much is printed once more of what failed, in bytes.
+END = 6000
 
 
 class Job:
@@ -52,11 +55,14 @@ class Job:
         self.show(took + end)
         return status == 0
 
-    def show(self, how):
+    def show(self, how, end=None):
+        """Prints what it printed, or the last `end` bytes of it."""
         with printing:
             sys.stdout.buffer.write(f"---- {self.name}: {how}\n".encode())
             # Not by a seek: the process, if it still runs, writes where this file stands.
-            sys.stdout.buffer.write(os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0))
+            size = os.fstat(self.log.fileno()).st_size
+            start = 0 if end is None else max(0, size - end)
+            sys.stdout.buffer.write(os.pread(self.log.fileno(), size - start, start))
             sys.stdout.buffer.flush()
 
 
@@ -107,7 +113,7 @@ def run(jobs):
             except IndexError:
                 return
             if not job.run():
-                failed.append(job.name)
+                failed.append(job)
 
     def stop(*_):
         waiting.clear()
@@ -143,8 +149,10 @@ def main():
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     failed = run(jobs)
+    for job in failed:
+        job.show("FAILED, the end of it once more", END)
     if failed:
-        sys.exit("failed: " + "; ".join(failed))
+        sys.exit("failed: " + "; ".join(job.name for job in failed))
     if not jobs:
         sys.exit("nothing ran")
 

@@ -5,17 +5,14 @@ use std::time::{Duration, Instant};
 use crate::server::{Reply, Server};
 use crate::support::{by_url, check, fetch, lines};
 
-fn span(times: &[Instant]) -> Duration {
-    *times.last().unwrap() - times[0]
-}
-
-/// Checks that requests at `rate` per second came no faster, except for the difference between two
-/// clocks.
+/// Checks that the requests of a run that was `started` then came no faster than `rate` per second.
+/// On a busy machine the first one may be late, and the others are not: so what counts is the start
+/// of the run, before which there was no turn.
 #[track_caller]
-fn check_rate(times: &[Instant], rate: f64) {
+fn check_rate(started: Instant, times: &[Instant], rate: f64) {
     let expected = Duration::from_secs_f64((times.len() - 1) as f64 / rate);
-    let span = span(times);
-    assert!(span >= expected.mul_f64(0.9), "{} requests in {span:?}, expected {expected:?}", times.len());
+    let span = *times.last().unwrap() - started;
+    assert!(span >= expected, "{} requests in {span:?}, expected {expected:?}", times.len());
 }
 
 #[test]
@@ -42,7 +39,7 @@ fn the_rate_holds_over_all_hosts_and_for_retries() {
     let mut times: Vec<Instant> = servers.iter().flat_map(Server::all_times).collect();
     times.sort();
     check(times.len(), 16);
-    check_rate(&times, 25.0);
+    check_rate(ended.started, &times, 25.0);
 }
 
 #[test]
@@ -54,7 +51,7 @@ fn the_rates_hold_for_redirects() {
         check(by_url(&ended.stdout)[&server.url("/loop")].outcome(), ("too_many_redirects", 1));
         assert!(ended.stderr.contains("  requests  11, "), "{}", ended.stderr);
         check(server.all_hits(), 11);
-        check_rate(&server.all_times(), 20.0);
+        check_rate(ended.started, &server.all_times(), 20.0);
     }
 }
 
@@ -65,12 +62,12 @@ fn a_redirect_waits_for_the_turn_of_the_host_that_it_leads_to() {
     let from = Server::start(move |_| Reply::header(302, location));
     let urls: Vec<String> = (0..6).map(|number| from.url(&format!("/{number}"))).collect();
     // The wait for a turn is not a time-out.
-    let options = ["--per-host", "10", "-t", "300ms", "--retries", "0"];
+    let options = ["--per-host", "1", "-t", "4s", "--retries", "0"];
     let ended = fetch(options.into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     for server in [&from, &to] {
         check(server.all_hits(), 6);
-        check_rate(&server.all_times(), 10.0);
+        check_rate(ended.started, &server.all_times(), 1.0);
     }
 }
 
@@ -93,7 +90,7 @@ fn the_rate_per_host_holds_for_each_host_by_itself() {
     check(ended.code, Some(0));
     for server in &servers {
         check(server.all_hits(), 6);
-        check_rate(&server.all_times(), 10.0);
+        check_rate(ended.started, &server.all_times(), 10.0);
     }
     // Not one after the other: no host is done before all have begun.
     let last_begun = servers.iter().map(|server| server.all_times()[0]).max();
@@ -147,8 +144,8 @@ fn a_host_that_waits_for_its_turn_does_not_hold_up_the_others() {
         .collect();
     let ended = fetch(["--per-host", "25", "-w", "2"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
-    check_rate(&slow.all_times(), 25.0);
-    check_rate(&fast.all_times(), 25.0);
+    check_rate(ended.started, &slow.all_times(), 25.0);
+    check_rate(ended.started, &fast.all_times(), 25.0);
     // The two hosts were asked side by side.
     assert!(fast.all_times()[0] < slow.all_times()[2], "{:?}", fast.all_times()[0] - slow.all_times()[0]);
 }

@@ -16,7 +16,7 @@ fn failures_that_pass_are_tried_again_until_they_have() {
     });
     let paths = ["/busy", "/many", "/broken", "/slow"];
     let urls = paths.map(|path| server.url(path));
-    let ended = fetch(["-t", "1s"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["-t", "3s"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     let results = by_url(&ended.stdout);
     for path in paths {

@@ -9,13 +9,14 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-/// No child of these tests takes this long, unless it hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+/// No child of these tests takes this long, unless it hangs, also on a machine that is busy with
+/// other tests.
+pub(crate) const HANG: Duration = Duration::from_secs(180);
 
 /// The binary, not yet started, without the environment variables of this process that change what
 /// it prints.
@@ -28,6 +29,8 @@ pub(crate) fn goby() -> Command {
 /// The result of a child that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
+    /// A moment before it started.
+    pub(crate) started: Instant,
     /// Its exit status.
     pub(crate) code: Option<i32>,
     /// All of its standard output.
@@ -55,6 +58,8 @@ pub(crate) fn fetch_with_input<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S
 /// A running child. It is killed when this is dropped, so a failing test leaves none behind.
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// A moment before it started.
+    started: Instant,
     /// The child, with a standard input if the command had one.
     pub(crate) child: Child,
     stdout: Option<BufReader<ChildStdout>>,
@@ -64,10 +69,11 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the command with its output and errors piped.
     pub(crate) fn start(command: &mut Command) -> Running {
+        let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = child.stderr.take().map(BufReader::new);
-        Running { child, stdout, stderr }
+        Running { started, child, stdout, stderr }
     }
 
     /// Sends it a signal.
@@ -134,7 +140,7 @@ impl Running {
         let text = |reader: Option<thread::JoinHandle<String>>| {
             reader.map(|reader| reader.join().expect("output is text")).unwrap_or_default()
         };
-        Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+        Ended { started: self.started, code: status.code(), stdout: text(stdout), stderr: text(stderr) }
     }
 }
 
