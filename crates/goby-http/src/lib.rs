@@ -37,6 +37,11 @@
 //! (501). Only the body of a response decides how it is sent; see [`Response::new`] for headers
 //! that claim something else.
 //!
+//! # Services of hyper, axum and tonic
+//!
+//! [`rt`] has what hyper wants of a runtime. With it, hyper serves an axum `Router`, a tonic
+//! service, or any other, over goby's sockets and without tokio's runtime. That includes HTTP/2.
+//!
 //! # Limits
 //!
 //! The head of a message may have some 400 KB and 20,000 fields. For a response, that includes the
@@ -64,6 +69,7 @@ mod framing;
 mod head;
 mod intake;
 mod response;
+pub mod rt;
 mod server;
 mod stream;
 // The one place that depends on the feature: both files have the same functions.

@@ -34,9 +34,22 @@ const READ_AT_ONCE: usize = 64 * 1024;
 
 /// How many bytes are moved before the driver gets its turn: what the system moves in some 50 µs,
 /// and what hyper parses in 10 ms in a debug build.
-const TURN: u64 = 256 * 1024;
+pub(crate) const TURN: u64 = 256 * 1024;
 /// An operation counts as at least this many bytes: its system call takes as long as moving them.
-const OPERATION: u64 = 8 * 1024;
+pub(crate) const OPERATION: u64 = 8 * 1024;
+
+/// Calls `read` with a buffer of at most `most` bytes, one per worker.
+pub(crate) fn with_buffer<R>(most: usize, read: impl FnOnce(&mut [u8]) -> R) -> R {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // Taken, not borrowed: should the read yield, the next goroutine gets another.
+    let mut buffer = BUFFER.take();
+    buffer.resize(READ_AT_ONCE, 0);
+    let result = read(&mut buffer[..most.min(READ_AT_ONCE)]);
+    BUFFER.set(buffer);
+    result
+}
 
 /// A socket. It is shared by hyper's connection, which owns its [`Stream`], and by the code that
 /// sets its limits.
@@ -223,18 +236,13 @@ impl Stream {
             }))?;
             return Poll::Ready(Ok(received));
         }
-        thread_local! {
-            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-        }
-        // Taken, not borrowed: should the read yield, the next goroutine gets another.
-        let mut buffer = BUFFER.take();
-        buffer.resize(READ_AT_ONCE, 0);
-        let polled = link.poll_read(cx, &mut buffer[..most.min(READ_AT_ONCE)]);
-        if let Poll::Ready(Ok(n)) = polled {
-            intake.take(link, &buffer[..n], cursor);
-        }
-        BUFFER.set(buffer);
-        polled
+        with_buffer(most, |buffer| {
+            let polled = link.poll_read(cx, buffer);
+            if let Poll::Ready(Ok(n)) = polled {
+                intake.take(link, &buffer[..n], cursor);
+            }
+            polled
+        })
     }
 }
 

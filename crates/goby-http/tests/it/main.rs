@@ -15,6 +15,7 @@ mod framing;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod redirects;
+mod rt;
 mod server;
 mod shutdown;
 #[cfg(feature = "tls")]
