@@ -11,7 +11,7 @@ set -euo pipefail
 
 # All packages of the workspace but those that say otherwise. A package has the name of its folder.
 mapfile -t published < <(grep -L '^publish = false$' crates/*/Cargo.toml | xargs -n 1 dirname | xargs -n 1 basename)
-[ "${#published[@]}" -ge 6 ] || {
+[ "${#published[@]}" -ge 7 ] || {
     echo "ci/package.sh: only ${#published[@]} crates would be published: ${published[*]}" >&2
     exit 1
 }

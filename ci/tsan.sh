@@ -4,7 +4,7 @@
 #     ci/tsan.sh            all of it but for the stress programs
 #     ci/tsan.sh programs   only the racy and the clean programs
 #     ci/tsan.sh tests      only the tests of goby-runtime and goby
-#     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-cli, the examples, and all doc tests
+#     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-tokio, goby-cli, the examples, and all doc tests
 #     ci/tsan.sh stress     goby's stress programs
 #     ci/tsan.sh PART       one of what `all` runs side by side: see the end
 set -euo pipefail
@@ -120,7 +120,7 @@ side_by_side() {
 }
 
 tests=(goby runtime diag conformance pinning)
-users=(http cli examples doc doc-threads)
+users=(http tokio cli examples doc doc-threads)
 
 case $part in
 all) side_by_side "${tests[@]}" "${users[@]}" programs ;;
@@ -136,6 +136,7 @@ conformance) it 150 goby "${skip_goby[@]/#/--skip=}" conformance:: ;;
 diag) it 40 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: diag:: ;;
 goby) it 150 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: --skip=diag:: ;;
 http) it 90 goby-http ;;
+tokio) it 20 goby-tokio ;;
 # Everything is slow here, and the tests compare what is printed.
 cli) GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}" ;;
 examples) it 10 goby-examples ;;

@@ -56,7 +56,7 @@ pub use engine::goexit::{Goexit, goexit, is_goexit};
 pub use engine::goroutine::GoroutineId;
 pub use engine::io::blocking::blocking;
 #[doc(hidden)]
-pub use engine::io::future::block_on_with_reach;
+pub use engine::io::future::block_on_for;
 pub use engine::io::future::{Task, block_on, spawn};
 pub use engine::io::source::{Direction, Source};
 pub use engine::io::timer::{Timer, TimerAction};

@@ -98,6 +98,7 @@ mod node;
 mod value;
 
 pub use block_on::block_on_ctx;
+pub(crate) use block_on::block_on_ctx_for;
 pub(crate) use error::cause_of;
 pub use error::{Cause, ContextError, IntoCause};
 pub use guard::{AfterFunc, CancelCauseGuard, CancelGuard};

@@ -133,6 +133,24 @@ pub mod __private {
     };
 }
 
+/// What `goby-tokio` waits by: [`block_on`] and [`block_on_ctx`], under its own name in dumps.
+#[doc(hidden)]
+pub mod __tokio {
+    use std::future::Future;
+
+    use goby_runtime::WaitReason;
+
+    use crate::context::{Context, ContextError};
+
+    pub fn block_on<F: Future>(future: F) -> F::Output {
+        goby_runtime::block_on_for(WaitReason::Tokio, false, None, future)
+    }
+
+    pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
+        crate::context::block_on_ctx_for(WaitReason::Tokio, ctx, future)
+    }
+}
+
 pub use context::{Context, block_on_ctx};
 #[doc = include_str!("docs/main.md")]
 pub use goby_macros::main;

@@ -32,12 +32,13 @@ pub enum WaitReason {
     BlockOn,
     Blocking,
     ContextDone,
+    Tokio,
     Inspect,
     Yield,
 }
 
 /// All reasons, each at the index that is its number.
-const REASONS: [WaitReason; 25] = [
+const REASONS: [WaitReason; 26] = [
     WaitReason::None,
     WaitReason::ChanReceive,
     WaitReason::ChanSend,
@@ -61,6 +62,7 @@ const REASONS: [WaitReason; 25] = [
     WaitReason::BlockOn,
     WaitReason::Blocking,
     WaitReason::ContextDone,
+    WaitReason::Tokio,
     WaitReason::Inspect,
     WaitReason::Yield,
 ];
@@ -106,6 +108,7 @@ impl WaitReason {
             WaitReason::BlockOn => "block_on",
             WaitReason::Blocking => "blocking call",
             WaitReason::ContextDone => "context done",
+            WaitReason::Tokio => "tokio",
             WaitReason::Inspect => "running",
             WaitReason::Yield => "runnable",
         }

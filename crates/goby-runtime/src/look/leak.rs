@@ -2,8 +2,8 @@
 //!
 //! The runtime does not know what a goroutine waits for. So a leak is judged by the goroutines that
 //! are left when their family should have ended. A goroutine is *live* if it may still do something
-//! by itself: it runs, will run, is in a `blocking` call, or a timer ends its wait. It is *stuck*
-//! if it is parked without a deadline. A stuck goroutine is leaked if no live one is left in its
+//! by itself: it runs, will run, is in a `blocking` call, waits for tokio, or a timer ends its wait.
+//! It is *stuck* if it is parked otherwise. A stuck goroutine is leaked if no live one is left in its
 //! family that could free it, or if it provably waits for nothing. So a leak may be missed as long
 //! as there is a sleeper in the family. And goroutines outside the family that hold a sender are
 //! not taken into account.
@@ -20,11 +20,11 @@ use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 
 impl GoroutineInfo {
-    /// Returns whether it may go on by itself: it runs or will run, is in a `blocking` call, or a
-    /// timer ends its wait.
+    /// Returns whether it may go on by itself: it runs or will run, is in a `blocking` call, waits
+    /// for tokio, or a timer ends its wait.
     pub fn is_live(&self) -> bool {
         match self.status() {
-            Status::Waiting(WaitReason::Blocking) => true,
+            Status::Waiting(WaitReason::Blocking | WaitReason::Tokio) => true,
             Status::Waiting(_) => self.has_deadline(),
             Status::Unstarted | Status::Runnable | Status::Running => true,
         }

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use goby_runtime::IsArmed;
+use goby_runtime::{IsArmed, WaitReason};
 
 use super::{Context, ContextError};
 
@@ -37,13 +37,23 @@ use super::{Context, ContextError};
 /// The future is dropped while it is pending, so this is as good as the future's own cancellation.
 /// A `&mut` of a future keeps the future.
 pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
+    block_on_ctx_for(WaitReason::BlockOn, ctx, future)
+}
+
+/// Does as [`block_on_ctx`]; dumps show this reason of its waits.
+pub(crate) fn block_on_ctx_for<F: Future>(
+    reason: WaitReason,
+    ctx: &Context,
+    future: F,
+) -> Result<F::Output, ContextError> {
     if let Some(error) = ctx.err() {
         return Err(error);
     }
     let (mut future, mut done) = (pin!(future), pin!(ctx.done().recv_async()));
     let is_armed: IsArmed<'_> = &|| true;
     let timer = ctx.deadline().is_some().then_some(is_armed);
-    goby_runtime::block_on_with_reach(
+    goby_runtime::block_on_for(
+        reason,
         ctx.can_end(),
         timer,
         poll_fn(|cx| {

@@ -41,12 +41,12 @@ use crate::engine::worker::Worker;
 ///
 /// The goroutine, or the OS thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    block_on_with_reach(false, None, future)
+    block_on_for(WaitReason::BlockOn, false, None, future)
 }
 
-/// Does as [`block_on`]; reports show of its waits what [`with_reach`] says.
+/// Does as [`block_on`]; reports show this reason of its waits, and what [`with_reach`] says.
 #[doc(hidden)]
-pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
+pub fn block_on_for<F: Future>(reason: WaitReason, context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { waiter: AtomicPtr::new(ptr::null_mut()) });
     let waker = Signal::waker(signal.clone());
@@ -56,7 +56,7 @@ pub fn block_on_with_reach<F: Future>(context: bool, timer: Option<IsArmed<'_>>,
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        with_reach(context, timer, || signal.wait());
+        with_reach(context, timer, || signal.wait(reason));
     }
 }
 
@@ -73,14 +73,14 @@ const WOKEN: *mut Wait = ptr::without_provenance_mut(1);
 
 impl Signal {
     /// Parks until woken; returns at once if that has happened since the last call.
-    fn wait(&self) {
+    fn wait(&self, reason: WaitReason) {
         // SAFETY: this waiter parks on the wait if it is shown. It is shown to `wake`, which
         // unparks it.
         let wait = unsafe { Wait::current() };
         let waiter = ptr::from_ref(&wait).cast_mut();
         // AcqRel: the release publishes the `Wait`; the acquire pairs with the swap in `wake`.
         if self.waiter.compare_exchange(ptr::null_mut(), waiter, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            wait.park(WaitReason::BlockOn);
+            wait.park(reason);
         }
         // Acquire pairs with the swap in `wake`: the next poll sees what was done before the
         // wake-up. A wake-up after this swap leaves `WOKEN`, for the next call.
