@@ -13,13 +13,15 @@ cargo clippy --version >/dev/null 2>&1 || missing "clippy is not here: rustup co
 cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nightly toolchain: rustup toolchain install nightly"
 
 # Debian's packages: nginx for goby fetch's test on real input, a C compiler for linking and for ring,
-# addr2line for the names in ThreadSanitizer's reports, valgrind to count instructions, Python for the scripts.
+# addr2line for the names in ThreadSanitizer's reports, valgrind to count instructions, Python for the scripts,
+# ip for the tests that have a network of their own.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
 command -v cc >/dev/null || wanted+=(gcc libc6-dev)
 command -v addr2line >/dev/null || wanted+=(binutils)
 command -v valgrind >/dev/null || wanted+=(valgrind)
 command -v python3 >/dev/null || wanted+=(python3)
+command -v ip >/dev/null || wanted+=(iproute2)
 if [ "${#wanted[@]}" -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive

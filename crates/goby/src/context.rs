@@ -42,7 +42,7 @@
 //! | [`time::sleep`](crate::time::sleep) | [`sleep_ctx`](crate::time::sleep_ctx) |
 //! | [`time::after`](crate::time::after), [`tick`](crate::time::tick), [`Timer`](crate::time::Timer), [`Ticker`](crate::time::Ticker) | they are channels |
 //! | [`rate::Limiter`](crate::rate::Limiter) | [`wait`](crate::rate::Limiter::wait) always takes one; its tokens are given back |
-//! | [`net::TcpStream`](crate::net::TcpStream): connecting | [`connect_ctx`](crate::net::TcpStream::connect_ctx) |
+//! | [`net::TcpStream`](crate::net::TcpStream), [`net::Dialer`](crate::net::Dialer): connecting | [`connect_ctx`](crate::net::TcpStream::connect_ctx), [`dial_ctx`](crate::net::Dialer::dial_ctx) |
 //! | … reading, writing | [`set_context`](crate::net::TcpStream::set_context), for all waits of the socket |
 //! | [`net::TcpListener`](crate::net::TcpListener): `accept`, `incoming` | [`set_context`](crate::net::TcpListener::set_context) |
 //! | [`net::look_up`](crate::net::look_up) | [`look_up_ctx`](crate::net::look_up_ctx); the system's look-up goes on beside it |

@@ -8,6 +8,8 @@
 //! ([`TcpStream::set_read_deadline`] and its kin), and by a [`Context`](crate::Context)
 //! ([`TcpStream::set_context`], [`TcpListener::set_context`], [`TcpStream::connect_ctx`]).
 //!
+//! A [`Dialer`] and a [`ListenConfig`] make sockets with other options than the usual ones.
+//!
 //! ```
 //! use goby::net::{TcpListener, TcpStream};
 //! use std::io::{Read, Write};
@@ -43,10 +45,16 @@
 
 mod address;
 mod connect;
+mod dialer;
+mod keep_alive;
+mod listen_config;
 mod listener;
 mod socket;
 mod stream;
 
 pub use address::{Address, look_up, look_up_ctx};
+pub use dialer::Dialer;
+pub use keep_alive::KeepAlive;
+pub use listen_config::ListenConfig;
 pub use listener::{Incoming, TcpListener};
 pub use stream::TcpStream;

@@ -274,6 +274,38 @@ where
         drop(forgotten);
     }
 
+    /// Calls `f`, which blocks its thread, on a helper thread, or joins a call for `key` that runs
+    /// already; waits for the value until `ctx` is done.
+    ///
+    /// The helper thread ends the call, not the goroutine that began it. So the call ends even if
+    /// that goroutine's runtime is dropped meanwhile, and callers of other runtimes get its value.
+    pub(crate) fn run_blocking<F>(&self, ctx: &Context, mut key: K, f: F) -> Result<Outcome<V>, ContextError>
+    where
+        F: FnOnce() -> V + Send + 'static,
+        K: Send + 'static,
+        V: 'static,
+    {
+        loop {
+            match self.join(key, |_| ()).0 {
+                Joined::First(first) => {
+                    let call = first.call.clone();
+                    let run = move || goby_runtime::blocking(move || drop(first.run(f)));
+                    // A caller that may have to leave early cannot run it itself.
+                    if ctx.can_end() {
+                        goby_runtime::go(run);
+                    } else {
+                        run();
+                    }
+                    return call.wait_ctx(ctx).map(|outcome| outcome.unwrap_or_else(|| panic!("{NEVER_RETURNED}")));
+                }
+                Joined::Other(call, same) => match call.wait_ctx(ctx)? {
+                    Some(outcome) => return Ok(outcome),
+                    None => key = same,
+                },
+            }
+        }
+    }
+
     /// Joins the call for `key`, or makes it. `enter` runs under the lock.
     fn join<R>(&self, key: K, enter: impl FnOnce(&Arc<Call<V>>) -> R) -> (Joined<K, V>, R) {
         let mut calls = self.calls.lock();

@@ -98,6 +98,10 @@ impl Connector {
 fn why_not_resolved(error: io::Error) -> io::Error {
     match File::open("/dev/null") {
         Err(reason) if is_out_of_descriptors(&reason) => reason,
-        _ => error,
+        // The phase names the host already.
+        _ => match error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>()) {
+            Some(reason) => io::Error::new(error.kind(), reason.to_string()),
+            None => error,
+        },
     }
 }

@@ -1,17 +1,21 @@
 //! Where to connect or to listen: addresses, and names that have yet to be looked up.
 //!
-//! The system's lookup blocks its thread and cannot be stopped. So it runs in [`blocking`]. If the
-//! caller may have to leave early, it runs in a goroutine of its own, which then ends by itself
-//! with nobody listening.
+//! The system's look-up blocks its thread and cannot be stopped. So it runs on a helper thread. If
+//! the caller may have to leave early, another goroutine waits for that thread, and ends by itself.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Instant;
 
+use once_cell::sync::Lazy;
+
 use super::socket::timed_out;
-use crate::chan::{self, RecvError};
-use crate::{Context, blocking, go, select};
+use crate::Context;
+use crate::context::CancelGuard;
+use crate::singleflight::{Group, Outcome};
 
 /// One or more socket addresses, or the name of a host and a port.
 ///
@@ -48,7 +52,8 @@ pub(super) struct Limit<'a> {
 
 /// Looks up the addresses of a host, with the system's resolver.
 ///
-/// An address that is written in numbers is returned as it is.
+/// An address that is written in numbers is returned as it is. Callers that look up one name at the
+/// same time share one answer of the system; it is not kept for later callers.
 ///
 /// ```
 /// let addrs = goby::net::look_up("127.0.0.1:80")?;
@@ -62,7 +67,7 @@ pub(super) struct Limit<'a> {
 ///
 /// # Errors
 ///
-/// The system's errors, and `InvalidInput` when the text is not `host:port`.
+/// The system's errors, with the name, and `InvalidInput` when the text is not `host:port`.
 #[doc(alias("lookup_host", "net.LookupHost"))]
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     goby_runtime::checkpoint();
@@ -88,8 +93,8 @@ pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
 ///
 /// # Cancellation
 ///
-/// Returns at once when `ctx` is done. The system's resolver cannot be stopped; its answer is
-/// dropped when it comes.
+/// Returns at once when `ctx` is done. The system's resolver cannot be stopped: its answer is for
+/// the other callers that wait for it, if there are any.
 pub fn look_up_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     addr.into().resolve(Limit { context: Some(ctx), deadline: None })
 }
@@ -122,49 +127,69 @@ impl Address {
     }
 }
 
+/// The look-ups that run. Callers that ask for one name at the same time share one answer.
+static LOOK_UPS: Lazy<Group<String, Result<Vec<SocketAddr>, LookUpError>>> = Lazy::new(Group::new);
+
 fn look_up_within(host: String, port: u16, limit: Limit<'_>) -> io::Result<Vec<SocketAddr>> {
-    if limit.context.is_none() && limit.deadline.is_none() {
-        return blocking(|| ask_system(&host, port));
-    }
-    let (answer, answers) = chan::bounded(1);
-    go(move || {
-        // An error means that the caller has left.
-        let _ = answer.send(blocking(|| ask_system(&host, port)));
-    });
-    let background;
-    let context = match limit.context {
-        Some(context) => context,
-        None => {
-            background = Context::background();
-            &background
+    let (context, _cancel) = limit.to_context();
+    let key = host.clone();
+    match LOOK_UPS.run_blocking(&context, key, move || ask_system(host)) {
+        Ok(Outcome { value: Ok(mut addrs), .. }) => {
+            addrs.iter_mut().for_each(|addr| addr.set_port(port));
+            Ok(addrs)
         }
-    };
-    let lost = |_: RecvError| io::Error::other("the lookup ended without an answer");
-    match limit.deadline {
-        None => select! {
-            recv(answers) -> answer => answer.map_err(lost)?,
-            recv(context.done()) -> _ => Err(context_error(context)),
-        },
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(goby_runtime::now());
-            select! {
-                recv(answers) -> answer => answer.map_err(lost)?,
-                recv(context.done()) -> _ => Err(context_error(context)),
-                default(left) => Err(timed_out()),
+        Ok(Outcome { value: Err(error), .. }) => Err(io::Error::new(error.reason.kind(), error)),
+        Err(_) => Err(limit.error()),
+    }
+}
+
+/// Asks the system's resolver. The addresses have no port.
+fn ask_system(host: String) -> Result<Vec<SocketAddr>, LookUpError> {
+    match (host.as_str(), 0).to_socket_addrs() {
+        Ok(addrs) => Ok(addrs.collect()),
+        Err(reason) => Err(LookUpError { host, reason: Arc::new(reason) }),
+    }
+}
+
+/// Why a name has no address. All callers that waited for the look-up get it.
+#[derive(Clone, Debug)]
+struct LookUpError {
+    host: String,
+    reason: Arc<io::Error>,
+}
+
+impl fmt::Display for LookUpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.reason.to_string();
+        // What std puts before the system's words says what is said here.
+        let reason = reason.strip_prefix("failed to lookup address information: ").unwrap_or(&reason);
+        write!(f, "looking up {:?}: {reason}", self.host)
+    }
+}
+
+impl Error for LookUpError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.reason)
+    }
+}
+
+impl Limit<'_> {
+    /// Returns a context with both limits, and the guard that ends it.
+    pub(super) fn to_context(self) -> (Context, Option<CancelGuard>) {
+        let context = self.context.cloned().unwrap_or_else(Context::background);
+        match self.deadline {
+            Some(deadline) => {
+                let (context, cancel) = context.with_deadline(deadline);
+                (context, Some(cancel))
             }
+            None => (context, None),
         }
     }
-}
 
-fn context_error(context: &Context) -> io::Error {
-    match context.err() {
-        Some(error) => error.into(),
-        None => io::Error::other("the context's channel closed before the context was done"),
+    /// Returns the error of a wait that the limit has ended.
+    pub(super) fn error(self) -> io::Error {
+        self.context.and_then(Context::err).map_or_else(timed_out, io::Error::from)
     }
-}
-
-fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, port).to_socket_addrs()?.collect())
 }
 
 impl From<&str> for Address {

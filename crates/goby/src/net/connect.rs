@@ -1,89 +1,179 @@
-//! Connecting: one address after the other, each within its share of the time.
+//! Connecting to one address, and to the first of several that answers: "happy eyeballs" (RFC
+//! 8305).
+//!
+//! The race needs no goroutine: each attempt is a socket that connects in non-blocking mode, and the
+//! calling goroutine awaits them together.
 
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::{self, SocketAddr};
-use std::time::Duration;
+use std::task::{self, Poll};
 
-use goby_runtime::{Direction, now};
+use goby_runtime::Direction;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 use super::address::Limit;
-use super::socket::timed_out;
-use super::{Address, TcpStream};
-use crate::Context;
+use super::{Dialer, KeepAlive, TcpStream};
+use crate::block_on_ctx;
 
-/// The least that one of several addresses gets of the time to connect, if there is as much (Go's
-/// figure).
-const FAIR_SHARE: Duration = Duration::from_secs(2);
-
-/// Connects to the first of the addresses that answers.
-pub(super) fn connect(addr: Address, limit: Limit<'_>) -> io::Result<TcpStream> {
-    goby_runtime::checkpoint();
-    let addrs = addr.resolve(limit)?;
-    let mut last = None;
-    for (i, addr) in addrs.iter().enumerate() {
-        match connect_one(addr, share(limit, addrs.len() - i)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-        if let Some(error) = limit.context.and_then(Context::err) {
-            return Err(error.into());
-        }
-        if limit.deadline.is_some_and(|deadline| deadline <= now()) {
-            return Err(timed_out());
-        }
-    }
-    Err(last.expect("an address to try"))
+/// A socket that connects, or is connected.
+pub(super) struct Attempt {
+    addr: SocketAddr,
+    stream: TcpStream,
+    is_connecting: bool,
 }
 
-fn connect_one(addr: &SocketAddr, limit: Limit<'_>) -> io::Result<TcpStream> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    let connecting = match rustix::net::connect(&fd, addr) {
-        Ok(()) => false,
-        Err(Errno::INPROGRESS | Errno::INTR) => true,
-        Err(error) => return Err(error.into()),
-    };
-    let stream = TcpStream::from_nonblocking(net::TcpStream::from(fd));
-    if connecting {
-        stream.socket.set_context(limit.context);
-        stream.socket.set_deadline(Direction::Write, limit.deadline);
-        wait_connected(&stream)?;
-        stream.socket.set_context(None);
-        stream.socket.set_deadline(Direction::Write, None);
+impl Attempt {
+    pub(super) fn start(dialer: &Dialer, addr: SocketAddr) -> io::Result<Attempt> {
+        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        sockopt::set_tcp_nodelay(&fd, dialer.nodelay)?;
+        KeepAlive::apply(dialer.keep_alive, &fd)?;
+        if let Some(local) = &dialer.local_addr {
+            rustix::net::bind(&fd, local)?;
+        }
+        let is_connecting = match rustix::net::connect(&fd, &addr) {
+            Ok(()) => false,
+            Err(Errno::INPROGRESS | Errno::INTR) => true,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Attempt { addr, stream: TcpStream::from_nonblocking(net::TcpStream::from(fd)), is_connecting })
     }
-    // TCP allows two sockets to connect to each other at the same time. If nobody listens at a
-    // port, and a socket that connects to it is given that same port, the socket connects to
-    // itself.
-    if addr.ip().is_loopback() && stream.local_addr()? == *addr {
-        return Err(io::ErrorKind::ConnectionRefused.into());
+
+    /// Parks until the connection is made.
+    pub(super) fn wait(self, limit: Limit<'_>) -> io::Result<TcpStream> {
+        let socket = &self.stream.socket;
+        if self.is_connecting {
+            socket.set_context(limit.context);
+            socket.set_deadline(Direction::Write, limit.deadline);
+            // It cannot be connected yet, so asking the system comes after the wait.
+            socket.wait(Direction::Write, socket.edges(Direction::Write))?;
+            socket.perform(Direction::Write, outcome)?;
+            socket.set_context(None);
+            socket.set_deadline(Direction::Write, None);
+        }
+        self.finish()
     }
-    Ok(stream)
+
+    /// Returns whether the connection is made, or registers the waker.
+    fn poll(&self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_connecting {
+            self.stream.socket.poll_perform(Direction::Write, cx, outcome)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn finish(self) -> io::Result<TcpStream> {
+        // TCP allows two sockets to connect to each other at the same time. If nobody listens at a
+        // port, and a socket that connects to it is given that same port, the socket connects to
+        // itself.
+        if self.addr.ip().is_loopback() && self.stream.local_addr()? == self.addr {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(self.stream)
+    }
 }
 
-fn wait_connected(stream: &TcpStream) -> io::Result<()> {
-    let mut edges = stream.socket.edges(Direction::Write);
+/// Returns what became of a connection, or `WouldBlock` while it is being made.
+fn outcome(socket: &net::TcpStream) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        result => result.map(drop),
+    }
+}
+
+/// Connects to the first of `addrs` that answers.
+pub(super) fn race(dialer: &Dialer, addrs: Vec<SocketAddr>, limit: Limit<'_>) -> io::Result<TcpStream> {
+    let (context, _cancel) = limit.to_context();
+    let mut race = Race::default();
+    let mut waiting = interleave(addrs).into_iter();
     loop {
-        stream.socket.wait(Direction::Write, edges)?;
-        edges = stream.socket.edges(Direction::Write);
-        if let Some(error) = stream.socket.get_ref().take_error()? {
-            return Err(error);
+        if let Some(addr) = waiting.next() {
+            match Attempt::start(dialer, addr) {
+                Ok(attempt) => race.running.push(attempt),
+                Err(error) => {
+                    race.failed.push((addr, error));
+                    continue;
+                }
+            }
         }
-        match stream.socket.get_ref().peer_addr() {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            result => return result.map(drop),
+        if race.running.is_empty() {
+            return Err(race.into_error());
+        }
+        let turn = (waiting.len() > 0).then(|| context.with_timeout(dialer.fallback_delay));
+        let turn = turn.as_ref().map_or(&context, |(turn, _)| turn);
+        match block_on_ctx(turn, poll_fn(|cx| race.poll(cx))) {
+            Ok(Some(stream)) => return Ok(stream),
+            // One has failed: the next one begins at once.
+            Ok(None) => {}
+            Err(_) if context.is_done() => return Err(limit.error()),
+            // The turn is over: the next one begins.
+            Err(_) => {}
         }
     }
 }
 
-/// Returns the limit for the next of `left` addresses: its share of the time.
-fn share(limit: Limit<'_>, left: usize) -> Limit<'_> {
-    let Some(deadline) = limit.deadline else { return limit };
-    let now = now();
-    let rest = deadline.saturating_duration_since(now);
-    let share = (rest / u32::try_from(left).unwrap_or(u32::MAX)).max(FAIR_SHARE).min(rest);
-    Limit { deadline: Some(now + share), ..limit }
+/// The attempts at several addresses. Dropping it closes their sockets.
+#[derive(Default)]
+struct Race {
+    running: Vec<Attempt>,
+    failed: Vec<(SocketAddr, io::Error)>,
+}
+
+impl Race {
+    /// Returns the connection that is made, or `None` when an attempt has failed.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<TcpStream>> {
+        for i in 0..self.running.len() {
+            if let Poll::Ready(result) = self.running[i].poll(cx) {
+                let attempt = self.running.remove(i);
+                let addr = attempt.addr;
+                let result = result.and_then(|()| attempt.finish());
+                return Poll::Ready(result.map_err(|error| self.failed.push((addr, error))).ok());
+            }
+        }
+        Poll::Pending
+    }
+
+    fn into_error(self) -> io::Error {
+        let kind = self.failed.last().map_or(io::ErrorKind::Other, |(_, error)| error.kind());
+        io::Error::new(kind, AllFailed(self.failed))
+    }
+}
+
+/// The error of each address, in the order in which they failed.
+#[derive(Debug)]
+struct AllFailed(Vec<(SocketAddr, io::Error)>);
+
+impl fmt::Display for AllFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (addr, error)) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{addr}: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for AllFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.last().map(|(_, error)| error as _)
+    }
+}
+
+/// Returns the addresses in turns of IPv4 and IPv6, beginning with the family of the first one.
+fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let family = addrs.first().map(SocketAddr::is_ipv4);
+    let (ours, others): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| Some(addr.is_ipv4()) == family);
+    let mut others = others.into_iter();
+    let mut all: Vec<_> = ours.into_iter().flat_map(|addr| [Some(addr), others.next()]).flatten().collect();
+    all.extend(others);
+    all
 }

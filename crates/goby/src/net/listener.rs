@@ -8,16 +8,11 @@ use std::time::Instant;
 
 use goby_runtime::{Direction, spread_next};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, ipproto, socket_with, sockopt};
+use rustix::net::{SocketFlags, acceptfrom_with};
 
-use super::address::Limit;
 use super::socket::Socket;
-use super::{Address, TcpStream};
+use super::{Address, ListenConfig, TcpStream};
 use crate::Context;
-
-/// How many connections the system keeps until they are accepted: as many as it allows (it cuts
-/// this down to `net.core.somaxconn`), so that a burst is not turned away.
-const BACKLOG: i32 = 65_535;
 
 /// A socket that accepts TCP connections.
 ///
@@ -57,6 +52,8 @@ impl TcpListener {
     /// Listens at `addr`, at the first of its addresses that is free. Port 0 lets the system
     /// choose.
     ///
+    /// A [`ListenConfig`] has options, and what holds without.
+    ///
     /// ```
     /// use goby::net::TcpListener;
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -73,28 +70,7 @@ impl TcpListener {
     /// The error of the lookup, or of the last address tried.
     #[doc(alias("net.Listen", "Listen"))]
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
-        goby_runtime::checkpoint();
-        let mut last = None;
-        for addr in addr.into().resolve(Limit::default())? {
-            match TcpListener::bind_one(&addr) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.expect("an address to try"))
-    }
-
-    fn bind_one(addr: &SocketAddr) -> io::Result<TcpListener> {
-        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        // So a server that is started again need not wait until old connections are forgotten.
-        sockopt::set_socket_reuseaddr(&fd, true)?;
-        // Accepted sockets inherit it, which saves a system call per connection.
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        rustix::net::bind(&fd, addr)?;
-        rustix::net::listen(&fd, BACKLOG)?;
-        Ok(TcpListener { socket: Socket::new(net::TcpListener::from(fd)) })
+        ListenConfig::new().bind(addr)
     }
 
     /// Takes a listening socket of std.
@@ -112,7 +88,12 @@ impl TcpListener {
     /// The system's error, if the socket cannot be put into non-blocking mode.
     pub fn from_std(socket: net::TcpListener) -> io::Result<TcpListener> {
         socket.set_nonblocking(true)?;
-        Ok(TcpListener { socket: Socket::new(socket) })
+        Ok(TcpListener::from_nonblocking(socket))
+    }
+
+    /// Takes a listening socket in non-blocking mode.
+    pub(super) fn from_nonblocking(socket: net::TcpListener) -> TcpListener {
+        TcpListener { socket: Socket::new(socket) }
     }
 
     /// Waits for the next connection; returns it and the address that it comes from.

@@ -9,13 +9,11 @@ use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use goby_runtime::{Direction, now};
+use goby_runtime::Direction;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::Address;
-use super::address::Limit;
-use super::connect::connect;
 use super::socket::Socket;
+use super::{Address, Dialer, KeepAlive};
 use crate::Context;
 
 /// A TCP connection.
@@ -50,8 +48,11 @@ use crate::Context;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Small writes are sent at once: `TCP_NODELAY` is set, as in Go (see
-/// [`set_nodelay`](TcpStream::set_nodelay)).
+/// Connections begin as in Go, whether they are made or accepted: small writes are sent at once
+/// ([`set_nodelay`](TcpStream::set_nodelay)), and the peer of an idle connection is probed every 15
+/// seconds ([`set_keep_alive`](TcpStream::set_keep_alive)). std and tokio leave both off. A
+/// [`Dialer`] and a [`ListenConfig`](super::ListenConfig) have other options. What
+/// [`from_std`](TcpStream::from_std) takes stays as it is.
 ///
 /// ```
 /// use goby::net::{TcpListener, TcpStream};
@@ -82,7 +83,7 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to `addr`, trying each of its addresses in turn.
+    /// Connects to `addr`: to the one of its addresses that [answers first](Dialer).
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -98,16 +99,14 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The error of the lookup, or of the last address tried.
+    /// The error of the lookup, or of the address. If there are several and all fail, the error
+    /// names each with its own error.
     #[doc(alias("net.Dial", "Dial"))]
     pub fn connect(addr: impl Into<Address>) -> io::Result<TcpStream> {
-        connect(addr.into(), Limit::default())
+        Dialer::new().dial(addr)
     }
 
     /// Connects to `addr` within `timeout`, which includes the time to look up its name.
-    ///
-    /// Several addresses share the time, so that an address that does not answer leaves some for
-    /// the others.
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -129,7 +128,7 @@ impl TcpStream {
     /// Those of `connect`, and `TimedOut`.
     #[doc(alias("net.DialTimeout", "DialTimeout"))]
     pub fn connect_timeout(addr: impl Into<Address>, timeout: Duration) -> io::Result<TcpStream> {
-        connect(addr.into(), Limit { context: None, deadline: now().checked_add(timeout) })
+        Dialer::new().timeout(timeout).dial(addr)
     }
 
     /// Connects to `addr` unless `ctx` is done first.
@@ -159,7 +158,7 @@ impl TcpStream {
     /// is closed.
     #[doc(alias("net.DialContext", "DialContext"))]
     pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
-        connect(addr.into(), Limit { context: Some(ctx), deadline: ctx.deadline() })
+        Dialer::new().dial_ctx(ctx, addr)
     }
 
     /// Takes a socket of std that is connected.
@@ -395,6 +394,26 @@ impl TcpStream {
     /// The system's.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.socket.get_ref().nodelay()
+    }
+
+    /// Sets when the system asks an idle peer whether it is still there (`SO_KEEPALIVE`); `None`:
+    /// never. Default: [`KeepAlive::new`].
+    ///
+    /// ```
+    /// # use goby::net::{KeepAlive, TcpListener, TcpStream};
+    /// # use std::time::Duration;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_keep_alive(KeepAlive::new().idle(Duration::from_secs(60)))?;
+    /// stream.set_keep_alive(None)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, such as `InvalidInput` for a time of zero or of more than nine hours.
+    pub fn set_keep_alive(&self, keep_alive: impl Into<Option<KeepAlive>>) -> io::Result<()> {
+        KeepAlive::apply(keep_alive.into(), self.socket.get_ref())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sockets: connecting, accepting, and transferring data.
 
+mod dial;
 mod limits;
+mod names;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -267,12 +267,34 @@ pub(crate) fn run_child(test: &str) -> Option<Output> {
 /// Runs the test named `test` again, alone in a child process, and checks that it passes there.
 /// Returns whether this process is that child, which then does the work.
 pub(crate) fn rerun_alone(test: &str) -> bool {
-    const CHILD: &str = "GOBY_TEST_CHILD";
+    rerun_as(test, this_program())
+}
+
+/// Does as [`rerun_alone`]; the child has a network and mounts of its own, which `setup`, a shell
+/// script, furnishes. Where that is not permitted, it says so, and nothing is tested.
+pub(crate) fn rerun_in_namespace(test: &str, setup: &str) -> bool {
+    const UNSHARE: [&str; 3] = ["--mount", "--net", "--"];
+    if std::env::var(CHILD).is_err() {
+        let tried = Command::new("unshare").args(UNSHARE).arg("true").output();
+        if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+            println!("{test} is skipped: no namespace of its own: {tried:?}");
+            return false;
+        }
+    }
+    let program = this_program();
+    let mut command = Command::new("unshare");
+    command.args(UNSHARE).args(["sh", "-euc", &format!("{setup}\nexec \"$@\""), "sh"]);
+    command.arg(program.get_program()).args(program.get_args());
+    rerun_as(test, command)
+}
+
+const CHILD: &str = "GOBY_TEST_CHILD";
+
+fn rerun_as(test: &str, mut program: Command) -> bool {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return true;
     }
-    let output =
-        this_program().args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test).output().unwrap();
+    let output = program.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
     assert!(stdout.contains("1 passed"), "the child did not run {test}");

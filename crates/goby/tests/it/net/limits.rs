@@ -19,7 +19,7 @@ use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
 
 /// An address where connecting neither succeeds nor fails: its listener's queue is full and nobody
 /// accepts. Also returns the sockets that keep the queue full.
-fn unresponsive() -> (SocketAddr, impl Sized) {
+pub(super) fn unresponsive() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(LOCAL).into()).unwrap();
     socket.listen(0).unwrap();
@@ -37,7 +37,7 @@ fn unresponsive() -> (SocketAddr, impl Sized) {
 }
 
 #[track_caller]
-fn assert_stopped_by<T: std::fmt::Debug>(result: io::Result<T>, by: ContextError) {
+pub(super) fn assert_stopped_by<T: std::fmt::Debug>(result: io::Result<T>, by: ContextError) {
     let error = result.unwrap_err();
     let kind = match by {
         ContextError::Canceled => ErrorKind::ConnectionAborted,
@@ -49,7 +49,7 @@ fn assert_stopped_by<T: std::fmt::Debug>(result: io::Result<T>, by: ContextError
 }
 
 #[track_caller]
-fn assert_timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
+pub(super) fn assert_timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
     assert_eq!(error.to_string(), "i/o timeout");
