@@ -14,7 +14,7 @@ cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nig
 
 # Debian's packages: nginx for goby fetch's test on real input, a C compiler for linking and for ring,
 # addr2line for the names in ThreadSanitizer's reports, valgrind to count instructions, Python for the scripts,
-# ip for the tests that have a network of their own.
+# ip for the tests that have a network of their own, openssl for the other end of TLS.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
 command -v cc >/dev/null || wanted+=(gcc libc6-dev)
@@ -22,6 +22,7 @@ command -v addr2line >/dev/null || wanted+=(binutils)
 command -v valgrind >/dev/null || wanted+=(valgrind)
 command -v python3 >/dev/null || wanted+=(python3)
 command -v ip >/dev/null || wanted+=(iproute2)
+command -v openssl >/dev/null || wanted+=(openssl)
 if [ "${#wanted[@]}" -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive

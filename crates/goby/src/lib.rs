@@ -44,6 +44,7 @@
 //! | `time` | [`time`] |
 //! | `x/time/rate` | [`rate`] |
 //! | `net` | [`net`] |
+//! | `crypto/tls` | `tls`, with the [feature](#features) of that name |
 //! | `net/http` | the `goby-http` crate |
 //! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
@@ -76,6 +77,8 @@
 //! the program's subscriber of `tracing`. With it a build has 37 crates, four of them goby's own.
 //! With `default-features = false` it has 34, which take 30 s of one processor's time from clean,
 //! in debug.
+//!
+//! `tls`, off by default: the module `tls`, clients and servers over rustls and ring.
 //!
 //! # What blocks what
 //!
@@ -116,6 +119,8 @@ pub mod signal;
 pub mod singleflight;
 pub mod sync;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[doc = include_str!("docs/checkpoints.md")]
 pub mod checkpoints {}

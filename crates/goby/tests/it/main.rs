@@ -26,3 +26,5 @@ mod outlive;
 mod pattern;
 mod select;
 mod signal;
+#[cfg(feature = "tls")]
+mod tls;
