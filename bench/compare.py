@@ -363,7 +363,7 @@ def main():
             args.json.write_text(document)
     if args.add:
         add_to_results(args, about, figures, labels)
-    elif len(workloads) == len(WORKLOADS) and not (args.quick or args.memory):
+    elif len(workloads) == len(WORKLOADS) and not (args.quick or args.memory or args.busy):
         if not args.json:
             (HERE / "results.json").write_text(document)
         write_results(args, about, figures, labels)

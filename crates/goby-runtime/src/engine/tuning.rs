@@ -76,6 +76,13 @@ pub(crate) const SPIN: Duration = Duration::from_micros(40);
 /// with pauses of 100 µs took 79 % of a processor for nothing. Row: `burst_100us_cpu`.
 pub(crate) const EAGER: i32 = 4;
 pub(crate) const WEARY: i32 = -2 * EAGER;
+/// A worker with sockets gives way while it spins. If it gets its processor back later than this,
+/// other threads want it. Origin: a call of `sched_yield` takes 0.5 µs where no thread does, and a
+/// switch to another and back several. Row: `http_64`, beside two busy processes.
+pub(crate) const CROWDED: Duration = Duration::from_micros(10);
+/// For how many times as long the worker then sleeps instead of spinning: giving way loses it at
+/// most one part in so many of its time.
+pub(crate) const CROWDED_SHARE: u32 = 32;
 /// Spins between looks at the clock and at the others' queues: some 5 µs. A look takes a cache line
 /// from a worker that writes to it with every goroutine that it starts, for up to half a
 /// microsecond. Row: `spawn`.

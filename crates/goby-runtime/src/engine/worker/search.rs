@@ -14,7 +14,9 @@ use crate::base::policy;
 use crate::base::primitive::bump;
 use crate::engine::io::timer::NEVER;
 use crate::engine::run_queue::Unstarted;
-use crate::engine::tuning::{ANSWER_LOOKS, EAGER, QUIET, SPIN, SPINS_PER_LOOK, STEAL_MAX, WEARY};
+use crate::engine::tuning::{
+    ANSWER_LOOKS, CROWDED, CROWDED_SHARE, EAGER, QUIET, SPIN, SPINS_PER_LOOK, STEAL_MAX, WEARY,
+};
 
 /// What a worker remembers from one search to the next.
 pub(super) struct Search {
@@ -22,11 +24,13 @@ pub(super) struct Search {
     theft: Cell<Option<Theft>>,
     /// How well spins have paid: see [`EAGER`].
     spin_pays: Cell<i32>,
+    /// Until when it does not spin, because others want the processor: see [`CROWDED`].
+    crowded_until: Cell<Option<Instant>>,
 }
 
 impl Search {
     pub(super) fn new() -> Search {
-        Search { theft: Cell::new(None), spin_pays: Cell::new(EAGER) }
+        Search { theft: Cell::new(None), spin_pays: Cell::new(EAGER), crowded_until: Cell::new(None) }
     }
 }
 
@@ -113,11 +117,11 @@ impl Worker {
         }
     }
 
-    /// Spins for a bounded time, looking at our own inbox and, as the one searcher, at the others'
-    /// queues.
+    /// Spins for a bounded time, looking at our own inbox and sockets and, as the one searcher, at the
+    /// others' queues.
     fn look_around(&self, searching: bool) -> Finding {
         let start = policy::now();
-        let is_patient = self.search.spin_pays.get() > 0;
+        let mut is_patient = self.wants_to_spin(start);
         let mut spins = if is_patient { SPINS_PER_LOOK } else { 1 };
         let mut watching_since = None;
         loop {
@@ -128,7 +132,7 @@ impl Worker {
                 std::hint::spin_loop();
             }
             if self.remote.poller.has_sources() {
-                std::thread::yield_now();
+                is_patient = is_patient && self.give_way();
                 self.poll(Some(Duration::ZERO));
             }
             let now = policy::now();
@@ -150,6 +154,23 @@ impl Worker {
                 return Finding::Nothing;
             }
         }
+    }
+
+    fn wants_to_spin(&self, now: Instant) -> bool {
+        self.search.spin_pays.get() > 0 && self.search.crowded_until.get().is_none_or(|until| now >= until)
+    }
+
+    /// Lets other threads have the processor: those that write to our sockets, perhaps. Returns
+    /// false if one of them has kept it for long: a thread that then sleeps gets it back as soon as
+    /// something has come, and a thread that spins does not.
+    fn give_way(&self) -> bool {
+        let start = policy::now();
+        std::thread::yield_now();
+        let gone = policy::now().duration_since(start);
+        if gone > CROWDED {
+            self.search.crowded_until.set(Some(start + gone * CROWDED_SHARE));
+        }
+        gone <= CROWDED
     }
 
     /// Takes from the injected goroutines, or half of another worker's. Sets `watches` if another
