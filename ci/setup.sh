@@ -23,6 +23,8 @@ command -v valgrind >/dev/null || wanted+=(valgrind)
 command -v python3 >/dev/null || wanted+=(python3)
 command -v ip >/dev/null || wanted+=(iproute2)
 command -v openssl >/dev/null || wanted+=(openssl)
+# To ask the servers of examples.
+command -v curl >/dev/null || wanted+=(curl)
 if [ "${#wanted[@]}" -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive

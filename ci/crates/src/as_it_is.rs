@@ -1,5 +1,7 @@
 //! What works in a goroutine as it does in a thread, or when `block_on` awaits it.
 
+mod services;
+
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::future::poll_fn;

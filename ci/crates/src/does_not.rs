@@ -208,3 +208,26 @@ fn tokio_enter_across_a_wait() {
     });
     assert!(tokio::runtime::Handle::try_current().is_err());
 }
+
+/// Parts of axum that call tokio by name.
+#[goby::test(workers = 1)]
+fn axum_without_tokio() {
+    use axum::response::IntoResponse;
+    use axum::response::sse::{Event, KeepAlive, Sse};
+
+    let keep_alive = || {
+        let events = futures_util::stream::pending::<Result<Event, std::convert::Infallible>>();
+        drop(Sse::new(events).keep_alive(KeepAlive::new()).into_response());
+    };
+    let serve = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        drop(axum::serve(listener, axum::Router::<()>::new()));
+    };
+    let attempts: [(&str, fn()); 2] = [("KeepAlive", keep_alive), ("serve", serve)];
+    for (name, attempt) in attempts {
+        let error = go(attempt).join().unwrap_err().to_string();
+        assert!(error.contains("there is no reactor running"), "{name}: {error}");
+    }
+}
