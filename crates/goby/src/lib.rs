@@ -45,6 +45,7 @@
 //! | `x/time/rate` | [`rate`] |
 //! | `net` | [`net`] |
 //! | `crypto/tls` | `tls`, with the [feature](#features) of that name |
+//! | `database/sql`'s pool of connections | [`pool`] |
 //! | `net/http` | the `goby-http` crate |
 //! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
@@ -113,6 +114,7 @@ pub mod group;
 pub mod guide;
 pub mod net;
 pub mod pattern;
+pub mod pool;
 pub mod rate;
 mod selection;
 pub mod signal;

@@ -30,7 +30,8 @@
 //!
 //! # Pools and maps
 //!
-//! Go's `sync.Pool` and `sync.Map` are not here, because other crates have good ones. None of these
+//! Go's `sync.Pool` and `sync.Map` are not here, because other crates have good ones. (A pool of
+//! *connections*, which waits until one is free, is [`pool`](crate::pool).) None of these
 //! parks a goroutine: hold what they give for a few instructions, and not across anything that
 //! waits. Otherwise the worker waits too.
 //!
@@ -72,7 +73,7 @@
 #![doc(alias("sync.Pool", "sync.Map"))]
 
 mod places;
-mod queue;
+pub(crate) mod queue;
 
 mod mutex;
 mod raw_mutex;

@@ -26,6 +26,7 @@ pub enum WaitReason {
     SemaphoreAcquire,
     BarrierWait,
     LatchWait,
+    PoolGet,
     OnceWait,
     Join,
     ScopeWait,
@@ -38,7 +39,7 @@ pub enum WaitReason {
 }
 
 /// All reasons, each at the index that is its number.
-const REASONS: [WaitReason; 26] = [
+const REASONS: [WaitReason; 27] = [
     WaitReason::None,
     WaitReason::ChanReceive,
     WaitReason::ChanSend,
@@ -56,6 +57,7 @@ const REASONS: [WaitReason; 26] = [
     WaitReason::SemaphoreAcquire,
     WaitReason::BarrierWait,
     WaitReason::LatchWait,
+    WaitReason::PoolGet,
     WaitReason::OnceWait,
     WaitReason::Join,
     WaitReason::ScopeWait,
@@ -102,6 +104,7 @@ impl WaitReason {
             WaitReason::SemaphoreAcquire => "semacquire",
             WaitReason::BarrierWait => "barrier wait",
             WaitReason::LatchWait => "latch wait",
+            WaitReason::PoolGet => "pool get",
             WaitReason::OnceWait => "sync.Once.Do",
             WaitReason::Join => "join",
             WaitReason::ScopeWait => "scope wait",

@@ -33,7 +33,7 @@ use crate::context::{Context, ContextError};
 
 /// How long a waiter is willing to wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Until<'a> {
+pub(crate) enum Until<'a> {
     /// Until it is unparked.
     Forever,
     /// Until this instant.
@@ -44,7 +44,7 @@ pub(super) enum Until<'a> {
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome<R> {
+pub(crate) enum Outcome<R> {
     /// There was no need to wait.
     Ready(R),
     /// A notifier took the waiter out of the line and left this token.
@@ -55,14 +55,14 @@ pub(super) enum Outcome<R> {
 }
 
 /// Why `ctx` is done, for a wait that was given up because of it.
-pub(super) fn done_error(ctx: &Context) -> ContextError {
+pub(crate) fn done_error(ctx: &Context) -> ContextError {
     ctx.err().expect("only a context that is done makes a waiter give up")
 }
 
 /// State of type `S`, and a line of waiters. `I` is the information that the notifier wants of a
 /// waiter that has a context.
 #[derive(Debug)]
-pub(super) struct Queue<S, I = ()> {
+pub(crate) struct Queue<S, I = ()> {
     gate: Gate<Inner<S, I>>,
 }
 
@@ -110,7 +110,7 @@ impl Entry {
 
 /// The line, as a notifier sees it with the lock held.
 #[derive(Debug)]
-pub(super) struct Line<'a, 'w, I = ()> {
+pub(crate) struct Line<'a, 'w, I = ()> {
     waiters: &'a mut Waiters<'w>,
     places: &'a mut Places<I, Arc<Entry>>,
     fired: Fired,
@@ -122,17 +122,17 @@ type Fired = Vec<Arc<Entry>>;
 
 impl<I> Line<'_, '_, I> {
     /// Whether nobody waits.
-    pub(super) fn is_empty(&mut self) -> bool {
+    pub(crate) fn is_empty(&mut self) -> bool {
         self.places.is_empty() && self.waiters.is_empty()
     }
 
     /// The information that the first waiter with a context gave about itself.
-    pub(super) fn front_info(&self) -> Option<&I> {
+    pub(crate) fn front_info(&self) -> Option<&I> {
         self.places.front_info()
     }
 
     /// Unparks the waiter that has waited longest; `false` if nobody waits.
-    pub(super) fn unpark_one(&mut self, token: usize) -> bool {
+    pub(crate) fn unpark_one(&mut self, token: usize) -> bool {
         let has_context = match (self.places.front_ticket(), self.waiters.front_tag()) {
             (Some(place), Some(ticket)) => is_before(place, ticket),
             (Some(_), None) => true,
@@ -142,7 +142,7 @@ impl<I> Line<'_, '_, I> {
     }
 
     /// Unparks every waiter and returns how many there were.
-    pub(super) fn unpark_all(&mut self, token: usize) -> usize {
+    pub(crate) fn unpark_all(&mut self, token: usize) -> usize {
         let mut n_unparked = self.waiters.unpark_all(token);
         while self.unpark_front_place(token) {
             n_unparked += 1;
@@ -174,13 +174,13 @@ impl<S, I> Inner<S, I> {
 }
 
 impl<S, I> Queue<S, I> {
-    pub(super) const fn new(state: S) -> Queue<S, I> {
+    pub(crate) const fn new(state: S) -> Queue<S, I> {
         Queue { gate: Gate::new(Inner { state, next_ticket: 0, line: Places::new() }) }
     }
 
     /// Runs `f` with the lock held: `f` is a few instructions and no user code. The waiters that
     /// `f` unparks run after unlocking.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> R {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut S, &mut Line<'_, '_, I>) -> R) -> R {
         let (result, fired) = self.gate.with(|inner, waiters| inner.open(waiters, f));
         fired.iter().for_each(|entry| entry.fire());
         result
@@ -188,7 +188,7 @@ impl<S, I> Queue<S, I> {
 
     /// Runs `join` with the lock held, and parks in the line if `join` says so. `join` may unpark
     /// others only if it returns `Ready`.
-    pub(super) fn wait<R>(
+    pub(crate) fn wait<R>(
         &self,
         reason: WaitReason,
         deadline: Option<Instant>,
@@ -214,7 +214,7 @@ impl<S, I> Queue<S, I> {
     /// Waits as [`wait`](Queue::wait) does, until `ctx` is done. `info` is for
     /// [`Line::front_info`]. A waiter that gives up runs `leave` under the lock, at the moment it
     /// leaves the line.
-    pub(super) fn wait_ctx<R>(
+    pub(crate) fn wait_ctx<R>(
         &self,
         reason: WaitReason,
         ctx: &Context,
@@ -267,7 +267,7 @@ impl<S, I> RefUnwindSafe for Queue<S, I> {}
 
 impl<S> Queue<S> {
     /// Calls [`wait`](Queue::wait) or [`wait_ctx`](Queue::wait_ctx), as `until` says.
-    pub(super) fn wait_until<R>(
+    pub(crate) fn wait_until<R>(
         &self,
         reason: WaitReason,
         until: Until<'_>,

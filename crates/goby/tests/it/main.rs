@@ -24,6 +24,7 @@ mod net;
 mod never_ran;
 mod outlive;
 mod pattern;
+mod pool;
 mod select;
 mod signal;
 #[cfg(feature = "tls")]
