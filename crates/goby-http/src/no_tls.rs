@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::stream::Link;
@@ -12,7 +13,6 @@ use crate::stream::Link;
 pub(crate) enum Tls {}
 
 /// The configuration of a client, which has nothing to say.
-#[derive(Clone)]
 pub(crate) struct Config;
 
 pub(crate) fn client_config(_: &[Vec<u8>]) -> Result<Config, Infallible> {
@@ -29,32 +29,27 @@ pub(crate) fn is_failure(_: &(dyn StdError + Send + Sync + 'static)) -> bool {
 }
 
 impl Tls {
-    pub(crate) fn new(_: Config, _: &str) -> io::Result<Tls> {
+    pub(crate) fn new(_: &Config, _: &str, _: Arc<Link>) -> io::Result<Tls> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn poll_handshake(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_handshake(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match *self {}
     }
 
-    pub(crate) fn poll_read(
-        &mut self,
-        _: &Link,
-        _: &mut Context<'_>,
-        _: impl FnOnce(&[u8]) -> usize,
-    ) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&self, _: &mut Context<'_>, _: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<()>> {
         match *self {}
     }
 
-    pub(crate) fn poll_write(&mut self, _: &Link, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         match *self {}
     }
 
-    pub(crate) fn poll_flush(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match *self {}
     }
 
-    pub(crate) fn poll_close(&mut self, _: &Link, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_close(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match *self {}
     }
 }

@@ -229,7 +229,7 @@ impl Stream {
         let most = cursor.remaining();
         if let Some(tls) = tls {
             let mut received = 0;
-            ready!(tls.poll_read(link, cx, |plain| {
+            ready!(tls.poll_read(cx, |plain| {
                 received = plain.len().min(most);
                 intake.take(link, &plain[..received], cursor);
                 received
@@ -284,22 +284,21 @@ impl hyper::rt::Write for Stream {
         let Stream { link, tls, .. } = &mut *self;
         match tls {
             None => link.poll_write(cx, buf),
-            Some(tls) => tls.poll_write(link, cx, buf),
+            Some(tls) => tls.poll_write(cx, buf),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream { link, tls, .. } = &mut *self;
-        match tls {
+        match &mut self.tls {
             None => Poll::Ready(Ok(())),
-            Some(tls) => tls.poll_flush(link, cx),
+            Some(tls) => tls.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Stream { link, tls, .. } = &mut *self;
         if let Some(tls) = tls {
-            ready!(tls.poll_close(link, cx))?;
+            return tls.poll_close(cx);
         }
         // The other side may have closed already.
         Poll::Ready(match link.tcp.shutdown(Shutdown::Write) {
@@ -322,7 +321,7 @@ impl hyper::rt::Write for Stream {
             None => link.poll_write_vectored(cx, bufs),
             Some(tls) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-                tls.poll_write(link, cx, first)
+                tls.poll_write(cx, first)
             }
         }
     }

@@ -183,16 +183,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts servers with a certificate that was issued by the one given here (in DER), besides
-    /// those that browsers trust. Needs the feature `tls`, which is on by default.
+    /// Trusts servers with a certificate that was issued by one of those given here, too: one in
+    /// DER, or any number of them in PEM. Needs the feature `tls`, which is on by default.
+    ///
+    /// By default a client trusts whom the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// name, or, where there is nothing of that, browsers.
     ///
     /// ```
     /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();
     /// assert_eq!(error.to_string(), "building the client failed");
     /// ```
     #[cfg(feature = "tls")]
-    pub fn add_root_certificate(mut self, der: impl Into<Vec<u8>>) -> ClientBuilder {
-        self.roots.push(der.into());
+    pub fn add_root_certificate(mut self, certificates: impl Into<Vec<u8>>) -> ClientBuilder {
+        self.roots.push(certificates.into());
         self
     }
 

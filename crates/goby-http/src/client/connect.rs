@@ -56,10 +56,9 @@ impl Connector {
         if place.https {
             let phase = || Phase::Tls(place.host.clone());
             link.tcp.set_context(Some(limit));
-            let mut session =
-                Box::new(Tls::new(self.tls.clone(), &place.host).map_err(|error| explain(phase(), error))?);
-            block_on(poll_fn(|cx| session.poll_handshake(&link, cx))).map_err(|error| explain(phase(), error))?;
-            tls = Some(session);
+            let session = Tls::new(&self.tls, &place.host, link.clone()).map_err(|error| explain(phase(), error))?;
+            block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(|error| explain(phase(), error))?;
+            tls = Some(Box::new(session));
             link.tcp.set_context(None);
         }
         let stream = Stream::new(link.clone(), tls);

@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use goby::net::TcpStream;
+use goby::tls::rustls::pki_types::PrivateKeyDer;
+use goby::tls::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
 use goby_http::{Body, Client};
 use rcgen::CertifiedKey;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::{Script, answer, background, read_head, with_workers, words};
 
@@ -63,6 +63,22 @@ fn a_trusted_certificate_is_accepted_and_the_connection_kept() {
 }
 
 #[test]
+fn roots_may_be_pem() {
+    with_workers(|| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let identity = goby::tls::Identity::new(made.cert.pem(), made.signing_key.serialize_pem()).unwrap();
+        let acceptor = goby::tls::TlsAcceptor::new(identity).unwrap();
+        let script = Script::start(move |_, stream| {
+            let mut tls = acceptor.accept(stream).unwrap();
+            answer(&mut tls, "hello");
+            tls.shutdown().unwrap();
+        });
+        let client = trusting(made.cert.pem().into_bytes());
+        assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+    });
+}
+
+#[test]
 fn addresses_have_certificates_too() {
     with_workers(|| {
         let (certificate, config) = certificate(&["127.0.0.1"]);
@@ -80,9 +96,8 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
         let error = Client::new().get(&background(), url(&script)).unwrap_err();
         assert!(error.is_tls() && !error.is_timeout(), "{error:?}");
         assert_eq!(words(&error), "negotiating TLS with localhost failed");
-        let io = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
-        let tls = io.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
-        assert_eq!(*tls, rustls::CertificateError::UnknownIssuer.into());
+        let tls = goby::tls::Error::find(&error).unwrap();
+        assert_eq!(*tls.rustls_error(), rustls::CertificateError::UnknownIssuer.into());
     });
 }
 
@@ -93,9 +108,8 @@ fn a_certificate_for_another_name_is_refused() {
         let script = serve(config, |_, tls| assert_eq!(read_head(tls), ""));
         let error = trusting(certificate).get(&background(), url(&script)).unwrap_err();
         assert!(error.is_tls(), "{error:?}");
-        let io = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
-        let tls = io.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
-        assert!(matches!(tls, rustls::Error::InvalidCertificate(_)), "{tls:?}");
+        let reason = error.source().unwrap().to_string();
+        assert_eq!(reason, "the certificate is for elsewhere.example, not for localhost");
     });
 }
 
@@ -106,7 +120,8 @@ fn a_server_that_speaks_no_tls_is_refused() {
             stream.read_exact(&mut [0; 5]).unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
-        assert!(Client::new().get(&background(), url(&script)).unwrap_err().is_tls());
+        let error = Client::new().get(&background(), url(&script)).unwrap_err();
+        assert!(error.is_tls() && goby::tls::Error::find(&error).unwrap().is_plain_http(), "{error:?}");
     });
 }
 
