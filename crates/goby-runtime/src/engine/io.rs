@@ -4,4 +4,5 @@ pub(crate) mod timer;
 pub(crate) mod poller;
 pub(crate) mod source;
 pub(crate) mod blocking;
+pub(crate) mod reactor;
 pub(crate) mod future;

@@ -443,3 +443,33 @@ fn the_output_of_a_detached_future_may_panic_when_dropped() {
     let report = "a spawned future, or its output, panicked when it was dropped: an output that breaks";
     assert_eq!(stderr(&output).matches(report).count(), 2, "{}", stderr(&output));
 }
+
+/// What tokio's timers and sockets say without a reactor. The test with the real ones is in
+/// `ci/crates`.
+const NO_REACTOR: &str = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+const CURE: &str = "goby: goby's workers have no reactor of tokio's. Run this future by goby_tokio::block_on or \
+                    goby_tokio::spawn, of the crate goby-tokio, instead of goby's\n";
+
+#[test]
+fn a_future_without_tokios_reactor_is_told_the_cure() {
+    // Once for each panic, joined or not, and in a thread too; the payload is tokio's.
+    let output = in_child("futures::a_future_without_tokios_reactor_is_told_the_cure", || {
+        let failed = go(|| block_on(async { panic!("{NO_REACTOR}") }));
+        assert_eq!(failed.join().unwrap_err().message(), Some(NO_REACTOR));
+        assert_eq!(spawn(async { panic!("{NO_REACTOR}") }).join().unwrap_err().message(), Some(NO_REACTOR));
+        block_on(async { panic!("{NO_REACTOR}") })
+    });
+    let text = stderr(&output);
+    assert_eq!((output.status.code(), text.matches(CURE).count()), (Some(101), 3), "{text}");
+    // It stands below the panic hook's words, which are printed once.
+    assert_eq!(text.matches(NO_REACTOR).count(), 3, "{text}");
+}
+
+#[test]
+fn other_panics_of_futures_are_left_alone() {
+    let output = in_child("futures::other_panics_of_futures_are_left_alone", || {
+        assert!(go(|| block_on(async { panic!("no luck") })).join().is_err());
+    });
+    assert!(output.status.success());
+    assert!(!stderr(&output).contains("goby: "), "{}", stderr(&output));
+}

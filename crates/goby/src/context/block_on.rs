@@ -11,8 +11,8 @@ use super::{Context, ContextError};
 /// Runs a future as [`block_on`](crate::block_on) does, until `ctx` is done: then the future is
 /// dropped.
 ///
-/// The future must need no other runtime, as tokio's timers and sockets do:
-/// [what to do then](crate::guide::other_crates#futures-that-need-tokio).
+/// The future must need no other runtime, as tokio's timers and sockets do. Those run by
+/// `goby_tokio::block_on_ctx`: [more of it](crate::guide::other_crates#futures-that-need-tokio).
 ///
 /// ```
 /// use goby::{Context, block_on_ctx, chan, context::ContextError};

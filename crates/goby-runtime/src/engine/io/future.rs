@@ -18,6 +18,7 @@ use crate::base::report::{payload_text, report};
 use crate::base::{order, tsan};
 use crate::engine::checkpoint::{checkpoint, polled};
 use crate::engine::current::current_shared;
+use crate::engine::io::reactor::{tell_cure, with_cure};
 use crate::engine::join_error::JoinError;
 use crate::engine::park::Wait;
 use crate::engine::reach::{IsArmed, with_reach};
@@ -30,8 +31,8 @@ use crate::engine::worker::Worker;
 ///
 /// On an OS thread it parks the thread. It may be nested: the future may itself call functions that
 /// park. The future must not need another runtime: tokio's sockets and timers panic without its
-/// reactor (its channels, locks and `select!` do not); the page `goby::guide::other_crates` says
-/// what to do.
+/// reactor (its channels, locks and `select!` do not). They run by `goby_tokio::block_on`: the page
+/// `goby::guide::other_crates` has more.
 ///
 /// ```
 /// assert_eq!(goby::block_on(async { 6 * 7 }), 42);
@@ -53,7 +54,7 @@ pub fn block_on_for<F: Future>(reason: WaitReason, context: bool, timer: Option<
     let mut cx = Context::from_waker(&waker);
     loop {
         checkpoint();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+        if let Poll::Ready(output) = with_cure(|| future.as_mut().poll(&mut cx)) {
             return output;
         }
         with_reach(context, timer, || signal.wait(reason));
@@ -140,7 +141,7 @@ impl Signal {
 /// instead of a stack.
 ///
 /// Like an unstarted goroutine, it may run on any worker. It must not block: inside it, await. Nor
-/// may it need another runtime, as for [`block_on`].
+/// may it need another runtime, as for [`block_on`]: what needs tokio runs by `goby_tokio::spawn`.
 ///
 /// ```
 /// let task = goby::spawn(async { 6 * 7 });
@@ -280,7 +281,10 @@ impl<F: Future> Future for Body<F> {
         let result = match panic::catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(payload),
+            Err(payload) => {
+                tell_cure(&*payload);
+                Err(payload)
+            }
         };
         self.end();
         Poll::Ready(Outcome(ManuallyDrop::new(result)))
