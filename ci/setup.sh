@@ -14,7 +14,8 @@ cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nig
 
 # Debian's packages: nginx for goby fetch's test on real input, a C compiler for linking and for ring,
 # addr2line for the names in ThreadSanitizer's reports, valgrind to count instructions, Python for the scripts,
-# ip for the tests that have a network of their own, openssl for the other end of TLS.
+# ip for the tests that have a network of their own, openssl for the other end of TLS; PostgreSQL,
+# redis and NATS for the clients of ci/crates.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
 command -v cc >/dev/null || wanted+=(gcc libc6-dev)
@@ -25,6 +26,9 @@ command -v ip >/dev/null || wanted+=(iproute2)
 command -v openssl >/dev/null || wanted+=(openssl)
 # To ask the servers of examples.
 command -v curl >/dev/null || wanted+=(curl)
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted+=(postgresql)
+command -v redis-server >/dev/null || wanted+=(redis-server)
+command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || wanted+=(nats-server)
 if [ "${#wanted[@]}" -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive

@@ -3,14 +3,16 @@
 //! Most of these block the worker until another goroutine goes on, which only this worker may run.
 //! Memory stays sound, and goby reports it.
 
+use std::env;
 use std::io::{self, Write as _};
+use std::process::Command;
 use std::sync::{Condvar, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use goby::{block_on, chan, go};
 use rayon::prelude::*;
 
-use crate::{forever, stands_still};
+use crate::{CHILD, forever, stands_still};
 
 #[test]
 fn std_mutex_across_a_wait() {
@@ -174,8 +176,18 @@ fn rayon_par_iter_that_waits_for_a_neighbor() {
     );
 }
 
+/// In a process of its own, for what it prints: goby's cure under each panic.
 #[goby::test(workers = 1)]
 fn tokio_reactor_under_block_on() {
+    if env::var_os(CHILD).is_none() {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "does_not::tokio_reactor_under_block_on", "--nocapture"]).env(CHILD, "1");
+        let output = goby::blocking(|| child.output()).unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(stderr.matches("Run this future by goby_tokio::block_on").count(), 5, "{stderr}");
+        return;
+    }
     let attempts: [(&str, fn()); 5] = [
         ("time", || block_on(async { tokio::time::sleep(Duration::from_millis(1)).await })),
         ("net", || drop(block_on(tokio::net::TcpListener::bind("127.0.0.1:0")))),

@@ -2,16 +2,18 @@
 //! each, named after it.
 //!
 //! The module that a test is in is the row's verdict: [`as_it_is`], [`through_blocking`],
-//! [`does_not`]. The tests of the first two have one worker, so a call that blocks the thread
-//! blocks all goroutines: what works there parks the goroutine. [`page`] compares the table with
-//! the tests.
+//! [`through_tokio`], [`does_not`]. The tests of the first three have one worker, so a call that
+//! blocks the thread blocks all goroutines: what works there parks the goroutine. [`page`] compares
+//! the table with the tests. [`servers`] starts what the clients talk to.
 
 #![cfg(test)]
 
 mod as_it_is;
 mod does_not;
 mod page;
+mod servers;
 mod through_blocking;
+mod through_tokio;
 
 use std::env;
 use std::process::{self, Command};

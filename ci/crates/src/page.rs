@@ -7,8 +7,12 @@ use std::process::Command;
 const PAGE: &str = include_str!("../../../crates/goby/src/docs/guide/other_crates.md");
 
 /// What the table says of a row, and the module of its test.
-const VERDICTS: [(&str, &str); 3] =
-    [("as it is", "as_it_is"), ("by `blocking`", "through_blocking"), ("**no**", "does_not")];
+const VERDICTS: [(&str, &str); 4] = [
+    ("as it is", "as_it_is"),
+    ("by `blocking`", "through_blocking"),
+    ("by `goby_tokio`", "through_tokio"),
+    ("**no**", "does_not"),
+];
 
 /// The tests that the table names: the last cell of each row, in the module of its verdict, which
 /// is the previous cell.
