@@ -25,8 +25,13 @@ struct Server {
 
 impl Server {
     fn start(program: &str) -> Server {
+        Server::start_with(program, &[])
+    }
+
+    fn start_with(program: &str, args: &[&str]) -> Server {
+        let mut command = Command::new(program);
         let mut process =
-            Command::new(program).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("cargo has built it");
+            command.arg("127.0.0.1:0").args(args).stdout(Stdio::piped()).spawn().expect("cargo has built it");
         let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it prints where it listens");
@@ -175,6 +180,23 @@ fn chat_server() {
     hears(&mut bob, "bob: hello");
     drop(bob);
     hears(&mut ann, "bob has left");
+}
+
+#[test]
+fn tcp_proxy() {
+    let chat = Server::start(env!("CARGO_BIN_EXE_chat_server"));
+    let mut proxy = Server::start_with(env!("CARGO_BIN_EXE_tcp_proxy"), &[&chat.addr]);
+    let mut ann = BufReader::new(proxy.connect());
+    let mut line = String::new();
+    writeln!(ann.get_ref(), "ann").unwrap();
+    ann.read_line(&mut line).expect("the hub sends it");
+    assert_eq!(line, "ann is here\n");
+    // The half-close is passed on, and the chat ends its half then.
+    ann.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(ann.read_line(&mut line).expect("an end"), 0);
+    line.clear();
+    proxy.stdout.read_line(&mut line).expect("it says what it has carried");
+    assert_eq!(line, "4 bytes there, 12 bytes back\n");
 }
 
 #[test]

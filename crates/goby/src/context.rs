@@ -45,6 +45,7 @@
 //! | [`net::TcpStream`](crate::net::TcpStream), [`net::Dialer`](crate::net::Dialer): connecting | [`connect_ctx`](crate::net::TcpStream::connect_ctx), [`dial_ctx`](crate::net::Dialer::dial_ctx) |
 //! | … reading, writing | [`set_context`](crate::net::TcpStream::set_context), for all waits of the socket |
 //! | [`net::TcpListener`](crate::net::TcpListener): `accept`, `incoming` | [`set_context`](crate::net::TcpListener::set_context) |
+//! | [`io::copy`](crate::io::copy()), [`copy_bidirectional`](crate::io::copy_bidirectional) | those of its ends |
 //! | [`net::look_up`](crate::net::look_up) | [`look_up_ctx`](crate::net::look_up_ctx); the system's look-up goes on beside it |
 //! | HTTP (`goby-http`) | each request takes one; a handler has the request's, which ends when the response was sent or the client has gone |
 //! | [`pattern`](crate::pattern) | each function takes one |

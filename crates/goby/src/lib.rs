@@ -46,6 +46,7 @@
 //! | `net` | [`net`] |
 //! | `crypto/tls` | `tls`, with the [feature](#features) of that name |
 //! | `database/sql`'s pool of connections | [`pool`] |
+//! | `io.Copy` | [`io`] |
 //! | `net/http` | the `goby-http` crate |
 //! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
@@ -112,6 +113,7 @@ pub mod diag;
 pub mod goroutine;
 pub mod group;
 pub mod guide;
+pub mod io;
 pub mod net;
 pub mod pattern;
 pub mod pool;

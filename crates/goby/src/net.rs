@@ -46,6 +46,7 @@
 mod address;
 mod connect;
 mod dialer;
+mod ends;
 mod keep_alive;
 mod listen_config;
 mod listener;

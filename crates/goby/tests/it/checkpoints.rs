@@ -348,6 +348,9 @@ fn loops_of_socket_calls_let_sleepers_run() {
         drained.set_read_deadline(None);
         drop(peer);
         repeat("read at the end", || assert_eq!(drained.read(&mut [0; 8]).unwrap_or(0), 0));
+        let ended = TcpStream::from_std(std::net::TcpStream::connect(addr).unwrap()).unwrap();
+        drop(listener.accept().unwrap());
+        repeat("copy of nothing", || assert_eq!(goby::io::copy(&ended, &ended).unwrap_or(0), 0));
         repeat("connect_ctx", || TcpStream::connect_ctx(&done, addr).unwrap_err());
         repeat("connect to no address", || TcpStream::connect("nothing").unwrap_err());
         repeat("look_up", || look_up("127.0.0.1:80").unwrap());

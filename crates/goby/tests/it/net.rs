@@ -1,5 +1,6 @@
 //! Sockets: connecting, accepting, and transferring data.
 
+mod copy;
 mod dial;
 mod limits;
 mod names;

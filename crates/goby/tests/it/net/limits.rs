@@ -56,7 +56,7 @@ pub(super) fn assert_timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
 }
 
 /// Fills the buffers of the system and the peer, so that the next write waits.
-fn fill(mut stream: &TcpStream) {
+pub(super) fn fill(mut stream: &TcpStream) {
     loop {
         // Each write has some time: on a busy machine the system may take a while to pass on what
         // it has.
