@@ -8,12 +8,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::DupFlags;
 
 use crate::base::edges::Edges;
 use crate::base::lock::Lock;
@@ -57,6 +61,14 @@ struct Waiting {
     /// Waits fail until this is cleared.
     interrupted: bool,
     waker: Option<Notice>,
+    watcher: Option<Arc<dyn Watcher>>,
+}
+
+/// What [`Source::watch`] calls at the next edge.
+pub trait Watcher: Send + Sync {
+    /// The direction may have become ready. This runs on a scheduler's stack: it runs no code of
+    /// the user, and neither does dropping the watcher.
+    fn edge(&self);
 }
 
 /// The token of a wait that an edge ended.
@@ -101,13 +113,16 @@ impl Readiness {
 
 impl Half {
     fn wake_all(&self) {
-        let waker = self.waiting.with(|waiting, waiters| {
+        let (waker, watcher) = self.waiting.with(|waiting, waiters| {
             self.edges.nobody_waits();
             waiters.unpark_all(EDGE);
-            waiting.waker.take()
+            (waiting.waker.take(), waiting.watcher.take())
         });
         if let Some(waker) = waker {
             waker.wake();
+        }
+        if let Some(watcher) = watcher {
+            watcher.edge();
         }
     }
 }
@@ -147,6 +162,8 @@ pub struct Source<T: AsFd> {
     home: AtomicPtr<Remote>,
     /// The key of its registration.
     key: Lock<Option<Key>>,
+    /// Never registered again. Written under the lock of `key`.
+    is_closed: AtomicBool,
     /// The life of that poller in which it is registered. Written and read as `home`.
     life: AtomicU64,
 }
@@ -159,6 +176,7 @@ impl<T: AsFd> Source<T> {
             readiness: Arc::new(Readiness::new()),
             home: AtomicPtr::new(ptr::null_mut()),
             key: Lock::new(None),
+            is_closed: false.into(),
             life: 0.into(),
         }
     }
@@ -236,6 +254,57 @@ impl<T: AsFd> Source<T> {
         result
     }
 
+    /// Calls `watcher` at the first edge after the first `edges`. Returns false if there has been
+    /// one: then the watcher is not kept.
+    ///
+    /// Each direction keeps one watcher, the last one given, besides the waker of
+    /// [`poll_ready`](Source::poll_ready).
+    /// [`interrupt`](Source::interrupt) does not reach watchers.
+    ///
+    /// ```
+    /// use goby_runtime::{Direction, Source, Watcher};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::{io::Write, sync::{Arc, mpsc}};
+    ///
+    /// struct Tell(mpsc::Sender<()>);
+    /// impl Watcher for Tell {
+    ///     fn edge(&self) {
+    ///         self.0.send(()).unwrap();
+    ///     }
+    /// }
+    ///
+    /// let (a, mut b) = UnixStream::pair()?;
+    /// let a = Source::new(a);
+    /// let (tell, told) = mpsc::channel();
+    /// let edges = a.edges(Direction::Read);
+    /// if a.watch(Direction::Read, edges, Arc::new(Tell(tell)))? {
+    ///     b.write_all(b"x")?;
+    ///     told.recv().unwrap();
+    /// }
+    /// assert!(a.edges(Direction::Read) > edges);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What registering may give.
+    pub fn watch(&self, direction: Direction, edges: usize, watcher: Arc<dyn Watcher>) -> io::Result<bool> {
+        self.register()?;
+        let half = self.readiness.half(direction);
+        let mut watcher = Some(watcher);
+        let is_kept = half.waiting.with(|waiting, _| {
+            // As in `wait`.
+            let waits = half.edges.awaits(edges) && self.is_registered();
+            if waits {
+                std::mem::swap(&mut waiting.watcher, &mut watcher);
+            }
+            waits
+        });
+        // The one that is not kept is dropped outside the lock.
+        drop(watcher);
+        Ok(is_kept)
+    }
+
     /// Counts the edges of the read half. Returns `None` once that half has been shut down, by
     /// either side, is broken, or has had urgent data: a read stops there although there is more.
     ///
@@ -301,6 +370,10 @@ impl<T: AsFd> Source<T> {
         if self.is_registered() {
             return Ok(());
         }
+        // Relaxed: written under this lock.
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(io::Error::from(rustix::io::Errno::BADF));
+        }
         // A sleeping worker need not be told: the system reports events of the new socket to it.
         let added = remote.poller.add(self.io.as_fd(), self.readiness.clone())?;
         *key = Some(added);
@@ -308,6 +381,71 @@ impl<T: AsFd> Source<T> {
         self.home.store(ptr::from_ref(remote).cast_mut(), Ordering::Release);
         Ok(())
     }
+
+    fn unregister(&self, home: Option<&'static Remote>, key: Option<Key>) {
+        let (Some(home), Some(key)) = (home, key) else { return };
+        let was_last = home.poller.remove(self.io.as_fd(), key);
+        // A worker of the same runtime need not tell its monitor: that ticks, and looks when the
+        // worker sleeps.
+        if was_last && Worker::current().is_none_or(|worker| !ptr::eq(worker.shared, home.shared)) {
+            runtimes::look_again();
+        }
+    }
+}
+
+impl<T: AsFd + Into<OwnedFd>> Source<T> {
+    /// Closes what the descriptor names, although others may hold the source; a second call does
+    /// nothing.
+    ///
+    /// The number of the descriptor stays taken until the source is dropped, and names nothing from
+    /// now on: every system call on it fails with `EBADF`. So an operation that is under way in
+    /// another thread never meets a descriptor that the system has given the number to since.
+    ///
+    /// Waits are not ended: [`interrupt`](Source::interrupt) does that.
+    ///
+    /// ```
+    /// use goby_runtime::Source;
+    /// use std::{io::Read, os::unix::net::UnixStream};
+    /// let (a, mut b) = UnixStream::pair()?;
+    /// let a = Source::new(a);
+    /// a.close()?;
+    /// assert_eq!(b.read(&mut [0])?, 0, "the end");
+    /// assert!(a.get_ref().read(&mut [0]).is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, when the number cannot be kept without a descriptor more, and there are too
+    /// many. The descriptor is open then, and no longer registered.
+    pub fn close(&self) -> io::Result<()> {
+        let _ignore = tsan::ignore();
+        {
+            let mut key = self.key.lock();
+            // Relaxed: all of it is under this lock.
+            if self.is_closed.swap(true, Ordering::Relaxed) {
+                return Ok(());
+            }
+            // The poller keeps a socket by its file, which a copy of the descriptor may keep open.
+            self.unregister(self.home(), key.take());
+            // No poller has this life: later waits try to register, and fail. Release as in
+            // `register_slow`.
+            self.life.store(0, Ordering::Release);
+        }
+        replace_by_nothing(self.io.as_fd())
+    }
+}
+
+/// Closes what a descriptor names and lets its number name nothing, in one step.
+///
+/// A descriptor that was opened for its path alone is no file to any call that reads, writes,
+/// waits or asks.
+fn replace_by_nothing(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let nothing = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    // SAFETY: open, since it is borrowed, and owned by the caller's `T`. It is not closed here, so
+    // whoever has borrowed it keeps a descriptor that is open.
+    let mut fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
+    Ok(rustix::io::dup3(&nothing, &mut fd, DupFlags::CLOEXEC)?)
 }
 
 fn interrupted() -> io::Error {
@@ -317,15 +455,8 @@ fn interrupted() -> io::Error {
 impl<T: AsFd> Drop for Source<T> {
     fn drop(&mut self) {
         let key = *self.key.lock();
-        if let (Some(home), Some(key)) = (self.home(), key) {
-            let _ignore = tsan::ignore();
-            let was_last = home.poller.remove(self.io.as_fd(), key);
-            // A worker of the same runtime need not tell its monitor: that ticks, and looks when
-            // the worker sleeps.
-            if was_last && Worker::current().is_none_or(|worker| !ptr::eq(worker.shared, home.shared)) {
-                runtimes::look_again();
-            }
-        }
+        let _ignore = tsan::ignore();
+        self.unregister(self.home(), key);
     }
 }
 
