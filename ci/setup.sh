@@ -18,6 +18,8 @@ cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nig
 # redis and NATS for the clients of ci/crates.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
+# For the other end of Unix sockets and UDP.
+command -v socat >/dev/null || wanted+=(socat)
 command -v cc >/dev/null || wanted+=(gcc libc6-dev)
 command -v addr2line >/dev/null || wanted+=(binutils)
 command -v valgrind >/dev/null || wanted+=(valgrind)

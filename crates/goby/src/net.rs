@@ -1,4 +1,8 @@
-//! TCP sockets as straight-line code.
+//! TCP, UDP and Unix sockets as straight-line code.
+//!
+//! Streams are [`TcpStream`] and [`UnixStream`], which are one type, [`Stream`]; they come
+//! from [`TcpListener`] and [`UnixListener`]. For datagrams there are [`UdpSocket`] and
+//! [`UnixDatagram`].
 //!
 //! A read, a write, an accept or a connect parks the goroutine until the system says that the
 //! socket is ready. Its worker runs others meanwhile. There is no second, asynchronous API to
@@ -33,13 +37,26 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! # Closing
+//!
+//! A socket is closed when it is dropped. One that several goroutines hold, in an
+//! [`Arc`](std::sync::Arc), is closed by `close`: the operations of the others end at once, as do
+//! all later ones ([`Stream::close`], [`Listener::close`], [`DatagramSocket::close`]).
+//!
+//! # Sockets in a `select!`
+//!
+//! [`Stream::readable`], [`Stream::writable`], [`Listener::acceptable`] and
+//! [`DatagramSocket::readable`] give channels that are closed when the socket is ready: a goroutine
+//! waits for a socket and for channels at once, by a case `recv(stream.readable())`.
+//!
 //! # Errors
 //!
 //! Every operation fails with a [`std::io::Error`]. The error of a wait that ended at a deadline is
 //! of kind `TimedOut`. If a context ended the wait, the error is of kind `TimedOut` when the
 //! context's deadline has passed and of kind `ConnectionAborted` when the context was canceled. Its
 //! [`source`](std::error::Error::source) is the [`ContextError`](crate::context::ContextError),
-//! which tells it from all other errors.
+//! which tells it from all other errors. After `close` the error is of kind `NotConnected`, with a
+//! [`ClosedError`] as its source.
 
 #![forbid(unsafe_code)]
 
@@ -48,14 +65,30 @@ mod connect;
 mod dialer;
 mod ends;
 mod keep_alive;
-mod listen_config;
-mod listener;
+mod kind;
 mod socket;
+mod closed;
 mod stream;
+mod split;
+mod listener;
+mod listen_config;
+mod datagram;
+mod tcp;
+mod udp;
+mod unix;
+mod unix_datagram;
 
 pub use address::{Address, look_up, look_up_ctx};
+pub use closed::ClosedError;
+pub use datagram::DatagramSocket;
 pub use dialer::Dialer;
 pub use keep_alive::KeepAlive;
+pub use kind::{AddrOf, Datagrams, Listening, StreamSocket};
 pub use listen_config::ListenConfig;
-pub use listener::{Incoming, TcpListener};
-pub use stream::TcpStream;
+pub use listener::{Incoming, Listener, TcpListener};
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub use stream::Stream;
+pub use tcp::TcpStream;
+pub use udp::UdpSocket;
+pub use unix::{UCred, UnixListener, UnixStream};
+pub use unix_datagram::UnixDatagram;

@@ -10,7 +10,7 @@ use super::{Address, KeepAlive, TcpListener};
 
 /// As many as the system allows (it cuts this down to `net.core.somaxconn`), so that a burst is not
 /// turned away.
-const BACKLOG: u32 = 65_535;
+pub(super) const BACKLOG: u32 = 65_535;
 
 /// How to listen, where [`TcpListener::bind`]'s defaults do not fit.
 ///

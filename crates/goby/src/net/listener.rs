@@ -1,18 +1,23 @@
-//! Accepting TCP connections.
+//! Accepting connections, whatever carries them; and listening for those of TCP.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{self, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use goby_runtime::{Direction, spread_next};
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
+use super::kind::{AddrOf, Listening};
 use super::socket::Socket;
-use super::{Address, ListenConfig, TcpStream};
+use super::unix::SocketFile;
+use super::{Address, ListenConfig, Stream};
 use crate::Context;
+use crate::chan::Receiver;
 
 /// A socket that accepts TCP connections.
 ///
@@ -38,15 +43,14 @@ use crate::Context;
 ///
 /// # Blocking
 ///
-/// [`accept`](TcpListener::accept) parks the goroutine. On a plain OS thread it blocks the thread.
+/// [`accept`](Listener::accept) parks the goroutine. On a plain OS thread it blocks the thread.
 ///
 /// # Cancellation
 ///
-/// A [deadline](TcpListener::set_deadline) ends a wait, and so does a
-/// [context](TcpListener::set_context) when it is done.
-pub struct TcpListener {
-    socket: Socket<net::TcpListener>,
-}
+/// A [deadline](Listener::set_deadline) ends a wait, and so does a [context](Listener::set_context)
+/// when it is done.
+#[doc(alias("net.Listener", "TCPListener"))]
+pub type TcpListener = Listener<net::TcpListener>;
 
 impl TcpListener {
     /// Listens at `addr`, at the first of its addresses that is free. Port 0 lets the system
@@ -72,6 +76,20 @@ impl TcpListener {
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
         ListenConfig::new().bind(addr)
     }
+}
+
+/// A socket that accepts connections: a [`TcpListener`] or a [`UnixListener`](super::UnixListener).
+pub struct Listener<T: Listening> {
+    /// Removed before the socket is closed.
+    pub(super) file: Mutex<Option<SocketFile>>,
+    pub(super) socket: Socket<T>,
+}
+
+impl<T: Listening> Listener<T> {
+    /// Takes a listening socket in non-blocking mode.
+    pub(super) fn from_nonblocking(socket: T) -> Listener<T> {
+        Listener { file: Mutex::new(None), socket: Socket::new(socket) }
+    }
 
     /// Takes a listening socket of std.
     ///
@@ -86,14 +104,9 @@ impl TcpListener {
     /// # Errors
     ///
     /// The system's error, if the socket cannot be put into non-blocking mode.
-    pub fn from_std(socket: net::TcpListener) -> io::Result<TcpListener> {
-        socket.set_nonblocking(true)?;
-        Ok(TcpListener::from_nonblocking(socket))
-    }
-
-    /// Takes a listening socket in non-blocking mode.
-    pub(super) fn from_nonblocking(socket: net::TcpListener) -> TcpListener {
-        TcpListener { socket: Socket::new(socket) }
+    pub fn from_std(socket: T) -> io::Result<Listener<T>> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Listener::from_nonblocking(socket))
     }
 
     /// Waits for the next connection; returns it and the address that it comes from.
@@ -125,9 +138,9 @@ impl TcpListener {
     /// # Cancellation
     ///
     /// Ended by the deadline and by the context of the listener.
-    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub fn accept(&self) -> io::Result<(Stream<T::Connection>, AddrOf<T>)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (fd, from): (OwnedFd, _) = self.socket.perform(Direction::Read, |socket| {
+        let (fd, from) = self.socket.perform(Direction::Read, |socket| {
             loop {
                 match acceptfrom_with(socket, flags) {
                     Err(Errno::CONNABORTED) => {}
@@ -135,14 +148,11 @@ impl TcpListener {
                 }
             }
         })?;
-        let stream = net::TcpStream::from(fd);
-        let from = match from.and_then(|from| SocketAddr::try_from(from).ok()) {
-            Some(from) => from,
-            None => stream.peer_addr()?,
-        };
+        let connection = T::Connection::from(fd);
+        let from = T::origin(from, &connection)?;
         // The goroutine that is started now is mostly the connection's.
         spread_next();
-        Ok((TcpStream::from_nonblocking(stream), from))
+        Ok((Stream::from_nonblocking(connection), from))
     }
 
     /// Iterates over connections as they come. It never ends by itself.
@@ -158,8 +168,8 @@ impl TcpListener {
     ///
     /// # Blocking
     ///
-    /// Each step is an [`accept`](TcpListener::accept).
-    pub fn incoming(&self) -> Incoming<'_> {
+    /// Each step is an [`accept`](Listener::accept).
+    pub fn incoming(&self) -> Incoming<'_, T> {
         Incoming { listener: self }
     }
 
@@ -174,8 +184,8 @@ impl TcpListener {
     /// # Errors
     ///
     /// The system's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+    pub fn local_addr(&self) -> io::Result<AddrOf<T>> {
+        self.socket.ask(T::local)
     }
 
     /// Lets accepting wait until `deadline` and no longer, also an accept in progress; `None` lifts
@@ -205,34 +215,103 @@ impl TcpListener {
     pub fn set_context(&self, ctx: Option<&Context>) {
         self.socket.set_context(ctx);
     }
+
+    /// Stops listening, although other goroutines may hold the listener. Their accepts end at once
+    /// with a [`ClosedError`](super::ClosedError), those in progress and those to come. A second
+    /// call does nothing.
+    ///
+    /// Connections that were not accepted yet are reset. Dropping the listener closes it as well.
+    ///
+    /// ```
+    /// use goby::net::TcpListener;
+    /// use std::sync::Arc;
+    /// let listener = Arc::new(TcpListener::bind("127.0.0.1:0")?);
+    /// let shared = listener.clone();
+    /// let acceptor = goby::go(move || shared.accept());
+    /// listener.close();
+    /// let error = acceptor.join().unwrap().unwrap_err();
+    /// assert_eq!(error.to_string(), "use of closed network connection");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Source: Go's `Listener.Close`.
+    pub fn close(&self) {
+        let file = self.file.lock().take();
+        drop(file);
+        self.socket.close();
+    }
+
+    /// Returns a channel that is closed once an accept would not wait: a case of a
+    /// [`select!`](crate::select!).
+    ///
+    /// It tells the same as [`Stream::readable`], of a listener: call it anew for each `select!`.
+    /// An accept does not wait if a connection is there, or if it fails. If several goroutines
+    /// accept, one that is told may come too late, and its accept waits.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use goby::{chan, select};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let (_stop, stopped) = chan::bounded::<()>(0);
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// let from = select! {
+    ///     recv(listener.acceptable()) -> _ => Some(listener.accept()?.1),
+    ///     recv(stopped) -> _ => None,
+    /// };
+    /// assert_eq!(from, Some(client.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn acceptable(&self) -> Receiver<Infallible> {
+        self.socket.ready(Direction::Read)
+    }
+
+    /// Makes another listener of the same queue of connections, with a descriptor, a deadline and a
+    /// context of its own. The system listens until both are closed or dropped.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let other = listener.try_clone()?;
+    /// drop(listener);
+    /// let client = TcpStream::connect(other.local_addr()?)?;
+    /// assert_eq!(other.accept()?.1, client.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, such as that of too many open files.
+    pub fn try_clone(&self) -> io::Result<Listener<T>> {
+        Ok(Listener::from_nonblocking(self.socket.duplicate()?))
+    }
 }
 
-/// The connections of a listener, as they come; from [`TcpListener::incoming`].
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
+/// The connections of a listener, as they come; from [`Listener::incoming`].
+pub struct Incoming<'a, T: Listening = net::TcpListener> {
+    listener: &'a Listener<T>,
 }
 
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
+impl<T: Listening> Iterator for Incoming<'_, T> {
+    type Item = io::Result<Stream<T::Connection>>;
 
-    fn next(&mut self) -> Option<io::Result<TcpStream>> {
+    fn next(&mut self) -> Option<Self::Item> {
         Some(self.listener.accept().map(|(stream, _)| stream))
     }
 }
 
-impl AsFd for TcpListener {
+impl<T: Listening> AsFd for Listener<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
 }
 
-impl fmt::Debug for TcpListener {
+impl<T: Listening> fmt::Debug for Listener<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.socket.fmt(f)
     }
 }
 
-impl fmt::Debug for Incoming<'_> {
+impl<T: Listening> fmt::Debug for Incoming<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.listener.fmt(f)
     }

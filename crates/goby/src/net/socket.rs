@@ -21,29 +21,46 @@
 //! clears it. A waiter that is not alone gives way to the others first. Interrupts are sent without
 //! the lock, because a waker is foreign code that may use this same socket.
 //!
+//! Closing is a limit that is never lifted. The descriptor is closed after that limit is noted, and
+//! its number stays taken ([`Source::close`]). An operation that has looked at the limits before
+//! then finds that the number names nothing, and blames the closing for its error.
+//!
+//! `ready.rs` tells channels when a direction is ready.
+//!
 //! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor
 //! stopped when the deadline is lifted. The timer goes off early, and is set anew if there still is
 //! a deadline. So a deadline per request does not cost a timer per request.
 
+mod ready;
+
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{self, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use goby_runtime::{Direction, Foreign, Source, Timer, checkpoint, let_go_shared, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
+use self::ready::Ready;
+use super::ClosedError;
 use crate::Context;
 use crate::context::{ContextError, OnDone};
 
 /// Bits of `limits`: the deadline for reading has passed; the deadline for writing has passed; the
-/// context may be done.
+/// context may be done; the socket is closed.
 const READ_LATE: u8 = 1;
 const WRITE_LATE: u8 = 2;
 const STOPPED: u8 = 4;
+const CLOSED: u8 = 8;
+
+/// How long an operation waits before it is [tried again](Socket::perform_again), at first and at
+/// most: short beside a switch of processes, and rare enough to cost nothing.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A non-blocking socket with limits to its waits.
 pub(super) struct Socket<T: AsFd> {
@@ -86,6 +103,8 @@ struct Half {
     deadline: Option<Instant>,
     /// Made for the first deadline.
     alarm: Option<Alarm>,
+    /// Told at the next edge, or when a limit is reached.
+    ready: Option<Ready>,
 }
 
 /// The timer that tells of a deadline.
@@ -124,8 +143,33 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
             self.shared.look(direction)?;
             let edges = self.edges(direction);
             match operation(self.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shared.wait(direction, edges)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shared.wait(direction, edges, None)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.shared.blame(error)),
+                result => return result,
+            }
+        }
+    }
+
+    /// Carries out `operation` as [`perform`](Socket::perform) does, where the system may not tell
+    /// when it no longer would block: it is also tried again after some time.
+    pub(super) fn perform_again<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        checkpoint();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.shared.look(direction)?;
+            let edges = self.edges(direction);
+            match operation(self.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.shared.wait(direction, edges, Some(now() + pause))?;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.shared.blame(error)),
                 result => return result,
             }
         }
@@ -147,6 +191,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
                     ready!(self.shared.poll_wait(direction, edges, cx))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(self.shared.blame(error))),
                 result => return Poll::Ready(result),
             }
         }
@@ -158,7 +203,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         // A checkpoint here too: if the deadline is past, `perform` is not reached.
         checkpoint();
         while let Some(edges) = self.shared.drained() {
-            self.shared.wait(Direction::Read, edges)?;
+            self.shared.wait(Direction::Read, edges, None)?;
         }
         self.perform(Direction::Read, |socket| self.shared.note_drained(room, || read(socket)))
     }
@@ -183,12 +228,50 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
 
     /// Parks until there are more edges than `edges`.
     pub(super) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
-        self.shared.wait(direction, edges)
+        self.shared.wait(direction, edges, None)
+    }
+
+    /// Asks or sets something that never waits.
+    pub(super) fn ask<R>(&self, ask: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        ask(self.get_ref()).map_err(|error| self.shared.blame(error))
+    }
+
+    /// Makes another descriptor of the same socket.
+    pub(crate) fn duplicate(&self) -> io::Result<T>
+    where
+        T: From<OwnedFd>,
+    {
+        let copy = rustix::io::fcntl_dupfd_cloexec(self.get_ref(), 0)?;
+        // What names nothing can be copied, too.
+        if self.shared.is_closed() { Err(ClosedError.into()) } else { Ok(copy.into()) }
+    }
+
+    /// Ends all operations, those in progress and those to come, and closes the descriptor.
+    pub(crate) fn close(&self)
+    where
+        T: Into<OwnedFd>,
+    {
+        checkpoint();
+        let watch = self.watch.lock().take();
+        drop(watch);
+        let mut state = self.shared.state.lock();
+        let old = [state.read.alarm.take(), state.write.alarm.take()];
+        let context = state.context.take();
+        self.shared.note(state, CLOSED, true);
+        drop((old, context));
+        if self.shared.source.close().is_err() {
+            // There are too many descriptors to keep the number: it stays open, and at least the
+            // peer is told.
+            let _ = rustix::net::shutdown(self.get_ref(), shutdown_of(Shutdown::Both));
+        }
     }
 
     pub(super) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
         let late = deadline.is_some_and(|deadline| deadline <= now());
         let mut state = self.shared.state.lock();
+        if self.shared.is_closed() {
+            return;
+        }
         let half = state.half(direction);
         half.deadline = deadline;
         if let Some(deadline) = deadline.filter(|_| !late) {
@@ -212,6 +295,9 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         drop(old);
         // The old context may be dropped for the last time here, so that is outside the lock.
         let mut state = self.shared.state.lock();
+        if self.shared.is_closed() {
+            return;
+        }
         let old = std::mem::replace(&mut state.context, context.cloned());
         self.shared.note(state, STOPPED, context.is_some_and(Context::is_done));
         drop(old);
@@ -243,6 +329,9 @@ impl<T: AsFd> Shared<T> {
     }
 
     fn examine(&self, state: &State, direction: Direction) -> Verdict {
+        if self.is_closed() {
+            return Verdict::Closed;
+        }
         if let Some(error) = state.context.as_ref().and_then(Context::error) {
             return Verdict::Done(error);
         }
@@ -252,6 +341,16 @@ impl<T: AsFd> Shared<T> {
             self.limits.store(limits & !STOPPED, Ordering::Relaxed);
         }
         if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.limits.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Returns the error of an operation: the closing, if that is what it met.
+    #[cold]
+    fn blame(&self, error: io::Error) -> io::Error {
+        if self.is_closed() { ClosedError.into() } else { error }
     }
 
     /// Returns the count of edges, if no edge came since a read emptied the socket.
@@ -268,7 +367,8 @@ impl<T: AsFd> Shared<T> {
         Ok(n)
     }
 
-    fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
+    /// Parks until there are more edges than `edges`, at most until `retry`.
+    fn wait(&self, direction: Direction, edges: usize, retry: Option<Instant>) -> io::Result<()> {
         let has_context = {
             let mut state = self.state.lock();
             self.examine(&state, direction).into_result()?;
@@ -281,12 +381,14 @@ impl<T: AsFd> Shared<T> {
             let of_context = state.context.as_ref().and_then(Context::deadline);
             of_context.is_some() || state.half(direction).deadline.is_some()
         };
-        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, None));
+        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, retry));
         let mut state = self.state.lock();
         let alone = state.waiting == 1;
         state.waiting -= 1;
-        if !result.as_ref().is_err_and(was_interrupted) {
-            return result;
+        match &result {
+            Err(error) if was_interrupted(error) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
+            _ => return result.map_err(|error| self.blame(error)),
         }
         if alone {
             self.source.clear_interrupt();
@@ -325,16 +427,19 @@ impl<T: AsFd> Shared<T> {
             // the other direction has cleared the interrupt. Then the limit is seen here, by the
             // lock of the half that both had.
             Poll::Pending => self.look(direction).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
-            ready => ready,
+            ready => ready.map_err(|error| self.blame(error)),
         }
     }
 
     /// Notes whether a limit is reached; if it is, interrupts the waiters, so that they look at it.
-    fn note(&self, state: MutexGuard<'_, State>, bit: u8, reached: bool) {
+    fn note(&self, mut state: MutexGuard<'_, State>, bit: u8, reached: bool) {
         let limits = self.limits.load(Ordering::Relaxed);
         self.limits.store(if reached { limits | bit } else { limits & !bit }, Ordering::Relaxed);
         let interrupt = reached && (state.waiting > 0 || state.polled);
+        let ready = if reached { state.ready_at(bit) } else { [None, None] };
         drop(state);
+        // This tells the channels, outside the lock.
+        drop(ready);
         if interrupt {
             self.source.interrupt();
         }
@@ -343,8 +448,9 @@ impl<T: AsFd> Shared<T> {
     /// The action of a deadline's timer.
     fn ring(&self, direction: Direction) {
         let mut state = self.state.lock();
-        let Half { deadline, alarm } = state.half(direction);
-        let alarm = alarm.as_mut().expect("it rings");
+        let Half { deadline, alarm, .. } = state.half(direction);
+        // Closing takes it away.
+        let Some(alarm) = alarm.as_mut() else { return };
         alarm.due = None;
         let Some(deadline) = *deadline else { return };
         if deadline <= now() {
@@ -358,6 +464,7 @@ impl<T: AsFd> Shared<T> {
 /// Whether an operation may wait.
 enum Verdict {
     Clear,
+    Closed,
     /// The context is done.
     Done(ContextError),
     /// The deadline has passed.
@@ -368,6 +475,7 @@ impl Verdict {
     fn into_result(self) -> io::Result<()> {
         match self {
             Verdict::Clear => Ok(()),
+            Verdict::Closed => Err(ClosedError.into()),
             Verdict::Done(error) => Err(error.into()),
             Verdict::Late => Err(timed_out()),
         }
@@ -379,6 +487,15 @@ impl State {
         match direction {
             Direction::Read => &mut self.read,
             Direction::Write => &mut self.write,
+        }
+    }
+
+    /// Takes out the channels of the directions that a limit ends.
+    fn ready_at(&mut self, bit: u8) -> [Option<Ready>; 2] {
+        match bit {
+            READ_LATE => [self.read.ready.take(), None],
+            WRITE_LATE => [None, self.write.ready.take()],
+            _ => [self.read.ready.take(), self.write.ready.take()],
         }
     }
 }
@@ -413,4 +530,12 @@ fn was_interrupted(error: &io::Error) -> bool {
 /// The error of a wait that reached its deadline.
 pub(super) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")
+}
+
+pub(super) fn shutdown_of(how: Shutdown) -> rustix::net::Shutdown {
+    match how {
+        Shutdown::Read => rustix::net::Shutdown::Read,
+        Shutdown::Write => rustix::net::Shutdown::Write,
+        Shutdown::Both => rustix::net::Shutdown::Both,
+    }
 }

@@ -1,166 +1,33 @@
-//! TCP connections: reading and writing.
+//! Streams, whatever carries them: limits, closing, the halves. `transfer.rs` reads and writes.
 
+mod transfer;
+
+use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{self, Shutdown, SocketAddr};
+use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
 use std::task::{self, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_io::{AsyncRead, AsyncWrite};
 use goby_runtime::Direction;
-use rustix::net::{RecvFlags, SendFlags};
 
-use super::socket::Socket;
-use super::{Address, Dialer, KeepAlive};
+use self::transfer::peek;
+use super::kind::StreamSocket;
+use super::socket::{Socket, shutdown_of};
+use super::split::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::Context;
+use crate::chan::Receiver;
 
-/// A TCP connection.
+/// A connection: a [`TcpStream`](super::TcpStream) or a [`UnixStream`](super::UnixStream).
 ///
-/// Reads and writes park the goroutine until the system has data or room. `&TcpStream` also
-/// implements [`Read`] and [`Write`], so that one goroutine may read while another writes. Dropping
-/// the stream closes it.
-///
-/// There is no `try_clone`: put the stream into an [`Arc`](std::sync::Arc). Through `BufReader` the
-/// stream can be written by [`get_ref`](std::io::BufReader::get_ref):
-///
-/// ```
-/// use goby::net::{TcpListener, TcpStream};
-/// use std::io::{BufRead, BufReader, Write};
-/// use std::sync::Arc;
-///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let client = Arc::new(TcpStream::connect(listener.local_addr()?)?);
-/// let (server, _) = listener.accept()?;
-/// let echo = goby::go(move || -> std::io::Result<()> {
-///     let (mut reader, mut line) = (BufReader::new(server), String::new());
-///     reader.read_line(&mut line)?;
-///     reader.get_ref().write_all(line.as_bytes())
-/// });
-///
-/// let writer = client.clone();
-/// goby::go(move || (&*writer).write_all(b"ping\n")).join().unwrap()?;
-/// let mut answer = String::new();
-/// BufReader::new(&*client).read_line(&mut answer)?;
-/// assert_eq!(answer, "ping\n");
-/// echo.join().unwrap()?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-///
-/// Connections begin as in Go, whether they are made or accepted: small writes are sent at once
-/// ([`set_nodelay`](TcpStream::set_nodelay)), and the peer of an idle connection is probed every 15
-/// seconds ([`set_keep_alive`](TcpStream::set_keep_alive)). std and tokio leave both off. A
-/// [`Dialer`] and a [`ListenConfig`](super::ListenConfig) have other options. What
-/// [`from_std`](TcpStream::from_std) takes stays as it is.
-///
-/// ```
-/// use goby::net::{TcpListener, TcpStream};
-/// use std::io::{Read, Write};
-///
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let mut client = TcpStream::connect(listener.local_addr()?)?;
-/// let (mut server, from) = listener.accept()?;
-/// assert_eq!(from, client.local_addr()?);
-///
-/// client.write_all(b"ping")?;
-/// let mut message = [0; 4];
-/// server.read_exact(&mut message)?;
-/// assert_eq!(&message, b"ping");
-/// # Ok::<(), std::io::Error>(())
-/// ```
-///
-/// # Blocking
-///
-/// Reads, writes and connecting park the goroutine. On a plain OS thread they block the thread.
-///
-/// # Cancellation
-///
-/// A deadline ends a wait, and so does a [context](TcpStream::set_context) when it is done.
-#[doc(alias("net.Conn", "TCPConn"))]
-pub struct TcpStream {
-    pub(super) socket: Socket<net::TcpStream>,
+/// It implements [`Read`](io::Read) and [`Write`](io::Write), and so does a reference to it, so
+/// that one goroutine may read while another writes. It also implements `futures-io`'s traits.
+pub struct Stream<T: StreamSocket> {
+    pub(super) socket: Socket<T>,
 }
 
-impl TcpStream {
-    /// Connects to `addr`: to the one of its addresses that [answers first](Dialer).
-    ///
-    /// ```
-    /// use goby::net::{TcpListener, TcpStream};
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TcpStream::connect(("127.0.0.1", listener.local_addr()?.port()))?;
-    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Blocking
-    ///
-    /// Parks the goroutine until the name is looked up and the connection made.
-    ///
-    /// # Errors
-    ///
-    /// The error of the lookup, or of the address. If there are several and all fail, the error
-    /// names each with its own error.
-    #[doc(alias("net.Dial", "Dial"))]
-    pub fn connect(addr: impl Into<Address>) -> io::Result<TcpStream> {
-        Dialer::new().dial(addr)
-    }
-
-    /// Connects to `addr` within `timeout`, which includes the time to look up its name.
-    ///
-    /// ```
-    /// use goby::net::{TcpListener, TcpStream};
-    /// use std::time::Duration;
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let addr = listener.local_addr()?;
-    /// assert!(TcpStream::connect_timeout(addr, Duration::from_secs(10)).is_ok());
-    /// let error = TcpStream::connect_timeout(addr, Duration::ZERO).unwrap_err();
-    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Blocking
-    ///
-    /// As for [`connect`](TcpStream::connect), for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `connect`, and `TimedOut`.
-    #[doc(alias("net.DialTimeout", "DialTimeout"))]
-    pub fn connect_timeout(addr: impl Into<Address>, timeout: Duration) -> io::Result<TcpStream> {
-        Dialer::new().timeout(timeout).dial(addr)
-    }
-
-    /// Connects to `addr` unless `ctx` is done first.
-    ///
-    /// Once it is made, the connection is independent of `ctx`;
-    /// [`set_context`](TcpStream::set_context) ties them.
-    ///
-    /// ```
-    /// use goby::{Context, net::TcpStream};
-    /// let (ctx, cancel) = Context::background().with_cancel();
-    /// cancel.cancel();
-    /// let error = TcpStream::connect_ctx(&ctx, "127.0.0.1:9").unwrap_err();
-    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
-    /// ```
-    ///
-    /// # Blocking
-    ///
-    /// As for [`connect`](TcpStream::connect).
-    ///
-    /// # Errors
-    ///
-    /// Those of `connect`, and those of the [module](super#errors) when the context is done.
-    ///
-    /// # Cancellation
-    ///
-    /// Returns at once when `ctx` is done, also while the name is looked up. A half-made connection
-    /// is closed.
-    #[doc(alias("net.DialContext", "DialContext"))]
-    pub fn connect_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpStream> {
-        Dialer::new().dial_ctx(ctx, addr)
-    }
-
+impl<T: StreamSocket> Stream<T> {
     /// Takes a socket of std that is connected.
     ///
     /// ```
@@ -176,20 +43,20 @@ impl TcpStream {
     /// # Errors
     ///
     /// The system's error, if the socket cannot be put into non-blocking mode.
-    pub fn from_std(socket: net::TcpStream) -> io::Result<TcpStream> {
-        socket.set_nonblocking(true)?;
-        Ok(TcpStream::from_nonblocking(socket))
+    pub fn from_std(socket: T) -> io::Result<Stream<T>> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Stream::from_nonblocking(socket))
     }
 
     /// Takes a socket that is connected and in non-blocking mode.
-    pub(super) fn from_nonblocking(socket: net::TcpStream) -> TcpStream {
-        TcpStream { socket: Socket::new(socket) }
+    pub(super) fn from_nonblocking(socket: T) -> Stream<T> {
+        Stream { socket: Socket::new(socket) }
     }
 
     /// Ends operations when `ctx` is done, those in progress and those to come; `None` lifts that.
     ///
-    /// The context replaces the one that was set before. It does not close the connection: dropping
-    /// the stream does.
+    /// The context replaces the one that was set before. It does not close the connection:
+    /// [`close`](Stream::close) does, and dropping the stream.
     ///
     /// ```
     /// use goby::{Context, net::{TcpListener, TcpStream}};
@@ -241,8 +108,8 @@ impl TcpStream {
         self.socket.set_deadline(Direction::Write, deadline);
     }
 
-    /// Sets the deadline of both [reads](TcpStream::set_read_deadline) and
-    /// [writes](TcpStream::set_write_deadline).
+    /// Sets the deadline of both [reads](Stream::set_read_deadline) and
+    /// [writes](Stream::set_write_deadline).
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
@@ -281,7 +148,7 @@ impl TcpStream {
     ///
     /// As for a read.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |socket| socket.peek(buf))
+        self.socket.perform(Direction::Read, |socket| peek(socket, buf))
     }
 
     /// Reads, and leaves the bytes in the stream, or registers the waker for the time when there is
@@ -303,7 +170,7 @@ impl TcpStream {
     ///
     /// As for a read.
     pub fn poll_peek(&self, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |socket| socket.peek(buf))
+        self.socket.poll_perform(Direction::Read, cx, |socket| peek(socket, buf))
     }
 
     /// Closes one direction of the connection, or both.
@@ -323,7 +190,159 @@ impl TcpStream {
     ///
     /// The system's error, such as `NotConnected`.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.get_ref().shutdown(how)
+        self.socket.ask(|socket| Ok(rustix::net::shutdown(socket, shutdown_of(how))?))
+    }
+
+    /// Closes the connection, although other goroutines may hold the stream. Their operations end
+    /// at once with a [`ClosedError`](super::ClosedError), those in progress and those to come. A
+    /// second call does nothing.
+    ///
+    /// Dropping the stream closes it as well; this is for streams that are shared. The peer sees
+    /// the end of the connection. Only the number of the descriptor stays taken until the stream is
+    /// dropped, and names nothing: so nobody who still has it reads from another socket.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use std::{io::{ErrorKind, Read}, sync::Arc};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = Arc::new(TcpStream::connect(listener.local_addr()?)?);
+    /// let (mut server, _) = listener.accept()?;
+    /// let shared = client.clone();
+    /// let reader = goby::go(move || (&*shared).read(&mut [0]));
+    /// client.close();
+    /// let error = reader.join().unwrap().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotConnected);
+    /// assert_eq!(error.to_string(), "use of closed network connection");
+    /// assert_eq!(server.read(&mut [0])?, 0, "the end");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Source: Go's `Conn.Close`.
+    pub fn close(&self) {
+        self.socket.close();
+    }
+
+    /// Returns a channel that is closed once a read would not wait: a case of a
+    /// [`select!`](crate::select!) that waits for the socket.
+    ///
+    /// A read does not wait if there are bytes, at the end of the stream, or if it fails: its
+    /// deadline is past, its context is done, the stream is closed. Call this anew for each
+    /// `select!`: bytes that are left unread make the next channel ready again. If several
+    /// goroutines read from the stream, the one that is told may find that another was faster, and
+    /// its read waits.
+    ///
+    /// Here a connection is read while commands come over a channel:
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use goby::{chan, go, select};
+    /// use std::io::{Read, Write};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut peer = TcpStream::connect(listener.local_addr()?)?;
+    /// let (mut stream, _) = listener.accept()?;
+    /// let (commands_tx, commands) = chan::bounded(0);
+    /// let session = go(move || -> std::io::Result<Vec<u8>> {
+    ///     let (mut received, mut buffer) = (Vec::new(), [0; 1024]);
+    ///     loop {
+    ///         select! {
+    ///             recv(stream.readable()) -> _ => match stream.read(&mut buffer)? {
+    ///                 0 => return Ok(received),
+    ///                 n => received.extend_from_slice(&buffer[..n]),
+    ///             },
+    ///             recv(commands) -> command => match command {
+    ///                 Ok(text) => stream.write_all(text)?,
+    ///                 Err(_) => return Ok(received),
+    ///             },
+    ///         }
+    ///     }
+    /// });
+    /// commands_tx.send(b"hello").unwrap();
+    /// let mut greeting = [0; 5];
+    /// peer.read_exact(&mut greeting)?;
+    /// assert_eq!(&greeting, b"hello");
+    /// peer.write_all(b"hi")?;
+    /// drop(peer);
+    /// assert_eq!(session.join().unwrap()?, b"hi");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn readable(&self) -> Receiver<Infallible> {
+        self.socket.ready(Direction::Read)
+    }
+
+    /// Returns a channel that is closed once a write would not wait, or would fail; for a
+    /// [`select!`](crate::select!).
+    ///
+    /// Call this anew for each `select!`. A write of more bytes than there is room for takes some
+    /// of them; [`write_all`](std::io::Write::write_all) waits for the others.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use goby::select;
+    /// use std::time::Duration;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// let has_room = select! {
+    ///     recv(stream.writable()) -> _ => true,
+    ///     default(Duration::from_secs(60)) => false,
+    /// };
+    /// assert!(has_room);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn writable(&self) -> Receiver<Infallible> {
+        self.socket.ready(Direction::Write)
+    }
+
+    /// Splits the stream into a half that reads and one that writes, each of which one goroutine
+    /// may own. Dropping the half that writes shuts down writing.
+    ///
+    /// ```
+    /// use goby::net::UnixStream;
+    /// use std::io::{Read, Write};
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let (mut reader, mut writer) = client.into_split();
+    /// let echo = goby::go(move || std::io::copy(&mut &server, &mut &server));
+    /// goby::go(move || writer.write_all(b"hello"));
+    /// let mut answer = String::new();
+    /// reader.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "hello");
+    /// assert_eq!(echo.join().unwrap()?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Source: tokio's `into_split`.
+    #[doc(alias("split"))]
+    pub fn into_split(self) -> (OwnedReadHalf<T>, OwnedWriteHalf<T>) {
+        split(self)
+    }
+
+    /// Makes another stream of the same connection, with a descriptor, deadlines and a context of
+    /// its own.
+    ///
+    /// The connection ends when both are closed or dropped; [`shutdown`](Stream::shutdown) of one
+    /// is one of both. A stream in an [`Arc`](std::sync::Arc) costs no descriptor, and shares the
+    /// rest.
+    ///
+    /// ```
+    /// use goby::net::UnixStream;
+    /// use std::io::{Read, Write};
+    /// let (mut writer, mut peer) = UnixStream::pair()?;
+    /// let mut reader = writer.try_clone()?;
+    /// writer.write_all(b"x")?;
+    /// drop(writer);
+    /// assert_eq!(peer.read(&mut [0])?, 1);
+    /// peer.write_all(b"y")?;
+    /// assert_eq!(reader.read(&mut [0])?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The system's, such as that of too many open files.
+    pub fn try_clone(&self) -> io::Result<Stream<T>> {
+        Ok(Stream::from_nonblocking(self.socket.duplicate()?))
     }
 
     /// Returns the address of the other side.
@@ -339,8 +358,8 @@ impl TcpStream {
     /// # Errors
     ///
     /// The system's error: the other side may be gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().peer_addr()
+    pub fn peer_addr(&self) -> io::Result<T::Addr> {
+        self.socket.ask(T::peer)
     }
 
     /// Returns the address of this side.
@@ -356,219 +375,18 @@ impl TcpStream {
     /// # Errors
     ///
     /// The system's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
-    }
-
-    /// Sets whether small writes are sent at once (`TCP_NODELAY`). Default: true.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TcpStream::connect(listener.local_addr()?)?;
-    /// assert!(stream.nodelay()?);
-    /// stream.set_nodelay(false)?;
-    /// assert!(!stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The system's.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.socket.get_ref().set_nodelay(nodelay)
-    }
-
-    /// Returns whether small writes are sent at once.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TcpStream::connect(listener.local_addr()?)?;
-    /// assert!(stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The system's.
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.socket.get_ref().nodelay()
-    }
-
-    /// Sets when the system asks an idle peer whether it is still there (`SO_KEEPALIVE`); `None`:
-    /// never. Default: [`KeepAlive::new`].
-    ///
-    /// ```
-    /// # use goby::net::{KeepAlive, TcpListener, TcpStream};
-    /// # use std::time::Duration;
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TcpStream::connect(listener.local_addr()?)?;
-    /// stream.set_keep_alive(KeepAlive::new().idle(Duration::from_secs(60)))?;
-    /// stream.set_keep_alive(None)?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The system's, such as `InvalidInput` for a time of zero or of more than nine hours.
-    pub fn set_keep_alive(&self, keep_alive: impl Into<Option<KeepAlive>>) -> io::Result<()> {
-        KeepAlive::apply(keep_alive.into(), self.socket.get_ref())
+    pub fn local_addr(&self) -> io::Result<T::Addr> {
+        self.socket.ask(T::local)
     }
 }
 
-/// The most that a vectored write joins into one piece.
-const JOINED: usize = 1024;
-
-fn receive(socket: &net::TcpStream, buf: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0)
-}
-
-fn transmit(socket: &net::TcpStream, buf: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)
-}
-
-/// Joins small pieces, because the system takes a list of them much more slowly than one piece.
-fn transmit_vectored(mut socket: &net::TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let mut joined = [0; JOINED];
-    let mut len = 0;
-    for buf in bufs {
-        let Some(room) = joined.get_mut(len..len + buf.len()) else { return socket.write_vectored(bufs) };
-        room.copy_from_slice(buf);
-        len += buf.len();
-    }
-    transmit(socket, &joined[..len])
-}
-
-impl Read for &TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(buf.len(), |socket| receive(socket, buf))
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let room = bufs.iter().map(|buf| buf.len()).sum();
-        self.socket.read(room, |mut socket| socket.read_vectored(bufs))
-    }
-}
-
-impl Write for &TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, |socket| transmit(socket, buf))
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, |socket| transmit_vectored(socket, bufs))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsyncRead for &TcpStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_read(buf.len(), cx, |socket| receive(socket, buf))
-    }
-
-    fn poll_read_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let room = bufs.iter().map(|buf| buf.len()).sum();
-        self.socket.poll_read(room, cx, |mut socket| socket.read_vectored(bufs))
-    }
-}
-
-impl AsyncWrite for &TcpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Write, cx, |socket| transmit(socket, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Write, cx, |socket| transmit_vectored(socket, bufs))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown(Shutdown::Write))
-    }
-}
-
-impl AsyncRead for TcpStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &*self).poll_read(cx, buf)
-    }
-
-    fn poll_read_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &*self).poll_read_vectored(cx, bufs)
-    }
-}
-
-impl AsyncWrite for TcpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &*self).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &*self).poll_write_vectored(cx, bufs)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown(Shutdown::Write))
-    }
-}
-
-impl AsFd for TcpStream {
+impl<T: StreamSocket> AsFd for Stream<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
 }
 
-impl fmt::Debug for TcpStream {
+impl<T: StreamSocket> fmt::Debug for Stream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.socket.fmt(f)
     }

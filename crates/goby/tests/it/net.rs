@@ -1,9 +1,17 @@
 //! Sockets: connecting, accepting, and transferring data.
 
+mod close;
 mod copy;
 mod dial;
+mod halves;
+mod hostile;
 mod limits;
 mod names;
+mod readiness;
+mod socat;
+mod udp;
+mod unix;
+mod waves;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,7 +21,10 @@ use std::thread;
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use goby::net::{Address, TcpListener, TcpStream, look_up};
+use goby::net::{
+    Address, OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
+    look_up,
+};
 use goby::{Context, block_on, chan, go, now, scope, spawn};
 
 use crate::support::{MOMENT, PATIENCE, on_workers, pause, size, with_workers};
@@ -332,6 +343,12 @@ fn sockets_are_send_and_sync() {
     fn check<T: Send + Sync + 'static>() {}
     check::<TcpStream>();
     check::<TcpListener>();
+    check::<UdpSocket>();
+    check::<UnixStream>();
+    check::<UnixListener>();
+    check::<UnixDatagram>();
+    check::<OwnedReadHalf>();
+    check::<OwnedWriteHalf>();
     check::<Address>();
 }
 

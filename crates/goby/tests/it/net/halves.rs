@@ -1,0 +1,98 @@
+//! Split streams, copies of a socket, several buffers at once.
+
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+
+use goby::net::{Stream, StreamSocket, UnixStream};
+use goby::{go, now};
+
+use super::pair;
+use crate::support::{MOMENT, pause, with_workers};
+
+#[test]
+fn the_halves_read_and_write_at_once_and_the_writers_drop_is_the_end() {
+    fn check<T: StreamSocket>((client, mut server): (Stream<T>, Stream<T>)) {
+        let (mut reader, mut writer) = client.into_split();
+        let reading = go(move || {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            (reader, all)
+        });
+        pause(MOMENT);
+        writer.write_all(b"question").unwrap();
+        drop(writer);
+        let mut all = Vec::new();
+        server.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"question");
+        server.write_all(b"answer").unwrap();
+        drop(server);
+        let (reader, all) = reading.join().unwrap();
+        assert_eq!(all, b"answer");
+        drop(reader);
+    }
+    with_workers(|| {
+        check(pair());
+        check(UnixStream::pair().unwrap());
+    });
+}
+
+#[test]
+fn the_halves_come_together_again() {
+    with_workers(|| {
+        let ((a, mut b), (c, _d)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (a_reader, a_writer) = a.into_split();
+        let (c_reader, c_writer) = c.into_split();
+        let error = a_reader.reunite(c_writer).unwrap_err();
+        assert_eq!(error.to_string(), "the halves are not of the same stream");
+        let (a_reader, c_writer) = (error.0, error.1);
+        assert!(c_reader.reunite(c_writer).is_ok());
+        let a = a_reader.reunite(a_writer).unwrap();
+        (&a).write_all(b"x").unwrap();
+        assert_eq!(b.read(&mut [0]).unwrap(), 1);
+        b.set_read_deadline(Some(now() + MOMENT));
+        assert_eq!(b.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut, "it is still open for writing");
+    });
+}
+
+#[test]
+fn a_copy_lives_on_and_has_its_own_limits() {
+    with_workers(|| {
+        let (mut stream, mut peer) = pair();
+        let mut copy = stream.try_clone().unwrap();
+        stream.set_read_deadline(Some(now()));
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        let reader = go(move || (copy.read(&mut [0]).unwrap(), copy));
+        pause(MOMENT);
+        stream.close();
+        peer.write_all(b"x").unwrap();
+        let (n, copy) = reader.join().unwrap();
+        assert_eq!(n, 1, "closing the other one did not end it");
+        copy.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+/// More than a write joins into one piece, and more pieces than one call takes.
+#[test]
+fn several_buffers_are_read_and_written_in_one_call() {
+    fn check<T: StreamSocket>((mut a, mut b): (Stream<T>, Stream<T>)) {
+        let pieces: Vec<_> = (0..3u8).map(|i| vec![i; 1000]).collect();
+        let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        assert_eq!(a.write_vectored(&slices).unwrap(), 3000);
+        let (mut head, mut body) = ([0; 1500], [0; 1500]);
+        let n = b.read_vectored(&mut [IoSliceMut::new(&mut head), IoSliceMut::new(&mut body)]).unwrap();
+        assert_eq!(n, 3000);
+        assert_eq!([&head[..], &body[..]].concat(), pieces.concat());
+
+        let many = [7; 2];
+        let slices = vec![IoSlice::new(&many); 2000];
+        assert_eq!(a.write_vectored(&slices).unwrap(), 2 * 1024);
+        let mut all = [0; 2 * 1024];
+        b.read_exact(&mut all).unwrap();
+        assert!(all.iter().all(|byte| *byte == 7));
+    }
+    with_workers(|| {
+        check(pair());
+        check(UnixStream::pair().unwrap());
+    });
+}
