@@ -6,6 +6,6 @@ set -euo pipefail
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p goby-runtime -p goby -p goby-http -p goby-tokio --no-default-features --all-targets --locked -- -D warnings
 cargo clippy -p goby --features tls --all-targets --locked -- -D warnings
-for package in bench ci/tsan ci/instructions ci/crates; do
+for package in bench bench/bridge ci/tsan ci/instructions ci/crates; do
     cargo clippy --manifest-path "$package/Cargo.toml" --target-dir "${CARGO_TARGET_DIR:-target}" --all-targets --locked -- -D warnings
 done

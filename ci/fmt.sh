@@ -3,6 +3,7 @@
 set -euo pipefail
 cargo fmt --all --check
 cargo fmt --manifest-path bench/Cargo.toml --check
+cargo fmt --manifest-path bench/bridge/Cargo.toml --check
 cargo fmt --manifest-path ci/crates/Cargo.toml --check
 cargo fmt --manifest-path ci/tsan/Cargo.toml --check
 cargo fmt --manifest-path ci/instructions/Cargo.toml --check
