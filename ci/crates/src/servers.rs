@@ -151,5 +151,14 @@ pub(crate) fn postgres() -> Server {
     postgres.args(["-h", "127.0.0.1", "-p", &addr.port().to_string(), "-k", ".", "-c", "fsync=off"]);
     let mut stop = command("pg_ctl");
     stop.args(["stop", "--silent", "--mode=immediate", "--wait"]);
-    start(folder, addr, &mut postgres, Some(stop))
+    let mut is_ready = Command::new(newest.join("bin/pg_isready"));
+    is_ready.args(["--quiet", "-h", "127.0.0.1", "-p", &addr.port().to_string()]);
+    let server = start(folder, addr, &mut postgres, Some(stop));
+    // It accepts before it is ready, to say that it is starting.
+    let begun = Instant::now();
+    while !is_ready.status().unwrap().success() {
+        assert!(begun.elapsed() < PATIENCE, "{is_ready:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    server
 }

@@ -1,6 +1,8 @@
 //! Calls that block their thread. They run on a helper thread by `blocking`, while the goroutine is
 //! parked.
 
+mod databases;
+
 use std::sync::{Condvar, Mutex, mpsc};
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Runs every example as its user would, and asks it by curl.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// A server in a process of its own, on a port that the system chooses.
@@ -12,8 +13,13 @@ struct Server {
 
 impl Server {
     fn start(program: &str) -> Server {
+        Server::start_with(program, &[])
+    }
+
+    fn start_with(program: &str, args: &[&Path]) -> Server {
+        let mut command = Command::new(program);
         let mut process =
-            Command::new(program).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("cargo has built it");
+            command.arg("127.0.0.1:0").args(args).stdout(Stdio::piped()).spawn().expect("cargo has built it");
         let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it prints where it listens");
@@ -78,4 +84,29 @@ fn axum() {
     // The request that has begun gets its answer.
     assert_eq!(server.stop(), "bye\n");
     assert_eq!(finish(slow), "done\n");
+}
+
+#[test]
+fn store() {
+    let folder = std::env::temp_dir().join(format!("goby-store-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("there is room");
+    let file = folder.join("notes.db");
+    let status = ["--write-out", "%{http_code}"];
+
+    let server = Server::start_with(env!("CARGO_BIN_EXE_store"), &[&file]);
+    let add = |note: &str| server.ask("/notes", &["--json", note]);
+    assert_eq!(add(r#"{"text": "so long, and thanks"}"#), "{\"id\":1}\n");
+    assert_eq!(add(r#"{"text": 7}"#), "{\"error\":\"a note has a text\"}\n");
+    assert_eq!(server.ask("/notes/2", &status), "{\"error\":\"no such note\"}\n404");
+    // No more than twenty at once: these three, and some of the next.
+    let codes: Vec<_> = (0..40).map(|_| server.ask("/", &["--output", "/dev/null", status[0], status[1]])).collect();
+    assert!(codes[..17].iter().all(|code| code == "404"), "{codes:?}");
+    assert!(codes.iter().any(|code| code == "429"), "{codes:?}");
+    assert_eq!(server.stop(), "bye\n");
+
+    // The job of the note was finished before the end.
+    let server = Server::start_with(env!("CARGO_BIN_EXE_store"), &[&file]);
+    assert_eq!(server.ask("/notes/1", &[]), "{\"id\":1,\"text\":\"so long, and thanks\",\"words\":4}\n");
+    assert_eq!(server.stop(), "bye\n");
+    std::fs::remove_dir_all(&folder).expect("it is ours");
 }

@@ -16,8 +16,8 @@
 //! assert!(pool.stats().size <= 2);
 //! ```
 //!
-//! The pool is for any crate whose connections block, too: run what blocks through
-//! [`blocking`](crate::blocking), in the function that makes one and where it is used.
+//! The pool is for any crate whose connections block, too: make one in
+//! [`blocking`](crate::blocking), and use it by [`Pooled::blocking`].
 //!
 //! ```
 //! use goby::{blocking, pool::Pool};
@@ -31,7 +31,8 @@
 //! # }
 //! let pool = Pool::builder(|| blocking(|| rusqlite::Connection::open("store.db"))).max_size(4).build();
 //! let mut connection = pool.get()?;
-//! assert_eq!(blocking(|| connection.execute("DELETE FROM jobs", ()))?, 1);
+//! let deleted = connection.blocking(|connection| connection.execute("DELETE FROM jobs", ()))?;
+//! assert_eq!(deleted, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

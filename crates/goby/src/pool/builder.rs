@@ -61,8 +61,8 @@ impl<T: Send + 'static, E> Builder<T, E> {
         self
     }
 
-    /// Sets how many may lie idle. What is given back beyond that is closed. Default is no limit but
-    /// the pool's size.
+    /// Sets how many may lie idle. What is given back beyond that is closed. Default is no limit
+    /// but the pool's size.
     ///
     /// ```
     /// let pool = goby::pool::Pool::builder(|| Ok::<_, ()>(())).max_idle(1).build();
@@ -97,8 +97,8 @@ impl<T: Send + 'static, E> Builder<T, E> {
         self
     }
 
-    /// Sets how long one may live from its making. It is closed when it is idle after that, not while
-    /// it is in use. Default is forever.
+    /// Sets how long one may live from its making. It is closed when it is idle after that, not
+    /// while it is in use. Default is forever.
     ///
     /// ```
     /// use std::time::Duration;

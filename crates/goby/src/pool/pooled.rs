@@ -65,6 +65,37 @@ impl<T> Pooled<T> {
         pooled.connection.take().expect("it is here until the end").value
     }
 
+    /// Uses it in [`blocking`](crate::blocking): for a connection whose calls block the thread.
+    ///
+    /// It takes `&mut` even where the calls take `&`, because most such connections are not `Sync`.
+    ///
+    /// ```
+    /// let pool = goby::pool::Pool::builder(|| std::fs::File::open("/proc/self/status")).build();
+    /// let mut file = pool.get()?;
+    /// let text = file.blocking(|file| std::io::read_to_string(file))?;
+    /// assert!(text.starts_with("Name:"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until `f` has returned.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does, with its panic.
+    ///
+    /// # Cancellation
+    ///
+    /// None: `f` is not interrupted.
+    pub fn blocking<R: Send>(&mut self, f: impl FnOnce(&mut T) -> R + Send) -> R
+    where
+        T: Send,
+    {
+        let connection = &mut **self;
+        goby_runtime::blocking(move || f(connection))
+    }
+
     pub(super) fn has_value(&self) -> bool {
         self.connection.is_some()
     }

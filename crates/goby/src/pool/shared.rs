@@ -6,8 +6,8 @@
 //! there. What is being closed keeps its place until then.
 //!
 //! So there are never more than `max_size`. Those that exist are the ones in a place and the idle
-//! ones, and one is made only by a request that has a place and found none idle: then all that exist
-//! are in places. A request that was given a place and has not come yet has nothing in it, so
+//! ones, and one is made only by a request that has a place and found none idle: then all that
+//! exist are in places. A request that was given a place and has not come yet has nothing in it, so
 //! between the two there may be more places and idle ones together. `promised` counts these
 //! requests: the last so many idle ones are for them, not for a request that comes later.
 
