@@ -11,7 +11,7 @@ It builds everything, runs it, prints one table, and writes bench/results.json, 
 bench/RESULTS.md and the README's figures over the old ones; with --only, --memory or --quick, or interrupted, it prints
 only. In RESULTS.md, what stands below the line `<!-- by hand -->` is kept.
 
-Needs cargo. Without Go its column is left out, and the echo rows, whose load it makes; without Java 21
+Needs cargo. Without Go its column is left out, and the echo and copy rows, whose load it makes; without Java 21
 or later its column; without wrk the HTTP rows.
 """
 
@@ -48,6 +48,7 @@ BOUNDS = {
     "context_cancel_100k": 2.4, "context_cancel_100k_async": 0.41, "timer_start_stop": 0.5,
     "http_64": 1.05, "http_64_p99": 1.05, "http_1000": 1.05, "http_1000_p99": 1.05,
     "echo_64": 1.05, "echo_64_p99": None, "echo_1000": 1.05, "echo_1000_p99": None,
+    "copy_10g": 1.0, "copy_1g": None,
     "http_slow_1000": None, "http_slow_1000_p99": None, "fetch_64": None,
 }
 # Whose figure these bounds are shares of, where that is not the best peer: may's HTTP has a parser of its own, and tokio's
@@ -305,7 +306,7 @@ def without(args, net):
     """Leaves out the peers and the rows that this machine cannot run, with words."""
     has_go = shutil.which("go") is not None
     if not has_go:
-        log("go is not here, so neither are its column and the rows that it drives (echo, fetch): see https://go.dev/dl")
+        log("go is not here, so neither are its column and the rows that it drives (echo, copy, fetch): see https://go.dev/dl")
         args.skip.append("go")
     if not run.java():
         log(f"{run.NO_JAVA}, so neither is the column of its virtual threads: {run.GET_JAVA}")

@@ -15,13 +15,14 @@ use goby_http::{Client, Request, Response, StatusCode};
 
 use crate::measure::{Clock, percentile_us, report};
 
-pub const USAGE: &str = "echo-server ADDR | http-server ADDR | http-slow ADDR | echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY";
+pub const USAGE: &str = "echo-server ADDR | copy-server ADDR | http-server ADDR | http-slow ADDR | echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY";
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A network sub-command, with its numbers still as they were typed.
 pub enum Command<'a> {
     EchoServer { addr: &'a str },
+    CopyServer { addr: &'a str },
     HttpServer { addr: &'a str },
     HttpSlow { addr: &'a str },
     EchoLoad { addr: &'a str, conns: &'a str, seconds: &'a str, size: &'a str },
@@ -32,6 +33,7 @@ impl<'a> Command<'a> {
     pub fn parse(args: &[&'a str]) -> Option<Command<'a>> {
         Some(match *args {
             ["echo-server", addr] => Command::EchoServer { addr },
+            ["copy-server", addr] => Command::CopyServer { addr },
             ["http-server", addr] => Command::HttpServer { addr },
             ["http-slow", addr] => Command::HttpSlow { addr },
             ["echo-load", addr, conns, seconds, size] => Command::EchoLoad { addr, conns, seconds, size },
@@ -43,6 +45,7 @@ impl<'a> Command<'a> {
     pub fn run(self) -> ExitCode {
         let done = match self {
             Command::EchoServer { addr } => echo_server(addr),
+            Command::CopyServer { addr } => copy_server(addr),
             Command::HttpServer { addr } => http_server(addr, hello),
             Command::HttpSlow { addr } => http_server(addr, slow),
             Command::EchoLoad { addr, conns, seconds, size } => {
@@ -72,6 +75,15 @@ fn echo_server(addr: &str) -> Result<()> {
                 }
             }
         });
+    }
+    Ok(())
+}
+
+fn copy_server(addr: &str) -> Result<()> {
+    let listener = TcpListener::bind(addr)?;
+    for stream in listener.incoming() {
+        let stream = stream?;
+        go(move || goby::io::copy(&stream, &stream));
     }
     Ok(())
 }
