@@ -23,13 +23,18 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 ///
 /// ```
 /// use goby::io::{CopyEnd, copy};
+/// use goby::net::UnixStream;
 /// use std::fs::File;
-/// use std::io;
+/// use std::io::{self, Write};
 ///
 /// fn swallow(from: &impl CopyEnd) -> io::Result<u64> {
 ///     copy(from, &File::options().write(true).open("/dev/null")?)
 /// }
 /// assert_eq!(swallow(&File::open("/dev/null")?)?, 0);
+/// let (mut near, far) = UnixStream::pair()?;
+/// near.write_all(b"to nobody")?;
+/// drop(near);
+/// assert_eq!(swallow(&far)?, 9);
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait CopyEnd: Descriptor {}

@@ -1,16 +1,16 @@
 //! Streams as ends of [`io::copy`](crate::io::copy()).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use goby_runtime::Direction;
 
-use super::TcpStream;
+use super::{Stream, StreamSocket};
 use crate::io::{CopyEnd, Descriptor};
 
-impl CopyEnd for TcpStream {}
+impl<T: StreamSocket> CopyEnd for Stream<T> {}
 
-impl Descriptor for TcpStream {
+impl<T: StreamSocket> Descriptor for Stream<T> {
     fn carry_out<R: Send>(
         &self,
         direction: Direction,
