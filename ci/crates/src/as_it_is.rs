@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use goby::{Runtime, block_on, chan, go, net, spawn, yield_now};
 
+use crate::{Log, three_jobs};
+
 /// Starts ten goroutines that do this a hundred times each, and waits for them.
 fn ten_goroutines(f: impl Fn() + Send + Sync) {
     goby::scope(|scope| {
@@ -288,4 +290,12 @@ fn tracing_subscriber() {
         }
     });
     computes.join().unwrap();
+}
+
+/// Each goroutine is in its own span only.
+#[goby::test(workers = 1)]
+fn tracing_spans() {
+    let log = Log::default();
+    three_jobs(tracing::Dispatch::new(goby::tracing::PerGoroutine::new(log.subscriber())));
+    assert_eq!(log.lines(), ["INFO job{n=0}: done", "INFO job{n=1}: done", "INFO job{n=2}: done"]);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use goby::{block_on, chan, go};
 use rayon::prelude::*;
 
-use crate::{CHILD, forever, stands_still};
+use crate::{CHILD, Log, forever, stands_still, three_jobs};
 
 #[test]
 fn std_mutex_across_a_wait() {
@@ -242,4 +242,12 @@ fn axum_without_tokio() {
         let error = go(attempt).join().unwrap_err().to_string();
         assert!(error.contains("there is no reactor running"), "{name}: {error}");
     }
+}
+
+/// Sound, but the spans of the goroutines of a worker are in each other.
+#[goby::test(workers = 1)]
+fn tracing_spans_without_per_goroutine() {
+    let log = Log::default();
+    three_jobs(tracing::Dispatch::new(log.subscriber()));
+    assert!(log.lines().iter().any(|line| line.matches("job{").count() == 3), "{:?}", log.lines());
 }

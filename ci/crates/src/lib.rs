@@ -16,10 +16,12 @@ mod through_blocking;
 mod through_tokio;
 
 use std::env;
+use std::io;
 use std::process::{self, Command};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use goby::{Runtime, chan, go};
+use goby::{Runtime, chan, go, yield_now};
 
 /// Tells a child process that it is one.
 const CHILD: &str = "GOBY_CRATES_CHILD";
@@ -70,4 +72,51 @@ fn stands_still(test: &str, neighbor: impl FnOnce(&dyn Fn()) + Send + 'static, b
     assert!(!blocked.is_finished());
     assert_eq!(runtime.num_goroutines(), 2);
     process::exit(STAND_STILL);
+}
+
+/// Lines that `tracing_subscriber` has formatted.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// A subscriber that writes here.
+    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        let log = self.clone();
+        let fmt = tracing_subscriber::fmt().with_ansi(false).without_time().with_target(false);
+        fmt.with_writer(move || log.clone()).finish()
+    }
+
+    /// The lines, sorted.
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort_unstable();
+        lines
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Enters a span, and waits in it.
+#[tracing::instrument]
+fn job(n: u32) {
+    yield_now();
+    tracing::info!("done");
+}
+
+/// Lets three goroutines of one worker do a job each, under this subscriber.
+fn three_jobs(subscriber: tracing::Dispatch) {
+    let jobs = [0, 1, 2].map(|n| {
+        let subscriber = subscriber.clone();
+        go(move || goby::tracing::with_default(&subscriber, || job(n)))
+    });
+    jobs.map(|job| job.join().unwrap());
 }

@@ -5,6 +5,7 @@ pub(crate) mod go;
 pub(crate) mod birth;
 pub(crate) mod goroutine;
 pub(crate) mod attributes;
+pub(crate) mod carried;
 pub(crate) mod wait_reason;
 pub(crate) mod park;
 pub(crate) mod parker;

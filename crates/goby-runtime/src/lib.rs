@@ -27,6 +27,8 @@ mod look;
 
 mod builder;
 mod runtime;
+#[cfg(feature = "tracing")]
+mod per_goroutine;
 
 /// What the engine takes from above it.
 mod above {
@@ -46,6 +48,7 @@ pub use base::stack_trace::{Frame, StackTrace};
 pub use base::streak::Streak;
 pub use builder::Builder;
 pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
+pub use engine::carried::{Carried, carry};
 pub use engine::checkpoint::{checkpoint, polled, refused, yield_now};
 pub use engine::errand::{Foreign, let_go, let_go_shared};
 pub use engine::gate::{Decision, Gate, Waited, Waiters};
@@ -88,6 +91,8 @@ pub use look::stall::{Stall, stalls};
 pub use look::try_run::Deadlock;
 #[doc(hidden)]
 pub use look::try_run::Stopped;
+#[cfg(feature = "tracing")]
+pub use per_goroutine::{PerGoroutine, with_default};
 #[doc(hidden)]
 pub use runtime::sample_all;
 pub use runtime::{Runtime, num_goroutines, run};

@@ -35,6 +35,12 @@ impl Answer {
         Answer { state: AtomicU8::new(ABSENT) }
     }
 
+    /// Makes one whose waiter looks already: a goroutine that carries something runs for a while
+    /// after it has shown its wait (`carried.rs`).
+    pub(crate) fn looking() -> Answer {
+        Answer { state: AtomicU8::new(LOOKING) }
+    }
+
     /// Begins to look. For the waiter.
     #[inline]
     pub(crate) fn look(&self) {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crate::base::discard::discard;
 use crate::base::order::Order;
+use crate::engine::carried::Carried;
 use crate::engine::errand::Foreign;
 use crate::engine::worker;
 use crate::engine::worker::Worker;
@@ -57,6 +58,8 @@ impl Inherited {
 struct Own {
     name: Option<Arc<str>>,
     locals: Vec<(Key, Rc<dyn Any>)>,
+    /// What takes off and puts on what the goroutine carries.
+    carried: Option<&'static dyn Carried>,
 }
 
 /// The attributes of one goroutine or thread.
@@ -73,7 +76,7 @@ impl Attributes {
     /// Makes the attributes of a new goroutine.
     #[inline]
     pub(crate) fn new(inherited: Option<Arc<Inherited>>, name: Option<Arc<str>>) -> Attributes {
-        let own = name.map(|name| Box::new(Own { name: Some(name), locals: Vec::new() }));
+        let own = name.map(|name| Box::new(Own { name: Some(name), ..Own::default() }));
         Attributes { inherited: UnsafeCell::new(inherited), own: UnsafeCell::new(own) }
     }
 
@@ -103,6 +106,16 @@ impl Attributes {
     fn add_local(&self, key: Key, value: Rc<dyn Any>) {
         // SAFETY: as in `inherited`; pushing runs no user code.
         unsafe { &mut *self.own.get() }.get_or_insert_default().locals.push((key, value));
+    }
+
+    pub(crate) fn carried(&self) -> Option<&'static dyn Carried> {
+        // SAFETY: as in `inherited`.
+        unsafe { &*self.own.get() }.as_ref()?.carried
+    }
+
+    pub(crate) fn set_carried(&self, carried: &'static dyn Carried) {
+        // SAFETY: as in `inherited`.
+        unsafe { &mut *self.own.get() }.get_or_insert_default().carried = Some(carried);
     }
 
     fn take_own(&self) -> Option<Box<Own>> {

@@ -46,7 +46,7 @@ use crate::engine::park::Wait;
 use crate::engine::shared::Shared;
 use crate::engine::unjoined::report_panic;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::worker::Remote;
+use crate::engine::worker::{self, Remote};
 
 /// Names a goroutine; no two in the life of a process have the same.
 ///
@@ -380,15 +380,15 @@ pub(crate) unsafe fn join<T>(g: NonNull<Goroutine>) -> thread::Result<T> {
     // SAFETY: the handle holds the record.
     let header = unsafe { g.as_ref() };
     if !has_ended(header) {
+        if let Some(joiner) = worker::current_goroutine() {
+            // SAFETY: it is the running goroutine, so its record is alive.
+            unsafe { joiner.as_ref() }.notes.joins.set(header.id.0);
+        }
         // SAFETY: if the wait is shown, this goroutine parks on it. It is shown to `end`, the only
         // claimer, which also unparks.
         let wait = unsafe { Wait::in_one_queue() };
         let is_shown = header.ending.with(|ending| ending.show(&wait));
         if is_shown {
-            if let Some(joiner) = wait.goroutine() {
-                // SAFETY: the joiner is the running goroutine, so its record is alive.
-                unsafe { joiner.as_ref() }.notes.joins.set(header.id.0);
-            }
             wait.park(WaitReason::Join);
         }
     }

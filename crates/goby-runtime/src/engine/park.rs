@@ -35,7 +35,7 @@ use crate::engine::io::timer::SleepTimer;
 use crate::engine::parker::Parker;
 use crate::engine::unparker::Unparker;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::{switch, worker};
+use crate::engine::{carried, switch, worker};
 
 /// The token of a wait that its deadline ended.
 pub const TIMED_OUT: usize = usize::MAX - 1;
@@ -52,6 +52,8 @@ pub struct Wait {
 /// The one that parks.
 enum Who {
     Goroutine(NonNull<Goroutine>),
+    /// A goroutine that carries something, see `carried.rs`.
+    Carrier(NonNull<Goroutine>),
     Thread(Arc<Parker>),
 }
 
@@ -80,7 +82,7 @@ impl Wait {
     /// As for [`current`](Wait::current).
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub unsafe fn of_goroutine() -> Option<Wait> {
-        worker::current_goroutine().map(|g| Wait::of(Who::Goroutine(g), false))
+        worker::current_goroutine().map(|g| Wait::of_running(g, false))
     }
 
     /// Starts a wait as [`current`](Wait::current) does, but one that is shown to one queue only: a
@@ -100,20 +102,28 @@ impl Wait {
         // The wait is made in each branch. If `Who` were made first and moved then, it would be
         // copied.
         match worker::current_goroutine() {
-            Some(g) => Wait::of(Who::Goroutine(g), in_one_queue),
+            Some(g) => Wait::of_running(g, in_one_queue),
             None => Wait::of(Who::this_thread(), in_one_queue),
         }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn of(who: Who, in_one_queue: bool) -> Wait {
-        Wait { word: ClaimWord::new(), in_one_queue, answer: Answer::new(), who }
+    fn of_running(g: NonNull<Goroutine>, in_one_queue: bool) -> Wait {
+        // SAFETY: it is running, so its record is alive.
+        if unsafe { g.as_ref() }.notes.flags.carries() {
+            return Wait::of_carrier(g, in_one_queue);
+        }
+        Wait::of(Who::Goroutine(g), in_one_queue)
     }
 
-    /// Returns the goroutine that waits, if it is one.
-    #[inline]
-    pub(crate) fn goroutine(&self) -> Option<NonNull<Goroutine>> {
-        if let Who::Goroutine(g) = &self.who { Some(*g) } else { None }
+    #[cold]
+    fn of_carrier(g: NonNull<Goroutine>, in_one_queue: bool) -> Wait {
+        Wait { answer: Answer::looking(), ..Wait::of(Who::Carrier(g), in_one_queue) }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn of(who: Who, in_one_queue: bool) -> Wait {
+        Wait { word: ClaimWord::new(), in_one_queue, answer: Answer::new(), who }
     }
 
     /// Ends the wait with `token`, unless another claim has ended it. The caller must unpark, after
@@ -128,8 +138,17 @@ impl Wait {
         }
         Some(match &self.who {
             Who::Goroutine(g) => Unparker::of_goroutine(*g, NonNull::from(&self.answer)),
-            Who::Thread(parker) => Unparker::of_thread(parker.clone()),
+            _ => self.rare_unparker(),
         })
+    }
+
+    #[cold]
+    fn rare_unparker(&self) -> Unparker {
+        match &self.who {
+            Who::Goroutine(g) => Unparker::of_goroutine(*g, NonNull::from(&self.answer)),
+            Who::Carrier(g) => Unparker::of_carrier(*g, NonNull::from(&self.answer)),
+            Who::Thread(parker) => Unparker::of_thread(parker.clone()),
+        }
     }
 
     /// Returns whether somebody has claimed it already.
@@ -159,9 +178,31 @@ impl Wait {
                 switch::park(*g, reason, &self.answer);
                 g.as_ref().follow();
             },
-            Who::Thread(parker) => park_thread(parker, reason),
+            _ => self.park_rare(reason),
         }
         self.claimed_token()
+    }
+
+    #[cold]
+    fn park_rare(&self, reason: WaitReason) {
+        match &self.who {
+            Who::Goroutine(g) | Who::Carrier(g) => self.park_carrier(*g, reason),
+            Who::Thread(parker) => parker.park(reason),
+        }
+    }
+
+    /// Parks a goroutine that carries something. Until it has taken that off it looks for its
+    /// answer: so whatever it waits for meanwhile, the unpark of this wait does not resume it.
+    fn park_carrier(&self, g: NonNull<Goroutine>, reason: WaitReason) {
+        // SAFETY: this goroutine is running, by the contract of `current`, so its record is alive.
+        let header = unsafe { g.as_ref() };
+        carried::away(header, || {
+            if !self.answer.give_up() {
+                // SAFETY: as above.
+                unsafe { switch::park(g, reason, &self.answer) };
+            }
+            header.follow();
+        });
     }
 
     /// Returns the token of a wait that has been unparked.
@@ -175,7 +216,7 @@ impl Wait {
         let Some(deadline) = deadline else { return self.park(reason) };
         debug_assert!(!self.in_one_queue, "the deadline's timer claims it under another lock");
         match &self.who {
-            Who::Goroutine(g) => {
+            Who::Goroutine(g) | Who::Carrier(g) => {
                 let timer = SleepTimer::new(self);
                 // SAFETY: `timer` and `self` stay where they are until the timer has fired or
                 // `stop` has returned; both are dropped later.
@@ -211,11 +252,6 @@ impl Who {
     fn this_thread() -> Who {
         Who::Thread(Parker::current())
     }
-}
-
-#[cold]
-fn park_thread(parker: &Parker, reason: WaitReason) {
-    parker.park(reason);
 }
 
 #[cold]

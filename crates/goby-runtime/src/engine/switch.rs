@@ -133,3 +133,22 @@ pub(crate) unsafe fn unpark(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
         }
     }
 }
+
+/// Does as [`unpark`], for a goroutine that carries something. While it takes that off it looks for
+/// its answer, also for one from its own worker's thread, and must not be queued.
+///
+/// # Safety
+///
+/// As for [`unpark`].
+#[cold]
+pub(crate) unsafe fn unpark_carrier(g: NonNull<Goroutine>, answer: NonNull<Answer>) {
+    let is_given = {
+        let _ignore = tsan::ignore();
+        // SAFETY: the wait is alive until the unpark, which is this, or the one below.
+        unsafe { answer.as_ref() }.give()
+    };
+    if !is_given {
+        // SAFETY: by contract.
+        unsafe { unpark(g, answer) };
+    }
+}

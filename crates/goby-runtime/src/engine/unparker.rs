@@ -34,13 +34,16 @@ const OWN_TASK: usize = 2;
 const FOREIGN_TASK: usize = 3;
 /// A future that has not been polled yet, or that has been woken already.
 const NOBODY: usize = 4;
+/// A goroutine that carries something, see `carried.rs`.
+const CARRIER: usize = 5;
 const _: () = assert!(
     align_of::<Goroutine>() > KIND && align_of::<Parker>() > KIND && align_of::<RawWakerVTable>() > KIND,
     "the low bits are free"
 );
 
-/// What an unparker holds that is not of a goroutine.
+/// What an unparker holds that is not of an ordinary goroutine.
 enum Rare {
+    Carrier(NonNull<Goroutine>, NonNull<Answer>),
     Thread(Arc<Parker>),
     Task(Notice),
     Nobody,
@@ -56,6 +59,11 @@ impl Unparker {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn of_goroutine(g: NonNull<Goroutine>, answer: NonNull<Answer>) -> Unparker {
         Unparker { first: g.cast(), second: answer.as_ptr().cast_const().cast() }
+    }
+
+    #[cold]
+    pub(super) fn of_carrier(g: NonNull<Goroutine>, answer: NonNull<Answer>) -> Unparker {
+        Unparker::tagged(g.as_ptr().cast_const().cast(), CARRIER, answer.as_ptr().cast_const().cast())
     }
 
     #[cold]
@@ -111,17 +119,30 @@ impl Unparker {
     #[cold]
     fn unpark_rare(self) {
         match self.into_rare() {
+            Rare::Carrier(g, answer) => {
+                // SAFETY: claimed and not yet unparked, so the record is alive.
+                unsafe { g.as_ref() }.precede();
+                // SAFETY: claimed by `self`, and not unparked before.
+                unsafe { switch::unpark_carrier(g, answer) };
+            }
             Rare::Thread(parker) => parker.unpark(),
             Rare::Task(notice) => notice.wake(),
             Rare::Nobody => {}
         }
     }
 
-    /// Takes apart one that is not of a goroutine.
+    /// Takes apart one that is not of an ordinary goroutine.
     fn into_rare(self) -> Rare {
         let this = ManuallyDrop::new(self);
         let first = this.first.as_ptr().map_addr(|address| address & !KIND).cast_const();
         match this.kind() {
+            CARRIER => {
+                // SAFETY: `of_carrier` has put two pointers together, neither of which is null.
+                unsafe {
+                    let answer = NonNull::new_unchecked(this.second.cast_mut().cast());
+                    Rare::Carrier(NonNull::new_unchecked(first.cast_mut().cast()), answer)
+                }
+            }
             // SAFETY: from `Arc::into_raw`, in `of_thread`; `this` is not used again.
             THREAD => Rare::Thread(unsafe { Arc::from_raw(first.cast()) }),
             kind @ (OWN_TASK | FOREIGN_TASK) => {

@@ -50,7 +50,7 @@ use crate::engine::switch;
 use crate::engine::tuning::{STACK_CACHE, TIMER_SLACK};
 use crate::engine::wait_reason::WaitReason;
 use crate::engine::watch::NextLook;
-use crate::engine::{frames, goroutine};
+use crate::engine::{carried, frames, goroutine};
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Worker>> = const { Cell::new(None) };
@@ -285,14 +285,24 @@ impl Worker {
     /// Sends the running goroutine to the back of the queue.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn yield_current(&self) {
-        let _ignore = tsan::ignore();
         let g = self.running.current.get().expect("only a goroutine yields");
         // SAFETY: it is running, so its record is alive.
-        unsafe { g.as_ref() }.notes.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
+        let header = unsafe { g.as_ref() };
+        if header.notes.flags.carries() {
+            return self.yield_carrier(header);
+        }
+        let _ignore = tsan::ignore();
+        header.notes.reason.store(WaitReason::Yield as u8, Ordering::Relaxed);
         self.local.push_back(g);
         // SAFETY: `g` is the running goroutine. It may be queued already, since only this thread
         // resumes it.
         unsafe { switch::suspend(g) };
+    }
+
+    /// Does the same for a goroutine that carries something, which it has taken off meanwhile.
+    #[cold]
+    fn yield_carrier(&self, g: &Goroutine) {
+        carried::away(g, || self.yield_current());
     }
 
     #[inline]

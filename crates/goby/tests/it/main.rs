@@ -29,3 +29,5 @@ mod select;
 mod signal;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tracing")]
+mod tracing;

@@ -11,6 +11,7 @@ use std::cell::Cell;
 // | it was started to be spread | by its starter | never |
 // | it has a stack of its own size | at its birth | never |
 // | it never ran | by the code that ends it | never |
+// | it carries something | by `carry` | by `carry`, and by `away` while it takes that off and puts it on |
 const HAS_DEADLINE: u8 = 1;
 const HAS_CONTEXT: u8 = 2;
 const EXITS: u8 = 4;
@@ -18,6 +19,7 @@ const SPREADS: u8 = 8;
 const IS_SPREAD: u8 = 16;
 const HAS_OWN_STACK: u8 = 32;
 const NEVER_RAN: u8 = 64;
+const CARRIES: u8 = 128;
 
 /// The bits that reports show of a goroutine that waits.
 const REPORTED: u8 = HAS_DEADLINE | HAS_CONTEXT | EXITS;
@@ -68,6 +70,16 @@ impl Flags {
         self.add(NEVER_RAN);
     }
 
+    /// Returns whether there is something to take off its thread before it gives that away.
+    #[inline]
+    pub(crate) fn carries(&self) -> bool {
+        self.has(CARRIES)
+    }
+
+    pub(crate) fn set_carries(&self, carries: bool) {
+        self.0.set(self.0.get() & !CARRIES | if carries { CARRIES } else { 0 });
+    }
+
     /// Returns whether it was started to be spread.
     #[inline]
     pub(crate) fn is_spread(&self) -> bool {
@@ -105,7 +117,7 @@ impl Flags {
         Saved(self.0.replace(self.0.get() | if has_context { HAS_CONTEXT } else { 0 }))
     }
 
-    /// Restores what was known before a wait. No other bit changes during a wait.
+    /// Restores what was known before a wait. No other bit is another one after the wait.
     #[inline]
     pub(crate) fn restore(&self, saved: Saved) {
         self.0.set(saved.0);
