@@ -59,6 +59,8 @@ pub use engine::goexit::{Goexit, goexit, is_goexit};
 pub use engine::goroutine::GoroutineId;
 pub use engine::io::blocking::blocking;
 #[doc(hidden)]
+pub use engine::io::blocking::blocking_as;
+#[doc(hidden)]
 pub use engine::io::future::block_on_for;
 pub use engine::io::future::{Task, block_on, spawn};
 pub use engine::io::source::{Direction, Source, Watcher};

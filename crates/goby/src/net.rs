@@ -66,7 +66,7 @@ mod dialer;
 mod ends;
 mod keep_alive;
 mod kind;
-mod socket;
+pub(crate) mod socket;
 mod closed;
 mod stream;
 mod split;

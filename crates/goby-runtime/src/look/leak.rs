@@ -2,11 +2,11 @@
 //!
 //! The runtime does not know what a goroutine waits for. So a leak is judged by the goroutines that
 //! are left when their family should have ended. A goroutine is *live* if it may still do something
-//! by itself: it runs, will run, is in a `blocking` call, waits for tokio, or a timer ends its wait.
-//! It is *stuck* if it is parked otherwise. A stuck goroutine is leaked if no live one is left in its
-//! family that could free it, or if it provably waits for nothing. So a leak may be missed as long
-//! as there is a sleeper in the family. And goroutines outside the family that hold a sender are
-//! not taken into account.
+//! by itself: it runs, will run, is in a `blocking` call, or one of the file system, waits for a
+//! child or for tokio, or a timer ends its wait. It is *stuck* if it is parked otherwise. A stuck
+//! goroutine is leaked if no live one is left in its family that could free it, or if it provably
+//! waits for nothing. So a leak may be missed as long as there is a sleeper in the family. And
+//! goroutines outside the family that hold a sender are not taken into account.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,11 +20,19 @@ use crate::look::dump;
 use crate::look::inspect::{GoroutineInfo, Status};
 
 impl GoroutineInfo {
-    /// Returns whether it may go on by itself: it runs or will run, is in a `blocking` call, waits
-    /// for tokio, or a timer ends its wait.
+    /// Returns whether it may go on by itself: it runs or will run, is in a `blocking` call, or one
+    /// of the file system, waits for a child or for tokio, or a timer ends its wait.
     pub fn is_live(&self) -> bool {
         match self.status() {
-            Status::Waiting(WaitReason::Blocking | WaitReason::Tokio) => true,
+            Status::Waiting(
+                WaitReason::Blocking
+                | WaitReason::FileRead
+                | WaitReason::FileWrite
+                | WaitReason::FileSystem
+                | WaitReason::ProcessStart
+                | WaitReason::ProcessWait
+                | WaitReason::Tokio,
+            ) => true,
             Status::Waiting(_) => self.has_deadline(),
             Status::Unstarted | Status::Runnable | Status::Running => true,
         }

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Direction, Foreign, Source, Timer, checkpoint, let_go_shared, now, with_reach};
+use goby_runtime::{Direction, Foreign, Source, Timer, WaitReason, checkpoint, let_go_shared, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::ready::Ready;
@@ -63,7 +63,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A non-blocking socket with limits to its waits.
-pub(super) struct Socket<T: AsFd> {
+pub(crate) struct Socket<T: AsFd> {
     shared: Arc<Shared<T>>,
     /// Makes the context call `Shared::note` when it is done. It is not in `Shared`, so that the
     /// call never drops its own registration.
@@ -116,9 +116,15 @@ struct Alarm {
 
 impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Takes a socket that is in non-blocking mode.
-    pub(super) fn new(io: T) -> Socket<T> {
+    pub(crate) fn new(io: T) -> Socket<T> {
+        Socket::with_reasons(io, [WaitReason::IoWait; 2])
+    }
+
+    /// Takes a descriptor that is no socket: dumps show these reasons of its waits to read and to
+    /// write.
+    pub(crate) fn with_reasons(io: T, reasons: [WaitReason; 2]) -> Socket<T> {
         let shared = Shared {
-            source: Source::new(io),
+            source: Source::with_reasons(io, reasons),
             limits: AtomicU8::new(0),
             drained: AtomicUsize::new(NOT_YET),
             state: Mutex::new(State::default()),
@@ -127,12 +133,12 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         Socket { shared: Arc::new(shared), watch: Mutex::new(None) }
     }
 
-    pub(super) fn get_ref(&self) -> &T {
+    pub(crate) fn get_ref(&self) -> &T {
         self.shared.source.get_ref()
     }
 
     /// Carries out `operation`; parks as long as it would block.
-    pub(super) fn perform<R>(
+    pub(crate) fn perform<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
@@ -177,7 +183,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
 
     /// Carries out `operation`, or registers the waker of `cx` for the time when it may no longer
     /// block.
-    pub(super) fn poll_perform<R>(
+    pub(crate) fn poll_perform<R>(
         &self,
         direction: Direction,
         cx: &mut task::Context<'_>,
@@ -199,7 +205,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
 
     /// Reads from a stream into a buffer with this much room. A read after one that has emptied the
     /// socket waits first, and saves the system call that would only say that it is empty.
-    pub(super) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
+    pub(crate) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
         // A checkpoint here too: if the deadline is past, `perform` is not reached.
         checkpoint();
         while let Some(edges) = self.shared.drained() {
@@ -209,7 +215,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     }
 
     /// Does what [`read`](Socket::read) does, for futures.
-    pub(super) fn poll_read(
+    pub(crate) fn poll_read(
         &self,
         room: usize,
         cx: &mut task::Context<'_>,
@@ -222,17 +228,17 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     }
 
     /// See [`Source::edges`].
-    pub(super) fn edges(&self, direction: Direction) -> usize {
+    pub(crate) fn edges(&self, direction: Direction) -> usize {
         self.shared.source.edges(direction)
     }
 
     /// Parks until there are more edges than `edges`.
-    pub(super) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
+    pub(crate) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
         self.shared.wait(direction, edges, None)
     }
 
     /// Asks or sets something that never waits.
-    pub(super) fn ask<R>(&self, ask: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+    pub(crate) fn ask<R>(&self, ask: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
         ask(self.get_ref()).map_err(|error| self.shared.blame(error))
     }
 
@@ -266,7 +272,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
-    pub(super) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
+    pub(crate) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
         let late = deadline.is_some_and(|deadline| deadline <= now());
         let mut state = self.shared.state.lock();
         if self.shared.is_closed() {
@@ -290,7 +296,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         self.shared.note(state, late_bit(direction), late);
     }
 
-    pub(super) fn set_context(&self, context: Option<&Context>) {
+    pub(crate) fn set_context(&self, context: Option<&Context>) {
         let old = self.watch.lock().take();
         drop(old);
         // The old context may be dropped for the last time here, so that is outside the lock.
@@ -528,7 +534,7 @@ fn was_interrupted(error: &io::Error) -> bool {
 }
 
 /// The error of a wait that reached its deadline.
-pub(super) fn timed_out() -> io::Error {
+pub(crate) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")
 }
 

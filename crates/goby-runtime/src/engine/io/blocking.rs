@@ -44,6 +44,12 @@ const MAX_HELPERS: usize = 512;
 ///
 /// As `f` does.
 pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    blocking_as(WaitReason::Blocking, f)
+}
+
+/// Does as [`blocking`]; dumps show `reason`.
+#[doc(hidden)]
+pub fn blocking_as<R: Send>(reason: WaitReason, f: impl FnOnce() -> R + Send) -> R {
     let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return f() };
     let shared = worker.shared;
     let mut call = Call { f: Some(f), result: None };
@@ -57,7 +63,7 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
         warning!("goby: no helper thread for a blocking call: {error}");
         return call.f.take().expect("not submitted")();
     }
-    wait.park(WaitReason::Blocking);
+    wait.park(reason);
     order::follow(&raw const call);
     match call.result.take().expect("the helper has stored the result") {
         Ok(value) => value,

@@ -166,11 +166,20 @@ pub struct Source<T: AsFd> {
     is_closed: AtomicBool,
     /// The life of that poller in which it is registered. Written and read as `home`.
     life: AtomicU64,
+    /// What dumps show of the waits to read and to write.
+    reasons: [WaitReason; 2],
 }
 
 impl<T: AsFd> Source<T> {
     /// Takes a socket that is in non-blocking mode.
     pub fn new(io: T) -> Source<T> {
+        Source::with_reasons(io, [WaitReason::IoWait; 2])
+    }
+
+    /// Takes a descriptor that is no socket: dumps show these reasons of its waits to read and to
+    /// write.
+    #[doc(hidden)]
+    pub fn with_reasons(io: T, reasons: [WaitReason; 2]) -> Source<T> {
         Source {
             io,
             readiness: Arc::new(Readiness::new()),
@@ -178,6 +187,7 @@ impl<T: AsFd> Source<T> {
             key: Lock::new(None),
             is_closed: false.into(),
             life: 0.into(),
+            reasons,
         }
     }
 
@@ -208,7 +218,7 @@ impl<T: AsFd> Source<T> {
     pub fn wait(&self, direction: Direction, edges: usize, deadline: Option<Instant>) -> io::Result<()> {
         self.register()?;
         let half = self.readiness.half(direction);
-        let waited = half.waiting.wait(WaitReason::IoWait, deadline, |waiting, _| {
+        let waited = half.waiting.wait(self.reasons[direction as usize], deadline, |waiting, _| {
             if waiting.interrupted {
                 Decision::Ready(INTERRUPTED)
             } else if !half.edges.awaits(edges) || !self.is_registered() {
