@@ -47,6 +47,11 @@
 //! | [`net::TcpListener`](crate::net::TcpListener): `accept`, `incoming` | [`set_context`](crate::net::TcpListener::set_context) |
 //! | [`io::copy`](crate::io::copy()), [`copy_bidirectional`](crate::io::copy_bidirectional) | those of its ends |
 //! | [`net::look_up`](crate::net::look_up) | [`look_up_ctx`](crate::net::look_up_ctx); the system's look-up goes on beside it |
+//! | [`io`](crate::io), [`process`](crate::process): pipes, standard input | [`set_context`](crate::io::PipeReader::set_context) |
+//! | [`process::Command`](crate::process::Command) | [`spawn_ctx`](crate::process::Command::spawn_ctx), [`status_ctx`](crate::process::Command::status_ctx), [`output_ctx`](crate::process::Command::output_ctx): kill the child |
+//! | … waiting for a child | [`wait_ctx`](crate::process::Child::wait_ctx); the child goes on |
+//! | [`fs::File`](crate::fs::File) | [`set_context`](crate::fs::File::set_context): looked at before each call; ends one of a FIFO. [`open_ctx`](crate::fs::File::open_ctx) |
+//! | other calls of [`fs`](crate::fs) | none: they end by themselves |
 //! | HTTP (`goby-http`) | each request takes one; a handler has the request's, which ends when the response was sent or the client has gone |
 //! | [`pattern`](crate::pattern) | each function takes one |
 //! | [`group`](crate::group) | its first error cancels the context that it gives its goroutines; waiting for them ends with them |

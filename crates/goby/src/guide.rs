@@ -8,6 +8,7 @@
 //! | [`from_tokio`] | what becomes of tokio's tasks, macros and types, and what goby does not have |
 //! | [`channels_and_select`] | which channel to take, how channels end, and the usual loops over `select!` |
 //! | [`contexts_and_shutdown`] | calling work off, waiting for what was called off, and a server that shuts down in order |
+//! | [`files_and_processes`] | reading and writing files, standard input and pipes; children that end when they should |
 //! | [`other_crates`] | which crates work in a goroutine as they are, and what to write where one does not |
 //! | [`pitfalls`] | the mistakes that goby cannot keep you from, what a program does then, and what is printed |
 //! | [`testing`] | tests that fail instead of hanging, find what is left behind, and need no sleep |
@@ -30,6 +31,9 @@ pub mod channels_and_select {}
 
 #[doc = include_str!("docs/guide/contexts_and_shutdown.md")]
 pub mod contexts_and_shutdown {}
+
+#[doc = include_str!("docs/guide/files_and_processes.md")]
+pub mod files_and_processes {}
 
 #[doc = include_str!("docs/guide/other_crates.md")]
 pub mod other_crates {}

@@ -48,6 +48,8 @@
 //! | `database/sql`'s pool of connections | [`pool`] |
 //! | `io.Copy` | [`io`] |
 //! | `net/http` | the `goby-http` crate |
+//! | `os`'s files and pipes, `bufio.Scanner` | [`fs`], [`io`] |
+//! | `os/exec` | [`process`] |
 //! | `os/signal` | [`signal`] |
 //! | `runtime` | [`Runtime`], [`yield_now`], [`num_goroutines`] |
 //! | `runtime/debug`, `runtime/pprof`'s goroutine profile and labels | [`diag`], [`goroutine`] |
@@ -110,6 +112,7 @@ pub mod __macros;
 pub mod chan;
 pub mod context;
 pub mod diag;
+pub mod fs;
 pub mod goroutine;
 pub mod group;
 pub mod guide;
@@ -117,6 +120,7 @@ pub mod io;
 pub mod net;
 pub mod pattern;
 pub mod pool;
+pub mod process;
 pub mod rate;
 mod selection;
 pub mod signal;

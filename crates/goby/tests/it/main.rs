@@ -18,6 +18,8 @@ mod compile_fail;
 mod ctx;
 mod diag;
 mod errands;
+mod fs;
+mod io;
 mod large_values;
 mod macros;
 mod net;
@@ -25,6 +27,7 @@ mod never_ran;
 mod outlive;
 mod pattern;
 mod pool;
+mod process;
 mod select;
 mod signal;
 #[cfg(feature = "tls")]
