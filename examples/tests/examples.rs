@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs a program to its end, and returns its standard output.
 fn output(program: &str) -> String {
@@ -214,4 +214,94 @@ fn graceful_shutdown() {
     server.stdout.read_to_string(&mut rest).expect("it ends");
     assert_eq!(rest, "interrupted: no new connections\nrequest 1 ends\nbye\n");
     assert!(server.process.wait().expect("it is ours").success());
+}
+
+/// Commands in a shell of their own, which run until they are stopped.
+struct Running {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(program: &str, args: &[&str]) -> Running {
+        let mut process = Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("cargo has built it");
+        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        Running { process, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it prints UTF-8");
+        assert!(line.ends_with('\n'), "a whole line: {line:?}");
+        line.pop();
+        line
+    }
+
+    /// Interrupts it, and returns what else it prints.
+    fn stop(mut self) -> String {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("there is a kill").success());
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("it ends");
+        assert!(self.process.wait().expect("it is ours").success());
+        rest
+    }
+}
+
+#[test]
+fn process_supervisor() {
+    // The second one ignores the signal, and so does the child that it has started.
+    let deaf = "trap '' TERM; sleep 1000 & echo $!; wait";
+    let mut running =
+        Running::start(env!("CARGO_BIN_EXE_process_supervisor"), &["exit 3", "sleep 1000 & echo $!; wait", deaf]);
+    let (mut starts, mut sleeps) = (0, Vec::new());
+    while starts < 3 || sleeps.len() < 2 {
+        let line = running.line();
+        starts += usize::from(line == "[0] started");
+        let pid = line.strip_prefix("[1] ").or_else(|| line.strip_prefix("[2] "));
+        sleeps.extend(pid.and_then(|pid| pid.parse::<u32>().ok()));
+    }
+    let rest = running.stop();
+    assert!(rest.ends_with("all have stopped\n"), "{rest}");
+    // They were killed, and are gone once the system's first process has taken their status.
+    for pid in sleeps {
+        let started = Instant::now();
+        loop {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ") {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "{stat}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn log_follower() {
+    let dir = std::env::temp_dir().join(format!("goby-log-follower-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("it can be made");
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    fs::write(&a, "one\n").expect("there is room");
+    fs::write(&b, "").expect("there is room");
+    let [path_a, path_b] = [&a, &b].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let mut running = Running::start(env!("CARGO_BIN_EXE_log_follower"), &[&path_a, &path_b]);
+    assert_eq!(running.line(), format!("{path_a}: one"));
+
+    let mut log = fs::OpenOptions::new().append(true).open(&b).expect("it exists");
+    log.write_all(b"tw").expect("there is room");
+    log.write_all(b"o\nthree\n").expect("there is room");
+    assert_eq!(running.line(), format!("{path_b}: two"));
+    assert_eq!(running.line(), format!("{path_b}: three"));
+    // Rotation: lines that come late are read, too.
+    fs::rename(&b, dir.join("b.1")).expect("it exists");
+    log.write_all(b"four\n").expect("there is room");
+    assert_eq!(running.line(), format!("{path_b}: four"));
+    fs::write(&b, "five\n").expect("there is room");
+    assert_eq!(running.line(), format!("{path_b}: five"));
+    // Cut, and begun anew.
+    fs::write(&b, "6\n").expect("there is room");
+    assert_eq!(running.line(), format!("{path_b}: 6"));
+    assert_eq!(running.stop(), "");
+    fs::remove_dir_all(&dir).expect("it is there");
 }
