@@ -1,6 +1,6 @@
 //! goby's form of the peer workloads, through goby's public API alone.
 //!
-//!     goby-bench NAME...          these workloads (`all` means each of WORKLOADS, and none of CLIFFS)
+//!     goby-bench NAME...          these workloads (`all` means each of WORKLOADS, and none of the others)
 //!     goby-bench echo-server ADDR | http-server ADDR | http-slow ADDR
 //!     goby-bench echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY
 //!
@@ -12,6 +12,7 @@
 
 mod channels;
 mod cliffs;
+mod files;
 mod goroutines;
 mod locks;
 mod many;
@@ -81,15 +82,23 @@ const CLIFFS: &[(&str, fn())] = &[
     ("scale_context", scale::context),
 ];
 
+/// Files and processes, for files.py: goby's form, and std's.
+const FILES: &[(&str, fn())] = &[
+    ("lines_1g", files::lines),
+    ("lines_1g_std", files::lines_std),
+    ("run_10k", files::run),
+    ("run_10k_std", files::run_std),
+];
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     if let Some(command) = net::Command::parse(&args) {
         return goby::run(|| command.run());
     }
-    let known = |arg: &&str| *arg == "all" || WORKLOADS.iter().chain(CLIFFS).any(|(name, _)| name == arg);
+    let known = |arg: &&str| *arg == "all" || WORKLOADS.iter().chain(CLIFFS).chain(FILES).any(|(name, _)| name == arg);
     if args.is_empty() || !args.iter().all(known) {
-        let names: Vec<&str> = WORKLOADS.iter().chain(CLIFFS).map(|(name, _)| *name).collect();
+        let names: Vec<&str> = WORKLOADS.iter().chain(CLIFFS).chain(FILES).map(|(name, _)| *name).collect();
         eprintln!("usage: goby-bench NAME... (all, {})\n       goby-bench {}", names.join(", "), net::USAGE);
         return ExitCode::from(2);
     }
@@ -98,9 +107,9 @@ fn main() -> ExitCode {
             goby::run(workload);
         }
     }
-    for (name, cliff) in CLIFFS {
+    for (name, other) in CLIFFS.iter().chain(FILES) {
         if args.contains(name) {
-            goby::run(cliff);
+            goby::run(other);
         }
     }
     ExitCode::SUCCESS
