@@ -4,7 +4,7 @@
 #     ci/tsan.sh            all of it but for the stress programs
 #     ci/tsan.sh programs   only the racy and the clean programs
 #     ci/tsan.sh tests      only the tests of goby-runtime and goby
-#     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-tokio, goby-cli, the examples, and all doc tests
+#     ci/tsan.sh users      only those of what is built on goby: goby-http, goby-cli, the examples, and all doc tests
 #     ci/tsan.sh stress     goby's stress programs
 #     ci/tsan.sh PART       one of what `all` runs side by side: see the end
 set -euo pipefail
@@ -120,7 +120,7 @@ side_by_side() {
 }
 
 tests=(goby runtime diag conformance pinning)
-users=(http tokio cli examples doc doc-threads)
+users=(http cli examples doc doc-threads)
 
 case $part in
 all) side_by_side "${tests[@]}" "${users[@]}" programs ;;
@@ -129,6 +129,7 @@ users) side_by_side "${users[@]}" ;;
 programs) programs ;;
 # Not of every run of CI, for the time they take.
 stress) it 60 goby stress:: ;;
+tokio) it 20 goby-tokio ;;
 runtime) it 100 goby-runtime "${skip_runtime[@]/#/--skip=}" ;;
 pinning) GOBY_TSAN=threads run_tests 4 race_test -p goby-runtime --test it -- pinning:: ;;
 # The three parts are all of goby's tests: what the others name, the third skips.
@@ -136,7 +137,6 @@ conformance) it 150 goby "${skip_goby[@]/#/--skip=}" conformance:: ;;
 diag) it 40 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: diag:: ;;
 goby) it 150 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: --skip=diag:: ;;
 http) it 90 goby-http ;;
-tokio) it 20 goby-tokio ;;
 # Everything is slow here, and the tests compare what is printed.
 cli) GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}" ;;
 examples) it 10 goby-examples ;;
