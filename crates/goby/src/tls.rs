@@ -55,7 +55,7 @@
 //!
 //! Every operation fails with a [`std::io::Error`]. Those of the stream beneath come as they are:
 //! [deadlines and contexts](crate::net#errors), `ConnectionReset`, and so on. If TLS itself fails,
-//! the kind is `InvalidData`, and what is inside is an [`Error`](Error) that says why in plain
+//! the kind is `InvalidData`, and what is inside is an [`Error`] that says why in plain
 //! words; [`Error::find`] gets it out. A session that has failed fails again, with the same error.
 //!
 //! # Memory
