@@ -5,7 +5,7 @@
 //! [`Executor`] runs what hyper starts, in goroutines. Nothing of tokio's runtime is needed.
 //!
 //! A connection of hyper is a future. Run each in a goroutine of its own, by
-//! [`block_on`](goby::block_on):
+//! [`block_on`]:
 //!
 //! ```
 //! use goby::{Context, block_on, go, net::TcpListener};
