@@ -271,6 +271,15 @@ impl UdpSocket {
 
     /// Leaves a group that was [joined](UdpSocket::join_multicast_v4).
     ///
+    /// ```
+    /// use goby::net::UdpSocket;
+    /// use std::net::Ipv4Addr;
+    /// let socket = UdpSocket::bind("0.0.0.0:0")?;
+    /// let group = Ipv4Addr::new(224, 0, 0, 251);
+    /// assert!(socket.leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST).is_err(), "not joined");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The system's: it may not have been joined.
@@ -281,6 +290,13 @@ impl UdpSocket {
     /// Joins a group of IPv6 hosts, on the interface with the number `interface`; on one that the
     /// system chooses if that is 0.
     ///
+    /// ```
+    /// let socket = goby::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let group = "ff02::fb".parse().unwrap();
+    /// assert!(socket.join_multicast_v6(&group, 0).is_err(), "a socket of IPv4");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The system's.
@@ -289,6 +305,13 @@ impl UdpSocket {
     }
 
     /// Leaves a group that was [joined](UdpSocket::join_multicast_v6).
+    ///
+    /// ```
+    /// let socket = goby::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let group = "ff02::fb".parse().unwrap();
+    /// assert!(socket.leave_multicast_v6(&group, 0).is_err(), "a socket of IPv4");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -316,6 +339,11 @@ impl UdpSocket {
 
     /// Returns whether this host receives what the socket sends to groups.
     ///
+    /// ```
+    /// assert!(goby::net::UdpSocket::bind("127.0.0.1:0")?.multicast_loop_v4()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The system's.
@@ -341,6 +369,11 @@ impl UdpSocket {
     }
 
     /// Returns how many routers a datagram to a group may pass.
+    ///
+    /// ```
+    /// assert_eq!(goby::net::UdpSocket::bind("127.0.0.1:0")?.multicast_ttl_v4()?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! Split streams, copies of a socket, several buffers at once.
+//! Split streams, copies of a socket, several buffers at once, TCP behind a Unix socket.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 
+use goby::io::copy_bidirectional;
 use goby::net::{Stream, StreamSocket, UnixStream};
 use goby::{go, now};
 
@@ -94,5 +95,25 @@ fn several_buffers_are_read_and_written_in_one_call() {
     with_workers(|| {
         check(pair());
         check(UnixStream::pair().unwrap());
+    });
+}
+
+#[test]
+fn a_proxy_joins_tcp_and_a_unix_socket() {
+    with_workers(|| {
+        let ((mut client, front), (back, mut server)) = (pair(), UnixStream::pair().unwrap());
+        let proxy = go(move || copy_bidirectional(&front, &back));
+        let serving = go(move || {
+            let mut text = String::new();
+            server.read_to_string(&mut text).unwrap();
+            server.write_all(text.to_uppercase().as_bytes()).unwrap();
+        });
+        client.write_all(b"hello").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "HELLO");
+        serving.join().unwrap();
+        assert_eq!(proxy.join().unwrap().unwrap(), (5, 5));
     });
 }
