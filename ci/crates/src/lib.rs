@@ -118,5 +118,7 @@ fn three_jobs(subscriber: tracing::Dispatch) {
         let subscriber = subscriber.clone();
         go(move || goby::tracing::with_default(&subscriber, || job(n)))
     });
-    jobs.map(|job| job.join().unwrap());
+    for job in jobs {
+        job.join().unwrap();
+    }
 }
