@@ -119,8 +119,8 @@ impl Process {
     /// use goby::signal::Signal;
     /// use std::os::unix::process::ExitStatusExt;
     /// let mut child = goby::process::Command::new("sleep").arg("1000").spawn()?;
-    /// child.process().signal(Signal::HANGUP)?;
-    /// assert_eq!(child.wait()?.signal(), Some(1));
+    /// child.process().signal(Signal::TERMINATED)?;
+    /// assert_eq!(child.wait()?.signal(), Some(15));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
