@@ -21,7 +21,8 @@ use std::process::{self, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use goby::{Runtime, chan, go, yield_now};
+use goby::sync::Barrier;
+use goby::{Runtime, chan, go};
 
 /// Tells a child process that it is one.
 const CHILD: &str = "GOBY_CRATES_CHILD";
@@ -105,18 +106,19 @@ impl io::Write for Log {
     }
 }
 
-/// Enters a span, and waits in it.
-#[tracing::instrument]
-fn job(n: u32) {
-    yield_now();
+/// Enters a span, and waits in it until the others have entered theirs.
+#[tracing::instrument(skip(entered))]
+fn job(n: u32, entered: &Barrier) {
+    entered.wait();
     tracing::info!("done");
 }
 
 /// Lets three goroutines of one worker do a job each, under this subscriber.
 fn three_jobs(subscriber: tracing::Dispatch) {
+    let entered = Arc::new(Barrier::new(3));
     let jobs = [0, 1, 2].map(|n| {
-        let subscriber = subscriber.clone();
-        go(move || goby::tracing::with_default(&subscriber, || job(n)))
+        let (subscriber, entered) = (subscriber.clone(), entered.clone());
+        go(move || goby::tracing::with_default(&subscriber, || job(n, &entered)))
     });
     for job in jobs {
         job.join().unwrap();
