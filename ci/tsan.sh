@@ -50,8 +50,6 @@ skip_cli=(
     race::
     # Counts memory.
     streams::a_long_input_takes_bounded_memory
-    # Measure from the arrival of the first request, which comes late: everything is slow when first used under TSan.
-    limits::the_rate_
 )
 
 # race_run PROGRAM ARGS...: one of the programs of ci/tsan, built in our own target directory.
