@@ -37,6 +37,8 @@ skip_runtime=(
 )
 
 skip_goby=(
+    # What tracing-subscriber keeps of a thread, goroutines use in turn.
+    tracing::
     # The stage part `stress`.
     stress::
     # Time limits of tests, in child processes under the harness: tested in the stage `test`.
@@ -138,10 +140,10 @@ http) it 90 goby-http ;;
 # Everything is slow here, and the tests compare what is printed.
 cli) GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}" ;;
 examples) it 10 goby-examples ;;
-# One shows a thread-local that goroutines of a worker share in turn: as `pinning` above.
+# Two show thread-locals that goroutines of a worker share in turn, one of them tracing's: as `pinning` above.
 # The page of `try_run` waits for a deadlock to be seen, which TSan's own thread prevents.
-doc) run_tests 350 race_test --workspace --doc -- --skip src/sync.rs --skip try_run.rs ;;
-doc-threads) GOBY_TSAN=threads run_tests 1 race_test -p goby --doc -- src/sync.rs ;;
+doc) run_tests 350 race_test --workspace --doc -- --skip src/sync.rs --skip guide::production --skip try_run.rs ;;
+doc-threads) GOBY_TSAN=threads run_tests 1 race_test -p goby --doc -- src/sync.rs guide::production ;;
 *)
     echo "ci/tsan.sh: no such part: $part" >&2
     exit 2

@@ -4,28 +4,35 @@
 //! [`Io`] makes a socket of goby one of hyper's, [`Timer`] gives hyper goby's timers, and
 //! [`Executor`] runs what hyper starts, in goroutines. Nothing of tokio's runtime is needed.
 //!
-//! A connection of hyper is a future. Run each in a goroutine of its own, by
-//! [`block_on`]:
+//! A connection of hyper is a future. Run each in a goroutine of its own, by [`block_on`], or here
+//! by [`block_on_ctx`](goby::block_on_ctx), so that it ends with a context:
 //!
 //! ```
-//! use goby::{Context, block_on, go, net::TcpListener};
+//! use goby::{Context, block_on_ctx, go, net::TcpListener};
 //! use goby_http::{get, rt::{Io, Timer}};
 //! use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 //! use std::convert::Infallible;
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let url = format!("http://{}/", listener.local_addr()?);
-//! go(move || {
-//!     for stream in listener.incoming().flatten() {
-//!         go(|| {
-//!             let service = service_fn(|request: Request<Incoming>| async move {
-//!                 Ok::<_, Infallible>(Response::new(format!("you asked for {}", request.uri().path())))
+//! let (ctx, cancel) = Context::background().with_cancel();
+//! listener.set_context(Some(&ctx));
+//! let server = go(move || {
+//!     goby::scope(|connections| {
+//!         for stream in listener.incoming().map_while(Result::ok) {
+//!             connections.go(|| {
+//!                 let service = service_fn(|request: Request<Incoming>| async move {
+//!                     Ok::<_, Infallible>(Response::new(format!("you asked for {}", request.uri().path())))
+//!                 });
+//!                 let connection = http1::Builder::new().timer(Timer).serve_connection(Io::new(stream), service);
+//!                 block_on_ctx(&ctx, connection)
 //!             });
-//!             block_on(http1::Builder::new().timer(Timer).serve_connection(Io::new(stream), service))
-//!         });
-//!     }
+//!         }
+//!     })
 //! });
 //! assert_eq!(get(&Context::background(), &url)?.text()?, "you asked for /");
+//! cancel.cancel();
+//! server.join()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -95,19 +102,23 @@ use crate::stream::{OPERATION, TURN, with_buffer};
 /// Writes of several buffers go to `poll_write_vectored` of what is inside.
 ///
 /// ```
-/// use goby::{block_on, go, net::{TcpListener, TcpStream}};
+/// use goby::{Context, block_on, go, net::TcpStream};
 /// use goby_http::rt::Io;
 /// use hyper::{Request, client::conn::http1};
 ///
 /// let server = goby_http::Server::bind("127.0.0.1:0")?;
 /// let addr = server.local_addr();
-/// go(move || server.serve(|_: goby_http::Request| "hello"));
+/// let (serving, _stop) = Context::background().with_cancel();
+/// go(move || server.serve_ctx(&serving, |_: goby_http::Request| "hello"));
 ///
 /// let stream = Io::new(TcpStream::connect(addr)?);
 /// let (mut requests, connection) = block_on(http1::handshake(stream))?;
-/// go(move || block_on(connection));
+/// let connection = go(move || block_on(connection));
 /// let request = Request::get("/").header("host", addr.to_string()).body(String::new())?;
 /// assert_eq!(block_on(requests.send_request(request))?.status(), 200);
+/// // The connection ends with its last user.
+/// drop(requests);
+/// connection.join()??;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
