@@ -238,33 +238,24 @@ impl Session {
         // Taken, not borrowed: should the stream's poll park, the next goroutine gets another.
         let mut buffer = BUFFER.take();
         buffer.resize(AT_ONCE, 0);
-        let polled = wire.poll_receive(&mut buffer);
-        let received = match polled {
-            Poll::Ready(Ok(0)) => {
-                // This is how rustls learns of the end.
-                self.tls.read_tls(&mut io::empty()).map(|_| Ok(0))
-            }
-            Poll::Ready(Ok(n)) => {
-                if self.beginning.len() < BEGINNING {
-                    let rest = BEGINNING - self.beginning.len();
-                    self.beginning.extend_from_slice(&buffer[..n.min(rest)]);
-                }
-                let given = self.give(&buffer[..n]);
-                if let Ok(given) = given
-                    && given < n
-                {
-                    self.pending.extend_from_slice(&buffer[given..n]);
-                }
-                Ok(given.map(|_| n))
-            }
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => {
-                BUFFER.set(buffer);
-                return Poll::Pending;
-            }
-        };
+        let received = wire.poll_receive(&mut buffer).map(|received| match received? {
+            // This is how rustls learns of the end.
+            0 => self.tls.read_tls(&mut io::empty()).map(|_| Ok(0)),
+            n => Ok(self.take_in(&buffer[..n]).map(|()| n)),
+        });
         BUFFER.set(buffer);
-        Poll::Ready(received)
+        received
+    }
+
+    /// Takes what the stream has given; what rustls has no room for is kept.
+    fn take_in(&mut self, bytes: &[u8]) -> Result<(), rustls::Error> {
+        if self.beginning.len() < BEGINNING {
+            let rest = BEGINNING - self.beginning.len();
+            self.beginning.extend_from_slice(&bytes[..bytes.len().min(rest)]);
+        }
+        let given = self.give(bytes)?;
+        self.pending.extend_from_slice(&bytes[given..]);
+        Ok(())
     }
 
     /// Gives received bytes to rustls until there is something to read, and returns how many were
