@@ -53,9 +53,9 @@
 //!
 //! Both are on by default; `default-features = false` leaves them out.
 //!
-//! - `tls`: `https` URLs, by goby's feature of that name: rustls, ring, and the system's roots. Without it a
-//!   request for such a URL fails with an error whose [`is_tls`](Error::is_tls) is true, before
-//!   anything is sent.
+//! - `tls`: `https` URLs, by goby's feature of that name: rustls, ring, and the system's roots.
+//!   Without it a request for such a URL fails with an error whose [`is_tls`](Error::is_tls) is
+//!   true, before anything is sent.
 //! - `tracing`: goby's own feature of that name.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.

@@ -78,9 +78,9 @@
 //! # Features
 //!
 //! `tracing`, on by default: warnings, such as that about a goroutine that keeps its worker, go to
-//! the program's subscriber of `tracing`, and the module `tracing` makes spans right. With it a build has 37 crates, four of them goby's own.
-//! With `default-features = false` it has 34, which take 30 s of one processor's time from clean,
-//! in debug.
+//! the program's subscriber of `tracing`, and the module `tracing` makes spans right. With it a
+//! build has 37 crates, four of them goby's own. With `default-features = false` it has 34, which
+//! take 30 s of one processor's time from clean, in debug.
 //!
 //! `tls`, off by default: the module `tls`, clients and servers over rustls and ring.
 //!

@@ -186,8 +186,8 @@ impl ClientBuilder {
     /// Trusts servers with a certificate that was issued by one of those given here, too: one in
     /// DER, or any number of them in PEM. Needs the feature `tls`, which is on by default.
     ///
-    /// By default a client trusts whom the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`
-    /// name, or, where there is nothing of that, browsers.
+    /// By default a client trusts the system's roots, or those that `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name. A system without any gets the roots that browsers trust.
     ///
     /// ```
     /// let error = goby_http::Client::builder().add_root_certificate(*b"no certificate").build().unwrap_err();

@@ -1,8 +1,8 @@
 //! Connecting to one address, and to the first of several that answers: "happy eyeballs" (RFC
 //! 8305).
 //!
-//! The race needs no goroutine: each attempt is a socket that connects in non-blocking mode, and the
-//! calling goroutine awaits them together.
+//! The race needs no goroutine: each attempt is a socket that connects in non-blocking mode, and
+//! the calling goroutine awaits them together.
 
 use std::error::Error;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! The server's side: the certificates that it shows, whom it lets in, and new certificates for a
-//! server that runs.
+//! The server's side: the certificates that it shows, the clients that it lets in, and new
+//! certificates for a server that runs.
 
 use std::fmt;
 use std::io;

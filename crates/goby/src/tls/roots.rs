@@ -1,4 +1,4 @@
-//! Whom to trust: the system's roots, those that browsers trust where the system has none, and
+//! What to trust: the system's roots, those that browsers trust where the system has none, and
 //! extra ones.
 
 use std::env;

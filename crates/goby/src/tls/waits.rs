@@ -1,4 +1,4 @@
-//! Who waits for the stream beneath, per direction.
+//! The tasks that wait for the stream beneath, per direction.
 //!
 //! A stream that is polled keeps one waker for each direction, the last one given. But the two
 //! halves of TLS both need both directions: in the handshake each of them reads and writes, and a

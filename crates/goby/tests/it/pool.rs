@@ -328,7 +328,7 @@ fn dropping_the_pool_closes_what_is_idle_at_once_and_the_others_later() {
 fn those_whose_time_is_over_are_closed() {
     const SHORT: Duration = Duration::from_millis(10);
     with_workers(|| {
-        // Idle for too long, with nobody who asks.
+        // Idle for too long, while no goroutine asks.
         let pool = Pool::builder(|| Ok::<_, ()>(Instant::now())).idle_timeout(SHORT).build();
         let taken = [pool.get(), pool.get(), pool.get()].map(Result::unwrap);
         let start = Instant::now();

@@ -117,8 +117,8 @@ impl Worker {
         }
     }
 
-    /// Spins for a bounded time, looking at our own inbox and sockets and, as the one searcher, at the
-    /// others' queues.
+    /// Spins for a bounded time, looking at our own inbox and sockets and, as the one searcher, at
+    /// the others' queues.
     fn look_around(&self, searching: bool) -> Finding {
         let start = policy::now();
         let mut is_patient = self.wants_to_spin(start);
@@ -156,6 +156,7 @@ impl Worker {
         }
     }
 
+    /// Returns whether a spin pays, as far as the last waits tell.
     fn wants_to_spin(&self, now: Instant) -> bool {
         self.search.spin_pays.get() > 0 && self.search.crowded_until.get().is_none_or(|until| now >= until)
     }
