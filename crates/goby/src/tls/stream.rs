@@ -16,7 +16,7 @@ use rustls::{Connection, ProtocolVersion, SupportedCipherSuite};
 use super::halves::{ReadHalf, WriteHalf};
 use super::session::{Session, Wire};
 use super::transport::Transport;
-use super::waits::{FIRST_CALL, Leave, READING_FUTURE, WRITING_FUTURE, Waits, Who};
+use super::waits::{FIRST_CALL, Leave, READING_FUTURE, WRITING_FUTURE, Waits, WakeAll, Who};
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::{Context, block_on, block_on_ctx};
@@ -82,6 +82,8 @@ pub struct TlsStream<S = TcpStream> {
     /// does not keep a reader out; and a goroutine that waits for it does not hold up its worker,
     /// while another one verifies certificates.
     session: Mutex<Session>,
+    /// The futures that wait for the lock.
+    turns: Waits,
     waits: [Arc<Waits>; 2],
     next_call: AtomicU64,
     /// Set when the handshake is complete.
@@ -102,6 +104,7 @@ impl<S: Transport> TlsStream<S> {
         TlsStream {
             stream,
             session: Mutex::new(Session::new(tls)),
+            turns: Waits::default(),
             waits: [Arc::default(), Arc::default()],
             next_call: FIRST_CALL.into(),
             agreed: OnceCell::new(),
@@ -349,7 +352,12 @@ impl<S: Transport> TlsStream<S> {
         cx: &mut task::Context<'_>,
         operation: impl FnOnce(&mut Session, &mut Wire<'_, '_, S>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        let mut session = self.session.lock();
+        let session = match who {
+            READING_FUTURE | WRITING_FUTURE => ready!(self.turns.attempt(who, cx, || self.session.try_lock())),
+            _ => self.session.lock(),
+        };
+        // The last one is dropped first: those that are woken find the lock free.
+        let (_next, mut session) = (WakeAll(&self.turns), session);
         let mut wire = Wire { stream: &self.stream, waits: &self.waits, who, cx };
         let polled = operation(&mut session, &mut wire);
         if session.is_ready && self.agreed.get().is_none() {

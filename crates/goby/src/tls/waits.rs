@@ -9,6 +9,9 @@
 //! Nobody is lost: the list is looked at, the stream polled and the list extended under the lock of
 //! the session, so nobody replaces a waker in the stream without knowing whose it is. Without that
 //! lock, wakers are only taken out: by the list when it wakes them, and by their owner at its end.
+//!
+//! One more list has the futures that wait for that lock itself. A goroutine parks for it. A future
+//! must not: it would hold up its worker, on which the goroutine may be that gets the lock next.
 
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
@@ -55,6 +58,32 @@ impl Waits {
         polled
     }
 
+    /// Calls `attempt` for `who`; if it fails, registers the waker and tries once more.
+    ///
+    /// Whoever lets attempts succeed again drops a [`WakeAll`] after that. Either this finds the
+    /// waker, or it has looked at the list before; then the second attempt sees what was done before
+    /// that look, by the list's lock.
+    pub(super) fn attempt<R>(&self, who: Who, cx: &mut task::Context<'_>, attempt: impl Fn() -> Option<R>) -> Poll<R> {
+        if let Some(result) = attempt() {
+            return Poll::Ready(result);
+        }
+        self.enter(who, cx.waker());
+        match attempt() {
+            Some(result) => {
+                self.leave(who);
+                Poll::Ready(result)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = mem::take(&mut *self.wakers.lock());
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
     fn has_others(&self, who: Who) -> bool {
         self.wakers.lock().iter().any(|(other, _)| *other != who)
     }
@@ -85,10 +114,16 @@ impl Waits {
 
 impl Wake for Waits {
     fn wake(self: Arc<Waits>) {
-        let wakers = mem::take(&mut *self.wakers.lock());
-        for (_, waker) in wakers {
-            waker.wake();
-        }
+        self.wake_all();
+    }
+}
+
+/// Wakes all at its end.
+pub(super) struct WakeAll<'a>(pub(super) &'a Waits);
+
+impl Drop for WakeAll<'_> {
+    fn drop(&mut self) {
+        self.0.wake_all();
     }
 }
 
