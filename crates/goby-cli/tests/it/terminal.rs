@@ -1,10 +1,11 @@
 //! On a terminal: progress and summary are shown, result lines only if they are asked for.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::process::Stdio;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::server::{Reply, Server};
@@ -17,7 +18,9 @@ fn fetch_on_terminal(server: &Server, args: &[&str], marker: &str) -> (Option<i3
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
-    let terminal = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    // As the controlling terminal of a process that leads a session and has none, as in a CI job, it
+    // would end that process when it is closed.
+    let terminal = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
     let stdio = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = goby();
     command.arg("fetch").args(args).env("TERM", "xterm").stdout(stdio()).stderr(stdio());
