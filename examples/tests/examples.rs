@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use goby_test_support::{Server, finish, has};
+
 /// Runs a program to its end, and returns its standard output.
 fn output(program: &str) -> String {
     let done = Command::new(program).output().expect("cargo has built it");
@@ -14,66 +16,6 @@ fn output(program: &str) -> String {
     assert!(done.status.success(), "{program}: {}\n{stderr}", done.status);
     assert_eq!(stderr, "", "{program} has nothing to complain about");
     String::from_utf8(done.stdout).expect("it prints UTF-8")
-}
-
-/// A server in a process of its own, on a port that the system chooses.
-struct Server {
-    process: Child,
-    stdout: BufReader<ChildStdout>,
-    addr: String,
-}
-
-impl Server {
-    fn start(program: &str) -> Server {
-        Server::start_with(program, &[])
-    }
-
-    fn start_with(program: &str, args: &[&str]) -> Server {
-        let mut command = Command::new(program);
-        let mut process =
-            command.arg("127.0.0.1:0").args(args).stdout(Stdio::piped()).spawn().expect("cargo has built it");
-        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("it prints where it listens");
-        let addr = line.trim().rsplit([' ', '/']).next().expect("split gives something").to_owned();
-        assert!(addr.starts_with("127.0.0.1:"), "{line:?} ends with an address");
-        Server { process, stdout, addr }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.addr).expect("it listens");
-        // So that a missing answer fails the test instead of hanging it.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
-        stream
-    }
-
-    /// Sends the request for a page, and leaves the answer to be read.
-    fn ask(&self, path: &str) -> TcpStream {
-        let mut stream = self.connect();
-        let addr = &self.addr;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").expect("it reads");
-        stream
-    }
-
-    fn interrupt(&self) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("there is a kill");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The whole answer of a server that closes the connection after it.
-fn answer(mut stream: TcpStream) -> String {
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers in UTF-8");
-    answer
 }
 
 #[test]
@@ -149,20 +91,21 @@ fn pingpong() {
 
 #[test]
 fn http_server() {
-    let server = Server::start(env!("CARGO_BIN_EXE_http_server"));
+    if !has("curl") {
+        return;
+    }
+    let code = ["--write-out", "%{http_code}"];
+    let server = Server::start(env!("CARGO_BIN_EXE_http_server"), &[]);
     // Asked first, answered last: a slow page delays no other.
-    let slow = server.ask("/sleep/300");
-    let hello = answer(server.ask("/hello/gopher"));
-    assert!(hello.starts_with("HTTP/1.1 200 OK\r\n") && hello.ends_with("\r\n\r\nHello, gopher!\n"), "{hello}");
-    let missing = answer(server.ask("/nothing"));
-    assert!(missing.starts_with("HTTP/1.1 404 Not Found\r\n"), "{missing}");
-    let slow = answer(slow);
-    assert!(slow.ends_with("\r\n\r\nslept 300 ms\n"), "{slow}");
+    let slow = server.begin("/sleep/300", &[]);
+    assert_eq!(server.ask("/hello/gopher", &code), "Hello, gopher!\n200");
+    assert!(server.ask("/nothing", &code).ends_with("404"));
+    assert_eq!(finish(slow), "slept 300 ms\n");
 }
 
 #[test]
 fn chat_server() {
-    let server = Server::start(env!("CARGO_BIN_EXE_chat_server"));
+    let server = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);
     let mut ann = BufReader::new(server.connect());
     let mut bob = BufReader::new(server.connect());
     let hears = |client: &mut BufReader<TcpStream>, expected: &str| {
@@ -184,8 +127,8 @@ fn chat_server() {
 
 #[test]
 fn tcp_proxy() {
-    let chat = Server::start(env!("CARGO_BIN_EXE_chat_server"));
-    let mut proxy = Server::start_with(env!("CARGO_BIN_EXE_tcp_proxy"), &[&chat.addr]);
+    let chat = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);
+    let mut proxy = Server::start(env!("CARGO_BIN_EXE_tcp_proxy"), &[&chat.place]);
     let mut ann = BufReader::new(proxy.connect());
     let mut line = String::new();
     writeln!(ann.get_ref(), "ann").unwrap();
@@ -201,19 +144,18 @@ fn tcp_proxy() {
 
 #[test]
 fn graceful_shutdown() {
-    let mut server = Server::start(env!("CARGO_BIN_EXE_graceful_shutdown"));
-    let slow = server.ask("/");
+    if !has("curl") {
+        return;
+    }
+    let mut server = Server::start(env!("CARGO_BIN_EXE_graceful_shutdown"), &[]);
+    let slow = server.begin("/", &[]);
     let mut line = String::new();
     server.stdout.read_line(&mut line).expect("it says what it does");
     assert_eq!(line, "request 1 begins\n");
     server.interrupt();
     // The request that had begun gets its full answer.
-    let slow = answer(slow);
-    assert!(slow.ends_with("\r\n\r\nrequest 1 took its time\n"), "{slow}");
-    let mut rest = String::new();
-    server.stdout.read_to_string(&mut rest).expect("it ends");
-    assert_eq!(rest, "interrupted: no new connections\nrequest 1 ends\nbye\n");
-    assert!(server.process.wait().expect("it is ours").success());
+    assert_eq!(finish(slow), "request 1 took its time\n");
+    assert_eq!(server.wait(), "interrupted: no new connections\nrequest 1 ends\nbye\n");
 }
 
 /// Commands in a shell of their own, which run until they are stopped.

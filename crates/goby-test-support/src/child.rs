@@ -1,7 +1,8 @@
 //! Child processes, for tests of what ends a process, or happens once in its life.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Which test a child process runs the body of.
 const CHILD: &str = "GOBY_TEST_CHILD";
@@ -70,6 +71,25 @@ fn alone(body: impl FnOnce()) -> ! {
         }
     }
     std::process::exit(libc::WEXITSTATUS(status));
+}
+
+/// Whether a program is installed, for a test that has it at its other end. In CI, each must be; a
+/// user's test run says what it leaves out.
+pub fn has(program: &str) -> bool {
+    let started = Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    match started {
+        Ok(mut child) => {
+            let _ = (child.kill(), child.wait());
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{program}: {error}");
+            assert!(std::env::var_os("CI").is_none(), "{program} is not installed, and CI must have it: ci/setup.sh");
+            // Not eprintln, which libtest captures.
+            let _ = writeln!(io::stderr(), "SKIPPED: {program} is not installed (ci/setup.sh installs it)");
+            false
+        }
+    }
 }
 
 /// The standard error of a child.

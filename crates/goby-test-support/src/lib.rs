@@ -2,8 +2,10 @@
 //! tells.
 
 mod child;
+mod server;
 
-pub use child::{in_child, in_child_with, stderr, this_program};
+pub use child::{has, in_child, in_child_with, stderr, this_program};
+pub use server::{Server, finish};
 
 use std::time::{Duration, Instant};
 

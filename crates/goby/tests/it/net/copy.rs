@@ -132,7 +132,8 @@ fn a_copy_ends_by_deadline_and_by_context() {
             });
             let result = copy(&from, &to);
             from.shutdown(Shutdown::Both).unwrap();
-            source.shutdown(Shutdown::Both).unwrap();
+            // An error means that it was reset: there were bytes that `from` had not read.
+            let _ = source.shutdown(Shutdown::Both);
             result
         });
         assert_timed_out(result);

@@ -9,18 +9,11 @@ use std::time::Duration;
 use goby::net::{UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use goby::{blocking, now};
 
+use goby_test_support::has;
+
 use super::LOCAL;
 use super::unix::TestPath;
 use crate::support::{PATIENCE, wait_until, with_workers};
-
-fn has_socat() -> bool {
-    let has = Command::new("socat").arg("-V").output().is_ok_and(|output| output.status.success());
-    if !has {
-        assert!(std::env::var_os("CI").is_none(), "socat is not installed, and CI must have it");
-        eprintln!("SKIPPED: socat is not installed");
-    }
-    has
-}
 
 /// A socat that is killed when this is dropped.
 struct Socat(Child);
@@ -68,7 +61,7 @@ fn ask_again(send: impl Fn() -> std::io::Result<usize>, recv: impl Fn() -> std::
 
 #[test]
 fn socat_talks_over_unix_streams() {
-    if !has_socat() {
+    if !has("socat") {
         return;
     }
     with_workers(|| {
@@ -104,7 +97,7 @@ fn socat_talks_over_unix_streams() {
 
 #[test]
 fn socat_talks_over_abstract_sockets() {
-    if !has_socat() {
+    if !has("socat") {
         return;
     }
     use std::os::linux::net::SocketAddrExt;
@@ -123,7 +116,7 @@ fn socat_talks_over_abstract_sockets() {
 
 #[test]
 fn socat_answers_datagrams() {
-    if !has_socat() {
+    if !has("socat") {
         return;
     }
     with_workers(|| {
@@ -147,7 +140,7 @@ fn socat_answers_datagrams() {
 
 #[test]
 fn socat_talks_over_udp() {
-    if !has_socat() {
+    if !has("socat") {
         return;
     }
     with_workers(|| {
