@@ -11,8 +11,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -180,6 +180,8 @@ impl<T: AsFd> Source<T> {
     /// write.
     #[doc(hidden)]
     pub fn with_reasons(io: T, reasons: [WaitReason; 2]) -> Source<T> {
+        // Now, while there is a descriptor to be had. `close` tries again.
+        let _ = nothing();
         Source {
             io,
             readiness: Arc::new(Readiness::new()),
@@ -404,8 +406,8 @@ impl<T: AsFd> Source<T> {
 }
 
 impl<T: AsFd + Into<OwnedFd>> Source<T> {
-    /// Closes what the descriptor names, although others may hold the source; a second call does
-    /// nothing.
+    /// Closes what the descriptor names, although others may hold the source. A second call does
+    /// nothing, unless the first one has failed.
     ///
     /// The number of the descriptor stays taken until the source is dropped, and names nothing from
     /// now on: every system call on it fails with `EBADF`. So an operation that is under way in
@@ -426,16 +428,15 @@ impl<T: AsFd + Into<OwnedFd>> Source<T> {
     ///
     /// # Errors
     ///
-    /// The system's, when the number cannot be kept without a descriptor more, and there are too
-    /// many. The descriptor is open then, and no longer registered.
+    /// The system's, if there were too many descriptors ever since the first source was made: one
+    /// that names nothing is opened then, for all. The descriptor is open then, and no longer
+    /// registered.
     pub fn close(&self) -> io::Result<()> {
         let _ignore = tsan::ignore();
         {
             let mut key = self.key.lock();
             // Relaxed: all of it is under this lock.
-            if self.is_closed.swap(true, Ordering::Relaxed) {
-                return Ok(());
-            }
+            self.is_closed.store(true, Ordering::Relaxed);
             // The poller keeps a socket by its file, which a copy of the descriptor may keep open.
             self.unregister(self.home(), key.take());
             // No poller has this life: later waits try to register, and fail. Release as in
@@ -446,16 +447,30 @@ impl<T: AsFd + Into<OwnedFd>> Source<T> {
     }
 }
 
+/// Returns a descriptor that was opened for its path alone. One for all, opened early: closing a
+/// socket then needs no further one, and works when there are too many.
+fn nothing() -> io::Result<&'static OwnedFd> {
+    static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
+    match NOTHING.get() {
+        Some(fd) => Ok(fd),
+        None => {
+            let fd = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            // Of two that come here at once, one closes its own again.
+            Ok(NOTHING.get_or_init(|| fd))
+        }
+    }
+}
+
 /// Closes what a descriptor names and lets its number name nothing, in one step.
 ///
 /// A descriptor that was opened for its path alone is no file to any call that reads, writes,
 /// waits or asks.
 fn replace_by_nothing(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let nothing = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let nothing = nothing()?;
     // SAFETY: open, since it is borrowed, and owned by the caller's `T`. It is not closed here, so
     // whoever has borrowed it keeps a descriptor that is open.
     let mut fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
-    Ok(rustix::io::dup3(&nothing, &mut fd, DupFlags::CLOEXEC)?)
+    Ok(rustix::io::dup3(nothing, &mut fd, DupFlags::CLOEXEC)?)
 }
 
 fn interrupted() -> io::Error {

@@ -300,3 +300,31 @@ fn closing_works_when_there_are_too_many_descriptors() {
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     });
 }
+
+/// What is closed is gone from the system at once, also then, although others hold the socket.
+#[test]
+fn closing_frees_the_address_when_there_are_too_many_descriptors() {
+    if !rerun_alone("net::close::closing_frees_the_address_when_there_are_too_many_descriptors") {
+        return;
+    }
+    with_workers(|| {
+        let socket = UdpSocket::bind(LOCAL).unwrap();
+        let addr = socket.local_addr().unwrap();
+        let (listener, at) = listen();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let few = rustix::process::Rlimit { current: Some(n_descriptors() as u64), ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+        let mut hoard = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            hoard.push(file);
+        }
+        socket.close();
+        listener.close();
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        drop(UdpSocket::bind(addr).unwrap());
+        drop(TcpListener::bind(at).unwrap());
+        // The numbers are still taken.
+        socket.close();
+        drop((socket, listener));
+    });
+}
