@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use goby_runtime::{Direction, spread_next};
@@ -80,8 +81,8 @@ impl TcpListener {
 
 /// A socket that accepts connections: a [`TcpListener`] or a [`UnixListener`](super::UnixListener).
 pub struct Listener<T: Listening> {
-    /// Removed before the socket is closed.
-    pub(super) file: Mutex<Option<SocketFile>>,
+    /// Removed before the socket is closed, with the last of the clones.
+    pub(super) file: Mutex<Option<Arc<SocketFile>>>,
     pub(super) socket: Socket<T>,
 }
 
@@ -282,7 +283,9 @@ impl<T: Listening> Listener<T> {
     ///
     /// The system's, such as that of too many open files.
     pub fn try_clone(&self) -> io::Result<Listener<T>> {
-        Ok(Listener::from_nonblocking(self.socket.duplicate()?))
+        // Taken first: it keeps the file if this one is closed meanwhile.
+        let file = self.file.lock().clone();
+        Ok(Listener { file: Mutex::new(file), socket: Socket::new(self.socket.duplicate()?) })
     }
 }
 

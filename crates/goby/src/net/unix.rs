@@ -7,6 +7,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goby_runtime::Direction;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
@@ -47,7 +49,8 @@ pub type UnixStream = Stream<net::UnixStream>;
 /// Listening at a path makes a file there. As in Go, and not as in std and tokio, closing or
 /// dropping the listener removes the file again, so that the next one can listen there: unless
 /// another file is at the path by then, or
-/// [`set_unlink_on_close`](UnixListener::set_unlink_on_close) forbids it. The file of a process
+/// [`set_unlink_on_close`](UnixListener::set_unlink_on_close) forbids it. The clones of a listener
+/// share the file, and the last one removes it. The file of a process
 /// that was killed stays: listening there fails with `AddrInUse` until it is removed. What
 /// [`from_std`](Listener::from_std) takes keeps its file, and an abstract address has none.
 ///
@@ -245,7 +248,7 @@ impl UnixListener {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let path = path.as_ref();
         let listener = listen(&address(path)?)?;
-        *listener.file.lock() = SocketFile::at(path);
+        *listener.file.lock() = SocketFile::at(path).map(Arc::new);
         Ok(listener)
     }
 
@@ -270,8 +273,8 @@ impl UnixListener {
         }
     }
 
-    /// Sets whether closing or dropping the listener removes its [file](UnixListener#the-file).
-    /// Default: true, for the file that [`bind`](UnixListener::bind) has made.
+    /// Sets whether closing or dropping the listener removes its [file](UnixListener#the-file); for
+    /// all its clones. Default: true, for the file that [`bind`](UnixListener::bind) has made.
     ///
     /// ```
     /// use goby::net::UnixListener;
@@ -286,8 +289,9 @@ impl UnixListener {
     ///
     /// Source: Go's `UnixListener.SetUnlinkOnClose`.
     pub fn set_unlink_on_close(&self, unlink: bool) {
-        if let Some(file) = &mut *self.file.lock() {
-            file.unlink = unlink;
+        if let Some(file) = &*self.file.lock() {
+            // Relaxed: dropping the last `Arc` orders it.
+            file.unlink.store(unlink, Ordering::Relaxed);
         }
     }
 }
@@ -297,20 +301,20 @@ pub(super) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
-    unlink: bool,
+    unlink: AtomicBool,
 }
 
 impl SocketFile {
     fn at(path: &Path) -> Option<SocketFile> {
         let file = fs::symlink_metadata(path).ok()?;
-        Some(SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino(), unlink: true })
+        Some(SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino(), unlink: true.into() })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |file: fs::Metadata| file.dev() == self.device && file.ino() == self.inode;
-        if self.unlink && fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        if *self.unlink.get_mut() && fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             // It may be gone by now.
             let _ = fs::remove_file(&self.path);
         }

@@ -252,3 +252,31 @@ fn datagrams_keep_their_ends_and_their_senders() {
         assert_eq!(a.send_to(b"x", &there.0).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     });
 }
+
+/// The file belongs to all clones of a listener: it goes with the last one.
+#[test]
+fn the_file_of_a_listener_stays_as_long_as_a_clone_listens() {
+    with_workers(|| {
+        for close in [false, true] {
+            let path = TestPath::new();
+            let first = UnixListener::bind(&path.0).unwrap();
+            let second = first.try_clone().unwrap();
+            if close {
+                first.close();
+            } else {
+                drop(first);
+            }
+            let _client = UnixStream::connect(&path.0).unwrap();
+            second.accept().unwrap();
+            drop(second);
+            assert!(!path.0.exists());
+
+            let first = UnixListener::bind(&path.0).unwrap();
+            let second = first.try_clone().unwrap();
+            // This is the file's, and holds for all of them.
+            second.set_unlink_on_close(false);
+            drop((second, first));
+            assert!(path.0.exists());
+        }
+    });
+}
