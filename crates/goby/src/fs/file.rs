@@ -216,10 +216,17 @@ impl File {
     /// ```
     pub fn set_context(&self, ctx: Option<&Context>) {
         if let Some(fifo) = &self.fifo {
+            // It has the context alone: of two that are set at once, one holds for all calls.
             fifo.set_context(ctx);
+            self.has_context.store(true, Ordering::Relaxed);
+            return;
         }
-        let old = std::mem::replace(&mut *self.context.lock(), ctx.cloned());
+        let mut context = self.context.lock();
+        let old = std::mem::replace(&mut *context, ctx.cloned());
+        // Under the lock: of two that are set at once, both say the same of one.
         self.has_context.store(ctx.is_some(), Ordering::Relaxed);
+        drop(context);
+        // Outside: it may be dropped for the last time here.
         drop(old);
     }
 
@@ -455,6 +462,9 @@ impl File {
 
     #[cold]
     fn look_slow(&self) -> io::Result<()> {
+        if let Some(fifo) = &self.fifo {
+            return fifo.look(Direction::Read);
+        }
         let error = self.context.lock().as_ref().and_then(Context::error);
         error.map_or(Ok(()), |error| Err(error.into()))
     }

@@ -78,7 +78,9 @@ impl Channel {
     }
 
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.is_stream {
+        if buf.is_empty() {
+            self.socket.read_nothing()
+        } else if self.is_stream {
             self.socket.read(buf.len(), |fd| Ok(rustix::io::read(fd, &mut *buf)?))
         } else {
             self.socket.perform(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buf)?))
@@ -86,6 +88,9 @@ impl Channel {
     }
 
     fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return self.socket.read_nothing();
+        }
         self.socket.perform(Direction::Read, |fd| Ok(rustix::io::readv(fd, bufs)?))
     }
 
@@ -99,6 +104,11 @@ impl Channel {
 
     pub(crate) fn set_context(&self, ctx: Option<&Context>) {
         self.socket.set_context(ctx);
+    }
+
+    /// Fails if a limit of the direction is reached.
+    pub(crate) fn look(&self, direction: Direction) -> io::Result<()> {
+        self.socket.look(direction)
     }
 
     pub(crate) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {

@@ -67,7 +67,26 @@ pub(crate) struct Socket<T: AsFd> {
     shared: Arc<Shared<T>>,
     /// Makes the context call `Shared::note` when it is done. It is not in `Shared`, so that the
     /// call never drops its own registration.
-    watch: Mutex<Option<OnDone>>,
+    watch: Mutex<Watch>,
+}
+
+/// A registration with a context.
+#[derive(Default)]
+struct Watch {
+    /// Which change of the context made it (`State::changes`). Only a later one replaces it.
+    change: u64,
+    on_done: Option<OnDone>,
+}
+
+impl Watch {
+    /// Returns what is not needed any more, to be dropped outside the lock.
+    fn replace(&mut self, change: u64, on_done: Option<OnDone>) -> Option<OnDone> {
+        if change <= self.change {
+            return on_done;
+        }
+        self.change = change;
+        std::mem::replace(&mut self.on_done, on_done)
+    }
 }
 
 struct Shared<T: AsFd> {
@@ -92,6 +111,8 @@ struct State {
     read: Half,
     write: Half,
     context: Option<Context>,
+    /// How often the context was changed.
+    changes: u64,
     /// How many goroutines are between their look at the limits and the end of their wait.
     waiting: usize,
     /// Whether somebody has polled, so that a waker may be registered.
@@ -130,7 +151,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
             state: Mutex::new(State::default()),
             _foreign: Foreign,
         };
-        Socket { shared: Arc::new(shared), watch: Mutex::new(None) }
+        Socket { shared: Arc::new(shared), watch: Mutex::default() }
     }
 
     pub(crate) fn get_ref(&self) -> &T {
@@ -203,6 +224,18 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         }
     }
 
+    /// Fails if a limit of the direction is reached.
+    pub(crate) fn look(&self, direction: Direction) -> io::Result<()> {
+        self.shared.look(direction)
+    }
+
+    /// Reads into a buffer without room: never waits.
+    #[cold]
+    pub(crate) fn read_nothing(&self) -> io::Result<usize> {
+        checkpoint();
+        self.look(Direction::Read).map(|()| 0)
+    }
+
     /// Reads from a stream into a buffer with this much room. A read after one that has emptied the
     /// socket waits first, and saves the system call that would only say that it is empty.
     pub(crate) fn read(&self, room: usize, mut read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
@@ -258,7 +291,8 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         T: Into<OwnedFd>,
     {
         checkpoint();
-        let watch = self.watch.lock().take();
+        // None comes after this one.
+        let watch = self.watch.lock().replace(u64::MAX, None);
         drop(watch);
         let mut state = self.shared.state.lock();
         let old = [state.read.alarm.take(), state.write.alarm.take()];
@@ -297,27 +331,28 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     }
 
     pub(crate) fn set_context(&self, context: Option<&Context>) {
-        let old = self.watch.lock().take();
-        drop(old);
-        // The old context may be dropped for the last time here, so that is outside the lock.
         let mut state = self.shared.state.lock();
         if self.shared.is_closed() {
             return;
         }
+        // The old context may be dropped for the last time here, so that is outside the lock.
         let old = std::mem::replace(&mut state.context, context.cloned());
+        state.changes += 1;
+        let change = state.changes;
         self.shared.note(state, STOPPED, context.is_some_and(Context::is_done));
         drop(old);
-        if let Some(context) = context {
+        let on_done = context.map(|context| {
             let shared = Arc::downgrade(&self.shared);
-            let watch = context.on_done(move || {
+            context.on_done(move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.note(shared.state.lock(), STOPPED, true);
                     let_go_shared(shared);
                 }
-            });
-            let old = self.watch.lock().replace(watch);
-            drop(old);
-        }
+            })
+        });
+        // Another goroutine may have set a later context meanwhile: its registration stays.
+        let old = self.watch.lock().replace(change, on_done);
+        drop(old);
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use goby_runtime::Direction;
 
-use self::transfer::peek;
 use super::kind::StreamSocket;
 use super::socket::{Socket, shutdown_of};
 use super::split::{OwnedReadHalf, OwnedWriteHalf, split};
@@ -148,7 +147,7 @@ impl<T: StreamSocket> Stream<T> {
     ///
     /// As for a read.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Read, |socket| peek(socket, buf))
+        self.peek_into(buf)
     }
 
     /// Reads, and leaves the bytes in the stream, or registers the waker for the time when there is
@@ -170,7 +169,7 @@ impl<T: StreamSocket> Stream<T> {
     ///
     /// As for a read.
     pub fn poll_peek(&self, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_perform(Direction::Read, cx, |socket| peek(socket, buf))
+        self.poll_peek_into(cx, buf)
     }
 
     /// Closes one direction of the connection, or both.

@@ -21,7 +21,7 @@ fn receive(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0)
 }
 
-pub(super) fn peek(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+fn look_ahead(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(socket, buf, RecvFlags::PEEK)?.0)
 }
 
@@ -52,8 +52,26 @@ fn transmit_list(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> 
 }
 
 impl<T: StreamSocket> Stream<T> {
+    pub(super) fn peek_into(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return self.socket.read_nothing();
+        }
+        self.socket.perform(Direction::Read, |socket| look_ahead(socket, buf))
+    }
+
+    pub(super) fn poll_peek_into(&self, cx: &mut task::Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(self.socket.look(Direction::Read).map(|()| 0));
+        }
+        self.socket.poll_perform(Direction::Read, cx, |socket| look_ahead(socket, buf))
+    }
+
     #[inline]
     fn receive(&self, room: usize, read: impl FnMut(&T) -> io::Result<usize>) -> io::Result<usize> {
+        // The system would wait until there is something, and then take nothing of it.
+        if room == 0 {
+            return self.socket.read_nothing();
+        }
         if const { T::EMPTIED_BY_SHORT_READ } {
             self.socket.read(room, read)
         } else {
@@ -68,6 +86,9 @@ impl<T: StreamSocket> Stream<T> {
         cx: &mut task::Context<'_>,
         read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(self.socket.look(Direction::Read).map(|()| 0));
+        }
         if const { T::EMPTIED_BY_SHORT_READ } {
             self.socket.poll_read(room, cx, read)
         } else {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_io::AsyncRead;
 use goby::context::ContextError;
-use goby::net::TcpStream;
+use goby::net::{TcpStream, UnixStream};
 use goby::{Context, block_on, go, now, scope, spawn};
 
 use super::{LOCAL, listen, pair};
@@ -393,4 +393,80 @@ fn a_parked_write_and_a_polled_read_share_an_interrupt() {
             assert_eq!(reader.join().unwrap().unwrap(), 1);
         });
     });
+}
+
+/// A read with no room has nothing to wait for, whatever was read before.
+#[test]
+fn a_read_into_nothing_returns_at_once() {
+    /// Whether every way to read into nothing returns 0, or fails at a deadline.
+    fn check<R>(name: &str, reader: &R)
+    where
+        for<'a> &'a R: Read,
+    {
+        let mut of_empty = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
+        assert_eq!({ reader }.read(&mut []).unwrap(), 0, "{name}: read");
+        assert_eq!({ reader }.read_vectored(&mut []).unwrap(), 0, "{name}: no buffers");
+        assert_eq!({ reader }.read_vectored(&mut of_empty).unwrap(), 0, "{name}: empty buffers");
+    }
+    with_workers(|| {
+        let (stream, mut peer) = pair();
+        let (unix, mut unix_peer) = UnixStream::pair().unwrap();
+        let (reader, mut writer) = goby::io::pipe().unwrap();
+        let late = Some(now() + PATIENCE);
+        stream.set_read_deadline(late);
+        unix.set_read_deadline(late);
+        reader.set_read_deadline(late);
+        // With nothing there, and after a read that has found less than there was room for.
+        for round in 0..2 {
+            check("tcp", &stream);
+            check("unix", &unix);
+            check("pipe", &reader);
+            assert_eq!(stream.peek(&mut []).unwrap(), 0);
+            assert_eq!(unix.peek(&mut []).unwrap(), 0);
+            assert_eq!(block_on(poll_fn(|cx| Pin::new(&mut &stream).poll_read(cx, &mut []))).unwrap(), 0);
+            assert_eq!(block_on(poll_fn(|cx| Pin::new(&mut &unix).poll_read(cx, &mut []))).unwrap(), 0);
+            assert_eq!(block_on(poll_fn(|cx| stream.poll_peek(cx, &mut []))).unwrap(), 0);
+            if round == 0 {
+                peer.write_all(b"abc").unwrap();
+                unix_peer.write_all(b"abc").unwrap();
+                writer.write_all(b"abc").unwrap();
+                assert_eq!({ &stream }.read(&mut [0; 9]).unwrap(), 3);
+                assert_eq!({ &unix }.read(&mut [0; 9]).unwrap(), 3);
+                assert_eq!({ &reader }.read(&mut [0; 9]).unwrap(), 3);
+            }
+        }
+        // A limit that is reached comes first.
+        stream.set_read_deadline(Some(now()));
+        assert_timed_out({ &stream }.read(&mut []));
+    });
+}
+
+/// Two contexts are set at the same time: one of them holds, whichever it is.
+#[test]
+fn of_two_contexts_that_are_set_at_once_one_holds() {
+    for round in 0..size(2000, 20_000) {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let (stream, barrier) = (Arc::new(stream), Arc::new(std::sync::Barrier::new(2)));
+        let (contexts, cancels): (Vec<_>, Vec<_>) = (0..2).map(|_| Context::background().with_cancel()).unzip();
+        let setters = contexts.into_iter().map(|ctx| {
+            let (stream, barrier) = (stream.clone(), barrier.clone());
+            std::thread::spawn(move || {
+                barrier.wait();
+                stream.set_context(Some(&ctx));
+            })
+        });
+        let setters: Vec<_> = setters.collect();
+        setters.into_iter().for_each(|setter| setter.join().unwrap());
+        stream.set_read_deadline(Some(now() + PATIENCE));
+        let reader = go({
+            let stream = stream.clone();
+            move || { &*stream }.read(&mut [0])
+        });
+        let mut cancels: Vec<_> = cancels.into_iter().collect();
+        if round % 2 == 0 {
+            cancels.reverse();
+        }
+        cancels.into_iter().for_each(|cancel| cancel.cancel());
+        assert_stopped_by(reader.join().unwrap(), ContextError::Canceled);
+    }
 }
