@@ -16,8 +16,11 @@ use std::sync::OnceLock;
 
 use goby_runtime::{Direction, blocking, scope};
 use parking_lot::Mutex;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use crate::net::socket::shutdown_of;
 
 /// What [`copy`] reads from and writes to: goby's streams and std's files. The trait is sealed.
 ///
@@ -43,6 +46,13 @@ pub trait CopyEnd: Descriptor {}
 pub trait Descriptor: AsFd + Sync {
     /// Whether it is a file: its operations block their thread instead of asking to wait.
     const IS_FILE: bool = false;
+
+    /// Whether it is a socket of goby's, so that it goes both ways, and shutting it down ends its
+    /// waits.
+    const IS_SOCKET: bool = false;
+
+    /// Ends waits of what shutting down does not end, from now on until `halt(false)`.
+    fn halt(&self, _: bool) {}
 
     /// Carries out `operation`; parks as long as it would block.
     fn carry_out<R: Send>(
@@ -121,18 +131,33 @@ const MOST: usize = 1 << 20;
 #[doc(alias("io.Copy", "splice", "sendfile"))]
 pub fn copy<R: CopyEnd, W: CopyEnd>(from: &R, to: &W) -> io::Result<u64> {
     let mut copied = 0;
-    let is_done = if R::IS_FILE { send_file(from, to, &mut copied)? } else { splice_through(from, to, &mut copied)? };
-    if !is_done {
-        copy_by_buffer(from, to, &mut copied)?;
+    match copy_counted(from, to, &mut copied) {
+        Ok(()) => Ok(copied),
+        Err(Failure::Reading(error) | Failure::Writing(error)) => Err(error),
     }
-    Ok(copied)
+}
+
+/// Which end has failed.
+enum Failure {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+fn copy_counted<R: CopyEnd, W: CopyEnd>(from: &R, to: &W, copied: &mut u64) -> Result<(), Failure> {
+    let is_done = if R::IS_FILE { send_file(from, to, copied)? } else { splice_through(from, to, copied)? };
+    if is_done { Ok(()) } else { copy_by_buffer(from, to, copied) }
 }
 
 /// Copies in both directions at the same time, until both have ended; returns how many bytes went
 /// from `a` to `b` and how many from `b` to `a`.
 ///
 /// When one side has sent its last byte, the other side is told (its writing half is shut down),
-/// and may go on sending. If one direction fails, both connections are shut down.
+/// and may go on sending. A side that cannot be told, a terminal for example, is read no further
+/// then.
+///
+/// If one side takes no more, the other is not read any further. What the side sends still goes
+/// through: a server may answer without having read all. If one side cannot be read, or a deadline
+/// or a context ends a wait, both connections are shut down.
 ///
 /// ```
 /// use goby::io::copy_bidirectional;
@@ -167,51 +192,79 @@ pub fn copy<R: CopyEnd, W: CopyEnd>(from: &R, to: &W) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// The error of the direction that failed first.
+/// The error of the direction that failed first. `InvalidInput` for an end that is open for reading
+/// or for writing alone, such as a pipe, and for a file whose reads may wait, such as a terminal: a
+/// [`PipeReader`](super::PipeReader::from_fd) of it will do.
 ///
 /// # Cancellation
 ///
 /// Ended by the deadlines and the contexts of both ends.
 #[doc(alias("splice", "proxy"))]
 pub fn copy_bidirectional<A: CopyEnd, B: CopyEnd>(a: &A, b: &B) -> io::Result<(u64, u64)> {
-    let failed = OnceLock::new();
+    check_both_ways(a)?;
+    check_both_ways(b)?;
+    let outcome = OnceLock::new();
     let counts = scope(|s| {
-        let back = s.go(|| copy_half(b, a, &failed));
-        let there = copy_half(a, b, &failed);
+        let back = s.go(|| copy_half(b, a, &outcome));
+        let there = copy_half(a, b, &outcome);
         (there, back.join().unwrap_or_else(|error| std::panic::resume_unwind(error.into_payload())))
     });
-    match failed.into_inner() {
+    a.halt(false);
+    b.halt(false);
+    match outcome.into_inner().flatten() {
         Some(error) => Err(error),
         None => Ok(counts),
     }
 }
 
-/// Copies one direction of two, and tells the reader of its end, or the other direction of a
-/// failure.
-fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, failed: &OnceLock<io::Error>) -> u64 {
-    match copy(from, to) {
-        Ok(copied) => {
-            // The reader may be gone already.
-            let _ = shut_down(to, Shutdown::Write);
-            copied
-        }
-        Err(error) => {
-            // Only the first error counts: the other one may come of what this does.
-            let _ = failed.set(error);
-            let _ = shut_down(from, Shutdown::Both);
-            let _ = shut_down(to, Shutdown::Both);
-            0
-        }
+/// Fails if one of the two directions could not be, or could not be ended.
+fn check_both_ways<E: CopyEnd>(end: &E) -> io::Result<()> {
+    if E::IS_SOCKET {
+        return Ok(());
     }
+    let mode = rustix::fs::fcntl_getfl(end)? & OFlags::RWMODE;
+    if mode != OFlags::RDWR {
+        let message = "copy_bidirectional reads and writes both ends, and one of them is open for one only";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let is_regular = || Ok::<_, io::Error>(FileType::from_raw_mode(rustix::fs::fstat(end)?.st_mode).is_file());
+    if E::IS_FILE && !is_regular()? {
+        let message = "a file whose reads may wait cannot be an end of copy_bidirectional: take PipeReader::from_fd";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
 
-fn shut_down(end: &impl AsFd, how: Shutdown) -> io::Result<()> {
-    let how = match how {
-        Shutdown::Read => rustix::net::Shutdown::Read,
-        Shutdown::Write => rustix::net::Shutdown::Write,
-        Shutdown::Both => rustix::net::Shutdown::Both,
-    };
-    Ok(rustix::net::shutdown(end, how)?)
+/// Copies one direction of two, and tells the reader of its end, or the other direction of a
+/// failure. Only the first `outcome` counts: what comes later may be of what this does.
+fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, outcome: &OnceLock<Option<io::Error>>) -> u64 {
+    let mut copied = 0;
+    match copy_counted(from, to, &mut copied) {
+        Ok(()) => {
+            // Another error says that the reader is gone already.
+            if shut_down(to, Shutdown::Write) == Err(Errno::NOTSOCK) {
+                let _ = outcome.set(None);
+                to.halt(true);
+            }
+        }
+        // The system's word that nobody takes it: what comes from there is to be read to its end.
+        Err(Failure::Writing(error)) if error.raw_os_error().is_some() => {
+            let _ = outcome.set(Some(error));
+            let _ = shut_down(from, Shutdown::Read);
+        }
+        Err(Failure::Reading(error) | Failure::Writing(error)) => {
+            let _ = outcome.set(Some(error));
+            let _ = shut_down(from, Shutdown::Both);
+            let _ = shut_down(to, Shutdown::Both);
+            from.halt(true);
+            to.halt(true);
+        }
+    }
+    copied
+}
+
+fn shut_down(end: &impl AsFd, how: Shutdown) -> Result<(), Errno> {
+    rustix::net::shutdown(end, shutdown_of(how))
 }
 
 /// A pipe that is empty while it lies in the pool.
@@ -247,7 +300,7 @@ impl Pipe {
 }
 
 /// Copies through a pipe. Returns whether that came to its end: false if the system refuses it.
-fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> io::Result<bool> {
+fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> Result<bool, Failure> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
     let mut held: Option<Pipe> = None;
     loop {
@@ -267,7 +320,7 @@ fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> i
         });
         let mut left = match filled {
             Err(error) if is_refused(&error) => return Ok(false),
-            filled => filled?,
+            filled => filled.map_err(Failure::Reading)?,
         };
         let Some(pipe) = held.take() else { return Ok(false) };
         if left == 0 {
@@ -276,7 +329,7 @@ fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> i
         }
         while left > 0 {
             match to.carry_out(Direction::Write, |fd| Ok(splice(&pipe.reader, None, fd, None, left, flags)?)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(Failure::Writing(io::ErrorKind::WriteZero.into())),
                 Ok(n) => {
                     left -= n;
                     *copied += n as u64;
@@ -284,14 +337,14 @@ fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> i
                 Err(error) if is_refused(&error) => {
                     // What lies in the pipe comes first.
                     let mut rest = vec![0; left];
-                    let n = rustix::io::read(&pipe.reader, &mut *rest)?;
+                    let n = rustix::io::read(&pipe.reader, &mut *rest).map_err(|e| Failure::Reading(e.into()))?;
                     write_all(to, &rest[..n], copied)?;
                     left -= n;
                     if left == 0 {
                         return Ok(false);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Failure::Writing(error)),
             }
         }
         held = Some(pipe);
@@ -299,7 +352,7 @@ fn splice_through(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> i
 }
 
 /// Copies from a file. Returns whether that came to its end: false if the system refuses it.
-fn send_file(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> io::Result<bool> {
+fn send_file(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> Result<bool, Failure> {
     loop {
         let sent = to.carry_out(Direction::Write, |to| {
             from.carry_out(Direction::Read, |from| Ok(rustix::fs::sendfile(to, from, None, MOST)?))
@@ -308,7 +361,11 @@ fn send_file(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> io::Re
             Ok(0) => return Ok(true),
             Ok(n) => *copied += n as u64,
             Err(error) if is_refused(&error) => return Ok(false),
-            Err(error) => return Err(error),
+            // The system does not say which end it was: a file fails in other ways.
+            Err(error) => {
+                let is_gone = matches!(Errno::from_io_error(&error), Some(Errno::PIPE | Errno::CONNRESET));
+                return Err(if is_gone { Failure::Writing(error) } else { Failure::Reading(error) });
+            }
         }
     }
 }
@@ -320,10 +377,11 @@ fn is_refused(error: &io::Error) -> bool {
 
 const BUFFER: usize = 64 * 1024;
 
-fn copy_by_buffer(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> io::Result<()> {
+fn copy_by_buffer(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> Result<(), Failure> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let n = from.carry_out(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buffer)?))?;
+        let read = from.carry_out(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buffer)?));
+        let n = read.map_err(Failure::Reading)?;
         if n == 0 {
             return Ok(());
         }
@@ -331,11 +389,12 @@ fn copy_by_buffer(from: &impl CopyEnd, to: &impl CopyEnd, copied: &mut u64) -> i
     }
 }
 
-fn write_all(to: &impl CopyEnd, mut bytes: &[u8], copied: &mut u64) -> io::Result<()> {
+fn write_all(to: &impl CopyEnd, mut bytes: &[u8], copied: &mut u64) -> Result<(), Failure> {
     while !bytes.is_empty() {
-        let n = to.carry_out(Direction::Write, |fd| Ok(rustix::io::write(fd, bytes)?))?;
+        let written = to.carry_out(Direction::Write, |fd| Ok(rustix::io::write(fd, bytes)?));
+        let n = written.map_err(Failure::Writing)?;
         if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(Failure::Writing(io::ErrorKind::WriteZero.into()));
         }
         bytes = &bytes[n..];
         *copied += n as u64;

@@ -13,6 +13,10 @@ impl CopyEnd for PipeWriter {}
 impl CopyEnd for File {}
 
 impl Descriptor for PipeReader {
+    fn halt(&self, halted: bool) {
+        self.channel().socket().halt(halted);
+    }
+
     fn carry_out<R: Send>(
         &self,
         direction: Direction,
@@ -23,6 +27,10 @@ impl Descriptor for PipeReader {
 }
 
 impl Descriptor for PipeWriter {
+    fn halt(&self, halted: bool) {
+        self.channel().socket().halt(halted);
+    }
+
     fn carry_out<R: Send>(
         &self,
         direction: Direction,

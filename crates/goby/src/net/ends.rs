@@ -11,6 +11,8 @@ use crate::io::{CopyEnd, Descriptor};
 impl<T: StreamSocket> CopyEnd for Stream<T> {}
 
 impl<T: StreamSocket> Descriptor for Stream<T> {
+    const IS_SOCKET: bool = true;
+
     fn carry_out<R: Send>(
         &self,
         direction: Direction,

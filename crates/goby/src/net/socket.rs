@@ -51,11 +51,12 @@ use crate::Context;
 use crate::context::{ContextError, OnDone};
 
 /// Bits of `limits`: the deadline for reading has passed; the deadline for writing has passed; the
-/// context may be done; the socket is closed.
+/// context may be done; the socket is closed; a copy is to end.
 const READ_LATE: u8 = 1;
 const WRITE_LATE: u8 = 2;
 const STOPPED: u8 = 4;
 const CLOSED: u8 = 8;
+const HALTED: u8 = 16;
 
 /// How long an operation waits before it is [tried again](Socket::perform_again), at first and at
 /// most: short beside a switch of processes, and rare enough to cost nothing.
@@ -330,6 +331,11 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         self.shared.note(state, late_bit(direction), late);
     }
 
+    /// Ends all operations, those in progress and those to come, or lifts that.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.shared.note(self.shared.state.lock(), HALTED, halted);
+    }
+
     pub(crate) fn set_context(&self, context: Option<&Context>) {
         let mut state = self.shared.state.lock();
         if self.shared.is_closed() {
@@ -381,7 +387,13 @@ impl<T: AsFd> Shared<T> {
             // A context that has been replaced meanwhile has set it.
             self.limits.store(limits & !STOPPED, Ordering::Relaxed);
         }
-        if limits & late_bit(direction) != 0 { Verdict::Late } else { Verdict::Clear }
+        if limits & HALTED != 0 {
+            Verdict::Halted
+        } else if limits & late_bit(direction) != 0 {
+            Verdict::Late
+        } else {
+            Verdict::Clear
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -506,6 +518,8 @@ impl<T: AsFd> Shared<T> {
 enum Verdict {
     Clear,
     Closed,
+    /// By `halt`.
+    Halted,
     /// The context is done.
     Done(ContextError),
     /// The deadline has passed.
@@ -517,6 +531,7 @@ impl Verdict {
         match self {
             Verdict::Clear => Ok(()),
             Verdict::Closed => Err(ClosedError.into()),
+            Verdict::Halted => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the copy has ended")),
             Verdict::Done(error) => Err(error.into()),
             Verdict::Late => Err(timed_out()),
         }
@@ -573,7 +588,7 @@ pub(crate) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")
 }
 
-pub(super) fn shutdown_of(how: Shutdown) -> rustix::net::Shutdown {
+pub(crate) fn shutdown_of(how: Shutdown) -> rustix::net::Shutdown {
     match how {
         Shutdown::Read => rustix::net::Shutdown::Read,
         Shutdown::Write => rustix::net::Shutdown::Write,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use goby::context::ContextError;
 use goby::diag::{self, Status};
-use goby::io::{copy, copy_bidirectional};
-use goby::net::TcpStream;
+use goby::io::{PipeReader, copy, copy_bidirectional};
+use goby::net::{TcpStream, UnixStream};
 use goby::{Context, go, now, scope};
 
 use super::limits::{assert_stopped_by, assert_timed_out, fill};
@@ -179,6 +179,74 @@ fn a_direction_that_fails_ends_the_other() {
         assert_eq!(proxy.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!((&server).read(&mut [0]).unwrap(), 0);
     });
+}
+
+/// A server that reads no further may still answer.
+#[test]
+fn an_answer_comes_through_although_the_question_was_not_read() {
+    with_workers(|| {
+        let ((mut client, front), (back, mut server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let proxy = go(move || copy_bidirectional(&front, &back));
+        server.shutdown(Shutdown::Read).unwrap();
+        client.set_write_deadline(Some(now() + PATIENCE));
+        // The client hears of it.
+        let error = loop {
+            if let Err(error) = client.write_all(&[1; 1000]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        server.write_all(b"the answer").unwrap();
+        drop(server);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "the answer");
+        assert_eq!(proxy.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+/// A terminal cannot be told that nothing more comes, so it is read no further.
+#[test]
+fn the_end_of_a_stream_also_ends_the_reading_of_a_terminal() {
+    with_workers(|| {
+        let terminal = || File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+        let own = PipeReader::from_fd(terminal()).unwrap();
+        own.set_read_deadline(Some(now() + PATIENCE));
+        let (near, far) = UnixStream::pair().unwrap();
+        let far = go(move || {
+            pause(MOMENT);
+            drop(far);
+        });
+        assert_eq!(copy_bidirectional(&own, &near).unwrap(), (0, 0));
+        far.join().unwrap();
+        // That was for the copy alone.
+        own.set_read_deadline(Some(now() + MOMENT));
+        assert_timed_out((&own).read(&mut [0; 64]));
+    });
+}
+
+#[test]
+fn an_end_that_cannot_be_stopped_or_goes_one_way_is_refused() {
+    with_workers(|| {
+        let (reader, writer) = goby::io::pipe().unwrap();
+        reader.set_read_deadline(Some(now() + PATIENCE));
+        let (near, _far) = UnixStream::pair().unwrap();
+        near.set_read_deadline(Some(now() + PATIENCE));
+        let error = copy_bidirectional(&reader, &near).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let error = copy_bidirectional(&near, &writer).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_eq!(
+            error.to_string(),
+            "copy_bidirectional reads and writes both ends, and one of them is open for one only"
+        );
+    });
+    let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let (near, _far) = UnixStream::pair().unwrap();
+    near.shutdown(Shutdown::Both).unwrap();
+    let error = copy_bidirectional(&near, &terminal).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("PipeReader::from_fd"), "{error}");
 }
 
 #[test]
