@@ -43,6 +43,7 @@
 //! | [`time::after`](crate::time::after), [`tick`](crate::time::tick), [`Timer`](crate::time::Timer), [`Ticker`](crate::time::Ticker) | they are channels |
 //! | [`rate::Limiter`](crate::rate::Limiter) | [`wait`](crate::rate::Limiter::wait) always takes one; its tokens are given back |
 //! | [`net::TcpStream`](crate::net::TcpStream), [`net::Dialer`](crate::net::Dialer): connecting | [`connect_ctx`](crate::net::TcpStream::connect_ctx), [`dial_ctx`](crate::net::Dialer::dial_ctx) |
+//! | [`net::TcpListener`](crate::net::TcpListener), [`net::UdpSocket`](crate::net::UdpSocket): binding to a name | [`bind_ctx`](crate::net::TcpListener::bind_ctx) |
 //! | … reading, writing | [`set_context`](crate::net::TcpStream::set_context), for all waits of the socket |
 //! | [`net::TcpListener`](crate::net::TcpListener): `accept`, `incoming` | [`set_context`](crate::net::TcpListener::set_context) |
 //! | [`io::copy`](crate::io::copy()), [`copy_bidirectional`](crate::io::copy_bidirectional) | those of its ends |

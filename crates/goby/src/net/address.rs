@@ -7,12 +7,13 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
 
-use super::socket::timed_out;
+use super::socket::{Socket, timed_out};
 use crate::Context;
 use crate::context::CancelGuard;
 use crate::singleflight::{Group, Outcome};
@@ -117,6 +118,18 @@ impl Address {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to use"));
         }
         Ok(addrs)
+    }
+
+    /// Returns the addresses for a call of `socket`, whose limits of writing end the look-up too.
+    pub(super) fn resolve_for<T>(self, socket: &Socket<T>) -> io::Result<Vec<SocketAddr>>
+    where
+        T: AsFd + Send + Sync + 'static,
+    {
+        if matches!(self.kind, Kind::Name(..)) {
+            socket.call_within(|context| self.clone().resolve(Limit { context: Some(context), deadline: None }))
+        } else {
+            self.resolve(Limit::default())
+        }
     }
 
     fn name(host: &str, port: u16) -> Address {

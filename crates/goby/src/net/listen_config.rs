@@ -7,6 +7,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, 
 
 use super::address::Limit;
 use super::{Address, KeepAlive, TcpListener};
+use crate::Context;
 
 /// As many as the system allows (it cuts this down to `net.core.somaxconn`), so that a burst is not
 /// turned away.
@@ -151,9 +152,42 @@ impl ListenConfig {
     ///
     /// Those of `bind`; `InvalidInput` if the system does not accept the [`KeepAlive`].
     pub fn bind(&self, addr: impl Into<Address>) -> io::Result<TcpListener> {
+        self.bind_within(addr.into(), Limit::default())
+    }
+
+    /// Listens at `addr` as [`bind`](ListenConfig::bind) does, unless `ctx` is done first.
+    ///
+    /// ```
+    /// use goby::{Context, net::ListenConfig};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert!(ListenConfig::new().bind_ctx(&ctx, "localhost:0").is_ok());
+    /// cancel.cancel();
+    /// let error = ListenConfig::new().bind_ctx(&ctx, "localhost:0").unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for `bind`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind`, and those of the [module](super#errors) when the context is done.
+    ///
+    /// # Cancellation
+    ///
+    /// Returns at once when `ctx` is done, also while the name is looked up. The listener is
+    /// independent of it.
+    ///
+    /// Source: Go's `ListenConfig.Listen`.
+    pub fn bind_ctx(&self, ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpListener> {
+        self.bind_within(addr.into(), Limit { context: Some(ctx), deadline: None })
+    }
+
+    fn bind_within(&self, addr: Address, limit: Limit<'_>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
         let mut last = None;
-        for addr in addr.into().resolve(Limit::default())? {
+        for addr in addr.resolve(limit)? {
             match self.bind_one(&addr) {
                 Ok(socket) => return Ok(TcpListener::from_nonblocking(socket)),
                 Err(error) => last = Some(error),

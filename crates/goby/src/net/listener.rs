@@ -77,6 +77,33 @@ impl TcpListener {
     pub fn bind(addr: impl Into<Address>) -> io::Result<TcpListener> {
         ListenConfig::new().bind(addr)
     }
+
+    /// Listens at `addr` as [`bind`](TcpListener::bind) does, unless `ctx` is done first.
+    ///
+    /// ```
+    /// use goby::{Context, net::TcpListener};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert!(TcpListener::bind_ctx(&ctx, "localhost:0").is_ok());
+    /// cancel.cancel();
+    /// let error = TcpListener::bind_ctx(&ctx, "localhost:0").unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for `bind`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind`, and those of the [module](super#errors) when the context is done.
+    ///
+    /// # Cancellation
+    ///
+    /// Returns at once when `ctx` is done, also while the name is looked up. The listener is
+    /// independent of it.
+    pub fn bind_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<TcpListener> {
+        ListenConfig::new().bind_ctx(ctx, addr)
+    }
 }
 
 /// A socket that accepts connections: a [`TcpListener`] or a [`UnixListener`](super::UnixListener).

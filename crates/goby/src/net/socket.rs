@@ -25,12 +25,14 @@
 //! its number stays taken ([`Source::close`]). An operation that has looked at the limits before
 //! then finds that the number names nothing, and blames the closing for its error.
 //!
-//! `ready.rs` tells channels when a direction is ready.
+//! `ready.rs` tells channels when a direction is ready; `calls.rs` ends calls that the socket makes
+//! elsewhere.
 //!
 //! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor
 //! stopped when the deadline is lifted. The timer goes off early, and is set anew if there still is
 //! a deadline. So a deadline per request does not cost a timer per request.
 
+mod calls;
 mod ready;
 
 use std::fmt;
@@ -45,6 +47,7 @@ use std::time::{Duration, Instant};
 use goby_runtime::{Direction, Foreign, Source, Timer, WaitReason, checkpoint, let_go_shared, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
+use self::calls::Calls;
 use self::ready::Ready;
 use super::ClosedError;
 use crate::Context;
@@ -112,6 +115,7 @@ struct State {
     read: Half,
     write: Half,
     context: Option<Context>,
+    calls: Calls,
     /// How often the context was changed.
     changes: u64,
     /// How many goroutines are between their look at the limits and the end of their wait.
@@ -489,10 +493,10 @@ impl<T: AsFd> Shared<T> {
         let limits = self.limits.load(Ordering::Relaxed);
         self.limits.store(if reached { limits | bit } else { limits & !bit }, Ordering::Relaxed);
         let interrupt = reached && (state.waiting > 0 || state.polled);
-        let ready = if reached { state.ready_at(bit) } else { [None, None] };
+        let told = reached.then(|| (state.ready_at(bit), state.calls_at(bit)));
         drop(state);
-        // This tells the channels, outside the lock.
-        drop(ready);
+        // This tells the channels and the calls, outside the lock.
+        drop(told);
         if interrupt {
             self.source.interrupt();
         }
@@ -543,15 +547,6 @@ impl State {
         match direction {
             Direction::Read => &mut self.read,
             Direction::Write => &mut self.write,
-        }
-    }
-
-    /// Takes out the channels of the directions that a limit ends.
-    fn ready_at(&mut self, bit: u8) -> [Option<Ready>; 2] {
-        match bit {
-            READ_LATE => [self.read.ready.take(), None],
-            WRITE_LATE => [None, self.write.ready.take()],
-            _ => [self.read.ready.take(), self.write.ready.take()],
         }
     }
 }

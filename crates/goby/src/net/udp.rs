@@ -6,7 +6,9 @@ use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use goby_runtime::Direction;
 use rustix::io::Errno;
 
-use super::{Address, DatagramSocket, look_up};
+use super::address::Limit;
+use super::{Address, DatagramSocket};
+use crate::Context;
 
 /// A UDP socket.
 ///
@@ -64,8 +66,40 @@ impl UdpSocket {
     /// The error of the lookup, or of the last address tried.
     #[doc(alias("net.ListenPacket", "ListenPacket"))]
     pub fn bind(addr: impl Into<Address>) -> io::Result<UdpSocket> {
+        UdpSocket::bind_within(addr.into(), Limit::default())
+    }
+
+    /// Binds a socket to `addr` as [`bind`](UdpSocket::bind) does, unless `ctx` is done first.
+    ///
+    /// ```
+    /// use goby::{Context, net::UdpSocket};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert!(UdpSocket::bind_ctx(&ctx, "localhost:0").is_ok());
+    /// cancel.cancel();
+    /// let error = UdpSocket::bind_ctx(&ctx, "localhost:0").unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for `bind`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind`, and those of the [module](super#errors) when the context is done.
+    ///
+    /// # Cancellation
+    ///
+    /// Returns at once when `ctx` is done, also while the name is looked up. The socket is
+    /// independent of it.
+    pub fn bind_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<UdpSocket> {
+        UdpSocket::bind_within(addr.into(), Limit { context: Some(ctx), deadline: None })
+    }
+
+    fn bind_within(addr: Address, limit: Limit<'_>) -> io::Result<UdpSocket> {
+        goby_runtime::checkpoint();
         let mut last = None;
-        for addr in look_up(addr)? {
+        for addr in addr.resolve(limit)? {
             match net::UdpSocket::bind(addr) {
                 Ok(socket) => return UdpSocket::from_std(socket),
                 Err(error) => last = Some(error),
@@ -95,9 +129,15 @@ impl UdpSocket {
     /// # Errors
     ///
     /// The error of the lookup, or of the last address tried.
+    ///
+    /// # Cancellation
+    ///
+    /// Ended by the deadline for writing and by the context of the socket, while a name is looked
+    /// up.
     pub fn connect(&self, addr: impl Into<Address>) -> io::Result<()> {
+        goby_runtime::checkpoint();
         let mut last = None;
-        for addr in look_up(addr)? {
+        for addr in addr.into().resolve_for(&self.socket)? {
             match self.socket.ask(|socket| socket.connect(addr)) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(error),
@@ -128,12 +168,12 @@ impl UdpSocket {
     ///
     /// # Cancellation
     ///
-    /// Ended by the deadline for writing and by the context of the socket, but not while a name is
+    /// Ended by the deadline for writing and by the context of the socket, also while a name is
     /// looked up.
     #[doc(alias("WriteTo", "WriteToUDP"))]
     pub fn send_to(&self, datagram: &[u8], addr: impl Into<Address>) -> io::Result<usize> {
         let mut last = None;
-        for addr in look_up(addr)? {
+        for addr in addr.into().resolve_for(&self.socket)? {
             match self.socket.perform(Direction::Write, |socket| socket.send_to(datagram, addr)) {
                 Err(error) if is_of_another_family(&error) => last = Some(error),
                 result => return result,

@@ -24,7 +24,7 @@ use goby_runtime::Watcher;
 use once_cell::sync::Lazy;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Arc, AsFd, Direction, Shared, Socket, Verdict, checkpoint, let_go_shared};
+use super::{Arc, AsFd, Direction, READ_LATE, Shared, Socket, State, Verdict, WRITE_LATE, checkpoint, let_go_shared};
 use crate::chan::{self, Receiver, Sender};
 
 /// The channel of a direction that is not ready. Dropping it closes the channel.
@@ -59,6 +59,17 @@ impl<T: AsFd + Send + Sync + 'static> Watcher for Edge<T> {
 fn closed() -> Receiver<Infallible> {
     static CLOSED: Lazy<Receiver<Infallible>> = Lazy::new(|| chan::bounded(0).1);
     CLOSED.clone()
+}
+
+impl State {
+    /// Takes out the channels of the directions that a limit ends.
+    pub(super) fn ready_at(&mut self, bit: u8) -> [Option<Ready>; 2] {
+        match bit {
+            READ_LATE => [self.read.ready.take(), None],
+            WRITE_LATE => [None, self.write.ready.take()],
+            _ => [self.read.ready.take(), self.write.ready.take()],
+        }
+    }
 }
 
 impl<T: AsFd + Send + Sync + 'static> Socket<T> {

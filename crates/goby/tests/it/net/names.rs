@@ -2,7 +2,7 @@
 //! test's.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread;
@@ -186,6 +186,58 @@ fn the_error_of_a_look_up_names_the_name() {
             assert_eq!(TcpListener::bind(addr).unwrap_err().to_string(), text);
         }
     });
+}
+
+/// Deadline, context and closing end a look-up that a datagram socket makes.
+#[test]
+fn the_limits_of_a_datagram_socket_end_its_look_ups() {
+    if !rerun("the_limits_of_a_datagram_socket_end_its_look_ups") {
+        return;
+    }
+    let server = NameServer::start();
+    let calls: [fn(&goby::net::UdpSocket) -> io::Result<()>; 2] =
+        [|socket| socket.send_to(b"x", "held.test:9").map(drop), |socket| socket.connect("held.test:9")];
+    for call in calls {
+        on_workers(2, 0, || {
+            let socket = Arc::new(goby::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+            let start = || {
+                let socket = socket.clone();
+                let running = go(move || call(&socket));
+                server.wait_held();
+                running
+            };
+            let running = start();
+            socket.set_write_deadline(Some(now()));
+            assert_timed_out(running.join().unwrap());
+            // One that is past ends it before it begins, and the next one later.
+            assert_timed_out(call(&socket));
+            socket.set_write_deadline(Some(now() + Duration::from_millis(20)));
+            assert_timed_out(call(&socket));
+            socket.set_write_deadline(None);
+
+            // Those of reading do not end it.
+            let running = start();
+            socket.set_read_deadline(Some(now()));
+            let (ctx, cancel) = Context::background().with_cancel();
+            socket.set_context(Some(&ctx));
+            cancel.cancel();
+            assert_stopped_by(running.join().unwrap(), ContextError::Canceled);
+            socket.set_context(None);
+
+            let running = start();
+            socket.close();
+            assert_eq!(running.join().unwrap().unwrap_err().to_string(), "use of closed network connection");
+            let (ctx, cancel) = Context::background().with_cancel();
+            let binding = go(move || goby::net::UdpSocket::bind_ctx(&ctx, "held.test:0"));
+            cancel.cancel();
+            assert_stopped_by(binding.join().unwrap(), ContextError::Canceled);
+            server.release();
+            wait_until("the look-up to end", || {
+                server.release();
+                diag::goroutines().len() == 1
+            });
+        });
+    }
 }
 
 #[test]
