@@ -68,7 +68,9 @@ pub(super) struct Limit<'a> {
 ///
 /// # Errors
 ///
-/// The system's errors, with the name, and `InvalidInput` when the text is not `host:port`.
+/// The system's errors, with the name: of kind `NotFound` if the name does not exist or has no
+/// address, and of another kind if the resolver has failed. `InvalidInput` when the text is not
+/// `host:port`.
 #[doc(alias("lookup_host", "net.LookupHost"))]
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     goby_runtime::checkpoint();
@@ -109,10 +111,7 @@ impl Address {
         let addrs = match self.kind {
             Kind::Known(addrs) => addrs,
             Kind::Name(host, port) => look_up_within(host, port, limit)?,
-            Kind::Invalid(text) => {
-                let message = format!("not an address of the form host:port: {text:?}");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
+            Kind::Invalid(text) => return Err(invalid(&text)),
         };
         if addrs.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to use"));
@@ -140,6 +139,25 @@ impl Address {
     }
 }
 
+/// Says of a text what it lacks.
+#[cold]
+fn invalid(text: &str) -> io::Error {
+    let advice = match text.rsplit_once(':') {
+        Some(("", port)) if port.parse::<u16>().is_ok() => {
+            format!("; to listen at all addresses write 0.0.0.0:{port} or [::]:{port}")
+        }
+        Some((host, port)) if !host.is_empty() && !host.contains(':') && !port.is_empty() => {
+            "; the port is a number up to 65535".to_owned()
+        }
+        Some((host, _)) if host.contains('%') => {
+            "; the zone of an address is a number, as in [fe80::1%2]:80".to_owned()
+        }
+        _ => String::new(),
+    };
+    let message = format!("not an address of the form host:port: {text:?}{advice}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
 /// The look-ups that run. Callers that ask for one name at the same time share one answer.
 static LOOK_UPS: Lazy<Group<String, Result<Vec<SocketAddr>, LookUpError>>> = Lazy::new(Group::new);
 
@@ -151,7 +169,7 @@ fn look_up_within(host: String, port: u16, limit: Limit<'_>) -> io::Result<Vec<S
             addrs.iter_mut().for_each(|addr| addr.set_port(port));
             Ok(addrs)
         }
-        Ok(Outcome { value: Err(error), .. }) => Err(io::Error::new(error.reason.kind(), error)),
+        Ok(Outcome { value: Err(error), .. }) => Err(io::Error::new(error.kind(), error)),
         Err(_) => Err(limit.error()),
     }
 }
@@ -169,6 +187,22 @@ fn ask_system(host: String) -> Result<Vec<SocketAddr>, LookUpError> {
 struct LookUpError {
     host: String,
     reason: Arc<io::Error>,
+}
+
+/// The resolver's words for a name that does not exist, or has no address, glibc's and musl's: std
+/// passes on no code.
+const UNKNOWN: [&str; 4] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+];
+
+impl LookUpError {
+    fn kind(&self) -> io::ErrorKind {
+        let reason = self.reason.to_string();
+        if UNKNOWN.iter().any(|words| reason.ends_with(words)) { io::ErrorKind::NotFound } else { self.reason.kind() }
+    }
 }
 
 impl fmt::Display for LookUpError {

@@ -252,11 +252,21 @@ fn names_are_looked_up() {
 
 #[test]
 fn what_is_no_address_is_said_to_be_none() {
-    for text in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", ":80", "::1:80", "[::1]", "a:b:1"]
-    {
+    let numbers = ["localhost:", "localhost:http", "localhost:65536", ":80", ":"];
+    for text in ["", "localhost", "::1:80", "[::1]", "a:b:1", "[fe80::1%eth0]:80"].into_iter().chain(numbers) {
         let error = TcpStream::connect(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
-        assert_eq!(error.to_string(), format!("not an address of the form host:port: {text:?}"));
+        let said = error.to_string();
+        let advice = said.strip_prefix(&format!("not an address of the form host:port: {text:?}")).unwrap();
+        assert_eq!(
+            advice,
+            match text {
+                ":80" => "; to listen at all addresses write 0.0.0.0:80 or [::]:80",
+                "localhost:http" | "localhost:65536" => "; the port is a number up to 65535",
+                "[fe80::1%eth0]:80" => "; the zone of an address is a number, as in [fe80::1%2]:80",
+                _ => "",
+            }
+        );
         assert_eq!(Address::from(text).to_string(), text);
     }
 }

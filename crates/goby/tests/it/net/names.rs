@@ -184,6 +184,7 @@ fn the_error_of_a_look_up_names_the_name() {
             assert_eq!(look_up_ctx(&ctx, addr).unwrap_err().to_string(), text);
             assert_eq!(TcpStream::connect(addr).unwrap_err().to_string(), text);
             assert_eq!(TcpListener::bind(addr).unwrap_err().to_string(), text);
+            assert_eq!(look_up(addr).unwrap_err().kind() == ErrorKind::NotFound, name != "lame.test", "{name}");
         }
     });
 }
