@@ -64,6 +64,7 @@ mod address;
 mod connect;
 mod dialer;
 mod ends;
+mod error;
 mod keep_alive;
 mod kind;
 pub(crate) mod socket;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Limit;
 use super::connect::{Attempt, race};
+use super::error::of_addr;
 use super::{Address, KeepAlive, TcpStream};
 use crate::Context;
 
@@ -168,8 +169,9 @@ impl Dialer {
     /// # Errors
     ///
     /// The error of the lookup; `TimedOut` when the time is up; that of the address if there is
-    /// one. If there are several and all fail, the error names each with its own error, and has the
-    /// kind of the last. `InvalidInput` if the system does not accept the [`KeepAlive`], or no
+    /// one, with the address; its [`source`](std::error::Error::source) is the system's. If there
+    /// are several and all fail, the error names each with its own error, and has the kind of the
+    /// last. `InvalidInput` if the system does not accept the [`KeepAlive`], or no
     /// address is of the family of the [`local_addr`](Dialer::local_addr).
     #[doc(alias("net.Dial", "Dial"))]
     pub fn dial(&self, addr: impl Into<Address>) -> io::Result<TcpStream> {
@@ -221,7 +223,9 @@ impl Dialer {
                 let message = "no address is of the family of the local address";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
-            [addr] => Attempt::start(self, addr)?.wait(limit),
+            [addr] => {
+                Attempt::start(self, addr).and_then(|attempt| attempt.wait(limit)).map_err(of_addr("connect to", addr))
+            }
             _ => race(self, addrs, limit),
         }
     }

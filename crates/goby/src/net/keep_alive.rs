@@ -12,7 +12,8 @@ use rustix::net::sockopt;
 /// A peer that has lost its power or its network says nothing, so a read would wait forever. With
 /// probes that read fails with `TimedOut` after `idle + count × interval`: 150 s by default.
 ///
-/// The system counts in whole seconds; a fraction counts as a second.
+/// The system counts in whole seconds, up to 32767; a fraction counts as a second. It sends up to
+/// 127 probes.
 ///
 /// ```
 /// use goby::net::{Dialer, KeepAlive, TcpListener};
@@ -83,12 +84,30 @@ impl KeepAlive {
     /// Makes `socket` probe as `keep_alive` says, or not at all.
     pub(super) fn apply(keep_alive: Option<KeepAlive>, socket: impl AsFd) -> io::Result<()> {
         if let Some(KeepAlive { idle, interval, count }) = keep_alive {
+            check("idle time", idle)?;
+            check("interval", interval)?;
+            if !(1..=MAX_COUNT).contains(&count) {
+                let message = format!("keep-alive: a count of {count} is not in 1..={MAX_COUNT}");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             sockopt::set_tcp_keepidle(&socket, idle)?;
             sockopt::set_tcp_keepintvl(&socket, interval)?;
             sockopt::set_tcp_keepcnt(&socket, count)?;
         }
         Ok(sockopt::set_socket_keepalive(&socket, keep_alive.is_some())?)
     }
+}
+
+/// Linux's limits: `MAX_TCP_KEEPIDLE`, which is `MAX_TCP_KEEPINTVL` too, and `MAX_TCP_KEEPCNT`.
+const MAX_TIME: Duration = Duration::from_secs(32767);
+const MAX_COUNT: u32 = 127;
+
+fn check(what: &str, time: Duration) -> io::Result<()> {
+    if time.is_zero() || time > MAX_TIME {
+        let message = format!("keep-alive: an {what} of {time:?} is not in 1s..={MAX_TIME:?}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
 
 impl Default for KeepAlive {

@@ -6,6 +6,7 @@ use std::net::{self, SocketAddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 use super::address::Limit;
+use super::error::of_addr;
 use super::{Address, KeepAlive, TcpListener};
 use crate::Context;
 
@@ -190,7 +191,7 @@ impl ListenConfig {
         for addr in addr.resolve(limit)? {
             match self.bind_one(&addr) {
                 Ok(socket) => return Ok(TcpListener::from_nonblocking(socket)),
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(of_addr("listen at", addr)(error)),
             }
         }
         Err(last.expect("an address to try"))

@@ -7,6 +7,7 @@ use goby_runtime::Direction;
 use rustix::io::Errno;
 
 use super::address::Limit;
+use super::error::of_addr;
 use super::{Address, DatagramSocket};
 use crate::Context;
 
@@ -102,7 +103,7 @@ impl UdpSocket {
         for addr in addr.resolve(limit)? {
             match net::UdpSocket::bind(addr) {
                 Ok(socket) => return UdpSocket::from_std(socket),
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(of_addr("bind to", addr)(error)),
             }
         }
         Err(last.expect("an address to try"))
@@ -140,7 +141,7 @@ impl UdpSocket {
         for addr in addr.into().resolve_for(&self.socket)? {
             match self.socket.ask(|socket| socket.connect(addr)) {
                 Ok(()) => return Ok(()),
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(of_addr("connect to", addr)(error)),
             }
         }
         Err(last.expect("an address to try"))

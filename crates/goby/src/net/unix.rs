@@ -1,6 +1,7 @@
 //! Unix sockets: streams and listeners, and the files of listeners. `unix_datagram.rs` has the
 //! datagrams.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use goby_runtime::Direction;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
 
+use super::error::of_addr;
 use super::listen_config::BACKLOG;
 use super::{Listener, Stream};
 use crate::Context;
@@ -329,7 +331,7 @@ fn socket() -> io::Result<std::os::fd::OwnedFd> {
 fn listen(addr: &SocketAddrUnix) -> io::Result<UnixListener> {
     goby_runtime::checkpoint();
     let fd = socket()?;
-    rustix::net::bind(&fd, addr)?;
+    rustix::net::bind(&fd, addr).map_err(|error| of_addr("listen at", Shown(addr))(error.into()))?;
     rustix::net::listen(&fd, BACKLOG.cast_signed())?;
     Ok(UnixListener::from_nonblocking(fd.into()))
 }
@@ -338,9 +340,23 @@ fn connect(addr: &SocketAddrUnix, context: Option<&Context>) -> io::Result<UnixS
     let stream = UnixStream::from_nonblocking(socket()?.into());
     stream.socket.set_context(context);
     // If the queue is full the system says so at once, and tells nobody when it has room.
-    stream.socket.perform_again(Direction::Write, |socket| Ok(rustix::net::connect(socket, addr)?))?;
+    let connected = stream.socket.perform_again(Direction::Write, |socket| Ok(rustix::net::connect(socket, addr)?));
+    connected.map_err(of_addr("connect to", Shown(addr)))?;
     stream.socket.set_context(None);
     Ok(stream)
+}
+
+/// An address as a user writes it: a path, or `@` and a name.
+struct Shown<'a>(&'a SocketAddrUnix);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.path(), self.0.abstract_name()) {
+            (Some(path), _) => write!(f, "{path:?}"),
+            (_, Some(name)) => write!(f, "@{}", name.escape_ascii()),
+            _ => f.write_str("no address"),
+        }
+    }
 }
 
 fn address(path: &Path) -> io::Result<SocketAddrUnix> {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use goby::net::{Dialer, KeepAlive, ListenConfig, TcpListener, TcpStream};
+use goby::net::{Dialer, KeepAlive, ListenConfig, TcpListener, TcpStream, UnixListener, UnixStream};
 use goby::{Context, go, now, scope};
 use rustix::net::sockopt;
 
@@ -73,10 +73,20 @@ fn both_ends_get_the_options_that_were_chosen() {
 #[test]
 fn the_system_refuses_times_that_it_cannot_keep() {
     let (_listener, addr) = listen();
-    for wrong in [KeepAlive::new().idle(Duration::ZERO), KeepAlive::new().count(1000)] {
-        assert_eq!(Dialer::new().keep_alive(wrong).dial(addr).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(ListenConfig::new().keep_alive(wrong).bind(LOCAL).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for (wrong, text) in [
+        (KeepAlive::new().idle(Duration::ZERO), "keep-alive: an idle time of 0ns is not in 1s..=32767s"),
+        (KeepAlive::new().interval(Duration::MAX), "is not in 1s..=32767s"),
+        (KeepAlive::new().count(1000), "keep-alive: a count of 1000 is not in 1..=127"),
+    ] {
+        let dialing = Dialer::new().keep_alive(wrong).dial(addr).unwrap_err();
+        let listening = ListenConfig::new().keep_alive(wrong).bind(LOCAL).unwrap_err();
+        for error in [dialing, listening] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().ends_with(text), "{error}");
+        }
     }
+    let longest = KeepAlive::new().idle(Duration::from_secs(32767)).interval(Duration::from_secs(32767)).count(127);
+    assert!(Dialer::new().keep_alive(longest).dial(addr).is_ok());
 }
 
 #[test]
@@ -223,8 +233,31 @@ fn the_error_names_every_address_in_the_order_of_the_attempts() {
         }
         let last = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
         assert!(last.raw_os_error().is_some());
-        // An only address has its error to itself.
-        assert!(TcpStream::connect(refusing()).unwrap_err().raw_os_error().is_some());
+    });
+}
+
+/// So it is also for an address that is the only one, and for one at which to listen.
+#[test]
+fn the_error_of_one_address_names_it() {
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: io::Result<T>, kind: ErrorKind, text: &str) {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
+        assert!(source.raw_os_error().is_some());
+        assert!(error.to_string().starts_with(&format!("{text}: {source}")), "{error}");
+    }
+    with_workers(|| {
+        let nobody = refusing();
+        check(TcpStream::connect(nobody), ErrorKind::ConnectionRefused, &format!("cannot connect to {nobody}"));
+        let (_listener, taken) = listen();
+        check(TcpListener::bind(taken), ErrorKind::AddrInUse, &format!("cannot listen at {taken}"));
+        let socket = goby::net::UdpSocket::bind(LOCAL).unwrap();
+        let bound = socket.local_addr().unwrap();
+        check(goby::net::UdpSocket::bind(bound), ErrorKind::AddrInUse, &format!("cannot bind to {bound}"));
+        let path = "/nowhere/at/all";
+        check(UnixStream::connect(path), ErrorKind::NotFound, "cannot connect to \"/nowhere/at/all\"");
+        check(UnixListener::bind(path), ErrorKind::NotFound, "cannot listen at \"/nowhere/at/all\"");
     });
 }
 
