@@ -63,7 +63,7 @@ pub use engine::io::blocking::blocking_as;
 #[doc(hidden)]
 pub use engine::io::future::block_on_for;
 pub use engine::io::future::{Task, block_on, spawn};
-pub use engine::io::source::{Direction, Source, Watcher};
+pub use engine::io::source::{Direction, OwnsFd, Source, Watcher};
 pub use engine::io::timer::{Timer, TimerAction};
 pub use engine::join_error::JoinError;
 pub use engine::monitor::has_passed;

@@ -7,10 +7,11 @@ use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net as unix;
 
+use goby_runtime::OwnsFd;
 use rustix::net::SocketAddrAny;
 
 /// A socket of std. Nobody else can implement it, nor the traits above it.
-pub trait Kind: AsFd + From<OwnedFd> + Into<OwnedFd> + Debug + Send + Sync + 'static {}
+pub trait Kind: OwnsFd + AsFd + From<OwnedFd> + Into<OwnedFd> + Debug + Send + Sync + 'static {}
 
 /// What carries a [`Stream`](super::Stream): TCP, or a Unix socket.
 ///

@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Direction, Foreign, Source, Timer, WaitReason, checkpoint, let_go_shared, now, with_reach};
+use goby_runtime::{Direction, Foreign, OwnsFd, Source, Timer, WaitReason, checkpoint, let_go_shared, now, with_reach};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::calls::Calls;
@@ -293,7 +293,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Ends all operations, those in progress and those to come, and closes the descriptor.
     pub(crate) fn close(&self)
     where
-        T: Into<OwnedFd>,
+        T: OwnsFd,
     {
         checkpoint();
         // None comes after this one.

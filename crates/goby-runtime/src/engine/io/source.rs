@@ -405,7 +405,24 @@ impl<T: AsFd> Source<T> {
     }
 }
 
-impl<T: AsFd + Into<OwnedFd>> Source<T> {
+/// What owns the descriptor that it lends, so that the descriptor may be closed through it. Only
+/// std's types are known to: the trait is sealed.
+pub trait OwnsFd: AsFd + sealed::Sealed {}
+
+mod sealed {
+    use std::os::fd::OwnedFd;
+    use std::{fs, net, os::unix};
+
+    pub trait Sealed {}
+
+    macro_rules! own {
+        ($($t:ty),*) => { $(impl Sealed for $t {} impl super::OwnsFd for $t {})* };
+    }
+    own!(OwnedFd, fs::File, net::TcpStream, net::TcpListener, net::UdpSocket);
+    own!(unix::net::UnixStream, unix::net::UnixListener, unix::net::UnixDatagram);
+}
+
+impl<T: OwnsFd> Source<T> {
     /// Closes what the descriptor names, although others may hold the source. A second call does
     /// nothing, unless the first one has failed.
     ///
@@ -467,7 +484,7 @@ fn nothing() -> io::Result<&'static OwnedFd> {
 /// waits or asks.
 fn replace_by_nothing(fd: BorrowedFd<'_>) -> io::Result<()> {
     let nothing = nothing()?;
-    // SAFETY: open, since it is borrowed, and owned by the caller's `T`. It is not closed here, so
+    // SAFETY: open, since it is borrowed, and owned by the caller's `T`, by `OwnsFd`. It is not closed here, so
     // whoever has borrowed it keeps a descriptor that is open.
     let mut fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
     Ok(rustix::io::dup3(nothing, &mut fd, DupFlags::CLOEXEC)?)
