@@ -446,12 +446,16 @@ fn a_read_into_nothing_returns_at_once() {
 fn of_two_contexts_that_are_set_at_once_one_holds() {
     for round in 0..size(2000, 20_000) {
         let (stream, _peer) = UnixStream::pair().unwrap();
-        let (stream, barrier) = (Arc::new(stream), Arc::new(std::sync::Barrier::new(2)));
+        let (stream, ready) = (Arc::new(stream), Arc::new(AtomicUsize::new(0)));
         let (contexts, cancels): (Vec<_>, Vec<_>) = (0..2).map(|_| Context::background().with_cancel()).unzip();
         let setters = contexts.into_iter().map(|ctx| {
-            let (stream, barrier) = (stream.clone(), barrier.clone());
+            let (stream, ready) = (stream.clone(), ready.clone());
             std::thread::spawn(move || {
-                barrier.wait();
+                ready.fetch_add(1, Ordering::Relaxed);
+                // Closer together than a barrier, which wakes one after the other.
+                while ready.load(Ordering::Relaxed) < 2 {
+                    std::hint::spin_loop();
+                }
                 stream.set_context(Some(&ctx));
             })
         });
