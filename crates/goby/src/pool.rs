@@ -44,7 +44,16 @@
 //! - No lock is held while one is made, checked or closed. So these may take as long as they like,
 //!   and may park. The request that finds none free makes one, in its own goroutine.
 //! - A [`Pooled`] goes back when it is dropped. If a panic drops it, it is closed instead, since it
-//!   may have been left in the middle of something. If making panics, its place is free again.
+//!   may have been left in the middle of something. So is one that is dropped on a worker where
+//!   another goroutine waits in a destructor during a panic: the two cannot be told apart. If
+//!   making panics, its place is free again.
+//! - Nothing is made for a pool that is closed. If [`on_close`](Builder::on_close) panics for one,
+//!   it is still called for the others, and the first panic comes out.
+//!
+//! A pool may be used from several runtimes. But if a [`Runtime`](crate::Runtime) is dropped while
+//! a goroutine of its own waits for a connection, the place that this one is given is lost: nobody
+//! comes for it. Close the pool, or let the requests end by a context, before the runtime is
+//! dropped.
 //!
 //! What a pool of this kind is called elsewhere: Go's `database/sql.DB`, and the crates `r2d2`,
 //! `deadpool` and `bb8`. Go's `sync.Pool` is something else: a cache that nobody waits for, see
@@ -235,12 +244,16 @@ impl<T: Send + 'static, E> Pool<T, E> {
             }
             pooled.take_idle();
         }
+        // A check takes its time, in which the pool may have been closed.
+        if self.shared.is_closed() {
+            return Err(GetError::Closed);
+        }
         pooled.put((self.make)().map_err(GetError::Make)?);
         Ok(pooled)
     }
 
     /// Closes the pool: those that are idle now, the others when they are given back. Requests that
-    /// wait, and later ones, fail.
+    /// wait, and later ones, fail, and so does one that would have to make one.
     ///
     /// ```
     /// use goby::pool::{GetError, Pool};
@@ -258,6 +271,10 @@ impl<T: Send + 'static, E> Pool<T, E> {
     /// drop(taken);
     /// assert_eq!(pool.stats().size, 0);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If [`on_close`](Builder::on_close) does for one of them, when it has been called for all.
     ///
     /// Source: Go's `DB.Close`.
     #[doc(alias = "DB.Close")]

@@ -23,14 +23,15 @@ pub struct Pooled<T> {
     shared: Arc<Shared<T>>,
     /// None only within the pool: while a request looks for one, and at the end.
     connection: Option<Connection<T>>,
-    /// The thread was panicking already when this was made.
+    /// The goroutine was panicking already when this was made. False while a neighbor waits in its
+    /// own panic: then no later panic can be told from the neighbor's, so it counts as one.
     in_panic: bool,
 }
 
 impl<T> Pooled<T> {
     /// For a request that was admitted. Its drop gives back the place that it has.
     pub(super) fn new(shared: Arc<Shared<T>>, connection: Option<Connection<T>>) -> Pooled<T> {
-        Pooled { shared, connection, in_panic: thread::panicking() }
+        Pooled { shared, connection, in_panic: goby_runtime::panicking() }
     }
 
     /// Closes it, since it is of no use any more. The pool makes another when it needs one.
@@ -147,6 +148,8 @@ impl<T> DerefMut for Pooled<T> {
 
 impl<T> Drop for Pooled<T> {
     fn drop(&mut self) {
+        // The thread's answer is true also while only a neighbor panics. Then a sound connection is
+        // closed, which is better than to lend a broken one.
         let is_broken = thread::panicking() && !self.in_panic;
         self.shared.give_back(self.connection.take(), is_broken);
     }

@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -329,10 +330,20 @@ impl<T> Shared<T> {
             state.plan(due)
         });
         self.call_reaper(due, now);
-        // All places first, should closing panic.
-        let over: Vec<_> = over.into_iter().map(|connection| (connection, Place(self))).collect();
-        for (connection, _place) in over {
-            (self.limits.close)(connection.value);
+        self.close_all(over);
+    }
+
+    /// Closes those that have a place each, also if closing one panics: the first panic goes on
+    /// when all have been closed.
+    fn close_all(&self, connections: impl IntoIterator<Item = Connection<T>>) {
+        let mut panic = None;
+        for connection in connections {
+            let _place = Place(self);
+            let close = AssertUnwindSafe(|| (self.limits.close)(connection.value));
+            panic = panic.or(catch_unwind(close).err());
+        }
+        if let Some(payload) = panic {
+            resume_unwind(payload);
         }
     }
 
@@ -348,11 +359,12 @@ impl<T> Shared<T> {
             state.is_closed = true;
             state.waiting = 0;
             line.unpark_all(CLOSED);
+            // Each keeps a place until it is closed. A request that was promised one of these gives
+            // its own place back, since the pool is closed.
+            state.taken += state.idle.len();
             mem::take(&mut state.idle)
         });
-        for connection in idle {
-            (self.limits.close)(connection.value);
-        }
+        self.close_all(idle);
     }
 
     pub(super) fn is_closed(&self) -> bool {

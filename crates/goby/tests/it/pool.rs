@@ -236,6 +236,39 @@ fn broken_ones_are_replaced() {
     });
 }
 
+/// A neighbor that waits in a destructor during its own panic hides no later panic.
+#[test]
+fn a_panic_beside_one_that_unwinds_breaks_it() {
+    struct Waits(chan::Receiver<()>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            // Until the sender is dropped.
+            assert!(self.0.recv().is_err());
+        }
+    }
+    on_workers(1, 0, || {
+        let (pool, live) = pool(1);
+        let (go_on, goes_on) = chan::bounded::<()>(0);
+        let unwinds = go(move || {
+            let _waits = Waits(goes_on);
+            panic!("elsewhere");
+        });
+        wait_until("the neighbor to unwind", thread::panicking);
+        let user = go({
+            let pool = pool.clone();
+            move || {
+                let _conn = pool.get().unwrap();
+                panic!("in the middle of something");
+            }
+        });
+        assert!(user.join().is_err());
+        let stats = pool.stats();
+        drop(go_on);
+        assert!(unwinds.join().is_err());
+        assert_eq!((live.now(), stats.size, stats.broken_closed), (0, 0, 1));
+    });
+}
+
 #[test]
 fn a_request_that_gives_up_costs_nobody_anything() {
     with_workers(|| {
@@ -303,6 +336,80 @@ fn closing_fails_requests_and_closes_what_is_given_back() {
         drop(used);
         assert_eq!((live.now(), pool.stats().size, pool.stats().waiting), (0, 0, 0));
         pool.close();
+    });
+}
+
+/// Each is closed, though closing one panics, and the first panic comes out.
+#[test]
+fn a_panic_while_one_is_closed_does_not_spare_the_others() {
+    with_workers(|| {
+        let closed = Arc::new(Mutex::new(vec![]));
+        let notes = closed.clone();
+        let made = AtomicUsize::new(0);
+        let pool = Pool::builder(move || Ok::<_, ()>(made.fetch_add(1, Ordering::SeqCst))).max_size(5);
+        let pool = pool.on_close(move |n| {
+            notes.lock().push(n);
+            assert!(n != 1 && n != 3, "while {n} is closed");
+        });
+        let pool = pool.build();
+        let all: Vec<_> = (0..5).map(|_| pool.get().unwrap()).collect();
+        drop(all);
+        let closes = go({
+            let pool = pool.clone();
+            move || pool.close()
+        });
+        assert!(closes.join().unwrap_err().to_string().contains("while 1 is closed"));
+        assert_eq!(*closed.lock(), [0, 1, 2, 3, 4]);
+        assert_eq!(pool.stats().size, 0);
+    });
+}
+
+/// The statistics count those that `close` is about to close.
+#[test]
+fn what_is_being_closed_with_the_pool_counts() {
+    with_workers(|| {
+        let (go_on, goes_on) = chan::bounded::<()>(0);
+        let pool = Pool::builder(|| Ok::<_, ()>(())).max_size(2);
+        let pool = pool.on_close(move |()| goes_on.recv().unwrap()).build();
+        drop([pool.get(), pool.get()]);
+        let closes = go({
+            let pool = pool.clone();
+            move || pool.close()
+        });
+        wait_until("the pool to be closed", || pool.is_closed());
+        assert_eq!((pool.stats().size, pool.stats().in_use, pool.stats().idle), (2, 2, 0));
+        go_on.send(()).unwrap();
+        wait_until("one to be closed", || pool.stats().size == 1);
+        go_on.send(()).unwrap();
+        closes.join().unwrap();
+        assert_eq!(pool.stats().size, 0);
+    });
+}
+
+/// A request that finds that its one is broken, in a pool that was closed meanwhile.
+#[test]
+fn nothing_is_made_in_a_closed_pool() {
+    with_workers(|| {
+        let live = Arc::<Live>::default();
+        let maker = live.clone();
+        let (asks, asked) = chan::bounded::<()>(0);
+        let (verdict, verdicts) = chan::bounded::<bool>(0);
+        let pool = Pool::builder(move || Ok::<_, io::Error>(maker.connect())).max_size(1);
+        let pool = pool.check(move |_| {
+            asks.send(()).unwrap();
+            verdicts.recv().unwrap()
+        });
+        let pool = pool.build();
+        drop(pool.get());
+        let request = go({
+            let pool = pool.clone();
+            move || pool.get().map(drop)
+        });
+        asked.recv().unwrap();
+        pool.close();
+        verdict.send(false).unwrap();
+        assert!(matches!(request.join().unwrap(), Err(GetError::Closed)));
+        assert_eq!((live.made(), live.now(), pool.stats().size), (1, 0, 0));
     });
 }
 
