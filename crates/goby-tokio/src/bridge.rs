@@ -78,7 +78,7 @@ impl Bridge {
     /// Does as [`block_on`](crate::block_on), on this runtime.
     #[track_caller]
     pub fn block_on<F: Future>(self, future: F) -> F::Output {
-        self.refuse_in_a_task();
+        refuse_in_a_task();
         goby::__tokio::block_on(Entered::new(self.handle, future))
     }
 
@@ -89,7 +89,7 @@ impl Bridge {
     /// The context's error, if `ctx` was done before the future.
     #[track_caller]
     pub fn block_on_ctx<F: Future>(self, ctx: &Context, future: F) -> Result<F::Output, ContextError> {
-        self.refuse_in_a_task();
+        refuse_in_a_task();
         goby::__tokio::block_on_ctx(ctx, Entered::new(self.handle, future))
     }
 
@@ -111,21 +111,21 @@ impl Bridge {
     pub fn handle(self) -> &'static Handle {
         self.handle
     }
-
-    /// Panics where the calling thread drives a runtime of tokio's: its sockets and timers would
-    /// wait for this call, and this call for them. Tokio knows where that is, and says it.
-    #[track_caller]
-    fn refuse_in_a_task(self) {
-        // Where nothing is entered no runtime is driven.
-        if Handle::try_current().is_ok() {
-            self.handle.block_on(future::ready(()));
-        }
-    }
 }
 
 impl fmt::Debug for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bridge").field("runtime", &self.handle.id()).finish()
+    }
+}
+
+/// Panics where the calling thread drives a runtime of tokio's: its sockets and timers would wait
+/// for this call, and this call for them. Tokio knows where that is, and says it.
+#[track_caller]
+pub(crate) fn refuse_in_a_task() {
+    // Where nothing is entered no runtime is driven. Any handle asks the thread.
+    if let Ok(handle) = Handle::try_current() {
+        handle.block_on(future::ready(()));
     }
 }
 

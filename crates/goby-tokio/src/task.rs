@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
+use crate::bridge::refuse_in_a_task;
 use crate::entered::Entered;
 
 /// What the task and its handle share.
@@ -82,8 +83,13 @@ impl<F: Future> Future for Body<F> {
                 Err(payload) => Err(JoinError(Kind::Panicked(payload))),
             }
         };
-        // A panic of the future's destructor is goby's to report.
-        this.future.set(None);
+        // The destructor of an aborted future may panic. Its handle says so, as tokio's does. If
+        // the future has panicked, that is the panic which counts.
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+        let result = match (result, dropped) {
+            (Err(JoinError(Kind::Aborted)), Err(payload)) => Err(JoinError(Kind::Panicked(payload))),
+            (result, _) => result,
+        };
         let waker = this.order.lock().waker.take();
         drop(waker);
         Poll::Ready(result)
@@ -118,13 +124,17 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`], if the future panicked or was aborted.
+    /// [`JoinError`], if the future panicked or was aborted. A future whose destructor panics when
+    /// it is aborted has panicked.
     ///
     /// # Panics
     ///
-    /// If goby's runtime was dropped before the future had ended.
+    /// If goby's runtime was dropped before the future had ended. In a task of tokio's, where the
+    /// handle is to be awaited: with tokio's words "Cannot start a runtime from within a runtime".
+    #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        goby::block_on(self)
+        refuse_in_a_task();
+        goby::__tokio::block_on(self)
     }
 
     /// Tells the future to stop where it waits, as tokio's `abort` does: it is dropped, with tokio
@@ -150,7 +160,9 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Awaits the future's end.
+/// Awaits the future's end. In a goroutine, await it in [`block_on`](crate::block_on): in goby's
+/// own `block_on` the goroutine counts as one that only goroutines can unpark, and so may be
+/// reported as a leak.
 ///
 /// # Panics
 ///

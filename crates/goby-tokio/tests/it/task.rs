@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use goby::chan;
+use goby::{chan, diag, go};
+use goby_test_support::{in_child_with, stderr, wait_until};
 use goby_tokio::{block_on, spawn};
 
 use crate::{NeedsTokio, is_entered};
@@ -93,4 +94,54 @@ fn a_detached_task_goes_on() {
     let (tx, rx) = chan::bounded(0);
     spawn(async move { tx.send_async(42).await }).detach();
     assert_eq!(rx.recv(), Ok(42));
+}
+
+/// The future may wait for tokio, which may wake it at any time: as for `block_on`.
+#[test]
+fn a_goroutine_that_joins_is_no_leak() {
+    let test = "task::a_goroutine_that_joins_is_no_leak";
+    let output = in_child_with(test, &[("GOBY_LEAKS", "fatal")], || {
+        goby::run(|| {
+            let joins = go(|| spawn(async { tokio::time::sleep(Duration::from_secs(600)).await }).join());
+            let waits = || diag::goroutines().iter().any(|info| info.id() == joins.id() && info.waited().is_some());
+            wait_until("the goroutine to wait", waits);
+        });
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+/// There is no goroutine to park, and the task would keep the thread that the future needs.
+#[goby::test(workers = 1)]
+fn a_task_of_tokio_must_await_the_handle() {
+    let failed = block_on(goby_tokio::handle().spawn(async { spawn(async { 42 }).join() })).unwrap_err();
+    let payload = failed.into_panic();
+    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap();
+    assert!(text.contains("Cannot start a runtime from within a runtime"), "{text}");
+    let awaited = block_on(goby_tokio::handle().spawn(async { spawn(async { 42 }).await.unwrap() }));
+    assert_eq!(awaited.unwrap(), 42);
+}
+
+/// A future whose destructor panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("while it is dropped");
+    }
+}
+
+#[goby::test(workers = 1)]
+fn a_panic_of_an_aborted_futures_destructor_is_an_error() {
+    let (begun, has_begun) = chan::bounded(0);
+    let task = spawn(async move {
+        let _bomb = Bomb;
+        begun.send_async(()).await.unwrap();
+        pending::<()>().await;
+    });
+    has_begun.recv().unwrap();
+    task.abort();
+    let error = task.join().unwrap_err();
+    assert!(error.is_panic() && !error.is_aborted());
+    assert_eq!(error.message(), Some("while it is dropped"));
 }
