@@ -18,6 +18,7 @@ use crate::engine::current::current_shared;
 use crate::engine::gate::{Decision, Gate};
 use crate::engine::go::JoinHandle;
 use crate::engine::goexit::is_goexit;
+use crate::engine::io::reactor::tell_cure_at_end;
 use crate::engine::join_error::JoinError;
 use crate::engine::owed::{Debt, NeverRan};
 use crate::engine::wait_reason::WaitReason;
@@ -208,7 +209,10 @@ impl<'scope> Scope<'scope, '_> {
         let body = Body { packet: theirs, running: Running { scope: self.inner.clone() } };
         let debt = Debt::new(
             body,
-            |body: Body<'_, T>| body.end(panic::catch_unwind(AssertUnwindSafe(f))),
+            |body: Body<'_, T>| {
+                let result = panic::catch_unwind(AssertUnwindSafe(f));
+                body.end(result.inspect_err(|payload| tell_cure_at_end(&**payload)));
+            },
             |body| body.end(Err(Box::new(NeverRan::MESSAGE))),
         );
         // SAFETY: `scope` does not return before `running` is zero. By then the goroutine has

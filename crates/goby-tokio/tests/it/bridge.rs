@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use goby::context::ContextError;
 use goby::{Context, chan, diag, go};
-use goby_test_support::wait_until;
+use goby_test_support::{in_child, stderr, wait_until};
 use goby_tokio::{Bridge, block_on, block_on_ctx};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -230,4 +230,24 @@ fn the_default_is_set_once() {
     let refused = goby_tokio::set_default(Bridge::new(goby_tokio::handle().clone())).unwrap_err();
     assert_eq!(refused.to_string(), "goby-tokio's default bridge is in use already: set it at the beginning of main");
     assert_eq!(refused.0.handle().id(), goby_tokio::handle().id());
+}
+
+/// `sleep` asks for the reactor where it is made, and no poll sees its panic. If one does, that is
+/// the only one to say something.
+#[test]
+fn what_is_made_outside_a_future_is_told_the_cure() {
+    const WORDS: &str = "there is no reactor running";
+    let output = in_child("bridge::what_is_made_outside_a_future_is_told_the_cure", || {
+        let failed = go(|| block_on(tokio::time::sleep(TICK))).join().unwrap_err();
+        assert!(failed.message().unwrap().contains(WORDS));
+        let failed = goby::scope(|scope| scope.go(|| block_on(tokio::time::sleep(TICK))).join().unwrap_err());
+        assert!(failed.message().unwrap().contains(WORDS));
+        let failed = go(|| goby::block_on(sleep(TICK))).join().unwrap_err();
+        assert!(failed.message().unwrap().contains(WORDS));
+    });
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    let count = |cure| text.matches(cure).count();
+    assert_eq!(count("goby: what needs tokio's reactor must also be made where it is entered"), 2, "{text}");
+    assert_eq!(count("goby: goby's workers have no reactor of tokio's"), 1, "{text}");
 }

@@ -16,6 +16,7 @@ use crate::base::slab::Slab;
 use crate::base::tsan;
 use crate::engine::errand;
 use crate::engine::goexit::{Goexit, is_goexit};
+use crate::engine::io::reactor::tell_cure_at_end;
 use crate::engine::owed::NeverRan;
 use crate::engine::unjoined::report_panic;
 use crate::engine::watch;
@@ -95,7 +96,7 @@ where
         stage.write(Stage::Running);
         f
     };
-    let mut result = panic::catch_unwind(AssertUnwindSafe(f));
+    let mut result = panic::catch_unwind(AssertUnwindSafe(f)).inspect_err(|payload| tell_cure_at_end(&**payload));
     if record.header.notes.flags.exits() {
         result = never_success(result);
     }

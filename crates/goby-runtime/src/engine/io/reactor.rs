@@ -1,11 +1,18 @@
-//! What goby says of a future that needs tokio's reactor, and was polled where there is none.
+//! What goby says of a future that needs tokio's reactor, and was made or polled where there is
+//! none.
 //!
 //! The future panics with tokio's words, which name no cure under goby. The panic hook has printed
 //! them already, and whoever catches the panic may keep it quiet. So the cure is printed where the
 //! panic leaves the poll, once for each panic, joined or not. The payload stays as it is.
+//!
+//! Some of these futures ask for the reactor where they are made: `tokio::time::sleep` as the
+//! argument of `goby_tokio::block_on`, for example, before tokio is entered. That panic leaves no
+//! poll, so its cure is printed where the panic ends the goroutine.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
 
 use crate::base::report::{payload_text, report};
 
@@ -14,6 +21,12 @@ const WORDS: [&str; 2] = [
     "there is no reactor running, must be called from the context of a Tokio",
     "this functionality requires a Tokio context",
 ];
+
+thread_local! {
+    /// The payload whose cure [`tell_cure`] has printed last, to be compared only. It may go on and
+    /// end the goroutine, on this thread, since a goroutine keeps its worker.
+    static TOLD: Cell<*const ()> = const { Cell::new(ptr::null()) };
+}
 
 /// Calls `poll`, and adds the cure if it panics for want of a reactor.
 #[inline]
@@ -34,5 +47,23 @@ pub(crate) fn tell_cure(payload: &(dyn Any + Send)) {
             "goby's workers have no reactor of tokio's. Run this future by goby_tokio::block_on or goby_tokio::spawn, of \
              the crate goby-tokio, instead of goby's"
         ));
+        TOLD.set(address(payload));
     }
+}
+
+/// Prints the cure if a goroutine has ended by a panic for want of a reactor, unless a poll has
+/// done so. A text that only quotes these words, as `join().unwrap()` does, is not such a panic's.
+#[cold]
+pub(crate) fn tell_cure_at_end(payload: &(dyn Any + Send)) {
+    let text = payload_text(payload);
+    if WORDS.iter().any(|words| text.starts_with(words)) && TOLD.replace(ptr::null()) != address(payload) {
+        report(format_args!(
+            "what needs tokio's reactor must also be made where it is entered: inside the `async {{ }}` that is given to \
+             goby_tokio::block_on or goby_tokio::spawn, or in goby_tokio::enter, of the crate goby-tokio"
+        ));
+    }
+}
+
+fn address(payload: &(dyn Any + Send)) -> *const () {
+    ptr::from_ref(payload).cast()
 }
