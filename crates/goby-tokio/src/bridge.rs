@@ -41,6 +41,23 @@ pub(crate) fn default_bridge() -> Bridge {
 /// tokio.shutdown_timeout(Duration::from_secs(1));
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// # Two runtimes
+///
+/// Which runtime is entered is the worker's, so while a future is parked inside a poll its runtime
+/// is entered for the neighbors too, also in their plain code. Let a future of one bridge be parked
+/// inside a poll, by a channel's `recv` say, while a neighbor's poll by another bridge begins, and
+/// parks too. If the first goes on before the second, then until its poll ends:
+///
+/// - `Handle::current()` is the second runtime's. A socket, a timer or a task that the first future
+///   makes there belongs to the second runtime, for as long as it lives, and fails when that
+///   runtime is shut down.
+/// - What it made before the wait stays with the first runtime, and so does all from its next poll
+///   on.
+///
+/// A future that awaits, by `recv_async` say, is never on another runtime than its bridge's. So in
+/// a program with two bridges, await in their futures, or give each runtime's work to
+/// `bridge.handle().spawn(future)`.
 #[derive(Clone, Copy)]
 pub struct Bridge {
     handle: &'static Handle,

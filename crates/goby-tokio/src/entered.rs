@@ -13,6 +13,9 @@
 //!
 //! An entry in use keeps its place, since only the top is popped. So a call finds its entry by
 //! index, and no guard is dropped out of order.
+//!
+//! But tokio's current handle is the top entry's. So a call that parks and goes on below an entry
+//! of another handle sees that one until it ends. The documentation of `Bridge` says so.
 
 use std::cell::RefCell;
 use std::future::Future;

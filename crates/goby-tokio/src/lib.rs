@@ -49,6 +49,17 @@
 //! in a goroutine blocks the worker, with all goroutines that are pinned to it; goby reports it as
 //! a stall after 100 ms, with its place. Write [`block_on`] instead, which may be nested.
 //!
+//! What tokio keeps in thread-locals for the length of a poll is the worker's. While a goroutine is
+//! parked inside a poll its neighbors on that worker see it, and it sees theirs when it goes on:
+//!
+//! | in a poll that parks | what happens | instead |
+//! |---|---|---|
+//! | a value of `tokio::task_local!` | after the wait the future may have a neighbor's value, and keep it in later polls, as the neighbor does with this one's | `recv_async` and its like, or [`goby::goroutine::Local`] |
+//! | two [`Bridge`]s | see [`Bridge`](Bridge#two-runtimes) | the same |
+//! | tokio's own `block_on`, whose future parks | the neighbors' [`block_on`] panics with "Cannot start a runtime from within a runtime" until it has returned | [`block_on`], or `goby::blocking` around tokio's |
+//!
+//! A future that only awaits has none of this.
+//!
 //! In a *task of tokio's* (`tokio::spawn`) there is no goroutine to park. There [`block_on`] panics
 //! as tokio's does, with "Cannot start a runtime from within a runtime": await the future, or call
 //! `block_on` in `spawn_blocking`.

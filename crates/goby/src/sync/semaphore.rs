@@ -15,7 +15,9 @@ use crate::context::{Context, ContextError};
 /// Lends out a fixed number of permits, any number at a time. Go:
 /// `golang.org/x/sync/semaphore.Weighted`.
 ///
-/// It is a handle: clones lend out the same permits. Requests are served strictly in turn.
+/// It is a handle: clones lend out the same permits. Requests are served strictly in turn. If a
+/// [`Runtime`](crate::Runtime) is dropped while a goroutine of its own waits for permits, those
+/// that this one is given are lost: nobody comes for them.
 ///
 /// ```
 /// use goby::sync::{Semaphore, WaitGroup};
