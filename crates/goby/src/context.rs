@@ -107,6 +107,9 @@ mod value;
 pub use block_on::block_on_ctx;
 pub(crate) use block_on::block_on_ctx_for;
 pub(crate) use error::cause_of;
+#[cfg(feature = "tls")]
+pub(crate) use error::is_limit;
+pub(crate) use error::timed_out;
 pub use error::{Cause, ContextError, IntoCause};
 pub use guard::{AfterFunc, CancelCauseGuard, CancelGuard};
 // The hook of the sockets and of `sync`, which wait for more than channels.

@@ -91,6 +91,31 @@ impl Error for Stopped {
     }
 }
 
+/// A deadline of goby's own that has passed, in an `io::Error`: the system's time-outs have the same
+/// kind, but mean that a connection is lost.
+#[derive(Debug)]
+struct Late;
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("i/o timeout")
+    }
+}
+
+impl Error for Late {}
+
+/// The error of a wait that reached its deadline.
+pub(crate) fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, Late)
+}
+
+/// Returns whether the error is that of a deadline or a context of goby's. Then what the operation
+/// used is as good as before, and fails in the same way as long as the limit holds.
+#[cfg(any(feature = "tls", test))]
+pub(crate) fn is_limit(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Late>() || inner.is::<Stopped>())
+}
+
 /// A value that can be the cause of a cancellation: an error in an `Arc`, a boxed error, or a text.
 ///
 /// ```
@@ -152,5 +177,22 @@ pub(crate) fn cause_of(error: Box<dyn Error + Send + Sync>) -> Cause {
     match error.downcast::<Cause>() {
         Ok(cause) => *cause,
         Err(error) => Cause::from(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_from_failures() {
+        for limit in [timed_out(), ContextError::Canceled.into(), ContextError::DeadlineExceeded.into()] {
+            assert!(is_limit(&limit), "{limit}");
+        }
+        let of_system: io::Error = rustix::io::Errno::TIMEDOUT.into();
+        let plain = [io::ErrorKind::TimedOut.into(), io::ErrorKind::ConnectionAborted.into()];
+        for failure in plain.into_iter().chain([of_system, io::Error::other("i/o timeout")]) {
+            assert!(!is_limit(&failure), "{failure}");
+        }
     }
 }

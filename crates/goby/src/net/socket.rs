@@ -51,6 +51,7 @@ use self::calls::Calls;
 use self::ready::Ready;
 use super::ClosedError;
 use crate::Context;
+pub(crate) use crate::context::timed_out;
 use crate::context::{ContextError, OnDone};
 
 /// Bits of `limits`: the deadline for reading has passed; the deadline for writing has passed; the
@@ -576,11 +577,6 @@ impl<T: AsFd + fmt::Debug> fmt::Debug for Socket<T> {
 
 fn was_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionAborted
-}
-
-/// The error of a wait that reached its deadline.
-pub(crate) fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")
 }
 
 pub(crate) fn shutdown_of(how: Shutdown) -> rustix::net::Shutdown {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
+use goby_runtime::WaitReason;
 use once_cell::sync::OnceCell;
 use rustls::pki_types::CertificateDer;
 use rustls::{Connection, ProtocolVersion, SupportedCipherSuite};
@@ -17,9 +18,10 @@ use super::halves::{ReadHalf, WriteHalf};
 use super::session::{Session, Wire};
 use super::transport::Transport;
 use super::waits::{FIRST_CALL, Leave, READING_FUTURE, WRITING_FUTURE, Waits, WakeAll, Who};
+use crate::Context;
+use crate::context::{block_on_ctx_for, is_limit};
 use crate::net::TcpStream;
 use crate::sync::Mutex;
-use crate::{Context, block_on, block_on_ctx};
 
 /// A TLS stream over another stream, made by a [`TlsConnector`](super::TlsConnector) or a
 /// [`TlsAcceptor`](super::TlsAcceptor).
@@ -167,7 +169,8 @@ impl<S: Transport> TlsStream<S> {
     #[doc(alias = "HandshakeContext")]
     pub fn handshake_ctx(&self, ctx: &Context) -> io::Result<()> {
         let leave = self.enter();
-        block_on_ctx(ctx, poll_fn(|cx| self.poll(leave.who, cx, |session, wire| session.poll_handshake(wire))))?
+        let future = poll_fn(|cx| self.poll(leave.who, cx, |session, wire| session.poll_handshake(wire)));
+        block_on_ctx_for(WaitReason::IoWait, ctx, future)?
     }
 
     /// Tells the other side that nothing more comes: sends what is left and TLS's close_notify, and
@@ -210,6 +213,7 @@ impl<S: Transport> TlsStream<S> {
     /// registers the waker for the time when there are some. At the end it offers none.
     ///
     /// It saves the copy of [`AsyncRead`]. `take` runs under the stream's lock, so it must not wait.
+    /// If it returns more than it was offered, it has taken all.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -338,7 +342,8 @@ impl<S: Transport> TlsStream<S> {
         mut operation: impl FnMut(&mut Session, &mut Wire<'_, '_, S>) -> Poll<io::Result<R>>,
     ) -> io::Result<R> {
         let leave = self.enter();
-        block_on(poll_fn(|cx| self.poll(leave.who, cx, &mut operation)))
+        let future = poll_fn(|cx| self.poll(leave.who, cx, &mut operation));
+        goby_runtime::block_on_for(WaitReason::IoWait, false, None, future)
     }
 
     fn enter(&self) -> Leave<'_> {
@@ -493,12 +498,6 @@ impl Agreed {
             },
         }
     }
-}
-
-/// Whether the error is that of a deadline or a context: the stream is as good as before.
-fn is_limit(error: &io::Error) -> bool {
-    let inner = error.get_ref().is_some_and(|inner| inner.is::<crate::context::ContextError>());
-    inner || error.kind() == io::ErrorKind::TimedOut
 }
 
 fn copy(from: &[u8], to: &mut [u8]) -> usize {

@@ -28,6 +28,9 @@ pub trait Transport {
 
     /// Writes, or registers the waker for the time when there is room.
     ///
+    /// If a deadline or a context of goby's ends this, pass its error on as it is: a write that the
+    /// session has taken then counts as written.
+    ///
     /// # Errors
     ///
     /// The stream's.

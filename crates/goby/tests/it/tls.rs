@@ -3,11 +3,13 @@
 mod duplex;
 mod hostile;
 mod identities;
+mod limits;
 mod openssl;
 mod polled;
 mod reload;
 mod roots;
 mod support;
+mod unix;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
