@@ -122,7 +122,7 @@ impl Session {
             let mut reader = self.tls.reader();
             match reader.fill_buf() {
                 Ok(plain) => {
-                    let n = take(plain);
+                    let n = take(plain).min(plain.len());
                     reader.consume(n);
                     return Poll::Ready(Ok(()));
                 }

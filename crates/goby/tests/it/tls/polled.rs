@@ -96,6 +96,29 @@ fn a_polled_write_is_sent_without_a_flush() {
     });
 }
 
+/// One who says that it took more than there is has taken all of it.
+#[test]
+fn a_taker_cannot_take_more_than_there_is() {
+    with_workers(|| {
+        let authority = Authority::new("root");
+        let (client, server) = connected(&authority.connector(), "localhost", &authority.acceptor(&["localhost"]));
+        (&server).write_all(b"hello").unwrap();
+        let mut offered = Vec::new();
+        block_on(poll_fn(|cx| {
+            client.poll_read_with(cx, |plain| {
+                offered = plain.to_vec();
+                usize::MAX
+            })
+        }))
+        .unwrap();
+        assert_eq!(offered, b"hello");
+        (&server).write_all(b"again").unwrap();
+        let mut text = [0; 5];
+        (&client).read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"again");
+    });
+}
+
 #[test]
 fn tls_runs_over_tls() {
     with_workers(|| {
