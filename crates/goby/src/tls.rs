@@ -68,6 +68,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod alpn;
 mod connector;
 mod error;
 mod halves;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -13,7 +14,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiC
 use rustls::sign::CertifiedKey;
 use rustls::{Connection, ServerConfig, ServerConnection};
 
-use super::connector::Names;
+use super::alpn::{self, Names};
 use super::pem::Identity;
 use super::roots::{Extra, Roots};
 use super::{TlsStream, Transport, provider};
@@ -283,7 +284,20 @@ impl TlsAcceptorBuilder {
     /// ```
     #[doc(alias("RequireAndVerifyClientCert", "ClientCAs"))]
     pub fn require_client_certificates(self, roots: impl Into<Vec<u8>>) -> TlsAcceptorBuilder {
-        self.clients(roots.into(), false)
+        self.clients(Extra::Bytes(roots.into()), false)
+    }
+
+    /// Requires clients to show a certificate, as
+    /// [`require_client_certificates`](TlsAcceptorBuilder::require_client_certificates) does, that
+    /// one of those in this file has issued. [`build`](TlsAcceptorBuilder::build) reads it.
+    ///
+    /// ```
+    /// use goby::tls::TlsAcceptor;
+    /// let error = TlsAcceptor::builder().require_client_certificates_file("/nowhere/ca.pem").build().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// ```
+    pub fn require_client_certificates_file(self, path: impl Into<PathBuf>) -> TlsAcceptorBuilder {
+        self.clients(Extra::File(path.into()), false)
     }
 
     /// Asks clients for a certificate that one of these has issued, and lets those in, too, that
@@ -301,15 +315,28 @@ impl TlsAcceptorBuilder {
     /// ```
     #[doc(alias = "VerifyClientCertIfGiven")]
     pub fn request_client_certificates(self, roots: impl Into<Vec<u8>>) -> TlsAcceptorBuilder {
-        self.clients(roots.into(), true)
+        self.clients(Extra::Bytes(roots.into()), true)
     }
 
-    fn clients(mut self, roots: Vec<u8>, is_optional: bool) -> TlsAcceptorBuilder {
+    /// Asks clients for a certificate, as
+    /// [`request_client_certificates`](TlsAcceptorBuilder::request_client_certificates) does, that
+    /// one of those in this file has issued. [`build`](TlsAcceptorBuilder::build) reads it.
+    ///
+    /// ```
+    /// use goby::tls::TlsAcceptor;
+    /// let error = TlsAcceptor::builder().request_client_certificates_file("/nowhere/ca.pem").build().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// ```
+    pub fn request_client_certificates_file(self, path: impl Into<PathBuf>) -> TlsAcceptorBuilder {
+        self.clients(Extra::File(path.into()), true)
+    }
+
+    fn clients(mut self, roots: Extra, is_optional: bool) -> TlsAcceptorBuilder {
         let mut clients = self
             .clients
             .take()
             .unwrap_or_else(|| Clients { roots: Roots { with_system: false, extra: Vec::new() }, is_optional });
-        clients.roots.extra.push(Extra::Bytes(roots));
+        clients.roots.extra.push(roots);
         clients.is_optional = is_optional;
         self.clients = Some(clients);
         self
@@ -348,8 +375,9 @@ impl TlsAcceptorBuilder {
     /// # Errors
     ///
     /// The system's errors for files, with their names, and `InvalidInput` without an identity, or
-    /// for bytes that are no certificate.
+    /// for bytes that are no certificate, or if an application protocol has not 1 to 255 bytes.
     pub fn build(self) -> io::Result<TlsAcceptor> {
+        alpn::check(&self.alpn)?;
         let clients = match self.clients {
             None => WebPkiClientVerifier::no_client_auth(),
             Some(clients) => {

@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, Connection};
 
+use super::alpn::{self, Names};
 use super::pem::Identity;
 use super::roots::{Extra, Roots};
 use super::unverified::Unverified;
@@ -239,8 +240,10 @@ impl TlsConnectorBuilder {
     /// # Errors
     ///
     /// The system's errors for files, with their names, and `InvalidInput` for bytes that are no
-    /// certificate, for an `SSL_CERT_FILE` or `SSL_CERT_DIR` without any, or if nobody is trusted.
+    /// certificate, for an `SSL_CERT_FILE` or `SSL_CERT_DIR` without any, if nobody is trusted, or
+    /// if an application protocol has not 1 to 255 bytes.
     pub fn build(self) -> io::Result<TlsConnector> {
+        alpn::check(&self.alpn)?;
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(super::Error::from)?;
         let builder = match self.accepts_all {
@@ -265,14 +268,5 @@ impl fmt::Debug for TlsConnectorBuilder {
         builder.field("system_roots", &self.roots.with_system).field("extra_roots", &self.roots.extra.len());
         builder.field("identity", &self.identity).field("alpn", &Names(&self.alpn));
         builder.field("danger_accept_invalid_certs", &self.accepts_all).finish()
-    }
-}
-
-/// Protocols, as text.
-pub(super) struct Names<'a>(pub(super) &'a [Vec<u8>]);
-
-impl fmt::Debug for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|name| String::from_utf8_lossy(name))).finish()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
@@ -183,7 +183,23 @@ fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 
 fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
     let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
-    sections.collect::<Result<_, _>>().map_err(|error| format!("its PEM is damaged: {error}"))
+    sections.collect::<Result<_, _>>().map_err(|error| format!("its PEM is damaged: {}", Damage(error)))
+}
+
+/// What is wrong with PEM. It shows no line: what is there may be of a private key.
+struct Damage(pem::Error);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            pem::Error::MissingSectionEnd { end_marker } => {
+                write!(f, "the line -----END {}----- is missing", end_marker.escape_ascii())
+            }
+            pem::Error::IllegalSectionStart { .. } => f.write_str("a line -----BEGIN does not end in -----"),
+            pem::Error::Base64Decode(_) => f.write_str("what is between its lines is no base64"),
+            error => error.fmt(f),
+        }
+    }
 }
 
 fn is_key(kind: SectionKind) -> bool {

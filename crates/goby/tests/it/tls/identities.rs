@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use goby::blocking;
-use goby::tls::{Identity, TlsConnector};
+use goby::tls::{Identity, TlsAcceptor, TlsConnector};
 
-use super::support::Authority;
-use crate::support::on_workers;
+use super::support::{Authority, connected};
+use crate::support::{on_workers, with_workers};
 
 #[track_caller]
 fn check(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>, expected: &str) {
@@ -26,7 +26,21 @@ fn errors_say_what_to_do() {
     check(" \n", &key, "the certificate: it is empty");
     check("hello", &key, "the certificate: it is neither PEM (with the line -----BEGIN CERTIFICATE-----) nor DER");
     check(&key, &key, "the certificate: there is a private key in it and no certificate: have the two been exchanged?");
-    check(&chain[..chain.len() / 2], &key, "the certificate: its PEM is damaged");
+    check(
+        &chain[..chain.len() / 2],
+        &key,
+        "the certificate: its PEM is damaged: the line -----END CERTIFICATE----- is",
+    );
+    check(
+        chain.replacen("CERTIFICATE-----", "CERTIFICATE", 1),
+        &key,
+        "the certificate: its PEM is damaged: a line -----",
+    );
+    check(
+        chain.replacen("\nMII", "\n*II", 1),
+        &key,
+        "the certificate: its PEM is damaged: what is between its lines is no",
+    );
     check(b"\x30\x03abc", &key, "the certificate: the certificate cannot be read");
     check(&chain, "", "the key: it is empty; a private key in PEM or DER is expected");
     check(&chain, "hello", "the key: it is neither PEM (with the line -----BEGIN PRIVATE KEY-----) nor a private key");
@@ -82,5 +96,34 @@ fn keys_of_openssl_are_read() {
         }
         assert_eq!(read("rsa.crt", "none.pem").unwrap_err().kind(), ErrorKind::NotFound);
         fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+/// RFC 7301: a name has 1 to 255 bytes. The list of them has to leave room in the client's hello.
+#[test]
+fn names_of_application_protocols_are_checked() {
+    with_workers(|| {
+        let authority = Authority::new("root");
+        let build = |names: &[Vec<u8>]| {
+            let identity = authority.identity(&["localhost"]);
+            let client = authority.trusting().alpn(names.iter().cloned()).build();
+            (client, TlsAcceptor::builder().identity(identity).alpn(names.iter().cloned()).build())
+        };
+        let refused = |names: &[Vec<u8>], expected: &str| {
+            let (client, server) = build(names);
+            for error in [client.map(drop).unwrap_err(), server.map(drop).unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                assert!(error.to_string().starts_with(expected), "{error}");
+            }
+        };
+        refused(&[b"h2".to_vec(), Vec::new()], "the application protocol (ALPN) \"\" has 0 bytes: a name has 1 to 255");
+        refused(&[vec![b'a'; 256]], "the application protocol (ALPN) \"aaa");
+        // 256 bytes each in the list.
+        let mut many = vec![vec![b'a'; 255]; 128];
+        let (client, server) = build(&many);
+        let (client, _server) = connected(&client.unwrap(), "localhost", &server.unwrap());
+        assert_eq!(client.alpn_protocol(), Some(&many[0][..]));
+        many.push(b"h2".to_vec());
+        refused(&many, "the application protocols (ALPN) take 32771 bytes");
     });
 }

@@ -1,7 +1,9 @@
 //! Where roots come from. They are read once per process, so each case has a process of its own.
 
+use std::io::Read;
+
 use goby::go;
-use goby::tls::{self, TlsConnector};
+use goby::tls::{self, TlsAcceptor, TlsConnector};
 use goby_test_support::{in_child_with, stderr};
 
 use super::support::{Authority, connected, pair};
@@ -66,6 +68,33 @@ fn the_environment_names_a_folder() {
         let error = client.handshake().unwrap_err();
         assert!(tls::Error::find(&error).unwrap().is_certificate(), "{error}");
         shaken.join().unwrap();
+    });
+}
+
+/// A server takes the roots of its clients from a file, too.
+#[test]
+fn a_file_says_whose_clients_are_let_in() {
+    with_folder("clients", |folder, authority| {
+        let roots = folder.join("ca.pem");
+        on_workers(2, 0, || {
+            let builder = || TlsAcceptor::builder().identity(authority.identity(&["localhost"]));
+            let known = authority.trusting().identity(authority.identity(&["client"])).build().unwrap();
+            let required = builder().require_client_certificates_file(&roots).build().unwrap();
+            let (_client, server) = connected(&known, "localhost", &required);
+            assert_eq!(server.peer_certificates().unwrap().len(), 1);
+            let unknown = authority.connector();
+            let (client, server) = pair(&unknown, "localhost", &required);
+            let shaken = go(move || server.handshake().unwrap_err());
+            assert!((&client).read(&mut [0]).is_err());
+            let refused = shaken.join().unwrap().to_string();
+            assert_eq!(refused, "the other side sent no certificate, and one is required");
+            let requested = builder().request_client_certificates_file(&roots).build().unwrap();
+            let (_client, server) = connected(&unknown, "localhost", &requested);
+            assert_eq!(server.peer_certificates(), None);
+            let key = folder.join("key.pem");
+            let error = builder().require_client_certificates_file(&key).build().unwrap_err().to_string();
+            assert!(error.starts_with(key.to_str().unwrap()) && error.contains("no certificate"), "{error}");
+        });
     });
 }
 
