@@ -228,7 +228,12 @@ impl Body {
     ///
     /// Those of [`bytes`](Body::bytes), and when it is not UTF-8.
     pub fn text(self) -> Result<String, Error> {
-        String::from_utf8(self.bytes()?.into()).map_err(|error| Error::new(Phase::NotText, error))
+        self.text_or(Phase::NotText)
+    }
+
+    /// Takes all bytes, as UTF-8 text; `phase` says what it is that is not.
+    pub(crate) fn text_or(self, phase: Phase) -> Result<String, Error> {
+        String::from_utf8(self.bytes()?.into()).map_err(|error| Error::new(phase, error))
     }
 
     /// The media type that says what it was made of, if that was text or bytes.

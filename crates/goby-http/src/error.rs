@@ -8,7 +8,7 @@ use std::iter;
 
 use goby::Context;
 use goby::context::ContextError;
-use http::Method;
+use http::{Method, StatusCode};
 use rustix::io::Errno;
 use url::Url;
 
@@ -86,6 +86,8 @@ pub(crate) enum Phase {
     TooLarge(u64),
     /// The body is not text.
     NotText,
+    /// A request's body is not text, in a handler.
+    RequestNotText,
 }
 
 /// Why the request came no further.
@@ -171,6 +173,15 @@ impl Error {
 
     fn with(phase: Phase, why: Why, source: Option<Source>) -> Error {
         Error { inner: Box::new(Inner { phase, why, source, request: None }) }
+    }
+
+    /// Tells how a server refuses the request whose body this is the error of.
+    pub(crate) fn refusal(&self) -> Option<StatusCode> {
+        match (&self.inner.phase, self.inner.why) {
+            (Phase::RequestBody, Why::Timeout) => Some(StatusCode::REQUEST_TIMEOUT),
+            (Phase::RequestBody | Phase::RequestNotText, _) => Some(StatusCode::BAD_REQUEST),
+            _ => None,
+        }
     }
 
     /// Names the request, unless an inner one is named already: that of a body which was passed on,
@@ -369,7 +380,10 @@ impl Error {
     /// assert!(error.is_body());
     /// ```
     pub fn is_body(&self) -> bool {
-        matches!(self.inner.phase, Phase::Body | Phase::RequestBody | Phase::TooLarge(_) | Phase::NotText)
+        matches!(
+            self.inner.phase,
+            Phase::Body | Phase::RequestBody | Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText
+        )
     }
 
     /// Tells whether redirects failed: there were too many of them, or one led to something that is
@@ -423,7 +437,7 @@ impl fmt::Display for Phase {
             Phase::RequestBody => f.write_str("reading the request body"),
             Phase::Produce => f.write_str("producing the body to send"),
             Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) => f.write_str("following a redirect"),
-            Phase::TooLarge(_) | Phase::NotText => f.write_str("reading the body"),
+            Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText => f.write_str("reading the body"),
         }
     }
 }
@@ -446,7 +460,7 @@ impl fmt::Display for Error {
                 Phase::RedirectTarget(target) => write!(f, "invalid redirect target {target:?}"),
                 Phase::TooManyRedirects(n) => write!(f, "stopped after {n} redirects"),
                 Phase::TooLarge(limit) => write!(f, "body longer than {limit} bytes"),
-                Phase::NotText => f.write_str("body is not UTF-8 text"),
+                Phase::NotText | Phase::RequestNotText => f.write_str("body is not UTF-8 text"),
                 phase => write!(f, "{phase} failed"),
             },
         }
@@ -539,8 +553,14 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// The error, what caused it, and so on.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    iter::successors(Some(error), |&error| error.source())
+pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |&error| {
+        // The source of an `io::Error` is that of the error in it: do not skip that one.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@
 //! # The server
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
-//! connection has one goroutine. A handler that panics costs its connection and nothing else.
+//! connection has one goroutine. A [`Handler`] is a function that may park, return an error and panic.
 //!
 //! The server refuses an invalid request: one without exactly one valid `Host`, or with a target
 //! that is neither a path nor a URL (400), and one with a body that has a coding besides `chunked`
@@ -66,8 +66,10 @@ mod body;
 mod client;
 mod error;
 mod framing;
+mod handler;
 mod head;
 mod intake;
+mod rejection;
 mod response;
 pub mod rt;
 mod server;
@@ -81,6 +83,8 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Vers
 pub use body::Body;
 pub use client::{Client, ClientBuilder, get};
 pub use error::{Error, redacted};
+pub use handler::Handler;
+pub use rejection::Rejection;
 pub use response::Response;
 pub use server::{Request, Server, serve, with_timeout};
 

@@ -1,17 +1,19 @@
 //! Responses: what a client gets and what a handler gives.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LOCATION;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use url::Url;
 
 use crate::body::Body;
 use crate::client::redirect::Redirect;
 use crate::error::Error;
+use crate::rejection::Failure;
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
 ///
@@ -146,6 +148,44 @@ impl Response {
     /// ```
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
+    }
+
+    /// Gives what a handler or a middleware has attached for those around it. It is not sent.
+    ///
+    /// ```
+    /// assert!(goby_http::Response::new("").extensions().is_empty());
+    /// ```
+    pub fn extensions(&self) -> &Extensions {
+        &self.head.extensions
+    }
+
+    /// Gives what is attached, to change it.
+    ///
+    /// ```
+    /// #[derive(Clone)]
+    /// struct Cached(bool);
+    ///
+    /// let mut response = goby_http::Response::new("");
+    /// response.extensions_mut().insert(Cached(true));
+    /// assert!(response.extensions().get::<Cached>().is_some_and(|cached| cached.0));
+    /// ```
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.head.extensions
+    }
+
+    /// Gives the error that the response answers, if a handler returned one.
+    ///
+    /// The server reports it, if the status is 500 or above, unless another response goes out in
+    /// the place of this one.
+    ///
+    /// ```
+    /// use goby_http::{Response, StatusCode};
+    /// let response = Response::from("x".parse::<u32>().map(|n| n.to_string()));
+    /// assert_eq!(response.status(), 500);
+    /// assert_eq!(response.error().unwrap().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn error(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.head.extensions.get::<Failure>().map(Failure::error)
     }
 
     /// Tells the version of the protocol.
@@ -364,9 +404,11 @@ impl From<()> for Response {
     }
 }
 
+/// The response, with this status unless it answers an error.
 impl<T: Into<Response>> From<(StatusCode, T)> for Response {
     fn from((status, response): (StatusCode, T)) -> Response {
-        response.into().with_status(status)
+        let response = response.into();
+        if response.error().is_some() { response } else { response.with_status(status) }
     }
 }
 

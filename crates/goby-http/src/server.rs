@@ -31,7 +31,7 @@ use rustix::io::Errno;
 pub use request::Request;
 pub use timeout::with_timeout;
 
-use crate::response::Response;
+use crate::handler::Handler;
 use crate::stream::Link;
 
 /// How long the server waits when the system has no room for another connection: the first wait,
@@ -41,9 +41,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on `listener`, each connection in a goroutine of its own, until accepting fails.
 ///
-/// A handler is a function from [`Request`] to whatever makes a [`Response`]: a response, text,
-/// bytes, a status. It is straight-line code that may park its goroutine, and many run at a time.
-/// For time-outs and shutdown there is [`Server`].
+/// A [`Handler`] is a function from [`Request`] to whatever makes a response: text, bytes, a
+/// status, a [`Response`](crate::Response), or a [`Result`]. It is straight-line code that may park
+/// its goroutine, and many run at a time. For time-outs and shutdown there is [`Server`].
 ///
 /// ```
 /// use goby::{Context, net::TcpListener};
@@ -74,17 +74,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// Never: a handler that panics has its connection closed and the panic reported on standard error.
+/// Never: a panic of the handler is reported on standard error and answered with 500.
 ///
 /// # Errors
 ///
 /// When accepting fails permanently. If the system has no room for more connections at the moment,
 /// the server waits and tries again.
-pub fn serve<H, R>(listener: TcpListener, handler: H) -> io::Result<()>
-where
-    H: Fn(Request) -> R + Send + Sync + 'static,
-    R: Into<Response>,
-{
+pub fn serve(listener: TcpListener, handler: impl Handler) -> io::Result<()> {
     Server::new(listener)?.serve(handler)
 }
 
@@ -269,11 +265,7 @@ impl Server {
     ///
     /// When accepting fails permanently, and when the server is serving already. One that has been
     /// stopped serves no more, and says so by ending at once.
-    pub fn serve<H, R>(&self, handler: H) -> io::Result<()>
-    where
-        H: Fn(Request) -> R + Send + Sync + 'static,
-        R: Into<Response>,
-    {
+    pub fn serve(&self, handler: impl Handler) -> io::Result<()> {
         self.serve_ctx(&Context::background(), handler)
     }
 
@@ -302,11 +294,7 @@ impl Server {
     /// # Cancellation
     ///
     /// `ctx` ends accepting. It does not end the contexts of requests, which have only its values.
-    pub fn serve_ctx<H, R>(&self, ctx: &Context, handler: H) -> io::Result<()>
-    where
-        H: Fn(Request) -> R + Send + Sync + 'static,
-        R: Into<Response>,
-    {
+    pub fn serve_ctx(&self, ctx: &Context, handler: impl Handler) -> io::Result<()> {
         let Some(listener) = self.listener.lock().take() else {
             return match self.shared.stopping.load(Ordering::SeqCst) {
                 // It has been shut down.
@@ -428,13 +416,9 @@ struct Job<H> {
     requests: Context,
 }
 
-impl<H> Job<H> {
+impl<H: Handler> Job<H> {
     /// Starts the goroutine of a connection.
-    fn start<R>(self: &Arc<Job<H>>, stream: TcpStream, addr: SocketAddr) -> Result<(), String>
-    where
-        H: Fn(Request) -> R + Send + Sync + 'static,
-        R: Into<Response>,
-    {
+    fn start(self: &Arc<Job<H>>, stream: TcpStream, addr: SocketAddr) -> Result<(), String> {
         let link = Link::new(stream);
         let stopping = self.shared.register(&link);
         let job = self.clone();

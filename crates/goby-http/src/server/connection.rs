@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use goby::{Context, block_on};
-use http::Version;
+use goby::{Context, Goexit, block_on};
 use http::header::CONNECTION;
+use http::{StatusCode, Version};
 use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -42,6 +42,8 @@ use super::{Settings, Stopping};
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::Error;
 use crate::framing::{Framed, frame_response};
+use crate::handler::Handler;
+use crate::rejection::Failure;
 use crate::response::Response;
 use crate::stream::{Link, Stream};
 
@@ -99,17 +101,14 @@ pub(super) fn protocol(settings: &Settings) -> http1::Builder {
 }
 
 /// Serves a connection until it ends.
-pub(super) fn serve<H, R>(
+pub(super) fn serve(
     link: Arc<Link>,
     addr: SocketAddr,
-    handler: &H,
+    handler: &impl Handler,
     base: Context,
     settings: &Settings,
     stopping: &Stopping,
-) where
-    H: Fn(Request) -> R,
-    R: Into<Response>,
-{
+) {
     let driver = Box::new(settings.protocol.serve_connection(Stream::new(link.clone(), None), Clerk));
     let mut connection = Connection {
         response: None,
@@ -131,7 +130,7 @@ pub(super) fn serve<H, R>(
     // nothing else.
     let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
     let ended = catch_unwind(poll).unwrap_or_else(|payload| {
-        report(addr, &connection.name, &*payload);
+        deplore("panic", addr, &connection.name, message(&*payload), "connection closed");
         Err(Ended)
     });
     if ended.is_ok() && connection.peer.has_unread() {
@@ -174,11 +173,12 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    fn poll<H, R>(&mut self, cx: &mut TaskContext<'_>, handler: &H, stopping: &Stopping) -> Poll<Result<(), Ended>>
-    where
-        H: Fn(Request) -> R,
-        R: Into<Response>,
-    {
+    fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        handler: &impl Handler,
+        stopping: &Stopping,
+    ) -> Poll<Result<(), Ended>> {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             stopping.register(cx.waker().clone());
             self.waker = Some(cx.waker().clone());
@@ -219,11 +219,11 @@ impl Connection<'_> {
         }
     }
 
-    fn handle<H, R>(&mut self, mut request: http::Request<hyper::body::Incoming>, handler: &H) -> Result<(), Ended>
-    where
-        H: Fn(Request) -> R,
-        R: Into<Response>,
-    {
+    fn handle(
+        &mut self,
+        mut request: http::Request<hyper::body::Incoming>,
+        handler: &impl Handler,
+    ) -> Result<(), Ended> {
         self.requests += 1;
         self.peer.begin(self.requests);
         self.loan = None;
@@ -243,20 +243,22 @@ impl Connection<'_> {
         let method = request.method().clone();
         // Inside `call`, so that the destructors of all that the handler gave and is not sent run
         // there, too.
-        let framed = self.call(|| {
+        let answered = self.call(|| {
             let response = if let Some(status) = refused {
                 // The drop notes whether the client is still sending.
                 drop(request);
                 Response::from(status).with_header(CONNECTION, "close")
             } else {
-                handler(request).into()
+                handler.handle(request)
             };
-            let (mut head, body) = http::Response::<Body>::from(response).into_parts();
-            // hyper knows no other version.
-            head.version = Version::HTTP_11;
-            frame_response(&method, head.status, &mut head.headers, body).map(|framed| (head, framed))
+            Answer::new(&method, response)
         })?;
-        let (head, Framed { body, mended }) = framed.map_err(|wrong| {
+        let Answer { head, framed, failure } =
+            answered.unwrap_or_else(|panic| Answer::new(&method, self.apologize(&panic)));
+        if let Some(failure) = failure {
+            self.deplore("error", &failure, &format!("answered with {}", head.status.as_u16()));
+        }
+        let Framed { body, mended } = framed.map_err(|wrong| {
             self.complain(&wrong, "connection closed");
             Ended
         })?;
@@ -272,10 +274,22 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// Reports that the handler panicked, and gives the answer.
+    #[cold]
+    fn apologize(&self, panic: &str) -> Response {
+        self.deplore("panic", panic, "answered with 500");
+        let response = Response::from(StatusCode::INTERNAL_SERVER_ERROR);
+        // What is left of the request's body may never come.
+        if self.peer.has_unread() { response.with_header(CONNECTION, "close") } else { response }
+    }
+
     /// Gets the next piece of the response's body.
     fn feed(&mut self) -> Result<(), Ended> {
         let mut feeder = self.feeder.take().expect("called only if there is one");
-        let (more, feeder) = self.call(move || (feeder.supply(), feeder))?;
+        let (more, feeder) = self.call(move || (feeder.supply(), feeder))?.map_err(|panic| {
+            self.deplore("panic", &panic, "connection closed");
+            Ended
+        })?;
         if more {
             self.feeder = Some(feeder);
         } else {
@@ -284,19 +298,26 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Calls user code, which may park, panic, and read the request's body.
-    fn call<T>(&mut self, f: impl FnOnce() -> T) -> Result<T, Ended> {
+    /// Calls user code, which may park, panic, and read the request's body. Returns the message of
+    /// its panic as the inner error.
+    fn call<T>(&mut self, f: impl FnOnce() -> T) -> Result<Result<T, String>, Ended> {
         if let Some(loan) = &self.loan {
             loan.lend(self.driver.take().expect("it is lent once"));
         }
-        let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-            report(self.peer.addr, &self.name, &*payload);
-            Ended
-        });
+        let result = catch_unwind(AssertUnwindSafe(f));
         if let Some(loan) = &self.loan {
-            self.driver = Some(loan.take_back().ok_or(Ended)?);
+            self.driver = loan.take_back();
         }
-        result
+        let is_over = self.driver.is_none();
+        match result {
+            Ok(result) if !is_over => Ok(Ok(result)),
+            Ok(_) => Err(Ended),
+            Err(payload) if is_over || payload.is::<Goexit>() => {
+                self.deplore("panic", message(&*payload), "connection closed");
+                Err(Ended)
+            }
+            Err(payload) => Ok(Err(message(&*payload).to_owned())),
+        }
     }
 
     /// Reports an error if a handler's response caused it. Most errors are the client's: it has
@@ -314,6 +335,12 @@ impl Connection<'_> {
     fn complain(&self, wrong: &str, done: &str) {
         let (addr, Name(method, uri)) = (self.peer.addr, &self.name);
         eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
+    }
+
+    /// Reports what went wrong in a handler, and what the server does.
+    #[cold]
+    fn deplore(&self, what: &str, wrong: &str, done: &str) {
+        deplore(what, self.peer.addr, &self.name, wrong, done);
     }
 
     /// Notes that the handler is done: what remains is to send, and to wait for the next request.
@@ -342,13 +369,36 @@ fn after(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| goby::now().checked_add(timeout))
 }
 
-/// Reports that a handler panicked. The panic hook has said where.
-#[cold]
-fn report(addr: SocketAddr, Name(method, uri): &Name, payload: &(dyn Any + Send)) {
-    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+/// A response as hyper is to have it, if it makes sense, and what is to be reported.
+struct Answer {
+    head: http::response::Parts,
+    framed: Result<Framed, String>,
+    failure: Option<String>,
+}
+
+impl Answer {
+    fn new(method: &http::Method, response: Response) -> Answer {
+        let (mut head, body) = http::Response::<Body>::from(response).into_parts();
+        // hyper knows no other version.
+        head.version = Version::HTTP_11;
+        let failure = head.extensions.remove::<Failure>().filter(|_| head.status.is_server_error());
+        let framed = frame_response(method, head.status, &mut head.headers, body);
+        Answer { head, framed, failure: failure.map(|failure| failure.text()) }
+    }
+}
+
+/// Gives the message of a panic. The panic hook has said where.
+fn message(payload: &(dyn Any + Send)) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        _ if payload.is::<Goexit>() => "the goroutine ended by goexit",
         (Some(message), _) => message,
         (_, Some(message)) => message.as_str(),
         _ => "no message",
-    };
-    eprintln!("goby-http: panic while handling {method} {uri} from {addr}: {message}; connection closed");
+    }
+}
+
+/// Reports what went wrong while a request was handled, and what the server does.
+#[cold]
+fn deplore(what: &str, addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
+    eprintln!("goby-http: {what} while handling {method} {uri} from {addr}: {wrong}; {done}");
 }

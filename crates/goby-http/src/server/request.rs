@@ -241,7 +241,7 @@ impl Request {
     ///
     /// Those of [`bytes`](Request::bytes), and when it is not UTF-8.
     pub fn text(self) -> Result<String, Error> {
-        self.body.text()
+        self.body.text_or(Phase::RequestNotText)
     }
 }
 
@@ -271,7 +271,7 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// What the contexts of requests descend from.
     pub(super) base: Context,
-    /// A body was left unread. Relaxed: it is read when the connection is over, and hyper has told
+    /// The body of the last request was left unread. Relaxed: it is read when the connection is over, and hyper has told
     /// everybody of that.
     unread: AtomicBool,
     /// The number of the request that is being handled, or 0, and the bit `ASKED`. The goroutine
@@ -307,6 +307,8 @@ impl Peer {
     pub(super) fn begin(&self, number: u64) {
         // Release pairs with the exchange in `context`. It was 0: `end` came before.
         self.current.store(number << 1, Ordering::Release);
+        // hyper has received the whole body of the request before.
+        self.unread.store(false, Ordering::Relaxed);
     }
 
     /// Cancels the context of the request that was being handled, if it has one.

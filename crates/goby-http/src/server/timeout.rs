@@ -9,6 +9,7 @@ use goby::{chan, go, select};
 use http::StatusCode;
 
 use super::request::Request;
+use crate::handler::Handler;
 use crate::response::Response;
 
 /// Makes a handler that answers `503 Service Unavailable` if `handler` takes longer than `timeout`.
@@ -36,11 +37,7 @@ use crate::response::Response;
 /// assert_eq!(get(&Context::background(), url)?.status(), 503);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn with_timeout<H, R>(timeout: Duration, handler: H) -> impl Fn(Request) -> Response + Send + Sync + 'static
-where
-    H: Fn(Request) -> R + Send + Sync + 'static,
-    R: Into<Response>,
-{
+pub fn with_timeout(timeout: Duration, handler: impl Handler) -> impl Fn(Request) -> Response + Send + Sync + 'static {
     let handler = Arc::new(handler);
     move |mut request| {
         let (ctx, _cancel) = request.context().with_timeout(timeout);
@@ -49,7 +46,7 @@ where
         let handler = handler.clone();
         go(move || {
             // An error means that the time is over.
-            let _ = answer.send(catch_unwind(AssertUnwindSafe(|| handler(request).into())));
+            let _ = answer.send(catch_unwind(AssertUnwindSafe(|| handler.handle(request))));
         });
         select! {
             recv(answers) -> answer => match answer {

@@ -12,6 +12,7 @@ mod cancellation;
 mod connections;
 mod endless;
 mod framing;
+mod handlers;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod redirects;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use goby::context::CancelGuard;
 use goby::net::{TcpListener, TcpStream};
 use goby::{Context, JoinHandle, Runtime, go, num_goroutines};
-use goby_http::{Error, Request, Response, Server};
+use goby_http::{Error, Handler, Request, Server};
 pub(crate) use goby_test_support::{PATIENCE, pause, wait_until};
 
 /// The minimum for "still blocked".
@@ -64,14 +64,11 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn start<R: Into<Response>>(handler: impl Fn(Request) -> R + Send + Sync + 'static) -> Site {
+    pub(crate) fn start(handler: impl Handler) -> Site {
         Site::start_with(|server| server, handler)
     }
 
-    pub(crate) fn start_with<R: Into<Response>>(
-        set_up: impl FnOnce(Server) -> Server,
-        handler: impl Fn(Request) -> R + Send + Sync + 'static,
-    ) -> Site {
+    pub(crate) fn start_with(set_up: impl FnOnce(Server) -> Server, handler: impl Handler) -> Site {
         let server = Arc::new(set_up(Server::bind("127.0.0.1:0").unwrap()));
         let serving_server = server.clone();
         let addr = server.local_addr();
@@ -84,7 +81,7 @@ impl Site {
                 if peers.lock().insert(request.remote_addr()) {
                     counter.fetch_add(1, Ordering::SeqCst);
                 }
-                handler(request)
+                handler.handle(request)
             })
         });
         Site { server, addr, connections, cancel: Some(cancel), serving: Some(serving) }
