@@ -37,11 +37,46 @@ pub struct Address {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Known(Vec<SocketAddr>),
+    Known(Addrs),
     /// A host and a port.
     Name(String, u16),
     /// Text that is not `host:port`; its use is the error.
     Invalid(String),
+}
+
+/// Addresses. A single one, as most calls have it, costs no allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Addrs {
+    One(SocketAddr),
+    /// None, or more than one.
+    Several(Vec<SocketAddr>),
+}
+
+impl Addrs {
+    pub(super) fn as_slice(&self) -> &[SocketAddr] {
+        match self {
+            Addrs::One(addr) => std::slice::from_ref(addr),
+            Addrs::Several(addrs) => addrs,
+        }
+    }
+}
+
+impl From<Vec<SocketAddr>> for Addrs {
+    fn from(addrs: Vec<SocketAddr>) -> Addrs {
+        match *addrs {
+            [addr] => Addrs::One(addr),
+            _ => Addrs::Several(addrs),
+        }
+    }
+}
+
+impl From<Addrs> for Vec<SocketAddr> {
+    fn from(addrs: Addrs) -> Vec<SocketAddr> {
+        match addrs {
+            Addrs::One(addr) => vec![addr],
+            Addrs::Several(addrs) => addrs,
+        }
+    }
 }
 
 /// The limits that may end a wait early.
@@ -74,7 +109,7 @@ pub(super) struct Limit<'a> {
 #[doc(alias("lookup_host", "net.LookupHost"))]
 pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
     goby_runtime::checkpoint();
-    addr.into().resolve(Limit::default())
+    addr.into().resolve(Limit::default()).map(Vec::from)
 }
 
 /// Looks up the addresses of a host as [`look_up`] does, until `ctx` is done.
@@ -99,28 +134,28 @@ pub fn look_up(addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
 /// Returns at once when `ctx` is done. The system's resolver cannot be stopped: its answer is for
 /// the other callers that wait for it, if there are any.
 pub fn look_up_ctx(ctx: &Context, addr: impl Into<Address>) -> io::Result<Vec<SocketAddr>> {
-    addr.into().resolve(Limit { context: Some(ctx), deadline: None })
+    addr.into().resolve(Limit { context: Some(ctx), deadline: None }).map(Vec::from)
 }
 
 impl Address {
     /// Returns the addresses, at least one.
-    pub(super) fn resolve(self, limit: Limit<'_>) -> io::Result<Vec<SocketAddr>> {
+    pub(super) fn resolve(self, limit: Limit<'_>) -> io::Result<Addrs> {
         if let Some(error) = limit.context.and_then(Context::err) {
             return Err(error.into());
         }
         let addrs = match self.kind {
             Kind::Known(addrs) => addrs,
-            Kind::Name(host, port) => look_up_within(host, port, limit)?,
+            Kind::Name(host, port) => look_up_within(host, port, limit)?.into(),
             Kind::Invalid(text) => return Err(invalid(&text)),
         };
-        if addrs.is_empty() {
+        if addrs.as_slice().is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to use"));
         }
         Ok(addrs)
     }
 
     /// Returns the addresses for a call of `socket`, whose limits of writing end the look-up too.
-    pub(super) fn resolve_for<T>(self, socket: &Socket<T>) -> io::Result<Vec<SocketAddr>>
+    pub(super) fn resolve_for<T>(self, socket: &Socket<T>) -> io::Result<Addrs>
     where
         T: AsFd + Send + Sync + 'static,
     {
@@ -280,7 +315,7 @@ impl From<(String, u16)> for Address {
 
 impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Address {
-        Address { kind: Kind::Known(vec![addr]) }
+        Address { kind: Kind::Known(Addrs::One(addr)) }
     }
 }
 
@@ -322,7 +357,7 @@ impl From<(Ipv6Addr, u16)> for Address {
 
 impl From<Vec<SocketAddr>> for Address {
     fn from(addrs: Vec<SocketAddr>) -> Address {
-        Address { kind: Kind::Known(addrs) }
+        Address { kind: Kind::Known(addrs.into()) }
     }
 }
 
@@ -342,7 +377,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Known(addrs) => {
-                for (i, addr) in addrs.iter().enumerate() {
+                for (i, addr) in addrs.as_slice().iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
                     write!(f, "{comma}{addr}")?;
                 }

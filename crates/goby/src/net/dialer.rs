@@ -214,7 +214,7 @@ impl Dialer {
         let timeout = self.timeout.and_then(|timeout| goby_runtime::now().checked_add(timeout));
         let deadline = [timeout, self.deadline].into_iter().flatten().min();
         let limit = Limit { context, deadline };
-        let mut addrs = addr.resolve(limit)?;
+        let mut addrs = Vec::from(addr.resolve(limit)?);
         if let Some(local) = self.local_addr {
             addrs.retain(|addr| addr.is_ipv4() == local.is_ipv4());
         }

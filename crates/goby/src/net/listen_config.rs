@@ -188,7 +188,7 @@ impl ListenConfig {
     fn bind_within(&self, addr: Address, limit: Limit<'_>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
         let mut last = None;
-        for addr in addr.resolve(limit)? {
+        for &addr in addr.resolve(limit)?.as_slice() {
             match self.bind_one(&addr) {
                 Ok(socket) => return Ok(TcpListener::from_nonblocking(socket)),
                 Err(error) => last = Some(of_addr("listen at", addr)(error)),

@@ -100,7 +100,7 @@ impl UdpSocket {
     fn bind_within(addr: Address, limit: Limit<'_>) -> io::Result<UdpSocket> {
         goby_runtime::checkpoint();
         let mut last = None;
-        for addr in addr.resolve(limit)? {
+        for &addr in addr.resolve(limit)?.as_slice() {
             match net::UdpSocket::bind(addr) {
                 Ok(socket) => return UdpSocket::from_std(socket),
                 Err(error) => last = Some(of_addr("bind to", addr)(error)),
@@ -138,7 +138,7 @@ impl UdpSocket {
     pub fn connect(&self, addr: impl Into<Address>) -> io::Result<()> {
         goby_runtime::checkpoint();
         let mut last = None;
-        for addr in addr.into().resolve_for(&self.socket)? {
+        for &addr in addr.into().resolve_for(&self.socket)?.as_slice() {
             match self.socket.ask(|socket| socket.connect(addr)) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(of_addr("connect to", addr)(error)),
@@ -174,7 +174,7 @@ impl UdpSocket {
     #[doc(alias("WriteTo", "WriteToUDP"))]
     pub fn send_to(&self, datagram: &[u8], addr: impl Into<Address>) -> io::Result<usize> {
         let mut last = None;
-        for addr in addr.into().resolve_for(&self.socket)? {
+        for &addr in addr.into().resolve_for(&self.socket)?.as_slice() {
             match self.socket.perform(Direction::Write, |socket| socket.send_to(datagram, addr)) {
                 Err(error) if is_of_another_family(&error) => last = Some(error),
                 result => return result,

@@ -9,7 +9,8 @@ use goby::net::UdpSocket;
 use goby::{Context, go, now, scope};
 
 use super::LOCAL;
-use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
+use crate::alloc::allocations;
+use crate::support::{MOMENT, PATIENCE, on_workers, pause, rerun_alone, size, with_workers};
 
 fn bind() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(LOCAL).unwrap();
@@ -123,6 +124,28 @@ fn of_several_addresses_that_of_the_sockets_family_is_taken() {
         assert_eq!(a.send_to(b"x", Vec::new()).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(UdpSocket::bind(to).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(UdpSocket::bind(vec![to, LOCAL.into()]).unwrap().local_addr().unwrap().ip(), LOCAL.0);
+    });
+}
+
+#[test]
+fn sending_to_a_known_address_allocates_nothing() {
+    if !rerun_alone("net::udp::sending_to_a_known_address_allocates_nothing") {
+        return;
+    }
+    on_workers(1, 0, || {
+        let ((a, _), (b, to)) = (bind(), bind());
+        let text = to.to_string();
+        let round = |_| {
+            a.send_to(b"x", to).unwrap();
+            a.send_to(b"x", text.as_str()).unwrap();
+            assert_eq!(b.recv(&mut [0]).unwrap() + b.recv(&mut [0]).unwrap(), 2);
+        };
+        (0..100).for_each(round);
+        let before = allocations();
+        (0..1000).for_each(round);
+        // The program has other threads. One allocation per round would be a thousand.
+        let made = allocations() - before;
+        assert!(made < 500, "{made} allocations");
     });
 }
 
