@@ -51,12 +51,14 @@
 //!
 //! # Errors
 //!
-//! Every operation fails with a [`std::io::Error`]. The error of a wait that ended at a deadline is
-//! of kind `TimedOut`. If a context ended the wait, the error is of kind `TimedOut` when the
-//! context's deadline has passed and of kind `ConnectionAborted` when the context was canceled. Its
-//! [`source`](std::error::Error::source) is the [`ContextError`](crate::context::ContextError),
-//! which tells it from all other errors. After `close` the error is of kind `NotConnected`, with a
-//! [`ClosedError`] as its source.
+//! Every operation fails with a [`std::io::Error`]. What the system says to connecting, binding and
+//! listening comes with the address, as the error's [`source`](std::error::Error::source).
+//!
+//! The error of a wait that ended at a deadline is of kind `TimedOut`. If a context ended the wait,
+//! the error is of kind `TimedOut` when the context's deadline has passed and of kind
+//! `ConnectionAborted` when the context was canceled. Its [`source`](std::error::Error::source) is
+//! the [`ContextError`](crate::context::ContextError), which tells it from all other errors. After
+//! `close` the error is of kind `NotConnected`, with a [`ClosedError`] as its source.
 
 #![forbid(unsafe_code)]
 

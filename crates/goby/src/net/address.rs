@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use once_cell::sync::Lazy;
 
+use super::error::{Action, of_addr};
 use super::socket::{Socket, timed_out};
 use crate::Context;
 use crate::context::CancelGuard;
@@ -58,6 +59,23 @@ impl Addrs {
             Addrs::One(addr) => std::slice::from_ref(addr),
             Addrs::Several(addrs) => addrs,
         }
+    }
+
+    /// Tries one address after the other, and returns what the first that succeeds gives, or the
+    /// error of the last one.
+    pub(super) fn try_each<R>(
+        &self,
+        action: Action,
+        mut attempt: impl FnMut(SocketAddr) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut last = None;
+        for &addr in self.as_slice() {
+            match attempt(addr) {
+                Ok(value) => return Ok(value),
+                Err(error) => last = Some(of_addr(action, addr)(error)),
+            }
+        }
+        Err(last.expect("an address to try"))
     }
 }
 

@@ -73,7 +73,7 @@ impl Attempt {
         // port, and a socket that connects to it is given that same port, the socket connects to
         // itself.
         if self.addr.ip().is_loopback() && self.stream.local_addr()? == self.addr {
-            return Err(io::ErrorKind::ConnectionRefused.into());
+            return Err(Errno::CONNREFUSED.into());
         }
         Ok(self.stream)
     }

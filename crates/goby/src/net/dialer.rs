@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Limit;
 use super::connect::{Attempt, race};
-use super::error::of_addr;
+use super::error::{Action, of_addr};
 use super::{Address, KeepAlive, TcpStream};
 use crate::Context;
 
@@ -223,9 +223,9 @@ impl Dialer {
                 let message = "no address is of the family of the local address";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
-            [addr] => {
-                Attempt::start(self, addr).and_then(|attempt| attempt.wait(limit)).map_err(of_addr("connect to", addr))
-            }
+            [addr] => Attempt::start(self, addr)
+                .and_then(|attempt| attempt.wait(limit))
+                .map_err(of_addr(Action::Connect, addr)),
             _ => race(self, addrs, limit),
         }
     }

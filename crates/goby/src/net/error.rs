@@ -1,41 +1,103 @@
 //! Errors that name the address.
 
 use std::error::Error;
-use std::fmt::{self, Display};
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as unix;
+use std::path::Path;
 
 use rustix::io::Errno;
 
-/// Says what was tried with which address. The source is the system's error.
+/// What was tried with an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Bind,
+    Connect,
+    Listen,
+}
+
+/// An address as a user writes it.
+#[derive(Debug)]
+pub(super) struct Place {
+    text: String,
+    is_unix: bool,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(addr: SocketAddr) -> Place {
+        Place { text: addr.to_string(), is_unix: false }
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Place {
+        Place { text: format!("{path:?}"), is_unix: true }
+    }
+}
+
+impl From<&unix::SocketAddr> for Place {
+    /// A path, or `@` and a name, as `ss` shows it.
+    fn from(addr: &unix::SocketAddr) -> Place {
+        match (addr.as_pathname(), addr.as_abstract_name()) {
+            (Some(path), _) => Place::from(path),
+            (_, Some(name)) => Place { text: format!("@{}", name.escape_ascii()), is_unix: true },
+            _ => Place { text: "an address without a name".to_owned(), is_unix: true },
+        }
+    }
+}
+
+/// Says what was tried with which address. The source is the error that it met.
 #[derive(Debug)]
 struct AddressError {
-    action: &'static str,
-    addr: String,
+    action: Action,
+    place: Place,
     source: io::Error,
 }
 
 /// Names the action and the address in a system's error. A limit's error says enough.
-pub(super) fn of_addr(action: &'static str, addr: impl Display) -> impl FnOnce(io::Error) -> io::Error {
-    move |source| {
-        if source.raw_os_error().is_none() {
-            return source;
+pub(super) fn of_addr(action: Action, place: impl Into<Place>) -> impl FnOnce(io::Error) -> io::Error {
+    move |source| if source.raw_os_error().is_none() { source } else { named(action, place, source) }
+}
+
+/// Names the action and the address in any error.
+#[cold]
+pub(super) fn named(action: Action, place: impl Into<Place>, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), AddressError { action, place: place.into(), source })
+}
+
+impl AddressError {
+    fn advice(&self) -> Option<&'static str> {
+        let is_unix = self.place.is_unix;
+        let Some(code) = self.source.raw_os_error() else {
+            return is_unix.then_some("a path has at most 107 bytes, none of them 0");
+        };
+        match Errno::from_raw_os_error(code) {
+            Errno::MFILE | Errno::NFILE => Some("see ulimit -n, or keep fewer connections open"),
+            Errno::ADDRINUSE if is_unix => Some("see who has it with ss -xap; if nobody has, remove the file"),
+            Errno::ADDRINUSE => Some("see who has it with ss -anp"),
+            Errno::ADDRNOTAVAIL => Some("see the addresses of this host with ip address"),
+            Errno::ACCESS if is_unix => Some("see the modes of the path and of its directory"),
+            Errno::ACCESS if self.action != Action::Connect => Some("a port below 1024 may need CAP_NET_BIND_SERVICE"),
+            Errno::NOENT if self.action != Action::Connect => Some("make its directory first"),
+            _ => None,
         }
-        let kind = source.kind();
-        io::Error::new(kind, AddressError { action, addr: addr.to_string(), source })
     }
 }
 
-impl Display for AddressError {
+impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.action, self.addr, self.source)?;
-        let advice = match self.source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::MFILE | Errno::NFILE) => "see ulimit -n, or keep fewer connections open",
-            Some(Errno::ADDRINUSE) => "see who has it with ss -anp",
-            Some(Errno::ADDRNOTAVAIL) => "see the addresses of this host with ip address",
-            Some(Errno::ACCESS) => "a port may need a privilege, and a path the right mode",
-            _ => return Ok(()),
+        let action = match self.action {
+            Action::Bind => "bind to",
+            Action::Connect => "connect to",
+            Action::Listen => "listen at",
         };
-        write!(f, "; {advice}")
+        write!(f, "cannot {action} {}: {}", self.place.text, self.source)?;
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{self, SocketAddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 use super::address::Limit;
-use super::error::of_addr;
+use super::error::Action;
 use super::{Address, KeepAlive, TcpListener};
 use crate::Context;
 
@@ -187,14 +187,7 @@ impl ListenConfig {
 
     fn bind_within(&self, addr: Address, limit: Limit<'_>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
-        let mut last = None;
-        for &addr in addr.resolve(limit)?.as_slice() {
-            match self.bind_one(&addr) {
-                Ok(socket) => return Ok(TcpListener::from_nonblocking(socket)),
-                Err(error) => last = Some(of_addr("listen at", addr)(error)),
-            }
-        }
-        Err(last.expect("an address to try"))
+        addr.resolve(limit)?.try_each(Action::Listen, |addr| self.bind_one(&addr)).map(TcpListener::from_nonblocking)
     }
 
     fn bind_one(&self, addr: &SocketAddr) -> io::Result<net::TcpListener> {

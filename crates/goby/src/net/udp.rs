@@ -7,7 +7,7 @@ use goby_runtime::Direction;
 use rustix::io::Errno;
 
 use super::address::Limit;
-use super::error::of_addr;
+use super::error::Action;
 use super::{Address, DatagramSocket};
 use crate::Context;
 
@@ -99,14 +99,8 @@ impl UdpSocket {
 
     fn bind_within(addr: Address, limit: Limit<'_>) -> io::Result<UdpSocket> {
         goby_runtime::checkpoint();
-        let mut last = None;
-        for &addr in addr.resolve(limit)?.as_slice() {
-            match net::UdpSocket::bind(addr) {
-                Ok(socket) => return UdpSocket::from_std(socket),
-                Err(error) => last = Some(of_addr("bind to", addr)(error)),
-            }
-        }
-        Err(last.expect("an address to try"))
+        let socket = addr.resolve(limit)?.try_each(Action::Bind, net::UdpSocket::bind)?;
+        UdpSocket::from_std(socket)
     }
 
     /// Connects the socket to `addr`: it then sends there and receives from there only. It may be
@@ -137,14 +131,8 @@ impl UdpSocket {
     /// up.
     pub fn connect(&self, addr: impl Into<Address>) -> io::Result<()> {
         goby_runtime::checkpoint();
-        let mut last = None;
-        for &addr in addr.into().resolve_for(&self.socket)?.as_slice() {
-            match self.socket.ask(|socket| socket.connect(addr)) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = Some(of_addr("connect to", addr)(error)),
-            }
-        }
-        Err(last.expect("an address to try"))
+        let addrs = addr.into().resolve_for(&self.socket)?;
+        addrs.try_each(Action::Connect, |addr| self.socket.ask(|socket| socket.connect(addr)))
     }
 
     /// Sends a datagram to `addr`; returns its length.

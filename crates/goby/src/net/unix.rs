@@ -1,7 +1,6 @@
 //! Unix sockets: streams and listeners, and the files of listeners. `unix_datagram.rs` has the
 //! datagrams.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use goby_runtime::Direction;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
 
-use super::error::of_addr;
+use super::error::{Action, named, of_addr};
 use super::listen_config::BACKLOG;
 use super::{Listener, Stream};
 use crate::Context;
@@ -139,7 +138,7 @@ impl UnixStream {
     /// The system's: `NotFound` if nothing is there, `ConnectionRefused` if nobody listens.
     #[doc(alias("net.Dial", "Dial"))]
     pub fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        connect(&address(path.as_ref())?, None)
+        connect(&address(Action::Connect, path.as_ref())?, None)
     }
 
     /// Connects to the socket at `addr`, which may be an abstract one.
@@ -163,7 +162,7 @@ impl UnixStream {
     ///
     /// As for `connect`.
     pub fn connect_addr(addr: &SocketAddr) -> io::Result<UnixStream> {
-        connect(&from_std(addr)?, None)
+        connect(addr, None)
     }
 
     /// Connects to the socket at `path` unless `ctx` is done first.
@@ -188,7 +187,7 @@ impl UnixStream {
     ///
     /// Returns at once when `ctx` is done. The connection is independent of it.
     pub fn connect_ctx(ctx: &Context, path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        connect(&address(path.as_ref())?, Some(ctx))
+        connect(&address(Action::Connect, path.as_ref())?, Some(ctx))
     }
 
     /// Makes two streams that are connected to each other.
@@ -248,10 +247,7 @@ impl UnixListener {
     /// The system's: `AddrInUse` if anything is there, also a file that was left behind.
     #[doc(alias("net.Listen", "Listen"))]
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let path = path.as_ref();
-        let listener = listen(&address(path)?)?;
-        *listener.file.lock() = SocketFile::at(path).map(Arc::new);
-        Ok(listener)
+        listen(&address(Action::Listen, path.as_ref())?)
     }
 
     /// Listens at `addr`, which may be an abstract one.
@@ -269,10 +265,7 @@ impl UnixListener {
     ///
     /// As for [`bind`](UnixListener::bind).
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<UnixListener> {
-        match addr.as_pathname() {
-            Some(path) => UnixListener::bind(path),
-            None => listen(&from_std(addr)?),
-        }
+        listen(addr)
     }
 
     /// Sets whether closing or dropping the listener removes its [file](UnixListener#the-file); for
@@ -328,43 +321,39 @@ fn socket() -> io::Result<std::os::fd::OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
-fn listen(addr: &SocketAddrUnix) -> io::Result<UnixListener> {
+/// Listens at `addr`, and takes the file there for its own.
+fn listen(addr: &SocketAddr) -> io::Result<UnixListener> {
     goby_runtime::checkpoint();
-    let fd = socket()?;
-    rustix::net::bind(&fd, addr).map_err(|error| of_addr("listen at", Shown(addr))(error.into()))?;
-    rustix::net::listen(&fd, BACKLOG.cast_signed())?;
-    Ok(UnixListener::from_nonblocking(fd.into()))
+    let bound = || {
+        let fd = socket()?;
+        rustix::net::bind(&fd, &for_system(addr)?)?;
+        rustix::net::listen(&fd, BACKLOG.cast_signed())?;
+        Ok(UnixListener::from_nonblocking(fd.into()))
+    };
+    let listener = bound().map_err(of_addr(Action::Listen, addr))?;
+    *listener.file.lock() = addr.as_pathname().and_then(SocketFile::at).map(Arc::new);
+    Ok(listener)
 }
 
-fn connect(addr: &SocketAddrUnix, context: Option<&Context>) -> io::Result<UnixStream> {
-    let stream = UnixStream::from_nonblocking(socket()?.into());
-    stream.socket.set_context(context);
-    // If the queue is full the system says so at once, and tells nobody when it has room.
-    let connected = stream.socket.perform_again(Direction::Write, |socket| Ok(rustix::net::connect(socket, addr)?));
-    connected.map_err(of_addr("connect to", Shown(addr)))?;
-    stream.socket.set_context(None);
-    Ok(stream)
+fn connect(addr: &SocketAddr, context: Option<&Context>) -> io::Result<UnixStream> {
+    let connected = || {
+        let to = for_system(addr)?;
+        let stream = UnixStream::from_nonblocking(socket()?.into());
+        stream.socket.set_context(context);
+        // If the queue is full the system says so at once, and tells nobody when it has room.
+        stream.socket.perform_again(Direction::Write, |socket| Ok(rustix::net::connect(socket, &to)?))?;
+        stream.socket.set_context(None);
+        Ok(stream)
+    };
+    connected().map_err(of_addr(Action::Connect, addr))
 }
 
-/// An address as a user writes it: a path, or `@` and a name.
-struct Shown<'a>(&'a SocketAddrUnix);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.path(), self.0.abstract_name()) {
-            (Some(path), _) => write!(f, "{path:?}"),
-            (_, Some(name)) => write!(f, "@{}", name.escape_ascii()),
-            _ => f.write_str("no address"),
-        }
-    }
+/// Makes an address of a path. std's errors say what is wrong with it.
+pub(super) fn address(action: Action, path: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname(path).map_err(|error| named(action, path, error))
 }
 
-fn address(path: &Path) -> io::Result<SocketAddrUnix> {
-    // What std makes of it has std's errors, which say what is wrong with the path.
-    from_std(&SocketAddr::from_pathname(path)?)
-}
-
-fn from_std(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
+fn for_system(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
     Ok(match (addr.as_pathname(), addr.as_abstract_name()) {
         (Some(path), _) => SocketAddrUnix::new(path)?,
         (None, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,

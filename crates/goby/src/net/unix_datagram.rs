@@ -8,6 +8,8 @@ use std::path::Path;
 use goby_runtime::Direction;
 
 use super::DatagramSocket;
+use super::error::{Action, of_addr};
+use super::unix::address;
 
 /// A Unix socket for datagrams. None is lost: a send waits while the receiver's queue is full.
 ///
@@ -54,8 +56,7 @@ impl UnixDatagram {
     ///
     /// The system's: `AddrInUse` if anything is there.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
-        goby_runtime::checkpoint();
-        UnixDatagram::from_std(net::UnixDatagram::bind(path)?)
+        UnixDatagram::bind_addr(&address(Action::Bind, path.as_ref())?)
     }
 
     /// Binds a socket to `addr`, which may be an abstract one.
@@ -75,7 +76,8 @@ impl UnixDatagram {
     /// As for [`bind`](UnixDatagram::bind).
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<UnixDatagram> {
         goby_runtime::checkpoint();
-        UnixDatagram::from_std(net::UnixDatagram::bind_addr(addr)?)
+        let socket = net::UnixDatagram::bind_addr(addr).map_err(of_addr(Action::Bind, addr))?;
+        UnixDatagram::from_std(socket)
     }
 
     /// Makes a socket without an address: it can send, and nobody can send to it.
@@ -128,7 +130,7 @@ impl UnixDatagram {
     ///
     /// The system's: `NotFound` if nothing is there, `ConnectionRefused` if nobody is bound to it.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.socket.ask(|socket| socket.connect(path))
+        self.connect_addr(&address(Action::Connect, path.as_ref())?)
     }
 
     /// Connects the socket to the one at `addr`, which may be an abstract one.
@@ -148,7 +150,7 @@ impl UnixDatagram {
     ///
     /// As for [`connect`](UnixDatagram::connect).
     pub fn connect_addr(&self, addr: &SocketAddr) -> io::Result<()> {
-        self.socket.ask(|socket| socket.connect_addr(addr))
+        self.socket.ask(|socket| socket.connect_addr(addr)).map_err(of_addr(Action::Connect, addr))
     }
 
     /// Sends a datagram to the socket at `path`; returns its length.

@@ -4,9 +4,11 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as unix;
 use std::time::Duration;
 
-use goby::net::{Dialer, KeepAlive, ListenConfig, TcpListener, TcpStream, UnixListener, UnixStream};
+use goby::net::{Dialer, KeepAlive, ListenConfig, TcpListener, TcpStream, UnixDatagram, UnixListener, UnixStream};
 use goby::{Context, go, now, scope};
 use rustix::net::sockopt;
 
@@ -256,8 +258,66 @@ fn the_error_of_one_address_names_it() {
         let bound = socket.local_addr().unwrap();
         check(goby::net::UdpSocket::bind(bound), ErrorKind::AddrInUse, &format!("cannot bind to {bound}"));
         let path = "/nowhere/at/all";
-        check(UnixStream::connect(path), ErrorKind::NotFound, "cannot connect to \"/nowhere/at/all\"");
-        check(UnixListener::bind(path), ErrorKind::NotFound, "cannot listen at \"/nowhere/at/all\"");
+        let missing = ErrorKind::NotFound;
+        check(UnixStream::connect(path), missing, "cannot connect to \"/nowhere/at/all\"");
+        check(UnixListener::bind(path), missing, "cannot listen at \"/nowhere/at/all\"");
+        check(UnixDatagram::bind(path), missing, "cannot bind to \"/nowhere/at/all\"");
+        let socket = UnixDatagram::unbound().unwrap();
+        check(socket.connect(path), missing, "cannot connect to \"/nowhere/at/all\"");
+        let name = format!("goby-test-{}-{}", std::process::id(), goby::random());
+        let addr = unix::SocketAddr::from_abstract_name(&name).unwrap();
+        let refused = ErrorKind::ConnectionRefused;
+        check(UnixStream::connect_addr(&addr), refused, &format!("cannot connect to @{name}"));
+        check(socket.connect_addr(&addr), refused, &format!("cannot connect to @{name}"));
+        let _bound = UnixDatagram::bind_addr(&addr).unwrap();
+        check(UnixDatagram::bind_addr(&addr), ErrorKind::AddrInUse, &format!("cannot bind to @{name}"));
+    });
+}
+
+/// The system is not asked where std sees that a path is none.
+#[test]
+fn the_error_of_a_path_that_cannot_be_names_it() {
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: io::Result<T>, text: &str) {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert!(error.to_string().ends_with("; a path has at most 107 bytes, none of them 0"), "{error}");
+    }
+    with_workers(|| {
+        for path in ["x".repeat(108), "\0x".to_owned()] {
+            check(UnixStream::connect(&path), &format!("cannot connect to {path:?}: "));
+            check(UnixListener::bind(&path), &format!("cannot listen at {path:?}: "));
+            check(UnixDatagram::bind(&path), &format!("cannot bind to {path:?}: "));
+            check(UnixDatagram::unbound().unwrap().connect(&path), &format!("cannot connect to {path:?}: "));
+        }
+    });
+}
+
+/// Also when the system has not come as far as the address.
+#[test]
+fn the_error_of_too_many_descriptors_names_the_address_and_a_cure() {
+    if !rerun_alone("net::dial::the_error_of_too_many_descriptors_names_the_address_and_a_cure") {
+        return;
+    }
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: io::Result<T>, text: &str) {
+        let error = result.unwrap_err().to_string();
+        assert!(error.starts_with(text), "{error}");
+        assert!(error.ends_with("; see ulimit -n, or keep fewer connections open"), "{error}");
+    }
+    with_workers(|| {
+        let (_listener, addr) = listen();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let none = rustix::process::Rlimit { current: Some(0), ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+        check(TcpStream::connect(addr), &format!("cannot connect to {addr}: "));
+        check(TcpListener::bind(addr), &format!("cannot listen at {addr}: "));
+        check(goby::net::UdpSocket::bind(addr), &format!("cannot bind to {addr}: "));
+        check(UnixStream::connect("/nowhere"), "cannot connect to \"/nowhere\": ");
+        check(UnixListener::bind("/nowhere/x"), "cannot listen at \"/nowhere/x\": ");
+        check(UnixDatagram::bind("/nowhere/x"), "cannot bind to \"/nowhere/x\": ");
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     });
 }
 
