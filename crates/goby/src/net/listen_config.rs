@@ -2,19 +2,21 @@
 
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::unix::net as unix_net;
+use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 use super::address::Limit;
 use super::error::Action;
-use super::{Address, KeepAlive, TcpListener};
+use super::{Address, KeepAlive, TcpListener, UnixListener, unix};
 use crate::Context;
 
 /// As many as the system allows (it cuts this down to `net.core.somaxconn`), so that a burst is not
 /// turned away.
-pub(super) const BACKLOG: u32 = 65_535;
+const BACKLOG: u32 = 65_535;
 
-/// How to listen, where [`TcpListener::bind`]'s defaults do not fit.
+/// How to listen, where the defaults of [`TcpListener::bind`] and [`UnixListener::bind`] do not fit.
 ///
 /// ```
 /// use goby::net::ListenConfig;
@@ -39,7 +41,7 @@ pub struct ListenConfig {
 }
 
 impl ListenConfig {
-    /// Makes the configuration of [`TcpListener::bind`].
+    /// Makes the configuration of [`TcpListener::bind`] and [`UnixListener::bind`].
     ///
     /// ```
     /// let listener = goby::net::ListenConfig::new().bind("127.0.0.1:0")?;
@@ -185,6 +187,45 @@ impl ListenConfig {
         self.bind_within(addr.into(), Limit { context: Some(ctx), deadline: None })
     }
 
+    /// Listens at `path` as [`UnixListener::bind`] does, with this
+    /// [`backlog`](ListenConfig::backlog): all other options are TCP's.
+    ///
+    /// ```
+    /// use goby::net::{ListenConfig, UnixStream};
+    /// let path = std::env::temp_dir().join(format!("goby-config-{}.sock", std::process::id()));
+    /// let listener = ListenConfig::new().backlog(16).bind_unix(&path)?;
+    /// let _client = UnixStream::connect(&path)?;
+    /// assert!(listener.accept().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnixListener::bind`].
+    pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<UnixListener> {
+        self.bind_unix_addr(&unix::address(Action::Listen, path.as_ref())?)
+    }
+
+    /// Listens at `addr` as [`bind_unix`](ListenConfig::bind_unix) does. It may be an abstract
+    /// address.
+    ///
+    /// ```
+    /// use goby::net::{ListenConfig, UnixStream};
+    /// use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    /// let addr = SocketAddr::from_abstract_name(format!("goby-config-{}", std::process::id()))?;
+    /// let listener = ListenConfig::new().backlog(16).bind_unix_addr(&addr)?;
+    /// let _client = UnixStream::connect_addr(&addr)?;
+    /// assert!(listener.accept().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `bind_unix`.
+    pub fn bind_unix_addr(&self, addr: &unix_net::SocketAddr) -> io::Result<UnixListener> {
+        unix::listen(addr, self.system_backlog())
+    }
+
     fn bind_within(&self, addr: Address, limit: Limit<'_>) -> io::Result<TcpListener> {
         goby_runtime::checkpoint();
         addr.resolve(limit)?.try_each(Action::Listen, |addr| self.bind_one(&addr)).map(TcpListener::from_nonblocking)
@@ -205,8 +246,12 @@ impl ListenConfig {
         sockopt::set_tcp_nodelay(&fd, self.nodelay)?;
         KeepAlive::apply(self.keep_alive, &fd)?;
         rustix::net::bind(&fd, addr)?;
-        rustix::net::listen(&fd, i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        rustix::net::listen(&fd, self.system_backlog())?;
         Ok(net::TcpListener::from(fd))
+    }
+
+    fn system_backlog(&self) -> i32 {
+        i32::try_from(self.backlog).unwrap_or(i32::MAX)
     }
 }
 

@@ -14,8 +14,7 @@ use goby_runtime::Direction;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
 
 use super::error::{Action, named, of_addr};
-use super::listen_config::BACKLOG;
-use super::{Listener, Stream};
+use super::{ListenConfig, Listener, Stream};
 use crate::Context;
 
 /// A connection over a Unix socket.
@@ -247,7 +246,7 @@ impl UnixListener {
     /// The system's: `AddrInUse` if anything is there, also a file that was left behind.
     #[doc(alias("net.Listen", "Listen"))]
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        listen(&address(Action::Listen, path.as_ref())?)
+        ListenConfig::new().bind_unix(path)
     }
 
     /// Listens at `addr`, which may be an abstract one.
@@ -265,7 +264,7 @@ impl UnixListener {
     ///
     /// As for [`bind`](UnixListener::bind).
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<UnixListener> {
-        listen(addr)
+        ListenConfig::new().bind_unix_addr(addr)
     }
 
     /// Sets whether closing or dropping the listener removes its [file](UnixListener#the-file); for
@@ -322,12 +321,12 @@ fn socket() -> io::Result<std::os::fd::OwnedFd> {
 }
 
 /// Listens at `addr`, and takes the file there for its own.
-fn listen(addr: &SocketAddr) -> io::Result<UnixListener> {
+pub(super) fn listen(addr: &SocketAddr, backlog: i32) -> io::Result<UnixListener> {
     goby_runtime::checkpoint();
     let bound = || {
         let fd = socket()?;
         rustix::net::bind(&fd, &for_system(addr)?)?;
-        rustix::net::listen(&fd, BACKLOG.cast_signed())?;
+        rustix::net::listen(&fd, backlog)?;
         Ok(UnixListener::from_nonblocking(fd.into()))
     };
     let listener = bound().map_err(of_addr(Action::Listen, addr))?;

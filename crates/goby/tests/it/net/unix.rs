@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use goby::net::{UnixDatagram, UnixListener, UnixStream};
+use goby::net::{ListenConfig, UnixDatagram, UnixListener, UnixStream};
 use goby::{Context, go, now, scope};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
@@ -104,10 +104,7 @@ fn a_listener_removes_its_file_and_no_other() {
 fn connecting_waits_for_room_in_the_listeners_queue() {
     with_workers(|| {
         let path = TestPath::new();
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&socket2::SockAddr::unix(&path.0).unwrap()).unwrap();
-        socket.listen(0).unwrap();
-        let listener = UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into()).unwrap();
+        let listener = ListenConfig::new().backlog(0).bind_unix(&path.0).unwrap();
         let mut queued = Vec::new();
         let error = loop {
             let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(20));
@@ -117,6 +114,7 @@ fn connecting_waits_for_room_in_the_listeners_queue() {
             }
         };
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(queued.len(), 1, "one more than the backlog");
         let connecting = go({
             let path = path.0.clone();
             move || UnixStream::connect(path)
@@ -128,6 +126,9 @@ fn connecting_waits_for_room_in_the_listeners_queue() {
         }
         let mut stream = connecting.join().unwrap().unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert_eq!(stream.peer_addr().unwrap().as_pathname(), Some(&*path.0));
+        drop(listener);
+        assert!(!path.0.exists(), "the file is the listener's own");
     });
 }
 
