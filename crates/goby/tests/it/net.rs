@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::net::{
-    Address, OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
-    look_up,
+    Address, Listener, Listening, OwnedReadHalf, OwnedWriteHalf, Stream, TcpListener, TcpStream, UdpSocket,
+    UnixDatagram, UnixListener, UnixStream, look_up,
 };
 use goby::{Context, block_on, chan, go, now, scope, spawn};
 
+use self::unix::TestPath;
 use crate::support::{MOMENT, PATIENCE, on_workers, pause, size, with_workers};
 
 const LOCAL: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -80,9 +81,11 @@ fn connections_are_spread_over_the_workers() {
 
 #[test]
 fn many_connections_echo_at_once() {
-    with_workers(|| {
-        let (listener, addr) = listen();
-        let n = size(100, 1000);
+    fn check<T: Listening>(
+        listener: &Listener<T>,
+        connect: impl Fn() -> io::Result<Stream<T::Connection>> + Send + Sync,
+    ) {
+        let (n, connect) = (size(100, 1000), &connect);
         scope(|s| {
             s.go(|| {
                 for stream in listener.incoming().take(n) {
@@ -92,7 +95,7 @@ fn many_connections_echo_at_once() {
             });
             for i in 0..n {
                 s.go(move || {
-                    let mut stream = TcpStream::connect(addr).unwrap();
+                    let mut stream = connect().unwrap();
                     for round in 0..10 {
                         let message = format!("{i} {round}");
                         stream.write_all(message.as_bytes()).unwrap();
@@ -103,6 +106,14 @@ fn many_connections_echo_at_once() {
                 });
             }
         });
+    }
+
+    with_workers(|| {
+        let (listener, addr) = listen();
+        check(&listener, || TcpStream::connect(addr));
+        let path = TestPath::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        check(&listener, || UnixStream::connect(&path.0));
     });
 }
 

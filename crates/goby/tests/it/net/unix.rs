@@ -15,7 +15,7 @@ use goby::net::{ListenConfig, UnixDatagram, UnixListener, UnixStream};
 use goby::{Context, go, now, scope};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::support::{MOMENT, PATIENCE, pause, size, with_workers};
+use crate::support::{MOMENT, PATIENCE, pause, with_workers};
 
 /// A path for a socket that nobody else uses; what is there is removed in the end.
 pub(super) struct TestPath(pub(super) PathBuf);
@@ -32,35 +32,6 @@ impl Drop for TestPath {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
-}
-
-#[test]
-fn many_unix_connections_echo_at_once() {
-    with_workers(|| {
-        let path = TestPath::new();
-        let listener = UnixListener::bind(&path.0).unwrap();
-        let n = size(50, 500);
-        scope(|s| {
-            s.go(|| {
-                for stream in listener.incoming().take(n) {
-                    let stream = stream.unwrap();
-                    s.go(move || io::copy(&mut &stream, &mut &stream).unwrap());
-                }
-            });
-            for i in 0..n {
-                let path = &path.0;
-                s.go(move || {
-                    let mut stream = UnixStream::connect(path).unwrap();
-                    let message = format!("message {i}");
-                    stream.write_all(message.as_bytes()).unwrap();
-                    let mut echo = vec![0; message.len()];
-                    stream.read_exact(&mut echo).unwrap();
-                    assert_eq!(echo, message.as_bytes());
-                    assert_eq!(stream.peer_addr().unwrap().as_pathname(), Some(&**path));
-                });
-            }
-        });
-    });
 }
 
 #[test]
