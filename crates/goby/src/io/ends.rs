@@ -12,33 +12,25 @@ impl CopyEnd for PipeReader {}
 impl CopyEnd for PipeWriter {}
 impl CopyEnd for File {}
 
-impl Descriptor for PipeReader {
-    fn halt(&self, halted: bool) {
-        self.channel().socket().halt(halted);
-    }
+macro_rules! pipe_end {
+    ($($end:ty),*) => {$(
+        impl Descriptor for $end {
+            fn halt(&self, halted: bool) {
+                self.channel().socket().halt(halted);
+            }
 
-    fn carry_out<R: Send>(
-        &self,
-        direction: Direction,
-        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R> + Send,
-    ) -> io::Result<R> {
-        self.channel().socket().perform(direction, |fd| operation(fd.as_fd()))
-    }
+            fn carry_out<R: Send>(
+                &self,
+                direction: Direction,
+                mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R> + Send,
+            ) -> io::Result<R> {
+                self.channel().socket().perform(direction, |fd| operation(fd.as_fd()))
+            }
+        }
+    )*};
 }
 
-impl Descriptor for PipeWriter {
-    fn halt(&self, halted: bool) {
-        self.channel().socket().halt(halted);
-    }
-
-    fn carry_out<R: Send>(
-        &self,
-        direction: Direction,
-        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R> + Send,
-    ) -> io::Result<R> {
-        self.channel().socket().perform(direction, |fd| operation(fd.as_fd()))
-    }
-}
+pipe_end!(PipeReader, PipeWriter);
 
 impl Descriptor for File {
     const IS_FILE: bool = true;
