@@ -484,8 +484,8 @@ fn nothing() -> io::Result<&'static OwnedFd> {
 /// waits or asks.
 fn replace_by_nothing(fd: BorrowedFd<'_>) -> io::Result<()> {
     let nothing = nothing()?;
-    // SAFETY: open, since it is borrowed, and owned by the caller's `T`, by `OwnsFd`. It is not closed here, so
-    // whoever has borrowed it keeps a descriptor that is open.
+    // SAFETY: open, since it is borrowed, and owned by the caller's `T`, by `OwnsFd`. It is not
+    // closed here, so whoever has borrowed it keeps a descriptor that is open.
     let mut fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
     Ok(rustix::io::dup3(nothing, &mut fd, DupFlags::CLOEXEC)?)
 }
