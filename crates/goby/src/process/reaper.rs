@@ -3,8 +3,9 @@
 //!
 //! One thread does it, which is there while there are such children. It waits in the system for
 //! their pidfds. A child without a pidfd (the system refuses them, or there are too many open
-//! files) is asked every [`INTERVAL`]. The thread is goby's own and touches no goroutine, so it has
-//! no part in the search for deadlocks, and outlives runtimes.
+//! files) is asked every [`INTERVAL`]; all are, if there are too many open files to wait at all.
+//! The thread is goby's own and touches no goroutine, so it has no part in the search for
+//! deadlocks, and outlives runtimes.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,14 +29,21 @@ const WAKE: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Orphans {
-    /// Where the thread waits, while there is one.
-    epoll: Option<Arc<OwnedFd>>,
+    /// There is a thread.
+    is_served: bool,
+    /// Where it waits.
+    poller: Option<Arc<Poller>>,
     children: HashMap<u64, (Process, OwnedFd)>,
     next: u64,
     /// Those without a pidfd.
     unseen: Vec<Process>,
-    /// Readable, so that the thread looks at `unseen` for the first time.
-    wake: Option<OwnedFd>,
+}
+
+struct Poller {
+    epoll: OwnedFd,
+    /// Wakes the thread, so that it looks at `unseen` for the first time. Made with the thread: when
+    /// it is needed, there may be too many open files.
+    wake: OwnedFd,
 }
 
 static ORPHANS: Lazy<Mutex<Orphans>> = Lazy::new(Mutex::default);
@@ -43,7 +51,7 @@ static ORPHANS: Lazy<Mutex<Orphans>> = Lazy::new(Mutex::default);
 /// Takes care of a child that nobody will wait for.
 pub(super) fn adopt(process: Process) {
     let mut orphans = ORPHANS.lock();
-    if orphans.epoll.is_none() && orphans.start().is_err() {
+    if !orphans.is_served && orphans.start().is_err() {
         // The next one that comes tries again.
         orphans.unseen.push(process);
         return;
@@ -51,44 +59,64 @@ pub(super) fn adopt(process: Process) {
     orphans.add(process);
 }
 
+impl Poller {
+    fn new() -> io::Result<Poller> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
+        // Each write is an edge.
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        Ok(Poller { epoll, wake })
+    }
+}
+
 impl Orphans {
     fn start(&mut self) -> io::Result<()> {
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        self.epoll = Some(epoll.clone());
-        spawn_own_thread("goby-reaper", move || serve(&epoll)).inspect_err(|_| self.epoll = None)
+        let poller = Poller::new().ok().map(Arc::new);
+        self.poller = poller.clone();
+        spawn_own_thread("goby-reaper", move || serve(poller.as_deref()))?;
+        self.is_served = true;
+        Ok(())
     }
 
     fn add(&mut self, process: Process) {
-        let epoll = self.epoll.clone().expect("there is a thread");
+        let Some(poller) = &self.poller else {
+            self.unseen.push(process);
+            return;
+        };
         let data = epoll::EventData::new_u64(self.next);
         match process.pidfd() {
             // Reaped meanwhile, or by the system.
-            None => return,
-            Some(Ok(pidfd)) if epoll::add(&epoll, &pidfd, data, epoll::EventFlags::IN).is_ok() => {
+            None => {}
+            Some(Ok(pidfd)) if epoll::add(&poller.epoll, &pidfd, data, epoll::EventFlags::IN).is_ok() => {
                 self.children.insert(self.next, (process, pidfd));
                 self.next += 1;
-                return;
             }
-            Some(_) => self.unseen.push(process),
-        }
-        if self.unseen.len() == 1
-            && let Ok(wake) = eventfd(1, EventfdFlags::CLOEXEC)
-        {
-            let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-            let _ = epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), once);
-            self.wake = Some(wake);
+            Some(_) => {
+                self.unseen.push(process);
+                // It cannot overflow.
+                let _ = rustix::io::write(&poller.wake, &1u64.to_ne_bytes());
+            }
         }
     }
 }
 
 /// The thread's main function.
-fn serve(epoll: &OwnedFd) {
+fn serve(poller: Option<&Poller>) {
     let mut events = Vec::with_capacity(EVENTS);
     let interval = Timespec { tv_sec: 0, tv_nsec: i64::from(INTERVAL.subsec_nanos()) };
     loop {
         let has_unseen = !ORPHANS.lock().unseen.is_empty();
         events.clear();
-        let waited = epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), has_unseen.then_some(&interval));
+        let waited = match poller {
+            Some(poller) => {
+                let room = rustix::buffer::spare_capacity(&mut events);
+                epoll::wait(&poller.epoll, room, has_unseen.then_some(&interval))
+            }
+            None => {
+                std::thread::sleep(INTERVAL);
+                Ok(0)
+            }
+        };
         let mut orphans = ORPHANS.lock();
         if waited.is_err_and(|error| error != rustix::io::Errno::INTR) {
             // Without this wait only asking is left.

@@ -368,6 +368,36 @@ fn dropped_children_leave_no_zombies() {
     });
 }
 
+/// For want of descriptors there is neither a pidfd nor anything new to wake the thread that reaps.
+#[test]
+fn a_child_dropped_without_descriptors_leaves_no_zombie() {
+    if !rerun_alone("process::a_child_dropped_without_descriptors_leaves_no_zombie") {
+        return;
+    }
+    let limit = |current| {
+        let old = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let new = rustix::process::Rlimit { current: Some(current), ..old };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, new).unwrap();
+        old.current.unwrap()
+    };
+    with_workers(|| {
+        let (long, short) = (sleeper(), shell("true").spawn().unwrap());
+        let (process, id) = (long.process(), short.id());
+        drop((long, short));
+        wait_until("the thread to reap", || !is_there(id));
+        let (reader, writer) = goby::io::pipe().unwrap();
+        let child = Command::new("cat").stdin(reader).stdout(Stdio::null()).spawn().unwrap();
+        let id = child.id();
+        let old = limit(3);
+        drop(child);
+        limit(old);
+        drop(writer);
+        wait_until("it to be reaped", || !is_there(id));
+        process.kill().unwrap();
+        wait_until("the first to be reaped", || !is_there(process.id()));
+    });
+}
+
 /// A context also ends a child whose `Child` is gone.
 #[test]
 fn a_dropped_child_ends_with_its_context() {
