@@ -7,6 +7,8 @@ use std::process::{ExitStatus, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::handle::Limit;
 use super::stop::{Cut, Stop, cut};
 use super::{ChildStderr, ChildStdin, ChildStdout, PipesHeld, Process, reaper};
@@ -252,8 +254,32 @@ impl Child {
 /// Reads to the end; returns what there was, also if that ended with an error.
 fn collect(mut pipe: ChildStdout) -> (Vec<u8>, io::Result<()>) {
     let mut bytes = Vec::new();
-    let read = pipe.read_to_end(&mut bytes).map(drop);
+    let mut read = pipe.read_to_end(&mut bytes).map(drop);
+    if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) && read_rest(&pipe, &mut bytes) {
+        read = Ok(());
+    }
     (bytes, read)
+}
+
+/// Reads what a pipe holds that was cut. Returns whether that was the end: nobody holds the pipe.
+fn read_rest(pipe: &ChildStdout, bytes: &mut Vec<u8>) -> bool {
+    // Whoever holds it may go on writing.
+    let mut left = rustix::pipe::fcntl_getpipe_size(pipe).unwrap_or(0);
+    let mut piece = vec![0; left.max(1)];
+    loop {
+        match rustix::io::read(pipe, &mut piece[..left.max(1)]) {
+            Ok(0) => return true,
+            Ok(n) => {
+                bytes.extend_from_slice(&piece[..n]);
+                if left <= n {
+                    return false;
+                }
+                left -= n;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 impl Drop for Child {

@@ -398,6 +398,22 @@ fn a_child_dropped_without_descriptors_leaves_no_zombie() {
     });
 }
 
+/// What the pipes hold when the delay is over is read, and nobody is blamed who holds nothing. (A
+/// child that another test is just starting holds them.)
+#[test]
+fn the_delay_cuts_no_output() {
+    if !rerun_alone("process::the_delay_cuts_no_output") {
+        return;
+    }
+    with_workers(|| {
+        for _ in 0..20 {
+            let mut command = Command::new("head");
+            command.args(["-c", "60000", "/dev/zero"]).wait_delay(Duration::ZERO);
+            assert_eq!(command.output().unwrap().stdout.len(), 60_000);
+        }
+    });
+}
+
 /// A context also ends a child whose `Child` is gone.
 #[test]
 fn a_dropped_child_ends_with_its_context() {
