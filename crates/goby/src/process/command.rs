@@ -45,6 +45,8 @@ pub struct Command {
     cancel: Option<Cancel>,
     wait_delay: Option<Duration>,
     kill_group: bool,
+    /// A group of its own was asked of `std`, which cannot be taken back.
+    had_group: bool,
     kill_on_drop: bool,
     given: Given,
 }
@@ -494,6 +496,9 @@ impl Command {
         }
         if self.kill_group {
             self.std.process_group(0);
+            self.had_group = true;
+        } else if self.had_group {
+            self.std.process_group(rustix::process::getpgrp().as_raw_pid());
         }
         let std = &mut self.std;
         // The advice looks at files, so that is for the helper, too.
@@ -525,7 +530,7 @@ impl From<process::Command> for Command {
     fn from(std: process::Command) -> Command {
         // Whether it has a standard input cannot be seen: it is left alone.
         let given = Given { stdin: true, ..Given::default() };
-        Command { std, cancel: None, wait_delay: None, kill_group: false, kill_on_drop: false, given }
+        Command { std, cancel: None, wait_delay: None, kill_group: false, had_group: false, kill_on_drop: false, given }
     }
 }
 

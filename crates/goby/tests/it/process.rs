@@ -414,6 +414,21 @@ fn the_delay_cuts_no_output() {
     });
 }
 
+#[test]
+fn a_group_is_given_up() {
+    with_workers(|| {
+        let mut command = shell("cut -d' ' -f5 /proc/$$/stat");
+        let mut group = |kills| {
+            let output = command.kill_group(kills).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().parse::<i32>().unwrap()
+        };
+        let ours = rustix::process::getpgrp().as_raw_pid();
+        assert_eq!(group(false), ours);
+        assert_ne!(group(true), ours);
+        assert_eq!(group(false), ours);
+    });
+}
+
 /// A context also ends a child whose `Child` is gone.
 #[test]
 fn a_dropped_child_ends_with_its_context() {
