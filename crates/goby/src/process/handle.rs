@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Instant;
@@ -225,10 +225,10 @@ impl Process {
         if limit.deadline.is_some() {
             socket.set_deadline(Direction::Read, limit.deadline);
         }
-        socket.perform(Direction::Read, |pidfd| match has_exited(WaitId::PidFd(pidfd.as_fd())) {
-            Ok(false) => Err(io::ErrorKind::WouldBlock.into()),
-            // An error: reaped meanwhile.
-            Ok(true) | Err(_) => Ok(()),
+        // Linux 5.3 cannot be asked by the pidfd.
+        socket.perform(Direction::Read, |_| match self.has_exited() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
         })
     }
 

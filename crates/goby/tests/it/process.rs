@@ -526,17 +526,45 @@ fn children_are_waited_for_without_pidfds() {
     });
 }
 
+/// Linux 5.3 has pidfds, and no call that asks about a child by one.
+#[test]
+fn children_are_waited_for_where_pidfds_only_tell_the_exit() {
+    if !rerun_alone("process::children_are_waited_for_where_pidfds_only_tell_the_exit") {
+        return;
+    }
+    const P_PIDFD: u32 = 3;
+    filter(libc::SYS_waitid, Some(P_PIDFD), libc::EINVAL);
+    with_workers(|| {
+        let (reader, writer) = goby::io::pipe().unwrap();
+        let mut child = Command::new("cat").stdin(reader).stdout(Stdio::null()).spawn().unwrap();
+        let (short, _short) = Context::background().with_timeout(MOMENT);
+        assert_eq!(child.wait_ctx(&short).unwrap_err().kind(), ErrorKind::TimedOut);
+        drop(writer);
+        assert!(child.wait().unwrap().success());
+    });
+}
+
 /// Makes a system call fail with ENOSYS, for this thread and those that it starts.
 fn refuse(call: libc::c_long) {
+    filter(call, None, libc::ENOSYS);
+}
+
+/// Makes a system call fail with `error`, if it has that first argument.
+fn filter(call: libc::c_long, first: Option<u32>, error: libc::c_int) {
     let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
-    let mut filter = [
-        statement(0x20, 0), // BPF_LD | BPF_W | BPF_ABS: the number of the call.
-        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: u32::try_from(call).unwrap() }, // BPF_JMP | BPF_JEQ | BPF_K.
-        statement(0x06, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32), // BPF_RET | BPF_K.
-        statement(0x06, libc::SECCOMP_RET_ALLOW),
-    ];
+    // BPF_JMP | BPF_JEQ | BPF_K: otherwise it skips as many.
+    let unless = |k, jf| libc::sock_filter { code: 0x15, jt: 0, jf, k };
+    // BPF_LD | BPF_W | BPF_ABS: the number of the call, its first argument.
+    let mut filter = vec![statement(0x20, 0)];
+    filter.push(unless(u32::try_from(call).unwrap(), if first.is_some() { 3 } else { 1 }));
+    if let Some(first) = first {
+        filter.extend([statement(0x20, 16), unless(first, 1)]);
+    }
+    // BPF_RET | BPF_K.
+    filter.push(statement(0x06, libc::SECCOMP_RET_ERRNO | error as u32));
+    filter.push(statement(0x06, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` is one of four valid statements, and the call reads it.
+    // SAFETY: `program` is as many valid statements, and the call reads it.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
