@@ -166,6 +166,18 @@ pub mod __tokio {
     }
 }
 
+/// What `goby-http` runs a user's resolver by.
+#[doc(hidden)]
+pub mod __http {
+    use goby_runtime::WaitReason;
+
+    /// Does as [`blocking`](crate::blocking), within the number of helper threads that look up
+    /// names.
+    pub fn look_up<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+        goby_runtime::blocking_as(WaitReason::LookUp, f)
+    }
+}
+
 pub use context::{Context, block_on_ctx};
 #[doc = include_str!("docs/main.md")]
 pub use goby_macros::main;

@@ -24,6 +24,8 @@ use std::hash::Hash;
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
+use goby_runtime::WaitReason;
+
 use crate::chan::{self, Keeper, Receiver, Sender};
 use crate::context::{Context, ContextError};
 use crate::select;
@@ -274,8 +276,8 @@ where
         drop(forgotten);
     }
 
-    /// Calls `f`, which blocks its thread, on a helper thread, or joins a call for `key` that runs
-    /// already; waits for the value until `ctx` is done.
+    /// Calls `f`, which looks up a name and blocks its thread, on a helper thread, or joins a call
+    /// for `key` that runs already; waits for the value until `ctx` is done.
     ///
     /// The helper thread ends the call, not the goroutine that began it. So the call ends even if
     /// that goroutine's runtime is dropped meanwhile, and callers of other runtimes get its value.
@@ -289,7 +291,7 @@ where
             match self.join(key, |_| ()).0 {
                 Joined::First(first) => {
                     let call = first.call.clone();
-                    let run = move || goby_runtime::blocking(move || drop(first.run(f)));
+                    let run = move || goby_runtime::blocking_as(WaitReason::LookUp, move || drop(first.run(f)));
                     // A caller that may have to leave early cannot run it itself.
                     if ctx.can_end() {
                         goby_runtime::go(run);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goby::net::{TcpStream, look_up_ctx};
-use goby::{Context, block_on, blocking, chan, go, select};
+use goby::{Context, __http, block_on, chan, go, select};
 
 use super::exchange::Conn;
 use super::pool::{Permit, Place};
@@ -78,7 +78,7 @@ impl Connector {
         let (answer, answers) = chan::bounded(1);
         let name = host.to_owned();
         go(move || {
-            let _ = answer.send(blocking(|| resolver(&name)));
+            let _ = answer.send(__http::look_up(|| resolver(&name)));
         });
         let ips = select! {
             recv(answers) -> answer => answer.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")))?,

@@ -24,6 +24,7 @@ pub enum WaitReason {
     FileRead,
     FileWrite,
     FileSystem,
+    LookUp,
     ProcessStart,
     ProcessWait,
     MutexLock,
@@ -47,7 +48,7 @@ pub enum WaitReason {
 }
 
 /// All reasons, each at the index that is its number.
-const REASONS: [WaitReason; 35] = [
+const REASONS: [WaitReason; 36] = [
     WaitReason::None,
     WaitReason::ChanReceive,
     WaitReason::ChanSend,
@@ -63,6 +64,7 @@ const REASONS: [WaitReason; 35] = [
     WaitReason::FileRead,
     WaitReason::FileWrite,
     WaitReason::FileSystem,
+    WaitReason::LookUp,
     WaitReason::ProcessStart,
     WaitReason::ProcessWait,
     WaitReason::MutexLock,
@@ -118,6 +120,7 @@ impl WaitReason {
             WaitReason::FileRead => "file read",
             WaitReason::FileWrite => "file write",
             WaitReason::FileSystem => "file system",
+            WaitReason::LookUp => "name look-up",
             WaitReason::ProcessStart => "process start",
             WaitReason::ProcessWait => "process wait",
             WaitReason::MutexLock => "sync.Mutex.Lock",

@@ -29,6 +29,7 @@ impl GoroutineInfo {
                 | WaitReason::FileRead
                 | WaitReason::FileWrite
                 | WaitReason::FileSystem
+                | WaitReason::LookUp
                 | WaitReason::ProcessStart
                 | WaitReason::ProcessWait
                 | WaitReason::Tokio,

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
-use goby_runtime::{blocking, go, num_goroutines, scope, yield_now};
+use goby_runtime::{WaitReason, blocking, blocking_as, go, num_goroutines, scope, yield_now};
 
-use crate::support::{on_workers, with_workers};
+use crate::support::{on_workers, wait_until, with_workers};
 
 #[test]
 fn a_blocking_call_borrows_and_gives_its_value() {
@@ -115,6 +115,34 @@ fn a_thousand_calls_at_once() {
             }
         });
         assert_eq!(done.load(Ordering::Relaxed), 1000);
+    });
+}
+
+/// More look-ups than there are helpers leave helpers to others, and all get their turn.
+#[test]
+fn look_ups_leave_helpers_to_others() {
+    with_workers(|| {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let ended = AtomicUsize::new(0);
+        let answers = AtomicUsize::new(0);
+        scope(|s| {
+            for _ in 0..600 {
+                s.go(|| {
+                    blocking_as(WaitReason::LookUp, || {
+                        let _ = gate.lock().unwrap().recv();
+                    });
+                    ended.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            s.go(|| {
+                blocking(|| answers.fetch_add(1, Ordering::Relaxed));
+            });
+            wait_until("the other call", || answers.load(Ordering::Relaxed) == 1);
+            assert_eq!(ended.load(Ordering::Relaxed), 0);
+            drop(open);
+        });
+        assert_eq!(ended.load(Ordering::Relaxed), 600);
     });
 }
 

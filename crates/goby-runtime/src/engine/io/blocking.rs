@@ -22,6 +22,9 @@ use crate::engine::worker::Worker;
 const IDLE: Duration = Duration::from_secs(10);
 /// At most so many helpers; further calls wait for one. tokio's number.
 const MAX_HELPERS: usize = 512;
+/// At most so many of them look up names. A silent server holds each for many seconds, and nothing
+/// ends such a call: the file system is not to wait for that.
+const MAX_LOOK_UPS: usize = 256;
 
 /// Runs `f` on a helper thread while this goroutine is parked, and returns its value.
 ///
@@ -38,7 +41,8 @@ const MAX_HELPERS: usize = 512;
 ///
 /// # Blocking
 ///
-/// The goroutine, until `f` has returned. At most 512 calls run at a time.
+/// The goroutine, until `f` has returned. At most 512 calls run at a time, and 256 of these at most
+/// are look-ups of names.
 ///
 /// # Panics
 ///
@@ -56,7 +60,7 @@ pub fn blocking_as<R: Send>(reason: WaitReason, f: impl FnOnce() -> R + Send) ->
     // SAFETY: this goroutine parks on the wait below once a helper has the job, and that helper
     // unparks it.
     let wait = unsafe { Wait::current() };
-    let job = Job::new(&mut call, &wait);
+    let job = Job::new(&mut call, &wait, matches!(reason, WaitReason::LookUp));
     if let Err(error) = shared.helpers.submit(shared, job) {
         // No helper at all could be started. Block this worker: nothing better is left, and the
         // monitor will report it.
@@ -95,6 +99,7 @@ struct Job {
     call: *mut (),
     run: unsafe fn(*mut ()),
     wait: *const Wait,
+    is_look_up: bool,
 }
 
 // SAFETY: the closure and its result are Send, and the goroutine touches neither until it is
@@ -102,8 +107,8 @@ struct Job {
 unsafe impl Send for Job {}
 
 impl Job {
-    fn new<F: FnOnce() -> R, R>(call: &mut Call<F, R>, wait: &Wait) -> Job {
-        Job { call: ptr::from_mut(call).cast(), run: run_call::<F, R>, wait }
+    fn new<F: FnOnce() -> R, R>(call: &mut Call<F, R>, wait: &Wait, is_look_up: bool) -> Job {
+        Job { call: ptr::from_mut(call).cast(), run: run_call::<F, R>, wait, is_look_up }
     }
 
     /// Runs the call; the caller then unparks its goroutine.
@@ -130,6 +135,9 @@ pub(crate) struct Helpers {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
+    /// How many look-ups are queued or run: not those that wait for their turn.
+    look_ups: usize,
+    later_look_ups: VecDeque<Job>,
     idle: usize,
     total: usize,
     started: usize,
@@ -150,6 +158,14 @@ impl Helpers {
         self.in_progress.fetch_add(1, Ordering::SeqCst);
         let call = job.call;
         let mut state = self.state.lock();
+        if job.is_look_up {
+            if state.look_ups == MAX_LOOK_UPS {
+                // The helper that ends a look-up takes it.
+                state.later_look_ups.push_back(job);
+                return Ok(());
+            }
+            state.look_ups += 1;
+        }
         state.queue.push_back(job);
         // There is an idle helper for every queued job.
         if state.idle >= state.queue.len() {
@@ -170,12 +186,14 @@ impl Helpers {
                     && let Some(place) = state.queue.iter().position(|job| ptr::eq(job.call, call))
                 {
                     state.queue.remove(place);
+                    state.look_ups = 0;
                     self.in_progress.fetch_sub(1, Ordering::SeqCst);
                     // The helpers of other callers could not be started either, and those callers
                     // counted on ours. So run their jobs here.
                     let left = std::mem::take(&mut state.queue);
+                    let later = std::mem::take(&mut state.later_look_ups);
                     drop(state);
-                    left.into_iter().for_each(|job| self.finish(job, shared));
+                    left.into_iter().chain(later).for_each(|job| self.finish(job, shared));
                     return Err(error);
                 }
             }
@@ -198,8 +216,15 @@ impl Helpers {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
+                let is_look_up = job.is_look_up;
                 self.finish(job, shared);
                 state = self.state.lock();
+                if is_look_up {
+                    match state.later_look_ups.pop_front() {
+                        Some(next) => state.queue.push_back(next),
+                        None => state.look_ups -= 1,
+                    }
+                }
                 continue;
             }
             if state.shut_down {
