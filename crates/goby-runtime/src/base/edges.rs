@@ -1,10 +1,10 @@
-//! Edges of readiness: the teller counts them, and the waiters for the next edge compare counts.
+//! Edges of readiness: the tellers count them, and the waiters for the next edge compare counts.
 //!
 //! An operation reads the count before it is tried. If it would block, it waits for an edge *since
 //! then*. So an edge is there for all that had to wait for it. None takes it from another, as the
 //! first would take a remembered edge.
 //!
-//! Proof sketch. The teller: *Count*, then *Look* whether there may be waiters; if so, it takes the
+//! Proof sketch. A teller: *Count*, then *Look* whether there may be waiters; if so, it takes the
 //! waiters' lock and wakes them all. The waiter, under that lock: *Announce*, then *Compare*. Each
 //! has a full fence between its two steps, and one of the fences comes first. If it is the
 //! waiter's, Look sees the announcement, and the teller takes the lock after the waiter, which it
@@ -14,7 +14,6 @@
 use crate::base::primitive::{AtomicBool, AtomicUsize, Ordering, fence};
 
 pub(crate) struct Edges {
-    /// Written by one teller at a time.
     count: AtomicUsize,
     /// There may be a waiter. Set and cleared under the waiters' lock.
     is_awaited: AtomicBool,
@@ -37,9 +36,8 @@ impl Edges {
     /// takes the waiters' lock, calls [`nobody_waits`](Edges::nobody_waits) and wakes all.
     #[must_use]
     pub(crate) fn tell(&self) -> bool {
-        // Relaxed, the load: one teller. Release: see `count`. The fence pairs with the one in
-        // `awaits`.
-        self.count.store(self.count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        // Release: see `count`. The fence pairs with the one in `awaits`.
+        self.count.fetch_add(1, Ordering::Release);
         fence(Ordering::SeqCst);
         self.is_awaited.load(Ordering::Relaxed)
     }
@@ -74,27 +72,62 @@ mod loom_tests {
     #[test]
     fn loom_tell_or_wait() {
         loom::model(|| {
-            let edges = Arc::new(Edges::new());
-            let waiting = Arc::new(Mutex::new(Vec::new()));
-            let waiters = [(); 2].map(|()| {
-                let (edges, waiting) = (edges.clone(), waiting.clone());
-                thread::spawn(move || {
-                    let seen = edges.count();
-                    let mut waiting = waiting.lock().unwrap();
-                    if edges.awaits(seen) {
-                        waiting.push(seen);
-                    }
-                })
-            });
-            for _ in 0..2 {
-                if edges.tell() {
-                    let mut waiting = waiting.lock().unwrap();
-                    edges.nobody_waits();
-                    waiting.clear();
-                }
-            }
-            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
-            assert!(waiting.lock().unwrap().iter().all(|&seen| seen == 2), "an edge was lost");
+            let model = Model::default();
+            let waiters = [(); 2].map(|()| model.spawn(Model::wait));
+            model.tell();
+            model.tell();
+            model.check(waiters);
         });
+    }
+
+    /// As above, with one waiter, and edges from two threads.
+    #[test]
+    fn loom_two_tell() {
+        loom::model(|| {
+            let model = Model::default();
+            let others = [model.spawn(Model::wait), model.spawn(Model::tell)];
+            model.tell();
+            model.check(others);
+        });
+    }
+
+    #[derive(Clone)]
+    struct Model {
+        edges: Arc<Edges>,
+        waiting: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Default for Model {
+        fn default() -> Model {
+            Model { edges: Arc::new(Edges::new()), waiting: Arc::new(Mutex::new(Vec::new())) }
+        }
+    }
+
+    impl Model {
+        fn spawn(&self, f: fn(&Model)) -> thread::JoinHandle<()> {
+            let model = self.clone();
+            thread::spawn(move || f(&model))
+        }
+
+        fn wait(&self) {
+            let seen = self.edges.count();
+            let mut waiting = self.waiting.lock().unwrap();
+            if self.edges.awaits(seen) {
+                waiting.push(seen);
+            }
+        }
+
+        fn tell(&self) {
+            if self.edges.tell() {
+                let mut waiting = self.waiting.lock().unwrap();
+                self.edges.nobody_waits();
+                waiting.clear();
+            }
+        }
+
+        fn check(&self, others: [thread::JoinHandle<()>; 2]) {
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert!(self.waiting.lock().unwrap().iter().all(|&seen| seen == 2), "an edge was lost");
+        }
     }
 }

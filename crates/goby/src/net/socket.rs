@@ -3,23 +3,21 @@
 //!
 //! An operation is tried. If it would block, its goroutine (or its waker) waits for the socket, and
 //! the operation is tried again. Deadlines and the context may change at any time, from any
-//! goroutine, and they hold for operations in progress too: the goroutine that changes one
-//! *interrupts* those that wait, and they look again at the limits that hold now.
+//! goroutine, and they hold for operations in progress too: whoever finds that one is reached makes
+//! those that wait look again.
 //!
 //! All of that is under the `state` lock, which an operation takes only if it waits. An operation
 //! that need not wait pays one load of `limits`. Its bits say that a limit is reached:
 //!
-//! * to wait: lock, look at the limits, add one to `waiting`, unlock, wait;
+//! * to wait: lock, look at the limits, unlock, wait for an edge after the count that was read
+//!   before the operation;
 //! * when a limit is reached (or is set when it is reached already): lock, set its bit, unlock, and
-//!   interrupt if somebody is waiting or has polled. The context makes this call for a context, a
-//!   timer for a deadline;
-//! * after an interrupt: lock, clear the interrupt if alone, take one from `waiting`, look at the
-//!   limits, unlock.
+//!   count an edge ([`Source::tell`]). The context makes this call for a context, a timer for a
+//!   deadline.
 //!
-//! A waiter that missed the change was counted before the change, so the interrupt comes. Nobody
-//! clears the interrupt before that waiter has seen it: only a waiter that is the only one counted
-//! clears it. A waiter that is not alone gives way to the others first. Interrupts are sent without
-//! the lock, because a waker is foreign code that may use this same socket.
+//! A waiter that missed the change had read its count before it. So the edge ends its wait, and it
+//! looks at the limits that hold then. It is counted without the lock, because a waker is foreign
+//! code that may use this same socket.
 //!
 //! Closing is a limit that is never lifted. The descriptor is closed after that limit is noted, and
 //! its number stays taken ([`Source::close`]). An operation that has looked at the limits before
@@ -119,10 +117,6 @@ struct State {
     calls: Calls,
     /// How often the context was changed.
     changes: u64,
-    /// How many goroutines are between their look at the limits and the end of their wait.
-    waiting: usize,
-    /// Whether somebody has polled, so that a waker may be registered.
-    polled: bool,
 }
 
 #[derive(Default)]
@@ -274,6 +268,11 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
     /// Parks until there are more edges than `edges`.
     pub(crate) fn wait(&self, direction: Direction, edges: usize) -> io::Result<()> {
         self.shared.wait(direction, edges, None)
+    }
+
+    /// Makes all who wait try their operation again, since it may be possible without the system.
+    pub(crate) fn tell(&self, direction: Direction) {
+        self.shared.source.tell(direction);
     }
 
     /// Asks or sets something that never waits.
@@ -428,9 +427,8 @@ impl<T: AsFd> Shared<T> {
     /// Parks until there are more edges than `edges`, at most until `retry`.
     fn wait(&self, direction: Direction, edges: usize, retry: Option<Instant>) -> io::Result<()> {
         let has_context = {
-            let mut state = self.state.lock();
+            let state = self.state.lock();
             self.examine(&state, direction).into_result()?;
-            state.waiting += 1;
             state.context.as_ref().is_some_and(Context::can_end)
         };
         // Both limits may be set and lifted meanwhile.
@@ -439,67 +437,33 @@ impl<T: AsFd> Shared<T> {
             let of_context = state.context.as_ref().and_then(Context::deadline);
             of_context.is_some() || state.half(direction).deadline.is_some()
         };
-        let result = with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, retry));
-        let mut state = self.state.lock();
-        let alone = state.waiting == 1;
-        state.waiting -= 1;
-        match &result {
-            Err(error) if was_interrupted(error) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
-            _ => return result.map_err(|error| self.blame(error)),
+        match with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, retry)) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
+            result => result.map_err(|error| self.blame(error)),
         }
-        if alone {
-            self.source.clear_interrupt();
-        }
-        let verdict = self.examine(&state, direction);
-        drop(state);
-        verdict.into_result()?;
-        if !alone {
-            // The others clear the interrupt when they have seen it.
-            goby_runtime::yield_now();
-        }
-        Ok(())
     }
 
     fn poll_wait(&self, direction: Direction, edges: usize, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        {
-            let mut state = self.state.lock();
-            self.examine(&state, direction).into_result()?;
-            state.polled = true;
-        }
+        let verdict = self.examine(&self.state.lock(), direction);
+        verdict.into_result()?;
         // Without the lock: a waker is cloned and the waker before it is dropped, which is foreign
         // code.
-        match self.source.poll_ready(direction, edges, cx) {
-            Poll::Ready(Err(error)) if was_interrupted(&error) => {
-                let state = self.state.lock();
-                if state.waiting == 0 {
-                    self.source.clear_interrupt();
-                    return Poll::Ready(Ok(()));
-                }
-                // The others clear the interrupt when they have seen it.
-                drop(state);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            // A limit that was reached in between has interrupted this future, unless the future of
-            // the other direction has cleared the interrupt. Then the limit is seen here, by the
-            // lock of the half that both had.
-            Poll::Pending => self.look(direction).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
-            ready => ready.map_err(|error| self.blame(error)),
-        }
+        self.source.poll_ready(direction, edges, cx).map_err(|error| self.blame(error))
     }
 
-    /// Notes whether a limit is reached; if it is, interrupts the waiters, so that they look at it.
+    /// Notes whether a limit is reached; if it is, makes those that wait look at it.
     fn note(&self, mut state: MutexGuard<'_, State>, bit: u8, reached: bool) {
         let limits = self.limits.load(Ordering::Relaxed);
         self.limits.store(if reached { limits | bit } else { limits & !bit }, Ordering::Relaxed);
-        let interrupt = reached && (state.waiting > 0 || state.polled);
         let told = reached.then(|| (state.ready_at(bit), state.calls_at(bit)));
         drop(state);
         // This tells the channels and the calls, outside the lock.
         drop(told);
-        if interrupt {
-            self.source.interrupt();
+        if reached && bit != WRITE_LATE {
+            self.source.tell(Direction::Read);
+        }
+        if reached && bit != READ_LATE {
+            self.source.tell(Direction::Write);
         }
     }
 
@@ -573,10 +537,6 @@ impl<T: AsFd + fmt::Debug> fmt::Debug for Socket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.source.fmt(f)
     }
-}
-
-fn was_interrupted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionAborted
 }
 
 pub(crate) fn shutdown_of(how: Shutdown) -> rustix::net::Shutdown {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use goby::context::{Cause, ContextError};
 use goby::net::{TcpListener, TcpStream};
-use goby::{Context, Runtime, time};
+use goby::{Context, Runtime, diag, time};
 
-use crate::support::{MOMENT, PATIENCE};
+use crate::support::{MOMENT, PATIENCE, rerun_alone, wait_until};
 
 const LOCAL: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -151,4 +151,28 @@ fn a_listener_accepts() {
     });
     listener.accept().unwrap();
     client.join().unwrap();
+}
+
+/// Whoever waited in the dropped runtime waits for ever, and a limit that was lifted is over all the
+/// same.
+#[test]
+fn a_stream_that_is_waited_for_in_a_dropped_runtime_waits_after_a_limit() {
+    if !rerun_alone("outlive::a_stream_that_is_waited_for_in_a_dropped_runtime_waits_after_a_limit") {
+        return;
+    }
+    let (tell, addr) = peer();
+    let stream = Arc::new(TcpStream::connect(addr).unwrap());
+    let waits = || diag::dump().to_string().contains("[IO wait]");
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let reader = stream.clone();
+    drop(runtime.go(move || (&*reader).read(&mut [0])));
+    wait_until("it to wait", waits);
+    drop(runtime);
+    assert!(!waits());
+    stream.set_read_deadline(Some(goby::now()));
+    stream.set_read_deadline(None);
+    let reader = goby::go(move || (&*stream).read(&mut [0; 10]).unwrap());
+    wait_until("the other to wait", waits);
+    tell.send(b"a").unwrap();
+    assert_eq!(reader.join().unwrap(), 1);
 }

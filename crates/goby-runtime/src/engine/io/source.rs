@@ -4,7 +4,8 @@
 //! goroutine reads the count and tries its operation. If the operation would block, the goroutine
 //! waits for an edge *since the count that it read*, and tries again. Every edge wakes all waiters.
 //! A wake-up may be for nothing, because another goroutine was faster; then the operation is tried
-//! once more than needed.
+//! once more than needed. Whoever has made an operation possible by other means counts an edge too
+//! ([`Source::tell`]).
 
 use std::fmt;
 use std::io;
@@ -50,7 +51,7 @@ pub(crate) struct Readiness {
     _foreign: Foreign,
 }
 
-/// One direction. Only its poller's thread reports edges.
+/// One direction.
 struct Half {
     edges: Edges,
     waiting: Gate<Waiting>,
@@ -90,8 +91,8 @@ impl Readiness {
             self.is_uncounted.store(true, Ordering::Relaxed);
         }
         for (half, is_ready) in [(&self.read, read), (&self.write, write)] {
-            if is_ready && half.edges.tell() {
-                half.wake_all();
+            if is_ready {
+                half.tell();
             }
         }
     }
@@ -112,6 +113,12 @@ impl Readiness {
 }
 
 impl Half {
+    fn tell(&self) {
+        if self.edges.tell() {
+            self.wake_all();
+        }
+    }
+
     fn wake_all(&self) {
         let (waker, watcher) = self.waiting.with(|waiting, waiters| {
             self.edges.nobody_waits();
@@ -328,6 +335,27 @@ impl<T: AsFd> Source<T> {
         // In this order: a reader that sees the edge sees the flag that was set before it.
         let edges = self.edges(Direction::Read);
         (!self.readiness.is_uncounted.load(Ordering::Relaxed)).then_some(edges)
+    }
+
+    /// Counts an edge that the system does not know of. All who tried their operation before this,
+    /// and wait or come to wait, try it again.
+    ///
+    /// ```
+    /// use goby_runtime::{Direction, Source, go};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::sync::Arc;
+    ///
+    /// let (a, _b) = UnixStream::pair()?;
+    /// let a = Arc::new(Source::new(a));
+    /// let edges = a.edges(Direction::Read);
+    /// let waits = a.clone();
+    /// let waiter = go(move || waits.wait(Direction::Read, edges, None));
+    /// a.tell(Direction::Read);
+    /// waiter.join().unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tell(&self, direction: Direction) {
+        self.readiness.half(direction).tell();
     }
 
     /// Makes the waits of both directions fail, present and future ones.
