@@ -57,7 +57,6 @@ pub use std::fs::{FileTimes, FileType, Metadata, Permissions};
 
 pub use dir::{DirEntry, ReadDir, read_dir};
 pub use file::File;
-pub(crate) use file::cached_read;
 pub use lines::{Lines, lines};
 pub use open_options::OpenOptions;
 pub use paths::{

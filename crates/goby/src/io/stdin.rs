@@ -7,12 +7,19 @@
 //! - a pipe or a terminal is opened once more, through `/proc/self/fd/0`. That gives a description
 //!   of this process's own, in non-blocking mode, of the same pipe;
 //! - a socket cannot be opened, but each call can say that it is not to block;
-//! - a regular file keeps its description, since the description has the position. It is read as
-//!   [`File`](crate::fs::File)s are;
+//! - a regular file keeps its description, since the description has the position. It is read on a
+//!   helper thread, also what the system has in memory: whoever shares the description may hold
+//!   its position;
 //! - anything else, and what cannot be opened (a terminal of another user), is read on a helper
-//!   thread. Nothing but input ends such a read.
+//!   thread, too. Nothing but input ends such a read.
 //!
 //! A line is taken out of the buffer once it is whole. So a read that a context ends loses nothing.
+//!
+//! A goroutine that waits holds nothing, since that of a dropped runtime waits for ever. All that
+//! wait try again when something has come. The one that is first reads it into the buffer, under the
+//! lock, and *tells* the others if it leaves some of it: the system tells only those of what is
+//! still to be read. None of the others misses that. If it looked into the buffer before, it had
+//! counted the edges before, and so the one that it is told of ends its wait.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,16 +27,15 @@ use std::time::Instant;
 
 use goby_runtime::{Direction, WaitReason, blocking_as};
 use once_cell::sync::Lazy;
-use parking_lot::Mutex as ShortMutex;
+use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, recv};
 
 use super::pipe::Channel;
 use crate::Context;
-use crate::fs::cached_read;
 use crate::net::socket::{Socket, timed_out};
-use crate::sync::{Mutex, MutexGuard};
 
 /// How much is read at a time.
 const BUFFER: usize = 64 * 1024;
@@ -56,8 +62,8 @@ pub fn stdin() -> Stdin {
 ///
 /// # Blocking
 ///
-/// Reads park the goroutine until there is input. On a plain OS thread they block the thread. Only
-/// one caller reads at a time; the others wait for it.
+/// Reads park the goroutine until there is input. On a plain OS thread they block the thread. Several
+/// may read: what comes goes to one of them.
 ///
 /// # Cancellation
 ///
@@ -73,8 +79,12 @@ static INPUT: Lazy<Input> = Lazy::new(Input::new);
 
 struct Input {
     source: Source,
+    /// Locked for a short time only.
     buffer: Mutex<Buffer>,
-    limits: ShortMutex<Limits>,
+    /// Locked by the helper thread that reads, which takes nothing out of the buffer: its goroutine
+    /// may be gone.
+    turn: Mutex<()>,
+    limits: Mutex<Limits>,
 }
 
 /// What ends reads that cannot be interrupted, before they begin.
@@ -89,8 +99,7 @@ enum Source {
     /// A description of our own.
     Own(Channel),
     Socket(Socket<OwnedFd>),
-    /// A regular file.
-    File,
+    /// On helper threads.
     Other,
 }
 
@@ -100,6 +109,8 @@ struct Buffer {
     taken: usize,
     /// No newline is in the bytes before this place.
     searched: usize,
+    /// How many reads there have been.
+    reads: u64,
 }
 
 impl Stdin {
@@ -121,17 +132,11 @@ impl Stdin {
     /// The system's; those of [`net`](crate::net#errors) if a deadline or a context ended it;
     /// `InvalidData` if the line is not UTF-8 (it is skipped).
     pub fn read_line(&self, line: &mut String) -> io::Result<usize> {
-        let mut buffer = INPUT.buffer.lock();
-        let end = loop {
-            if let Some(end) = buffer.find_newline() {
-                break end;
-            }
-            if INPUT.fill(&mut buffer)? == 0 {
-                break buffer.bytes.len();
-            }
-        };
-        let bytes = buffer.take(end);
-        let text = std::str::from_utf8(bytes)
+        let bytes = INPUT.take(|buffer, at_end| {
+            let end = buffer.find_newline().or(at_end.then_some(buffer.bytes.len()))?;
+            Some(buffer.take(end).to_vec())
+        })?;
+        let text = std::str::from_utf8(&bytes)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a line of standard input is not UTF-8"))?;
         line.push_str(text);
         Ok(text.len())
@@ -163,7 +168,7 @@ impl Stdin {
         match &INPUT.source {
             Source::Own(channel) => channel.set_context(ctx),
             Source::Socket(socket) => socket.set_context(ctx),
-            Source::File | Source::Other => {
+            Source::Other => {
                 let old = std::mem::replace(&mut INPUT.limits.lock().context, ctx.cloned());
                 drop(old);
             }
@@ -183,7 +188,7 @@ impl Stdin {
         match &INPUT.source {
             Source::Own(channel) => channel.set_deadline(Direction::Read, deadline),
             Source::Socket(socket) => socket.set_deadline(Direction::Read, deadline),
-            Source::File | Source::Other => INPUT.limits.lock().deadline = deadline,
+            Source::Other => INPUT.limits.lock().deadline = deadline,
         }
     }
 }
@@ -214,14 +219,15 @@ impl Iterator for Lines {
 
 impl Read for &Stdin {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = INPUT.buffer.lock();
-        if buffer.left() == 0 && !buf.is_empty() {
-            INPUT.fill(&mut buffer)?;
-        }
-        let n = buffer.left().min(buf.len());
-        let end = buffer.taken + n;
-        buf[..n].copy_from_slice(buffer.take(end));
-        Ok(n)
+        INPUT.take(|buffer, at_end| {
+            let n = buffer.left().min(buf.len());
+            if n == 0 && !buf.is_empty() && !at_end {
+                return None;
+            }
+            let end = buffer.taken + n;
+            buf[..n].copy_from_slice(buffer.take(end));
+            Some(n)
+        })
     }
 }
 
@@ -257,14 +263,15 @@ impl Buffer {
         &self.bytes[start..end]
     }
 
-    /// Makes room for another read, and returns where it begins.
-    fn make_room(&mut self) -> usize {
+    /// Appends what one read gives, and returns how much that is.
+    fn fill(&mut self, read: impl FnOnce(&mut Vec<u8>) -> Result<usize, Errno>) -> Result<usize, Errno> {
         self.bytes.drain(..self.taken);
         self.searched = self.searched.saturating_sub(self.taken);
         self.taken = 0;
-        let len = self.bytes.len();
-        self.bytes.resize(len + BUFFER, 0);
-        len
+        self.bytes.reserve(BUFFER);
+        let n = read(&mut self.bytes)?;
+        self.reads += 1;
+        Ok(n)
     }
 }
 
@@ -273,43 +280,88 @@ impl Input {
     /// for anything.
     fn new() -> Input {
         let source = Source::new();
-        let buffer = Mutex::new(Buffer { bytes: Vec::new(), taken: 0, searched: 0 });
-        Input { source, buffer, limits: ShortMutex::default() }
+        let buffer = Mutex::new(Buffer { bytes: Vec::new(), taken: 0, searched: 0, reads: 0 });
+        Input { source, buffer, turn: Mutex::new(()), limits: Mutex::default() }
     }
 
-    /// Reads some more into the buffer; returns how much, 0 at the end.
-    fn fill(&self, buffer: &mut MutexGuard<'_, Buffer>) -> io::Result<usize> {
-        let len = buffer.make_room();
-        let read = self.read(&mut buffer.bytes[len..]);
-        buffer.bytes.truncate(len + *read.as_ref().unwrap_or(&0));
-        read
-    }
-
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match &self.source {
-            Source::Own(channel) => channel.read(buf),
-            Source::Socket(socket) => {
-                socket.perform(Direction::Read, |fd| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT)?.0))
-            }
-            Source::File | Source::Other => {
-                goby_runtime::checkpoint();
-                self.look()?;
-                let fd = rustix::stdio::stdin();
-                if matches!(self.source, Source::File)
-                    && let Some(n) = cached_read(fd, buf, None)
-                {
-                    return Ok(n);
-                }
-                let read = blocking_as(WaitReason::StdinRead, || {
-                    rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *buf))
-                });
-                match read {
-                    // Closed: as if it were at its end, as in std.
-                    Err(Errno::BADF) => Ok(0),
-                    read => Ok(read?),
-                }
-            }
+    /// Returns what `take` takes out of the buffer. Reads on while it takes nothing, and tells it
+    /// when there is no more.
+    fn take<R>(&self, mut take: impl FnMut(&mut Buffer, bool) -> Option<R>) -> io::Result<R> {
+        if let Some(taken) = take(&mut self.buffer.lock(), false) {
+            return Ok(taken);
         }
+        match &self.source {
+            Source::Own(channel) => {
+                let socket = &**channel.socket();
+                socket.perform(Direction::Read, |fd| {
+                    self.attempt(socket, &mut take, |bytes| rustix::io::read(fd, spare_capacity(bytes)))
+                })
+            }
+            Source::Socket(socket) => socket.perform(Direction::Read, |fd| {
+                let read = |bytes: &mut _| Ok(recv(fd, spare_capacity(bytes), RecvFlags::DONTWAIT)?.0);
+                self.attempt(socket, &mut take, read)
+            }),
+            Source::Other => self.take_by_helpers(take),
+        }
+    }
+
+    /// Takes something, or reads once, by a call that does not wait.
+    fn attempt<R, T: AsFd + Send + Sync + 'static>(
+        &self,
+        socket: &Socket<T>,
+        mut take: impl FnMut(&mut Buffer, bool) -> Option<R>,
+        read: impl FnOnce(&mut Vec<u8>) -> Result<usize, Errno>,
+    ) -> io::Result<R> {
+        let (taken, is_for_others) = {
+            let mut buffer = self.buffer.lock();
+            if let Some(taken) = take(&mut buffer, false) {
+                return Ok(taken);
+            }
+            let n = buffer.fill(read)?;
+            (take(&mut buffer, n == 0), n != 0 && buffer.left() != 0)
+        };
+        if is_for_others {
+            socket.tell(Direction::Read);
+        }
+        // Once more, after a look at the limits.
+        taken.ok_or_else(|| io::ErrorKind::Interrupted.into())
+    }
+
+    fn take_by_helpers<R>(&self, mut take: impl FnMut(&mut Buffer, bool) -> Option<R>) -> io::Result<R> {
+        let mut at_end = false;
+        loop {
+            goby_runtime::checkpoint();
+            self.look()?;
+            let reads = {
+                let mut buffer = self.buffer.lock();
+                if let Some(taken) = take(&mut buffer, at_end) {
+                    return Ok(taken);
+                }
+                buffer.reads
+            };
+            at_end = blocking_as(WaitReason::StdinRead, || self.read_in_turn(reads))?;
+        }
+    }
+
+    /// Reads once, on this thread, unless there has been a read after the first `reads`. Returns
+    /// whether it met the end.
+    fn read_in_turn(&self, reads: u64) -> io::Result<bool> {
+        let _turn = self.turn.lock();
+        if self.buffer.lock().reads != reads {
+            return Ok(false);
+        }
+        let mut piece = Vec::with_capacity(BUFFER);
+        let fd = rustix::stdio::stdin();
+        let n = match retry_on_intr(|| rustix::io::read(fd, spare_capacity(&mut piece))) {
+            // Closed: as if it were at its end, as in std.
+            Err(Errno::BADF) => 0,
+            read => read?,
+        };
+        self.buffer.lock().fill(|bytes| {
+            bytes.append(&mut piece);
+            Ok(n)
+        })?;
+        Ok(n == 0)
     }
 
     fn look(&self) -> io::Result<()> {
@@ -327,7 +379,6 @@ impl Source {
         let Ok(stat) = fstat(fd) else { return Source::Other };
         const REASONS: [WaitReason; 2] = [WaitReason::StdinRead; 2];
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Source::File,
             FileType::Socket => match fd.try_clone_to_owned() {
                 Ok(fd) => Source::Socket(Socket::with_reasons(fd, REASONS)),
                 Err(_) => Source::Other,

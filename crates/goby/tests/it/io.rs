@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -15,7 +17,7 @@ use goby_test_support::{in_child, stderr};
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, fcntl_getfl};
 
-use crate::support::{MOMENT, on_workers, rerun_alone, wait_until, with_workers};
+use crate::support::{MOMENT, Others, first_byte, on_workers, rerun_alone, wait_until, with_workers};
 
 /// Makes `fd` the standard input of this process, before anybody has used that.
 fn as_stdin(fd: impl AsFd) {
@@ -201,6 +203,138 @@ fn standard_input_is_a_file() {
         stdin().set_context(Some(&ctx));
         assert_eq!(read_line().unwrap_err().kind(), ErrorKind::ConnectionAborted);
     });
+}
+
+/// Its position is locked by a long write of somebody who shares it.
+#[test]
+fn standard_input_is_a_file_that_is_written_to() {
+    if !rerun_alone("io::standard_input_is_a_file_that_is_written_to") {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("goby-stdin-written-{}", std::process::id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    as_stdin(&file);
+    on_workers(1, 0, || {
+        // The write may be over too early.
+        let has_run = (0..5).any(|_| {
+            // What comes after the long write is in memory.
+            let end = 256 << 20;
+            file.set_len(0).unwrap();
+            file.write_all_at(b"x", end as u64).unwrap();
+            (&file).rewind().unwrap();
+            let mut written = file.try_clone().unwrap();
+            let writer = std::thread::spawn(move || written.write_all(&vec![1; end]).unwrap());
+            let others = Others::start();
+            wait_until("the write to begin", || first_byte(&file) == 1);
+            let have_run = others.run_during(|| stdin().read(&mut [0]).unwrap());
+            writer.join().unwrap();
+            have_run
+        });
+        assert!(has_run);
+    });
+}
+
+/// The goroutine of a dropped runtime never returns.
+#[test]
+fn standard_input_outlives_the_runtime_of_a_reader() {
+    if !rerun_alone("io::standard_input_outlives_the_runtime_of_a_reader") {
+        return;
+    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    as_stdin(&reader);
+    let runtime = goby::Runtime::builder().build().unwrap();
+    drop(runtime.go(read_line));
+    wait_until("it to wait", || diag::dump().to_string().contains("[stdin read]"));
+    drop(runtime);
+    writer.write_all(b"one\ntwo\n").unwrap();
+    on_workers(1, 0, || {
+        assert_eq!(read_line().unwrap(), "one\n");
+        assert_eq!(read_line().unwrap(), "two\n");
+    });
+}
+
+/// Lines of any length come in pieces of any length, and each goes to one reader. Meanwhile limits
+/// end reads, of which some are tried again, and a runtime is dropped whose goroutines read too.
+#[test]
+fn each_line_of_standard_input_goes_to_one_of_many_readers() {
+    if !rerun_alone("io::each_line_of_standard_input_goes_to_one_of_many_readers") {
+        return;
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    as_stdin(&reader);
+    on_workers(2, 0, || (0..200).for_each(|round| share_lines(&writer, round)));
+}
+
+const LINES: u64 = 60;
+const READERS: usize = 8;
+
+fn share_lines(mut writer: &std::io::PipeWriter, round: u64) {
+    let mut state = round + 1;
+    let mut below = move |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % limit
+    };
+    let lines: Vec<String> = (0..LINES)
+        .map(|line| format!("{line:03}{}\n", "x".repeat(below([8, 200, 9000][line as usize % 3]) as usize)))
+        .collect();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let runtime = goby::Runtime::builder().workers(1).build().unwrap();
+    for _ in 0..3 {
+        let taken = taken.clone();
+        drop(runtime.go(move || take_lines(&taken, false)));
+    }
+    let readers: Vec<_> = (0..READERS)
+        .map(|reader| {
+            let taken = taken.clone();
+            go(move || take_lines(&taken, reader % 4 == 0))
+        })
+        .collect();
+    goby::blocking(|| {
+        let bytes = lines.concat().into_bytes();
+        let (mut left, dropped_at) = (&*bytes, below(bytes.len() as u64) as usize);
+        let mut runtime = Some(runtime);
+        while !left.is_empty() {
+            if below(8) == 0 {
+                stdin().set_read_deadline(Some(now() + Duration::from_micros(below(50))));
+                std::thread::yield_now();
+                stdin().set_read_deadline(None);
+            }
+            let (piece, rest) = left.split_at(left.len().min(1 + below(5000) as usize));
+            writer.write_all(piece).unwrap();
+            left = rest;
+            if left.len() <= dropped_at {
+                drop(runtime.take());
+            }
+        }
+    });
+    // One for each, also for those that have given up.
+    writer.write_all(&b"end\n".repeat(READERS)).unwrap();
+    let ended: usize = readers.into_iter().map(|reader| usize::from(reader.join().unwrap())).sum();
+    for _ in ended..READERS {
+        assert_eq!(read_line().unwrap(), "end\n");
+    }
+    let mut taken = std::mem::take(&mut *taken.lock());
+    taken.sort();
+    assert!(taken == lines, "round {round}: {} of {LINES} lines came", taken.len());
+}
+
+/// Takes lines, until one says that there are no more: returns true then. Returns false at a
+/// deadline if it gives up by one.
+fn take_lines(taken: &Mutex<Vec<String>>, gives_up: bool) -> bool {
+    loop {
+        match read_line() {
+            Ok(line) if line == "end\n" => return true,
+            // Nothing of goby is called in between, where its runtime could be dropped.
+            Ok(line) => taken.lock().push(line),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                if gives_up {
+                    return false;
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,12 +3,14 @@
 //! or as a spawned future.
 
 use std::any::Any;
+use std::fs::File;
 use std::future::Future;
+use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -299,4 +301,44 @@ fn rerun_as(test: &str, mut program: Command) -> bool {
     assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
     assert!(stdout.contains("1 passed"), "the child did not run {test}");
     false
+}
+
+/// A goroutine that runs whenever its worker is free.
+pub(crate) struct Others {
+    turns: Arc<AtomicUsize>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Others {
+    pub(crate) fn start() -> Others {
+        let others = Others { turns: Arc::default(), stopped: Arc::default() };
+        let (turns, stopped) = (others.turns.clone(), others.stopped.clone());
+        go(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                turns.fetch_add(1, Ordering::Relaxed);
+                goby::yield_now();
+            }
+        });
+        others
+    }
+
+    /// Returns whether it ran on while `call` waited: a call that does not wait may still yield.
+    pub(crate) fn run_during<R>(&self, call: impl FnOnce() -> R) -> bool {
+        let before = self.turns.load(Ordering::Relaxed);
+        call();
+        self.turns.load(Ordering::Relaxed) - before > 3
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Returns the first byte of a file, whose position is left alone.
+pub(crate) fn first_byte(file: &File) -> u8 {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0).unwrap();
+    byte[0]
 }
