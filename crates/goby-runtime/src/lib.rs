@@ -59,7 +59,7 @@ pub use engine::goexit::{Goexit, goexit, is_goexit};
 pub use engine::goroutine::GoroutineId;
 pub use engine::io::blocking::blocking;
 #[doc(hidden)]
-pub use engine::io::blocking::blocking_as;
+pub use engine::io::blocking::{Withdrawal, blocking_as, blocking_unless};
 #[doc(hidden)]
 pub use engine::io::future::block_on_for;
 pub use engine::io::future::{Task, block_on, spawn};

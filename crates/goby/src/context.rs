@@ -98,6 +98,7 @@ use std::time::{Duration, Instant};
 use crate::chan::{self, Receiver};
 
 mod block_on;
+mod blocking;
 mod entries;
 mod error;
 mod guard;
@@ -106,6 +107,7 @@ mod value;
 
 pub use block_on::block_on_ctx;
 pub(crate) use block_on::block_on_ctx_for;
+pub(crate) use blocking::blocking_ctx;
 pub(crate) use error::cause_of;
 #[cfg(feature = "tls")]
 pub(crate) use error::is_limit;

@@ -24,7 +24,7 @@ use std::hash::Hash;
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 
-use goby_runtime::WaitReason;
+use goby_runtime::{WaitReason, Withdrawal, blocking_unless};
 
 use crate::chan::{self, Keeper, Receiver, Sender};
 use crate::context::{Context, ContextError};
@@ -82,12 +82,16 @@ struct Call<V> {
     outcome: OnceLock<Outcome<V>>,
     panic: FirstPanic,
     ended: Receiver<Infallible>,
+    /// Of `run_blocking`.
+    withdrawal: OnceLock<Withdrawal>,
 }
 
 /// The callers that have joined a call.
 struct Joiners<V> {
     /// How many there are, with the first caller.
     callers: usize,
+    /// How many of these do not wait any more: of `run_blocking`.
+    left: usize,
     /// The channels of the callers that do not wait.
     channels: Vec<Sender<Outcome<V>>>,
 }
@@ -281,6 +285,7 @@ where
     ///
     /// The helper thread ends the call, not the goroutine that began it. So the call ends even if
     /// that goroutine's runtime is dropped meanwhile, and callers of other runtimes get its value.
+    /// If all callers have left before the call has begun, it is taken back.
     pub(crate) fn run_blocking<F>(&self, ctx: &Context, mut key: K, f: F) -> Result<Outcome<V>, ContextError>
     where
         F: FnOnce() -> V + Send + 'static,
@@ -291,16 +296,19 @@ where
             match self.join(key, |_| ()).0 {
                 Joined::First(first) => {
                     let call = first.call.clone();
-                    let run = move || goby_runtime::blocking_as(WaitReason::LookUp, move || drop(first.run(f)));
+                    let withdrawal = call.withdrawal.get_or_init(Withdrawal::new).clone();
+                    // Dropped without a run, it lets those that have joined since join anew.
+                    let run = move || _ = blocking_unless(&withdrawal, WaitReason::LookUp, move || drop(first.run(f)));
                     // A caller that may have to leave early cannot run it itself.
                     if ctx.can_end() {
                         goby_runtime::go(run);
                     } else {
                         run();
                     }
-                    return call.wait_ctx(ctx).map(|outcome| outcome.unwrap_or_else(|| panic!("{NEVER_RETURNED}")));
+                    let outcome = call.wait_ctx(ctx).inspect_err(|_| call.note_left())?;
+                    return Ok(outcome.unwrap_or_else(|| panic!("{NEVER_RETURNED}")));
                 }
-                Joined::Other(call, same) => match call.wait_ctx(ctx)? {
+                Joined::Other(call, same) => match call.wait_ctx(ctx).inspect_err(|_| call.note_left())? {
                     Some(outcome) => return Ok(outcome),
                     None => key = same,
                 },
@@ -317,8 +325,9 @@ where
             return (Joined::Other(call.clone(), key), entered);
         }
         let (sender, ended) = chan::bounded(0);
-        let joined = parking_lot::Mutex::new(Joiners { callers: 1, channels: Vec::new() });
-        let call = Arc::new(Call { joined, outcome: OnceLock::new(), panic: FirstPanic::default(), ended });
+        let joined = parking_lot::Mutex::new(Joiners { callers: 1, left: 0, channels: Vec::new() });
+        let (outcome, panic, withdrawal) = (OnceLock::new(), FirstPanic::default(), OnceLock::new());
+        let call = Arc::new(Call { joined, outcome, panic, ended, withdrawal });
         calls.insert(key.clone(), call.clone());
         let entered = enter(&call);
         (Joined::First(First { group: self.clone(), key, call, has_left: false, _ended: sender }), entered)
@@ -331,7 +340,7 @@ impl<K: Eq + Hash, V: Clone> First<K, V> {
     fn run(mut self, f: impl FnOnce() -> V) -> Arc<Call<V>> {
         // Unwind safe: the panic goes on in the callers that wait.
         let result = panic::catch_unwind(AssertUnwindSafe(f));
-        let Joiners { callers, channels } = self.leave();
+        let Joiners { callers, channels, .. } = self.leave();
         let call = self.call.clone();
         match result {
             Err(payload) if goby_runtime::is_goexit(&*payload) => {
@@ -359,7 +368,8 @@ impl<K: Eq + Hash, V> First<K, V> {
         let is_there = calls.get(&self.key).is_some_and(|call| Arc::ptr_eq(call, &self.call));
         let removed = is_there.then(|| calls.remove_entry(&self.key));
         let mut joined = self.call.joined.lock();
-        let joiners = Joiners { callers: joined.callers, channels: std::mem::take(&mut joined.channels) };
+        let channels = std::mem::take(&mut joined.channels);
+        let joiners = Joiners { callers: joined.callers, left: joined.left, channels };
         drop(joined);
         drop(calls);
         // The key is the user's, so it is dropped after the locks are released.
@@ -388,6 +398,19 @@ impl<V: Clone> Call<V> {
             panic!("singleflight: the call panicked");
         }
         outcome.cloned()
+    }
+
+    /// Notes that a caller does not wait any more. The last one takes the call back, if it has not
+    /// begun.
+    fn note_left(&self) {
+        let is_last = {
+            let mut joined = self.joined.lock();
+            joined.left += 1;
+            joined.left == joined.callers
+        };
+        if let Some(withdrawal) = self.withdrawal.get().filter(|_| is_last) {
+            withdrawal.withdraw();
+        }
     }
 
     /// Waits as [`wait`](Call::wait) does, until `ctx` is done.
@@ -442,3 +465,6 @@ impl<K, V> fmt::Debug for Group<K, V> {
         f.debug_struct("Group").field("calls", &calls.len()).field("callers", &callers).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goby::net::{TcpStream, look_up_ctx};
-use goby::{Context, __http, block_on, chan, go, select};
+use goby::{__http, Context, block_on, chan, go, select};
 
 use super::exchange::Conn;
 use super::pool::{Permit, Place};

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
-use goby_runtime::{WaitReason, blocking, blocking_as, go, num_goroutines, scope, yield_now};
+use goby_runtime::{
+    WaitReason, Withdrawal, blocking, blocking_as, blocking_unless, go, num_goroutines, scope, yield_now,
+};
 
 use crate::support::{on_workers, wait_until, with_workers};
 
@@ -143,6 +145,57 @@ fn look_ups_leave_helpers_to_others() {
             drop(open);
         });
         assert_eq!(ended.load(Ordering::Relaxed), 600);
+    });
+}
+
+/// There is no helper for it, so it is taken back before it is queued or from the queue.
+#[test]
+fn a_call_that_has_not_begun_is_withdrawn() {
+    with_workers(|| {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let begun = AtomicUsize::new(0);
+        scope(|s| {
+            for _ in 0..256 {
+                s.go(|| {
+                    blocking_as(WaitReason::LookUp, || {
+                        begun.fetch_add(1, Ordering::Relaxed);
+                        let _ = gate.lock().unwrap().recv();
+                    });
+                });
+            }
+            wait_until("the helpers to be taken", || begun.load(Ordering::Relaxed) == 256);
+            for round in 0..100 {
+                let withdrawal = Withdrawal::new();
+                let withdraws = withdrawal.clone();
+                let call = s.go(move || blocking_unless(&withdrawal, WaitReason::LookUp, || unreachable!("withdrawn")));
+                (0..round % 3).for_each(|_| yield_now());
+                withdraws.withdraw();
+                withdraws.withdraw();
+                assert_eq!(call.join().unwrap(), None);
+            }
+            drop(open);
+        });
+    });
+}
+
+#[test]
+fn a_call_is_made_or_withdrawn_never_both() {
+    with_workers(|| {
+        let calls = AtomicUsize::new(0);
+        let made = (0..2000).filter(|round| {
+            let withdrawal = Withdrawal::new();
+            let withdraws = withdrawal.clone();
+            scope(|s| {
+                let call = s.go(|| {
+                    blocking_unless(&withdrawal, WaitReason::Blocking, || calls.fetch_add(1, Ordering::Relaxed))
+                });
+                (0..round % 4).for_each(|_| yield_now());
+                withdraws.withdraw();
+                call.join().unwrap().is_some()
+            })
+        });
+        assert_eq!(made.count(), calls.load(Ordering::Relaxed));
     });
 }
 

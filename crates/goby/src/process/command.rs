@@ -9,13 +9,14 @@ use std::process::{self, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use goby_runtime::{WaitReason, blocking_as};
+use goby_runtime::WaitReason;
 use parking_lot::Mutex;
 
 use super::error::cannot_start;
 use super::stop::{Cancel, Stop};
 use super::{Child, ChildStderr, ChildStdin, ChildStdout, Process};
 use crate::Context;
+use crate::context::blocking_ctx;
 
 /// A program to run, its arguments and surroundings: std's
 /// [`Command`](std::process::Command) with the same names.
@@ -347,7 +348,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of `spawn`, and the context's if it is done already.
+    /// Those of `spawn`, and the context's if it is done before the program starts: no child is
+    /// there then.
     ///
     /// Source: Go's `exec.CommandContext`.
     #[doc(alias("exec.CommandContext", "CommandContext"))]
@@ -491,9 +493,6 @@ impl Command {
 
     fn start(&mut self, ctx: Option<&Context>) -> io::Result<Child> {
         goby_runtime::checkpoint();
-        if let Some(error) = ctx.and_then(Context::err) {
-            return Err(error.into());
-        }
         if self.kill_group {
             self.std.process_group(0);
             self.had_group = true;
@@ -502,8 +501,9 @@ impl Command {
         }
         let std = &mut self.std;
         // The advice looks at files, so that is for the helper, too.
-        let mut started =
-            blocking_as(WaitReason::ProcessStart, || std.spawn().map_err(|error| cannot_start(std, error)))?;
+        let spawn = || std.spawn().map_err(|error| cannot_start(std, error));
+        let background = Context::background();
+        let mut started = blocking_ctx(ctx.unwrap_or(&background), WaitReason::ProcessStart, spawn)??;
         let (stdin, stdout, stderr) = (started.stdin.take(), started.stdout.take(), started.stderr.take());
         let process = Process::new(started, self.kill_group);
         let mut child = Child::new(process, self.kill_on_drop, self.wait_delay);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use goby::process::{Child, Command, PipesHeld, Stdio};
@@ -426,6 +426,30 @@ fn a_group_is_given_up() {
         assert_eq!(group(false), ours);
         assert_ne!(group(true), ours);
         assert_eq!(group(false), ours);
+    });
+}
+
+/// All helper threads are taken.
+#[test]
+fn a_start_that_waits_for_a_helper_ends_with_its_context() {
+    on_workers(1, 0, || {
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let gate = parking_lot::Mutex::new(gate);
+        let begun = AtomicUsize::new(0);
+        goby::scope(|s| {
+            for _ in 0..512 {
+                s.go(|| {
+                    goby::blocking(|| {
+                        begun.fetch_add(1, Ordering::Relaxed);
+                        let _ = gate.lock().recv();
+                    });
+                });
+            }
+            wait_until("the helpers to be taken", || begun.load(Ordering::Relaxed) == 512);
+            let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
+            assert_eq!(Command::new("true").spawn_ctx(&ctx).unwrap_err().kind(), ErrorKind::TimedOut);
+            drop(open);
+        });
     });
 }
 

@@ -1,15 +1,20 @@
 //! Calls that block an OS thread, run on helper threads while their goroutines are parked
 //! (`docs/decisions/03-blocking-and-the-monitor.md`).
 
+mod withdrawal;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use self::withdrawal::Ticket;
+pub use self::withdrawal::Withdrawal;
 use crate::base::order;
 use crate::engine::current::with_shared;
 use crate::engine::park::Wait;
@@ -54,23 +59,47 @@ pub fn blocking<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 /// Does as [`blocking`]; dumps show `reason`.
 #[doc(hidden)]
 pub fn blocking_as<R: Send>(reason: WaitReason, f: impl FnOnce() -> R + Send) -> R {
-    let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return f() };
+    run_blocking(reason, None, f).expect("nobody withdraws it")
+}
+
+/// Does as [`blocking_as`], unless the call is withdrawn before it has begun: then it is `None`, and
+/// `f` was not called.
+#[doc(hidden)]
+pub fn blocking_unless<R: Send>(
+    withdrawal: &Withdrawal,
+    reason: WaitReason,
+    f: impl FnOnce() -> R + Send,
+) -> Option<R> {
+    run_blocking(reason, Some(withdrawal.ticket()), f)
+}
+
+fn run_blocking<R: Send>(reason: WaitReason, ticket: Option<&Arc<Ticket>>, f: impl FnOnce() -> R + Send) -> Option<R> {
+    let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return Some(f()) };
     let shared = worker.shared;
     let mut call = Call { f: Some(f), result: None };
-    // SAFETY: this goroutine parks on the wait below once a helper has the job, and that helper
-    // unparks it.
+    // SAFETY: this goroutine parks on the wait below once a helper has the job, and that helper, or
+    // who withdraws the call, unparks it.
     let wait = unsafe { Wait::current() };
-    let job = Job::new(&mut call, &wait, matches!(reason, WaitReason::LookUp));
-    if let Err(error) = shared.helpers.submit(shared, job) {
+    if ticket.is_some_and(|ticket| !ticket.queue(&wait)) {
+        return None;
+    }
+    let mut job = Job::new(&mut call, &wait, matches!(reason, WaitReason::LookUp));
+    job.ticket = ticket.cloned();
+    if let Err(error) = shared.helpers.submit(shared, job)
+        && ticket.is_none_or(|ticket| ticket.begin())
+    {
         // No helper at all could be started. Block this worker: nothing better is left, and the
         // monitor will report it.
         warning!("goby: no helper thread for a blocking call: {error}");
-        return call.f.take().expect("not submitted")();
+        return Some(call.f.take().expect("not submitted")());
     }
     wait.park(reason);
+    if ticket.is_some_and(|ticket| ticket.is_withdrawn()) {
+        return None;
+    }
     order::follow(&raw const call);
     match call.result.take().expect("the helper has stored the result") {
-        Ok(value) => value,
+        Ok(value) => Some(value),
         Err(payload) => panic::resume_unwind(payload),
     }
 }
@@ -100,6 +129,8 @@ struct Job {
     run: unsafe fn(*mut ()),
     wait: *const Wait,
     is_look_up: bool,
+    /// Of a call that may be withdrawn. Once it is, the pointers are not used any more.
+    ticket: Option<Arc<Ticket>>,
 }
 
 // SAFETY: the closure and its result are Send, and the goroutine touches neither until it is
@@ -108,11 +139,14 @@ unsafe impl Send for Job {}
 
 impl Job {
     fn new<F: FnOnce() -> R, R>(call: &mut Call<F, R>, wait: &Wait, is_look_up: bool) -> Job {
-        Job { call: ptr::from_mut(call).cast(), run: run_call::<F, R>, wait, is_look_up }
+        Job { call: ptr::from_mut(call).cast(), run: run_call::<F, R>, wait, is_look_up, ticket: None }
     }
 
-    /// Runs the call; the caller then unparks its goroutine.
+    /// Runs the call, unless it was withdrawn; the caller then unparks its goroutine.
     fn run(self, shared: &'static Shared) -> Option<Unparker> {
+        if self.ticket.as_ref().is_some_and(|ticket| !ticket.begin()) {
+            return None;
+        }
         with_shared(shared, || {
             // SAFETY: the goroutine is parked until we unpark it. So the call and the wait are
             // alive, and only we touch them.
@@ -181,9 +215,10 @@ impl Helpers {
             if let Err(error) = shared.spawn_thread(name, move || self.help(shared)) {
                 let mut state = self.state.lock();
                 state.total -= 1;
-                // If there are other helpers, one of them will take the job, or has taken it.
+                // If there are other helpers, one of them will take the job, or has taken it. An
+                // earlier one of that address was withdrawn.
                 if state.total == 0
-                    && let Some(place) = state.queue.iter().position(|job| ptr::eq(job.call, call))
+                    && let Some(place) = state.queue.iter().rposition(|job| ptr::eq(job.call, call))
                 {
                     state.queue.remove(place);
                     state.look_ups = 0;
