@@ -36,8 +36,8 @@
 //! Nothing can stop a call of the file system in the middle, and it ends by itself. So a
 //! [context](File::set_context) is looked at before each call, and no write is given up half done
 //! with nobody to see its result. Reads and writes of a FIFO may take any time: they wait in the
-//! poller, as sockets do, and a context ends them. Opening one waits for its other end:
-//! [`File::open_ctx`] leaves that to a helper thread when its context is done.
+//! poller, as sockets do, and a context ends them; so do those of a terminal. Opening a FIFO waits
+//! for its other end, unless the context of [`File::open_ctx`] is done.
 //!
 //! # Errors
 //!
@@ -48,10 +48,12 @@
 
 mod dir;
 mod error;
+mod fifo;
 mod file;
 mod lines;
 mod open_options;
 mod paths;
+mod position;
 
 pub use std::fs::{FileTimes, FileType, Metadata, Permissions};
 

@@ -4,31 +4,33 @@
 //! buffer of its own: a read or write goes between the caller's buffer and the system, and returns
 //! the system's answer.
 
+mod streams;
+
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use goby_runtime::{Direction, WaitReason, blocking_as, checkpoint};
 use parking_lot::Mutex;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{Mode, OFlags, fcntl_getfl, open};
 
+use super::fifo::channel_of;
+use super::position::{Position, cached_read};
 use super::{Metadata, OpenOptions, Permissions};
+use crate::Context;
 use crate::io::pipe::Channel;
-use crate::{Context, chan, go, select};
-
-/// The most that is copied on the worker: some 30 µs.
-const CACHED_MAX: usize = 256 * 1024;
 
 /// An open file, with the methods of std's [`File`](std::fs::File).
 ///
-/// `&File` also implements [`Read`], [`Write`] and [`Seek`]. Several goroutines may use a file at
-/// once, by [`read_at`](File::read_at) and [`write_at`](File::write_at), which do not touch its
-/// position. Dropping it closes it. It keeps nothing back: see the [module](super#small-pieces).
+/// `&File` also implements [`Read`](io::Read), [`Write`](io::Write) and [`Seek`](io::Seek). Several
+/// goroutines may use a file at once, by [`read_at`](File::read_at) and
+/// [`write_at`](File::write_at), which do not touch its position. Dropping it closes it. It keeps
+/// nothing back: see the [module](super#small-pieces).
 ///
 /// ```
 /// use goby::fs::File;
@@ -52,14 +54,15 @@ const CACHED_MAX: usize = 256 * 1024;
 /// # Cancellation
 ///
 /// A [context](File::set_context) is looked at before each call; it ends one in progress if the
-/// file is a FIFO.
+/// file is a FIFO or a terminal.
 ///
 /// Source: `std::fs::File`, Go's `os.File`.
 #[doc(alias = "os.File")]
 pub struct File {
     std: fs::File,
-    /// For a FIFO, another descriptor of it, in non-blocking mode.
-    fifo: Option<Channel>,
+    /// For a FIFO or a terminal, another descriptor of it, in non-blocking mode.
+    channel: Option<Channel>,
+    position: Position,
     /// Whether there is a context. Relaxed: a call sees the context that was set before it, in the
     /// order that the program can observe; the context itself is under the lock.
     has_context: AtomicBool,
@@ -100,23 +103,15 @@ impl File {
     ///
     /// # Cancellation
     ///
-    /// Returns at once when `ctx` is done. The call goes on on its helper thread, and the file is
-    /// closed when it is open.
+    /// Returns at once when `ctx` is done. A call of the system that takes long goes on on its
+    /// helper thread, and the file is closed when it is open; one that waits for the other end of
+    /// a FIFO ends.
     pub fn open_ctx(ctx: &Context, path: impl AsRef<Path>) -> io::Result<File> {
         checkpoint();
         if let Some(error) = ctx.err() {
             return Err(error.into());
         }
-        let (opened, opens) = chan::bounded(1);
-        let path = path.as_ref().to_owned();
-        go(move || {
-            // An error means that the caller has left.
-            let _ = opened.send(File::open(path));
-        });
-        select! {
-            recv(opens) -> file => file.unwrap_or_else(|_| Err(io::Error::other("opening the file has panicked"))),
-            recv(ctx.done()) -> _ => Err(ctx.err().expect("it is done").into()),
-        }
+        File::options().read(true).open_ctx(ctx, path.as_ref())
     }
 
     /// Opens a file to write it from the start; makes it, or drops what it had.
@@ -162,8 +157,9 @@ impl File {
         OpenOptions::new()
     }
 
-    /// Takes a file of std's. If it is a FIFO it is read on helper threads: its description may be
-    /// shared, so it stays in blocking mode.
+    /// Takes a file of std's. If it is a FIFO or a terminal it is read on helper threads: its
+    /// description may be shared, so it stays in blocking mode. No context ends its reads and writes
+    /// then; those of a [`PipeReader`](crate::io::PipeReader::from_fd) it does.
     ///
     /// ```
     /// use std::io::Read;
@@ -172,17 +168,14 @@ impl File {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_std(std: fs::File) -> File {
-        File { std, fifo: None, has_context: AtomicBool::new(false), context: Mutex::new(None) }
+        let position = Position::default();
+        File { std, channel: None, position, has_context: AtomicBool::new(false), context: Mutex::new(None) }
     }
 
     /// Takes a file that was just opened, so that its description is this one's alone.
     pub(super) fn of_opened(std: fs::File) -> io::Result<File> {
         let mut file = File::from_std(std);
-        if file.std.metadata()?.file_type().is_fifo() {
-            let own = OwnedFd::from(file.std.try_clone()?);
-            rustix::io::ioctl_fionbio(&own, true)?;
-            file.fifo = Some(Channel::with_reasons(own, false, [WaitReason::FileRead, WaitReason::FileWrite]));
-        }
+        file.channel = channel_of(&file.std)?;
         Ok(file)
     }
 
@@ -194,14 +187,14 @@ impl File {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn into_std(self) -> fs::File {
-        if self.fifo.is_some() {
+        if self.channel.is_some() {
             let _ = rustix::io::ioctl_fionbio(&self.std, false);
         }
         self.std
     }
 
-    /// Makes calls fail when `ctx` is done: those to come, and for a FIFO those in progress; `None`
-    /// lifts that.
+    /// Makes calls fail when `ctx` is done: those to come, and for a FIFO or a terminal those in
+    /// progress; `None` lifts that.
     ///
     /// ```
     /// use goby::{Context, fs::File};
@@ -215,9 +208,9 @@ impl File {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_context(&self, ctx: Option<&Context>) {
-        if let Some(fifo) = &self.fifo {
+        if let Some(channel) = &self.channel {
             // It has the context alone: of two that are set at once, one holds for all calls.
-            fifo.set_context(ctx);
+            channel.set_context(ctx);
             self.has_context.store(true, Ordering::Relaxed);
             return;
         }
@@ -340,7 +333,10 @@ impl File {
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         checkpoint();
         self.look()?;
-        if let Some(n) = cached_read(self.std.as_fd(), buf, Some(offset)) {
+        // A larger number is for the system to refuse: its largest stands for the position.
+        if i64::try_from(offset).is_ok()
+            && let Some(n) = cached_read(self.std.as_fd(), buf, Some(offset))
+        {
             return Ok(n);
         }
         blocking_as(WaitReason::FileRead, || self.std.read_at(buf, offset))
@@ -410,7 +406,8 @@ impl File {
         self.call(WaitReason::FileWrite, |file| file.write_all_at(buf, offset))
     }
 
-    /// Returns another handle of the same file. They share its position.
+    /// Returns another handle of the same file. They share its position. Of a FIFO that is open to
+    /// be written to there is none while nobody reads it.
     ///
     /// ```
     /// use std::io::{Seek, SeekFrom};
@@ -425,8 +422,16 @@ impl File {
     ///
     /// The system's: too many open files.
     pub fn try_clone(&self) -> io::Result<File> {
-        let std = self.std.try_clone()?;
-        if self.fifo.is_some() { File::of_opened(std) } else { Ok(File::from_std(std)) }
+        checkpoint();
+        if self.channel.is_some() {
+            // The mode is the description's, so that a clone has one of its own: there is no
+            // position to share.
+            let mode = fcntl_getfl(&self.std)? & OFlags::RWMODE;
+            let path = format!("/proc/self/fd/{}", self.std.as_raw_fd());
+            let flags = mode | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            return File::of_opened(open(path, flags, Mode::empty())?.into());
+        }
+        Ok(File { position: self.position.clone(), ..File::from_std(self.std.try_clone()?) })
     }
 
     /// Runs a call on a helper thread.
@@ -436,18 +441,27 @@ impl File {
         blocking_as(reason, || call(&self.std))
     }
 
+    /// Runs a call that uses the position.
+    fn call_at_position<R: Send>(
+        &self,
+        reason: WaitReason,
+        call: impl FnOnce(&fs::File) -> io::Result<R> + Send,
+    ) -> io::Result<R> {
+        self.call(reason, |file| self.position.use_long(|| call(file)))
+    }
+
     /// Carries out an operation for [`copy`](crate::io::copy()).
     pub(crate) fn perform<R: Send>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R> + Send,
     ) -> io::Result<R> {
-        if let Some(fifo) = &self.fifo {
-            return fifo.socket().perform(direction, |fd| operation(fd.as_fd()));
+        if let Some(channel) = &self.channel {
+            return channel.socket().perform(direction, |fd| operation(fd.as_fd()));
         }
         let reason = if direction == Direction::Read { WaitReason::FileRead } else { WaitReason::FileWrite };
         loop {
-            match self.call(reason, |file| operation(file.as_fd())) {
+            match self.call_at_position(reason, |file| operation(file.as_fd())) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -462,132 +476,11 @@ impl File {
 
     #[cold]
     fn look_slow(&self) -> io::Result<()> {
-        if let Some(fifo) = &self.fifo {
-            return fifo.look(Direction::Read);
+        if let Some(channel) = &self.channel {
+            return channel.look(Direction::Read);
         }
         let error = self.context.lock().as_ref().and_then(Context::error);
         error.map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-/// Reads what the system has in memory, at `offset` or at the file's position. Returns `None` if it
-/// has nothing there, or cannot tell: then the read is for a helper thread.
-///
-/// Nothing there may also be the end of the file. Linux 5.9 and 5.10 report an end where there is
-/// none, so an end is for the helper thread, too.
-pub(crate) fn cached_read(fd: BorrowedFd<'_>, buf: &mut [u8], offset: Option<u64>) -> Option<usize> {
-    let len = buf.len().min(CACHED_MAX);
-    let mut pieces = [IoSliceMut::new(&mut buf[..len])];
-    // The largest number stands for the position.
-    let read = rustix::io::preadv2(fd, &mut pieces, offset.unwrap_or(u64::MAX), ReadWriteFlags::NOWAIT);
-    read.ok().filter(|&n| n != 0)
-}
-
-impl Read for &File {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if let Some(fifo) = &self.fifo {
-            return fifo.read(buf);
-        }
-        checkpoint();
-        self.look()?;
-        if let Some(n) = cached_read(self.std.as_fd(), buf, None) {
-            return Ok(n);
-        }
-        blocking_as(WaitReason::FileRead, || (&self.std).read(buf))
-    }
-
-    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        if let Some(mut fifo) = self.fifo.as_ref() {
-            return fifo.read_to_end(buf);
-        }
-        self.call(WaitReason::FileRead, |mut file| file.read_to_end(buf))
-    }
-
-    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        if let Some(mut fifo) = self.fifo.as_ref() {
-            return fifo.read_to_string(buf);
-        }
-        self.call(WaitReason::FileRead, |mut file| file.read_to_string(buf))
-    }
-}
-
-impl Write for &File {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match &self.fifo {
-            Some(fifo) => fifo.write(buf),
-            None => self.call(WaitReason::FileWrite, |mut file| file.write(buf)),
-        }
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &self.fifo {
-            Some(fifo) => fifo.write_vectored(bufs),
-            None => self.call(WaitReason::FileWrite, |mut file| file.write_vectored(bufs)),
-        }
-    }
-
-    fn write_all(&mut self, mut buf: &[u8]) -> io::Result<()> {
-        if self.fifo.is_none() {
-            return self.call(WaitReason::FileWrite, |mut file| file.write_all(buf));
-        }
-        while !buf.is_empty() {
-            let n = self.write(buf)?;
-            buf = &buf[n..];
-        }
-        Ok(())
-    }
-
-    /// Does nothing: a file keeps nothing back.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for &File {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match to {
-            // Where the end is, a server may have to be asked.
-            SeekFrom::End(_) => self.call(WaitReason::FileSystem, |mut file| file.seek(to)),
-            SeekFrom::Start(_) | SeekFrom::Current(_) => (&self.std).seek(to),
-        }
-    }
-}
-
-impl Read for File {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        (&*self).read_to_end(buf)
-    }
-
-    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        (&*self).read_to_string(buf)
-    }
-}
-
-impl Write for File {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        (&*self).write_all(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for File {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        (&*self).seek(to)
     }
 }
 

@@ -1,13 +1,17 @@
 //! How to open a file.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use goby_runtime::{WaitReason, blocking_as};
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
 
 use super::File;
 use super::error::of_path;
+use super::fifo::{Opened, open_within};
+use crate::{Context, chan, go, select};
 
 /// How to open a file: std's [`OpenOptions`](std::fs::OpenOptions) with the same names.
 ///
@@ -25,6 +29,8 @@ use super::error::of_path;
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     std: std::fs::OpenOptions,
+    /// Those in `std`, which cannot be asked.
+    custom_flags: i32,
 }
 
 /// Documents a setter that is std's.
@@ -47,7 +53,7 @@ impl OpenOptions {
     /// ```
     #[allow(clippy::new_without_default)] // As std's.
     pub fn new() -> OpenOptions {
-        OpenOptions { std: std::fs::OpenOptions::new() }
+        OpenOptions { std: std::fs::OpenOptions::new(), custom_flags: 0 }
     }
 
     as_std! {
@@ -65,8 +71,13 @@ impl OpenOptions {
         fn create_new(create_new: bool);
         /// Sets the mode of a file that is made.
         fn mode(mode: u32);
-        /// Sets further flags of `open`, such as `O_NOFOLLOW`.
-        fn custom_flags(flags: i32);
+    }
+
+    /// Sets further flags of `open`, such as `O_NOFOLLOW`.
+    pub fn custom_flags(&mut self, flags: i32) -> &mut OpenOptions {
+        self.custom_flags = flags;
+        self.std.custom_flags(flags);
+        self
     }
 
     /// Opens a file.
@@ -87,7 +98,46 @@ impl OpenOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
         goby_runtime::checkpoint();
-        blocking_as(WaitReason::FileSystem, || self.open_here(path)).map_err(of_path("open", path))
+        let attempt = || blocking_as(WaitReason::FileSystem, || self.attempt(path));
+        open_within(&Context::background(), attempt).map_err(of_path("open", path))
+    }
+
+    /// Opens it, unless `ctx` is done first.
+    pub(super) fn open_ctx(&self, ctx: &Context, path: &Path) -> io::Result<File> {
+        let attempt = || {
+            let (opened, opens) = chan::bounded(1);
+            let (options, path) = (self.clone(), path.to_owned());
+            go(move || {
+                // An error means that the caller has left.
+                let _ = opened.send(blocking_as(WaitReason::FileSystem, || options.attempt(&path)));
+            });
+            select! {
+                recv(opens) -> file => file.unwrap_or_else(|_| Err(io::Error::other("opening the file has panicked"))),
+                recv(ctx.done()) -> _ => Err(ctx.err().expect("it is done").into()),
+            }
+        };
+        open_within(ctx, attempt).map_err(|error| match error.raw_os_error() {
+            Some(_) => of_path("open", path)(error),
+            None => error,
+        })
+    }
+
+    /// Opens it on this thread, without waiting for the other end of a FIFO.
+    pub(super) fn attempt(&self, path: &Path) -> io::Result<Opened> {
+        let nonblocking = OFlags::NONBLOCK.bits() as i32;
+        let is_fifo = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        if !is_fifo || self.custom_flags & nonblocking != 0 {
+            return self.open_here(path).map(Opened::File);
+        }
+        let mut options = self.std.clone();
+        options.custom_flags(self.custom_flags | nonblocking);
+        let file = match options.open(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Ok(Opened::NoReader),
+            opened => opened?,
+        };
+        let waits = fcntl_getfl(&file)? & OFlags::RWMODE == OFlags::RDONLY;
+        let file = File::of_opened(file)?;
+        Ok(if waits { Opened::Reader(file) } else { Opened::File(file) })
     }
 
     /// Opens it on this thread.

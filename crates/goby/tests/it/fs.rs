@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,8 +12,9 @@ use goby::fs::{self, File, OpenOptions};
 use goby::sync::WaitGroup;
 use goby::{Context, diag, go};
 use goby_test_support::{in_child, stderr};
+use rustix::fs::{OFlags, fcntl_getfl};
 
-use crate::support::{on_workers, wait_until, with_workers};
+use crate::support::{MOMENT, Others, PATIENCE, first_byte, on_workers, wait_until, with_workers};
 
 /// A directory of the test's own.
 struct Dir(PathBuf);
@@ -172,6 +175,51 @@ fn errors_name_the_file() {
     assert_eq!(source.raw_os_error(), Some(libc::ENOENT));
 }
 
+/// The largest offset is not the position, though it stands for it in system calls.
+#[test]
+fn offsets_beyond_the_largest_are_refused() {
+    with_workers(|| {
+        let dir = Dir::new();
+        std::fs::write(dir.path("a"), "hello").unwrap();
+        let mut file = File::open(dir.path("a")).unwrap();
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            assert_eq!(file.read_at(&mut [0; 2], offset).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(file.read_exact_at(&mut [0; 2], offset).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(file.stream_position().unwrap(), 0);
+    });
+}
+
+/// The system locks a file's position for as long as a call takes.
+#[test]
+fn a_long_write_blocks_no_worker_that_uses_the_position() {
+    let uses: [fn(&File) -> io::Result<()>; 2] =
+        [|mut file| file.stream_position().map(drop), |mut file| file.read(&mut [0]).map(drop)];
+    on_workers(1, 0, || {
+        for call in uses {
+            // The write may be over too early.
+            assert!((0..5).any(|_| others_run_during(call)));
+        }
+    });
+}
+
+/// Returns whether another goroutine ran on while `call` waited for a long write of the same file.
+fn others_run_during(call: fn(&File) -> io::Result<()>) -> bool {
+    let dir = Dir::new();
+    let file = Arc::new(File::options().read(true).write(true).create_new(true).open(dir.path("a")).unwrap());
+    // What comes after the long write is in memory.
+    let end = 256 << 20;
+    file.write_all_at(b"x", end as u64).unwrap();
+    let written = file.clone();
+    let writer = go(move || (&*written).write_all(&vec![1; end]).unwrap());
+    let others = Others::start();
+    let look = std::fs::File::open(dir.path("a")).unwrap();
+    wait_until("the write to begin", || first_byte(&look) == 1);
+    let have_run = others.run_during(|| call(&file).unwrap());
+    writer.join().unwrap();
+    have_run
+}
+
 /// A read of an empty FIFO parks its goroutine only, and no helper thread either.
 #[test]
 fn a_fifo_blocks_no_worker() {
@@ -184,8 +232,8 @@ fn a_fifo_blocks_no_worker() {
             File::open(opened).unwrap().read_to_string(&mut text).unwrap();
             text
         });
-        // Opening waits for the other end, on a helper thread.
-        wait_until("it to wait", || diag::dump().to_string().contains("[file system]"));
+        // Opening waits for the other end.
+        wait_until("it to wait", || diag::dump().to_string().contains("[select"));
         let mut writer = File::options().write(true).open(&path).unwrap();
         wait_until("it to wait", || diag::dump().to_string().contains("[file read]"));
         writer.write_all(b"hello").unwrap();
@@ -203,11 +251,9 @@ fn a_context_ends_waits_for_a_fifo() {
         let (ctx, cancel) = Context::background().with_cancel();
         let opened = (ctx.clone(), path.clone());
         let opens = go(move || File::open_ctx(&opened.0, &opened.1).unwrap_err().kind());
-        wait_until("it to wait", || diag::dump().to_string().contains("[file system]"));
+        wait_until("it to wait", || diag::dump().to_string().contains("[select"));
         cancel.cancel();
         assert_eq!(opens.join().unwrap(), ErrorKind::ConnectionAborted);
-        // Lets the helper thread go that still opens.
-        drop(std::fs::File::options().write(true).open(&path).unwrap());
 
         let both = File::options().read(true).write(true).open(&path).unwrap();
         let (ctx, cancel) = Context::background().with_cancel();
@@ -233,6 +279,120 @@ fn a_context_is_looked_at_before_each_call() {
         file.set_context(None);
         file.write_all(b"three").unwrap();
         assert_eq!(fs::read(dir.path("a")).unwrap(), b"onethree");
+    });
+}
+
+/// Those that wait for the other end hold no helper threads: there are not so many.
+#[test]
+fn opening_fifos_leaves_helpers_to_others() {
+    with_workers(|| {
+        let dir = Dir::new();
+        let path = dir.fifo();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let opens: Vec<_> = (0..600)
+            .map(|_| {
+                let (ctx, path) = (ctx.clone(), path.clone());
+                go(move || File::open_ctx(&ctx, path).unwrap_err().kind())
+            })
+            .collect();
+        goby::yield_now();
+        let (asked, asks) = goby::chan::bounded(1);
+        go(move || asked.send(fs::metadata("/").unwrap().is_dir()));
+        let answer = goby::select! {
+            recv(asks) -> is_dir => is_dir.ok(),
+            default(PATIENCE / 2) => None,
+        };
+        cancel.cancel();
+        assert!(opens.into_iter().all(|open| open.join().unwrap() == ErrorKind::ConnectionAborted));
+        assert_eq!(answer, Some(true));
+    });
+}
+
+/// Nobody writes what nobody will read.
+#[test]
+fn an_abandoned_open_is_no_reader() {
+    with_workers(|| {
+        let dir = Dir::new();
+        let path = dir.fifo();
+        let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
+        assert_eq!(File::open_ctx(&ctx, &path).unwrap_err().kind(), ErrorKind::TimedOut);
+        let mut writer = std::fs::File::options();
+        writer.write(true).custom_flags(libc::O_NONBLOCK);
+        // A child that another test is just starting is a reader until it runs its program.
+        let refused = || writer.open(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO));
+        wait_until("nobody to read", refused);
+    });
+}
+
+/// Each end is opened first in turn, and as a file of std's.
+#[test]
+fn the_ends_of_a_fifo_wait_for_each_other() {
+    with_workers(|| {
+        let dir = Dir::new();
+        let path = dir.fifo();
+        for _ in 0..20 {
+            let opened = path.clone();
+            let writer = go(move || File::options().write(true).open(opened).unwrap());
+            goby::yield_now();
+            let reader = File::open(&path).unwrap();
+            writer.join().unwrap().write_all(b"x").unwrap();
+            assert_eq!((&reader).read(&mut [0; 2]).unwrap(), 1);
+            assert_eq!((&reader).read(&mut [0; 2]).unwrap(), 0);
+        }
+        // The user's own flag is kept.
+        let error = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap_err();
+        assert!(error.to_string().contains("No such device or address"), "{error}");
+    });
+}
+
+/// Each has a mode of its own.
+#[test]
+fn a_fifo_that_goes_to_std_blocks_no_clone() {
+    on_workers(1, 0, || {
+        let dir = Dir::new();
+        let file = File::options().read(true).write(true).open(dir.fifo()).unwrap();
+        let clone = file.try_clone().unwrap();
+        let mut std = file.into_std();
+        assert!(!fcntl_getfl(&std).unwrap().contains(OFlags::NONBLOCK));
+        let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
+        clone.set_context(Some(&ctx));
+        // It has this for input, if it blocks.
+        let feeder = std::thread::spawn(move || {
+            std::thread::park_timeout(PATIENCE / 4);
+            std.write_all(b"x").unwrap();
+        });
+        let read = (&clone).read(&mut [0]).map_err(|error| error.kind());
+        feeder.thread().unpark();
+        feeder.join().unwrap();
+        assert_eq!(read, Err(ErrorKind::TimedOut));
+    });
+}
+
+#[test]
+fn a_context_ends_waits_for_a_terminal() {
+    on_workers(1, 0, || {
+        let (mut master, mut slave) = (0, 0);
+        let none = std::ptr::null_mut();
+        // SAFETY: the two are places to write to, and nothing else is asked for.
+        assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) }, 0);
+        // SAFETY: both are open, and ours.
+        let (master, slave) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+        let terminal = options.open(name).unwrap();
+        let clone = terminal.try_clone().unwrap();
+        let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
+        for mut file in [&terminal, &clone] {
+            file.set_context(Some(&ctx));
+            assert_eq!(file.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(file.write_all(&[b'x'; 1 << 20]).unwrap_err().kind(), ErrorKind::TimedOut);
+            file.set_context(None);
+        }
+        rustix::io::write(&master, b"line\n").unwrap();
+        let mut line = [0; 9];
+        assert_eq!((&clone).read(&mut line).unwrap(), 5);
+        assert!(!fcntl_getfl(terminal.into_std()).unwrap().contains(OFlags::NONBLOCK));
     });
 }
 
