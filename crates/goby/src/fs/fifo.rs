@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::time::Duration;
 
 use goby_runtime::WaitReason;
@@ -64,20 +65,33 @@ pub(super) fn open_within(ctx: &Context, attempt: impl Fn() -> io::Result<Opened
 
 fn wait_for_writer(ctx: &Context, file: File, mut pause: Pause) -> io::Result<File> {
     let scratch = OnceCell::new();
-    loop {
+    let has_writer = || -> io::Result<bool> {
         // Data, or the end: a writer has come and gone.
         let seen = poll(&mut [PollFd::new(&file, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         if seen != 0 {
-            return Ok(file);
+            return Ok(true);
         }
         let (_, into) = scratch.get_or_try_init(|| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK))?;
         // Takes nothing out. Without a writer it finds the end.
         match tee(&file, into, 1, SpliceFlags::NONBLOCK) {
-            Ok(0) | Err(Errno::INTR) => pause.take(ctx)?,
-            Ok(_) | Err(Errno::AGAIN) => return Ok(file),
-            Err(error) => return Err(error.into()),
+            Ok(0) | Err(Errno::INTR) => Ok(false),
+            Ok(_) | Err(Errno::AGAIN) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    };
+    while !has_writer()? {
+        if let Err(done) = pause.take(ctx) {
+            // A writer that has come meanwhile may have written already.
+            return if has_writer()? { Ok(file) } else { Err(done) };
         }
     }
+    Ok(file)
+}
+
+/// Returns whether opening the file, or what is done with it then, may wait for others than a disk:
+/// it is a FIFO, or a device.
+pub(super) fn may_wait(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo() || metadata.file_type().is_char_device())
 }
 
 struct Pause {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::File;
 use super::error::of_path;
 use super::fifo::{Opened, open_within};
+use crate::context::blocking_ctx;
 use crate::{Context, chan, go, select};
 
 /// How to open a file: std's [`OpenOptions`](std::fs::OpenOptions) with the same names.
@@ -106,13 +107,16 @@ impl OpenOptions {
     pub(super) fn open_ctx(&self, ctx: &Context, path: &Path) -> io::Result<File> {
         let attempt = || {
             let (opened, opens) = chan::bounded(1);
-            let (options, path) = (self.clone(), path.to_owned());
+            let (options, within, path) = (self.clone(), ctx.clone(), path.to_owned());
             go(move || {
                 // An error means that the caller has left.
-                let _ = opened.send(blocking_as(WaitReason::FileSystem, || options.attempt(&path)));
+                let _ = opened.send(blocking_ctx(&within, WaitReason::FileSystem, || options.attempt(&path)));
             });
             select! {
-                recv(opens) -> file => file.unwrap_or_else(|_| Err(io::Error::other("opening the file has panicked"))),
+                recv(opens) -> opened => match opened {
+                    Ok(opened) => opened?,
+                    Err(_) => Err(io::Error::other("opening the file has panicked")),
+                },
                 recv(ctx.done()) -> _ => Err(ctx.err().expect("it is done").into()),
             }
         };

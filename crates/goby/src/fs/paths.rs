@@ -1,18 +1,29 @@
-//! The functions that take a path: one trip to a helper thread each.
+//! The functions that take a path: one trip to a helper thread each, as a rule. Contents that may
+//! not come soon, those of a FIFO say, are read and written as a [`File`]'s.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use goby_runtime::{WaitReason, blocking_as, checkpoint};
 
 use super::error::of_path;
-use super::{Metadata, Permissions};
+use super::fifo::may_wait;
+use super::{File, Metadata, Permissions};
 
 /// Runs a call on a helper thread, and names it and the file in its error.
 fn call<R: Send>(action: &'static str, path: &Path, f: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
     checkpoint();
     blocking_as(WaitReason::FileSystem, f).map_err(of_path(action, path))
+}
+
+/// Runs a call on a helper thread as [`call`] does, unless it may wait for long.
+fn call_unless_waits<R: Send>(
+    action: &'static str,
+    path: &Path,
+    f: impl FnOnce() -> io::Result<R> + Send,
+) -> io::Result<Option<R>> {
+    call(action, path, || if may_wait(path) { Ok(None) } else { f().map(Some) })
 }
 
 /// Reads a whole file.
@@ -36,7 +47,12 @@ fn call<R: Send>(action: &'static str, path: &Path, f: impl FnOnce() -> io::Resu
 #[doc(alias = "os.ReadFile")]
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
-    call("read", path, || fs::read(path))
+    if let Some(contents) = call_unless_waits("read", path, || fs::read(path))? {
+        return Ok(contents);
+    }
+    let mut contents = Vec::new();
+    File::open(path)?.read_to_end(&mut contents).map_err(of_path("read", path))?;
+    Ok(contents)
 }
 
 /// Reads a whole file, which must be UTF-8.
@@ -59,7 +75,12 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// The system's, with the path.
 pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     let path = path.as_ref();
-    call("read", path, || fs::read_to_string(path))
+    if let Some(contents) = call_unless_waits("read", path, || fs::read_to_string(path))? {
+        return Ok(contents);
+    }
+    let mut contents = String::new();
+    File::open(path)?.read_to_string(&mut contents).map_err(of_path("read", path))?;
+    Ok(contents)
 }
 
 /// Makes a file of these bytes; what it had is dropped.
@@ -83,7 +104,10 @@ pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 #[doc(alias = "os.WriteFile")]
 pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<()> {
     let (path, contents) = (path.as_ref(), contents.as_ref());
-    call("write", path, || fs::write(path, contents))
+    if call_unless_waits("write", path, || fs::write(path, contents))?.is_some() {
+        return Ok(());
+    }
+    File::create(path)?.write_all(contents).map_err(of_path("write", path))
 }
 
 /// Returns the metadata of a file; follows symbolic links.
@@ -199,10 +223,20 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The system's, with the path.
+/// The system's, with the path; `InvalidInput` unless `from` is a regular file.
 pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    call("copy", from, || fs::copy(from, to))
+    let copied = call("copy", from, || {
+        if may_wait(from) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        if may_wait(to) { Ok(None) } else { fs::copy(from, to).map(Some) }
+    })?;
+    if let Some(copied) = copied {
+        return Ok(copied);
+    }
+    let file = File::open(from)?;
+    crate::io::copy(&file, &File::create(to)?).map_err(of_path("copy", from))
 }
 
 /// Gives a file a second name.

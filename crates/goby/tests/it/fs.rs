@@ -324,6 +324,34 @@ fn an_abandoned_open_is_no_reader() {
     });
 }
 
+#[test]
+fn whole_fifos_are_read_and_written_to() {
+    with_workers(|| {
+        let dir = Dir::new();
+        let path = dir.fifo();
+        let text = "x".repeat(200_000);
+        std::fs::write(dir.path("a"), &text).unwrap();
+        let writes: [&(dyn Fn() + Sync); 3] = [
+            &|| fs::write(&path, &text).unwrap(),
+            &|| assert_eq!(fs::copy(dir.path("a"), &path).unwrap(), 200_000),
+            &|| std::fs::write(&path, &text).unwrap(),
+        ];
+        for (i, write) in writes.into_iter().enumerate() {
+            goby::scope(|s| {
+                s.go(move || if i == 2 { goby::blocking(write) } else { write() });
+                assert!(fs::read(&path).unwrap() == text.as_bytes());
+                s.go(move || if i == 2 { goby::blocking(write) } else { write() });
+                assert!(fs::read_to_string(&path).unwrap() == text);
+            });
+        }
+        let error = fs::copy(&path, dir.path("b")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(!fs::try_exists(dir.path("b")).unwrap());
+        assert_eq!(fs::copy(dir.path("a"), "/dev/null").unwrap(), 200_000);
+        assert_eq!(fs::read("/dev/null").unwrap(), b"");
+    });
+}
+
 /// Each end is opened first in turn, and as a file of std's.
 #[test]
 fn the_ends_of_a_fifo_wait_for_each_other() {
