@@ -158,11 +158,11 @@ pub mod __tokio {
     use crate::context::{Context, ContextError};
 
     pub fn block_on<F: Future>(future: F) -> F::Output {
-        goby_runtime::block_on_for(WaitReason::Tokio, false, None, future)
+        goby_runtime::block_on_for(WaitReason::Tokio, || false, None, future)
     }
 
     pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
-        crate::context::block_on_ctx_for(WaitReason::Tokio, ctx, future)
+        crate::context::block_on_ctx_for(WaitReason::Tokio, ctx, None, future)
     }
 }
 

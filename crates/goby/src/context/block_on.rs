@@ -37,24 +37,26 @@ use super::{Context, ContextError};
 /// The future is dropped while it is pending, so this is as good as the future's own cancellation.
 /// A `&mut` of a future keeps the future.
 pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
-    block_on_ctx_for(WaitReason::BlockOn, ctx, future)
+    block_on_ctx_for(WaitReason::BlockOn, ctx, None, future)
 }
 
-/// Does as [`block_on_ctx`]; dumps show this reason of its waits.
+/// Does as [`block_on_ctx`]; dumps show this reason of its waits, and that a timer ends them if the
+/// context has a deadline, or `timer` says so.
 pub(crate) fn block_on_ctx_for<F: Future>(
     reason: WaitReason,
     ctx: &Context,
+    timer: Option<IsArmed<'_>>,
     future: F,
 ) -> Result<F::Output, ContextError> {
     if let Some(error) = ctx.err() {
         return Err(error);
     }
     let (mut future, mut done) = (pin!(future), pin!(ctx.done().recv_async()));
-    let is_armed: IsArmed<'_> = &|| true;
-    let timer = ctx.deadline().is_some().then_some(is_armed);
+    let always: IsArmed<'_> = &|| true;
+    let timer = if ctx.deadline().is_some() { Some(always) } else { timer };
     goby_runtime::block_on_for(
         reason,
-        ctx.can_end(),
+        || ctx.can_end(),
         timer,
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {

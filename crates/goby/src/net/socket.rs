@@ -24,7 +24,7 @@
 //! then finds that the number names nothing, and blames the closing for its error.
 //!
 //! `ready.rs` tells channels when a direction is ready; `calls.rs` ends calls that the socket makes
-//! elsewhere.
+//! elsewhere; `heard.rs` tells calls that poll of the limits.
 //!
 //! A deadline's timer is not moved when the deadline moves to later, as deadlines usually do, nor
 //! stopped when the deadline is lifted. The timer goes off early, and is set anew if there still is
@@ -32,6 +32,9 @@
 
 mod calls;
 mod ready;
+// Only TLS listens.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod heard;
 
 use std::fmt;
 use std::io;
@@ -46,6 +49,8 @@ use goby_runtime::{Direction, Foreign, OwnsFd, Source, Timer, WaitReason, checkp
 use parking_lot::{Mutex, MutexGuard};
 
 use self::calls::Calls;
+#[cfg(feature = "tls")]
+pub(crate) use self::heard::Heard;
 use self::ready::Ready;
 use super::ClosedError;
 use crate::Context;
@@ -215,7 +220,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
             let edges = self.edges(direction);
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.shared.poll_wait(direction, edges, cx))?;
+                    ready!(self.poll_wait(direction, edges, cx))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(self.shared.blame(error))),
@@ -255,7 +260,7 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         mut read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         while let Some(edges) = self.shared.drained() {
-            ready!(self.shared.poll_wait(Direction::Read, edges, cx))?;
+            ready!(self.poll_wait(Direction::Read, edges, cx))?;
         }
         self.poll_perform(Direction::Read, cx, |socket| self.shared.note_drained(room, || read(socket)))
     }
@@ -432,15 +437,17 @@ impl<T: AsFd> Shared<T> {
             state.context.as_ref().is_some_and(Context::can_end)
         };
         // Both limits may be set and lifted meanwhile.
-        let has_deadline = || {
-            let mut state = self.state.lock();
-            let of_context = state.context.as_ref().and_then(Context::deadline);
-            of_context.is_some() || state.half(direction).deadline.is_some()
-        };
+        let has_deadline = || self.has_deadline(direction);
         match with_reach(has_context, Some(&has_deadline), || self.source.wait(direction, edges, retry)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
             result => result.map_err(|error| self.blame(error)),
         }
+    }
+
+    fn has_deadline(&self, direction: Direction) -> bool {
+        let mut state = self.state.lock();
+        let of_context = state.context.as_ref().and_then(Context::deadline);
+        of_context.is_some() || state.half(direction).deadline.is_some()
     }
 
     fn poll_wait(&self, direction: Direction, edges: usize, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {

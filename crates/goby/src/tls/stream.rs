@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use goby_runtime::WaitReason;
+use goby_runtime::{IsArmed, WaitReason};
 use once_cell::sync::OnceCell;
 use rustls::pki_types::CertificateDer;
 use rustls::{Connection, ProtocolVersion, SupportedCipherSuite};
@@ -21,6 +21,7 @@ use super::waits::{FIRST_CALL, Leave, READING_FUTURE, WRITING_FUTURE, Waits, Wak
 use crate::Context;
 use crate::context::{block_on_ctx_for, is_limit};
 use crate::net::TcpStream;
+use crate::net::socket::Heard;
 use crate::sync::Mutex;
 
 /// A TLS stream over another stream, made by a [`TlsConnector`](super::TlsConnector) or a
@@ -169,8 +170,10 @@ impl<S: Transport> TlsStream<S> {
     #[doc(alias = "HandshakeContext")]
     pub fn handshake_ctx(&self, ctx: &Context) -> io::Result<()> {
         let leave = self.enter();
-        let future = poll_fn(|cx| self.poll(leave.who, cx, |session, wire| session.poll_handshake(wire)));
-        block_on_ctx_for(WaitReason::IoWait, ctx, future)?
+        let limits = Heard::default();
+        let poll = |cx: &mut task::Context<'_>| self.poll(leave.who, cx, |session, wire| session.poll_handshake(wire));
+        let future = poll_fn(|cx| limits.hear(|| poll(cx)));
+        block_on_ctx_for(WaitReason::IoWait, ctx, Some(&|| limits.have_deadline()), future)?
     }
 
     /// Tells the other side that nothing more comes: sends what is left and TLS's close_notify, and
@@ -342,8 +345,10 @@ impl<S: Transport> TlsStream<S> {
         mut operation: impl FnMut(&mut Session, &mut Wire<'_, '_, S>) -> Poll<io::Result<R>>,
     ) -> io::Result<R> {
         let leave = self.enter();
-        let future = poll_fn(|cx| self.poll(leave.who, cx, &mut operation));
-        goby_runtime::block_on_for(WaitReason::IoWait, false, None, future)
+        let limits = Heard::default();
+        let future = poll_fn(|cx| limits.hear(|| self.poll(leave.who, cx, &mut operation)));
+        let has_deadline: IsArmed<'_> = &|| limits.have_deadline();
+        goby_runtime::block_on_for(WaitReason::IoWait, || limits.have_context(), Some(has_deadline), future)
     }
 
     fn enter(&self) -> Leave<'_> {

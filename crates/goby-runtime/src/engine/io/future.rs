@@ -42,12 +42,18 @@ use crate::engine::worker::Worker;
 ///
 /// The goroutine, or the OS thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    block_on_for(WaitReason::BlockOn, false, None, future)
+    block_on_for(WaitReason::BlockOn, || false, None, future)
 }
 
 /// Does as [`block_on`]; reports show this reason of its waits, and what [`with_reach`] says.
+/// `has_context` is asked before each wait.
 #[doc(hidden)]
-pub fn block_on_for<F: Future>(reason: WaitReason, context: bool, timer: Option<IsArmed<'_>>, future: F) -> F::Output {
+pub fn block_on_for<F: Future>(
+    reason: WaitReason,
+    has_context: impl Fn() -> bool,
+    timer: Option<IsArmed<'_>>,
+    future: F,
+) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { waiter: AtomicPtr::new(ptr::null_mut()) });
     let waker = Signal::waker(signal.clone());
@@ -57,7 +63,7 @@ pub fn block_on_for<F: Future>(reason: WaitReason, context: bool, timer: Option<
         if let Poll::Ready(output) = with_cure(|| future.as_mut().poll(&mut cx)) {
             return output;
         }
-        with_reach(context, timer, || signal.wait(reason));
+        with_reach(has_context(), timer, || signal.wait(reason));
     }
 }
 
