@@ -91,6 +91,8 @@ pub struct GoroutineInfo {
     pub(crate) started_at: &'static Location<'static>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) inherited: Option<Arc<Inherited>>,
+    /// Its runtime had spawned futures that had not ended.
+    pub(crate) beside_futures: bool,
     pub(crate) stack: Option<StackTrace>,
 }
 
@@ -186,6 +188,7 @@ impl GoroutineInfo {
             started_at: header.origin.spawned_at,
             name: header.attributes.name(),
             inherited: header.attributes.inherited(),
+            beside_futures: false,
             stack: None,
         }
     }
@@ -413,6 +416,8 @@ impl Worker {
     /// Looks at all goroutines that are here.
     fn look(&self, want: Want, asker: Option<GoroutineId>) -> Report {
         let now = policy::nanos(policy::now());
+        // Asked first: what a future did before it ended is seen below.
+        let beside_futures = self.shared.n_tasks() > 0;
         let runnable: HashSet<_> = self.runnable().into_iter().collect();
         let started = self.started();
         let mut alike: HashMap<(usize, Status), usize> = HashMap::new();
@@ -433,6 +438,7 @@ impl Worker {
             if !want.includes(&info) {
                 continue;
             }
+            info.beside_futures = beside_futures;
             let n_alike = alike.entry((ptr::from_ref(header.origin.spawned_at).addr(), status)).or_default();
             *n_alike += 1;
             if want.stacks && (infos.len() < STACKS_OF_ALL || *n_alike <= STACKS_OF_ALIKE) {

@@ -5,8 +5,11 @@
 //! by itself: it runs, will run, is in a `blocking` call, or one of the file system, waits for a
 //! child or for tokio, or a timer ends its wait. It is *stuck* if it is parked otherwise. A stuck
 //! goroutine is leaked if no live one is left in its family that could free it, or if it provably
-//! waits for nothing. So a leak may be missed as long as there is a sleeper in the family. And
-//! goroutines outside the family that hold a sender are not taken into account.
+//! waits for nothing. A spawned future belongs to no family, and may wait for a timer, or for
+//! something outside goby that wakes it: as long as one has not ended, the goroutines of its runtime
+//! count as those that it could free. So a leak may be missed as long as there is a sleeper in the
+//! family, or a future in the runtime. And goroutines outside the family that hold a sender are not
+//! taken into account.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -65,10 +68,10 @@ fn waits_for_nothing(info: &GoroutineInfo) -> bool {
     matches!(info.status(), Status::Waiting(ChanReceiveNil | ChanSendNil | SelectNoCases)) && !info.has_deadline()
 }
 
-/// Returns the leaked ones among the goroutines of a family, or of a runtime: if none is live, all
-/// that are left; otherwise those that provably never go on.
+/// Returns the leaked ones among the goroutines of a family, or of a runtime: if none is live, and
+/// there is no future beside them, all that are left; otherwise those that provably never go on.
 pub fn leaked(family: &[GoroutineInfo]) -> Vec<GoroutineInfo> {
-    if family.iter().any(GoroutineInfo::is_live) { deadlocked(family) } else { family.to_vec() }
+    if family.iter().any(|info| info.is_live() || info.beside_futures) { deadlocked(family) } else { family.to_vec() }
 }
 
 /// The number of looks after the first one. With the delays below they take 0.43 s. goleak's

@@ -122,6 +122,7 @@ fn read() -> Option<GoroutineInfo> {
         started_at,
         name: None,
         inherited: None,
+        beside_futures: false,
         stack: Some(StackTrace::new(&frames)),
     })
 }

@@ -9,7 +9,7 @@ use goby::diag::{GoroutineInfo, LeakGuard, Status};
 use goby::net::TcpListener;
 use goby::sync::{Barrier, Mutex, Semaphore, WaitGroup};
 use goby::time::{self, Ticker, Timer};
-use goby::{Context, block_on_ctx, chan, diag, go, goroutine, select};
+use goby::{Context, block_on_ctx, chan, diag, go, goroutine, select, spawn};
 use goby_runtime::WaitReason;
 
 use crate::support::{wait_until, with_workers_leaving};
@@ -124,6 +124,32 @@ fn a_future_is_awaited_until_its_context_is_done() {
         go(|| block_on_ctx(&Context::background(), std::future::pending::<()>()));
         let infos = check_leaked(guard, 1);
         assert!(!infos[0].is_reached_by_context());
+    });
+}
+
+/// A spawned future may wait for a timer, or for something outside goby, and then free those that
+/// wait for it: by `join`, or by a channel. Once it has ended the rest is judged as ever.
+#[test]
+fn beside_a_future_that_has_not_ended_only_proofs_count() {
+    with_workers_leaving(2, || {
+        let (stop, stopped) = chan::bounded::<()>(0);
+        let (tx, rx) = chan::bounded::<()>(0);
+        let task = spawn(async move {
+            let _tx = tx;
+            stopped.recv_async().await.unwrap_err();
+        });
+        let guard = LeakGuard::new();
+        go(move || task.join().is_ok());
+        go(move || rx.recv().is_err());
+        let (held, waits) = chan::bounded::<()>(0);
+        std::mem::forget(held);
+        go(move || waits.recv().is_ok());
+        wait_until("all to wait", || waiting().len() == 3);
+        guard.check().unwrap();
+        go(|| chan::never::<u32>().recv());
+        wait_until("the proof", || diag::leaks().len() == 1);
+        drop(stop);
+        wait_until("the verdict", || waiting().len() == 2 && diag::leaks().len() == 2);
     });
 }
 
