@@ -54,7 +54,16 @@ impl Watch for Look {
     }
 
     fn stalled(&self, remote: &Remote, lasted: Duration) -> bool {
-        self.stalls.report(remote, lasted)
+        let is_known = self.stalls.report(remote, lasted);
+        if remote.future_waits().is_some() {
+            // Not all workers sleep, so nobody else asks. What is found out is reported there.
+            deadlock::judge(remote.shared);
+        }
+        is_known
+    }
+
+    fn future_waits(&self, worker: &Worker, reason: WaitReason) {
+        self.stalls.report_wait(worker, reason);
     }
 
     fn parks(&self, worker: &Worker, g: &Goroutine, reason: WaitReason) {

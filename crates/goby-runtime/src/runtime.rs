@@ -19,6 +19,7 @@ use crate::look::Look;
 use crate::look::dump::Dump;
 use crate::look::family::Family;
 use crate::look::inspect::{GoroutineInfo, Want};
+use crate::look::sample::Running;
 use crate::look::stall::Stall;
 use crate::look::{inspect, leak, leak_check, sample};
 
@@ -216,7 +217,7 @@ pub fn num_goroutines() -> usize {
 /// Interrupts every worker of a runtime: for tests of the interruption itself.
 #[doc(hidden)]
 pub fn sample_all(runtime: &Runtime) -> Vec<GoroutineInfo> {
-    runtime.shared.remotes().filter_map(sample::running).collect()
+    runtime.shared.remotes().filter_map(sample::running).filter_map(Running::goroutine).collect()
 }
 
 /// Starts the default runtime.

@@ -162,10 +162,10 @@ impl Names {
     }
 }
 
-/// Prints the stack of a goroutine that an earlier line has named. Looks names up, which takes
-/// long.
-pub(crate) fn print(id: impl fmt::Display, stack: &StackTrace) {
-    let text = format!("goby: goroutine {id} was here:\n{stack}");
+/// Prints the stack of `who`, a goroutine or future that an earlier line has named. Looks names up,
+/// which takes long.
+pub(crate) fn print(who: impl fmt::Display, stack: &StackTrace) {
+    let text = format!("goby: {who} was here:\n{stack}");
     // In one piece, whatever else is printed. An error is ignored: there is nowhere to report it.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     forget_symbols();
@@ -230,7 +230,7 @@ fn innermost_at(address: usize) -> Option<(String, Option<(PathBuf, u32)>)> {
 /// It goes by the function's name, or by its file where debug information is line tables only and
 /// gives inlined functions no path.
 fn is_inside(function: &str, file: &str) -> bool {
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 21] = [
         "goby::chan::core::",
         "goby::chan::keeper::",
         "goby::selection::ordered::",
@@ -242,20 +242,23 @@ fn is_inside(function: &str, file: &str) -> bool {
         "goby_switch::",
         "corosensei::",
         "stack_init_trampoline",
+        "async_task::",
         "backtrace::",
         "std::panicking::",
         "std::panic::",
         "std::sys::backtrace::",
         "core::ops::function::",
         "core::panic::unwind_safe::",
+        "__restore_rt",
         "__rust",
         "_Unwind_",
     ];
-    const FILES: [&str; 9] = [
+    const FILES: [&str; 10] = [
         concat!(env!("CARGO_MANIFEST_DIR"), "/src/"),
         "/goby-switch/src/",
         concat!("/goby-switch-", env!("CARGO_PKG_VERSION"), "/src/"),
         "/corosensei-",
+        "/async-task-",
         "/backtrace-",
         "/library/core/src/ops/function.rs",
         "/library/core/src/panic/unwind_safe.rs",

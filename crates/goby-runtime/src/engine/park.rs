@@ -233,7 +233,7 @@ impl Wait {
                 token
             }
             Who::Thread(parker) => {
-                if !parker.park_until(deadline) && self.word.claim(TIMED_OUT) {
+                if !parker.park_until(reason, deadline) && self.word.claim(TIMED_OUT) {
                     return TIMED_OUT;
                 }
                 // Either unparked in time, or claimed by another whose unpark is under way: wait

@@ -1,5 +1,7 @@
 //! Puts one OS thread to sleep until it is unparked.
 //!
+//! A worker's thread sleeps here only for a future that waits inside its poll (`worker/kept.rs`).
+//!
 //! The deadlock detector knows a thread that parks without a deadline ([`ThreadWait`]): from before
 //! the thread sleeps until it is unparked. It may run again much later. While the thread sleeps it
 //! does two things for the detector, on its own stack and without its token's lock:
@@ -24,6 +26,7 @@ use crate::engine::runtimes;
 use crate::engine::threads;
 use crate::engine::threads::ThreadWait;
 use crate::engine::wait_reason::WaitReason;
+use crate::engine::worker::{Kept, Worker};
 
 /// How long a thread waits before it looks for a deadlock, if there is no monitor; then twice as
 /// long, and so on. It must repeat the look, since other threads that end do not tell it.
@@ -79,14 +82,23 @@ impl Parker {
     }
 
     pub(crate) fn park(&self, reason: WaitReason) {
+        let kept = self.keep_worker(reason);
         let mut token = self.token.lock();
         if !token.given {
-            token.counted = threads::thread_parks(&self.wait, reason);
+            token.counted = threads::thread_parks(&self.wait, reason, kept.is_some());
             self.sleep(&mut token);
         }
         token.given = false;
         drop(token);
         self.order.follow();
+    }
+
+    /// Says that a future keeps its worker, if one calls and is about to sleep.
+    fn keep_worker(&self, reason: WaitReason) -> Option<Kept> {
+        let worker = Worker::current().filter(|worker| worker.polls().is_some())?;
+        let is_given = self.token.lock().given;
+        // No closure: it would be a frame of the report's stack.
+        if is_given { None } else { Some(Kept::begin(worker, reason)) }
     }
 
     /// Sleeps until the token is given.
@@ -120,7 +132,8 @@ impl Parker {
 
     /// Parks until the token is given or `deadline`; returns false if the deadline came first. Does
     /// not take the token.
-    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
+    pub(crate) fn park_until(&self, reason: WaitReason, deadline: Instant) -> bool {
+        let _kept = self.keep_worker(reason);
         let mut token = self.token.lock();
         while !token.given {
             if token.sleep_until(&self.changed, deadline) && policy::now() >= deadline {

@@ -82,10 +82,10 @@ impl Drop for OwnThread {
 }
 
 /// Counts an OS thread that parks without a deadline, and returns whether it did. A thread of
-/// goby's own is counted already. The thread may be the last one that could have unparked a waiter,
-/// so the detector looks again.
-pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason) -> bool {
-    if is_own() {
+/// goby's own is counted already, unless it is a worker that a future keeps (`is_kept`). The thread
+/// may be the last one that could have unparked a waiter, so the detector looks again.
+pub(crate) fn thread_parks(wait: &ThreadWait, reason: WaitReason, is_kept: bool) -> bool {
+    if is_own() && !is_kept {
         return false;
     }
     wait.begin(reason);

@@ -23,6 +23,10 @@ pub(crate) trait Watch: Any + Send + Sync {
     /// goroutine that it runs is known. Called by the monitor.
     fn stalled(&self, remote: &Remote, lasted: Duration) -> bool;
 
+    /// The future that the worker polls is about to wait in goby, and keeps the worker meanwhile.
+    /// Called by the worker, in that poll.
+    fn future_waits(&self, worker: &Worker, reason: WaitReason);
+
     /// A goroutine is about to park. Called by that goroutine.
     fn parks(&self, worker: &Worker, g: &Goroutine, reason: WaitReason);
 

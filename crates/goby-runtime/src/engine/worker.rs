@@ -19,6 +19,7 @@ mod fairness;
 mod search;
 mod theft;
 mod hold;
+mod kept;
 pub(super) mod capture;
 
 use std::cell::{Cell, UnsafeCell};
@@ -32,6 +33,7 @@ use goby_switch::Fiber;
 use self::births::OwnBirths;
 pub use self::births::spread_next;
 use self::fairness::Fairness;
+pub(in crate::engine) use self::kept::Kept;
 pub(crate) use self::remote::Remote;
 use self::search::Search;
 use crate::base::biased::NOBODY;
@@ -154,6 +156,13 @@ impl Worker {
     /// Records that a future with this kind of waker is polled from here on; null: none is.
     pub(crate) fn set_polled(&self, waker: *const RawWakerVTable) {
         self.running.polled.set(waker);
+    }
+
+    /// Returns a number that stands for the kind of the future that is polled now; none if none is,
+    /// or if a goroutine calls.
+    pub(crate) fn polls(&self) -> Option<usize> {
+        let kind = self.running.polled.get();
+        (!kind.is_null() && !self.in_goroutine()).then(|| kind.addr())
     }
 
     /// Returns whether a waker of this kind belongs to the future that is polled now. It does not

@@ -10,8 +10,13 @@
 //!   (see `threads`).
 //! - No signal has a handler.
 //!
+//! A future that waits inside its poll keeps its worker (`worker/kept.rs`). Such a worker counts as
+//! one that sleeps, whatever waits in its queues, and its thread as one that waits. The monitor asks
+//! for it when it reports the stall.
+//!
 //! A look is at a [`Part`] of the process, usually all of it.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ptr;
@@ -27,6 +32,7 @@ use crate::engine::settings::DeadlockPolicy;
 use crate::engine::shared::Shared;
 use crate::engine::threads::{Outside, ThreadId, WaitingThread};
 use crate::engine::watch::Prospect;
+use crate::engine::worker::Remote;
 use crate::engine::{orphans, threads};
 use crate::look::Look;
 use crate::look::dump::Dump;
@@ -88,6 +94,8 @@ pub(crate) struct Stuck {
     runtimes: Vec<&'static Shared>,
     goroutines: usize,
     threads: Vec<Arc<Parker>>,
+    /// Futures keep workers.
+    has_kept: bool,
     /// How many goroutines wait for a stack, and why they get none.
     starved: Option<(usize, String)>,
 }
@@ -144,8 +152,9 @@ impl Part {
         let before = changes();
         let goroutines = self.runtimes.iter().map(|runtime| runtime.num_goroutines()).sum();
         let threads = self.waiting();
+        let waiting: HashSet<ThreadId> = threads.iter().filter_map(|parker| parker.wait().thread()).collect();
         // Nobody waits, or something runs.
-        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet() {
+        if goroutines == 0 && threads.is_empty() && !self.main_exited() || !self.is_quiet(&waiting) {
             return Verdict::Alive;
         }
         // Timers that nobody waits for change nothing.
@@ -157,18 +166,19 @@ impl Part {
         let is_alone = !self.has_ending
             && !orphans::are_awaited()
             && !outside.has_handlers
-            && self.helpers.iter().all(|runtime| is_quiet(runtime) && !has_awaited_timers(runtime))
+            && self.helpers.iter().all(|runtime| is_quiet(runtime, &HashSet::new()) && !has_awaited_timers(runtime))
             && outside.strangers.iter().all(|&thread| self.is_bystander(thread));
         // A stranger may have done something and ended meanwhile. So whatever it can have left
         // behind is looked at once more.
-        if !self.is_quiet() || has_timers() || changes() != before || threads::changes() != self.changes {
+        if !self.is_quiet(&waiting) || has_timers() || changes() != before || threads::changes() != self.changes {
             return Verdict::Changing;
         }
         if !is_alone {
             return Verdict::Outside;
         }
         let starved = self.runtimes.iter().find_map(|runtime| runtime.stacks.starvation());
-        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, starved })
+        let has_kept = self.runtimes.iter().any(|runtime| runtime.remotes().any(|remote| is_kept(remote, &waiting)));
+        Verdict::Stuck(Stuck { runtimes: self.runtimes.clone(), goroutines, threads, has_kept, starved })
     }
 
     /// Returns its threads that wait forever, except those whose goroutine stands for them.
@@ -185,8 +195,8 @@ impl Part {
         self.runtimes.iter().any(|runtime| runtime.main_exited())
     }
 
-    fn is_quiet(&self) -> bool {
-        self.runtimes.iter().all(|runtime| is_quiet(runtime))
+    fn is_quiet(&self, waiting: &HashSet<ThreadId>) -> bool {
+        self.runtimes.iter().all(|runtime| is_quiet(runtime, waiting))
     }
 }
 
@@ -194,16 +204,28 @@ fn has_awaited_timers(runtime: &Shared) -> bool {
     runtime.remotes().any(|remote| remote.timers.are_awaited())
 }
 
-/// Returns whether nothing in a runtime runs, and nothing will run by itself.
-fn is_quiet(runtime: &Shared) -> bool {
-    runtime.idle.n_sleeping() == runtime.n_workers()
+/// Returns whether a future keeps the worker, whose thread is among those that wait without a
+/// deadline.
+fn is_kept(remote: &Remote, waiting: &HashSet<ThreadId>) -> bool {
+    // Relaxed: the thread's wait orders it, see `Remote::future_waits`.
+    remote.future_waits().is_some() && waiting.contains(&remote.thread.thread_id.load(Ordering::Relaxed))
+}
+
+/// Returns whether nothing in a runtime runs, and nothing will run by itself. `waiting` are the
+/// threads that wait without a deadline.
+fn is_quiet(runtime: &Shared, waiting: &HashSet<ThreadId>) -> bool {
+    let n_kept = runtime.remotes().filter(|remote| is_kept(remote, waiting)).count();
+    runtime.idle.n_sleeping() + n_kept == runtime.n_workers()
         && runtime.inject.len() == 0
         && runtime.helpers.in_progress() == 0
-        && runtime.n_tasks() == 0
+        // Each kept worker polls one.
+        && runtime.n_tasks() == n_kept
         && !runtime.stacks.can_feed()
-        && runtime
-            .remotes()
-            .all(|r| !r.poller.has_sources() && r.mail.inbox.is_empty() && r.stealable.unstarted.len() == 0)
+        && runtime.remotes().all(|remote| {
+            !remote.poller.has_sources()
+                && (remote.mail.inbox.is_empty() || is_kept(remote, waiting))
+                && remote.stealable.unstarted.len() == 0
+        })
 }
 
 impl Stuck {
@@ -228,6 +250,9 @@ impl Stuck {
             None if self.goroutines == 0 && self.threads.is_empty() => {
                 "no goroutines (main called runtime.Goexit) - deadlock!".into()
             }
+            None if self.has_kept => "all goroutines are asleep, or cannot run because a future that waits inside its \
+                                      poll keeps their worker - deadlock!"
+                .into(),
             None => "all goroutines are asleep - deadlock!".into(),
         }
     }

@@ -93,8 +93,10 @@ impl fmt::Display for Dump {
             thread.write(&mut names, f)?;
         }
         for silent in &self.found.silent {
-            write!(f, "\nworker {} is not responding", silent.worker)?;
-            match silent.n_started.saturating_sub(1) {
+            let (does, n_shown) =
+                if silent.polls_future { ("is kept by a future", 0) } else { ("is not responding", 1) };
+            write!(f, "\nworker {} {does}", silent.worker)?;
+            match silent.n_started.saturating_sub(n_shown) {
                 0 => writeln!(f)?,
                 n => writeln!(f, ": up to {n} goroutines that are pinned to it are not shown")?,
             }

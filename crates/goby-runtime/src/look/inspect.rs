@@ -34,6 +34,7 @@ use crate::engine::wait_reason::WaitReason;
 use crate::engine::worker::{Remote, Worker};
 use crate::engine::{attributes, errand};
 use crate::look::sample;
+use crate::look::sample::Running;
 
 /// So many of each worker's goroutines have their stacks taken, even if they are alike. Taking one
 /// costs microseconds, and a page that the goroutine may not have touched.
@@ -244,6 +245,8 @@ pub struct Silent {
     /// At most so many goroutines have started there and have not ended. Only the running one is
     /// shown.
     pub n_started: usize,
+    /// It polls a future, so none of its goroutines is shown.
+    pub polls_future: bool,
 }
 
 /// What a look at goroutines has found.
@@ -345,15 +348,22 @@ fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
         if waited != Waited::TimedOut {
             break;
         }
-        // Busy with a goroutine, or only kept from running by others on this machine?
+        // Busy with a goroutine or future, or only kept from running by others on this machine?
         let is_silent = |remote: &&Remote| !request.has_answer_of(remote) && !remote.shared.is_shut_down();
         let silent: Vec<&Remote> = remotes.iter().copied().filter(is_silent).collect();
-        let running: Vec<Option<GoroutineInfo>> = silent.iter().map(|remote| sample::running(remote)).collect();
-        let is_busy = !want.patient && running.iter().all(Option::is_some);
-        if is_busy || start.elapsed() > LAST_PATIENCE {
-            found.goroutines.extend(running.into_iter().flatten());
-            let name = |remote: &&Remote| Silent { worker: remote.index, n_started: remote.n_started() };
-            found.silent.extend(silent.iter().map(name));
+        let running: Vec<Option<Running>> = silent.iter().map(|remote| sample::running(remote)).collect();
+        // A future that waits is known without a signal.
+        let polls = |(remote, running): (&&Remote, &Option<Running>)| {
+            remote.future_waits().is_some() || matches!(running, Some(Running::Future(_)))
+        };
+        let is_busy = |(remote, running): (_, &Option<Running>)| running.is_some() || polls((remote, running));
+        if !want.patient && silent.iter().zip(&running).all(is_busy) || start.elapsed() > LAST_PATIENCE {
+            found.silent.extend(silent.iter().zip(&running).map(|(remote, running)| Silent {
+                worker: remote.index,
+                n_started: remote.n_started(),
+                polls_future: polls((remote, running)),
+            }));
+            found.goroutines.extend(running.into_iter().flatten().filter_map(Running::goroutine));
             break;
         }
     }

@@ -109,7 +109,7 @@ impl Park {
              goby::thread_locals"
         ));
         // Looking names up takes long. If no thread can be started, no stack is printed.
-        let _ = spawn_own_thread("goby-report", move || stack_trace::print(id, &stack));
+        let _ = spawn_own_thread("goby-report", move || stack_trace::print(format_args!("goroutine {id}"), &stack));
     }
 }
 

@@ -1,5 +1,5 @@
 //! Looks at a thread that does not come to a scheduling point: a signal interrupts the thread, and
-//! the handler collects the stack of the goroutine that it runs.
+//! the handler collects the stack of the goroutine that it runs, or of the future that it polls.
 //!
 //! The handler runs on the thread's alternate stack and is async-signal-safe. It reads a
 //! thread-local without destructor, atomics and the running goroutine's record, walks the stack,
@@ -13,6 +13,7 @@
 //! time.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Once;
@@ -45,16 +46,18 @@ const WRITING: u32 = 2;
 /// `state`: the handler has written, and the asker may read. Set by the handler.
 const WRITTEN: u32 = 3;
 
-/// The memory that the handler writes: one goroutine at a time. `state` guards it; all other
+/// The memory that the handler writes: one goroutine or future at a time. `state` guards it; all other
 /// accesses are Relaxed.
 struct Sample {
     state: AtomicU32,
     thread: AtomicU32,
-    /// Zero: the thread runs no goroutine.
     id: AtomicU64,
     parent: AtomicU64,
     since: AtomicU64,
+    /// Null: the thread runs no goroutine.
     started_at: AtomicPtr<Location<'static>>,
+    /// What [`Worker::polls`] gives; zero: the thread polls no future.
+    polls: AtomicUsize,
     n_frames: AtomicUsize,
     frames: [AtomicUsize; MAX_FRAMES],
 }
@@ -66,6 +69,7 @@ static SAMPLE: Sample = Sample {
     parent: AtomicU64::new(0),
     since: AtomicU64::new(0),
     started_at: AtomicPtr::new(ptr::null_mut()),
+    polls: AtomicUsize::new(0),
     n_frames: AtomicUsize::new(0),
     frames: [const { AtomicUsize::new(0) }; MAX_FRAMES],
 };
@@ -73,9 +77,34 @@ static SAMPLE: Sample = Sample {
 /// The handler that was there before.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
-/// Returns the goroutine that a worker's thread runs now, with its stack; none if the thread runs
-/// none, or does not answer in time.
-pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
+/// What a worker's thread runs.
+pub(crate) enum Running {
+    /// A goroutine, with its stack.
+    Goroutine(GoroutineInfo),
+    Future(RunningFuture),
+}
+
+/// A future that is polled.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningFuture {
+    /// What [`Worker::polls`] gives.
+    pub(crate) kind: usize,
+    pub(crate) stack: StackTrace,
+}
+
+impl Running {
+    /// Returns the goroutine, if it is one.
+    pub(crate) fn goroutine(self) -> Option<GoroutineInfo> {
+        match self {
+            Running::Goroutine(info) => Some(info),
+            Running::Future(_) => None,
+        }
+    }
+}
+
+/// Returns what a worker's thread runs now; none if the thread runs nothing, or does not answer in
+/// time.
+pub(crate) fn running(remote: &Remote) -> Option<Running> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let thread = remote.thread.thread_id.load(Ordering::Relaxed);
     if thread == 0 || !is_possible() {
@@ -104,15 +133,18 @@ pub(crate) fn running(remote: &Remote) -> Option<GoroutineInfo> {
     info
 }
 
-fn read() -> Option<GoroutineInfo> {
-    let id = SAMPLE.id.load(Ordering::Relaxed);
-    // SAFETY: null, or a `&'static` that the handler has read from a record.
-    let started_at = unsafe { SAMPLE.started_at.load(Ordering::Relaxed).as_ref() }?;
+fn read() -> Option<Running> {
     let n = SAMPLE.n_frames.load(Ordering::Relaxed);
     let frames: Vec<usize> = SAMPLE.frames[..n].iter().map(|frame| frame.load(Ordering::Relaxed)).collect();
+    let stack = StackTrace::new(&frames);
+    // SAFETY: null, or a `&'static` that the handler has read from a record.
+    let Some(started_at) = (unsafe { SAMPLE.started_at.load(Ordering::Relaxed).as_ref() }) else {
+        let kind = SAMPLE.polls.load(Ordering::Relaxed);
+        return (kind != 0).then_some(Running::Future(RunningFuture { kind, stack }));
+    };
     let since = SAMPLE.since.load(Ordering::Relaxed);
-    Some(GoroutineInfo {
-        id: GoroutineId::from_u64(id),
+    Some(Running::Goroutine(GoroutineInfo {
+        id: GoroutineId::from_u64(SAMPLE.id.load(Ordering::Relaxed)),
         status: Status::Running,
         flags: Reported::default(),
         joins: 0,
@@ -123,8 +155,8 @@ fn read() -> Option<GoroutineInfo> {
         name: None,
         inherited: None,
         beside_futures: false,
-        stack: Some(StackTrace::new(&frames)),
-    })
+        stack: Some(stack),
+    }))
 }
 
 /// Returns whether the unwinder can be used in a signal handler.
@@ -181,7 +213,16 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
 
 fn write() {
     SAMPLE.started_at.store(ptr::null_mut(), Ordering::Relaxed);
-    let Some(g) = Worker::current().and_then(Worker::running_or_held) else { return };
+    SAMPLE.polls.store(0, Ordering::Relaxed);
+    SAMPLE.n_frames.store(0, Ordering::Relaxed);
+    let Some(worker) = Worker::current() else { return };
+    if let Some(kind) = worker.polls() {
+        // A poll runs on the thread's own stack, down to where the thread began: nothing switches
+        // there. The frames of this handler are left out when names are looked up.
+        SAMPLE.polls.store(kind, Ordering::Relaxed);
+        return write_stack(&(0..usize::MAX));
+    }
+    let Some(g) = worker.running_or_held() else { return };
     if g.notes.reason.load(Ordering::Relaxed) != WaitReason::None as u8 {
         // In the switch, or about to be.
         return;
@@ -191,8 +232,13 @@ fn write() {
     SAMPLE.parent.store(g.origin.parent, Ordering::Relaxed);
     SAMPLE.since.store(g.notes.since.get(), Ordering::Relaxed);
     SAMPLE.started_at.store(ptr::from_ref(g.origin.spawned_at).cast_mut(), Ordering::Relaxed);
+    write_stack(&usable);
+}
+
+/// Writes the return addresses on this part of the stack.
+fn write_stack(within: &Range<usize>) {
     let mut n = 0;
-    stack_trace::walk(&usable, |address| {
+    stack_trace::walk(within, |address| {
         SAMPLE.frames[n].store(address, Ordering::Relaxed);
         n += 1;
         n < MAX_FRAMES

@@ -1,7 +1,9 @@
-//! Goroutines that keep their worker: reported by the monitor, with their stack.
+//! Goroutines and futures that keep their worker: reported by the monitor, with their stack.
 //!
-//! The monitor tells a stall from a thread that merely got no processor (`suspect`). Here the
-//! running goroutine's stack is taken (`sample`). A thread of its own makes the report: in a large
+//! The monitor tells a stall from a thread that merely got no processor (`suspect`). Here the stack
+//! of the goroutine that runs, or of the future that is polled, is taken (`sample`). A future that
+//! waits in goby inside its poll may wait forever (`worker/kept.rs`): that is reported at once, when
+//! the wait begins, and by its worker. A thread of its own makes the report: in a large
 //! program it takes seconds to look names up. The report goes to a subscriber of `tracing`, if
 //! there is one, otherwise to the standard error: a line at once, and the stack once its names are
 //! known.
@@ -9,7 +11,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -18,17 +19,19 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::base::report::report;
-use crate::base::stack_trace::Names;
+use crate::base::stack_trace::{Names, StackTrace};
 use crate::base::{policy, stack_trace};
 use crate::engine::current::current_shared;
 use crate::engine::frames;
 use crate::engine::frames::Function;
 use crate::engine::io::timer::NEVER;
 use crate::engine::threads::spawn_own_thread;
-use crate::engine::worker::Remote;
+use crate::engine::wait_reason::WaitReason;
+use crate::engine::worker::{Remote, Worker};
 use crate::look::Look;
 use crate::look::inspect::GoroutineInfo;
 use crate::look::sample;
+use crate::look::sample::{Running, RunningFuture};
 
 /// A goroutine that keeps its worker for this long is reported: it is long enough to be felt, and
 /// ten time slices.
@@ -40,6 +43,11 @@ const COMPUTES_OR_BLOCKS: &str =
     "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
 const WAITS_IN_HOOK: &str =
     "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
+const COMPUTES_IN_POLL: &str =
+    "run what blocks or computes in a goroutine, by `go` and there `blocking`, or await now and then";
+const WAITS_IN_POLL: &str = "inside its poll, so that no goroutine of the worker can run, not even one that would \
+                             end the wait: await instead (`recv_async`), only try (`try_lock`), or run the future by \
+                             `block_on` in a goroutine";
 /// How long goroutines that were started at the same place are not printed again: if every job of a
 /// pool takes too long, that is printed once, not a thousand times.
 const QUIET: Duration = Duration::from_secs(10);
@@ -72,6 +80,9 @@ pub struct Stall {
     worker: usize,
     lasted: Duration,
     goroutine: Option<GoroutineInfo>,
+    future: Option<RunningFuture>,
+    /// Why the future waits in goby.
+    future_waits: Option<WaitReason>,
     /// The goroutine waits in a panic hook.
     is_held: bool,
 }
@@ -93,12 +104,29 @@ impl Stall {
     pub fn goroutine(&self) -> Option<&GoroutineInfo> {
         self.goroutine.as_ref()
     }
+
+    /// Returns whether a future ran.
+    pub fn is_of_future(&self) -> bool {
+        self.future.is_some() || self.future_waits.is_some()
+    }
+
+    /// Returns why the future that ran waited in goby, inside its poll; none if it did not, or if no
+    /// future ran.
+    pub fn future_waits(&self) -> Option<WaitReason> {
+        self.future_waits
+    }
+
+    /// Returns where the goroutine or the future was, if the thread could tell.
+    pub fn stack(&self) -> Option<&StackTrace> {
+        let of_goroutine = self.goroutine.as_ref().and_then(|g| g.stack.as_ref());
+        of_goroutine.or(self.future.as_ref().map(|future| &future.stack))
+    }
 }
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.headline())?;
-        let Some(stack) = self.goroutine.as_ref().and_then(|g| g.stack.as_ref()) else { return Ok(()) };
+        let Some(stack) = self.stack() else { return Ok(()) };
         writeln!(f)?;
         Names::default().write(stack, f)
     }
@@ -109,6 +137,9 @@ impl Stall {
     fn headline(&self) -> String {
         let (worker, ms) = (self.worker, self.lasted.as_millis());
         match &self.goroutine {
+            None if self.is_of_future() => {
+                format!("a future has kept worker {worker} for {ms} ms: {}", self.future_does())
+            }
             None => format!("worker {worker} has not come back for {ms} ms"),
             Some(g) => format!(
                 "goroutine {}, started at {}, has kept worker {worker} for {ms} ms: {}",
@@ -119,26 +150,52 @@ impl Stall {
         }
     }
 
-    /// Prints it: the line first, the stack once its names are known.
-    fn print(&self) {
-        report(format_args!("{}", self.headline()));
-        if let Some(g) = &self.goroutine
-            && let Some(stack) = &g.stack
-        {
-            stack_trace::print(g.id, stack);
+    fn future_does(&self) -> String {
+        match self.future_waits {
+            Some(reason) => format!("it waits [{reason}] {WAITS_IN_POLL}"),
+            None => COMPUTES_IN_POLL.into(),
         }
     }
 
-    /// Returns where the goroutine was started: stalls of one cause have the same place.
-    fn place(&self) -> *const Location<'static> {
-        self.goroutine.as_ref().map_or(ptr::null(), |g| ptr::from_ref(g.started_at))
+    /// Prints it: the line first, the stack once its names are known.
+    fn print(&self) {
+        report(format_args!("{}", self.headline()));
+        match (&self.goroutine, self.stack()) {
+            (Some(g), Some(stack)) => stack_trace::print(format_args!("goroutine {}", g.id), stack),
+            (None, Some(stack)) => stack_trace::print("the future", stack),
+            (_, None) => {}
+        }
+    }
+
+    /// Returns a number that stands for where the goroutine was started, or for the kind of the
+    /// future: stalls of one cause have the same.
+    fn place(&self) -> usize {
+        let of_goroutine = self.goroutine.as_ref().map(|g| ptr::from_ref(g.started_at).addr());
+        of_goroutine.or(self.future.as_ref().map(|future| future.kind)).unwrap_or(0)
+    }
+
+    fn is_in_panic_hook(&self) -> bool {
+        self.stack().is_some_and(|stack| frames::contains(stack.addresses(), Function::PanicHook))
     }
 }
 
-impl Stall {
-    fn is_in_panic_hook(&self) -> bool {
-        let stack = self.goroutine.as_ref().and_then(|g| g.stack.as_ref());
-        stack.is_some_and(|stack| frames::contains(stack.addresses(), Function::PanicHook))
+/// A future that is about to wait in goby, inside its poll.
+struct WaitInPoll {
+    worker: usize,
+    reason: WaitReason,
+    stack: StackTrace,
+}
+
+impl WaitInPoll {
+    fn headline(&self) -> String {
+        format!("a future of worker {} waits [{}] {WAITS_IN_POLL}", self.worker, self.reason)
+    }
+}
+
+impl fmt::Display for WaitInPoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.headline())?;
+        Names::default().write(&self.stack, f)
     }
 }
 
@@ -146,13 +203,15 @@ impl Stall {
 pub(crate) struct Stalls {
     is_printed: bool,
     latest: Mutex<VecDeque<Stall>>,
-    /// The places whose goroutines were printed, by address, and when.
+    /// The places whose goroutines were printed, by [`Stall::place`], and when.
     printed: Mutex<Vec<(usize, Instant)>>,
+    /// The kinds of futures that have waited inside their polls, and why. Each is reported once.
+    waited: Mutex<Vec<(usize, WaitReason)>>,
 }
 
 impl Stalls {
     pub(crate) fn new(is_printed: bool) -> Stalls {
-        Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default() }
+        Stalls { is_printed, latest: Mutex::default(), printed: Mutex::default(), waited: Mutex::default() }
     }
 
     /// Looks at what the worker runs, keeps it and reports it; returns whether the goroutine is
@@ -160,10 +219,16 @@ impl Stalls {
     pub(crate) fn report(&self, remote: &Remote, lasted: Duration) -> bool {
         // Relaxed: a hint.
         let is_held = remote.thread.is_held.load(Ordering::Relaxed);
-        let stall = Stall { worker: remote.index, lasted, goroutine: sample::running(remote), is_held };
+        let (goroutine, future) = match sample::running(remote) {
+            Some(Running::Goroutine(info)) => (Some(info), None),
+            Some(Running::Future(future)) => (None, Some(future)),
+            None => (None, None),
+        };
+        let future_waits = remote.future_waits();
+        let stall = Stall { worker: remote.index, lasted, goroutine, future, future_waits, is_held };
         let is_known = stall.goroutine.is_some();
         // Asked before the stall can be seen: a program that sees it may end it.
-        let is_felt = has_others(remote);
+        let is_felt = has_others(remote, usize::from(!stall.is_of_future()));
         {
             let mut latest = self.latest.lock();
             if latest.len() == KEPT {
@@ -179,7 +244,7 @@ impl Stalls {
             // detector this is no thread of goby's own.
             let name = thread::Builder::new().name("goby-report".into());
             let _ = name.spawn(move || warning!("goby: {stall}"));
-        } else if self.is_printed && is_felt && self.is_news(stall.place().addr(), policy::now()) {
+        } else if self.is_printed && is_felt && self.is_news(stall.place(), policy::now()) {
             let _ = spawn_own_thread("goby-report", move || {
                 // A goroutine that is in the panic hook is not printed: it looks names up for the
                 // report of its panic, and that report is the one that the user needs.
@@ -189,6 +254,35 @@ impl Stalls {
             });
         }
         is_known
+    }
+
+    /// Reports that the future that the worker polls is about to wait in goby, once for each kind of
+    /// future and wait. Called in that poll.
+    #[inline(never)]
+    pub(crate) fn report_wait(&self, worker: &Worker, reason: WaitReason) {
+        let Some(kind) = worker.polls() else { return };
+        {
+            let mut waited = self.waited.lock();
+            if waited.contains(&(kind, reason)) {
+                return;
+            }
+            waited.push((kind, reason));
+        }
+        // The stall that this becomes is not printed as well, unless it lasts.
+        self.is_news(kind, policy::now());
+        let begin = 0u8;
+        let stack = StackTrace::of_thread((&raw const begin).addr());
+        let (wait, is_printed) = (WaitInPoll { worker: worker.remote.index, reason, stack }, self.is_printed);
+        // On another thread, for the reasons of `report`; and the subscriber may be what waits here.
+        let thread = thread::Builder::new().name("goby-report".into());
+        let _ = thread.spawn(move || {
+            if warnings_are_heard!() {
+                warning!("goby: {wait}");
+            } else if is_printed {
+                report(format_args!("{}", wait.headline()));
+                stack_trace::print("the future", &wait.stack);
+            }
+        });
     }
 
     /// Returns whether no stall of a goroutine that was started at this place was printed recently.
@@ -207,6 +301,7 @@ impl Stalls {
     pub(crate) fn reset(&self) {
         self.latest.lock().clear();
         self.printed.lock().clear();
+        self.waited.lock().clear();
     }
 
     pub(crate) fn latest(&self) -> Vec<Stall> {
@@ -214,11 +309,11 @@ impl Stalls {
     }
 }
 
-/// Returns whether anything may wait for the worker: another goroutine that is pinned there, an
-/// unstarted one, a timer or a socket. A goroutine that is alone may compute for as long as it
-/// likes.
-fn has_others(remote: &Remote) -> bool {
-    remote.n_started() > 1
+/// Returns whether anything may wait for the worker, beside `n_running` goroutines that run there:
+/// another goroutine that is pinned there, an unstarted one, a timer or a socket. A goroutine that is
+/// alone may compute for as long as it likes.
+fn has_others(remote: &Remote, n_running: usize) -> bool {
+    remote.n_started() > n_running
         || remote.stealable.unstarted.len() > 0
         || !remote.mail.inbox.is_empty()
         || remote.timers.next_due() != NEVER

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use goby_runtime::{DeadlockPolicy, Direction, Runtime, Source, Timer, block_on, blocking, go, now, spawn};
+use goby_runtime::{DeadlockPolicy, Direction, Runtime, Source, Timer, block_on, blocking, go, now, spawn, yield_now};
 
-use crate::support::{Door, in_child, leaky_runtime, pause, runtime, stderr};
+use crate::support::{Door, in_child, leaky_runtime, pause, runtime, stderr, wait_until};
 
 /// Long enough for the runtime to fall idle and to look for deadlocks, many times over.
 const LONG: Duration = Duration::from_millis(300);
@@ -160,6 +160,71 @@ fn c285_what_can_still_happen_is_no_deadlock() {
         runtime.run(|| {
             block_on(spawn(async { block_on(async { pause(Duration::from_millis(1)) }) }));
         });
+    }));
+}
+
+/// A future waits inside its poll for what a goroutine of its worker would do, which is runnable.
+/// The verdict comes although no worker is idle, and shows all that wait: goroutines of other
+/// workers, the future as its worker's thread, and how many of that worker's goroutines there are.
+#[test]
+fn a_future_that_keeps_the_worker_of_the_goroutine_that_it_waits_for() {
+    let output = in_child("deadlock::a_future_that_keeps_the_worker_of_the_goroutine_that_it_waits_for", || {
+        let door = Arc::new(Door::new());
+        runtime(1).run(|| {
+            let waits = door.clone();
+            spawn(async move { waits.pass() }).detach();
+            // It is runnable while the future waits, and never runs again.
+            while !door.has_waiters() {
+                yield_now();
+            }
+            door.open();
+        });
+    });
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let verdict = "fatal error: all goroutines are asleep, or cannot run because a future that waits inside its poll \
+                   keeps their worker - deadlock!\n\n1 goroutine and 1 thread are parked forever\n";
+    assert!(text.contains(verdict), "{text}");
+    assert!(text.contains("thread goby-worker-0 [sync.Cond.Wait]:\n"), "{text}");
+    assert!(text.contains("pass\n\ttests/it/support.rs:"), "{text}");
+    assert!(
+        text.contains("worker 0 is kept by a future: up to 1 goroutines that are pinned to it are not shown"),
+        "{text}"
+    );
+}
+
+/// As long as something else may end its wait, that is no verdict: a thread, a goroutine of another
+/// runtime that sleeps, a call on a helper thread.
+#[test]
+fn a_future_that_waits_inside_its_poll_for_others_is_no_deadlock() {
+    check_no_verdict(&in_child("deadlock::a_future_that_waits_inside_its_poll_for_others_is_no_deadlock", || {
+        let (first, second) = (runtime(1), runtime(1));
+        let begin = || {
+            let door = Arc::new(Door::new());
+            let waits = door.clone();
+            let task = first.run(|| spawn(async move { waits.pass() }));
+            wait_until("the future to wait", || door.has_waiters());
+            (door, task)
+        };
+        let (door, task) = begin();
+        let thread = thread::spawn(move || {
+            thread::sleep(LONG);
+            door.open();
+        });
+        task.join().unwrap();
+        thread.join().unwrap();
+        let (door, task) = begin();
+        second.go(move || {
+            pause(LONG);
+            door.open();
+        });
+        task.join().unwrap();
+        let (door, task) = begin();
+        second.go(move || {
+            blocking(|| thread::sleep(LONG));
+            door.open();
+        });
+        task.join().unwrap();
     }));
 }
 

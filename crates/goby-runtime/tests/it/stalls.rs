@@ -1,12 +1,14 @@
-//! Goroutines that keep their worker are reported, with the right place. Others are not.
+//! Goroutines and futures that keep their worker are reported, with the right place. Others are not.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use goby_runtime::{Builder, GoBuilder, Runtime, blocking, go, now, stalls, yield_now};
+use goby_runtime::{
+    Builder, GoBuilder, Runtime, Stall, WaitReason, block_on, blocking, go, now, sleep_until, spawn, stalls, yield_now,
+};
 
-use crate::support::{in_child, in_child_with, pause, printed_until, stderr, wait_until};
+use crate::support::{Door, in_child, in_child_with, pause, printed_until, stderr, wait_until};
 
 const LIMIT: Duration = Duration::from_millis(30);
 
@@ -231,6 +233,106 @@ fn no_limit_no_reports() {
     let start = now();
     runtime.run(|| hogs(|| start.elapsed() > 10 * LIMIT));
     assert!(runtime.stalls().is_empty());
+}
+
+/// The latest stall that was `of`.
+fn stall(runtime: &Runtime, of: impl Fn(&Stall) -> bool) -> Stall {
+    wait_until("the stall", || runtime.stalls().iter().any(&of));
+    runtime.stalls().into_iter().rfind(of).unwrap()
+}
+
+fn names(stall: &Stall) -> Vec<String> {
+    stall.stack().expect("it was taken").frames().into_iter().map(|frame| frame.function).collect()
+}
+
+/// A future computes, and one waits inside its poll: the stall says so, and where it stands.
+#[test]
+fn futures_that_keep_their_worker_are_stalls() {
+    let output = in_child("stalls::futures_that_keep_their_worker_are_stalls", || {
+        static DOOR: Door = Door::new();
+        static ENOUGH: AtomicBool = AtomicBool::new(false);
+        let runtime = runtime();
+        let computes = runtime.run(|| spawn(async { hogs(|| ENOUGH.load(Ordering::Relaxed)) }));
+        let computed = stall(&runtime, |stall| stall.is_of_future() && stall.future_waits().is_none());
+        assert!(names(&computed).iter().any(|name| name.contains("hogs")), "{computed}");
+        assert!(computed.goroutine().is_none() && computed.lasted() >= LIMIT);
+        let line = computed.to_string();
+        assert!(line.starts_with("a future has kept worker 0 for ") && line.contains("by `go` and there `blocking`"));
+        ENOUGH.store(true, Ordering::Relaxed);
+        computes.join().unwrap();
+
+        let waits = runtime.run(|| spawn(async { passes_in_a_poll(&DOOR) }));
+        let waited = stall(&runtime, |stall| stall.future_waits().is_some());
+        assert_eq!(waited.future_waits(), Some(WaitReason::CondWait));
+        assert!(names(&waited).iter().any(|name| name.contains("passes_in_a_poll")), "{waited}");
+        let line = waited.to_string();
+        assert!(line.contains("it waits [sync.Cond.Wait] inside its poll") && line.contains("`recv_async`"), "{line}");
+        DOOR.open();
+        waits.join().unwrap();
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[inline(never)]
+fn passes_in_a_poll(door: &Door) {
+    door.pass();
+    std::hint::black_box(door);
+}
+
+/// It is said at once, whatever the limit is: what would end the wait may be a goroutine of that
+/// worker. It is said once for futures of one kind, with what to do and the stack.
+#[test]
+fn a_future_that_waits_inside_its_poll_is_reported_at_once() {
+    let output = in_child("stalls::a_future_that_waits_inside_its_poll_is_reported_at_once", || {
+        let runtime = Runtime::builder().workers(1).stall_limit(None).build().unwrap();
+        printed_until("passes_in_a_poll", || {
+            for _ in 0..3 {
+                let door = Arc::new(Door::new());
+                let waits = door.clone();
+                let task = runtime.run(|| spawn(async move { passes_in_a_poll(&waits) }));
+                wait_until("the future to wait", || door.has_waiters());
+                door.open();
+                task.join().unwrap();
+            }
+        });
+    });
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    let line = "goby: a future of worker 0 waits [sync.Cond.Wait] inside its poll, so that no goroutine of the worker \
+                can run, not even one that would end the wait: await instead (`recv_async`), only try (`try_lock`), or \
+                run the future by `block_on` in a goroutine\n";
+    assert_eq!(text.matches(line).count(), 1, "{text}");
+    assert_eq!(text.matches("goby: the future was here:\n").count(), 1, "{text}");
+}
+
+/// A wait with a deadline keeps the worker, too. A goroutine whose future waits inside its poll
+/// does not, and nor does a future that awaits.
+#[test]
+fn a_wait_inside_a_poll_counts_on_a_worker_only() {
+    let output = in_child("stalls::a_wait_inside_a_poll_counts_on_a_worker_only", || {
+        let runtime = Runtime::builder().workers(1).stall_limit(None).build().unwrap();
+        runtime.run(|| {
+            block_on(async { pause(LIMIT) });
+            spawn(spawn(async {})).join().unwrap();
+        });
+        block_on(async { pause(LIMIT) });
+        printed_until("[sleep]", || runtime.run(|| spawn(async { sleep_until(now() + LIMIT) }).join().unwrap()));
+    });
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("inside its poll").count(), 1, "{text}");
+}
+
+#[test]
+fn a_wait_inside_a_poll_is_not_printed_where_stalls_are_not() {
+    let output = in_child("stalls::a_wait_inside_a_poll_is_not_printed_where_stalls_are_not", || {
+        let runtime = Runtime::builder().workers(1).report_stalls(false).build().unwrap();
+        runtime.run(|| spawn(async { sleep_until(now() + LIMIT) }).join().unwrap());
+        // It would be printed by now.
+        pause(10 * LIMIT);
+    });
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("goby: "), "{}", stderr(&output));
 }
 
 /// Very many signals interrupt threads that switch all the time: whatever code they hit, nothing

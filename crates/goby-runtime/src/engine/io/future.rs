@@ -146,13 +146,24 @@ impl Signal {
 /// Runs a future as a task, on the workers, alongside the goroutines. It needs a few hundred bytes
 /// instead of a stack.
 ///
-/// Like an unstarted goroutine, it may run on any worker. It must not block: inside it, await. Nor
-/// may it need another runtime, as for [`block_on`]: what needs tokio runs by `goby_tokio::spawn`.
+/// Like an unstarted goroutine, it may run on any worker. It must not need another runtime, as for
+/// [`block_on`]: what needs tokio runs by `goby_tokio::spawn`.
 ///
 /// ```
 /// let task = goby::spawn(async { 6 * 7 });
 /// assert_eq!(task.join().unwrap(), 42);
 /// ```
+///
+/// # Blocking
+///
+/// The caller does not wait. The future must not wait inside its poll: it has no stack to park, so a
+/// lock, a `recv`, a `sleep` or a `block_on` there keeps the worker's thread. No goroutine of that
+/// worker runs meanwhile, not even one that would end the wait, and then it never ends. goby reports
+/// such a wait when it begins, once for each kind of future and wait. Inside a future
+///
+/// - await: `recv_async`, `send_async`, `select_async`, a [`Task`];
+/// - only try: `try_lock`, `try_recv`;
+/// - or run the future by [`block_on`] in a goroutine, which parks.
 ///
 /// # Panics
 ///

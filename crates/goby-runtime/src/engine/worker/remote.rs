@@ -1,7 +1,7 @@
 //! The part of a worker that other threads may touch.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use super::Worker;
 use super::theft::Patience;
@@ -12,6 +12,7 @@ use crate::engine::io::timer::{NEVER, Timers};
 use crate::engine::requests::Requests;
 use crate::engine::run_queue::UnstartedQueue;
 use crate::engine::shared::Shared;
+use crate::engine::wait_reason::WaitReason;
 
 /// The part of a worker that other threads may touch, by who writes and who reads it. It is never
 /// freed, but used again: see `retired.rs`.
@@ -84,6 +85,9 @@ pub(crate) struct Thread {
     pub(crate) thread_id: AtomicI32,
     /// A panic hook waits on it. It sleeps without being free for others; see `hold`.
     pub(crate) is_held: AtomicBool,
+    /// Why the future that it polls waits in goby: a number of [`WaitReason`], whose `None` says
+    /// that it does not. See `kept`.
+    pub(super) waits: AtomicU8,
     /// Where the worker of a former life was, if it is gone: the place of the next one. `biased`
     /// knows a worker by its address.
     pub(super) place: AtomicPtr<Worker>,
@@ -120,6 +124,7 @@ impl Remote {
             thread: Thread {
                 thread_id: AtomicI32::new(0),
                 is_held: AtomicBool::new(false),
+                waits: AtomicU8::new(WaitReason::None as u8),
                 place: AtomicPtr::new(ptr::null_mut()),
             },
         })
@@ -162,6 +167,14 @@ impl Remote {
     pub(crate) fn is_served(&self) -> bool {
         // In this order: a thread that sees a new life sees its count, which begins at none.
         !self.shared.is_shut_down() && self.index < self.shared.n_workers()
+    }
+
+    /// Returns why the future that its worker polls waits in goby, if it does.
+    pub(crate) fn future_waits(&self) -> Option<WaitReason> {
+        // Relaxed: for reports, a hint. For a verdict the wait of its thread orders it: `Kept::begin`
+        // comes before that, and its end after.
+        let reason = WaitReason::from_number(self.thread.waits.load(Ordering::Relaxed));
+        (reason != WaitReason::None).then_some(reason)
     }
 
     /// Returns how many goroutines have begun to run here and have not ended.
