@@ -73,6 +73,7 @@ mod rejection;
 mod response;
 pub mod rt;
 mod server;
+mod socket;
 mod stream;
 // The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]

@@ -6,6 +6,7 @@
 //! goroutines. A connection registers its waker before it looks whether to stop; `Shared::stop`
 //! sets the flag before it wakes. So one of the two sees the other.
 
+mod accept;
 mod check;
 mod connection;
 mod request;
@@ -21,7 +22,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use goby::context::{CancelGuard, ContextError};
-use goby::net::{Address, TcpListener, TcpStream};
+use goby::net::{Address, TcpListener, UnixListener};
 use goby::sync::WaitGroup;
 use goby::{Context, try_go};
 use hyper::server::conn::http1;
@@ -32,7 +33,9 @@ pub use request::Request;
 pub use timeout::with_timeout;
 
 use crate::handler::Handler;
+use crate::socket::Socket;
 use crate::stream::Link;
+use accept::Listening;
 
 /// How long the server waits when the system has no room for another connection: the first wait,
 /// and the longest (Go's figures).
@@ -103,7 +106,7 @@ pub fn serve(listener: TcpListener, handler: impl Handler) -> io::Result<()> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
-    listener: Mutex<Option<TcpListener>>,
+    listener: Mutex<Option<Listening>>,
     addr: SocketAddr,
     settings: Settings,
     shared: Arc<Shared>,
@@ -181,6 +184,40 @@ impl Server {
     ///
     /// When the system does not tell the listener's address.
     pub fn new(listener: TcpListener) -> io::Result<Server> {
+        Server::at(Listening::Tcp(listener))
+    }
+
+    /// Makes a server of a Unix listener, for clients on the same machine.
+    ///
+    /// [`local_addr`](Server::local_addr) and [`remote_addr`](Request::remote_addr) are
+    /// `0.0.0.0:0` then: a Unix socket has no address of that kind.
+    ///
+    /// ```
+    /// use goby::{Context, net::{UnixListener, UnixStream}};
+    /// use goby_http::{Request, Server};
+    /// use std::io::{Read, Write};
+    ///
+    /// let path = std::env::temp_dir().join(format!("goby-http-{}.sock", std::process::id()));
+    /// let server = Server::from_unix(UnixListener::bind(&path)?)?;
+    /// let (serving, _stop) = Context::background().with_cancel();
+    /// goby::go(move || server.serve_ctx(&serving, |request: Request| request.remote_addr().to_string()));
+    ///
+    /// let mut stream = UnixStream::connect(&path)?;
+    /// stream.write_all(b"GET / HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer)?;
+    /// assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("0.0.0.0:0"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// None so far.
+    pub fn from_unix(listener: UnixListener) -> io::Result<Server> {
+        Server::at(Listening::Unix(listener))
+    }
+
+    fn at(listener: Listening) -> io::Result<Server> {
         let settings = Settings {
             protocol: http1::Builder::new(),
             keep_alive: true,
@@ -230,7 +267,8 @@ impl Server {
         self
     }
 
-    /// Gives the address that the server listens at, with the port that the system chose.
+    /// Gives the address that the server listens at, with the port that the system chose; `0.0.0.0:0`
+    /// for a Unix listener.
     ///
     /// ```
     /// let server = goby_http::Server::bind("127.0.0.1:0")?;
@@ -319,7 +357,7 @@ impl Server {
                 break Ok(());
             }
             match listener.accept() {
-                Ok((stream, addr)) => match job.start(stream, addr) {
+                Ok((socket, addr)) => match job.start(socket, addr) {
                     Ok(()) => pause = FIRST_PAUSE,
                     Err(error) => {
                         eprintln!("goby-http: a connection from {addr} is dropped: {error}; going on in {pause:?}");
@@ -401,7 +439,7 @@ impl Server {
         };
         for link in links {
             // An error means that it is closed already.
-            let _ = link.tcp.shutdown(Shutdown::Both);
+            let _ = link.socket.shutdown(Shutdown::Both);
         }
         // Last: a handler that notices the cancellation can then no longer answer.
         drop(requests);
@@ -418,8 +456,8 @@ struct Job<H> {
 
 impl<H: Handler> Job<H> {
     /// Starts the goroutine of a connection.
-    fn start(self: &Arc<Job<H>>, stream: TcpStream, addr: SocketAddr) -> Result<(), String> {
-        let link = Link::new(stream);
+    fn start(self: &Arc<Job<H>>, socket: Socket, addr: SocketAddr) -> Result<(), String> {
+        let link = Link::new(socket);
         let stopping = self.shared.register(&link);
         let job = self.clone();
         try_go(move || {

@@ -17,14 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use futures_io::{AsyncRead, AsyncWrite};
-use goby::net::TcpStream;
 use http::HeaderMap;
 use hyper::rt::ReadBufCursor;
 use parking_lot::Mutex;
 
 use crate::head::Surplus;
 use crate::intake::Intake;
+use crate::socket::Socket;
 use crate::tls::Tls;
 
 /// The most that one system call reads. hyper's own buffer is filled from a buffer of this size,
@@ -55,7 +54,7 @@ pub(crate) fn with_buffer<R>(most: usize, read: impl FnOnce(&mut [u8]) -> R) -> 
 /// sets its limits.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) tcp: TcpStream,
+    pub(crate) socket: Socket,
     /// Bytes received so far, which tell whether a message has begun to come. Relaxed, as are the
     /// others: they are for the goroutine that drives the connection.
     received: AtomicU64,
@@ -90,9 +89,9 @@ pub(crate) struct Stream {
 }
 
 impl Link {
-    pub(crate) fn new(tcp: TcpStream) -> Arc<Link> {
+    pub(crate) fn new(socket: Socket) -> Arc<Link> {
         Arc::new(Link {
-            tcp,
+            socket,
             received: 0.into(),
             head_end: u64::MAX.into(),
             moved: 0.into(),
@@ -107,8 +106,8 @@ impl Link {
     /// Makes a client's end. A server that takes no more has often answered before. So what is
     /// written then goes nowhere, without an error, and reading gives the answer, or shows that
     /// there is none.
-    pub(crate) fn of_client(tcp: TcpStream) -> Arc<Link> {
-        let link = Arc::into_inner(Link::new(tcp)).expect("the only one");
+    pub(crate) fn of_client(socket: Socket) -> Arc<Link> {
+        let link = Arc::into_inner(Link::new(socket)).expect("the only one");
         Arc::new(Link { is_client: true, ..link })
     }
 
@@ -154,7 +153,7 @@ impl Link {
         if self.received() >= self.head_end.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, HeadTooLong)));
         }
-        let n = ready!(Pin::new(&mut &self.tcp).poll_read(cx, buf))?;
+        let n = ready!(self.socket.poll_read(cx, buf))?;
         // No read-modify-write: only one goroutine reads at a time, the one that drives the
         // connection.
         self.received.store(self.received() + n as u64, Ordering::Relaxed);
@@ -164,14 +163,14 @@ impl Link {
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(cx));
-        let n = self.unless_broken(ready!(Pin::new(&mut &self.tcp).poll_write(cx, buf)), || buf.len())?;
+        let n = self.unless_broken(ready!(self.socket.poll_write(cx, buf)), || buf.len())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
     }
 
     fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(cx));
-        let written = ready!(Pin::new(&mut &self.tcp).poll_write_vectored(cx, bufs));
+        let written = ready!(self.socket.poll_write_vectored(cx, bufs));
         let n = self.unless_broken(written, || bufs.iter().map(|buf| buf.len()).sum())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
@@ -301,7 +300,7 @@ impl hyper::rt::Write for Stream {
             return tls.poll_close(cx);
         }
         // The other side may have closed already.
-        Poll::Ready(match link.tcp.shutdown(Shutdown::Write) {
+        Poll::Ready(match link.socket.shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
             _ => Ok(()),
         })

@@ -104,6 +104,6 @@ impl AsyncWrite for &Wire {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.link.tcp.shutdown(Shutdown::Write))
+        Poll::Ready(self.link.socket.shutdown(Shutdown::Write))
     }
 }

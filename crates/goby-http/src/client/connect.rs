@@ -13,6 +13,7 @@ use goby::{__http, Context, block_on, chan, go, select};
 use super::exchange::Conn;
 use super::pool::{Permit, Place};
 use crate::error::{Error, Phase, is_out_of_descriptors};
+use crate::socket::Socket;
 use crate::stream::{Link, Stream};
 use crate::tls::{self, Tls};
 
@@ -51,15 +52,15 @@ impl Connector {
             .map_err(|error| explain(Phase::Resolve(place.host.clone()), why_not_resolved(error)))?;
         let tcp =
             TcpStream::connect_ctx(limit, addrs).map_err(|error| explain(Phase::Connect(place.to_string()), error))?;
-        let link = Link::of_client(tcp);
+        let link = Link::of_client(Socket::Tcp(tcp));
         let mut tls = None;
         if place.https {
             let phase = || Phase::Tls(place.host.clone());
-            link.tcp.set_context(Some(limit));
+            link.socket.set_context(Some(limit));
             let session = Tls::new(&self.tls, &place.host, link.clone()).map_err(|error| explain(phase(), error))?;
             block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(|error| explain(phase(), error))?;
             tls = Some(Box::new(session));
-            link.tcp.set_context(None);
+            link.socket.set_context(None);
         }
         let stream = Stream::new(link.clone(), tls);
         Conn::new(link, stream, place, permit.take()).map_err(|error| Error::during(Phase::Headers, ctx, error))

@@ -77,7 +77,7 @@ impl Conn {
     /// the news may not have come through the poller yet.
     pub(super) fn is_quiet(&self) -> bool {
         let mut cx = TaskContext::from_waker(Waker::noop());
-        self.link.tcp.poll_peek(&mut cx, &mut [0]).is_pending()
+        self.link.socket.poll_peek(&mut cx, &mut [0]).is_pending()
     }
 
     fn drive(&mut self, cx: &mut TaskContext<'_>) {
@@ -128,7 +128,7 @@ impl Exchange {
         request: http::Request<Outgoing>,
     ) -> Result<(Exchange, http::Response<hyper::body::Incoming>), Failed> {
         let link = self.conn.link.clone();
-        link.tcp.set_context(Some(&self.ctx));
+        link.socket.set_context(Some(&self.ctx));
         link.limit_head(Some(MAX_HEAD));
         let before = link.received();
         if self.feeder.is_none() {
@@ -165,7 +165,7 @@ impl Exchange {
                 link.add_surplus(response.headers_mut());
                 self.conn.spent = response.version() == Version::HTTP_10;
                 if self.header_timeout.is_some() {
-                    link.tcp.set_read_deadline(None);
+                    link.socket.set_read_deadline(None);
                 }
                 Ok((self, response))
             }
@@ -200,7 +200,7 @@ impl Exchange {
 
     fn start_header_timeout(&self) {
         if let Some(timeout) = self.header_timeout {
-            self.conn.link.tcp.set_read_deadline(goby::now().checked_add(timeout));
+            self.conn.link.socket.set_read_deadline(goby::now().checked_add(timeout));
         }
     }
 
@@ -213,7 +213,7 @@ impl Exchange {
             // sent before the next request.
             return;
         }
-        conn.link.tcp.set_context(None);
+        conn.link.socket.set_context(None);
         pool.put_back(conn);
     }
 }
@@ -328,6 +328,6 @@ impl Source for Incoming {
 
 impl fmt::Debug for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("place", &self.place).field("tcp", &self.link.tcp).finish_non_exhaustive()
+        f.debug_struct("Conn").field("place", &self.place).field("socket", &self.link.socket).finish_non_exhaustive()
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn serve(
         told_to_stop: false,
         waker: None,
     };
-    connection.link.tcp.set_read_deadline(after(settings.header_timeout));
+    connection.link.socket.set_read_deadline(after(settings.header_timeout));
     // Panics of handlers have been caught by then. A panic of hyper, too, costs its connection and
     // nothing else.
     let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
@@ -143,9 +143,9 @@ pub(super) fn serve(
 /// still sending. The figures are Go's.
 fn linger(link: &Link) {
     const MOST: u64 = 256 << 10;
-    link.tcp.set_read_deadline(after(Some(Duration::from_millis(500))));
+    link.socket.set_read_deadline(after(Some(Duration::from_millis(500))));
     // The connection is over, whatever the result.
-    let _ = io::copy(&mut (&link.tcp).take(MOST), &mut io::sink());
+    let _ = io::copy(&mut (&link.socket).take(MOST), &mut io::sink());
 }
 
 struct Connection<'a> {
@@ -212,7 +212,7 @@ impl Connection<'_> {
                 // A head has begun to come, and must be complete in time: poll again, with that
                 // deadline.
                 self.in_head = true;
-                self.link.tcp.set_read_deadline(after(self.settings.header_timeout));
+                self.link.socket.set_read_deadline(after(self.settings.header_timeout));
             } else {
                 return Poll::Pending;
             }
@@ -235,7 +235,7 @@ impl Connection<'_> {
         });
         if !request.body().is_end_stream() {
             self.loan = Some(Arc::default());
-            self.link.tcp.set_read_deadline(None);
+            self.link.socket.set_read_deadline(None);
         }
         self.name = Name(request.method().clone(), request.uri().clone());
         let refused = refuse(&request);
@@ -348,7 +348,7 @@ impl Connection<'_> {
         self.peer.end();
         self.received = self.link.received();
         self.in_head = false;
-        self.link.tcp.set_read_deadline(after(self.settings.idle_timeout));
+        self.link.socket.set_read_deadline(after(self.settings.idle_timeout));
     }
 }
 

@@ -150,7 +150,7 @@ impl Request {
         self.head.version
     }
 
-    /// Tells where the request comes from.
+    /// Tells where the request comes from; `0.0.0.0:0` if it came through a Unix socket.
     ///
     /// ```
     /// # goby_http::doc_test(|request| {
@@ -338,7 +338,7 @@ impl Peer {
         // The request is over: so is its context.
         if refused.is_none() {
             // The deadline that is set now is for the next request's head.
-            self.link.tcp.set_read_deadline(None);
+            self.link.socket.set_read_deadline(None);
             self.watch(number);
         }
         drop(refused);
@@ -382,7 +382,7 @@ impl Watch {
         let Some(peer) = self.peer.upgrade() else { return };
         let number = self.number;
         let waker = Waker::from(self);
-        match peer.link.tcp.poll_peek(&mut TaskContext::from_waker(&waker), &mut [0]) {
+        match peer.link.socket.poll_peek(&mut TaskContext::from_waker(&waker), &mut [0]) {
             Poll::Ready(Ok(0) | Err(_)) => peer.gone(number),
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }

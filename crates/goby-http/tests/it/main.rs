@@ -21,3 +21,4 @@ mod server;
 mod shutdown;
 #[cfg(feature = "tls")]
 mod tls;
+mod unix;

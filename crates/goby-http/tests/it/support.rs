@@ -238,3 +238,11 @@ impl Watchdog {
         Watchdog { _alive: alive }
     }
 }
+
+/// Runs curl, and returns what it prints. It fails if curl does.
+pub(crate) fn curl(args: &[&str]) -> String {
+    let output = goby::process::Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "curl {args:?}: {}\n{stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
