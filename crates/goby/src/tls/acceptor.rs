@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustls::client::verify_server_name;
 use rustls::pki_types::ServerName;
 use rustls::server::danger::ClientCertVerifier;
@@ -49,6 +49,15 @@ use super::{TlsStream, Transport, provider};
 #[doc(alias("tls.Server", "tls.Listen"))]
 pub struct TlsAcceptor {
     shared: Arc<Shared>,
+    /// What it offers if the shared configuration names no protocols.
+    offer: Option<Arc<Offer>>,
+}
+
+/// Protocols for configurations that name none.
+struct Offer {
+    protocols: Vec<Vec<u8>>,
+    /// The configuration that was used last, and the one that was made of it.
+    made: Mutex<Option<[Arc<ServerConfig>; 2]>>,
 }
 
 struct Shared {
@@ -116,9 +125,46 @@ impl TlsAcceptor {
     ///
     /// rustls' errors, for a configuration of its own that is not sound.
     pub fn accept<S: Transport>(&self, stream: S) -> io::Result<TlsStream<S>> {
-        let config = self.shared.config.read().clone();
-        let session = ServerConnection::new(config).map_err(super::Error::from)?;
+        let session = ServerConnection::new(self.config()).map_err(super::Error::from)?;
         Ok(TlsStream::new(stream, Connection::from(session)))
+    }
+
+    /// Gives an acceptor that offers `protocols` (ALPN) wherever this one names none. It shows the
+    /// certificates of this one, also those of a later [`reload`](TlsAcceptor::reload).
+    ///
+    /// It is for servers of a protocol, which know what they speak.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// use goby::tls::{Identity, TlsAcceptor, TlsConnector};
+    ///
+    /// let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    /// let acceptor = TlsAcceptor::new(Identity::new(made.cert.pem(), made.signing_key.serialize_pem())?)?;
+    /// let acceptor = acceptor.with_default_alpn(["h2", "http/1.1"]);
+    /// let connector = TlsConnector::builder().add_root_certificate(made.cert.pem()).alpn(["http/1.1"]).build()?;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let addr = listener.local_addr()?;
+    /// let server = goby::go(move || acceptor.accept(listener.accept()?.0)?.handshake());
+    /// let stream = connector.connect("localhost", TcpStream::connect(addr)?)?;
+    /// stream.handshake()?;
+    /// assert_eq!(stream.alpn_protocol(), Some(&b"http/1.1"[..]));
+    /// server.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_default_alpn<P: Into<Vec<u8>>>(&self, protocols: impl IntoIterator<Item = P>) -> TlsAcceptor {
+        let protocols = protocols.into_iter().map(Into::into).collect();
+        TlsAcceptor { shared: self.shared.clone(), offer: Some(Arc::new(Offer { protocols, made: Mutex::default() })) }
+    }
+
+    /// The configuration of the next session.
+    fn config(&self) -> Arc<ServerConfig> {
+        let config = self.shared.config.read().clone();
+        match &self.offer {
+            Some(offer) => offer.apply(config),
+            None => config,
+        }
     }
 
     /// Replaces the certificates. New handshakes use the new ones, also those of clients that have
@@ -167,6 +213,26 @@ impl TlsAcceptor {
     }
 }
 
+impl Offer {
+    /// Gives `config`, with the protocols if it names none.
+    fn apply(&self, config: Arc<ServerConfig>) -> Arc<ServerConfig> {
+        if !config.alpn_protocols.is_empty() {
+            return config;
+        }
+        let mut made = self.made.lock();
+        match &*made {
+            Some([from, made]) if Arc::ptr_eq(from, &config) => made.clone(),
+            _ => {
+                let mut new = ServerConfig::clone(&config);
+                new.alpn_protocols = self.protocols.clone();
+                let new = Arc::new(new);
+                *made = Some([config, new.clone()]);
+                new
+            }
+        }
+    }
+}
+
 impl Recipe {
     /// Makes a configuration. It knows no sessions: a client that resumed one would not see the new
     /// certificate.
@@ -211,13 +277,13 @@ impl ResolvesServerCert for ByName {
 impl From<Arc<ServerConfig>> for TlsAcceptor {
     /// Takes rustls' own configuration, for what the builder does not have.
     fn from(config: Arc<ServerConfig>) -> TlsAcceptor {
-        TlsAcceptor { shared: Arc::new(Shared { config: RwLock::new(config), recipe: None }) }
+        TlsAcceptor { shared: Arc::new(Shared { config: RwLock::new(config), recipe: None }), offer: None }
     }
 }
 
 impl fmt::Debug for TlsAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = self.shared.config.read().clone();
+        let config = self.config();
         f.debug_struct("TlsAcceptor").field("alpn", &Names(&config.alpn_protocols)).finish_non_exhaustive()
     }
 }
@@ -388,7 +454,7 @@ impl TlsAcceptorBuilder {
         };
         let recipe = Recipe { clients, alpn: self.alpn };
         let config = RwLock::new(recipe.config(self.identities)?);
-        Ok(TlsAcceptor { shared: Arc::new(Shared { config, recipe: Some(recipe) }) })
+        Ok(TlsAcceptor { shared: Arc::new(Shared { config, recipe: Some(recipe) }), offer: None })
     }
 }
 
