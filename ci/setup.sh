@@ -14,7 +14,8 @@ cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nig
 
 # Debian's packages: nginx for goby fetch's test on real input, a C compiler for linking and for ring,
 # addr2line for the names in ThreadSanitizer's reports, valgrind to count instructions, Python for the scripts,
-# ip for the tests that have a network of their own, openssl for the other end of TLS; PostgreSQL,
+# ip for the tests that have a network of their own, openssl for the other end of TLS, h2load for that
+# of HTTP/2; PostgreSQL,
 # redis and NATS for the clients of ci/crates.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
@@ -26,8 +27,9 @@ command -v valgrind >/dev/null || wanted+=(valgrind)
 command -v python3 >/dev/null || wanted+=(python3)
 command -v ip >/dev/null || wanted+=(iproute2)
 command -v openssl >/dev/null || wanted+=(openssl)
-# To ask the servers of examples.
+# To ask the servers of examples, and of goby-http.
 command -v curl >/dev/null || wanted+=(curl)
+command -v h2load >/dev/null || wanted+=(nghttp2-client)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted+=(postgresql)
 command -v redis-server >/dev/null || wanted+=(redis-server)
 command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || wanted+=(nats-server)

@@ -451,6 +451,21 @@ impl Feeder {
     }
 }
 
+#[cfg(feature = "http2")]
+impl Feeder {
+    /// Lets the body end with `error`.
+    pub(crate) fn fail(&self, error: Error) {
+        *self.slot.lock() = Slot::Failed(error);
+    }
+
+    /// Says why the body breaks off, if it does.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let slot = self.slot.lock();
+        let Slot::Failed(error) = &*slot else { return None };
+        Some(std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+    }
+}
+
 impl http_body::Body for Outgoing {
     type Data = Bytes;
     type Error = Error;

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_head_is_given_as_it_is() {
+    fn a_short_head_is_given_unfollowed() {
         for text in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\nGET / HTTP/1.1\nHost: a\n\n"] {
             for size in 1..=text.len() {
                 assert_eq!(follow(text, size), (text.to_owned(), Vec::new(), Some(0)));

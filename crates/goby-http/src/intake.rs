@@ -53,6 +53,16 @@ impl Intake {
         Intake { place, head: Head::default(), ready: Vec::new(), behind: Vec::new() }
     }
 
+    /// Takes `first`, which has been read already.
+    pub(crate) fn put(&mut self, first: Vec<u8>) {
+        self.behind = first;
+    }
+
+    /// Gives hyper whatever comes.
+    pub(crate) fn give_all(&mut self) {
+        self.place = Place::Anywhere;
+    }
+
     /// Whether hyper has all of a head that its driver has not seen yet.
     pub(crate) fn is_behind_head(&self) -> bool {
         matches!(self.place, Place::Behind)

@@ -1,4 +1,5 @@
-//! HTTP/1.1 for goby: a client and a server, as straight-line code over hyper.
+//! HTTP for goby: a client (HTTP/1.1) and a server (HTTP/1.1 and HTTP/2), as straight-line code
+//! over hyper.
 //!
 //! A request parks the goroutine that makes it, a handler may park the goroutine that serves its
 //! connection, and bodies are [`Read`](std::io::Read). A [`Context`](goby::Context) ends every
@@ -30,12 +31,30 @@
 //! # The server
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
-//! connection has one goroutine. A [`Handler`] is a function that may park, return an error and panic.
+//! connection has one goroutine; with HTTP/2, each request has one, too. A [`Handler`] is a function
+//! that may park, return an error and panic.
+//!
+//! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
+//! sockets ([`Server::from_unix`]).
 //!
 //! The server refuses an invalid request: one without exactly one valid `Host`, or with a target
 //! that is neither a path nor a URL (400), and one with a body that has a coding besides `chunked`
 //! (501). Only the body of a response decides how it is sent; see [`Response::new`] for headers
 //! that claim something else.
+//!
+//! # HTTP/2
+//!
+//! Over TLS, the client chooses the version (ALPN). Without TLS, a server takes HTTP/2 from a client
+//! that begins with it, if that is [allowed](Server::h2c). The handler sees no difference but the
+//! [version](Request::version): the target is a path, the authority is the header `host`, and
+//! cookies are one header.
+//!
+//! A request's context is done when the client resets its stream, too. A panic, or the error of a
+//! body, costs its stream and not its connection. Requests of one connection that may run at a time
+//! are [limited](Server::max_concurrent_streams), and those whose streams the client has reset
+//! count until their handlers return. A head may have 64 KB. A client that takes nothing of a
+//! response for a minute, or sends nothing of a body, loses its stream. Interim responses, trailers
+//! and push are not sent.
 //!
 //! # Services of hyper, axum and tonic
 //!
@@ -44,18 +63,19 @@
 //!
 //! # Limits
 //!
-//! The head of a message may have some 400 KB and 20,000 fields. For a response, that includes the
-//! heads of all interim responses before it. If the chunked body of a request was not read to its
-//! end, later heads on the same connection may have 100 fields. A raw `"` in the query of a request
-//! is refused (400), though some clients send it.
+//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response, that
+//! includes the heads of all interim responses before it. If the chunked body of a request was not
+//! read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
+//! query of a request is refused (400), though some clients send it.
 //!
 //! # Features
 //!
-//! Both are on by default; `default-features = false` leaves them out.
+//! All are on by default; `default-features = false` leaves them out.
 //!
-//! - `tls`: `https` URLs, by goby's feature of that name: rustls, ring, and the system's roots.
-//!   Without it a request for such a URL fails with an error whose [`is_tls`](Error::is_tls) is
-//!   true, before anything is sent.
+//! - `http2`: HTTP/2 for the server, over hyper's h2.
+//! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
+//!   the system's roots. Without it a request for such a URL fails with an error whose
+//!   [`is_tls`](Error::is_tls) is true, before anything is sent.
 //! - `tracing`: goby's own feature of that name.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.

@@ -9,11 +9,15 @@ use std::task::{Context, Poll};
 
 use crate::stream::Link;
 
-/// The client's side of a TLS session, of which there is none.
+/// One side of a TLS session, of which there is none.
 pub(crate) enum Tls {}
 
 /// The configuration of a client, which has nothing to say.
 pub(crate) struct Config;
+
+/// What a server would show of itself.
+#[derive(Clone)]
+pub(crate) enum Acceptor {}
 
 pub(crate) fn client_config(_: &[Vec<u8>]) -> Result<Config, Infallible> {
     Ok(Config)
@@ -28,7 +32,19 @@ pub(crate) fn is_failure(_: &(dyn StdError + Send + Sync + 'static)) -> bool {
     false
 }
 
+pub(crate) fn is_plain_http(_: &io::Error) -> bool {
+    false
+}
+
 impl Tls {
+    pub(crate) fn accept(acceptor: &Acceptor, _: Arc<Link>) -> io::Result<Tls> {
+        match *acceptor {}
+    }
+
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        match *self {}
+    }
+
     pub(crate) fn new(_: &Config, _: &str, _: Arc<Link>) -> io::Result<Tls> {
         Err(io::ErrorKind::Unsupported.into())
     }

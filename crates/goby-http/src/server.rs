@@ -9,7 +9,12 @@
 mod accept;
 mod check;
 mod connection;
+// The one place that depends on the feature: both files have the same functions.
+#[cfg_attr(not(feature = "http2"), path = "server/no_http2.rs")]
+mod http2;
 mod request;
+#[cfg(feature = "tls")]
+mod secure;
 mod timeout;
 
 use std::collections::HashMap;
@@ -33,9 +38,11 @@ pub use request::Request;
 pub use timeout::with_timeout;
 
 use crate::handler::Handler;
+use crate::response::Response;
 use crate::socket::Socket;
 use crate::stream::Link;
-use accept::Listening;
+use crate::tls::Acceptor;
+use accept::{Handshakes, Listening};
 
 /// How long the server waits when the system has no room for another connection: the first wait,
 /// and the longest (Go's figures).
@@ -118,6 +125,8 @@ struct Settings {
     keep_alive: bool,
     header_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    tls: Option<Acceptor>,
+    http2: http2::Options,
 }
 
 /// What the server and its connections share.
@@ -128,6 +137,7 @@ struct Shared {
     state: Mutex<State>,
     /// The goroutines of connections.
     goroutines: WaitGroup,
+    handshakes: Handshakes,
 }
 
 #[derive(Default)]
@@ -223,13 +233,16 @@ impl Server {
             keep_alive: true,
             header_timeout: Some(Duration::from_secs(30)),
             idle_timeout: Some(Duration::from_secs(120)),
+            tls: None,
+            http2: http2::Options::default(),
         };
         let addr = listener.local_addr()?;
         Ok(Server { listener: Mutex::new(Some(listener)), addr, settings, shared: Arc::default() })
     }
 
     /// Sets how long the head of a request may take to arrive: from its first byte, or from the
-    /// beginning of the connection. Default: 30 seconds.
+    /// beginning of the connection. With TLS, the handshake has this time, too. Default: 30
+    /// seconds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -267,8 +280,8 @@ impl Server {
         self
     }
 
-    /// Gives the address that the server listens at, with the port that the system chose; `0.0.0.0:0`
-    /// for a Unix listener.
+    /// Gives the address that the server listens at, with the port that the system chose;
+    /// `0.0.0.0:0` for a Unix listener.
     ///
     /// ```
     /// let server = goby_http::Server::bind("127.0.0.1:0")?;
@@ -461,10 +474,16 @@ impl<H: Handler> Job<H> {
         let stopping = self.shared.register(&link);
         let job = self.clone();
         try_go(move || {
-            connection::serve(link, addr, &job.handler, job.requests.clone(), &job.settings, &stopping);
+            accept::serve(link, addr, &job, &stopping);
         })
         .map(drop)
         .map_err(|error| error.to_string())
+    }
+}
+
+impl<H: Handler> Handler for Job<H> {
+    fn handle(&self, request: Request) -> Response {
+        self.handler.handle(request)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The socket beneath a connection: TCP or Unix.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,6 +31,10 @@ impl Socket {
         inside!(self, socket => socket.set_read_deadline(deadline));
     }
 
+    pub(crate) fn set_write_deadline(&self, deadline: Option<Instant>) {
+        inside!(self, socket => socket.set_write_deadline(deadline));
+    }
+
     pub(crate) fn set_context(&self, ctx: Option<&goby::Context>) {
         inside!(self, socket => socket.set_context(ctx));
     }
@@ -59,5 +63,15 @@ impl Socket {
 impl Read for &Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         inside!(*self, socket => (&mut &*socket).read(buf))
+    }
+}
+
+impl Write for &Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        inside!(*self, socket => (&mut &*socket).write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -84,7 +84,7 @@ pub(crate) const COMPLETE: u64 = u64::MAX - 2;
 /// What hyper reads from and writes to.
 pub(crate) struct Stream {
     link: Arc<Link>,
-    tls: Option<Box<Tls>>,
+    tls: Option<Arc<Tls>>,
     intake: Intake,
 }
 
@@ -114,6 +114,12 @@ impl Link {
     /// Whether something that was written went nowhere.
     pub(crate) fn is_write_broken(&self) -> bool {
         self.write_broken.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever bytes move.
+    #[cfg(feature = "http2")]
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.received(), self.moved.load(Ordering::Relaxed))
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -217,9 +223,25 @@ impl fmt::Display for HeadTooLong {
 impl Error for HeadTooLong {}
 
 impl Stream {
-    pub(crate) fn new(link: Arc<Link>, tls: Option<Box<Tls>>) -> Stream {
+    pub(crate) fn new(link: Arc<Link>, tls: Option<Arc<Tls>>) -> Stream {
         let intake = Intake::new(&link);
         Stream { link, tls, intake }
+    }
+
+    /// Gives hyper `first`, which has been read already, before anything else.
+    pub(crate) fn behind(mut self, first: Vec<u8>) -> Stream {
+        self.intake.put(first);
+        self
+    }
+
+    /// Gives hyper `first`, and then all that comes, without looking for heads.
+    pub(crate) fn unfollowed(mut self, first: Vec<u8>) -> Stream {
+        self.intake.give_all();
+        self.behind(first)
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// Reads into `cursor`, and returns how many bytes came; 0 at the end.

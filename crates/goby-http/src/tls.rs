@@ -1,19 +1,24 @@
-//! TLS for the client: goby's, over the connection as hyper sees it.
+//! TLS: goby's, over the connection as hyper sees it.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::sync::OnceCell;
 use goby::tls::{TlsConnector, TlsConnectorBuilder, TlsStream};
 
+/// What a server shows of itself.
+pub(crate) use goby::tls::TlsAcceptor as Acceptor;
+
 use crate::stream::Link;
 
-/// The client's side of a TLS session.
+/// One side of a TLS session.
 pub(crate) struct Tls {
     stream: TlsStream<Wire>,
 }
@@ -56,7 +61,18 @@ pub(crate) fn is_failure(error: &(dyn StdError + Send + Sync + 'static)) -> bool
 
 impl Tls {
     pub(crate) fn new(config: &Config, host: &str, link: Arc<Link>) -> io::Result<Tls> {
-        Ok(Tls { stream: config.connector()?.connect(host, Wire { link })? })
+        let wire = Wire { link, awaits_hello: false.into() };
+        Ok(Tls { stream: config.connector()?.connect(host, wire)? })
+    }
+
+    /// Makes a server's side.
+    pub(crate) fn accept(acceptor: &Acceptor, link: Arc<Link>) -> io::Result<Tls> {
+        Ok(Tls { stream: acceptor.accept(Wire { link, awaits_hello: true.into() })? })
+    }
+
+    /// The protocol that both sides have agreed on, if they have.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.stream.alpn_protocol()
     }
 
     /// Drives the handshake to its end.
@@ -86,11 +102,41 @@ impl Tls {
 /// The connection beneath.
 struct Wire {
     link: Arc<Link>,
+    /// A server has not read anything yet. Relaxed: one goroutine at a time reads.
+    awaits_hello: AtomicBool,
 }
+
+/// The error of a client that speaks HTTP without TLS. rustls has not seen its bytes, so no alert
+/// was sent, which the client would take for the answer.
+#[derive(Debug)]
+struct PlainHttp;
+
+impl fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client speaks plain HTTP, not TLS")
+    }
+}
+
+impl StdError for PlainHttp {}
+
+/// Whether a handshake failed because the client speaks HTTP without TLS.
+pub(crate) fn is_plain_http(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<PlainHttp>())
+}
+
+/// How requests without TLS begin. Source: Go's `tlsRecordHeaderLooksLikeHTTP`.
+const REQUESTS: [&[u8]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 
 impl AsyncRead for &Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.link.poll_read(cx, buf)
+        let n = ready!(self.link.poll_read(cx, buf))?;
+        if self.awaits_hello.load(Ordering::Relaxed) {
+            self.awaits_hello.store(false, Ordering::Relaxed);
+            if REQUESTS.iter().any(|beginning| buf[..n].starts_with(beginning)) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp)));
+            }
+        }
+        Poll::Ready(Ok(n))
     }
 }
 

@@ -59,7 +59,7 @@ impl Connector {
             link.socket.set_context(Some(limit));
             let session = Tls::new(&self.tls, &place.host, link.clone()).map_err(|error| explain(phase(), error))?;
             block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(|error| explain(phase(), error))?;
-            tls = Some(Box::new(session));
+            tls = Some(Arc::new(session));
             link.socket.set_context(None);
         }
         let stream = Stream::new(link.clone(), tls);

@@ -102,6 +102,7 @@ pub(super) fn protocol(settings: &Settings) -> http1::Builder {
 
 /// Serves a connection until it ends.
 pub(super) fn serve(
+    stream: Stream,
     link: Arc<Link>,
     addr: SocketAddr,
     handler: &impl Handler,
@@ -109,11 +110,12 @@ pub(super) fn serve(
     settings: &Settings,
     stopping: &Stopping,
 ) {
-    let driver = Box::new(settings.protocol.serve_connection(Stream::new(link.clone(), None), Clerk));
+    let tls = stream.tls().cloned();
+    let driver = Box::new(settings.protocol.serve_connection(stream, Clerk));
     let mut connection = Connection {
         response: None,
         driver: Some(driver),
-        peer: Peer::new(link.clone(), addr, base),
+        peer: Peer::new(link.clone(), tls, addr, base),
         link,
         settings,
         feeder: None,
@@ -125,7 +127,6 @@ pub(super) fn serve(
         told_to_stop: false,
         waker: None,
     };
-    connection.link.socket.set_read_deadline(after(settings.header_timeout));
     // Panics of handlers have been caught by then. A panic of hyper, too, costs its connection and
     // nothing else.
     let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
@@ -141,7 +142,7 @@ pub(super) fn serve(
 /// Reads what the client still sends, for a moment. If a socket with unread bytes is closed, the
 /// system tells the client to drop what it was sent: also the response to the request that it is
 /// still sending. The figures are Go's.
-fn linger(link: &Link) {
+pub(super) fn linger(link: &Link) {
     const MOST: u64 = 256 << 10;
     link.socket.set_read_deadline(after(Some(Duration::from_millis(500))));
     // The connection is over, whatever the result.
@@ -363,21 +364,21 @@ struct Ended;
 
 /// Method and target of a request.
 #[derive(Default)]
-struct Name(http::Method, http::Uri);
+pub(super) struct Name(pub(super) http::Method, pub(super) http::Uri);
 
-fn after(timeout: Option<Duration>) -> Option<Instant> {
+pub(super) fn after(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| goby::now().checked_add(timeout))
 }
 
 /// A response as hyper is to have it, if it makes sense, and what is to be reported.
-struct Answer {
-    head: http::response::Parts,
-    framed: Result<Framed, String>,
-    failure: Option<String>,
+pub(super) struct Answer {
+    pub(super) head: http::response::Parts,
+    pub(super) framed: Result<Framed, String>,
+    pub(super) failure: Option<String>,
 }
 
 impl Answer {
-    fn new(method: &http::Method, response: Response) -> Answer {
+    pub(super) fn new(method: &http::Method, response: Response) -> Answer {
         let (mut head, body) = http::Response::<Body>::from(response).into_parts();
         // hyper knows no other version.
         head.version = Version::HTTP_11;
@@ -388,7 +389,7 @@ impl Answer {
 }
 
 /// Gives the message of a panic. The panic hook has said where.
-fn message(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         _ if payload.is::<Goexit>() => "the goroutine ended by goexit",
         (Some(message), _) => message,
@@ -399,6 +400,6 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 
 /// Reports what went wrong while a request was handled, and what the server does.
 #[cold]
-fn deplore(what: &str, addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
+pub(super) fn deplore(what: &str, addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
     eprintln!("goby-http: {what} while handling {method} {uri} from {addr}: {wrong}; {done}");
 }

@@ -28,9 +28,11 @@ use http_body::Body as _;
 use parking_lot::Mutex;
 
 use super::connection::Driver;
+use super::http2::Exchange;
 use crate::body::{Body, Source};
 use crate::error::{Error, Phase};
 use crate::stream::Link;
+use crate::tls::Tls;
 
 /// A request, as its handler gets it.
 ///
@@ -80,8 +82,11 @@ impl Request {
             None => Body::empty(),
             Some(loan) => Body::from_source(Incoming { complete: false, incoming, loan, peer: peer.clone() }),
         };
-        let ticket = Ticket { peer: peer.clone(), number, ctx: OnceCell::new() };
-        Request { head, body, remote_addr: peer.addr, ticket }
+        Request::assemble(head, body, peer.addr, Origin::Peer(peer.clone(), number))
+    }
+
+    pub(super) fn assemble(head: http::request::Parts, body: Body, remote_addr: SocketAddr, origin: Origin) -> Request {
+        Request { head, body, remote_addr, ticket: Ticket { origin, ctx: OnceCell::new() } }
     }
 
     /// Tells the method.
@@ -174,7 +179,10 @@ impl Request {
     /// # });
     /// ```
     pub fn context(&self) -> &Context {
-        self.ticket.ctx.get_or_init(|| self.ticket.peer.context(self.ticket.number))
+        self.ticket.ctx.get_or_init(|| match &self.ticket.origin {
+            Origin::Peer(peer, number) => peer.context(*number),
+            Origin::Stream(exchange) => exchange.context(),
+        })
     }
 
     /// Replaces the context, by one that descends from it.
@@ -268,6 +276,7 @@ impl fmt::Debug for Request {
 /// The client of a connection, as its requests share it.
 pub(super) struct Peer {
     pub(super) link: Arc<Link>,
+    tls: Option<Arc<Tls>>,
     pub(super) addr: SocketAddr,
     /// What the contexts of requests descend from.
     pub(super) base: Context,
@@ -288,14 +297,35 @@ const ASKED: u64 = 1;
 
 /// The right of a request to a context.
 struct Ticket {
-    peer: Arc<Peer>,
-    number: u64,
+    origin: Origin,
     ctx: OnceCell<Context>,
 }
 
+/// What makes the context of a request.
+pub(super) enum Origin {
+    /// The client of a connection, by the number of the request.
+    Peer(Arc<Peer>, u64),
+    /// A stream of HTTP/2.
+    #[cfg_attr(not(feature = "http2"), expect(dead_code))]
+    Stream(Arc<Exchange>),
+}
+
 impl Peer {
-    pub(super) fn new(link: Arc<Link>, addr: SocketAddr, base: Context) -> Arc<Peer> {
-        Arc::new(Peer { link, addr, base, unread: AtomicBool::new(false), current: 0.into(), guard: Mutex::default() })
+    pub(super) fn new(link: Arc<Link>, tls: Option<Arc<Tls>>, addr: SocketAddr, base: Context) -> Arc<Peer> {
+        let (unread, current, guard) = (AtomicBool::new(false), 0.into(), Mutex::default());
+        Arc::new(Peer { link, tls, addr, base, unread, current, guard })
+    }
+
+    /// Looks whether there is something to read, or the end (0).
+    fn poll_peek(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<usize>> {
+        let Some(tls) = &self.tls else { return self.link.socket.poll_peek(cx, &mut [0]) };
+        // The end of a session is a message, too.
+        let mut seen = 0;
+        tls.poll_read(cx, |plain| {
+            seen = plain.len();
+            0
+        })
+        .map_ok(|()| seen)
     }
 
     /// Whether a client may still be sending bytes that nobody will read.
@@ -382,7 +412,7 @@ impl Watch {
         let Some(peer) = self.peer.upgrade() else { return };
         let number = self.number;
         let waker = Waker::from(self);
-        match peer.link.socket.poll_peek(&mut TaskContext::from_waker(&waker), &mut [0]) {
+        match peer.poll_peek(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(Ok(0) | Err(_)) => peer.gone(number),
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }

@@ -5,6 +5,8 @@
 //! which also checks that no goroutine is left behind. Tests named `c329_…` follow the rows of
 //! `docs/conformance.md` by number.
 
+#[cfg(feature = "http2")]
+mod frames;
 mod support;
 
 mod bodies;
@@ -13,6 +15,8 @@ mod connections;
 mod endless;
 mod framing;
 mod handlers;
+#[cfg(feature = "http2")]
+mod http2;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod redirects;
@@ -21,4 +25,6 @@ mod server;
 mod shutdown;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_server;
 mod unix;

@@ -241,8 +241,37 @@ impl Watchdog {
 
 /// Runs curl, and returns what it prints. It fails if curl does.
 pub(crate) fn curl(args: &[&str]) -> String {
-    let output = goby::process::Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "curl {args:?}: {}\n{stdout}{stderr}", output.status);
-    stdout.into_owned()
+    let (success, output) = ask_curl(args);
+    assert!(success, "curl {args:?}: {output}");
+    output
+}
+
+/// Runs curl, which has to fail, and returns what it prints.
+#[cfg(any(feature = "http2", feature = "tls"))]
+pub(crate) fn curl_fails(args: &[&str]) -> String {
+    let (success, output) = ask_curl(args);
+    assert!(!success, "curl {args:?}: {output}");
+    output
+}
+
+fn ask_curl(args: &[&str]) -> (bool, String) {
+    output("curl", &[&["-sS", "--max-time", "60"], args].concat())
+}
+
+/// Runs a program, which has to succeed, and returns what it prints.
+#[cfg(any(feature = "http2", feature = "tls"))]
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
+    let (success, output) = output(program, args);
+    assert!(success, "{program} {args:?}: {output}");
+    output
+}
+
+/// Returns whether a program succeeded, and what it printed; its errors only if it did not.
+fn output(program: &str, args: &[&str]) -> (bool, String) {
+    let output = goby::process::Command::new(program).args(args).output().unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    (output.status.success(), text)
 }

@@ -22,8 +22,8 @@ fn a_unix_socket_serves_curl() {
         let serving = server.clone();
         let serving = goby::go(move || {
             serving.serve(|request: Request| {
-                let from = request.remote_addr();
-                format!("{} {from} {}", request.path(), request.text().unwrap())
+                let (path, from) = (request.path().to_owned(), request.remote_addr());
+                format!("{path} {from} {} ", request.text().unwrap())
             })
         });
         let socket = path.to_str().unwrap();
@@ -39,7 +39,7 @@ fn a_unix_socket_serves_curl() {
             "body",
             "http://any/second",
         ]);
-        assert_eq!(answers, "/first 0.0.0.0:0 /second 0.0.0.0:0 body");
+        assert_eq!(answers, "/first 0.0.0.0:0  /second 0.0.0.0:0 body ");
         server.shutdown(&background()).unwrap();
         serving.join().unwrap().unwrap();
         assert!(!path.exists(), "the listener removes its file");
