@@ -6,26 +6,31 @@
 //! the group has the number of the child.
 //!
 //! Waiting is for the exit, which a pidfd tells; the status is taken afterwards, by whoever needs
-//! it. So several goroutines may wait. Where there is no pidfd (Linux 5.3), or it is refused, a
-//! helper thread waits.
+//! it. So several goroutines may wait. Where there is no pidfd (Linux 5.3), or it is refused, they
+//! ask again and again: a helper thread that waited could not be told to stop, and there are not so
+//! many of them.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use goby_runtime::{Direction, WaitReason, blocking_as};
+use goby_runtime::{Decision, Direction, WaitReason};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use crate::chan;
-use crate::context::AfterFunc;
+use crate::context::{AfterFunc, timed_out};
 use crate::net::socket::Socket;
 use crate::signal::Signal;
-use crate::{Context, go, select};
+use crate::sync::queue::{Outcome, Queue};
+use crate::{Context, now};
+
+/// How long it pauses between two questions to the system, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A child process, to signal it while another goroutine waits for it: from
 /// [`Child::process`](super::Child::process). Cheap to clone.
@@ -217,7 +222,7 @@ impl Process {
     pub(super) fn wait_exited(&self, limit: Limit<'_>) -> io::Result<()> {
         goby_runtime::checkpoint();
         let Some(opened) = self.pidfd() else { return Ok(()) };
-        let Ok(pidfd) = opened else { return self.wait_on_helper(limit) };
+        let Ok(pidfd) = opened else { return self.wait_by_asking(limit) };
         let socket = Socket::with_reasons(pidfd, [WaitReason::ProcessWait; 2]);
         if limit.context.is_some() {
             socket.set_context(limit.context);
@@ -232,35 +237,26 @@ impl Process {
         })
     }
 
-    /// Waits where there is no pidfd. The helper cannot be told to stop: if the caller leaves, it
-    /// waits for the exit.
-    fn wait_on_helper(&self, limit: Limit<'_>) -> io::Result<()> {
-        let pid = self.shared.pid;
-        let wait = move || {
-            blocking_as(WaitReason::ProcessWait, || {
-                // An error: reaped meanwhile.
-                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-            });
-        };
-        if limit.context.is_none() && limit.deadline.is_none() {
-            wait();
-            return Ok(());
-        }
-        let (exited, exits) = chan::bounded(1);
-        go(move || {
-            wait();
-            // An error means that the caller has left.
-            let _ = exited.send(());
-        });
+    /// Waits where there is no pidfd.
+    fn wait_by_asking(&self, limit: Limit<'_>) -> io::Result<()> {
         let background = Context::background();
         let context = limit.context.unwrap_or(&background);
-        let late = limit.deadline.map(|deadline| crate::time::after(deadline.saturating_duration_since(crate::now())));
-        let late = late.unwrap_or_else(chan::never);
-        select! {
-            recv(exits) -> _ => Ok(()),
-            recv(context.done()) -> _ => Err(context.err().expect("it is done").into()),
-            recv(late) -> _ => Err(crate::net::socket::timed_out()),
+        let nothing: Queue<()> = Queue::new(());
+        let mut pause = FIRST_PAUSE;
+        while !self.has_exited() {
+            if let Some(error) = context.err() {
+                return Err(error.into());
+            }
+            if limit.deadline.is_some_and(|deadline| deadline <= now()) {
+                return Err(timed_out());
+            }
+            let again = now() + pause;
+            let (within, _cancel) = context.with_deadline(limit.deadline.map_or(again, |late| late.min(again)));
+            let _: Outcome<()> =
+                nothing.wait_ctx(WaitReason::ProcessWait, &within, (), |(), _| Decision::Wait(()), |(), _| ());
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        Ok(())
     }
 }
 
