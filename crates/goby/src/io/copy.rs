@@ -250,7 +250,9 @@ fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, outcome: &OnceLock<Option<i
         // The system's word that nobody takes it: what comes from there is to be read to its end.
         Err(Failure::Writing(error)) if error.raw_os_error().is_some() => {
             let _ = outcome.set(Some(error));
-            let _ = shut_down(from, Shutdown::Read);
+            if shut_down(from, Shutdown::Read).is_ok() {
+                discard(from);
+            }
         }
         Err(Failure::Reading(error) | Failure::Writing(error)) => {
             let _ = outcome.set(Some(error));
@@ -261,6 +263,21 @@ fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, outcome: &OnceLock<Option<i
         }
     }
     copied
+}
+
+/// Takes what lies in a socket that is shut down for reading. Of a Unix socket the system tells the
+/// other end that nobody reads only when there is room for more: a write that waits there would
+/// wait on.
+fn discard(from: &impl CopyEnd) {
+    // No more than now: a TCP peer may go on sending.
+    let mut left = rustix::io::ioctl_fionread(from).unwrap_or(0);
+    let mut buffer = vec![0; BUFFER];
+    while left > 0 {
+        match from.carry_out(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)) {
+            Ok(n) if n > 0 => left = left.saturating_sub(n as u64),
+            _ => return,
+        }
+    }
 }
 
 fn shut_down(end: &impl AsFd, how: Shutdown) -> Result<(), Errno> {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use goby::diag::{self, Status};
 use goby::io::{PipeReader, copy, copy_bidirectional};
 use goby::net::{TcpStream, UnixStream};
 use goby::{Context, go, now, scope};
+use rustix::net::SendFlags;
 
 use super::limits::{assert_stopped_by, assert_timed_out, fill};
 use super::pair;
@@ -200,6 +202,34 @@ fn an_answer_comes_through_although_the_question_was_not_read() {
         drop(server);
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "the answer");
+        assert_eq!(proxy.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+/// A Unix socket's writer is not told that nobody reads, as long as its queue is full.
+#[test]
+fn a_writer_that_waits_for_room_hears_that_nobody_reads() {
+    with_workers(|| {
+        let ((client, front), (back, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let client = Arc::new(client);
+        server.shutdown(Shutdown::Read).unwrap();
+        // More messages than the pipe of the copy has room for.
+        socket2::SockRef::from(&*client).set_send_buffer_size(1 << 20).unwrap();
+        while rustix::net::send(&*client, b"x", SendFlags::DONTWAIT).is_ok() {}
+        client.set_write_deadline(Some(now() + PATIENCE));
+        let writer = go({
+            let client = client.clone();
+            move || { &*client }.write_all(b"x")
+        });
+        pause(MOMENT);
+        assert!(!writer.is_finished());
+        let proxy = go(move || copy_bidirectional(&front, &back));
+        assert_eq!(writer.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+        { &server }.write_all(b"the answer").unwrap();
+        drop(server);
+        let mut answer = String::new();
+        { &*client }.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "the answer");
         assert_eq!(proxy.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
     });
