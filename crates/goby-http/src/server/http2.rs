@@ -25,6 +25,8 @@
 //! with the first request if connections are not kept alive.
 
 mod exchange;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -75,6 +77,8 @@ const PONG: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(super) struct Options {
     max_streams: u32,
+    /// How long a body may make no progress.
+    stall: Duration,
     ping_interval: Option<Duration>,
     h2c: bool,
 }
@@ -88,7 +92,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { max_streams: 250, ping_interval: None, h2c: false }
+        Options { max_streams: 250, stall: STALL, ping_interval: None, h2c: false }
     }
 }
 
@@ -161,7 +165,7 @@ pub(super) fn serve(
 ) {
     let streams = Streams(Arc::new(Inner {
         most: settings.http2.max_streams as usize,
-        client: Client { addr, base, handler },
+        client: Client { addr, base, handler, stall: settings.http2.stall },
         state: Mutex::new(State::new()),
     }));
     // The time-outs are those of `Connection::deadline`.

@@ -18,7 +18,7 @@ pub(super) const PREFACE: &[u8] = b"";
 
 /// The settings, of which there are none.
 #[derive(Clone, Default)]
-pub(super) struct Options;
+pub(super) struct Options {}
 
 /// What a request would share with its stream.
 pub(super) enum Exchange {}

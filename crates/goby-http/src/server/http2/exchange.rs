@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use goby::context::CancelGuard;
@@ -29,7 +30,6 @@ use hyper::rt::{Sleep, Timer as _};
 use hyper::service::Service;
 use parking_lot::Mutex;
 
-use super::STALL;
 use crate::body::{Body, Feeder, Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::framing::Framed;
@@ -49,6 +49,8 @@ pub(super) struct Client {
     /// What the contexts of requests descend from.
     pub(super) base: Context,
     pub(super) handler: Arc<dyn Handler>,
+    /// How long a body may make no progress.
+    pub(super) stall: Duration,
 }
 
 /// Where a request lies until it is handled, and a response until it is sent. There is one desk per
@@ -219,7 +221,7 @@ impl Turn<'_> {
         match &mut self.sleep {
             Some(sleep) if !moved => sleep.as_mut().poll(cx),
             sleep => {
-                let deadline = goby::now() + STALL;
+                let deadline = goby::now() + self.client.stall;
                 match sleep {
                     Some(sleep) => Timer.reset(sleep, deadline),
                     None => *sleep = Some(Timer.sleep_until(deadline)),
@@ -239,7 +241,7 @@ impl Turn<'_> {
         let (head, incoming) = request.into_parts();
         let body = match incoming.is_end_stream() {
             true => Body::empty(),
-            false => Body::from_source(Upload { incoming }),
+            false => Body::from_source(Upload { incoming, stall: self.client.stall }),
         };
         let request = Request::assemble(head, body, self.client.addr, Origin::Stream(exchange));
         let client = self.client;
@@ -358,6 +360,7 @@ fn tidy(request: &mut http::Request<Incoming>) {
 /// The body of a request, as it comes.
 struct Upload {
     incoming: Incoming,
+    stall: Duration,
 }
 
 impl Source for Upload {
@@ -368,9 +371,9 @@ impl Source for Upload {
                 if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
                     return Poll::Ready(Ok(frame));
                 }
-                let sleep = sleep.get_or_insert_with(|| Timer.sleep(STALL));
+                let sleep = sleep.get_or_insert_with(|| Timer.sleep(self.stall));
                 sleep.as_mut().poll(cx).map(|()| {
-                    let text = format!("no byte has come for {STALL:?}");
+                    let text = format!("no byte has come for {:?}", self.stall);
                     Err(Error::timeout(Phase::RequestBody, io::Error::new(io::ErrorKind::TimedOut, text)))
                 })
             }))?;
