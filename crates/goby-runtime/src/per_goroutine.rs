@@ -7,28 +7,32 @@
 //!
 //! A subscriber is user code. It may wait, log, or panic while it is told.
 //!
-//! - The goroutine that is inside of its subscriber carries nothing. So goby never calls a
-//!   subscriber while the same goroutine is in a call of it, and the subscriber may hold a lock of
-//!   goby across a wait.
+//! - A goroutine that is inside of its subscriber takes nothing off (`notes.rs`). So goby never
+//!   calls a subscriber while the same goroutine is in a call of it, and the subscriber may hold a
+//!   lock of goby across a wait.
 //! - No reference into the notes is held during a call: the subscriber may enter and leave spans.
 //! - A panic is caught, and reported.
 
 use std::any::TypeId;
-use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing::dispatcher::{self, DefaultGuard, Dispatch};
+use tracing::dispatcher::{self, Dispatch};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_core::span::Current;
 
-use crate::base::report::{payload_text, report};
-use crate::{Carried, Local, carry, current_id};
+use crate::base::report::report;
+use crate::current_id;
+
+mod asked;
+mod notes;
+
+use notes::{NOTES, Notes, Scoped, What};
 
 /// A subscriber of `tracing` for which each goroutine has spans of its own.
 ///
@@ -86,7 +90,10 @@ use crate::{Carried, Local, carry, current_id};
 ///   subscriber gets two calls more per span and switch.
 /// - What a layer measures between `on_enter` and `on_exit` is the time in which the goroutine had
 ///   its worker, as for futures. `time.idle` of `FmtSpan::CLOSE` includes its waits.
-/// - A goroutine that ends within spans, since a guard was forgotten, leaves them.
+/// - A goroutine that ends within spans, since a guard was forgotten, leaves them after its last
+///   local is dropped.
+/// - The arguments of a macro may wait, also beside layers with filters of their own. If a neighbor
+///   has logged meanwhile, the filters are asked again.
 /// - A goroutine that is started, and a closure of [`blocking`](crate::blocking), begins without
 ///   spans, as a thread and a task of tokio do. Give it one: `go(move || span.in_scope(f))`.
 /// - A plain thread, and a spawned future in `poll`, have their thread to themselves: for them it
@@ -94,10 +101,27 @@ use crate::{Carried, Local, carry, current_id};
 ///
 /// # A subscriber that waits
 ///
-/// A subscriber may wait, for a channel or a lock of goby, even when it is told of a switch. It is
-/// not called by a goroutine that is inside one of its calls. So while a goroutine waits *inside
-/// the subscriber*, its spans stay on the thread, and events of its neighbors seem to be in them.
-/// Let a writer only hand over: `try_send`, or a channel without a bound.
+/// A subscriber may wait, for a channel or a lock of goby, even when it is told of a switch. A
+/// goroutine that is inside one of its calls does not call it again: it could wait for itself. So
+/// while a goroutine waits *inside the subscriber*, its spans stay on the thread, where neighbors
+/// meet them:
+///
+/// - A new span has its own goroutine's span as its parent in any case. So has an event, unless
+///   layers wait where spans are entered or left. But an event of a goroutine that is in no span
+///   seems to be in its neighbor's. The first one is reported on the standard error.
+/// - The goroutine keeps its worker, as in a panic hook, while the subscriber waits where a span is
+///   closed (the registry of `tracing-subscriber` counts per thread what is being closed), and
+///   while it waits for an event or a new span, if any thread has a default of its own (`tracing`
+///   keeps a thread-local borrowed meanwhile). If that lasts for a second, it may wait for a
+///   goroutine of its own worker. This is reported, and no goroutine keeps its worker for this from
+///   then on: spans can stay open, neighbors' events be lost, and their `with_default` panic.
+/// - Beside layers with filters of their own, neither a filter nor a layer may wait where it is
+///   told of an event or a new span: what the filters have answered is kept per thread until the
+///   last layer has been told.
+/// - It must not wait in `register_callsite`, `max_level_hint` and `on_register_dispatch`:
+///   `tracing` holds locks of std meanwhile.
+///
+/// So let a writer only hand over: `try_send`, or a channel without a bound.
 pub struct PerGoroutine<S>(Arc<S>);
 
 impl<S: Subscriber + Send + Sync + 'static> PerGoroutine<S> {
@@ -106,7 +130,7 @@ impl<S: Subscriber + Send + Sync + 'static> PerGoroutine<S> {
         PerGoroutine(Arc::new(subscriber))
     }
 
-    /// Calls the subscriber, for a goroutine that carries nothing meanwhile.
+    /// Calls the subscriber; what the goroutine has entered stays on the thread meanwhile.
     fn call<R>(&self, f: impl FnOnce(&S) -> R) -> R {
         self.call_noting(|_| f(&self.0))
     }
@@ -121,6 +145,52 @@ impl<S: Subscriber + Send + Sync + 'static> PerGoroutine<S> {
             f(Some(notes))
         })
     }
+
+    /// Names the subscriber in notes.
+    fn key(&self) -> *const () {
+        Arc::as_ptr(&self.0).cast()
+    }
+
+    /// Asks the subscriber again whether it is enabled, if filters of layers keep the answer to a
+    /// neighbor. Returns false if it is not enabled.
+    fn still_enables(&self, notes: Option<&Notes>, metadata: &Metadata<'_>) -> bool {
+        !asked::must_ask_again(notes) || self.0.enabled(metadata)
+    }
+
+    /// Returns whether the subscriber takes a neighbor's span for the current one, since that
+    /// neighbor waits inside of the subscriber.
+    fn is_in_foreign_span(&self, notes: &Notes) -> bool {
+        notes::anybody_waits_inside()
+            && self.0.current_span().id().is_some_and(|current| !notes.is_in(self.key(), current))
+    }
+
+    /// Does the same, after it has moved the goroutine's innermost span above those of neighbors.
+    fn stays_in_foreign_span(&self, notes: &Notes) -> bool {
+        if !self.is_in_foreign_span(notes) {
+            return false;
+        }
+        // A layer that logs, inside of a call, must not be called again.
+        if notes.is_in_one_call()
+            && let Some(own) = notes.innermost(self.key())
+        {
+            self.0.exit(&own);
+            self.0.enter(&own);
+        }
+        self.is_in_foreign_span(notes)
+    }
+}
+
+/// Reports, once per process, what cannot be mended.
+#[cold]
+fn report_foreign_event() {
+    static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+    // Relaxed: it is only about the number of reports.
+    if !IS_REPORTED.swap(true, Ordering::Relaxed) {
+        report(format_args!(
+            "an event of tracing seems to be in the spans of another goroutine, which waits inside \
+             of the subscriber: let it only hand over (goby::tracing::PerGoroutine)"
+        ));
+    }
 }
 
 impl<S> fmt::Debug for PerGoroutine<S> {
@@ -133,24 +203,36 @@ impl<S> fmt::Debug for PerGoroutine<S> {
 impl<S: Subscriber + Send + Sync + 'static> Subscriber for PerGoroutine<S> {
     fn enter(&self, span: &Id) {
         self.call_noting(|notes| {
-            self.0.enter(span);
+            // First: if a layer panics here, the span may be entered, and is left at the end.
             if let Some(notes) = notes {
                 notes.push(What::Span(self.0.clone(), span.clone()));
             }
+            self.0.enter(span);
         });
     }
 
     fn exit(&self, span: &Id) {
         self.call_noting(|notes| {
             if let Some(notes) = notes {
-                notes.remove(|what| what.is_span(Arc::as_ptr(&self.0).cast(), span));
+                notes.remove_span(self.key(), span);
             }
             self.0.exit(span);
         });
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        self.call(|subscriber| subscriber.new_span(attributes))
+        self.call_noting(|notes| {
+            // A span cannot be refused here. If it is not enabled any more, no layer is told of it.
+            self.still_enables(notes, attributes.metadata());
+            let foreign = notes.filter(|notes| attributes.is_contextual() && self.is_in_foreign_span(notes));
+            let own = foreign.map(|notes| match notes.innermost(self.key()) {
+                Some(parent) => Attributes::child_of(parent, attributes.metadata(), attributes.values()),
+                None => Attributes::new_root(attributes.metadata(), attributes.values()),
+            });
+            let id = self.0.new_span(own.as_ref().unwrap_or(attributes));
+            asked::forget(notes);
+            id
+        })
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
@@ -162,15 +244,30 @@ impl<S: Subscriber + Send + Sync + 'static> Subscriber for PerGoroutine<S> {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.call(|subscriber| subscriber.enabled(metadata))
+        self.call_noting(|notes| {
+            let is_enabled = self.0.enabled(metadata);
+            asked::note(notes, is_enabled);
+            is_enabled
+        })
     }
 
     fn event_enabled(&self, event: &Event<'_>) -> bool {
-        self.call(|subscriber| subscriber.event_enabled(event))
+        self.call_noting(|notes| {
+            let is_enabled = self.still_enables(notes, event.metadata()) && self.0.event_enabled(event);
+            asked::note(notes, is_enabled);
+            is_enabled
+        })
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.call(|subscriber| subscriber.event(event));
+        self.call_noting(|notes| {
+            if event.is_contextual() && notes.is_some_and(|notes| self.stays_in_foreign_span(notes)) {
+                report_foreign_event();
+            }
+            // The first of its filters may wait, and a neighbor ask meanwhile.
+            asked::forget(notes);
+            self.0.event(event);
+        });
     }
 
     fn clone_span(&self, span: &Id) -> Id {
@@ -178,28 +275,38 @@ impl<S: Subscriber + Send + Sync + 'static> Subscriber for PerGoroutine<S> {
     }
 
     fn try_close(&self, span: Id) -> bool {
-        self.call(|subscriber| subscriber.try_close(span))
+        self.call_noting(|notes| {
+            let _closing = notes.map(Notes::step_in_to_close);
+            let is_closed = self.0.try_close(span.clone());
+            if let Some(notes) = notes.filter(|_| is_closed) {
+                notes.close(self.key(), &span);
+            }
+            is_closed
+        })
     }
 
     #[allow(deprecated)]
     fn drop_span(&self, span: Id) {
-        self.call(|subscriber| subscriber.drop_span(span));
+        self.try_close(span);
     }
 
     fn current_span(&self) -> Current {
-        self.0.current_span()
+        self.call_noting(|notes| match notes {
+            Some(notes) if self.stays_in_foreign_span(notes) => Current::none(),
+            _ => self.0.current_span(),
+        })
     }
 
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        self.0.on_register_dispatch(dispatch);
+        self.call(|subscriber| subscriber.on_register_dispatch(dispatch));
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        self.0.register_callsite(metadata)
+        self.call(|subscriber| subscriber.register_callsite(metadata))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.0.max_level_hint()
+        self.call(|subscriber| subscriber.max_level_hint())
     }
 
     unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
@@ -240,13 +347,13 @@ impl<S: Subscriber + Send + Sync + 'static> Subscriber for PerGoroutine<S> {
 ///
 /// # Blocking
 ///
-/// As `f` does. While a subscriber is called as a default of this kind, it must not wait: `tracing`
-/// keeps its thread-local borrowed, and a neighbor's access to it panics.
+/// As `f` does. While the program has such defaults, a subscriber should not wait: see
+/// [`PerGoroutine`](PerGoroutine#a-subscriber-that-waits).
 pub fn with_default<R>(dispatch: &Dispatch, f: impl FnOnce() -> R) -> R {
     if current_id().is_none() {
         return dispatcher::with_default(dispatch, f);
     }
-    let scoped = Rc::new(Scoped { dispatch: dispatch.clone(), guard: RefCell::new(None) });
+    let scoped = Rc::new(Scoped::new(dispatch));
     NOTES.with(|notes| {
         let _inside = notes.step_in();
         scoped.turn(true);
@@ -263,166 +370,8 @@ impl Drop for Restored {
     fn drop(&mut self) {
         NOTES.with(|notes| {
             let _inside = notes.step_in();
-            notes.remove(|what| matches!(what, What::Scoped(scoped) if Rc::ptr_eq(scoped, &self.0)));
+            notes.remove_scoped(&self.0);
             self.0.turn(false);
-        });
-    }
-}
-
-/// A default of `with_default`.
-struct Scoped {
-    dispatch: Dispatch,
-    /// There while it is the thread's default.
-    guard: RefCell<Option<DefaultGuard>>,
-}
-
-impl Scoped {
-    /// Makes it the thread's default, or puts back what was before: since goroutines leave the
-    /// thread's default as they find it, that is what the thread has without goroutines.
-    fn turn(&self, on: bool) {
-        let new = on.then(|| dispatcher::set_default(&self.dispatch));
-        let old = self.guard.replace(new);
-        drop(old);
-    }
-}
-
-/// What a goroutine has entered, for as long as it has.
-static NOTES: Local<Notes> = Local::new(Notes::new);
-
-struct Notes {
-    /// In the order of entering.
-    entered: RefCell<Vec<Note>>,
-    /// How many calls of subscribers the goroutine is in.
-    calls: Cell<u32>,
-}
-
-struct Note {
-    what: What,
-    /// It is on the thread.
-    is_on: bool,
-}
-
-#[derive(Clone)]
-enum What {
-    Span(Arc<dyn Subscriber + Send + Sync>, Id),
-    Scoped(Rc<Scoped>),
-}
-
-impl What {
-    fn is_span(&self, subscriber: *const (), span: &Id) -> bool {
-        matches!(self, What::Span(own, id) if Arc::as_ptr(own).cast::<()>() == subscriber && id == span)
-    }
-
-    /// Puts it on the thread, or takes it off.
-    fn turn(&self, on: bool) {
-        let told = catch_unwind(AssertUnwindSafe(|| match self {
-            What::Span(subscriber, id) if on => subscriber.enter(id),
-            What::Span(subscriber, id) => subscriber.exit(id),
-            What::Scoped(scoped) => scoped.turn(on),
-        }));
-        if let Err(payload) = told {
-            report(format_args!(
-                "a subscriber of tracing panicked when a goroutine {} its spans: {}",
-                if on { "entered" } else { "left" },
-                payload_text(&*payload)
-            ));
-            std::mem::forget(payload);
-        }
-    }
-}
-
-impl Notes {
-    fn new() -> Notes {
-        Notes { entered: RefCell::new(Vec::new()), calls: Cell::new(0) }
-    }
-
-    /// Says that the goroutine is in a call of a subscriber, and so carries nothing.
-    fn step_in(&self) -> Inside<'_> {
-        self.calls.set(self.calls.get() + 1);
-        carry(None);
-        Inside(self)
-    }
-
-    fn push(&self, what: What) {
-        self.entered.borrow_mut().push(Note { what, is_on: true });
-    }
-
-    /// Removes the latest that is meant. One that was never noted was entered by another goroutine,
-    /// or by a thread.
-    fn remove(&self, is_meant: impl Fn(&What) -> bool) {
-        let mut entered = self.entered.borrow_mut();
-        let removed = entered.iter().rposition(|note| is_meant(&note.what)).map(|at| entered.remove(at));
-        drop(entered);
-        drop(removed);
-    }
-
-    /// Puts a note on the thread, or takes it off, unless it is there already, or is gone.
-    fn turn(&self, at: usize, on: bool) {
-        let what = match self.entered.borrow_mut().get_mut(at) {
-            Some(note) if note.is_on != on => {
-                note.is_on = on;
-                note.what.clone()
-            }
-            _ => return,
-        };
-        what.turn(on);
-    }
-
-    fn len(&self) -> usize {
-        self.entered.borrow().len()
-    }
-
-    fn take_off(&self) {
-        (0..self.len()).rev().for_each(|at| self.turn(at, false));
-    }
-
-    fn put_on(&self) {
-        // Asked anew each time: a subscriber that is told may enter and leave spans.
-        let mut at = 0;
-        while at < self.len() {
-            self.turn(at, true);
-            at += 1;
-        }
-    }
-}
-
-/// A goroutine that ends within spans leaves them, on its own stack.
-impl Drop for Notes {
-    fn drop(&mut self) {
-        carry(None);
-        self.take_off();
-    }
-}
-
-/// Ends a [`Notes::step_in`].
-struct Inside<'a>(&'a Notes);
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        let Inside(notes) = self;
-        notes.calls.set(notes.calls.get() - 1);
-        if notes.calls.get() == 0 && notes.len() > 0 {
-            carry(Some(&Spans));
-        }
-    }
-}
-
-/// The spans of the calling goroutine.
-struct Spans;
-
-impl Carried for Spans {
-    fn take_off(&self) {
-        NOTES.with(|notes| {
-            // Until it is back: what a subscriber does meanwhile is done inside of it.
-            notes.calls.set(notes.calls.get() + 1);
-            notes.take_off();
-        });
-    }
-
-    fn put_on(&self) {
-        NOTES.with(|notes| {
-            let _inside = Inside(notes);
-            notes.put_on();
         });
     }
 }

@@ -58,6 +58,8 @@ impl Inherited {
 struct Own {
     name: Option<Arc<str>>,
     locals: Vec<(Key, Rc<dyn Any>)>,
+    /// Those that are dropped after all others, see [`Local::dropped_last`].
+    last: Vec<(Key, Rc<dyn Any>)>,
     /// What takes off and puts on what the goroutine carries.
     carried: Option<&'static dyn Carried>,
 }
@@ -100,12 +102,21 @@ impl Attributes {
     fn local(&self, key: Key) -> Option<Rc<dyn Any>> {
         // SAFETY: as in `inherited`; so is cloning an `Rc`.
         let own = unsafe { &*self.own.get() }.as_ref()?;
-        own.locals.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone())
+        let mut all = own.locals.iter().chain(&own.last);
+        all.find(|(other, _)| *other == key).map(|(_, value)| value.clone())
     }
 
-    fn add_local(&self, key: Key, value: Rc<dyn Any>) {
+    fn add_local(&self, key: Key, value: Rc<dyn Any>, is_last: bool) {
         // SAFETY: as in `inherited`; pushing runs no user code.
-        unsafe { &mut *self.own.get() }.get_or_insert_default().locals.push((key, value));
+        let own = unsafe { &mut *self.own.get() }.get_or_insert_default();
+        if is_last { &mut own.last } else { &mut own.locals }.push((key, value));
+    }
+
+    /// Takes the locals, or those that are dropped last.
+    fn take_locals(&self, last: bool) -> Vec<(Key, Rc<dyn Any>)> {
+        // SAFETY: as in `inherited`.
+        let Some(own) = (unsafe { &mut *self.own.get() }) else { return Vec::new() };
+        std::mem::take(if last { &mut own.last } else { &mut own.locals })
     }
 
     pub(crate) fn carried(&self) -> Option<&'static dyn Carried> {
@@ -134,15 +145,31 @@ impl Attributes {
     /// `report`. User code runs here: the destructors of locals, which may make new locals.
     #[cold]
     pub(crate) fn clear(&self, mut report: impl FnMut(Box<dyn Any + Send>)) {
-        // Drop each local by itself: if two destructors in one list panicked, the second would
-        // abort the process.
-        for _ in 0..DESTRUCTOR_ROUNDS {
-            let Some(own) = self.take_own() else { break };
-            own.locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut report);
+        // Until the last local is dropped the goroutine carries what it has carried before: a guard
+        // of a span may lie in a local, and a destructor may wait.
+        for last in [false, true, false] {
+            self.drop_locals(last, &mut report);
+        }
+        if let Some(own) = self.take_own() {
+            // What was made again in the last round is leaked; the name is not.
+            let Own { locals, last, .. } = *own;
+            std::mem::forget((locals, last));
         }
         // Shared with children: the last holder drops the values.
         if let Some(inherited) = self.set_inherited(None).and_then(Arc::into_inner) {
             inherited.locals.into_iter().filter_map(|local| discard(local).err()).for_each(report);
+        }
+    }
+
+    fn drop_locals(&self, last: bool, report: &mut impl FnMut(Box<dyn Any + Send>)) {
+        for _ in 0..DESTRUCTOR_ROUNDS {
+            let locals = self.take_locals(last);
+            if locals.is_empty() {
+                break;
+            }
+            // Drop each local by itself: if two destructors in one list panicked, the second would
+            // abort the process.
+            locals.into_iter().filter_map(|local| discard(local).err()).for_each(&mut *report);
         }
     }
 
@@ -254,12 +281,20 @@ fn set(from: &Option<Arc<Inherited>>, change: impl FnOnce(&mut Inherited)) {
 /// ```
 pub struct Local<T: 'static> {
     init: fn() -> T,
+    is_last: bool,
 }
 
 impl<T: 'static> Local<T> {
     /// Makes a local, to be kept in a `static`; `init` makes each goroutine's value.
     pub const fn new(init: fn() -> T) -> Local<T> {
-        Local { init }
+        Local { init, is_last: false }
+    }
+
+    /// Makes one that is dropped when a goroutine has no other locals any more, for what their
+    /// destructors use.
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code))]
+    pub(crate) const fn dropped_last(init: fn() -> T) -> Local<T> {
+        Local { init, is_last: true }
     }
 
     /// Runs `f` on this goroutine's value.
@@ -274,7 +309,7 @@ impl<T: 'static> Local<T> {
             Some(value) => value.downcast::<T>().expect("the key has the type"),
             None => {
                 let value = Rc::new((self.init)());
-                with_current(|attributes| attributes.add_local(key, value.clone()));
+                with_current(|attributes| attributes.add_local(key, value.clone(), self.is_last));
                 value
             }
         };

@@ -11,13 +11,16 @@
 //!   looks for its answer (`answer.rs`): until all is taken off, an unpark only gives the answer,
 //!   and queues nothing. Then the goroutine ends the look. If it has its answer, it does not park.
 //!   Otherwise it parks like any other.
+//!
+//! What cannot be taken off may *keep the worker* instead, as a panic hook does (`hold.rs`): no
+//! neighbor runs on the thread until the wait is over, or has lasted too long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use crate::base::report::report;
-use crate::engine::frames::{self, Function};
 use crate::engine::goroutine::Goroutine;
-use crate::engine::worker;
+use crate::engine::worker::{self, Worker};
 
 /// Takes off and puts on what the calling goroutine carries. Both may park, and must not panic.
 pub trait Carried: Sync {
@@ -26,6 +29,16 @@ pub trait Carried: Sync {
 
     /// Puts everything on again: the goroutine is back. Calls [`carry`] if it carries on.
     fn put_on(&self);
+
+    /// Returns whether the goroutine keeps its worker while it waits, since something stays on the
+    /// thread that no neighbor may find. Asked after `take_off`. Must not park.
+    fn keeps_worker(&self) -> bool {
+        false
+    }
+
+    /// Told when it gives the worker away all the same: it has waited for a second. What it waits
+    /// for may need a goroutine of the same worker. Must not park.
+    fn gives_up(&self) {}
 }
 
 /// Says that the calling goroutine carries something from here on, or, by `None`, that it carries
@@ -69,33 +82,36 @@ pub fn carry(what: Option<&'static dyn Carried>) {
 }
 
 /// Calls `wait`, which gives the worker away, with nothing on the thread that the running goroutine
-/// carries.
+/// carries. It is given what keeps the worker, if that is so.
 #[cold]
 #[inline(never)]
-pub(crate) fn away(g: &Goroutine, wait: impl FnOnce()) {
+pub(crate) fn away(g: &Goroutine, wait: impl FnOnce(Option<&'static dyn Carried>)) {
     g.notes.flags.set_carries(false);
-    // Inside a panic hook the goroutine keeps its worker (`hold.rs`), so nobody else would see it;
-    // and a subscriber that panicked there would abort the process.
-    let keeps_worker = std::thread::panicking() && frames::is_inside(g, Function::PanicHook);
-    if keeps_worker {
-        wait();
-        g.notes.flags.set_carries(true);
-        return;
-    }
+    // Inside a panic hook, too: there the goroutine keeps its worker, but not forever (`hold.rs`).
     let carried = g.attributes.carried();
     if let Some(carried) = carried {
         call(|| carried.take_off());
     }
-    wait();
+    wait(carried.filter(|carried| call(|| carried.keeps_worker())));
     if let Some(carried) = carried {
         call(|| carried.put_on());
     }
 }
 
-/// Calls one of the two. Waiters lie on the stack, so it must not be unwound.
-fn call(f: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(f)).is_err() {
+/// Waits on the worker of `g`, which runs, for its unpark. Returns false if that has not come.
+pub(crate) fn stay(g: NonNull<Goroutine>, keeper: &'static dyn Carried) -> bool {
+    let worker = Worker::current().expect("only a goroutine waits on its worker");
+    let is_unparked = worker.hold(g);
+    if !is_unparked && !worker.shared.is_shut_down() {
+        call(|| keeper.gives_up());
+    }
+    is_unparked
+}
+
+/// Calls one of them. Waiters lie on the stack, so it must not be unwound.
+fn call<R>(f: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
         report(format_args!("what a goroutine carries panicked; this is a bug in goby, or in what is built on it"));
         std::process::abort()
-    }
+    })
 }

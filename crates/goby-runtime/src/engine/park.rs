@@ -196,8 +196,9 @@ impl Wait {
     fn park_carrier(&self, g: NonNull<Goroutine>, reason: WaitReason) {
         // SAFETY: this goroutine is running, by the contract of `current`, so its record is alive.
         let header = unsafe { g.as_ref() };
-        carried::away(header, || {
-            if !self.answer.give_up() {
+        carried::away(header, |keeper| {
+            let is_unparked = self.answer.give_up() || keeper.is_some_and(|keeper| carried::stay(g, keeper));
+            if !is_unparked {
                 // SAFETY: as above.
                 unsafe { switch::park(g, reason, &self.answer) };
             }

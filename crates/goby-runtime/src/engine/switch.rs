@@ -67,7 +67,7 @@ pub(super) unsafe fn suspend(g: NonNull<Goroutine>) {
 #[cold]
 unsafe fn suspend_panicking(g: NonNull<Goroutine>) {
     let worker = Worker::current().expect("only a goroutine parks");
-    if worker.hold(g) {
+    if worker.hold_hook(g) {
         return;
     }
     let is_first = !worker.running.neighbor_unwinds.replace(true);

@@ -311,7 +311,11 @@ impl Worker {
     /// Does the same for a goroutine that carries something, which it has taken off meanwhile.
     #[cold]
     fn yield_carrier(&self, g: &Goroutine) {
-        carried::away(g, || self.yield_current());
+        carried::away(g, |keeper| {
+            if keeper.is_none() {
+                self.yield_current();
+            }
+        });
     }
 
     #[inline]

@@ -41,8 +41,8 @@ const KEPT: usize = 64;
 /// What the report says to do about a stall.
 const COMPUTES_OR_BLOCKS: &str =
     "run what blocks or computes in `blocking`, use goby's locks and channels, or call `yield_now` now and then";
-const WAITS_IN_HOOK: &str =
-    "it waits in the panic hook, where nothing else of the worker can run: let the hook only hand over";
+const WAITS_IN_PLACE: &str = "it waits in the panic hook, or in a subscriber of tracing, where nothing else of the \
+                              worker can run: let that only hand over";
 const COMPUTES_IN_POLL: &str =
     "run what blocks or computes in a goroutine, by `go` and there `blocking`, or await now and then";
 const WAITS_IN_POLL: &str = "inside its poll, so that no goroutine of the worker can run, not even one that would \
@@ -145,7 +145,7 @@ impl Stall {
                 "goroutine {}, started at {}, has kept worker {worker} for {ms} ms: {}",
                 g.id,
                 g.started_at,
-                if self.is_held { WAITS_IN_HOOK } else { COMPUTES_OR_BLOCKS }
+                if self.is_held { WAITS_IN_PLACE } else { COMPUTES_OR_BLOCKS }
             ),
         }
     }

@@ -3,6 +3,9 @@
 //! Most events say in their message which spans they should be in, and [`Checks`] compares.
 
 mod checks;
+mod ends;
+mod filters;
+mod inside;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -411,7 +414,8 @@ fn a_writer_may_send_over_a_channel() {
     let output = in_child("tracing::a_writer_may_send_over_a_channel", || {
         let (tx, rx) = chan::bounded(1);
         let lines = Lines(tx);
-        let fmt = tracing_subscriber::fmt().with_ansi(false).with_span_events(FmtSpan::FULL);
+        // Where a span is entered or left it says nothing: there neighbors may come in between.
+        let fmt = tracing_subscriber::fmt().with_ansi(false).with_span_events(FmtSpan::NEW | FmtSpan::CLOSE);
         let subscriber = PerGoroutine::new(fmt.with_writer(move || lines.clone()).finish());
         tracing::subscriber::set_global_default(subscriber).unwrap();
         // The subscriber, and with it the channel, lives to the end of the process.

@@ -10,34 +10,42 @@
 //! What the hook waits for may need a goroutine that is pinned here. So after [`PATIENCE`], and at
 //! the runtime's end, it parks as every goroutine does. That is late, and from then on a neighbor's
 //! panic aborts; but the hook does not wait forever for something that it holds up itself.
+//!
+//! A goroutine keeps its worker in the same way inside some calls of a subscriber of `tracing`
+//! (`per_goroutine/notes.rs`).
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Worker;
-use crate::base::policy;
+use crate::base::{policy, tsan};
 use crate::engine::frames;
 use crate::engine::frames::Function;
 use crate::engine::goroutine::Goroutine;
 use crate::engine::io::timer::NEVER;
 use crate::engine::wait_reason::WaitReason;
 
-/// How long a hook may keep its worker. That is long enough for a report over the network, but the
-/// worker's goroutines feel it.
+/// How long a goroutine may keep its worker. That is long enough for a report over the network, but
+/// the worker's goroutines feel it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Waits in place for the running goroutine, which is about to be switched away from and whose
-    /// thread panics, if it is in the panic hook. Returns false if it is not, or if it must be
-    /// switched away from all the same.
+    /// Does as [`hold`](Worker::hold) for a goroutine whose thread panics, if it is in the panic
+    /// hook. Returns false if it is not.
+    #[cold]
+    pub(in crate::engine) fn hold_hook(&self, g: NonNull<Goroutine>) -> bool {
+        // SAFETY: it is running, here, now and afterwards, so its record is alive.
+        frames::is_inside(unsafe { g.as_ref() }, Function::PanicHook) && self.hold(g)
+    }
+
+    /// Waits in place for the running goroutine, which is about to be switched away from. Returns
+    /// false if it must be switched away from all the same.
     #[cold]
     pub(in crate::engine) fn hold(&self, g: NonNull<Goroutine>) -> bool {
+        let _ignore = tsan::ignore();
         // SAFETY: it is running, here, now and afterwards, so its record is alive.
         let header = unsafe { g.as_ref() };
-        if !frames::is_inside(header, Function::PanicHook) {
-            return false;
-        }
         // It runs no code but ours, outside the switch: a signal may walk its stack.
         let reason = header.notes.reason.swap(WaitReason::None as u8, Ordering::Relaxed);
         self.running.held.set(Some(g));
