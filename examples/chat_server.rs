@@ -28,10 +28,11 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use goby::chan::{self, Receiver, Sender};
 use goby::net::{TcpListener, TcpStream};
-use goby::{go, select};
+use goby::{go, select, time};
 
 /// A client's number and where its lines go.
 type Client = (usize, Sender<String>);
@@ -100,7 +101,11 @@ fn main() -> io::Result<()> {
 
     let hub = start_hub();
     for (number, stream) in listener.incoming().enumerate() {
-        let (stream, hub) = (stream?, hub.clone());
+        let Ok(stream) = stream.inspect_err(|error| eprintln!("accept: {error}")) else {
+            time::sleep(Duration::from_millis(100)); // no descriptor is free, say
+            continue;
+        };
+        let hub = hub.clone();
         go(move || {
             if let Err(e) = serve(number, stream, hub) {
                 eprintln!("client {number}: {e}");

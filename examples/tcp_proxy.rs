@@ -27,9 +27,9 @@
 use std::io;
 use std::time::Duration;
 
-use goby::go;
 use goby::io::copy_bidirectional;
 use goby::net::{Dialer, TcpListener, TcpStream};
+use goby::{go, time};
 
 fn serve(client: TcpStream, upstream: &str) -> io::Result<(u64, u64)> {
     let server = Dialer::new().timeout(Duration::from_secs(10)).dial(upstream)?;
@@ -45,7 +45,11 @@ fn main() -> io::Result<()> {
     let listener = TcpListener::bind(&addr)?;
     println!("listening on {}", listener.local_addr()?);
     for client in listener.incoming() {
-        let (client, upstream) = (client?, upstream.clone());
+        let Ok(client) = client.inspect_err(|error| eprintln!("accept: {error}")) else {
+            time::sleep(Duration::from_millis(100)); // no descriptor is free, say
+            continue;
+        };
+        let upstream = upstream.clone();
         go(move || match serve(client, &upstream) {
             Ok((there, back)) => println!("{there} bytes there, {back} bytes back"),
             Err(error) => eprintln!("{upstream}: {error}"),

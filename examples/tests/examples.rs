@@ -125,6 +125,38 @@ fn chat_server() {
     hears(&mut ann, "bob has left");
 }
 
+/// Servers go on when they could not accept, once a descriptor is free.
+#[test]
+fn servers_outlive_a_lack_of_descriptors() {
+    let start = |program, upstream| {
+        let script = r#"ulimit -n 64; exec "$0" 127.0.0.1:0 $1 2>&1"#;
+        let mut server = Running::start("sh", &["-c", script, program, upstream]);
+        let line = server.line();
+        (server, line.rsplit(' ').next().expect("an address").to_owned())
+    };
+    let (mut chat, chat_addr) = start(env!("CARGO_BIN_EXE_chat_server"), "");
+    let (mut proxy, proxy_addr) = start(env!("CARGO_BIN_EXE_tcp_proxy"), &chat_addr);
+    let connect = |addr: &str| {
+        let stream = TcpStream::connect(addr).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
+        stream
+    };
+    for (server, addr) in [(&mut proxy, &proxy_addr), (&mut chat, &chat_addr)] {
+        let clients: Vec<_> = (0..64).map(|_| connect(addr)).collect();
+        while !server.line().starts_with("accept: ") {}
+        drop(clients);
+        let mut line = String::new();
+        // One that comes while the others still go may be turned away.
+        while line.is_empty() {
+            let mut ann = connect(addr);
+            ann.write_all(b"ann\n").expect("there is room");
+            let _ = BufReader::new(ann).read_line(&mut line);
+        }
+        assert_eq!(line, "ann is here\n");
+        server.process.kill().and_then(|()| server.process.wait()).expect("it is ours");
+    }
+}
+
 #[test]
 fn tcp_proxy() {
     let chat = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);

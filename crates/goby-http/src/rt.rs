@@ -8,10 +8,10 @@
 //! by [`block_on_ctx`](goby::block_on_ctx), so that it ends with a context:
 //!
 //! ```
-//! use goby::{Context, block_on_ctx, go, net::TcpListener};
+//! use goby::{Context, block_on_ctx, go, net::TcpListener, time};
 //! use goby_http::{get, rt::{Io, Timer}};
 //! use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-//! use std::convert::Infallible;
+//! use std::{convert::Infallible, time::Duration};
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let url = format!("http://{}/", listener.local_addr()?);
@@ -19,7 +19,12 @@
 //! listener.set_context(Some(&ctx));
 //! let server = go(move || {
 //!     goby::scope(|connections| {
-//!         for stream in listener.incoming().map_while(Result::ok) {
+//!         while ctx.err().is_none() {
+//!             let Ok((stream, _)) = listener.accept() else {
+//!                 // The context is done; or no descriptor is free, and soon one may be.
+//!                 let _ = time::sleep_ctx(&ctx, Duration::from_millis(100));
+//!                 continue;
+//!             };
 //!             connections.go(|| {
 //!                 let service = service_fn(|request: Request<Incoming>| async move {
 //!                     Ok::<_, Infallible>(Response::new(format!("you asked for {}", request.uri().path())))

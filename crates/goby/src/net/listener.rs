@@ -24,16 +24,22 @@ use crate::chan::Receiver;
 ///
 /// ```
 /// use goby::net::{TcpListener, TcpStream};
+/// use goby::{Context, go, time};
 /// use std::io::{Read, Write};
+/// use std::time::Duration;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let addr = listener.local_addr()?;
-/// let (ctx, _stop) = goby::Context::background().with_cancel();
+/// let (ctx, _stop) = Context::background().with_cancel();
 /// listener.set_context(Some(&ctx));
-/// goby::go(move || {
-///     // Until that fails: here, when the context is done.
-///     for mut stream in listener.incoming().map_while(Result::ok) {
-///         goby::go(move || stream.write_all(b"hello"));
+/// go(move || {
+///     while ctx.err().is_none() {
+///         let Ok((mut stream, _)) = listener.accept() else {
+///             // The context is done; or no descriptor is free, and soon one may be.
+///             let _ = time::sleep_ctx(&ctx, Duration::from_millis(100));
+///             continue;
+///         };
+///         go(move || stream.write_all(b"hello"));
 ///     }
 /// });
 /// let mut greeting = String::new();
@@ -159,8 +165,10 @@ impl<T: Listening> Listener<T> {
     ///
     /// # Errors
     ///
-    /// The system's errors. Those that mean too many open files leave the connection waiting, and
-    /// the caller may accept again. A connection that was closed before it could be accepted is no
+    /// The system's errors. Those that mean too many open files leave the connection waiting: the
+    /// next accept fails at once, until a descriptor is free. So a server goes on after a pause, as
+    /// the [example of `TcpListener`](TcpListener) does; one that ends at the first error ends when
+    /// it has the most clients. A connection that was closed before it could be accepted is no
     /// error.
     ///
     /// # Cancellation
@@ -183,7 +191,8 @@ impl<T: Listening> Listener<T> {
         Ok((Stream::from_nonblocking(connection), from))
     }
 
-    /// Iterates over connections as they come. It never ends by itself.
+    /// Iterates over connections as they come. It never ends by itself, and an error is not the
+    /// end: [go on after a pause](Listener::accept#errors).
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
