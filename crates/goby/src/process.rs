@@ -64,7 +64,7 @@ pub use std::process::{ExitStatus, Output, Stdio};
 
 pub use child::Child;
 pub use command::Command;
-pub use error::PipesHeld;
+pub use error::{CutShort, PipesHeld};
 pub use handle::Process;
 
 /// The pipe to a child's standard input.

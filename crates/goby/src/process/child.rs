@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::handle::Limit;
 use super::stop::{Cut, Stop, cut};
-use super::{ChildStderr, ChildStdin, ChildStdout, PipesHeld, Process, reaper};
+use super::{ChildStderr, ChildStdin, ChildStdout, CutShort, PipesHeld, Process, reaper};
+use crate::context::ContextError;
 use crate::{Context, scope, time};
 
 /// A child process, from [`Command::spawn`](super::Command::spawn).
@@ -159,10 +160,13 @@ impl Child {
 
     fn take_status(&self) -> io::Result<ExitStatus> {
         let status = self.process.reap()?.expect("it has exited");
-        match self.stop.as_ref().map(|stop| stop.state.lock()) {
-            Some(state) if state.canceled => Err(state.done.expect("the context is done").into()),
-            _ => Ok(status),
-        }
+        self.canceled().map_or(Ok(status), |error| Err(error.into()))
+    }
+
+    /// Returns the error of the context, if that has ended the child.
+    fn canceled(&self) -> Option<ContextError> {
+        let state = self.stop.as_ref()?.state.lock();
+        if state.canceled { state.done } else { None }
     }
 
     /// Returns its status, if it has exited.
@@ -201,7 +205,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Child::wait), and [`PipesHeld`].
+    /// Those of [`wait`](Child::wait), and [`PipesHeld`]. If the context has ended the child, or the
+    /// wait for its pipes, a [`CutShort`] has what was read.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         let cuts = self.cuts();
@@ -230,13 +235,17 @@ impl Child {
         exited?;
         let ((stdout, read_out), (stderr, read_err)) = (stdout, stderr);
         let read = read_out.and(read_err);
-        let status = self.take_status()?;
+        let status = self.process.reap()?.expect("it has exited");
+        let output = Output { status, stdout, stderr };
+        if let Some(error) = self.canceled() {
+            return Err(CutShort::error(error, output));
+        }
         let done = self.stop.as_ref().and_then(|stop| stop.state.lock().done);
         match read {
-            Ok(()) => Ok(Output { status, stdout, stderr }),
+            Ok(()) => Ok(output),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => match done {
-                Some(done) => Err(done.into()),
-                None => Err(PipesHeld::error(Output { status, stdout, stderr })),
+                Some(error) => Err(CutShort::error(error, output)),
+                None => Err(PipesHeld::error(output)),
             },
             Err(error) => Err(error),
         }

@@ -438,7 +438,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of `output`, and the context's if it has ended the child or the wait for its pipes.
+    /// Those of `output`. If the context has ended the child, or the wait for its pipes, a
+    /// [`CutShort`](super::CutShort) of the context's kind, which has what was read.
     pub fn output_ctx(&mut self, ctx: &Context) -> io::Result<Output> {
         self.start_collecting(Some(ctx))?.wait_with_output()
     }

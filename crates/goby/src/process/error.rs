@@ -7,8 +7,9 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
+use crate::context::ContextError;
+
 /// Says which program could not be started, and what to do. The source is the system's error.
-#[derive(Debug)]
 struct CannotStart {
     program: String,
     advice: String,
@@ -46,6 +47,13 @@ fn advice(program: &Path, dir: Option<&Path>, error: &io::Error) -> String {
         _ => return String::new(),
     };
     text.to_owned()
+}
+
+/// As it is displayed: `main` prints an error that it returns by this.
+impl fmt::Debug for CannotStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for CannotStart {
@@ -104,3 +112,54 @@ impl fmt::Display for PipesHeld {
 }
 
 impl Error for PipesHeld {}
+
+/// The context was done before the child had exited and its pipes were closed; so the child was
+/// canceled, or the wait for its pipes was ended.
+///
+/// An [`io::Error`] holds it, of the kind and with the words of the context's error, which is its
+/// [`source`](Error::source). It has all that was read until then.
+///
+/// ```
+/// use goby::process::{Command, CutShort};
+/// use goby::{Context, context::ContextError};
+/// use std::error::Error;
+/// use std::time::Duration;
+///
+/// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(1));
+/// let error = Command::new("sh").args(["-c", "echo started; exec sleep 1000"]).output_ctx(&ctx).unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+/// assert_eq!(error.source().unwrap().downcast_ref(), Some(&ContextError::DeadlineExceeded));
+/// let cut = error.get_ref().unwrap().downcast_ref::<CutShort>().unwrap();
+/// assert_eq!(cut.output().stdout, b"started\n");
+/// assert_eq!(cut.output().status.to_string(), "signal: 9 (SIGKILL)");
+/// ```
+///
+/// Source: Go's `Cmd.Output`, which returns the output beside the error.
+#[derive(Debug)]
+pub struct CutShort {
+    error: ContextError,
+    output: Output,
+}
+
+impl CutShort {
+    pub(super) fn error(error: ContextError, output: Output) -> io::Error {
+        io::Error::new(io::Error::from(error).kind(), CutShort { error, output })
+    }
+
+    /// Returns the child's status, and what was read.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+}
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for CutShort {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}

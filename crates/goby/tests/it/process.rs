@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use goby::process::{Child, Command, PipesHeld, Stdio};
+use goby::context::ContextError;
+use goby::process::{Child, Command, CutShort, PipesHeld, Stdio};
 use goby::signal::Signal;
 use goby::sync::{Semaphore, WaitGroup};
 use goby::{Context, diag, go, now};
@@ -186,6 +187,27 @@ fn a_context_kills_what_is_left_of_a_group() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "context deadline exceeded");
         assert!(started.elapsed() >= Duration::from_millis(100));
+    });
+}
+
+/// What a child has written before its context ended it is in the error, with its status.
+#[test]
+fn what_a_killed_child_has_written_is_kept() {
+    with_workers(|| {
+        let (mut ready, tell_ready) = goby::io::pipe().unwrap();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let mut command = shell("echo before; echo ready >&2; exec sleep 1000");
+        command.stderr(tell_ready);
+        let collector = go(move || command.output_ctx(&ctx).unwrap_err());
+        ready.read_exact(&mut [0; 6]).unwrap();
+        cancel.cancel();
+        let error = collector.join().unwrap();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::ConnectionAborted, "context canceled"));
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.downcast_ref(), Some(&ContextError::Canceled));
+        let cut = error.downcast::<CutShort>().unwrap();
+        assert_eq!(cut.output().stdout, b"before\n");
+        assert_eq!(cut.output().status.signal(), Some(9));
     });
 }
 
