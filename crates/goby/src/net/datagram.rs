@@ -16,6 +16,10 @@ use crate::chan::Receiver;
 
 /// A socket for datagrams: a [`UdpSocket`](super::UdpSocket) or a
 /// [`UnixDatagram`](super::UnixDatagram).
+///
+/// What it has no setting for, such as the sizes of its buffers, is set by the crate `socket2`, with
+/// `SockRef::from(&socket)`; and before it is bound, such as the reuse of a port, on a socket of
+/// that crate which [`from_std`](DatagramSocket::from_std) takes.
 pub struct DatagramSocket<T: Datagrams> {
     pub(super) socket: Socket<T>,
 }
@@ -36,6 +40,27 @@ impl<T: Datagrams> DatagramSocket<T> {
     pub fn from_std(socket: T) -> io::Result<DatagramSocket<T>> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(DatagramSocket { socket: Socket::new(socket) })
+    }
+
+    /// Gives the socket away as one of std's, in blocking mode. Its deadlines and its context hold
+    /// no longer.
+    ///
+    /// The mode is the socket's, not the descriptor's: drop its [clones](DatagramSocket::try_clone)
+    /// first, which would from now on block their OS threads.
+    ///
+    /// ```
+    /// use goby::net::UdpSocket;
+    /// let socket: std::net::UdpSocket = UdpSocket::bind("127.0.0.1:0")?.into_std()?;
+    /// assert_eq!(socket.send_to(b"x", socket.local_addr()?)?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stream::into_std`](super::Stream::into_std).
+    #[doc(alias("into_fd", "into_raw_fd"))]
+    pub fn into_std(self) -> io::Result<T> {
+        self.socket.to_blocking()
     }
 
     /// Sends a datagram to the address that the socket is connected to; returns its length.
@@ -147,6 +172,7 @@ impl<T: Datagrams> DatagramSocket<T> {
     /// assert_eq!(socket.recv(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[doc(alias("set_read_timeout"))]
     pub fn set_read_deadline(&self, deadline: Option<Instant>) {
         self.socket.set_deadline(Direction::Read, deadline);
     }
@@ -162,6 +188,7 @@ impl<T: Datagrams> DatagramSocket<T> {
     /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[doc(alias("set_write_timeout"))]
     pub fn set_write_deadline(&self, deadline: Option<Instant>) {
         self.socket.set_deadline(Direction::Write, deadline);
     }

@@ -143,6 +143,33 @@ impl<T: Listening> Listener<T> {
         Ok(Listener::from_nonblocking(socket))
     }
 
+    /// Gives the socket away as one of std's, in blocking mode. Its deadline and its context hold no
+    /// longer, and the file of a Unix listener stays, whoever closes the socket.
+    ///
+    /// The mode is the socket's, not the descriptor's: drop its [clones](Listener::try_clone)
+    /// first, which would from now on block their OS threads.
+    ///
+    /// ```
+    /// use goby::net::{TcpListener, TcpStream};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// let listener: std::net::TcpListener = listener.into_std()?;
+    /// assert_eq!(listener.accept()?.1, client.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stream::into_std`](super::Stream::into_std).
+    #[doc(alias("into_fd", "into_raw_fd", "Listener.File"))]
+    pub fn into_std(self) -> io::Result<T> {
+        let socket = self.socket.to_blocking()?;
+        if let Some(file) = &*self.file.lock() {
+            file.set_unlink(false);
+        }
+        Ok(socket)
+    }
+
     /// Waits for the next connection; returns it and the address that it comes from.
     ///
     /// Several goroutines may accept from one listener. goby assumes that the next goroutine which

@@ -295,6 +295,16 @@ impl<T: AsFd + Send + Sync + 'static> Socket<T> {
         if self.shared.is_closed() { Err(ClosedError.into()) } else { Ok(copy.into()) }
     }
 
+    /// Returns another descriptor of the same socket, in blocking mode; so are then all the others.
+    pub(crate) fn to_blocking(&self) -> io::Result<T>
+    where
+        T: From<OwnedFd>,
+    {
+        let copy = self.duplicate()?;
+        rustix::io::ioctl_fionbio(&copy, false)?;
+        Ok(copy)
+    }
+
     /// Ends all operations, those in progress and those to come, and closes the descriptor.
     pub(crate) fn close(&self)
     where

@@ -6,7 +6,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
 use std::task::{self, Poll};
 use std::time::Instant;
 
@@ -45,6 +46,40 @@ impl<T: StreamSocket> Stream<T> {
     pub fn from_std(socket: T) -> io::Result<Stream<T>> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Stream::from_nonblocking(socket))
+    }
+
+    /// Gives the socket away as one of std's, in blocking mode: to a child, or to a crate that wants
+    /// std's. Its deadlines and its context hold no longer.
+    ///
+    /// The mode is the connection's, not the descriptor's: a [clone](Stream::try_clone) would from
+    /// now on block its OS thread, and all goroutines there. So drop the clones first. A stream
+    /// also becomes the [`Stdio`] of a child, which panics where this fails.
+    ///
+    /// ```
+    /// use goby::net::UnixStream;
+    /// use goby::process::Command;
+    /// use std::io::Read;
+    /// let (theirs, mut ours) = UnixStream::pair()?;
+    /// let status = Command::new("echo").arg("hello").stdout(theirs).status()?;
+    /// assert!(status.success());
+    /// let mut text = String::new();
+    /// ours.read_to_string(&mut text)?;
+    /// assert_eq!(text, "hello\n");
+    ///
+    /// let std: std::os::unix::net::UnixStream = ours.into_std()?;
+    /// let _fd = std::os::fd::OwnedFd::from(std);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of a stream that was closed. The system's, such as that of too many open files, since
+    /// the result has a descriptor of its own. The stream is dropped then, too.
+    ///
+    /// Source: tokio's `into_std`, which leaves the mode as it is.
+    #[doc(alias("into_fd", "into_raw_fd", "Conn.File"))]
+    pub fn into_std(self) -> io::Result<T> {
+        self.socket.to_blocking()
     }
 
     /// Takes a socket that is connected and in non-blocking mode.
@@ -87,6 +122,7 @@ impl<T: StreamSocket> Stream<T> {
     /// assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[doc(alias("set_read_timeout"))]
     pub fn set_read_deadline(&self, deadline: Option<Instant>) {
         self.socket.set_deadline(Direction::Read, deadline);
     }
@@ -103,6 +139,7 @@ impl<T: StreamSocket> Stream<T> {
     /// assert_eq!(stream.write(&[0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[doc(alias("set_write_timeout"))]
     pub fn set_write_deadline(&self, deadline: Option<Instant>) {
         self.socket.set_deadline(Direction::Write, deadline);
     }
@@ -230,6 +267,11 @@ impl<T: StreamSocket> Stream<T> {
     /// `select!`: bytes that are left unread make the next channel ready again. If several
     /// goroutines read from the stream, the one that is told may find that another was faster, and
     /// its read waits.
+    ///
+    /// This tells of the socket only. What a [`BufReader`](io::BufReader) or a TLS session has taken
+    /// out of it already does not count: a goroutine may wait here though the rest of its message
+    /// is in the buffer. So take what the buffer has first (`while !reader.buffer().is_empty()`), or
+    /// let another goroutine read, and send what it reads into a channel.
     ///
     /// Here a connection is read while commands come over a channel:
     ///
@@ -382,6 +424,14 @@ impl<T: StreamSocket> Stream<T> {
 impl<T: StreamSocket> AsFd for Stream<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
+    }
+}
+
+/// Gives it away in [blocking mode](Stream::into_std).
+impl<T: StreamSocket> From<Stream<T>> for Stdio {
+    fn from(stream: Stream<T>) -> Stdio {
+        let fd: OwnedFd = stream.into_std().expect("a stream can be given away").into();
+        Stdio::from(fd)
     }
 }
 

@@ -284,8 +284,7 @@ impl UnixListener {
     /// Source: Go's `UnixListener.SetUnlinkOnClose`.
     pub fn set_unlink_on_close(&self, unlink: bool) {
         if let Some(file) = &*self.file.lock() {
-            // Relaxed: dropping the last `Arc` orders it.
-            file.unlink.store(unlink, Ordering::Relaxed);
+            file.set_unlink(unlink);
         }
     }
 }
@@ -302,6 +301,11 @@ impl SocketFile {
     fn at(path: &Path) -> Option<SocketFile> {
         let file = fs::symlink_metadata(path).ok()?;
         Some(SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino(), unlink: true.into() })
+    }
+
+    pub(super) fn set_unlink(&self, unlink: bool) {
+        // Relaxed: dropping the last `Arc` orders it.
+        self.unlink.store(unlink, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Split streams, copies of a socket, several buffers at once, TCP behind a Unix socket.
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
 
 use goby::io::copy_bidirectional;
-use goby::net::{Stream, StreamSocket, UnixStream};
+use goby::net::{Stream, StreamSocket, TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use goby::process::Command;
 use goby::{go, now};
 
 use super::pair;
@@ -115,5 +118,70 @@ fn a_proxy_joins_tcp_and_a_unix_socket() {
         assert_eq!(answer, "HELLO");
         serving.join().unwrap();
         assert_eq!(proxy.join().unwrap().unwrap(), (5, 5));
+    });
+}
+
+/// Whether calls on it wait in the system, as a child or a crate that knows std's expects.
+fn blocks(socket: &impl AsFd) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", socket.as_fd().as_raw_fd())).unwrap();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+    i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_NONBLOCK == 0
+}
+
+#[test]
+fn what_is_given_away_blocks() {
+    with_workers(|| {
+        let (a, mut b) = pair();
+        assert!(!blocks(&a));
+        // It has been in the poller.
+        let reader = go(move || ((&a).read(&mut [0]).unwrap(), a));
+        pause(MOMENT);
+        b.write_all(b"x").unwrap();
+        let mut a = reader.join().unwrap().1.into_std().unwrap();
+        assert!(blocks(&a));
+        b.write_all(b"y").unwrap();
+        assert_eq!(a.read(&mut [0]).unwrap(), 1);
+
+        assert!(blocks(&TcpListener::bind("127.0.0.1:0").unwrap().into_std().unwrap()));
+        assert!(blocks(&UdpSocket::bind("127.0.0.1:0").unwrap().into_std().unwrap()));
+        assert!(blocks(&UnixDatagram::unbound().unwrap().into_std().unwrap()));
+
+        let (closed, _peer) = UnixStream::pair().unwrap();
+        closed.close();
+        assert_eq!(closed.into_std().unwrap_err().kind(), ErrorKind::NotConnected);
+    });
+}
+
+/// Others may still connect to it.
+#[test]
+fn the_file_of_a_listener_that_is_given_away_stays() {
+    let path = std::env::temp_dir().join(format!("goby-given-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap().into_std().unwrap();
+    let client = UnixStream::connect(&path);
+    fs::remove_file(&path).unwrap();
+    client.unwrap();
+    assert!(listener.accept().is_ok());
+}
+
+/// A server as inetd starts them: the connection is its input and output.
+#[test]
+fn a_child_may_have_a_socket() {
+    with_workers(|| {
+        let (client, server) = pair();
+        let mut command = Command::new("sh");
+        command.args(["-c", "grep flags /proc/self/fdinfo/0; exec cat"]);
+        command.stdout(server.try_clone().unwrap()).stdin(server);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut flags = String::new();
+        BufReader::new(&client).read_line(&mut flags).unwrap();
+        let flags = i32::from_str_radix(flags.trim().strip_prefix("flags:").unwrap().trim(), 8).unwrap();
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+        (&client).write_all(b"hello").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut echo = String::new();
+        (&client).read_to_string(&mut echo).unwrap();
+        assert_eq!(echo, "hello");
+        assert!(child.wait().unwrap().success());
     });
 }
