@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use goby_runtime::{WaitReason, blocking_as, checkpoint};
 
-use super::error::of_path;
+use super::error::{of_path, of_paths};
 use super::fifo::may_wait;
 use super::{File, Metadata, Permissions};
 
@@ -15,6 +15,16 @@ use super::{File, Metadata, Permissions};
 fn call<R: Send>(action: &'static str, path: &Path, f: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
     checkpoint();
     blocking_as(WaitReason::FileSystem, f).map_err(of_path(action, path))
+}
+
+/// Runs a call with two files on a helper thread.
+fn call_with_both<R: Send>(
+    action: &'static str,
+    [from, to]: [&Path; 2],
+    f: impl FnOnce() -> io::Result<R> + Send,
+) -> io::Result<R> {
+    checkpoint();
+    blocking_as(WaitReason::FileSystem, f).map_err(of_paths(action, from, to))
 }
 
 /// Runs a call on a helper thread as [`call`] does, unless it may wait for long.
@@ -202,7 +212,7 @@ pub fn try_exists(path: impl AsRef<Path>) -> io::Result<bool> {
 #[doc(alias = "os.Rename")]
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    call("rename", from, || fs::rename(from, to))
+    call_with_both("rename", [from, to], || fs::rename(from, to))
 }
 
 /// Copies a file with its permissions; returns how many bytes it has.
@@ -226,7 +236,7 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 /// The system's, with the path; `InvalidInput` unless `from` is a regular file.
 pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    let copied = call("copy", from, || {
+    let copied = call_with_both("copy", [from, to], || {
         if may_wait(from) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
@@ -236,7 +246,7 @@ pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
         return Ok(copied);
     }
     let file = File::open(from)?;
-    crate::io::copy(&file, &File::create(to)?).map_err(of_path("copy", from))
+    crate::io::copy(&file, &File::create(to)?).map_err(of_paths("copy", from, to))
 }
 
 /// Gives a file a second name.
@@ -261,7 +271,7 @@ pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
 #[doc(alias = "os.Link")]
 pub fn hard_link(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    call("link", from, || fs::hard_link(from, to))
+    call_with_both("link", [from, to], || fs::hard_link(from, to))
 }
 
 /// Makes a symbolic link at `to` that leads to `from`.

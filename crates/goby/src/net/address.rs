@@ -196,6 +196,10 @@ impl Address {
 #[cold]
 fn invalid(text: &str) -> io::Error {
     let advice = match text.rsplit_once(':') {
+        _ if text.contains("://") => "; write it without a scheme and a path".to_owned(),
+        None if !text.is_empty() => "; the port is missing".to_owned(),
+        _ if text.ends_with(']') => "; the port is missing".to_owned(),
+        _ if text.parse::<Ipv6Addr>().is_ok() => "; an address of IPv6 is in brackets, as in [::1]:80".to_owned(),
         Some(("", port)) if port.parse::<u16>().is_ok() => {
             format!("; to listen at all addresses write 0.0.0.0:{port} or [::]:{port}")
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Limit;
 use super::connect::{Attempt, race};
-use super::error::{Action, of_addr};
+use super::error::{Action, Place, of_addr};
 use super::{Address, KeepAlive, TcpStream};
 use crate::Context;
 
@@ -220,12 +220,14 @@ impl Dialer {
         }
         match addrs[..] {
             [] => {
-                let message = "no address is of the family of the local address";
+                let local = self.local_addr.expect("an address of its family is missing");
+                let family = if local.is_ipv4() { "IPv4" } else { "IPv6" };
+                let message = format!("no address is {family}, as the local address {local} is");
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
             [addr] => Attempt::start(self, addr)
                 .and_then(|attempt| attempt.wait(limit))
-                .map_err(of_addr(Action::Connect, addr)),
+                .map_err(of_addr(Action::Connect, Place::between(addr, self.local_addr))),
             _ => race(self, addrs, limit),
         }
     }

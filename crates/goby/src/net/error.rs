@@ -16,6 +16,7 @@ pub(super) enum Action {
     Bind,
     Connect,
     Listen,
+    Send,
 }
 
 /// An address as a user writes it.
@@ -28,6 +29,16 @@ pub(super) struct Place {
 impl From<SocketAddr> for Place {
     fn from(addr: SocketAddr) -> Place {
         Place { text: addr.to_string(), is_unix: false }
+    }
+}
+
+impl Place {
+    /// The address to connect to, and the one to connect from.
+    pub(super) fn between(to: SocketAddr, from: Option<SocketAddr>) -> Place {
+        match from {
+            Some(from) => Place { text: format!("{to} from {from}"), is_unix: false },
+            None => Place::from(to),
+        }
     }
 }
 
@@ -49,7 +60,6 @@ impl From<&unix::SocketAddr> for Place {
 }
 
 /// Says what was tried with which address. The source is the error that it met.
-#[derive(Debug)]
 struct AddressError {
     action: Action,
     place: Place,
@@ -61,10 +71,26 @@ pub(super) fn of_addr(action: Action, place: impl Into<Place>) -> impl FnOnce(io
     move |source| if source.raw_os_error().is_none() { source } else { named(action, place, source) }
 }
 
+/// Names the address in what the system says to a send, unless the datagram is too long: programs
+/// that look for the longest one ask for that error's code.
+pub(super) fn of_send(to: impl Into<Place>) -> impl FnOnce(io::Error) -> io::Error {
+    move |source| match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MSGSIZE) => source,
+        _ => of_addr(Action::Send, to)(source),
+    }
+}
+
 /// Names the action and the address in any error.
 #[cold]
 pub(super) fn named(action: Action, place: impl Into<Place>, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), AddressError { action, place: place.into(), source })
+}
+
+/// As it is displayed: `main` prints an error that it returns by this.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl AddressError {
@@ -79,8 +105,14 @@ impl AddressError {
             Errno::ADDRINUSE => Some("see who has it with ss -anp"),
             Errno::ADDRNOTAVAIL => Some("see the addresses of this host with ip address"),
             Errno::ACCESS if is_unix => Some("see the modes of the path and of its directory"),
+            Errno::ACCESS if self.action == Action::Send => Some("to broadcast, see set_broadcast"),
             Errno::ACCESS if self.action != Action::Connect => Some("a port below 1024 may need CAP_NET_BIND_SERVICE"),
-            Errno::NOENT if self.action != Action::Connect => Some("make its directory first"),
+            // A path, not a name without a file.
+            Errno::CONNREFUSED if self.place.text.starts_with('"') => {
+                Some("nobody listens there: the file was left behind, or is no socket")
+            }
+            Errno::NOENT if matches!(self.action, Action::Bind | Action::Listen) => Some("make its directory first"),
+            Errno::AFNOSUPPORT if self.action == Action::Send => Some("the socket is bound to the other family of IP"),
             _ => None,
         }
     }
@@ -92,6 +124,7 @@ impl fmt::Display for AddressError {
             Action::Bind => "bind to",
             Action::Connect => "connect to",
             Action::Listen => "listen at",
+            Action::Send => "send to",
         };
         write!(f, "cannot {action} {}: {}", self.place.text, self.source)?;
         match self.advice() {

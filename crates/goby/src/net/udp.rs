@@ -7,7 +7,7 @@ use goby_runtime::Direction;
 use rustix::io::Errno;
 
 use super::address::Limit;
-use super::error::Action;
+use super::error::{Action, of_send};
 use super::{Address, DatagramSocket};
 use crate::Context;
 
@@ -164,8 +164,8 @@ impl UdpSocket {
         let mut last = None;
         for &addr in addr.into().resolve_for(&self.socket)?.as_slice() {
             match self.socket.perform(Direction::Write, |socket| socket.send_to(datagram, addr)) {
-                Err(error) if is_of_another_family(&error) => last = Some(error),
-                result => return result,
+                Err(error) if is_of_another_family(&error) => last = Some(of_send(addr)(error)),
+                result => return result.map_err(of_send(addr)),
             }
         }
         Err(last.expect("an address to try"))

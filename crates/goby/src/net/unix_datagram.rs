@@ -8,7 +8,7 @@ use std::path::Path;
 use goby_runtime::Direction;
 
 use super::DatagramSocket;
-use super::error::{Action, of_addr};
+use super::error::{Action, of_addr, of_send};
 use super::unix::address;
 
 /// A Unix socket for datagrams. None is lost: a send waits while the receiver's queue is full.
@@ -41,7 +41,13 @@ use super::unix::address;
 pub type UnixDatagram = DatagramSocket<net::UnixDatagram>;
 
 impl UnixDatagram {
-    /// Binds a socket to `path`, where it makes a file.
+    /// Binds a socket to `path`, where it makes a file. Unlike a listener's, the file stays: remove
+    /// it when the socket is done, or before the next bind.
+    ///
+    /// Only a socket that is bound can be answered: of another one, [`recv_from`]'s address
+    /// [is unnamed](SocketAddr::is_unnamed). So a client that wants an answer binds, too.
+    ///
+    /// [`recv_from`]: UnixDatagram::recv_from
     ///
     /// ```
     /// use goby::net::UnixDatagram;
@@ -178,7 +184,9 @@ impl UnixDatagram {
     ///
     /// Ended by the deadline for writing and by the context of the socket.
     pub fn send_to(&self, datagram: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
-        self.socket.perform_again(Direction::Write, |socket| socket.send_to(datagram, path.as_ref()))
+        self.socket
+            .perform_again(Direction::Write, |socket| socket.send_to(datagram, path.as_ref()))
+            .map_err(of_send(path.as_ref()))
     }
 
     /// Sends a datagram to the socket at `addr`, which may be an abstract one.
@@ -201,7 +209,7 @@ impl UnixDatagram {
     ///
     /// As for `send_to`.
     pub fn send_to_addr(&self, datagram: &[u8], addr: &SocketAddr) -> io::Result<usize> {
-        self.socket.perform_again(Direction::Write, |socket| socket.send_to_addr(datagram, addr))
+        self.socket.perform_again(Direction::Write, |socket| socket.send_to_addr(datagram, addr)).map_err(of_send(addr))
     }
 
     /// Receives a datagram; returns its length and where it comes from. What does not fit into

@@ -158,7 +158,11 @@ fn certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fmt::Res
         E::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
             match names.is_empty() {
-                true => write!(f, "the certificate is for no name, so not for {}", expected.to_str()),
+                true => write!(
+                    f,
+                    "the certificate is for no name, so not for {}: it needs a subjectAltName",
+                    expected.to_str()
+                ),
                 false => write!(f, "the certificate is for {}, not for {}", names.join(", "), expected.to_str()),
             }
         }
@@ -169,7 +173,8 @@ fn certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fmt::Res
             "the certificate is not meant for this purpose: one for servers is used by a client, or the like",
         ),
         E::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => f.write_str(
-            "the certificate is an issuer's own (CA:TRUE), and cannot be a server's or client's at the same time",
+            "the certificate is an issuer's own (CA:TRUE), and cannot be a server's or client's at the same \
+             time: make one with basicConstraints=CA:FALSE",
         ),
         error => write!(f, "the certificate is not accepted: {error}"),
     }

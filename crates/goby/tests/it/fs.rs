@@ -173,6 +173,14 @@ fn errors_name_the_file() {
     assert_eq!(error.to_string(), "cannot read \"/no/such\": No such file or directory (os error 2)");
     let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(source.raw_os_error(), Some(libc::ENOENT));
+    let both = "\"/no/such\" to \"/no/other\": No such file or directory (os error 2)";
+    let error = fs::rename("/no/such", "/no/other").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot rename {both}"));
+    assert_eq!(format!("{error:?}"), format!("Custom {{ kind: NotFound, error: cannot rename {both} }}"));
+    let error = fs::hard_link("/no/such", "/no/other").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot link {both}"));
+    let error = fs::copy("/etc/passwd", "/no/other").unwrap_err();
+    assert!(error.to_string().starts_with("cannot copy \"/etc/passwd\" to \"/no/other\": "), "{error}");
 }
 
 /// The largest offset is not the position, though it stands for it in system calls.
@@ -316,6 +324,9 @@ fn an_abandoned_open_is_no_reader() {
         let path = dir.fifo();
         let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
         assert_eq!(File::open_ctx(&ctx, &path).unwrap_err().kind(), ErrorKind::TimedOut);
+        let mut options = File::options();
+        let writing = options.write(true).open_ctx(&Context::background().with_timeout(MOMENT).0, &path);
+        assert_eq!(writing.unwrap_err().kind(), ErrorKind::TimedOut);
         let mut writer = std::fs::File::options();
         writer.write(true).custom_flags(libc::O_NONBLOCK);
         // A child that another test is just starting is a reader until it runs its program.

@@ -264,7 +264,10 @@ fn names_are_looked_up() {
 #[test]
 fn what_is_no_address_is_said_to_be_none() {
     let numbers = ["localhost:", "localhost:http", "localhost:65536", ":80", ":"];
-    for text in ["", "localhost", "::1:80", "[::1]", "a:b:1", "[fe80::1%eth0]:80"].into_iter().chain(numbers) {
+    for text in ["", "localhost", "http://localhost:80/", "::1:80", "[::1]", "a:b:1", "[fe80::1%eth0]:80"]
+        .into_iter()
+        .chain(numbers)
+    {
         let error = TcpStream::connect(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         let said = error.to_string();
@@ -272,6 +275,9 @@ fn what_is_no_address_is_said_to_be_none() {
         assert_eq!(
             advice,
             match text {
+                "localhost" | "[::1]" => "; the port is missing",
+                "::1:80" => "; an address of IPv6 is in brackets, as in [::1]:80",
+                "http://localhost:80/" => "; write it without a scheme and a path",
                 ":80" => "; to listen at all addresses write 0.0.0.0:80 or [::]:80",
                 "localhost:http" | "localhost:65536" => "; the port is a number up to 65535",
                 "[fe80::1%eth0]:80" => "; the zone of an address is a number, as in [fe80::1%2]:80",

@@ -102,9 +102,10 @@ fn a_dial_comes_from_the_local_address() {
 
         let error = dialer.dial("[::1]:1").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(error.to_string(), "no address is of the family of the local address");
+        assert_eq!(error.to_string(), "no address is IPv4, as the local address 127.0.0.3:0 is");
         let error = Dialer::new().local_addr("192.0.2.77:0".parse::<SocketAddr>().unwrap()).dial(addr).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().starts_with(&format!("cannot connect to {addr} from 192.0.2.77:0: ")), "{error}");
     });
 }
 
@@ -264,6 +265,9 @@ fn the_error_of_one_address_names_it() {
         check(UnixDatagram::bind(path), missing, "cannot bind to \"/nowhere/at/all\"");
         let socket = UnixDatagram::unbound().unwrap();
         check(socket.connect(path), missing, "cannot connect to \"/nowhere/at/all\"");
+        check(socket.send_to(b"x", path), missing, "cannot send to \"/nowhere/at/all\"");
+        let no_socket = UnixStream::connect("/etc/passwd").unwrap_err();
+        assert!(no_socket.to_string().ends_with("; nobody listens there: the file was left behind, or is no socket"));
         let name = format!("goby-test-{}-{}", std::process::id(), goby::random());
         let addr = unix::SocketAddr::from_abstract_name(&name).unwrap();
         let refused = ErrorKind::ConnectionRefused;

@@ -120,7 +120,11 @@ fn of_several_addresses_that_of_the_sockets_family_is_taken() {
         assert_eq!(b.recv(&mut [0]).unwrap(), 1);
         a.connect(vec![v6, to]).unwrap();
         assert_eq!(a.peer_addr().unwrap(), to);
-        assert!(a.send_to(b"x", v6).is_err());
+        let error = a.send_to(b"x", v6).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot send to {v6}: ")), "{error}");
+        assert!(error.ends_with("; the socket is bound to the other family of IP"), "{error}");
+        let error = a.send_to(b"x", "255.255.255.255:9").unwrap_err().to_string();
+        assert!(error.ends_with("; to broadcast, see set_broadcast"), "{error}");
         assert_eq!(a.send_to(b"x", Vec::new()).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(UdpSocket::bind(to).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(UdpSocket::bind(vec![to, LOCAL.into()]).unwrap().local_addr().unwrap().ip(), LOCAL.0);
