@@ -43,6 +43,15 @@
 //! [added](TlsConnectorBuilder::add_root_certificate). The versions are TLS 1.2 and 1.3, the
 //! cryptography is ring's, whatever other providers the process has.
 //!
+//! A certificate that vouches for itself, as openssl makes it for tests, has to name the server in
+//! its `subjectAltName` (the `CN` is not looked at), and must not be an issuer's:
+//!
+//! ```text
+//! openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \\
+//!   -keyout key.pem -out cert.pem -subj /CN=localhost \\
+//!   -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE
+//! ```
+//!
 //! # The end of a stream
 //!
 //! [`shutdown`](TlsStream::shutdown) tells the other side that nothing more comes. Nothing else

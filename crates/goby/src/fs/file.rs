@@ -107,11 +107,7 @@ impl File {
     /// helper thread, and the file is closed when it is open; one that waits for the other end of
     /// a FIFO ends.
     pub fn open_ctx(ctx: &Context, path: impl AsRef<Path>) -> io::Result<File> {
-        checkpoint();
-        if let Some(error) = ctx.err() {
-            return Err(error.into());
-        }
-        File::options().read(true).open_ctx(ctx, path.as_ref())
+        File::options().read(true).open_ctx(ctx, path)
     }
 
     /// Opens a file to write it from the start; makes it, or drops what it had.

@@ -91,7 +91,8 @@ impl OpenOptions {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine; a FIFO is open once its other end is.
+    /// Parks the goroutine; a FIFO is open once its other end is:
+    /// [`open_ctx`](OpenOptions::open_ctx) can be given up.
     ///
     /// # Errors
     ///
@@ -103,8 +104,34 @@ impl OpenOptions {
         open_within(&Context::background(), attempt).map_err(of_path("open", path))
     }
 
-    /// Opens it, unless `ctx` is done first.
-    pub(super) fn open_ctx(&self, ctx: &Context, path: &Path) -> io::Result<File> {
+    /// Opens a file, unless `ctx` is done first: for a FIFO without a reader, say, since opening it
+    /// waits for one.
+    ///
+    /// ```
+    /// use goby::{Context, fs::OpenOptions};
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert!(OpenOptions::new().write(true).open_ctx(&ctx, "/dev/null").is_ok());
+    /// cancel.cancel();
+    /// assert!(OpenOptions::new().write(true).open_ctx(&ctx, "/dev/null").is_err());
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// As for [`open`](OpenOptions::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`, and the context's.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`File::open_ctx`].
+    pub fn open_ctx(&self, ctx: &Context, path: impl AsRef<Path>) -> io::Result<File> {
+        let path = path.as_ref();
+        goby_runtime::checkpoint();
+        if let Some(error) = ctx.err() {
+            return Err(error.into());
+        }
         let attempt = || {
             let (opened, opens) = chan::bounded(1);
             let (options, within, path) = (self.clone(), ctx.clone(), path.to_owned());

@@ -40,6 +40,9 @@ use crate::net::socket::shutdown_of;
 /// assert_eq!(swallow(&far)?, 9);
 /// # Ok::<(), io::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "`goby::io::copy` moves bytes between descriptors; `std::io::copy` takes any `Read` and any `Write`"
+)]
 pub trait CopyEnd: Descriptor {}
 
 /// A descriptor, and how to wait for it.
@@ -92,7 +95,12 @@ const MOST: usize = 1 << 20;
 /// that of a `BufReader` for example, is not seen.
 ///
 /// For all other readers and writers there is [`std::io::copy`], which works with goby's streams
-/// too.
+/// too: for standard input, a `BufReader`, a `TlsStream`. It goes in pieces of 8 KiB. To a
+/// [`File`](crate::fs::File) each is a trip to a helper thread, so put a
+/// [`BufWriter`](io::BufWriter) of some 256 KiB around that.
+///
+/// A deadline is for the whole of the copy. For a limit on silence copy by hand, and set the
+/// deadline anew before each read.
 ///
 /// ```
 /// use goby::net::{TcpListener, TcpStream};
@@ -121,7 +129,8 @@ const MOST: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// Those of a read and of a write. Bytes that were read and could not be written are lost.
+/// Those of a read and of a write. Bytes that were read and could not be written are lost, and how
+/// many were copied is not told.
 ///
 /// # Cancellation
 ///
@@ -157,7 +166,8 @@ fn copy_counted<R: CopyEnd, W: CopyEnd>(from: &R, to: &W, copied: &mut u64) -> R
 ///
 /// If one side takes no more, the other is not read any further. What the side sends still goes
 /// through: a server may answer without having read all. If one side cannot be read, or a deadline
-/// or a context ends a wait, both connections are shut down.
+/// or a context ends a wait, both connections are shut down. A limit on silence is not to be had:
+/// see [`copy`].
 ///
 /// ```
 /// use goby::io::copy_bidirectional;

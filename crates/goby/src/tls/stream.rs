@@ -381,6 +381,10 @@ impl<S> TlsStream<S> {
     /// Returns the stream beneath: for its deadlines, its context and its addresses. To read from it
     /// or write to it breaks the session.
     ///
+    /// Its [`readable`](TcpStream::readable) does not tell whether a read of the session would wait:
+    /// the session may have bytes while the socket is empty, or none while a record is not whole.
+    /// For a `select!`, let a goroutine read from the session and send into a channel.
+    ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
     /// # use goby::tls::TlsConnector;
