@@ -104,6 +104,39 @@ fn http_server() {
 }
 
 #[test]
+fn json_api() {
+    let mut server = Server::start(env!("CARGO_BIN_EXE_json_api"), &[]);
+    let common = ["-w", " %{http_code}", "-H", "content-type: application/json"];
+    let ask = |options: &[&str], path: &str| server.ask(path, &[&common, options].concat());
+    let (milk, bread) = (r#"{"id":1,"title":"buy milk","done":false}"#, r#"{"id":2,"title":"bake bread","done":true}"#);
+    assert_eq!(ask(&[], "/todos"), "[] 200");
+    let created = ask(&["-i", "-d", r#"{"title": "buy milk"}"#], "/todos");
+    assert!(created.contains("\r\nlocation: /todos/1\r\n"), "{created}");
+    assert!(created.ends_with(&format!("\r\n\r\n{milk} 201")), "{created}");
+    assert_eq!(ask(&["-d", r#"{"title": "bake bread"}"#], "/todos"), bread.replace("true", "false") + " 201");
+    assert_eq!(
+        ask(&["-X", "PUT", "-d", r#"{"title": "bake bread", "done": true}"#], "/todos/2"),
+        format!("{bread} 200")
+    );
+    assert_eq!(ask(&[], "/todos"), format!("[{milk},{bread}] 200"));
+    assert_eq!(ask(&[], "/todos?done=false"), format!("[{milk}] 200"));
+    assert_eq!(ask(&[], "/todos/2"), format!("{bread} 200"));
+    assert_eq!(ask(&["-X", "DELETE"], "/todos/1"), " 204");
+    assert_eq!(ask(&[], "/todos/1"), r#"{"error":"there is no todo 1"} 404"#);
+    assert_eq!(ask(&[], "/todos/one"), r#"{"error":"invalid id in the path: invalid digit found in string"} 400"#);
+    assert_eq!(
+        ask(&["-d", "{"], "/todos"),
+        r#"{"error":"invalid JSON: EOF while parsing an object at line 1 column 1"} 400"#
+    );
+    assert!(ask(&["-d", "{}"], "/todos").ends_with(" 422"));
+    assert_eq!(ask(&["-X", "PATCH"], "/todos"), "Method Not Allowed 405");
+    assert_eq!(ask(&[], "/nothing"), "Not Found 404");
+    let lines: Vec<_> = server.stdout.by_ref().lines().take(14).map(|line| line.expect("it is text")).collect();
+    assert_eq!(lines[..2], ["GET /todos 200", "POST /todos 201"]);
+    assert_eq!(lines.last().map(String::as_str), Some("GET /nothing 404"));
+}
+
+#[test]
 fn chat_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);
     let mut ann = BufReader::new(server.connect());

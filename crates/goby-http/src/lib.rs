@@ -32,7 +32,8 @@
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
 //! connection has one goroutine; with HTTP/2, each request has one, too. A [`Handler`] is a function
-//! that may park, return an error and panic.
+//! that may park, return an error and panic. A [`Router`] chooses one by path and method. The guide
+//! has a page on [HTTP services](guide::http_services).
 //!
 //! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
 //! sockets ([`Server::from_unix`]).
@@ -70,9 +71,13 @@
 //!
 //! # Features
 //!
-//! All are on by default; `default-features = false` leaves them out.
+//! All but `multipart` are on by default; `default-features = false` leaves them out.
 //!
+//! - `cookies`: [`Request::cookies`] and [`Response::with_cookie`], by the crate [`cookie`].
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
+//! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`], by
+//!   serde.
+//! - `multipart`: `Request::multipart`, forms with files, by the crate `multer`.
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
 //!   the system's roots. Without it a request for such a URL fails with an error whose
 //!   [`is_tls`](Error::is_tls) is true, before anything is sent.
@@ -84,13 +89,22 @@
 
 mod body;
 mod client;
+#[cfg(feature = "cookies")]
+mod cookies;
 mod error;
+mod extract;
 mod framing;
+pub mod guide;
 mod handler;
 mod head;
 mod intake;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "multipart")]
+mod multipart;
 mod rejection;
 mod response;
+mod router;
 pub mod rt;
 mod server;
 mod socket;
@@ -99,14 +113,19 @@ mod stream;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
+#[cfg(feature = "cookies")]
+pub use cookie;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 pub use body::Body;
 pub use client::{Client, ClientBuilder, get};
 pub use error::{Error, redacted};
 pub use handler::Handler;
+#[cfg(feature = "multipart")]
+pub use multipart::{Field, Multipart};
 pub use rejection::Rejection;
 pub use response::Response;
+pub use router::Router;
 pub use server::{Request, Server, serve, with_timeout};
 
 /// Calls `check` with a request for `/path?a=b`, for the examples of [`Request`].

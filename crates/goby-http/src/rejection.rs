@@ -120,7 +120,7 @@ fn failed(error: Source) -> Response {
 impl Rejection {
     /// Finds the rejection among what caused `error`. If there is none, the body of the request may
     /// have been at fault, and else the handler.
-    fn of(error: &(dyn StdError + 'static)) -> Rejection {
+    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Rejection {
         if let Some(rejection) = causes(error).find_map(|cause| cause.downcast_ref::<Rejection>()) {
             return rejection.clone();
         }

@@ -16,7 +16,8 @@
 //!
 //! Pages for looking things up: [`from_go`](crate::from_go) is a table of Go's names,
 //! [`checkpoints`](crate::checkpoints) says which calls let others run, and
-//! [`thread_locals`](crate::thread_locals) says which code must not wait.
+//! [`thread_locals`](crate::thread_locals) says which code must not wait. The crate `goby-http` has
+//! a page on HTTP services in a guide of its own, `goby_http::guide`.
 
 // To add a page: a row above, and a module with its text below.
 

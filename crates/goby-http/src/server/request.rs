@@ -23,7 +23,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use bytes::Bytes;
 use goby::context::CancelGuard;
 use goby::{Context, block_on};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, Method, Uri, Version};
 use http_body::Body as _;
 use parking_lot::Mutex;
 
@@ -31,6 +31,8 @@ use super::connection::Driver;
 use super::http2::Exchange;
 use crate::body::{Body, Source};
 use crate::error::{Error, Phase};
+use crate::extract::BUFFER_LIMIT;
+use crate::router::Route;
 use crate::stream::Link;
 use crate::tls::Tls;
 
@@ -68,6 +70,10 @@ pub struct Request {
     body: Body,
     remote_addr: SocketAddr,
     ticket: Ticket,
+    /// Set by a router.
+    route: Option<Route>,
+    /// How many bytes of the body the extracting methods hold at most.
+    buffer_limit: u64,
 }
 
 impl Request {
@@ -86,7 +92,8 @@ impl Request {
     }
 
     pub(super) fn assemble(head: http::request::Parts, body: Body, remote_addr: SocketAddr, origin: Origin) -> Request {
-        Request { head, body, remote_addr, ticket: Ticket { origin, ctx: OnceCell::new() } }
+        let ticket = Ticket { origin, ctx: OnceCell::new() };
+        Request { head, body, remote_addr, ticket, route: None, buffer_limit: BUFFER_LIMIT }
     }
 
     /// Tells the method.
@@ -155,6 +162,32 @@ impl Request {
         self.head.version
     }
 
+    /// Gives what a middleware has attached for the handlers behind it.
+    ///
+    /// ```
+    /// # goby_http::doc_test(|request| {
+    /// assert!(request.extensions().is_empty());
+    /// # });
+    /// ```
+    pub fn extensions(&self) -> &Extensions {
+        &self.head.extensions
+    }
+
+    /// Gives what is attached, to change it.
+    ///
+    /// ```
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// # goby_http::doc_test(|mut request| {
+    /// request.extensions_mut().insert(User("ann".into()));
+    /// assert_eq!(request.extensions().get::<User>().unwrap().0, "ann");
+    /// # });
+    /// ```
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.head.extensions
+    }
+
     /// Tells where the request comes from; `0.0.0.0:0` if it came through a Unix socket.
     ///
     /// ```
@@ -185,9 +218,37 @@ impl Request {
         })
     }
 
-    /// Replaces the context, by one that descends from it.
-    pub(super) fn set_context(&mut self, ctx: Context) {
+    /// Replaces the context: by one that descends from it, with a deadline or a value. Source: Go's
+    /// `Request.WithContext`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # goby_http::doc_test(|request| {
+    /// let (ctx, _cancel) = request.context().with_timeout(Duration::from_secs(1));
+    /// let request = request.with_context(ctx);
+    /// assert!(request.context().deadline().is_some());
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn with_context(mut self, ctx: Context) -> Request {
         self.ticket.ctx = OnceCell::from(ctx);
+        self
+    }
+
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
+    }
+
+    pub(crate) fn set_route(&mut self, route: Route) {
+        self.route = Some(route);
+    }
+
+    pub(crate) fn buffer_limit(&self) -> u64 {
+        self.buffer_limit
+    }
+
+    pub(crate) fn set_buffer_limit(&mut self, limit: u64) {
+        self.buffer_limit = limit;
     }
 
     /// Gives the body, to read from.
@@ -280,8 +341,8 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// What the contexts of requests descend from.
     pub(super) base: Context,
-    /// The body of the last request was left unread. Relaxed: it is read when the connection is over, and hyper has told
-    /// everybody of that.
+    /// The body of the last request was left unread. Relaxed: it is read when the request or the
+    /// connection is over, and hyper has told everybody of that.
     unread: AtomicBool,
     /// The number of the request that is being handled, or 0, and the bit `ASKED`. The goroutine
     /// that drives the connection writes all but that bit. So a request costs one swap if nobody

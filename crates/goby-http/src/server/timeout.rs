@@ -39,9 +39,9 @@ use crate::response::Response;
 /// ```
 pub fn with_timeout(timeout: Duration, handler: impl Handler) -> impl Fn(Request) -> Response + Send + Sync + 'static {
     let handler = Arc::new(handler);
-    move |mut request| {
+    move |request| {
         let (ctx, _cancel) = request.context().with_timeout(timeout);
-        request.set_context(ctx.clone());
+        let request = request.with_context(ctx.clone());
         let (answer, answers) = chan::bounded(1);
         let handler = handler.clone();
         go(move || {

@@ -13,13 +13,18 @@ mod bodies;
 mod cancellation;
 mod connections;
 mod endless;
+#[cfg(all(feature = "cookies", feature = "json"))]
+mod extract;
 mod framing;
 mod handlers;
 #[cfg(feature = "http2")]
 mod http2;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
+#[cfg(feature = "multipart")]
+mod multipart;
 mod redirects;
+mod router;
 mod rt;
 mod server;
 mod shutdown;

@@ -1,0 +1,6 @@
+//! The guide: pages to read from top to bottom.
+//!
+//! Every program in it is compiled and run as a test.
+
+#[doc = include_str!("docs/http_services.md")]
+pub mod http_services {}
