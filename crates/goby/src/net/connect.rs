@@ -114,7 +114,7 @@ pub(super) fn race(dialer: &Dialer, addrs: Vec<SocketAddr>, limit: Limit<'_>) ->
             Ok(Some(stream)) => return Ok(stream),
             // One has failed: the next one begins at once.
             Ok(None) => {}
-            Err(_) if context.is_done() => return Err(limit.error()),
+            Err(_) if context.is_done() => return Err(race.into_error_of(limit.error())),
             // The turn is over: the next one begins.
             Err(_) => {}
         }
@@ -142,9 +142,37 @@ impl Race {
         Poll::Pending
     }
 
+    /// Returns the error of the limit that has ended it, with those of the addresses.
+    fn into_error_of(self, limit: io::Error) -> io::Error {
+        if self.failed.is_empty() {
+            return limit;
+        }
+        io::Error::new(limit.kind(), CutOff { limit, failed: AllFailed(self.failed) })
+    }
+
     fn into_error(self) -> io::Error {
         let kind = self.failed.last().map_or(io::ErrorKind::Other, |(_, error)| error.kind());
         io::Error::new(kind, AllFailed(self.failed))
+    }
+}
+
+/// The error of a limit that has ended the race after some addresses had failed.
+#[derive(Debug)]
+struct CutOff {
+    limit: io::Error,
+    failed: AllFailed,
+}
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; before that, {}", self.limit, self.failed)
+    }
+}
+
+impl Error for CutOff {
+    /// As of the limit's error alone: a context's, if that was the limit.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.limit.source()
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as unix;
 use std::time::Duration;
 
+use goby::context::ContextError;
 use goby::net::{Dialer, KeepAlive, ListenConfig, TcpListener, TcpStream, UnixDatagram, UnixListener, UnixStream};
 use goby::{Context, go, now, scope};
 use rustix::net::sockopt;
@@ -216,6 +217,26 @@ fn an_address_that_refuses_costs_no_delay() {
         let stream = dialer.dial(vec![silent, refusing(), addr]).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addr);
         assert!(start.elapsed() >= Duration::from_secs(1));
+    });
+}
+
+/// Which address has refused is not lost in the time-out that another one ends in.
+#[test]
+fn a_dial_that_is_cut_off_names_the_addresses_that_had_failed() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    with_workers(|| {
+        let (silent, _full) = unresponsive();
+        let refusing = refusing();
+        let late = format!("; before that, {refusing}: Connection refused (os error 111)");
+        let error = Dialer::new().timeout(LIMIT).dial(vec![refusing, silent]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), format!("i/o timeout{late}"));
+
+        let (ctx, _cancel) = Context::background().with_timeout(LIMIT);
+        let error = Dialer::new().dial_ctx(&ctx, vec![refusing, silent]).unwrap_err();
+        assert_eq!(error.to_string(), format!("context deadline exceeded{late}"));
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.downcast_ref(), Some(&ContextError::DeadlineExceeded));
     });
 }
 
