@@ -77,6 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod agreed;
 mod alpn;
 mod connector;
 mod error;

@@ -11,9 +11,9 @@ use std::task::{self, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 use goby_runtime::{IsArmed, WaitReason};
 use once_cell::sync::OnceCell;
-use rustls::pki_types::CertificateDer;
-use rustls::{Connection, ProtocolVersion, SupportedCipherSuite};
+use rustls::Connection;
 
+use super::agreed::Agreed;
 use super::halves::{ReadHalf, WriteHalf};
 use super::session::{Session, Wire};
 use super::transport::Transport;
@@ -90,16 +90,7 @@ pub struct TlsStream<S = TcpStream> {
     waits: [Arc<Waits>; 2],
     next_call: AtomicU64,
     /// Set when the handshake is complete.
-    agreed: OnceCell<Agreed>,
-}
-
-/// What the handshake has agreed on.
-struct Agreed {
-    certificates: Option<Vec<CertificateDer<'static>>>,
-    alpn: Option<Vec<u8>>,
-    version: Option<ProtocolVersion>,
-    cipher_suite: Option<SupportedCipherSuite>,
-    server_name: Option<String>,
+    pub(super) agreed: OnceCell<Agreed>,
 }
 
 impl<S: Transport> TlsStream<S> {
@@ -399,113 +390,6 @@ impl<S> TlsStream<S> {
     #[doc(alias = "NetConn")]
     pub fn get_ref(&self) -> &S {
         &self.stream
-    }
-
-    /// Returns the certificates that the other side has shown, its own one first; none before the
-    /// end of the handshake, or if it has shown none.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// # use goby::tls::TlsConnector;
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TlsConnector::new()?.connect("localhost", TcpStream::connect(listener.local_addr()?)?)?;
-    /// assert_eq!(stream.peer_certificates(), None, "no handshake yet");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.agreed.get()?.certificates.as_deref()
-    }
-
-    /// Returns the application protocol that was agreed on (ALPN); none before the end of the
-    /// handshake, or without one.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// # use goby::tls::{Identity, TlsAcceptor, TlsConnector};
-    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    /// # let identity = Identity::new(made.cert.pem(), made.signing_key.serialize_pem())?;
-    /// # let acceptor = TlsAcceptor::builder().identity(identity).alpn(["h2", "http/1.1"]).build()?;
-    /// # let builder = TlsConnector::builder().add_root_certificate(made.cert.pem());
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let addr = listener.local_addr()?;
-    /// # let server = goby::go(move || acceptor.accept(listener.accept()?.0)?.handshake());
-    /// let connector = builder.alpn(["http/1.1"]).build()?;
-    /// let stream = connector.connect("localhost", TcpStream::connect(addr)?)?;
-    /// stream.handshake()?;
-    /// assert_eq!(stream.alpn_protocol(), Some(&b"http/1.1"[..]));
-    /// # server.join().unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "NegotiatedProtocol")]
-    pub fn alpn_protocol(&self) -> Option<&[u8]> {
-        self.agreed.get()?.alpn.as_deref()
-    }
-
-    /// Returns the version of TLS that was agreed on; none before the end of the handshake.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// # use goby::tls::TlsConnector;
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TlsConnector::new()?.connect("localhost", TcpStream::connect(listener.local_addr()?)?)?;
-    /// assert_eq!(stream.protocol_version(), None, "no handshake yet");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.agreed.get()?.version
-    }
-
-    /// Returns the cipher suite that was agreed on; none before the end of the handshake.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// # use goby::tls::TlsConnector;
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TlsConnector::new()?.connect("localhost", TcpStream::connect(listener.local_addr()?)?)?;
-    /// assert_eq!(stream.cipher_suite(), None, "no handshake yet");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
-        self.agreed.get()?.cipher_suite
-    }
-
-    /// Returns, on a server, the name that the client has asked for (SNI); none before the end of
-    /// the handshake, or if it has given none.
-    ///
-    /// ```
-    /// # use goby::net::{TcpListener, TcpStream};
-    /// # use goby::tls::{Identity, TlsAcceptor, TlsConnector};
-    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    /// # let acceptor = TlsAcceptor::new(Identity::new(made.cert.pem(), made.signing_key.serialize_pem())?)?;
-    /// # let connector = TlsConnector::builder().add_root_certificate(made.cert.pem()).build()?;
-    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// # let addr = listener.local_addr()?;
-    /// let server = goby::go(move || -> std::io::Result<_> {
-    ///     let stream = acceptor.accept(listener.accept()?.0)?;
-    ///     stream.handshake()?;
-    ///     Ok(stream.server_name().map(str::to_owned))
-    /// });
-    /// connector.connect("localhost", TcpStream::connect(addr)?)?.handshake()?;
-    /// assert_eq!(server.join().unwrap()?.as_deref(), Some("localhost"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn server_name(&self) -> Option<&str> {
-        self.agreed.get()?.server_name.as_deref()
-    }
-}
-
-impl Agreed {
-    fn new(tls: &Connection) -> Agreed {
-        Agreed {
-            certificates: tls.peer_certificates().map(<[_]>::to_vec),
-            alpn: tls.alpn_protocol().map(<[_]>::to_vec),
-            version: tls.protocol_version(),
-            cipher_suite: tls.negotiated_cipher_suite(),
-            server_name: match tls {
-                Connection::Server(server) => server.server_name().map(str::to_owned),
-                Connection::Client(_) => None,
-            },
-        }
     }
 }
 
