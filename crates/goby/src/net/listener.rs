@@ -219,7 +219,7 @@ impl<T: Listening> Listener<T> {
     }
 
     /// Iterates over connections as they come. It never ends by itself, and an error is not the
-    /// end: [go on after a pause](Listener::accept#errors).
+    /// end: [go on after a pause](Listener::accept).
     ///
     /// ```
     /// use goby::net::{TcpListener, TcpStream};
