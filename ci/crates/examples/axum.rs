@@ -26,6 +26,9 @@
 //!         time.Sleep(time.Second)
 //!         fmt.Fprintln(w, "done")
 //!     })
+//!     mux.HandleFunc("GET /bug", func(w http.ResponseWriter, r *http.Request) {
+//!         panic("a handler's bug")
+//!     })
 //!     ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 //!     defer stop()
 //!     server := &http.Server{Addr: "127.0.0.1:8080", Handler: mux}
@@ -36,6 +39,7 @@
 //! ```
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -55,6 +59,7 @@ fn router() -> Router {
         .route("/hello/{name}", get(async |Path(name): Path<String>| format!("Hello, {name}!\n")))
         .route("/sum", post(async |Json(numbers): Json<Vec<f64>>| Json(numbers.iter().sum::<f64>())))
         .route("/slow", get(slow))
+        .route("/bug", get(async || -> &'static str { panic!("a handler's bug") }))
 }
 
 /// It is async because axum wants that, but it may do whatever a goroutine may.
@@ -82,7 +87,10 @@ fn serve(ctx: &Context, listener: &TcpListener, router: &Router) {
         match listener.accept() {
             Ok((stream, _)) => {
                 let (ctx, router) = (ctx.clone(), router.clone());
-                connections.go(move || serve_connection(&ctx, stream, router));
+                // A panic of a handler ends its connection. `wait` would raise it again.
+                connections.go(move || {
+                    let _ = catch_unwind(AssertUnwindSafe(|| serve_connection(&ctx, stream, router)));
+                });
             }
             Err(_) if ctx.err().is_some() => {}
             Err(error) => {

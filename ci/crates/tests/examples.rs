@@ -1,6 +1,6 @@
 //! Runs every example as its user would, and asks it by curl.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read, Write};
 
 use goby_test_support::{Server, finish};
 
@@ -15,6 +15,10 @@ fn axum() {
     );
     assert_eq!(server.ask("/sum", &["--json", "[1, 2.5, -0.5]"]), "3.0");
     assert_eq!(server.ask("/nothing", &["--write-out", "%{http_code}"]), "404");
+    // A panic of a handler ends its connection, and neither the server nor its end.
+    let mut stream = server.connect();
+    stream.write_all(b"GET /bug HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+    assert_eq!(stream.read_to_end(&mut Vec::new()).expect("it is closed"), 0);
     let slow = server.begin("/slow", &[]);
     let mut line = String::new();
     server.stdout.read_line(&mut line).expect("it says what it does");

@@ -11,6 +11,7 @@
 //! use goby::{Context, block_on_ctx, go, net::TcpListener, time};
 //! use goby_http::{get, rt::{Io, Timer}};
 //! use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+//! use std::panic::{AssertUnwindSafe, catch_unwind};
 //! use std::{convert::Infallible, time::Duration};
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -30,7 +31,8 @@
 //!                     Ok::<_, Infallible>(Response::new(format!("you asked for {}", request.uri().path())))
 //!                 });
 //!                 let connection = http1::Builder::new().timer(Timer).serve_connection(Io::new(stream), service);
-//!                 block_on_ctx(&ctx, connection)
+//!                 // A panic of the handler ends its connection, and no more.
+//!                 let _ = catch_unwind(AssertUnwindSafe(|| block_on_ctx(&ctx, connection)));
 //!             });
 //!         }
 //!     })
@@ -47,6 +49,14 @@
 //! receive from a channel, lock, call [`blocking`](goby::blocking), ask another server. With
 //! HTTP/1.1, it parks the goroutine of its connection. With HTTP/2 and [`Executor`], each request
 //! has a goroutine of its own.
+//!
+//! # Handlers may panic
+//!
+//! A panic of a handler comes out of the [`block_on`] of its connection. With HTTP/2 and
+//! [`Executor`], it ends the goroutine of its request alone. The scope of a server, or its
+//! [`WaitGroup`](goby::sync::WaitGroup), would raise the panic again after the last connection, so
+//! that a clean shutdown ends the process with status 101. Therefore catch it in each connection, as
+//! the example does.
 //!
 //! # Shutting down
 //!

@@ -1,7 +1,9 @@
 //! Crates that talk to servers and block their thread, from a thousand goroutines each, with a pool
 //! of few connections.
 
-use goby::pool::{Pool, Pooled};
+use std::time::Duration;
+
+use goby::pool::Pool;
 use goby::sync::Semaphore;
 use goby::{Context, blocking};
 use redis::{Commands as _, ConnectionLike as _};
@@ -94,7 +96,7 @@ fn postgres() {
     let url = format!("postgres://postgres@{}/postgres", server.addr);
     let pool = Pool::builder(move || blocking(|| postgres::Client::connect(&url, postgres::NoTls)))
         .max_size(CONNECTIONS)
-        .check(|client| !client.is_closed())
+        .check(|client| blocking(|| client.is_valid(Duration::from_secs(60)).is_ok()))
         // It says goodbye to the server.
         .on_close(|client| blocking(|| drop(client)))
         .build();
@@ -115,19 +117,8 @@ fn postgres() {
                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
     let ended: i64 = last.blocking(|client| client.query_one(others, &[])).unwrap().get(0);
     assert_eq!(usize::try_from(ended).unwrap(), pool.stats().idle);
-    // Those who do not check find out by an error, and discard.
-    a_thousand_goroutines(|_| {
-        loop {
-            let mut client = pool.get().unwrap();
-            match client.blocking(count) {
-                Ok(counted) => break assert_eq!(counted, (1000, 499_500)),
-                Err(error) => {
-                    assert!(client.is_closed(), "{error}");
-                    Pooled::discard(client);
-                }
-            }
-        }
-    });
+    // The check finds out.
+    a_thousand_goroutines(|_| assert_eq!(pool.get().unwrap().blocking(count).unwrap(), (1000, 499_500)));
     drop(last);
     check_bounds(&pool);
     pool.close();
