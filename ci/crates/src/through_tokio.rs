@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use goby_tokio::{block_on, spawn};
+use goby_tokio::{Entered, block_on, spawn};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tonic_health::ServingStatus;
@@ -89,15 +89,28 @@ fn sqlx_postgres() {
     block_on(sqlx::query("CREATE TABLE numbers (n BIGINT)").execute(&pool)).unwrap();
     thousand(|n| {
         // A transaction that reaches over several calls.
-        let mut transaction = block_on(pool.begin()).unwrap();
-        block_on(sqlx::query("INSERT INTO numbers VALUES ($1)").bind(n).execute(&mut *transaction)).unwrap();
+        let mut transaction = Entered::new(block_on(pool.begin()).unwrap());
+        block_on(sqlx::query("INSERT INTO numbers VALUES ($1)").bind(n).execute(&mut **transaction)).unwrap();
+        // Dropped, it goes back to the pool by a task of tokio's.
         if n % 2 == 0 {
-            block_on(transaction.commit()).unwrap();
-        } else {
-            // It goes back to the pool by a task of tokio's.
-            goby_tokio::enter(|| drop(transaction));
+            block_on(Entered::into_inner(transaction).commit()).unwrap();
         }
     });
+    // What ends early is dropped on the way, and the error or the panic is seen.
+    let fails = || -> Result<(), sqlx::Error> {
+        let mut transaction = Entered::new(block_on(pool.begin())?);
+        block_on(sqlx::query("SELECT nonsense").execute(&mut **transaction))?;
+        block_on(Entered::into_inner(transaction).commit())
+    };
+    assert!(fails().unwrap_err().to_string().contains("nonsense"));
+    let panics = goby::go({
+        let pool = pool.clone();
+        move || {
+            let _connection = Entered::new(block_on(pool.acquire()).unwrap());
+            panic!("in the middle of something");
+        }
+    });
+    assert!(panics.join().unwrap_err().to_string().contains("in the middle of something"));
     let (count, sum): (i64, i64) =
         block_on(sqlx::query_as("SELECT COUNT(*), SUM(n)::int8 FROM numbers").fetch_one(&pool)).unwrap();
     assert_eq!((count, sum), (500, 249_500));

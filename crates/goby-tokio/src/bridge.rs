@@ -9,8 +9,9 @@ use goby::Context;
 use goby::context::ContextError;
 use tokio::runtime::{Builder, Handle};
 
-use crate::entered::{self, Entered};
+use crate::entered::{self, EnteredFuture};
 use crate::task::{self, JoinHandle};
+use crate::value::Entered;
 
 static DEFAULT: OnceLock<Bridge> = OnceLock::new();
 
@@ -96,7 +97,7 @@ impl Bridge {
     #[track_caller]
     pub fn block_on<F: Future>(self, future: F) -> F::Output {
         refuse_in_a_task();
-        goby::__tokio::block_on(Entered::new(self.handle, future))
+        goby::__tokio::block_on(EnteredFuture::new(self.handle, future))
     }
 
     /// Does as [`block_on_ctx`](crate::block_on_ctx), on this runtime.
@@ -107,7 +108,7 @@ impl Bridge {
     #[track_caller]
     pub fn block_on_ctx<F: Future>(self, ctx: &Context, future: F) -> Result<F::Output, ContextError> {
         refuse_in_a_task();
-        goby::__tokio::block_on_ctx(ctx, Entered::new(self.handle, future))
+        goby::__tokio::block_on_ctx(ctx, EnteredFuture::new(self.handle, future))
     }
 
     /// Does as [`spawn`](crate::spawn), on this runtime.
@@ -116,12 +117,17 @@ impl Bridge {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        task::spawn(Entered::new(self.handle, future))
+        task::spawn(EnteredFuture::new(self.handle, future))
     }
 
     /// Does as [`enter`](crate::enter), on this runtime.
     pub fn enter<R>(self, f: impl FnOnce() -> R) -> R {
         entered::enter(self.handle, f)
+    }
+
+    /// Wraps `value` as [`Entered::new`] does, to be dropped with this runtime entered.
+    pub fn entered<T>(self, value: T) -> Entered<T> {
+        Entered::with_bridge(self, value)
     }
 
     /// Returns tokio's handle.

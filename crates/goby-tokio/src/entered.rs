@@ -83,14 +83,14 @@ impl Drop for Leave {
 
 pin_project! {
     /// A future that is polled, and dropped, with tokio entered.
-    pub(crate) struct Entered<F> {
+    pub(crate) struct EnteredFuture<F> {
         // None once it has ended.
         #[pin]
         future: Option<F>,
         handle: &'static Handle,
     }
 
-    impl<F> PinnedDrop for Entered<F> {
+    impl<F> PinnedDrop for EnteredFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
@@ -100,13 +100,13 @@ pin_project! {
     }
 }
 
-impl<F> Entered<F> {
-    pub(crate) fn new(handle: &'static Handle, future: F) -> Entered<F> {
-        Entered { future: Some(future), handle }
+impl<F> EnteredFuture<F> {
+    pub(crate) fn new(handle: &'static Handle, future: F) -> EnteredFuture<F> {
+        EnteredFuture { future: Some(future), handle }
     }
 }
 
-impl<F: Future> Future for Entered<F> {
+impl<F: Future> Future for EnteredFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -34,8 +34,25 @@
 //!
 //! Tokio is *entered* while a future is polled, and while it is dropped: so sockets, timers and
 //! connection pools may be dropped in the middle, by a context or a panic. It is not entered in
-//! between. A value that needs tokio where it is dropped, and that leaves the future, is to be
-//! dropped in [`enter`]: a connection out of sqlx's pool is one.
+//! between.
+//!
+//! # Values that need tokio where they are dropped
+//!
+//! A transaction of sqlx's, and a connection out of its pool, start a task of tokio's when they are
+//! dropped. Outside of a future they panic there instead. A `?` does that, and hides its error; a
+//! panic does it while it unwinds, and so aborts the process. Therefore put the whole transaction
+//! into one `block_on(async { … })`:
+//!
+//! ```text
+//! block_on(async {
+//!     let mut transaction = pool.begin().await?;
+//!     sqlx::query("…").execute(&mut *transaction).await?;
+//!     transaction.commit().await
+//! })?;
+//! ```
+//!
+//! Where such a value has to live longer than one future, put it into an [`Entered`] at once. That
+//! drops it with tokio entered, whatever ends its scope.
 //!
 //! # What it waits for
 //!
@@ -77,6 +94,7 @@
 mod bridge;
 mod entered;
 mod task;
+mod value;
 
 use std::future::Future;
 
@@ -86,6 +104,7 @@ use tokio::runtime::Handle;
 
 pub use bridge::{Bridge, SetDefaultError, set_default};
 pub use task::{JoinError, JoinHandle};
+pub use value::Entered;
 
 /// Runs a future that needs tokio to its end, parking the goroutine whenever it is pending.
 ///

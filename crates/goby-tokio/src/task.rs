@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use pin_project_lite::pin_project;
 
 use crate::bridge::refuse_in_a_task;
-use crate::entered::Entered;
+use crate::entered::EnteredFuture;
 
 /// What the task and its handle share.
 #[derive(Default)]
@@ -63,7 +63,7 @@ pin_project! {
     struct Body<F> {
         // None once it has ended.
         #[pin]
-        future: Option<Entered<F>>,
+        future: Option<EnteredFuture<F>>,
         order: Arc<Order>,
     }
 }
@@ -96,7 +96,7 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
-pub(crate) fn spawn<F>(future: Entered<F>) -> JoinHandle<F::Output>
+pub(crate) fn spawn<F>(future: EnteredFuture<F>) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,

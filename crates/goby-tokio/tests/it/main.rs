@@ -5,6 +5,7 @@
 mod bridge;
 mod entered;
 mod task;
+mod value;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
