@@ -37,7 +37,7 @@ skip_runtime=(
 )
 
 skip_goby=(
-    # What tracing-subscriber keeps of a thread, goroutines use in turn.
+    # What tracing-subscriber keeps of a thread, goroutines use in turn: run apart, as `pinning`.
     tracing::
     # The stage part `stress`.
     stress::
@@ -119,7 +119,7 @@ side_by_side() {
     ci/side_by_side.py "${commands[@]}"
 }
 
-tests=(goby runtime diag conformance pinning)
+tests=(goby runtime diag conformance pinning tracing)
 users=(http cli examples doc doc-threads)
 
 case $part in
@@ -132,7 +132,8 @@ stress) it 60 goby stress:: ;;
 tokio) it 20 goby-tokio ;;
 runtime) it 100 goby-runtime "${skip_runtime[@]/#/--skip=}" ;;
 pinning) GOBY_TSAN=threads run_tests 4 race_test -p goby-runtime --test it -- pinning:: ;;
-# The three parts are all of goby's tests: what the others name, the third skips.
+tracing) GOBY_TSAN=threads run_tests 25 race_test -p goby --test it -- tracing:: ;;
+# The three parts are all else of goby's tests: what the others name, the third skips.
 conformance) it 150 goby "${skip_goby[@]/#/--skip=}" conformance:: ;;
 diag) it 40 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: diag:: ;;
 goby) it 150 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: --skip=diag:: ;;
