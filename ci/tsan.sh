@@ -132,7 +132,8 @@ stress) it 60 goby stress:: ;;
 tokio) it 20 goby-tokio ;;
 runtime) it 100 goby-runtime "${skip_runtime[@]/#/--skip=}" ;;
 pinning) GOBY_TSAN=threads run_tests 4 race_test -p goby-runtime --test it -- pinning:: ;;
-tracing) GOBY_TSAN=threads run_tests 25 race_test -p goby --test it -- tracing:: ;;
+# One makes its subscribers at the same time, under a lock of std's in tracing-core, which is not followed; one takes minutes.
+tracing) GOBY_TSAN=threads run_tests 25 race_test -p goby --test it -- tracing:: --skip each_goroutine_has_its_own_default --skip ten_thousand_ ;;
 # The three parts are all else of goby's tests: what the others name, the third skips.
 conformance) it 150 goby "${skip_goby[@]/#/--skip=}" conformance:: ;;
 diag) it 40 goby "${skip_goby[@]/#/--skip=}" --skip=conformance:: diag:: ;;

@@ -76,12 +76,15 @@ fn a_local_may_wait_in_its_destructor() {
         let checks = Checks::default();
         let dispatch = checks.dispatch();
         let own = dispatch.clone();
+        let (begun, has_begun) = chan::bounded(0);
         let ends = go(move || {
             // The first of its locals.
             WAITS.with(|_| ());
+            begun.send(()).unwrap();
             with_default(&own, || std::mem::forget(info_span!("forgotten").entered()));
         });
         let neighbor = go(move || {
+            has_begun.recv().unwrap();
             for _ in 0..4 {
                 with_default(&dispatch, || info!(""));
                 yield_now();

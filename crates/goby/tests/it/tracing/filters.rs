@@ -61,10 +61,14 @@ fn an_argument_that_waits_for_a_neighbor_that_logs() {
     with_workers(|| {
         let two = Two::new();
         let (tx, rx) = chan::bounded::<u32>(0);
+        let (begun, has_begun) = chan::bounded(0);
         let own = two.dispatch.clone();
-        let asks = go(move || with_default(&own, || debug!(reply = rx.recv().unwrap(), "got a reply")));
-        // On one worker, it waits in the argument now.
-        yield_now();
+        let reply = move || {
+            begun.send(()).unwrap();
+            rx.recv().unwrap()
+        };
+        let asks = go(move || with_default(&own, || debug!(reply = reply(), "got a reply")));
+        has_begun.recv().unwrap();
         let own = two.dispatch.clone();
         let answers = go(move || {
             with_default(&own, || {

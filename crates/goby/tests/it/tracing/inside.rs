@@ -105,10 +105,9 @@ fn events_and_the_current_span_are_ones_own() {
             assert!(Span::current().is_none());
             info_span!("own").in_scope(|| info!("own{{}}"));
         });
-        for waits in all {
-            tx.send(()).unwrap();
-            waits.join().unwrap();
-        }
+        // They may have come in any order.
+        all.iter().for_each(|_| tx.send(()).unwrap());
+        all.into_iter().for_each(|waits| waits.join().unwrap());
         checks.hold(13);
     });
 }
