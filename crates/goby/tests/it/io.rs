@@ -246,7 +246,7 @@ fn standard_input_outlives_the_runtime_of_a_reader() {
     // Made here: how the worker's thread registers it with its poller is hidden from
     // ThreadSanitizer, and so is that this comes before the drop.
     stdin().set_read_deadline(None);
-    let runtime = goby::Runtime::builder().build().unwrap();
+    let runtime = goby::Runtime::builder().report_leaks(false).build().unwrap();
     drop(runtime.go(read_line));
     wait_until("it to wait", || diag::dump().to_string().contains("[stdin read]"));
     drop(runtime);
@@ -282,7 +282,7 @@ fn share_lines(mut writer: &std::io::PipeWriter, round: u64) {
         .map(|line| format!("{line:03}{}\n", "x".repeat(below([8, 200, 9000][line as usize % 3]) as usize)))
         .collect();
     let taken = Arc::new(Mutex::new(Vec::new()));
-    let runtime = goby::Runtime::builder().workers(1).build().unwrap();
+    let runtime = goby::Runtime::builder().report_leaks(false).workers(1).build().unwrap();
     for _ in 0..3 {
         let taken = taken.clone();
         drop(runtime.go(move || take_lines(&taken, false)));
