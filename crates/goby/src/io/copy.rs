@@ -13,13 +13,17 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use goby_runtime::{Direction, blocking, scope};
 use parking_lot::Mutex;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use rustix::net::AddressFamily;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
+use crate::chan::{self, Receiver, RecvTimeoutError, Sender};
 use crate::net::socket::shutdown_of;
 
 /// What [`copy`] reads from and writes to: goby's streams and std's files. The trait is sealed.
@@ -164,9 +168,10 @@ fn copy_counted<R: CopyEnd, W: CopyEnd>(from: &R, to: &W, copied: &mut u64) -> R
 /// and may go on sending. A side that cannot be told, a terminal for example, is read no further
 /// then.
 ///
-/// If one side takes no more, the other is not read any further. What the side sends still goes
-/// through: a server may answer without having read all. If one side cannot be read, or a deadline
-/// or a context ends a wait, both connections are shut down. A limit on silence is not to be had:
+/// If one side takes no more, what the other still sends is thrown away; a Unix socket is told that
+/// nobody reads it. What the side itself sends goes through: a server may answer without having read
+/// all. If one side cannot be read, both connections are shut down after half a second at most; at
+/// once if a deadline or a context ends a wait. A limit on silence is not to be had:
 /// see [`copy`].
 ///
 /// ```
@@ -213,15 +218,17 @@ fn copy_counted<R: CopyEnd, W: CopyEnd>(from: &R, to: &W, copied: &mut u64) -> R
 pub fn copy_bidirectional<A: CopyEnd, B: CopyEnd>(a: &A, b: &B) -> io::Result<(u64, u64)> {
     check_both_ways(a)?;
     check_both_ways(b)?;
-    let outcome = OnceLock::new();
+    let (this_half, that_half) = (chan::bounded(0), chan::bounded(0));
+    let both = Both::default();
     let counts = scope(|s| {
-        let back = s.go(|| copy_half(b, a, &outcome));
-        let there = copy_half(a, b, &outcome);
+        let (ended, other) = (this_half.0, &that_half.1);
+        let back = s.go(|| copy_half(b, a, &both, that_half.0, &this_half.1));
+        let there = copy_half(a, b, &both, ended, other);
         (there, back.join().unwrap_or_else(|error| std::panic::resume_unwind(error.into_payload())))
     });
     a.halt(false);
     b.halt(false);
-    match outcome.into_inner().flatten() {
+    match both.outcome.into_inner().flatten() {
         Some(error) => Err(error),
         None => Ok(counts),
     }
@@ -245,49 +252,72 @@ fn check_both_ways<E: CopyEnd>(end: &E) -> io::Result<()> {
     Ok(())
 }
 
+/// What the two directions share.
+#[derive(Default)]
+struct Both {
+    /// Only the first one counts: what comes later may be of what that leads to.
+    outcome: OnceLock<Option<io::Error>>,
+    /// One of them throws away what comes.
+    discards: AtomicBool,
+}
+
+/// How long a direction that fails lets the other one go on. Its source may be sending, and be told
+/// by a reset if it is ended meanwhile, which takes what it has not read yet. The figure is that of
+/// Go's server.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Copies one direction of two, and tells the reader of its end, or the other direction of a
-/// failure. Only the first `outcome` counts: what comes later may be of what this does.
-fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, outcome: &OnceLock<Option<io::Error>>) -> u64 {
+/// failure. Drops `ended` at its end; so `other` hears of the end of the other direction.
+fn copy_half(from: &impl CopyEnd, to: &impl CopyEnd, both: &Both, ended: Sender<()>, other: &Receiver<()>) -> u64 {
     let mut copied = 0;
     match copy_counted(from, to, &mut copied) {
         Ok(()) => {
             // Another error says that the reader is gone already.
             if shut_down(to, Shutdown::Write) == Err(Errno::NOTSOCK) {
-                let _ = outcome.set(None);
+                let _ = both.outcome.set(None);
                 to.halt(true);
             }
         }
         // The system's word that nobody takes it: what comes from there is to be read to its end.
         Err(Failure::Writing(error)) if error.raw_os_error().is_some() => {
-            let _ = outcome.set(Some(error));
-            if shut_down(from, Shutdown::Read).is_ok() {
-                discard(from);
-            }
+            let _ = both.outcome.set(Some(error));
+            // Relaxed: whoever reads it late only ends this, as it would have a moment before.
+            both.discards.store(true, Ordering::Relaxed);
+            discard(from);
         }
         Err(Failure::Reading(error) | Failure::Writing(error)) => {
-            let _ = outcome.set(Some(error));
+            let is_of_system = error.raw_os_error().is_some();
+            let _ = both.outcome.set(Some(error));
             let _ = shut_down(from, Shutdown::Both);
-            let _ = shut_down(to, Shutdown::Both);
-            from.halt(true);
-            to.halt(true);
+            let is_told = shut_down(to, Shutdown::Write).is_ok();
+            let may_linger = is_of_system && is_told;
+            let goes_on = may_linger && other.recv_timeout(LINGER) == Err(RecvTimeoutError::Timeout);
+            if !(goes_on && both.discards.load(Ordering::Relaxed)) {
+                let _ = shut_down(to, Shutdown::Both);
+                from.halt(true);
+                to.halt(true);
+            }
         }
     }
+    drop(ended);
     copied
 }
 
-/// Takes what lies in a socket that is shut down for reading. Of a Unix socket the system tells the
-/// other end that nobody reads only when there is room for more: a write that waits there would
-/// wait on.
+/// Throws away what a socket sends, until it ends.
+///
+/// A Unix socket can tell the other end that nobody reads, and does so first. A TCP socket cannot
+/// without harm: one that is shut down for reading answers what still comes by a reset, which takes
+/// the answer with it that is on its way to that end.
 fn discard(from: &impl CopyEnd) {
-    // No more than now: a TCP peer may go on sending.
-    let mut left = rustix::io::ioctl_fionread(from).unwrap_or(0);
-    let mut buffer = vec![0; BUFFER];
-    while left > 0 {
-        match from.carry_out(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)) {
-            Ok(n) if n > 0 => left = left.saturating_sub(n as u64),
-            _ => return,
-        }
+    match rustix::net::sockopt::socket_domain(from) {
+        Ok(AddressFamily::UNIX) => _ = shut_down(from, Shutdown::Read),
+        Ok(_) => {}
+        // No socket.
+        Err(_) => return,
     }
+    let mut buffer = vec![0; BUFFER];
+    // An error is that of a limit, or comes because the other direction has failed.
+    while from.carry_out(Direction::Read, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).is_ok_and(|n| n > 0) {}
 }
 
 fn shut_down(end: &impl AsFd, how: Shutdown) -> Result<(), Errno> {

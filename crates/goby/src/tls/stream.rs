@@ -337,7 +337,8 @@ impl<S: Transport> TlsStream<S> {
     ) -> io::Result<R> {
         let leave = self.enter();
         let limits = Heard::default();
-        let future = poll_fn(|cx| limits.hear(|| self.poll(leave.who, cx, &mut operation)));
+        // Not while it waits for the lock: others of its thread listen then.
+        let future = poll_fn(|cx| self.poll(leave.who, cx, |session, wire| limits.hear(|| operation(session, wire))));
         let has_deadline: IsArmed<'_> = &|| limits.have_deadline();
         goby_runtime::block_on_for(WaitReason::IoWait, || limits.have_context(), Some(has_deadline), future)
     }

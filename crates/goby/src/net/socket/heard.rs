@@ -91,10 +91,8 @@ impl Heard {
     pub(crate) fn hear<R>(&self, poll: impl FnOnce() -> R) -> R {
         let mut empty = self.0.take();
         empty.clear();
-        let outer = HEARD.replace(Some(empty));
-        let result = poll();
-        self.0.replace(HEARD.replace(outer).unwrap_or_default());
-        result
+        let _listens = Listens { heard: self, outer: HEARD.replace(Some(empty)) };
+        poll()
     }
 
     pub(crate) fn have_context(&self) -> bool {
@@ -104,5 +102,19 @@ impl Heard {
     /// May be called while the goroutine is parked, by its scheduler.
     pub(crate) fn have_deadline(&self) -> bool {
         self.0.borrow().iter().any(|limits| limits.have_deadline())
+    }
+}
+
+/// Puts back at its end, after a panic too, who listened before.
+#[cfg(feature = "tls")]
+struct Listens<'a> {
+    heard: &'a Heard,
+    outer: Option<Vec<Box<dyn Limits>>>,
+}
+
+#[cfg(feature = "tls")]
+impl Drop for Listens<'_> {
+    fn drop(&mut self) {
+        self.heard.0.replace(HEARD.replace(self.outer.take()).unwrap_or_default());
     }
 }

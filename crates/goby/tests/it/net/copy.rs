@@ -207,6 +207,41 @@ fn an_answer_comes_through_although_the_question_was_not_read() {
     });
 }
 
+/// A client over TCP that cannot be told that nobody reads sends all, and then reads all of the
+/// answer: no reset cuts that off.
+#[test]
+fn an_answer_comes_through_while_a_tcp_client_sends_on() {
+    const QUESTION: usize = 16 << 20;
+    const ANSWER: usize = 1 << 20;
+    with_workers(|| {
+        for sends_first in [true, false] {
+            let ((client, front), (back, server)) = (pair(), UnixStream::pair().unwrap());
+            let (client, proxy) = (Arc::new(client), go(move || copy_bidirectional(&front, &back)));
+            client.set_deadline(Some(now() + PATIENCE));
+            let answering = go(move || {
+                { &server }.read_exact(&mut [0]).unwrap();
+                server.shutdown(Shutdown::Read).unwrap();
+                { &server }.write_all(&bytes(ANSWER)).unwrap();
+            });
+            let asking = go({
+                let client = client.clone();
+                move || send_all(&client, &vec![1; QUESTION])
+            });
+            if sends_first {
+                asking.join().unwrap();
+                assert!(receive_all(&client) == bytes(ANSWER));
+            } else {
+                assert!(receive_all(&client) == bytes(ANSWER));
+                asking.join().unwrap();
+            }
+            answering.join().unwrap();
+            // Of a write to the server, or of a read of what it had left behind.
+            let kind = proxy.join().unwrap().unwrap_err().kind();
+            assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{kind}");
+        }
+    });
+}
+
 /// A Unix socket's writer is not told that nobody reads, as long as its queue is full.
 #[test]
 fn a_writer_that_waits_for_room_hears_that_nobody_reads() {
