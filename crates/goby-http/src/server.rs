@@ -520,6 +520,14 @@ impl Stopping {
         drop(old);
     }
 
+    /// Registers `waker` unless it is the `registered` one.
+    fn register_once(&self, registered: &mut Option<Waker>, waker: &Waker) {
+        if !registered.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
+            self.register(waker.clone());
+            *registered = Some(waker.clone());
+        }
+    }
+
     /// Whether the server stops. Relaxed: the lock that `register` takes orders it against `stop`.
     fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Relaxed)

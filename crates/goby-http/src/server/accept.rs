@@ -126,13 +126,9 @@ fn unless_stopped<T>(
     stopping: &Stopping,
     mut poll: impl FnMut(&mut TaskContext<'_>) -> Poll<io::Result<T>>,
 ) -> io::Result<Option<T>> {
-    let mut is_registered = false;
+    let mut registered = None;
     block_on(poll_fn(|cx| {
-        if !is_registered {
-            // The waker is the same for as long as this waits.
-            stopping.register(cx.waker().clone());
-            is_registered = true;
-        }
+        stopping.register_once(&mut registered, cx.waker());
         if stopping.is_stopping() {
             return Poll::Ready(Ok(None));
         }

@@ -27,6 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use goby::{Context, Goexit, block_on};
@@ -180,10 +181,7 @@ impl Connection<'_> {
         handler: &impl Handler,
         stopping: &Stopping,
     ) -> Poll<Result<(), Ended>> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            stopping.register(cx.waker().clone());
-            self.waker = Some(cx.waker().clone());
-        }
+        stopping.register_once(&mut self.waker, cx.waker());
         loop {
             let driver = self.driver.as_mut().expect("it is on loan only during calls");
             if stopping.is_stopping() && !self.told_to_stop {
@@ -309,16 +307,7 @@ impl Connection<'_> {
         if let Some(loan) = &self.loan {
             self.driver = loan.take_back();
         }
-        let is_over = self.driver.is_none();
-        match result {
-            Ok(result) if !is_over => Ok(Ok(result)),
-            Ok(_) => Err(Ended),
-            Err(payload) if is_over || payload.is::<Goexit>() => {
-                self.deplore("panic", message(&*payload), "connection closed");
-                Err(Ended)
-            }
-            Err(payload) => Ok(Err(message(&*payload).to_owned())),
-        }
+        judge(result, self.driver.is_none(), |panic| self.deplore("panic", panic, "connection closed"))
     }
 
     /// Reports an error if a handler's response caused it. Most errors are the client's: it has
@@ -334,8 +323,7 @@ impl Connection<'_> {
     /// Reports what is wrong with a handler's response, and what the server does with it.
     #[cold]
     fn complain(&self, wrong: &str, done: &str) {
-        let (addr, Name(method, uri)) = (self.peer.addr, &self.name);
-        eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
+        complain(self.peer.addr, &self.name, wrong, done);
     }
 
     /// Reports what went wrong in a handler, and what the server does.
@@ -359,8 +347,8 @@ impl Drop for Connection<'_> {
     }
 }
 
-/// The connection has ended without agreement of both sides.
-struct Ended;
+/// The connection, or the stream of one, has ended without agreement of both sides.
+pub(super) struct Ended;
 
 /// Method and target of a request.
 #[derive(Default)]
@@ -388,6 +376,24 @@ impl Answer {
     }
 }
 
+/// Judges a call of user code. The inner error is the message of a panic that can be answered; one
+/// that cannot goes to `deplore`: the connection or the stream is over, or the goroutine is.
+pub(super) fn judge<T>(
+    result: thread::Result<T>,
+    is_over: bool,
+    deplore: impl FnOnce(&str),
+) -> Result<Result<T, String>, Ended> {
+    match result {
+        Ok(result) if !is_over => Ok(Ok(result)),
+        Ok(_) => Err(Ended),
+        Err(payload) if is_over || payload.is::<Goexit>() => {
+            deplore(message(&*payload));
+            Err(Ended)
+        }
+        Err(payload) => Ok(Err(message(&*payload).to_owned())),
+    }
+}
+
 /// Gives the message of a panic. The panic hook has said where.
 pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
@@ -402,4 +408,10 @@ pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
 #[cold]
 pub(super) fn deplore(what: &str, addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
     eprintln!("goby-http: {what} while handling {method} {uri} from {addr}: {wrong}; {done}");
+}
+
+/// Reports what is wrong with a handler's response, and what the server does with it.
+#[cold]
+pub(super) fn complain(addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
+    eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
 }

@@ -30,7 +30,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io::{self, Read as _};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +45,7 @@ use parking_lot::Mutex;
 
 pub(super) use exchange::Exchange;
 
+use super::connection::{Ended, linger};
 use super::{Server, Settings, Stopping};
 use crate::handler::Handler;
 use crate::rt::Timer;
@@ -206,15 +206,6 @@ fn protocol(settings: &Settings, streams: &Streams) -> http2::Builder<Streams> {
     protocol
 }
 
-/// Reads what the client still sends, for a moment: its answers to the last frames. If a socket
-/// with unread bytes is closed, the system tells the client to drop what it was sent.
-fn linger(link: &Link) {
-    const MOST: u64 = 256 << 10;
-    link.socket.set_read_deadline(goby::now().checked_add(Duration::from_millis(500)));
-    // The connection is over, whatever the result.
-    let _ = io::copy(&mut (&link.socket).take(MOST), &mut io::sink());
-}
-
 struct Connection<'a> {
     driver: Pin<Box<http2::Connection<Stream, Clerk, Streams>>>,
     streams: &'a Inner,
@@ -231,15 +222,9 @@ struct Connection<'a> {
     waker: Option<Waker>,
 }
 
-/// The connection has ended without agreement of both sides.
-struct Ended;
-
 impl Connection<'_> {
     fn poll(&mut self, cx: &mut TaskContext<'_>, stopping: &Stopping) -> Poll<Result<(), Ended>> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            stopping.register(cx.waker().clone());
-            self.waker = Some(cx.waker().clone());
-        }
+        stopping.register_once(&mut self.waker, cx.waker());
         loop {
             if stopping.is_stopping() {
                 self.tell();
@@ -281,8 +266,9 @@ impl Connection<'_> {
     /// deadline is one for looking again, which comes no later than the one after their end.
     fn deadline(&mut self, load: &Load) -> Option<Instant> {
         let now = goby::now();
-        if self.moved != self.link.progress() {
-            (self.moved, self.moved_at) = (self.link.progress(), now);
+        let moved = self.link.progress();
+        if self.moved != moved {
+            (self.moved, self.moved_at) = (moved, now);
         }
         match self.told_at {
             Some(_) if load.running > 0 => now.checked_add(QUIET),

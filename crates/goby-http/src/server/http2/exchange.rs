@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use goby::context::CancelGuard;
-use goby::{Context, Goexit, block_on, spawn};
+use goby::{Context, block_on, spawn};
 use http::header::{COOKIE, HOST};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
@@ -37,7 +37,7 @@ use crate::handler::Handler;
 use crate::response::Response;
 use crate::rt::Timer;
 use crate::server::check::refuse;
-use crate::server::connection::{Answer, Name, deplore, message};
+use crate::server::connection::{Answer, Ended, Name, complain, deplore, judge, message};
 use crate::server::request::{Origin, Request};
 
 /// hyper's side of a stream.
@@ -192,9 +192,6 @@ struct Turn<'a> {
     sleep: Option<Pin<Box<dyn Sleep>>>,
 }
 
-/// The stream has ended.
-struct Ended;
-
 impl Turn<'_> {
     /// Serves the stream; dropping its driver before it has ended resets it.
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -313,17 +310,11 @@ impl Turn<'_> {
         exchange.lend(self.driver.take().expect("it is lent once"));
         let result = catch_unwind(AssertUnwindSafe(f));
         self.driver = exchange.take_back();
-        let is_over = self.driver.is_none();
-        match result {
-            Ok(result) if !is_over => Ok(Ok(result)),
-            Ok(_) => Err(Ended),
-            Err(payload) if is_over || payload.is::<Goexit>() => {
-                self.driver = None;
-                self.deplore("panic", message(&*payload), "stream reset");
-                Err(Ended)
-            }
-            Err(payload) => Ok(Err(message(&*payload).to_owned())),
+        let judged = judge(result, self.driver.is_none(), |panic| self.deplore("panic", panic, "stream reset"));
+        if judged.is_err() {
+            self.driver = None;
         }
+        judged
     }
 
     /// Reports what went wrong in a handler, and what the server does.
@@ -335,8 +326,7 @@ impl Turn<'_> {
     /// Reports what is wrong with a handler's response, and what the server does with it.
     #[cold]
     fn complain(&self, wrong: &str, done: &str) {
-        let (Name(method, uri), addr) = (&self.name, self.client.addr);
-        eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
+        complain(self.client.addr, &self.name, wrong, done);
     }
 }
 
