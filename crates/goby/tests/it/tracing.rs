@@ -394,7 +394,7 @@ fn an_unpark_may_come_while_the_subscriber_is_told() {
     });
 }
 
-/// Sends its lines over a channel of goby, which is mostly full.
+/// Sends its lines over a channel of goby.
 #[derive(Clone)]
 struct Lines(chan::Sender<String>);
 

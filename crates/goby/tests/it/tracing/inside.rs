@@ -1,6 +1,5 @@
 //! Subscribers that wait inside of a call.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::checks::{Checks, Log, fmt_to};
-use super::each;
+use super::{Lines, each};
 use crate::support::{MOMENT, with_workers};
 use goby::goroutine::Local;
 use goby::tracing::{PerGoroutine, with_default};
@@ -165,21 +164,6 @@ fn a_layer_may_wait_where_a_span_is_closed() {
         assert_eq!(closed.load(Ordering::Relaxed), 200);
     });
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-}
-
-/// Sends its lines over a channel of goby.
-#[derive(Clone)]
-struct Lines(chan::Sender<String>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Sets a global default that sends its lines, and starts a thread with a default of its own.
