@@ -108,7 +108,7 @@ const LONG_NOTES: &str = "\
 What it needs:
   A nightly toolchain, with the source of std if it can be had:
       rustup toolchain install nightly --component rust-src
-  a C compiler (cc), and llvm-symbolizer or addr2line for the names in reports.
+  a C compiler (cc), and llvm-symbolizer for the names in reports, or addr2line, which is slow.
 
   With the source, std is built under ThreadSanitizer too. Without it, what std's own primitives
   order is not seen, and may be reported as a race: Once, OnceLock and LazyLock always; Mutex,

@@ -86,7 +86,7 @@ impl Toolchain {
 }
 
 /// Checks that there is a symbolizer. Suppressions need names: without them, std's insides would be
-/// reported.
+/// reported. addr2line reads all of a program's debug information for the first name.
 fn require_symbolizer() -> Result<(), Usage> {
     let is_there = |name: &str| Command::new(name).arg("--version").output().is_ok();
     if is_there("llvm-symbolizer") || is_there("addr2line") {
@@ -94,6 +94,6 @@ fn require_symbolizer() -> Result<(), Usage> {
     }
     Err(Usage::new(
         "neither llvm-symbolizer nor addr2line is here, which reports get their names from; \
-         install llvm or binutils",
+         install llvm, or binutils, which is slow with large programs",
     ))
 }
