@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::base::order;
@@ -94,10 +94,26 @@ pub fn let_go<T: Send + 'static>(value: T) {
 /// ```
 #[track_caller]
 pub fn let_go_shared<T: Send + Sync + 'static>(shared: Arc<T>) {
+    let count = cfg!(goby_tsan).then(|| Arc::downgrade(&shared));
     // If two threads drop the last two references, `into_inner` gives the value to exactly one.
     if let Some(value) = Arc::into_inner(shared) {
-        let_go(value);
+        if std::mem::needs_drop::<T>() && is_scheduler() {
+            go_detached_at(Location::caller(), move || {
+                if let Some(count) = count {
+                    follow_drops(&count);
+                }
+                drop(value);
+            });
+        }
     }
+}
+
+/// Says to ThreadSanitizer that the drops of an `Arc` come before what the caller does. The
+/// scheduler that dropped the last one cannot hand this on, since its edges are ignored.
+fn follow_drops<T>(dropped: &Weak<T>) {
+    // Where std keeps the count, which each drop has released: two counts come before the value.
+    let counts = size_of::<[usize; 2]>().next_multiple_of(align_of::<T>());
+    order::follow(dropped.as_ptr().cast::<u8>().wrapping_sub(counts));
 }
 
 /// A future's waker, for later.

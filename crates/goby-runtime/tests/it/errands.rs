@@ -1,13 +1,14 @@
 //! User code that a scheduler comes upon runs in a goroutine, where it may park, and panic.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use goby_runtime::{
-    Direction, Foreign, InheritedLocal, Source, Timer, current_id, let_go, let_go_shared, now, yield_now,
+    Direction, Foreign, InheritedLocal, Source, Timer, Watcher, current_id, let_go, let_go_shared, now, yield_now,
 };
 
 use crate::support::{Door, in_child, runtime, stderr};
@@ -32,7 +33,7 @@ impl Drop for Parks {
 fn what_a_timer_lets_go_of() {
     for shared in [false, true] {
         let (door, (dropped, was_dropped)) = (Arc::new(Door::new()), mpsc::channel());
-        let value = std::sync::Mutex::new(Some(Parks { door: door.clone(), dropped }));
+        let value = Mutex::new(Some(Parks { door: door.clone(), dropped }));
         let runtime = runtime(1);
         let timer = runtime.run(move || {
             let timer = Timer::new(move |_| {
@@ -51,6 +52,44 @@ fn what_a_timer_lets_go_of() {
         assert!(was_dropped.recv().unwrap());
         drop(timer);
     }
+}
+
+/// Lets go of its reference at an edge, on the poller's stack.
+struct Owner(Mutex<Option<Arc<Tells>>>);
+
+impl Watcher for Owner {
+    fn edge(&self) {
+        let_go_shared(self.0.lock().unwrap().take().unwrap());
+    }
+}
+
+/// A value whose destructor reads it, and says what it read.
+struct Tells(Box<u64>, mpsc::Sender<u64>);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        self.1.send(*self.0).unwrap();
+    }
+}
+
+/// ThreadSanitizer sees that the destructor runs after what the other owners have done.
+#[test]
+fn what_a_scheduler_was_the_last_to_own() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (dropped, was_dropped) = mpsc::channel();
+    let runtime = runtime(1);
+    let source = runtime.run(move || {
+        let source = Source::new(ours);
+        let value = Arc::new(Tells(Box::new(7), dropped));
+        let owner = Arc::new(Owner(Mutex::new(Some(value.clone()))));
+        assert!(source.watch(Direction::Read, source.edges(Direction::Read), owner).unwrap());
+        drop(value);
+        source
+    });
+    theirs.write_all(b"an edge").unwrap();
+    assert_eq!(was_dropped.recv().unwrap(), 7);
+    drop((source, runtime));
 }
 
 /// Where no scheduler runs, a destructor runs at once, without another goroutine.
