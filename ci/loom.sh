@@ -10,5 +10,5 @@ dir=$(target_dir loom)
 LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
     run_tests 3 cargo test --release --locked --target-dir "$dir" -p goby-runtime --lib loom
 
-# goby::sync's, over the production sources, in a package of their own.
-run_tests 24 cargo test --release --locked --target-dir "$dir" --manifest-path ci/loom-sync/Cargo.toml --lib
+# Those of goby itself, over the production sources, in a package of their own.
+run_tests 25 cargo test --release --locked --target-dir "$dir" --manifest-path ci/loom-sync/Cargo.toml --lib

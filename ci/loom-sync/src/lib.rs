@@ -1,6 +1,6 @@
-//! Models of `goby::sync`, explored by loom: the production sources of the lock words and of the
-//! queue (see `build.rs`), over a stand-in for the runtime's `Gate` and for contexts that loom
-//! understands.
+//! Models of `goby::sync` and of opening a FIFO, explored by loom: the production sources of the
+//! lock words, of the queue and of who was first (see `build.rs`), over a stand-in for the
+//! runtime's `Gate` and for contexts that loom understands.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release`
 
@@ -30,6 +30,12 @@ macro_rules! under_test {
 }
 
 under_test! { streak }
+
+mod fs {
+    under_test! { leaving }
+
+    mod models;
+}
 
 #[allow(dead_code)] // Each file has more than the models use.
 mod sync {

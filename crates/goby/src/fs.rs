@@ -50,6 +50,7 @@ mod dir;
 mod error;
 mod fifo;
 mod file;
+mod leaving;
 mod lines;
 mod open_options;
 mod paths;

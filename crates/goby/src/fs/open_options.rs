@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use goby_runtime::{WaitReason, blocking_as};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 use super::File;
 use super::error::of_path;
 use super::fifo::{Opened, open_within};
+use super::leaving::Leaving;
 use crate::context::blocking_ctx;
 use crate::{Context, chan, go, select};
 
@@ -100,7 +102,7 @@ impl OpenOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
         goby_runtime::checkpoint();
-        let attempt = || blocking_as(WaitReason::FileSystem, || self.attempt(path));
+        let attempt = || blocking_as(WaitReason::FileSystem, || self.attempt(path, || true));
         open_within(&Context::background(), attempt).map_err(of_path("open", path))
     }
 
@@ -132,31 +134,45 @@ impl OpenOptions {
         if let Some(error) = ctx.err() {
             return Err(error.into());
         }
-        let attempt = || {
-            let (opened, opens) = chan::bounded(1);
-            let (options, within, path) = (self.clone(), ctx.clone(), path.to_owned());
-            go(move || {
-                // An error means that the caller has left.
-                let _ = opened.send(blocking_ctx(&within, WaitReason::FileSystem, || options.attempt(&path)));
-            });
-            select! {
-                recv(opens) -> opened => match opened {
-                    Ok(opened) => opened?,
-                    Err(_) => Err(io::Error::other("opening the file has panicked")),
-                },
-                recv(ctx.done()) -> _ => Err(ctx.err().expect("it is done").into()),
-            }
-        };
-        open_within(ctx, attempt).map_err(|error| match error.raw_os_error() {
+        open_within(ctx, || self.attempt_ctx(ctx, path)).map_err(|error| match error.raw_os_error() {
             Some(_) => of_path("open", path)(error),
             None => error,
         })
     }
 
-    /// Opens it on this thread, without waiting for the other end of a FIFO.
-    pub(super) fn attempt(&self, path: &Path) -> io::Result<Opened> {
+    /// Attempts to open it on a helper thread, until `ctx` is done.
+    ///
+    /// The caller does not leave a FIFO while the helper opens it. That does not wait, and may be
+    /// what the writer has waited for: whoever has the file takes what was written.
+    fn attempt_ctx(&self, ctx: &Context, path: &Path) -> io::Result<Opened> {
+        let (opened, opens) = chan::bounded(1);
+        let leaving = Arc::new(Leaving::new());
+        let (options, within, path, looks) = (self.clone(), ctx.clone(), path.to_owned(), leaving.clone());
+        go(move || {
+            let attempt = || options.attempt(&path, || looks.begin());
+            // An error means that the caller has left.
+            let _ = opened.send(blocking_ctx(&within, WaitReason::FileSystem, attempt));
+        });
+        let opened = select! {
+            recv(opens) -> opened => opened,
+            recv(ctx.done()) -> _ => {
+                if leaving.leave() {
+                    return Err(ctx.err().expect("it is done").into());
+                }
+                opens.recv()
+            }
+        };
+        opened.unwrap_or_else(|_| Ok(Err(io::Error::other("opening the file has panicked"))))?
+    }
+
+    /// Opens it on this thread, without waiting for the other end of a FIFO. A FIFO is opened only
+    /// if `begin` returns true; otherwise nobody looks at what this returns.
+    pub(super) fn attempt(&self, path: &Path, begin: impl FnOnce() -> bool) -> io::Result<Opened> {
         let nonblocking = OFlags::NONBLOCK.bits() as i32;
         let is_fifo = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        if is_fifo && !begin() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if !is_fifo || self.custom_flags & nonblocking != 0 {
             return self.open_here(path).map(Opened::File);
         }

@@ -335,6 +335,35 @@ fn an_abandoned_open_is_no_reader() {
     });
 }
 
+/// A helper thread has opened the FIFO, which lets its writer go on, and the context ends before
+/// the goroutine sees the file.
+#[test]
+fn an_open_that_its_context_ends_loses_no_line() {
+    on_workers(1, 0, || {
+        let dir = Dir::new();
+        let path = dir.fifo();
+        for round in 0..40 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let opened = path.clone();
+            let writer = std::thread::spawn(move || {
+                std::fs::File::options().write(true).open(opened).unwrap().write_all(b"line").unwrap();
+                cancel.cancel();
+            });
+            // It holds the only worker until all of that has happened, if the helper has the call.
+            let holds = go(move || {
+                (0..round % 4).for_each(|_| goby::yield_now());
+                let from = std::time::Instant::now();
+                while !writer.is_finished() && from.elapsed() < MOMENT {}
+                writer
+            });
+            let mut text = String::new();
+            File::open_ctx(&ctx, &path).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "line");
+            holds.join().unwrap().join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn whole_fifos_are_read_and_written_to() {
     with_workers(|| {
