@@ -11,13 +11,14 @@
 //!   helper thread, also what the system has in memory: whoever shares the description may hold
 //!   its position;
 //! - anything else, and what cannot be opened (a terminal of another user), is read on a helper
-//!   thread, too. Nothing but input ends such a read.
+//!   thread, too. Nothing but input ends such a read. However many goroutines wait for input, one
+//!   helper thread reads for all of them.
 //!
 //! A line is taken out of the buffer once it is whole. So a read that a context ends loses nothing.
 //!
 //! A goroutine that waits holds nothing, since that of a dropped runtime waits for ever. All that
-//! wait try again when something has come. The one that is first reads it into the buffer, under the
-//! lock, and *tells* the others if it leaves some of it: the system tells only those of what is
+//! wait try again when something has come. The one that is first reads it into the buffer, under
+//! the lock, and *tells* the others if it leaves some of it: the system tells only those of what is
 //! still to be read. None of the others misses that. If it looked into the buffer before, it had
 //! counted the edges before, and so the one that it is told of ends its wait.
 
@@ -25,11 +26,11 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use goby_runtime::{Direction, WaitReason, blocking_as};
+use goby_runtime::{Decision, Direction, Gate, WaitReason, Waited, blocking_as, checkpoint};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
 
@@ -62,8 +63,8 @@ pub fn stdin() -> Stdin {
 ///
 /// # Blocking
 ///
-/// Reads park the goroutine until there is input. On a plain OS thread they block the thread. Several
-/// may read: what comes goes to one of them.
+/// Reads park the goroutine until there is input. On a plain OS thread they block the thread.
+/// Several may read: what comes goes to one of them.
 ///
 /// # Cancellation
 ///
@@ -81,9 +82,9 @@ struct Input {
     source: Source,
     /// Locked for a short time only.
     buffer: Mutex<Buffer>,
-    /// Locked by the helper thread that reads, which takes nothing out of the buffer: its goroutine
-    /// may be gone.
-    turn: Mutex<()>,
+    /// Whether a helper thread reads, or is asked to. The helper clears it, which takes nothing out
+    /// of the buffer: its goroutine may be gone.
+    is_reading: Gate<bool>,
     limits: Mutex<Limits>,
 }
 
@@ -281,15 +282,12 @@ impl Input {
     fn new() -> Input {
         let source = Source::new();
         let buffer = Mutex::new(Buffer { bytes: Vec::new(), taken: 0, searched: 0, reads: 0 });
-        Input { source, buffer, turn: Mutex::new(()), limits: Mutex::default() }
+        Input { source, buffer, is_reading: Gate::new(false), limits: Mutex::default() }
     }
 
     /// Returns what `take` takes out of the buffer. Reads on while it takes nothing, and tells it
     /// when there is no more.
     fn take<R>(&self, mut take: impl FnMut(&mut Buffer, bool) -> Option<R>) -> io::Result<R> {
-        if let Some(taken) = take(&mut self.buffer.lock(), false) {
-            return Ok(taken);
-        }
         match &self.source {
             Source::Own(channel) => {
                 let socket = &**channel.socket();
@@ -330,7 +328,7 @@ impl Input {
     fn take_by_helpers<R>(&self, mut take: impl FnMut(&mut Buffer, bool) -> Option<R>) -> io::Result<R> {
         let mut at_end = false;
         loop {
-            goby_runtime::checkpoint();
+            checkpoint();
             self.look()?;
             let reads = {
                 let mut buffer = self.buffer.lock();
@@ -339,14 +337,20 @@ impl Input {
                 }
                 buffer.reads
             };
-            at_end = blocking_as(WaitReason::StdinRead, || self.read_in_turn(reads))?;
+            // The others wait for that read to end, and then look again.
+            let turn = self.is_reading.wait(WaitReason::StdinRead, None, |is_reading, _| {
+                if std::mem::replace(is_reading, true) { Decision::Wait(0) } else { Decision::Ready(Turn(self)) }
+            });
+            at_end = match turn {
+                Waited::Ready(turn) => blocking_as(WaitReason::StdinRead, || self.read_in_turn(turn, reads))?,
+                Waited::Unparked(_) | Waited::TimedOut => false,
+            };
         }
     }
 
     /// Reads once, on this thread, unless there has been a read after the first `reads`. Returns
     /// whether it met the end.
-    fn read_in_turn(&self, reads: u64) -> io::Result<bool> {
-        let _turn = self.turn.lock();
+    fn read_in_turn(&self, _turn: Turn<'_>, reads: u64) -> io::Result<bool> {
         if self.buffer.lock().reads != reads {
             return Ok(false);
         }
@@ -373,6 +377,19 @@ impl Input {
     }
 }
 
+/// The right to read on a helper thread, which one goroutine has at a time. It goes with the call
+/// to the helper.
+struct Turn<'a>(&'a Input);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.is_reading.with(|is_reading, waiters| {
+            *is_reading = false;
+            waiters.unpark_all(0);
+        });
+    }
+}
+
 impl Source {
     fn new() -> Source {
         let fd = rustix::stdio::stdin();
@@ -384,8 +401,10 @@ impl Source {
                 Err(_) => Source::Other,
             },
             kind @ (FileType::Fifo | FileType::CharacterDevice) => {
-                // Other devices than terminals cannot be waited for: /dev/null.
-                if kind == FileType::CharacterDevice && !rustix::termios::isatty(fd) {
+                // Other devices than terminals cannot be waited for: /dev/null. To open a
+                // terminal's controlling side once more makes another terminal.
+                let is_terminal = || stat.st_rdev != makedev(5, 2) && rustix::termios::isatty(fd);
+                if kind == FileType::CharacterDevice && !is_terminal() {
                     return Source::Other;
                 }
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;

@@ -17,7 +17,7 @@ use goby_test_support::{in_child, stderr};
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, fcntl_getfl};
 
-use crate::support::{MOMENT, Others, first_byte, on_workers, rerun_alone, wait_until, with_workers};
+use crate::support::{MOMENT, Others, PATIENCE, first_byte, on_workers, rerun_alone, wait_until, with_workers};
 
 /// Makes `fd` the standard input of this process, before anybody has used that.
 fn as_stdin(fd: impl AsFd) {
@@ -158,6 +158,15 @@ fn standard_input_is_a_pipe() {
         wait_until("it to wait", || diag::dump().to_string().contains("[stdin read]"));
         write(b"one\ntwo\nthr");
         assert_eq!(line.join().unwrap(), "one\n");
+        // A limit ends reads also of what has come.
+        let (ctx, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        stdin().set_context(Some(&ctx));
+        assert_eq!(read_line().unwrap_err().kind(), ErrorKind::ConnectionAborted);
+        stdin().set_context(None);
+        stdin().set_read_deadline(Some(now()));
+        assert_eq!(stdin().read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        stdin().set_read_deadline(None);
         assert_eq!(read_line().unwrap(), "two\n");
         let (ctx, _cancel) = Context::background().with_timeout(MOMENT);
         stdin().set_context(Some(&ctx));
@@ -365,17 +374,49 @@ fn standard_input_is_closed() {
     assert_eq!(read_line().unwrap(), "");
 }
 
-#[test]
-fn standard_input_is_a_terminal() {
-    if !rerun_alone("io::standard_input_is_a_terminal") {
-        return;
-    }
+fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (0, 0);
     let none = std::ptr::null_mut();
     // SAFETY: the two are places to write to, and nothing else is asked for.
     assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) }, 0);
     // SAFETY: both are open, and ours.
-    let (master, slave) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+    unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
+}
+
+/// It cannot be polled: a terminal's controlling side has no other description. Those that wait for
+/// it hold one helper thread, of 512.
+#[test]
+fn waiting_for_standard_input_leaves_helpers_to_others() {
+    if !rerun_alone("io::waiting_for_standard_input_leaves_helpers_to_others") {
+        return;
+    }
+    const READERS: usize = 600;
+    let (master, slave) = terminal();
+    as_stdin(&master);
+    on_workers(2, 0, || {
+        let readers: Vec<_> = (0..READERS).map(|_| go(|| read_line().unwrap())).collect();
+        let n_waiting = || diag::goroutines().iter().filter(|info| info.status().to_string() == "stdin read").count();
+        wait_until("all to wait", || n_waiting() == READERS);
+        let (asked, asks) = goby::chan::bounded(1);
+        go(move || asked.send(goby::fs::metadata("/").unwrap().is_dir()));
+        let answer = goby::select! {
+            recv(asks) -> is_dir => is_dir.ok(),
+            default(PATIENCE / 2) => None,
+        };
+        let mut screen = std::fs::File::from(slave.try_clone().unwrap());
+        (0..READERS).for_each(|_| screen.write_all(b"x\n").unwrap());
+        // The terminal makes it two bytes.
+        readers.into_iter().for_each(|reader| assert_eq!(reader.join().unwrap(), "x\r\n"));
+        assert_eq!(answer, Some(true));
+    });
+}
+
+#[test]
+fn standard_input_is_a_terminal() {
+    if !rerun_alone("io::standard_input_is_a_terminal") {
+        return;
+    }
+    let (master, slave) = terminal();
     as_stdin(&slave);
     on_workers(1, 0, || {
         let mut keyboard = std::fs::File::from(master.try_clone().unwrap());
