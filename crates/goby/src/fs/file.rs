@@ -105,7 +105,11 @@ impl File {
     ///
     /// Returns at once when `ctx` is done. A call of the system that takes long goes on on its
     /// helper thread, and the file is closed when it is open; one that waits for the other end of
-    /// a FIFO ends.
+    /// a FIFO ends. If the other end comes at that moment, the FIFO is open: nothing that a writer
+    /// sent is lost.
+    ///
+    /// A call that no helper thread has begun yet is taken back. What is left of it, some hundred
+    /// bytes, goes when one of the 512 helper threads is free.
     pub fn open_ctx(ctx: &Context, path: impl AsRef<Path>) -> io::Result<File> {
         File::options().read(true).open_ctx(ctx, path)
     }
@@ -154,8 +158,13 @@ impl File {
     }
 
     /// Takes a file of std's. If it is a FIFO or a terminal it is read on helper threads: its
-    /// description may be shared, so it stays in blocking mode. No context ends its reads and writes
-    /// then; those of a [`PipeReader`](crate::io::PipeReader::from_fd) it does.
+    /// description may be shared, so it stays in blocking mode. No context ends its reads and
+    /// writes then; those of a [`PipeReader`](crate::io::PipeReader::from_fd) it does.
+    ///
+    /// Clones share a position, which the system locks during each read, write and seek. What a
+    /// clone of std's does is not known here: while it writes for long, a seek or a short read of
+    /// this file blocks the worker. Give it away whole, and clone it by
+    /// [`try_clone`](File::try_clone).
     ///
     /// ```
     /// use std::io::Read;

@@ -5,8 +5,9 @@
 //! leak detector is to know it. So the call listens while it polls, by a thread-local, and a socket
 //! that is not ready tells it. Where nobody listens that costs a load.
 //!
-//! A stream of the user's may park inside its poll, and then its neighbors' calls listen as well: in
-//! the worst case a report misses a limit. Nothing here keeps a socket alive.
+//! A stream of the user's may park inside its poll, and then its neighbors' calls listen as well:
+//! in the worst case a report, or the leak detector, misses a limit. Nothing here keeps a socket
+//! alive.
 
 use std::cell::RefCell;
 use std::io;

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! All changes are by `compare_exchange`, so that a queued call is begun or withdrawn, never both.
+//!
+//! A void job stays in the queue, with its ticket, until a helper comes to it: some hundred bytes
+//! per call that was withdrawn while no helper was free. To look for it there would cost each
+//! withdrawal a walk of the queue under its lock.
 
 use std::ptr;
 use std::sync::Arc;
@@ -65,8 +69,8 @@ impl Withdrawal {
 }
 
 impl Ticket {
-    /// Notes that the call will be queued; false if it was withdrawn. After true its goroutine parks
-    /// on `wait` unless it begins the call itself.
+    /// Notes that the call will be queued; false if it was withdrawn. After true its goroutine
+    /// parks on `wait` unless it begins the call itself.
     pub(super) fn queue(&self, wait: &Wait) -> bool {
         // Relaxed: the change publishes it.
         self.wait.store(ptr::from_ref(wait).cast_mut(), Ordering::Relaxed);
