@@ -1,5 +1,6 @@
 //! The two halves of a stream, each with an owner.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -7,24 +8,25 @@ use std::net::{self, Shutdown};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Stream;
 use super::kind::StreamSocket;
+use crate::chan::Receiver;
 
 /// The half of a stream that reads; from [`Stream::into_split`].
 ///
-/// [`as_ref`](AsRef::as_ref) gives the stream, with its addresses, deadlines and context, which the
+/// [`as_ref`](AsRef::as_ref) gives the stream, with all its settings and its context, which the
 /// halves share. The connection is closed when both halves are dropped.
 ///
 /// ```
 /// use goby::net::UnixStream;
 /// use std::{io::Read, time::Instant};
-/// let (reader, _writer) = UnixStream::pair()?.0.into_split();
-/// let stream: &UnixStream = reader.as_ref();
-/// stream.set_read_deadline(Some(Instant::now()));
-/// assert!({ stream }.read(&mut [0]).is_err());
+/// let (mut reader, _writer) = UnixStream::pair()?.0.into_split();
+/// reader.set_read_deadline(Some(Instant::now()));
+/// assert!(reader.read(&mut [0]).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct OwnedReadHalf<T: StreamSocket = net::TcpStream> {
@@ -61,7 +63,74 @@ pub(super) fn split<T: StreamSocket>(stream: Stream<T>) -> (OwnedReadHalf<T>, Ow
     (OwnedReadHalf { stream: stream.clone() }, OwnedWriteHalf { stream: Some(stream) })
 }
 
+/// What both halves tell of their stream.
+macro_rules! addresses {
+    ($Half:ident) => {
+        impl<T: StreamSocket> $Half<T> {
+            /// Returns the address of the other side, as [`Stream::peer_addr`] does.
+            ///
+            /// ```
+            /// use goby::net::{TcpListener, TcpStream};
+            /// let listener = TcpListener::bind("127.0.0.1:0")?;
+            /// let (reader, writer) = TcpStream::connect(listener.local_addr()?)?.into_split();
+            /// assert_eq!(reader.peer_addr()?, writer.peer_addr()?);
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// The system's error: the other side may be gone.
+            pub fn peer_addr(&self) -> io::Result<T::Addr> {
+                self.stream().peer_addr()
+            }
+
+            /// Returns the address of this side, as [`Stream::local_addr`] does.
+            ///
+            /// ```
+            /// use goby::net::{TcpListener, TcpStream};
+            /// let listener = TcpListener::bind("127.0.0.1:0")?;
+            /// let (reader, writer) = TcpStream::connect(listener.local_addr()?)?.into_split();
+            /// assert_eq!(listener.accept()?.1, reader.local_addr()?);
+            /// assert_eq!(reader.local_addr()?, writer.local_addr()?);
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// The system's error.
+            pub fn local_addr(&self) -> io::Result<T::Addr> {
+                self.stream().local_addr()
+            }
+        }
+    };
+}
+
+addresses!(OwnedReadHalf);
+addresses!(OwnedWriteHalf);
+
 impl<T: StreamSocket> OwnedReadHalf<T> {
+    /// Sets the moment at which reads end, as [`Stream::set_read_deadline`] does: see the example
+    /// of the [half](OwnedReadHalf).
+    pub fn set_read_deadline(&self, deadline: Option<Instant>) {
+        self.stream.set_read_deadline(deadline);
+    }
+
+    /// Returns a channel that is closed once a read would not wait: a case of a
+    /// [`select!`](crate::select!), as [`Stream::readable`] says.
+    ///
+    /// ```
+    /// let (stream, peer) = goby::net::UnixStream::pair()?;
+    /// let (reader, _writer) = stream.into_split();
+    /// drop(peer);
+    /// goby::select! {
+    ///     recv(reader.readable()) -> _ => {}
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn readable(&self) -> Receiver<Infallible> {
+        self.stream.readable()
+    }
+
     /// Puts the halves of a stream together.
     ///
     /// ```
@@ -85,6 +154,10 @@ impl<T: StreamSocket> OwnedReadHalf<T> {
         writer.stream = None;
         Ok(Arc::into_inner(self.stream).expect("there were two halves"))
     }
+
+    fn stream(&self) -> &Stream<T> {
+        &self.stream
+    }
 }
 
 impl<T: StreamSocket> OwnedWriteHalf<T> {
@@ -105,6 +178,35 @@ impl<T: StreamSocket> OwnedWriteHalf<T> {
         self.stream = None;
     }
 
+    /// Sets the moment at which writes end, as [`Stream::set_write_deadline`] does.
+    ///
+    /// ```
+    /// use std::{io::Write, time::Instant};
+    /// let (stream, _peer) = goby::net::UnixStream::pair()?;
+    /// let (_reader, mut writer) = stream.into_split();
+    /// writer.set_write_deadline(Some(Instant::now()));
+    /// assert_eq!(writer.write(b"x").unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_write_deadline(&self, deadline: Option<Instant>) {
+        self.stream().set_write_deadline(deadline);
+    }
+
+    /// Returns a channel that is closed once a write would not wait: a case of a
+    /// [`select!`](crate::select!), as [`Stream::writable`] says.
+    ///
+    /// ```
+    /// let (stream, _peer) = goby::net::UnixStream::pair()?;
+    /// let (_reader, writer) = stream.into_split();
+    /// goby::select! {
+    ///     recv(writer.writable()) -> _ => {}
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn writable(&self) -> Receiver<Infallible> {
+        self.stream().writable()
+    }
+
     fn stream(&self) -> &Stream<T> {
         self.stream.as_ref().expect("only the last call takes it")
     }
@@ -121,7 +223,7 @@ impl<T: StreamSocket> Drop for OwnedWriteHalf<T> {
 
 impl<T: StreamSocket> AsRef<Stream<T>> for OwnedReadHalf<T> {
     fn as_ref(&self) -> &Stream<T> {
-        &self.stream
+        self.stream()
     }
 }
 

@@ -23,6 +23,12 @@ fn the_halves_read_and_write_at_once_and_the_writers_drop_is_the_end() {
             (reader, all)
         });
         pause(MOMENT);
+        assert_eq!(format!("{:?}", writer.peer_addr().unwrap()), format!("{:?}", server.local_addr().unwrap()));
+        writer.set_write_deadline(Some(now()));
+        assert_eq!(writer.write_all(b"question").unwrap_err().kind(), ErrorKind::TimedOut);
+        writer.set_write_deadline(None);
+        // It has room.
+        assert!(writer.writable().recv().is_err());
         writer.write_all(b"question").unwrap();
         drop(writer);
         let mut all = Vec::new();
@@ -30,9 +36,12 @@ fn the_halves_read_and_write_at_once_and_the_writers_drop_is_the_end() {
         assert_eq!(all, b"question");
         server.write_all(b"answer").unwrap();
         drop(server);
-        let (reader, all) = reading.join().unwrap();
+        let (mut reader, all) = reading.join().unwrap();
         assert_eq!(all, b"answer");
-        drop(reader);
+        // It is at the end, until a limit comes first.
+        assert!(reader.readable().recv().is_err());
+        reader.set_read_deadline(Some(now()));
+        assert_eq!(reader.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
     }
     with_workers(|| {
         check(pair());
