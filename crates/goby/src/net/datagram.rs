@@ -9,6 +9,7 @@ use std::time::Instant;
 use goby_runtime::Direction;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::error::of_connected_send;
 use super::kind::Datagrams;
 use super::socket::Socket;
 use crate::Context;
@@ -17,9 +18,9 @@ use crate::chan::Receiver;
 /// A socket for datagrams: a [`UdpSocket`](super::UdpSocket) or a
 /// [`UnixDatagram`](super::UnixDatagram).
 ///
-/// What it has no setting for, such as the sizes of its buffers, is set by the crate `socket2`, with
-/// `SockRef::from(&socket)`; and before it is bound, such as the reuse of a port, on a socket of
-/// that crate which [`from_std`](DatagramSocket::from_std) takes.
+/// What it has no setting for, such as the sizes of its buffers, is set by the crate `socket2`,
+/// with `SockRef::from(&socket)`; and before it is bound, such as the reuse of a port, on a socket
+/// of that crate which [`from_std`](DatagramSocket::from_std) takes.
 pub struct DatagramSocket<T: Datagrams> {
     pub(super) socket: Socket<T>,
 }
@@ -86,7 +87,8 @@ impl<T: Datagrams> DatagramSocket<T> {
     ///
     /// Ended by the deadline for writing and by the context of the socket.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        self.socket.perform(Direction::Write, |socket| Ok(rustix::net::send(socket, datagram, SendFlags::NOSIGNAL)?))
+        let send = |socket: &T| Ok(rustix::net::send(socket, datagram, SendFlags::NOSIGNAL)?);
+        self.socket.perform(Direction::Write, send).map_err(of_connected_send)
     }
 
     /// Receives a datagram; returns its length. A connected socket receives only from the address

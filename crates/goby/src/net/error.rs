@@ -33,6 +33,11 @@ impl From<SocketAddr> for Place {
 }
 
 impl Place {
+    /// What a socket that is not connected sends to.
+    fn nobody() -> Place {
+        Place { text: "nobody".to_owned(), is_unix: false }
+    }
+
     /// The address to connect to, and the one to connect from.
     pub(super) fn between(to: SocketAddr, from: Option<SocketAddr>) -> Place {
         match from {
@@ -80,6 +85,15 @@ pub(super) fn of_send(to: impl Into<Place>) -> impl FnOnce(io::Error) -> io::Err
     }
 }
 
+/// Says what to do if the socket is not connected. The other errors of a send to the address that
+/// it is connected to are the system's own.
+pub(super) fn of_connected_send(source: io::Error) -> io::Error {
+    match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::DESTADDRREQ | Errno::NOTCONN) => named(Action::Send, Place::nobody(), source),
+        _ => source,
+    }
+}
+
 /// Names the action and the address in any error.
 #[cold]
 pub(super) fn named(action: Action, place: impl Into<Place>, source: io::Error) -> io::Error {
@@ -112,6 +126,7 @@ impl AddressError {
                 Some("nobody listens there: the file was left behind, or is no socket")
             }
             Errno::NOENT if matches!(self.action, Action::Bind | Action::Listen) => Some("make its directory first"),
+            Errno::DESTADDRREQ | Errno::NOTCONN => Some("use send_to, or connect first"),
             Errno::AFNOSUPPORT if self.action == Action::Send => Some("the socket is bound to the other family of IP"),
             _ => None,
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use goby::net::UdpSocket;
+use goby::net::{UdpSocket, UnixDatagram};
 use goby::{Context, go, now, scope};
 
 use super::LOCAL;
@@ -115,6 +115,11 @@ fn a_receive_ends_by_deadline_and_by_context() {
 fn of_several_addresses_that_of_the_sockets_family_is_taken() {
     with_workers(|| {
         let ((a, _), (b, to)) = (bind(), bind());
+        for error in [a.send(b"x"), UnixDatagram::unbound().unwrap().send(b"x")] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.starts_with("cannot send to nobody: "), "{error}");
+            assert!(error.ends_with("; use send_to, or connect first"), "{error}");
+        }
         let v6: SocketAddr = format!("[::1]:{}", to.port()).parse().unwrap();
         a.send_to(b"x", vec![v6, to]).unwrap();
         assert_eq!(b.recv(&mut [0]).unwrap(), 1);
