@@ -244,10 +244,20 @@ fn what_is_made_outside_a_future_is_told_the_cure() {
         assert!(failed.message().unwrap().contains(WORDS));
         let failed = go(|| goby::block_on(sleep(TICK))).join().unwrap_err();
         assert!(failed.message().unwrap().contains(WORDS));
+        // The panic of a task comes out of another poll, and is quoted in a third one.
+        let task = || goby::spawn(sleep(TICK));
+        let failed = go(move || goby::block_on(task())).join().unwrap_err();
+        assert!(failed.message().unwrap().contains(WORDS));
+        let failed = go(move || goby::block_on(async { task().join().unwrap() })).join().unwrap_err();
+        assert!(failed.message().unwrap().contains(WORDS));
     });
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
     let count = |cure| text.matches(cure).count();
-    assert_eq!(count("goby: what needs tokio's reactor must also be made where it is entered"), 2, "{text}");
-    assert_eq!(count("goby: goby's workers have no reactor of tokio's"), 1, "{text}");
+    assert_eq!(
+        count("goby: what needs tokio's reactor must also be made, and dropped, where it is entered"),
+        2,
+        "{text}"
+    );
+    assert_eq!(count("goby: goby's workers have no reactor of tokio's"), 3, "{text}");
 }

@@ -18,7 +18,7 @@ use crate::base::report::{payload_text, report};
 use crate::base::{order, tsan};
 use crate::engine::checkpoint::{checkpoint, polled};
 use crate::engine::current::current_shared;
-use crate::engine::io::reactor::{tell_cure, with_cure};
+use crate::engine::io::reactor::{resume_from_task, tell_cure_of_task, with_cure};
 use crate::engine::join_error::JoinError;
 use crate::engine::park::Wait;
 use crate::engine::reach::{IsArmed, with_reach};
@@ -156,10 +156,10 @@ impl Signal {
 ///
 /// # Blocking
 ///
-/// The caller does not wait. The future must not wait inside its poll: it has no stack to park, so a
-/// lock, a `recv`, a `sleep` or a `block_on` there keeps the worker's thread. No goroutine of that
-/// worker runs meanwhile, not even one that would end the wait, and then it never ends. goby reports
-/// such a wait when it begins, once for each kind of future and wait. Inside a future
+/// The caller does not wait. The future must not wait inside its poll: it has no stack to park, so
+/// a lock, a `recv`, a `sleep` or a `block_on` there keeps the worker's thread. No goroutine of
+/// that worker runs meanwhile, not even one that would end the wait, and then it never ends. goby
+/// reports such a wait when it begins, once for each kind of future and wait. Inside a future
 ///
 /// - await: `recv_async`, `send_async`, `select_async`, a [`Task`];
 /// - only try: `try_lock`, `try_recv`;
@@ -299,7 +299,7 @@ impl<F: Future> Future for Body<F> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => {
-                tell_cure(&*payload);
+                tell_cure_of_task(&*payload);
                 Err(payload)
             }
         };
@@ -376,7 +376,7 @@ impl<T> Future for Task<T> {
         let task = self.task.as_mut().expect("polled after it was joined");
         Pin::new(task).poll(cx).map(|outcome| match outcome.map(Outcome::into_inner) {
             Some(Ok(output)) => output,
-            Some(Err(payload)) => panic::resume_unwind(payload),
+            Some(Err(payload)) => resume_from_task(payload),
             None => panic!("{CANCELED}"),
         })
     }
