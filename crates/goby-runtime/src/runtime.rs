@@ -224,7 +224,11 @@ pub fn sample_all(runtime: &Runtime) -> Vec<GoroutineInfo> {
 pub(crate) fn start_default() -> &'static Shared {
     match Runtime::builder().build() {
         Ok(runtime) => ManuallyDrop::new(runtime).shared,
-        Err(error) => panic!("goby's default runtime could not be started: {error}"),
+        Err(error) => {
+            let lacks_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+            let advice = if lacks_descriptors { "; see ulimit -n" } else { "" };
+            panic!("goby's default runtime could not be started: {error}{advice}")
+        }
     }
 }
 
