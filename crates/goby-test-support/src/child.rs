@@ -77,19 +77,27 @@ fn alone(body: impl FnOnce()) -> ! {
 /// user's test run says what it leaves out.
 pub fn has(program: &str) -> bool {
     let started = Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    match started {
+    let is_there = match started {
         Ok(mut child) => {
             let _ = (child.kill(), child.wait());
             true
         }
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{program}: {error}");
-            assert!(std::env::var_os("CI").is_none(), "{program} is not installed, and CI must have it: ci/setup.sh");
-            // Not eprintln, which libtest captures.
-            let _ = writeln!(io::stderr(), "SKIPPED: {program} is not installed (ci/setup.sh installs it)");
             false
         }
+    };
+    has_if(is_there, program, "ci/setup.sh installs it")
+}
+
+/// Passes on whether a test has what it needs, as [`has`] does for programs.
+pub fn has_if(is_there: bool, what: &str, cure: &str) -> bool {
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "{what} is not installed, and CI must have it: {cure}");
+        // Not eprintln, which libtest captures.
+        let _ = writeln!(io::stderr(), "SKIPPED: {what} is not installed ({cure})");
     }
+    is_there
 }
 
 /// The standard error of a child.

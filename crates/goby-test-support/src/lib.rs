@@ -4,7 +4,7 @@
 mod child;
 mod server;
 
-pub use child::{has, in_child, in_child_with, stderr, this_program};
+pub use child::{has, has_if, in_child, in_child_with, stderr, this_program};
 pub use server::{Server, finish};
 
 use std::time::{Duration, Instant};

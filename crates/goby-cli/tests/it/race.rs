@@ -3,12 +3,13 @@
 //! The second part needs a nightly toolchain. Without one it is skipped with a message, except if
 //! `CI` is set.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use goby_test_support::has_if;
 
 use crate::support::{Ended, Running, Scratch, check, check_golden, goby};
 
@@ -155,15 +156,7 @@ fn has_nightly() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
         let has = Command::new("rustc").args(["+nightly", "-vV"]).output().is_ok_and(|output| output.status.success());
-        assert!(
-            has || std::env::var_os("CI").is_none(),
-            "CI has a nightly toolchain: rustup toolchain install nightly"
-        );
-        if !has {
-            // Not eprintln, which libtest captures.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: no nightly toolchain (rustup toolchain install nightly)");
-        }
-        has
+        has_if(has, "a nightly toolchain", "rustup toolchain install nightly")
     })
 }
 
