@@ -31,9 +31,9 @@
 //! # The server
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
-//! connection has one goroutine; with HTTP/2, each request has one, too. A [`Handler`] is a function
-//! that may park, return an error and panic. A [`Router`] chooses one by path and method. The guide
-//! has a page on [HTTP services](guide::http_services).
+//! connection has one goroutine; with HTTP/2, each request has one, too. A [`Handler`] is a
+//! function that may park, return an error and panic. A [`Router`] chooses one by path and method.
+//! The guide has a page on [HTTP services](guide::http_services).
 //!
 //! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
 //! sockets ([`Server::from_unix`]).
@@ -45,10 +45,10 @@
 //!
 //! # HTTP/2
 //!
-//! Over TLS, the client chooses the version (ALPN). Without TLS, a server takes HTTP/2 from a client
-//! that begins with it, if that is [allowed](Server::h2c). The handler sees no difference but the
-//! [version](Request::version): the target is a path, the authority is the header `host`, and
-//! cookies are one header.
+//! Over TLS, the client chooses the version (ALPN). Without TLS, a server takes HTTP/2 from a
+//! client that begins with it, if that is [allowed](Server::h2c). The handler sees no difference
+//! but the [version](Request::version): the target is a path, the authority is the header `host`,
+//! and cookies are one header.
 //!
 //! A request's context is done when the client resets its stream, too. A panic, or the error of a
 //! body, costs its stream and not its connection. Requests of one connection that may run at a time
@@ -64,9 +64,9 @@
 //!
 //! # Limits
 //!
-//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response, that
-//! includes the heads of all interim responses before it. If the chunked body of a request was not
-//! read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
+//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response,
+//! that includes the heads of all interim responses before it. If the chunked body of a request was
+//! not read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
 //! query of a request is refused (400), though some clients send it.
 //!
 //! # Features

@@ -55,8 +55,8 @@
 //! A panic of a handler comes out of the [`block_on`] of its connection. With HTTP/2 and
 //! [`Executor`], it ends the goroutine of its request alone. The scope of a server, or its
 //! [`WaitGroup`](goby::sync::WaitGroup), would raise the panic again after the last connection, so
-//! that a clean shutdown ends the process with status 101. Therefore catch it in each connection, as
-//! the example does.
+//! that a clean shutdown ends the process with status 101. Therefore catch it in each connection,
+//! as the example does.
 //!
 //! # Shutting down
 //!
@@ -111,8 +111,8 @@ use crate::stream::{OPERATION, TURN, with_buffer};
 /// It is for the sockets of [`goby::net`], and for whatever else has those traits.
 ///
 /// Now and then it tells hyper to poll again though the socket is ready. In a goroutine, this is
-/// where others get their turn. So a peer that always sends, or always takes some, does not keep the
-/// worker.
+/// where others get their turn. So a peer that always sends, or always takes some, does not keep
+/// the worker.
 ///
 /// Writes of several buffers go to `poll_write_vectored` of what is inside.
 ///

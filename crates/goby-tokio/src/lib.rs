@@ -158,9 +158,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///
 /// The future is dropped while it is pending, so this is as good as the future's own cancellation:
 /// reqwest closes the connection. A pool of sqlx's keeps its own until the server has answered, and
-/// then lends it again: meanwhile the query goes on there, and the connection is missing in the pool.
-/// So bound a query at the server, too, by PostgreSQL's `statement_timeout` for example. A `&mut` of
-/// a future keeps the future.
+/// then lends it again: meanwhile the query goes on there, and the connection is missing in the
+/// pool. So bound a query at the server, too, by PostgreSQL's `statement_timeout` for example. A
+/// `&mut` of a future keeps the future.
 #[track_caller]
 pub fn block_on_ctx<F: Future>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
     bridge::default_bridge().block_on_ctx(ctx, future)

@@ -7,8 +7,8 @@ use crate::bridge::{self, Bridge};
 
 /// A value that is dropped with tokio entered, also by a `?` or while a panic unwinds.
 ///
-/// It is for what leaves a future and needs tokio in its destructor: a connection out of sqlx's pool,
-/// or a transaction. Wrap it in the same expression, so that nothing comes in between:
+/// It is for what leaves a future and needs tokio in its destructor: a connection out of sqlx's
+/// pool, or a transaction. Wrap it in the same expression, so that nothing comes in between:
 ///
 /// ```text
 /// let mut transaction = Entered::new(block_on(pool.begin())?);
@@ -16,7 +16,8 @@ use crate::bridge::{self, Bridge};
 /// block_on(Entered::into_inner(transaction).commit())?;
 /// ```
 ///
-/// Tokio is entered for the drop only. What the value's methods return is for [`block_on`], as ever.
+/// Tokio is entered for the drop only. What the value's methods return is for [`block_on`], as
+/// ever.
 ///
 /// ```
 /// use goby_tokio::Entered;

@@ -61,9 +61,9 @@
 //!
 //! # What is a stall
 //!
-//! A stall is a goroutine or a future that does not give its worker back: it computes, or blocks the
-//! thread (by a lock of std, say), and the goroutines that are pinned beside it wait. After 100 ms
-//! ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an entry in [`stalls`], and is
+//! A stall is a goroutine or a future that does not give its worker back: it computes, or blocks
+//! the thread (by a lock of std, say), and the goroutines that are pinned beside it wait. After 100
+//! ms ([`Builder::stall_limit`](crate::Builder::stall_limit)) it is an entry in [`stalls`], and is
 //! printed to the standard error:
 //!
 //! ```text
@@ -80,9 +80,9 @@
 //! the thread only waited for a processor does not count.
 //!
 //! A [spawned](crate::spawn) future that waits in goby *inside its poll*, by
-//! [`Mutex::lock`](crate::sync::Mutex::lock) say, keeps its worker as well: it has no stack to park.
-//! The goroutine that would unlock may be at home on that worker, and then neither goes on. So this
-//! is reported at once, not after a limit, and once for each kind of future and wait:
+//! [`Mutex::lock`](crate::sync::Mutex::lock) say, keeps its worker as well: it has no stack to
+//! park. The goroutine that would unlock may be at home on that worker, and then neither goes on.
+//! So this is reported at once, not after a limit, and once for each kind of future and wait:
 //!
 //! ```text
 //! goby: a future of worker 0 waits [sync.Mutex.Lock] inside its poll, so that no goroutine of the worker can run, not even one that would end the wait: await instead (`recv_async`), only try (`try_lock`), or run the future by `block_on` in a goroutine

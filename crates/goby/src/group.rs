@@ -1,5 +1,5 @@
-//! Groups: goroutines that work on parts of one task. The first error cancels the context of a group
-//! that has one ([`Group::with_context`]), and so stops the goroutines that look at it.
+//! Groups: goroutines that work on parts of one task. The first error cancels the context of a
+//! group that has one ([`Group::with_context`]), and so stops the goroutines that look at it.
 //!
 //! Go's `golang.org/x/sync/errgroup`, with results. A goroutine of a group returns `Result<T, E>`.
 //! The kind of wait decides what the group makes of it:

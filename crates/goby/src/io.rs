@@ -2,8 +2,8 @@
 //! tokio's `io`.
 //!
 //! [`copy`] moves all of one stream to another, [`copy_bidirectional`] joins two, as a proxy does
-//! (`examples/tcp_proxy.rs`). What waits parks the goroutine and never its worker. Waits are bounded
-//! as those of [`net`](crate::net) are, by a deadline or a context, and fail with the [same
+//! (`examples/tcp_proxy.rs`). What waits parks the goroutine and never its worker. Waits are
+//! bounded as those of [`net`](crate::net) are, by a deadline or a context, and fail with the [same
 //! errors](crate::net#errors).
 //!
 //! ```

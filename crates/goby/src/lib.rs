@@ -63,7 +63,8 @@
 //! Rust adds [`block_on`] to await a future from a goroutine, [`spawn`] to run a future beside the
 //! goroutines, and [`blocking`] for calls that would block the OS thread. The first two run any
 //! future that needs no other runtime. Those of tokio's timers and sockets, as in reqwest and sqlx,
-//! run by `goby_tokio::block_on`: see [`other_crates`](guide::other_crates#futures-that-need-tokio).
+//! run by `goby_tokio::block_on`: see
+//! [`other_crates`](guide::other_crates#futures-that-need-tokio).
 //!
 //! No set-up is needed: the first call that needs it starts the default runtime, with a worker for
 //! each processor, or with `GOBY_MAXPROCS` workers. A goroutine's stack has 192 KiB, or

@@ -18,8 +18,8 @@ fn fetch_on_terminal(server: &Server, args: &[&str], marker: &str) -> (Option<i3
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
-    // As the controlling terminal of a process that leads a session and has none, as in a CI job, it
-    // would end that process when it is closed.
+    // As the controlling terminal of a process that leads a session and has none, as in a CI job,
+    // it would end that process when it is closed.
     let terminal = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
     let stdio = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = goby();

@@ -1,8 +1,8 @@
 //! Patterns of paths, and what stood for their parameters.
 //!
-//! Paths are compared in a canonical form ([`canonical`]): a character is percent-encoded exactly if
-//! it cannot stand for itself (RFC 3986, section 6.2.2). A path is in that form already, as a rule,
-//! and then nothing is copied: the parameters are ranges of it.
+//! Paths are compared in a canonical form ([`canonical`]): a character is percent-encoded exactly
+//! if it cannot stand for itself (RFC 3986, section 6.2.2). A path is in that form already, as a
+//! rule, and then nothing is copied: the parameters are ranges of it.
 
 use std::borrow::Cow;
 use std::fmt::Write;

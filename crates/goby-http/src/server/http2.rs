@@ -192,7 +192,8 @@ pub(super) fn serve(
     drop(connection);
     match ended {
         Ok(Ok(())) => linger(link),
-        // Now, and not when the last handler has returned. An error means that it is closed already.
+        // Now, and not when the last handler has returned. An error means that it is closed
+        // already.
         _ => _ = link.socket.shutdown(Shutdown::Both),
     }
     streams.0.wait();

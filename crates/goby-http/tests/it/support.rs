@@ -41,7 +41,8 @@ fn with_each(numbers: &[usize], test: impl Fn() + Send + Sync) {
 }
 
 /// A context that is never done.
-/// What an error says after the name of the request. Checks that the name is there, if there is one.
+/// What an error says after the name of the request. Checks that the name is there, if there is
+/// one.
 pub(crate) fn words(error: &Error) -> String {
     let text = error.to_string();
     let Some(url) = error.url() else { return text };

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// Frames collected at most. Go shows 100, its inner and outer ones.
 pub(crate) const MAX_FRAMES: usize = 256;
 
-/// How much of a stack a walk takes: the unwinder needs up to 3 KiB. A goroutine with less room left
-/// shows no stack, rather than overflow.
+/// How much of a stack a walk takes: the unwinder needs up to 3 KiB. A goroutine with less room
+/// left shows no stack, rather than overflow.
 const ROOM: usize = 8 * 1024;
 
 /// Returns whether a walk fits what is left of the calling goroutine's stack.

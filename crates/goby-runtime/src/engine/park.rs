@@ -57,9 +57,9 @@ enum Who {
     Thread(Arc<Parker>),
 }
 
-// SAFETY: a shared `Wait` is claimed, which changes only the word and the answer, both atomic; `who`
-// never changes, and any thread may unpark by it. Or it is parked on: only by its maker, by the
-// contract of `current`. It is not `Send`, since its maker's thread parks on it.
+// SAFETY: a shared `Wait` is claimed, which changes only the word and the answer, both atomic;
+// `who` never changes, and any thread may unpark by it. Or it is parked on: only by its maker, by
+// the contract of `current`. It is not `Send`, since its maker's thread parks on it.
 unsafe impl Sync for Wait {}
 
 impl Wait {

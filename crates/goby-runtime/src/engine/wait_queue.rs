@@ -22,8 +22,8 @@ use crate::engine::park::Wait;
 use crate::engine::task_wait::TaskWait;
 use crate::engine::unparker::Unparker;
 
-/// A wait of either kind, as queues know it: a pointer to a [`Wait`], or, with the low bit set, to a
-/// [`TaskWait`].
+/// A wait of either kind, as queues know it: a pointer to a [`Wait`], or, with the low bit set, to
+/// a [`TaskWait`].
 #[derive(Clone, Copy, Debug)]
 pub struct AnyWait(*const ());
 

@@ -11,8 +11,8 @@
 //! - No signal has a handler.
 //!
 //! A future that waits inside its poll keeps its worker (`worker/kept.rs`). Such a worker counts as
-//! one that sleeps, whatever waits in its queues, and its thread as one that waits. The monitor asks
-//! for it when it reports the stall.
+//! one that sleeps, whatever waits in its queues, and its thread as one that waits. The monitor
+//! asks for it when it reports the stall.
 //!
 //! A look is at a [`Part`] of the process, usually all of it.
 

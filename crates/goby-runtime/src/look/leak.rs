@@ -6,10 +6,10 @@
 //! child or for tokio, or a timer ends its wait. It is *stuck* if it is parked otherwise. A stuck
 //! goroutine is leaked if no live one is left in its family that could free it, or if it provably
 //! waits for nothing. A spawned future belongs to no family, and may wait for a timer, or for
-//! something outside goby that wakes it: as long as one has not ended, the goroutines of its runtime
-//! count as those that it could free. So a leak may be missed as long as there is a sleeper in the
-//! family, or a future in the runtime. And goroutines outside the family that hold a sender are not
-//! taken into account.
+//! something outside goby that wakes it: as long as one has not ended, the goroutines of its
+//! runtime count as those that it could free. So a leak may be missed as long as there is a sleeper
+//! in the family, or a future in the runtime. And goroutines outside the family that hold a sender
+//! are not taken into account.
 
 use std::collections::HashSet;
 use std::fmt;

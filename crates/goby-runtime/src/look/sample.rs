@@ -46,8 +46,8 @@ const WRITING: u32 = 2;
 /// `state`: the handler has written, and the asker may read. Set by the handler.
 const WRITTEN: u32 = 3;
 
-/// The memory that the handler writes: one goroutine or future at a time. `state` guards it; all other
-/// accesses are Relaxed.
+/// The memory that the handler writes: one goroutine or future at a time. `state` guards it; all
+/// other accesses are Relaxed.
 struct Sample {
     state: AtomicU32,
     thread: AtomicU32,

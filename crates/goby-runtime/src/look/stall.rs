@@ -2,8 +2,8 @@
 //!
 //! The monitor tells a stall from a thread that merely got no processor (`suspect`). Here the stack
 //! of the goroutine that runs, or of the future that is polled, is taken (`sample`). A future that
-//! waits in goby inside its poll may wait forever (`worker/kept.rs`): that is reported at once, when
-//! the wait begins, and by its worker. A thread of its own makes the report: in a large
+//! waits in goby inside its poll may wait forever (`worker/kept.rs`): that is reported at once,
+//! when the wait begins, and by its worker. A thread of its own makes the report: in a large
 //! program it takes seconds to look names up. The report goes to a subscriber of `tracing`, if
 //! there is one, otherwise to the standard error: a line at once, and the stack once its names are
 //! known.
@@ -110,8 +110,8 @@ impl Stall {
         self.future.is_some() || self.future_waits.is_some()
     }
 
-    /// Returns why the future that ran waited in goby, inside its poll; none if it did not, or if no
-    /// future ran.
+    /// Returns why the future that ran waited in goby, inside its poll; none if it did not, or if
+    /// no future ran.
     pub fn future_waits(&self) -> Option<WaitReason> {
         self.future_waits
     }
@@ -256,8 +256,8 @@ impl Stalls {
         is_known
     }
 
-    /// Reports that the future that the worker polls is about to wait in goby, once for each kind of
-    /// future and wait. Called in that poll.
+    /// Reports that the future that the worker polls is about to wait in goby, once for each kind
+    /// of future and wait. Called in that poll.
     #[inline(never)]
     pub(crate) fn report_wait(&self, worker: &Worker, reason: WaitReason) {
         let Some(kind) = worker.polls() else { return };
@@ -273,7 +273,8 @@ impl Stalls {
         let begin = 0u8;
         let stack = StackTrace::of_thread((&raw const begin).addr());
         let (wait, is_printed) = (WaitInPoll { worker: worker.remote.index, reason, stack }, self.is_printed);
-        // On another thread, for the reasons of `report`; and the subscriber may be what waits here.
+        // On another thread, for the reasons of `report`; and the subscriber may be what waits
+        // here.
         let thread = thread::Builder::new().name("goby-report".into());
         let _ = thread.spawn(move || {
             if warnings_are_heard!() {
@@ -310,8 +311,8 @@ impl Stalls {
 }
 
 /// Returns whether anything may wait for the worker, beside `n_running` goroutines that run there:
-/// another goroutine that is pinned there, an unstarted one, a timer or a socket. A goroutine that is
-/// alone may compute for as long as it likes.
+/// another goroutine that is pinned there, an unstarted one, a timer or a socket. A goroutine that
+/// is alone may compute for as long as it likes.
 fn has_others(remote: &Remote, n_running: usize) -> bool {
     remote.n_started() > n_running
         || remote.stealable.unstarted.len() > 0

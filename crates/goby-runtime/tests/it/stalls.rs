@@ -1,4 +1,5 @@
-//! Goroutines and futures that keep their worker are reported, with the right place. Others are not.
+//! Goroutines and futures that keep their worker are reported, with the right place. Others are
+//! not.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -91,8 +91,8 @@ impl Error for Stopped {
     }
 }
 
-/// A deadline of goby's own that has passed, in an `io::Error`: the system's time-outs have the same
-/// kind, but mean that a connection is lost.
+/// A deadline of goby's own that has passed, in an `io::Error`: the system's time-outs have the
+/// same kind, but mean that a connection is lost.
 #[derive(Debug)]
 struct Late;
 

@@ -7,8 +7,8 @@ use goby_runtime::{GoroutineId, GoroutineInfo, LEAK_RETRIES, Leaks, leaked};
 
 /// Returns the goroutines of the caller's runtime that are leaked at this moment. As far as goby
 /// can tell they are parked forever, because no other goroutine of the runtime can go on by itself
-/// (runs, will run, or is freed by a timer or a `blocking` call that ends), and all futures that were
-/// [spawned](crate::spawn) there have ended. The caller is not counted.
+/// (runs, will run, or is freed by a timer or a `blocking` call that ends), and all futures that
+/// were [spawned](crate::spawn) there have ended. The caller is not counted.
 ///
 /// This is one look; [`LeakFinder`] repeats it, and [`LeakGuard`](super::LeakGuard) asks for one
 /// test alone.

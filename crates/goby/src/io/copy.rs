@@ -169,10 +169,10 @@ fn copy_counted<R: CopyEnd, W: CopyEnd>(from: &R, to: &W, copied: &mut u64) -> R
 /// then.
 ///
 /// If one side takes no more, what the other still sends is thrown away; a Unix socket is told that
-/// nobody reads it. What the side itself sends goes through: a server may answer without having read
-/// all. If one side cannot be read, both connections are shut down after half a second at most; at
-/// once if a deadline or a context ends a wait. A limit on silence is not to be had:
-/// see [`copy`].
+/// nobody reads it. What the side itself sends goes through: a server may answer without having
+/// read all. If one side cannot be read, both connections are shut down after half a second at
+/// most; at once if a deadline or a context ends a wait. A limit on silence is not to be had: see
+/// [`copy`].
 ///
 /// ```
 /// use goby::io::copy_bidirectional;

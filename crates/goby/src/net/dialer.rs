@@ -168,11 +168,12 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// The error of the lookup; `TimedOut` when the time is up, with the errors of the addresses that
-    /// had failed by then; that of the address if there is one, with the address; its
-    /// [`source`](std::error::Error::source) is the system's. If there are several and all fail, the
-    /// error names each with its own error, and has the kind of the last. `InvalidInput` if the system does not accept the [`KeepAlive`], or no
-    /// address is of the family of the [`local_addr`](Dialer::local_addr).
+    /// The error of the lookup; `TimedOut` when the time is up, with the errors of the addresses
+    /// that had failed by then; that of the address if there is one, with the address; its
+    /// [`source`](std::error::Error::source) is the system's. If there are several and all fail,
+    /// the error names each with its own error, and has the kind of the last. `InvalidInput` if the
+    /// system does not accept the [`KeepAlive`], or no address is of the family of the
+    /// [`local_addr`](Dialer::local_addr).
     #[doc(alias("net.Dial", "Dial"))]
     pub fn dial(&self, addr: impl Into<Address>) -> io::Result<TcpStream> {
         self.dial_within(None, addr.into())

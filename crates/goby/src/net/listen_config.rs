@@ -16,7 +16,8 @@ use crate::Context;
 /// turned away.
 const BACKLOG: u32 = 65_535;
 
-/// How to listen, where the defaults of [`TcpListener::bind`] and [`UnixListener::bind`] do not fit.
+/// How to listen, where the defaults of [`TcpListener::bind`] and [`UnixListener::bind`] do not
+/// fit.
 ///
 /// ```
 /// use goby::net::ListenConfig;

@@ -143,8 +143,8 @@ impl<T: Listening> Listener<T> {
         Ok(Listener::from_nonblocking(socket))
     }
 
-    /// Gives the socket away as one of std's, in blocking mode. Its deadline and its context hold no
-    /// longer, and the file of a Unix listener stays, whoever closes the socket.
+    /// Gives the socket away as one of std's, in blocking mode. Its deadline and its context hold
+    /// no longer, and the file of a Unix listener stays, whoever closes the socket.
     ///
     /// The mode is the socket's, not the descriptor's: drop its [clones](Listener::try_clone)
     /// first, which would from now on block their OS threads.

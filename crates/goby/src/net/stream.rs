@@ -48,8 +48,8 @@ impl<T: StreamSocket> Stream<T> {
         Ok(Stream::from_nonblocking(socket))
     }
 
-    /// Gives the socket away as one of std's, in blocking mode: to a child, or to a crate that wants
-    /// std's. Its deadlines and its context hold no longer.
+    /// Gives the socket away as one of std's, in blocking mode: to a child, or to a crate that
+    /// wants std's. Its deadlines and its context hold no longer.
     ///
     /// The mode is the connection's, not the descriptor's: a [clone](Stream::try_clone) would from
     /// now on block its OS thread, and all goroutines there. So drop the clones first. A stream
@@ -268,10 +268,11 @@ impl<T: StreamSocket> Stream<T> {
     /// goroutines read from the stream, the one that is told may find that another was faster, and
     /// its read waits.
     ///
-    /// This tells of the socket only. What a [`BufReader`](io::BufReader) or a TLS session has taken
-    /// out of it already does not count: a goroutine may wait here though the rest of its message
-    /// is in the buffer. So take what the buffer has first (`while !reader.buffer().is_empty()`), or
-    /// let another goroutine read, and send what it reads into a channel.
+    /// This tells of the socket only. What a [`BufReader`](io::BufReader) or a TLS session has
+    /// taken out of it already does not count: a goroutine may wait here though the rest of its
+    /// message is in the buffer. So take what the buffer has first
+    /// (`while !reader.buffer().is_empty()`), or let another goroutine read, and send what it reads
+    /// into a channel.
     ///
     /// Here a connection is read while commands come over a channel:
     ///

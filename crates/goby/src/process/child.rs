@@ -205,8 +205,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Child::wait), and [`PipesHeld`]. If the context has ended the child, or the
-    /// wait for its pipes, a [`CutShort`] has what was read.
+    /// Those of [`wait`](Child::wait), and [`PipesHeld`]. If the context has ended the child, or
+    /// the wait for its pipes, a [`CutShort`] has what was read.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         let cuts = self.cuts();

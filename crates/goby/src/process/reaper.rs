@@ -41,8 +41,8 @@ struct Orphans {
 
 struct Poller {
     epoll: OwnedFd,
-    /// Wakes the thread, so that it looks at `unseen` for the first time. Made with the thread: when
-    /// it is needed, there may be too many open files.
+    /// Wakes the thread, so that it looks at `unseen` for the first time. Made with the thread:
+    /// when it is needed, there may be too many open files.
     wake: OwnedFd,
 }
 

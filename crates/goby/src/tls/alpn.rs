@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-/// The longest list of names, with a byte of length for each. The client's hello has 65535 bytes for
-/// this list and for all that it says otherwise, such as a session to be resumed.
+/// The longest list of names, with a byte of length for each. The client's hello has 65535 bytes
+/// for this list and for all that it says otherwise, such as a session to be resumed.
 const LONGEST: usize = 32 * 1024;
 
 /// Checks what the formats cannot hold; rustls panics at it. A name has 1 to 255 bytes.

@@ -212,9 +212,9 @@ impl TlsConnectorBuilder {
     /// or that an attacker has made. Default: false.
     ///
     /// **With true, whoever is on the way to the server can read and change everything.** TLS then
-    /// keeps out only those who just listen. To trust a server with a certificate of its own making,
-    /// [add](TlsConnectorBuilder::add_root_certificate) that certificate instead; how to make one
-    /// that is accepted then is in the [module](super#whom-a-client-trusts).
+    /// keeps out only those who just listen. To trust a server with a certificate of its own
+    /// making, [add](TlsConnectorBuilder::add_root_certificate) that certificate instead; how to
+    /// make one that is accepted then is in the [module](super#whom-a-client-trusts).
     ///
     /// ```
     /// let connector = goby::tls::TlsConnector::builder().danger_accept_invalid_certs(true).build()?;

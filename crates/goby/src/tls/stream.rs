@@ -206,8 +206,8 @@ impl<S: Transport> TlsStream<S> {
     /// Reads by offering the plain bytes to `take`, which returns how many of them it has taken; or
     /// registers the waker for the time when there are some. At the end it offers none.
     ///
-    /// It saves the copy of [`AsyncRead`]. `take` runs under the stream's lock, so it must not wait.
-    /// If it returns more than it was offered, it has taken all.
+    /// It saves the copy of [`AsyncRead`]. `take` runs under the stream's lock, so it must not
+    /// wait. If it returns more than it was offered, it has taken all.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};
@@ -370,12 +370,12 @@ impl<S: Transport> TlsStream<S> {
 }
 
 impl<S> TlsStream<S> {
-    /// Returns the stream beneath: for its deadlines, its context and its addresses. To read from it
-    /// or write to it breaks the session.
+    /// Returns the stream beneath: for its deadlines, its context and its addresses. To read from
+    /// it or write to it breaks the session.
     ///
-    /// Its [`readable`](TcpStream::readable) does not tell whether a read of the session would wait:
-    /// the session may have bytes while the socket is empty, or none while a record is not whole.
-    /// For a `select!`, let a goroutine read from the session and send into a channel.
+    /// Its [`readable`](TcpStream::readable) does not tell whether a read of the session would
+    /// wait: the session may have bytes while the socket is empty, or none while a record is not
+    /// whole. For a `select!`, let a goroutine read from the session and send into a channel.
     ///
     /// ```
     /// # use goby::net::{TcpListener, TcpStream};

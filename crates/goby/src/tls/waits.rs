@@ -61,8 +61,8 @@ impl Waits {
     /// Calls `attempt` for `who`; if it fails, registers the waker and tries once more.
     ///
     /// Whoever lets attempts succeed again drops a [`WakeAll`] after that. Either this finds the
-    /// waker, or it has looked at the list before; then the second attempt sees what was done before
-    /// that look, by the list's lock.
+    /// waker, or it has looked at the list before; then the second attempt sees what was done
+    /// before that look, by the list's lock.
     pub(super) fn attempt<R>(&self, who: Who, cx: &mut task::Context<'_>, attempt: impl Fn() -> Option<R>) -> Poll<R> {
         if let Some(result) = attempt() {
             return Poll::Ready(result);

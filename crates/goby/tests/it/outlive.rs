@@ -153,8 +153,8 @@ fn a_listener_accepts() {
     client.join().unwrap();
 }
 
-/// Whoever waited in the dropped runtime waits for ever, and a limit that was lifted is over all the
-/// same.
+/// Whoever waited in the dropped runtime waits for ever, and a limit that was lifted is over all
+/// the same.
 #[test]
 fn a_stream_that_is_waited_for_in_a_dropped_runtime_waits_after_a_limit() {
     if !rerun_alone("outlive::a_stream_that_is_waited_for_in_a_dropped_runtime_waits_after_a_limit") {

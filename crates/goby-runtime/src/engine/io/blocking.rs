@@ -62,8 +62,8 @@ pub fn blocking_as<R: Send>(reason: WaitReason, f: impl FnOnce() -> R + Send) ->
     run_blocking(reason, None, f).expect("nobody withdraws it")
 }
 
-/// Does as [`blocking_as`], unless the call is withdrawn before it has begun: then it is `None`, and
-/// `f` was not called.
+/// Does as [`blocking_as`], unless the call is withdrawn before it has begun: then it is `None`,
+/// and `f` was not called.
 #[doc(hidden)]
 pub fn blocking_unless<R: Send>(
     withdrawal: &Withdrawal,

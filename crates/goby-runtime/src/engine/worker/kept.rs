@@ -1,10 +1,10 @@
 //! A future that waits in goby inside its poll keeps its worker: it has no stack to park, so its
-//! thread sleeps, and nothing else of the worker runs. That may be forever, since what would end the
-//! wait may be a goroutine at home there.
+//! thread sleeps, and nothing else of the worker runs. That may be forever, since what would end
+//! the wait may be a goroutine at home there.
 //!
-//! It cannot be prevented. Its worker's goroutines could run on top of the poll, but not the futures
-//! that only this worker can poll: a future that waits there would keep the first one, too. So the
-//! runtime's watcher is told before the thread sleeps, and reports it.
+//! It cannot be prevented. Its worker's goroutines could run on top of the poll, but not the
+//! futures that only this worker can poll: a future that waits there would keep the first one, too.
+//! So the runtime's watcher is told before the thread sleeps, and reports it.
 
 use std::sync::atomic::Ordering;
 

@@ -171,8 +171,8 @@ impl Remote {
 
     /// Returns why the future that its worker polls waits in goby, if it does.
     pub(crate) fn future_waits(&self) -> Option<WaitReason> {
-        // Relaxed: for reports, a hint. For a verdict the wait of its thread orders it: `Kept::begin`
-        // comes before that, and its end after.
+        // Relaxed: for reports, a hint. For a verdict the wait of its thread orders it:
+        // `Kept::begin` comes before that, and its end after.
         let reason = WaitReason::from_number(self.thread.waits.load(Ordering::Relaxed));
         (reason != WaitReason::None).then_some(reason)
     }

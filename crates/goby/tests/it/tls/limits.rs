@@ -103,8 +103,8 @@ fn a_write_that_the_kernel_ends_fails() {
     });
 }
 
-/// The limits are those of the stream beneath, even where TLS polls it through another one. They may
-/// be set and lifted while the goroutine waits.
+/// The limits are those of the stream beneath, even where TLS polls it through another one. They
+/// may be set and lifted while the goroutine waits.
 #[test]
 fn reports_show_the_limits_of_the_stream_beneath() {
     with_workers(|| {
