@@ -96,15 +96,16 @@ pub fn let_go<T: Send + 'static>(value: T) {
 pub fn let_go_shared<T: Send + Sync + 'static>(shared: Arc<T>) {
     let count = cfg!(goby_tsan).then(|| Arc::downgrade(&shared));
     // If two threads drop the last two references, `into_inner` gives the value to exactly one.
-    if let Some(value) = Arc::into_inner(shared) {
-        if std::mem::needs_drop::<T>() && is_scheduler() {
-            go_detached_at(Location::caller(), move || {
-                if let Some(count) = count {
-                    follow_drops(&count);
-                }
-                drop(value);
-            });
-        }
+    if let Some(value) = Arc::into_inner(shared)
+        && std::mem::needs_drop::<T>()
+        && is_scheduler()
+    {
+        go_detached_at(Location::caller(), move || {
+            if let Some(count) = count {
+                follow_drops(&count);
+            }
+            drop(value);
+        });
     }
 }
 
