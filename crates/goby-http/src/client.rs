@@ -6,6 +6,7 @@ mod connect;
 mod exchange;
 mod pool;
 pub(crate) mod redirect;
+mod stall;
 
 use std::fmt;
 use std::io::Read;
@@ -26,6 +27,7 @@ use connect::Connector;
 use exchange::{Conn, Exchange, Failed, Incoming, Retry};
 use pool::{Acquired, Permit, Place, Pool};
 use redirect::Redirect;
+use stall::Stall;
 
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::{ClientTimeout, Error, Phase, redacted};
@@ -106,6 +108,7 @@ struct Inner {
     user_agent: Option<HeaderValue>,
     timeout: Option<Duration>,
     header_timeout: Option<Duration>,
+    stall_timeout: Option<Duration>,
     redirects: usize,
     max_body: u64,
 }
@@ -377,7 +380,9 @@ impl Client {
                 }
             };
             let header_timeout = inner.header_timeout;
-            let exchange = Exchange { conn, feeder, ctx: ctx.clone(), timeout: timeout.take(), header_timeout };
+            let stall = Stall::new(inner.stall_timeout);
+            let (ctx, guard) = (ctx.clone(), timeout.take());
+            let exchange = Exchange { conn, feeder, ctx, timeout: guard, header_timeout, stall };
             let failed = match exchange.send(request) {
                 Ok(done) => return Ok(done),
                 Err(failed) => failed,

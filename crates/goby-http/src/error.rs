@@ -70,6 +70,8 @@ pub(crate) enum Phase {
     Connect(String),
     /// The TLS handshake with a host.
     Tls(String),
+    /// Sending the request, its body included, when that takes too long or is given up.
+    Send,
     /// Sending the request, its body included, and waiting for the response.
     Headers,
     /// Reading the response's body.
@@ -182,6 +184,14 @@ impl Error {
             (Phase::RequestBody | Phase::RequestNotText, _) => Some(StatusCode::BAD_REQUEST),
             _ => None,
         }
+    }
+
+    /// Says that the request was not sent yet when time ran out or it was given up.
+    pub(crate) fn while_sending(mut self) -> Error {
+        if self.inner.phase == Phase::Headers && (self.is_timeout() || self.is_canceled()) {
+            self.inner.phase = Phase::Send;
+        }
+        self
     }
 
     /// Names the request, unless an inner one is named already: that of a body which was passed on,
@@ -368,7 +378,7 @@ impl Error {
     /// assert!(goby_http::get(&goby::Context::background(), url).unwrap_err().is_request());
     /// ```
     pub fn is_request(&self) -> bool {
-        matches!(self.inner.phase, Phase::Headers | Phase::Produce)
+        matches!(self.inner.phase, Phase::Send | Phase::Headers | Phase::Produce)
     }
 
     /// Tells whether a body was being read: it broke off, is longer than the client's limit, or is
@@ -432,6 +442,7 @@ impl fmt::Display for Phase {
             Phase::Resolve(host) => write!(f, "looking up {host}"),
             Phase::Connect(host) => write!(f, "connecting to {host}"),
             Phase::Tls(host) => write!(f, "negotiating TLS with {host}"),
+            Phase::Send => f.write_str("sending the request"),
             Phase::Headers => f.write_str("awaiting response headers"),
             Phase::Body => f.write_str("reading the response body"),
             Phase::RequestBody => f.write_str("reading the request body"),

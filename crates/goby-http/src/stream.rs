@@ -66,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) is_client: bool,
     /// The server takes no more.
     write_broken: AtomicBool,
+    /// A write had to wait since this was last asked.
+    write_blocked: AtomicBool,
     /// A client awaits the head of a response, which has not begun to come.
     pub(crate) awaits_head: AtomicBool,
     /// What the server's goroutine says of the body behind the last head: its length, or one of the
@@ -97,6 +99,7 @@ impl Link {
             moved: 0.into(),
             is_client: false,
             write_broken: false.into(),
+            write_blocked: false.into(),
             awaits_head: false.into(),
             body: UNSEEN.into(),
             surplus: Mutex::default(),
@@ -116,8 +119,13 @@ impl Link {
         self.write_broken.load(Ordering::Relaxed)
     }
 
+    /// Whether a write had to wait since the last call. hyper tries again each time that it is
+    /// polled, for as long as it has something to write.
+    pub(crate) fn take_write_blocked(&self) -> bool {
+        self.write_blocked.load(Ordering::Relaxed) && self.write_blocked.swap(false, Ordering::Relaxed)
+    }
+
     /// Changes whenever bytes move.
-    #[cfg(feature = "http2")]
     pub(crate) fn progress(&self) -> (u64, u64) {
         (self.received(), self.moved.load(Ordering::Relaxed))
     }
@@ -168,18 +176,26 @@ impl Link {
     }
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_turn(cx));
-        let n = self.unless_broken(ready!(self.socket.poll_write(cx, buf)), || buf.len())?;
+        ready!(self.note_blocked(self.poll_turn(cx)));
+        let written = ready!(self.note_blocked(self.socket.poll_write(cx, buf)));
+        let n = self.unless_broken(written, || buf.len())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
     }
 
     fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_turn(cx));
-        let written = ready!(self.socket.poll_write_vectored(cx, bufs));
+        ready!(self.note_blocked(self.poll_turn(cx)));
+        let written = ready!(self.note_blocked(self.socket.poll_write_vectored(cx, bufs)));
         let n = self.unless_broken(written, || bufs.iter().map(|buf| buf.len()).sum())?;
         self.note_moved(n);
         Poll::Ready(Ok(n))
+    }
+
+    fn note_blocked<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
+            self.write_blocked.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 
     /// Returns how much was written. For a client, if the server takes no more, that is all of it.

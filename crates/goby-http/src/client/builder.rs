@@ -32,7 +32,9 @@ pub struct ClientBuilder {
     user_agent: Option<String>,
     timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
+    tls_handshake_timeout: Option<Duration>,
     header_timeout: Option<Duration>,
+    stall_timeout: Option<Duration>,
     redirects: usize,
     max_body: u64,
     limits: Limits,
@@ -46,7 +48,9 @@ impl ClientBuilder {
             user_agent: Some(concat!("goby-http/", env!("CARGO_PKG_VERSION")).to_owned()),
             timeout: None,
             connect_timeout: Some(Duration::from_secs(30)),
+            tls_handshake_timeout: Some(Duration::from_secs(10)),
             header_timeout: None,
+            stall_timeout: None,
             redirects: 10,
             max_body: u64::MAX,
             limits: Limits {
@@ -98,15 +102,68 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the time from the end of the request to the response's headers. Default: no limit.
+    /// Limits the time for TLS alone, within that for [connecting](ClientBuilder::connect_timeout).
+    /// Default: 10 seconds. Source: Go's `TLSHandshakeTimeout`.
+    ///
+    /// ```
+    /// use goby::{Context, go, net::TcpListener};
+    /// use std::{io::Read, time::Duration};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let url = format!("https://{}/", listener.local_addr()?);
+    /// go(move || listener.accept().unwrap().0.read_to_end(&mut Vec::new()));
+    /// let client = goby_http::Client::builder().tls_handshake_timeout(Duration::from_millis(10)).build()?;
+    /// let error = client.get(&Context::background(), url).unwrap_err();
+    /// # #[cfg(feature = "tls")]
+    /// assert!(error.is_tls() && error.is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "TLSHandshakeTimeout")]
+    pub fn tls_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
+        self.tls_handshake_timeout = timeout.into();
+        self
+    }
+
+    /// Limits the time from the end of the request to the response's headers. It begins when the
+    /// system has taken the last byte of the request. Default: no limit. Source: Go's
+    /// `ResponseHeaderTimeout`.
     ///
     /// ```
     /// # use std::time::Duration;
     /// let client = goby_http::Client::builder().header_timeout(Duration::from_secs(5)).build()?;
     /// # Ok::<(), goby_http::Error>(())
     /// ```
+    #[doc(alias = "ResponseHeaderTimeout")]
     pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
         self.header_timeout = timeout.into();
+        self
+    }
+
+    /// Limits the time in which no byte moves, in either direction, while the request is sent or the
+    /// response's body is read. Each byte that moves begins it again. The wait for the response's
+    /// headers has a limit of [its own](ClientBuilder::header_timeout); the time that a caller takes
+    /// between two reads does not count. Default: no limit.
+    ///
+    /// Responses without an end, such as streams of events, need a limit that is longer than their
+    /// pauses.
+    ///
+    /// ```
+    /// use goby::{Context, go, net::TcpListener};
+    /// use std::{io::{Read, Write}, time::Duration};
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let url = format!("http://{}/", listener.local_addr()?);
+    /// go(move || {
+    ///     let mut stream = listener.accept().unwrap().0;
+    ///     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha").unwrap();
+    ///     stream.read_to_end(&mut Vec::new())
+    /// });
+    /// let client = goby_http::Client::builder().stall_timeout(Duration::from_millis(10)).build()?;
+    /// let error = client.get(&Context::background(), url)?.text().unwrap_err();
+    /// assert!(error.is_body() && error.is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "read_timeout")]
+    pub fn stall_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ClientBuilder {
+        self.stall_timeout = timeout.into();
         self
     }
 
@@ -142,6 +199,7 @@ impl ClientBuilder {
     /// let client = goby_http::Client::builder().max_idle(1000).build()?;
     /// # Ok::<(), goby_http::Error>(())
     /// ```
+    #[doc(alias("MaxIdleConns", "max_idle_connections"))]
     pub fn max_idle(mut self, n: usize) -> ClientBuilder {
         self.limits.max_idle = n;
         self
@@ -243,11 +301,12 @@ impl ClientBuilder {
         }
         let tls = tls::client_config(&self.roots).map_err(|error| Error::new(Phase::Build, error))?;
         let inner = Inner {
-            connector: Connector { tls, resolver: self.resolver, timeout: self.connect_timeout },
+            connector: Connector { tls, resolver: self.resolver, timeout: self.connect_timeout, tls_timeout: self.tls_handshake_timeout },
             pool: Pool::new(self.limits),
             user_agent,
             timeout: self.timeout,
             header_timeout: self.header_timeout,
+            stall_timeout: self.stall_timeout,
             redirects: self.redirects,
             max_body: self.max_body,
         };

@@ -25,6 +25,8 @@ pub(super) struct Connector {
     pub(super) resolver: Option<Arc<Resolver>>,
     /// The limit for the name, the connection and TLS together.
     pub(super) timeout: Option<Duration>,
+    /// The limit for TLS alone.
+    pub(super) tls_timeout: Option<Duration>,
 }
 
 impl Connector {
@@ -57,9 +59,14 @@ impl Connector {
         if place.https {
             let phase = || Phase::Tls(place.host.clone());
             link.socket.set_context(Some(limit));
+            let deadline = self.tls_timeout.and_then(|timeout| goby::now().checked_add(timeout));
+            link.socket.set_read_deadline(deadline);
+            link.socket.set_write_deadline(deadline);
             let session = Tls::new(&self.tls, &place.host, link.clone()).map_err(|error| explain(phase(), error))?;
             block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(|error| explain(phase(), error))?;
             tls = Some(Arc::new(session));
+            link.socket.set_read_deadline(None);
+            link.socket.set_write_deadline(None);
             link.socket.set_context(None);
         }
         let stream = Stream::new(link.clone(), tls);

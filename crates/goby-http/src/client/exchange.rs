@@ -25,6 +25,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use url::Url;
 
 use super::pool::{Permit, Place, Pool};
+use super::stall::Stall;
 use crate::body::{Feeder, Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
@@ -97,6 +98,7 @@ pub(super) struct Exchange {
     pub(super) timeout: Option<CancelGuard>,
     /// How long to wait for the response, once the request is sent.
     pub(super) header_timeout: Option<Duration>,
+    pub(super) stall: Stall,
 }
 
 /// A request that failed, and what may be tried next.
@@ -131,21 +133,31 @@ impl Exchange {
         link.socket.set_context(Some(&self.ctx));
         link.limit_head(Some(MAX_HEAD));
         let before = link.received();
-        if self.feeder.is_none() {
-            self.start_header_timeout();
-        }
+        let mut sent = false;
         let result = {
             let mut response = pin!(self.conn.sender.try_send_request(request));
             loop {
-                let (conn, feeder) = (&mut self.conn, &self.feeder);
+                let Exchange { conn, feeder, stall, header_timeout, .. } = &mut self;
                 let step = block_on(poll_fn(|cx| {
                     conn.drive(cx);
                     match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
                         Poll::Ready(result) => Poll::Ready(Step::Done(result)),
                         Poll::Pending if feeder.as_ref().is_some_and(Feeder::is_wanted) => Poll::Ready(Step::Supply),
-                        Poll::Pending => Poll::Pending,
+                        Poll::Pending => {
+                            if link.take_write_blocked() {
+                                stall.watch(&link);
+                            } else if feeder.is_none() && !sent {
+                                sent = true;
+                                stall.lift(&link);
+                                if let Some(timeout) = *header_timeout {
+                                    link.socket.set_read_deadline(goby::now().checked_add(timeout));
+                                }
+                            }
+                            Poll::Pending
+                        }
                     }
                 }));
+                stall.lift(&link);
                 match step {
                     Step::Done(result) => break result,
                     Step::Supply => self.supply(),
@@ -184,6 +196,7 @@ impl Exchange {
                     error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
                     error => Error::during(Phase::Headers, &self.ctx, error),
                 };
+                let error = if sent { error } else { error.while_sending() };
                 let retry = if self.ctx.err().is_some() { Retry::No } else { retry };
                 Err(Failed { error, retry, feeder: self.feeder, timeout: self.timeout })
             }
@@ -194,13 +207,6 @@ impl Exchange {
     fn supply(&mut self) {
         if !self.feeder.as_mut().is_some_and(Feeder::supply) {
             self.feeder = None;
-            self.start_header_timeout();
-        }
-    }
-
-    fn start_header_timeout(&self) {
-        if let Some(timeout) = self.header_timeout {
-            self.conn.link.socket.set_read_deadline(goby::now().checked_add(timeout));
         }
     }
 
@@ -289,9 +295,13 @@ impl Source for Incoming {
                     Poll::Pending if exchange.feeder.as_ref().is_some_and(Feeder::is_wanted) => {
                         Poll::Ready(Step::Supply)
                     }
-                    Poll::Pending => Poll::Pending,
+                    Poll::Pending => {
+                        exchange.stall.watch(&exchange.conn.link);
+                        Poll::Pending
+                    }
                 }
             }));
+            exchange.stall.lift(&exchange.conn.link);
             // Without this, a server that is faster than its reader, or takes all that there is,
             // would never let other goroutines run.
             goby::checkpoint();

@@ -28,6 +28,7 @@ mod router;
 mod rt;
 mod server;
 mod shutdown;
+mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
