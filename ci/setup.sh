@@ -30,6 +30,9 @@ command -v openssl >/dev/null || wanted+=(openssl)
 # To ask the servers of examples, and of goby-http.
 command -v curl >/dev/null || wanted+=(curl)
 command -v h2load >/dev/null || wanted+=(nghttp2-client)
+# Between its client and its servers.
+command -v tinyproxy >/dev/null || wanted+=(tinyproxy)
+command -v microsocks >/dev/null || wanted+=(microsocks)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted+=(postgresql)
 command -v redis-server >/dev/null || wanted+=(redis-server)
 command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || wanted+=(nats-server)

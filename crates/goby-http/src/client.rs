@@ -5,8 +5,10 @@ mod builder;
 mod connect;
 mod exchange;
 mod pool;
+mod proxy;
 pub(crate) mod redirect;
 mod stall;
+mod tunnel;
 
 use std::fmt;
 use std::io::Read;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
-use http::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
+use http::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 use once_cell::sync::OnceCell;
@@ -26,6 +28,8 @@ pub use builder::ClientBuilder;
 use connect::Connector;
 use exchange::{Conn, Exchange, Failed, Incoming, Retry};
 use pool::{Acquired, Permit, Place, Pool};
+use proxy::Proxies;
+pub use proxy::Proxy;
 use redirect::Redirect;
 use stall::Stall;
 
@@ -79,9 +83,9 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 /// once. The connections are closed with the last clone. A client has no goroutine of its own: the
 /// goroutine that makes a request drives its connection.
 ///
-/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It does
-/// not support proxies or cookies. It does not ask for compressed bodies, and leaves those that
-/// come compressed.
+/// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It goes
+/// through the [proxies](ClientBuilder::proxy) that the environment names. It does not support
+/// cookies. It does not ask for compressed bodies, and leaves those that come compressed.
 ///
 /// ```
 /// use goby::Context;
@@ -104,6 +108,7 @@ pub struct Client {
 
 struct Inner {
     connector: Connector,
+    proxies: Proxies,
     pool: Arc<Pool>,
     user_agent: Option<HeaderValue>,
     timeout: Option<Duration>,
@@ -362,7 +367,7 @@ impl Client {
         timeout: &mut Option<CancelGuard>,
     ) -> Result<(Exchange, http::Response<hyper::body::Incoming>), Error> {
         let inner = &*self.inner;
-        let place = outline.place();
+        let place = inner.proxies.place(&outline.url)?;
         let mut reuse = true;
         // A request that hyper gave back unsent, with the feeder of its body.
         let mut unsent: Option<(Box<http::Request<Outgoing>>, Option<Feeder>)> = None;
@@ -376,7 +381,7 @@ impl Client {
                 Some((request, feeder)) => (*request, feeder),
                 None => {
                     let (body, feeder) = content.send();
-                    (outline.request(body, inner.user_agent.as_ref())?, feeder)
+                    (outline.request(body, &place, inner.user_agent.as_ref())?, feeder)
                 }
             };
             let header_timeout = inner.header_timeout;
@@ -426,19 +431,21 @@ impl Content {
 }
 
 impl Outline {
-    fn place(&self) -> Place {
-        Place {
-            https: self.url.scheme() == "https",
-            host: self.url.host_str().unwrap_or_default().to_owned(),
-            port: self.url.port_or_known_default().unwrap_or_default(),
-        }
-    }
-
     /// The request as it goes over the connection.
-    fn request(&self, body: Outgoing, user_agent: Option<&HeaderValue>) -> Result<http::Request<Outgoing>, Error> {
+    fn request(
+        &self,
+        body: Outgoing,
+        place: &Place,
+        user_agent: Option<&HeaderValue>,
+    ) -> Result<http::Request<Outgoing>, Error> {
         let invalid = || Phase::Url(redacted(self.url.as_str()).into());
-        let target = &self.url[Position::BeforePath..Position::AfterQuery];
-        let target = target.parse::<Uri>().map_err(|error| Error::new(invalid(), error))?;
+        let path = &self.url[Position::BeforePath..Position::AfterQuery];
+        let target = match place.is_forwarded() {
+            // A proxy has to know the host (RFC 9112, section 3.2.2).
+            true => format!("http://{}{path}", &self.url[Position::BeforeHost..Position::AfterPort]).parse::<Uri>(),
+            false => path.parse(),
+        };
+        let target = target.map_err(|error| Error::new(invalid(), error))?;
         let mut request = http::Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target;
@@ -452,6 +459,10 @@ impl Outline {
         }
         if !self.url.username().is_empty() || self.url.password().is_some() {
             headers.entry(AUTHORIZATION).or_insert(basic_auth(&self.url));
+        }
+        let authorization = place.via.as_ref().filter(|_| place.is_forwarded()).and_then(|proxy| proxy.authorization.clone());
+        if let Some(authorization) = authorization.filter(|_| !self.headers.contains_key(PROXY_AUTHORIZATION)) {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
         }
         headers.extend(self.headers.clone());
         frame_request(&self.method, &mut headers, request.body().size_hint().exact());
@@ -535,7 +546,8 @@ mod tests {
     fn the_request_names_path_and_host() {
         let check = |url, target, host| {
             let outline = Outline { method: Method::GET, headers: HeaderMap::new(), url: parse_url(url).unwrap() };
-            let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), None).unwrap();
+            let place = Proxies::Own(Vec::new()).place(&outline.url).unwrap();
+            let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), &place, None).unwrap();
             assert_eq!(request.uri(), target);
             assert_eq!(request.headers()[HOST], host);
         };

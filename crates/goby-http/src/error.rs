@@ -68,6 +68,10 @@ pub(crate) enum Phase {
     Resolve(String),
     /// Connecting to a host and port.
     Connect(String),
+    /// Finding out which proxy to use.
+    Proxy,
+    /// Asking a proxy for a way through to a host and port.
+    Tunnel { proxy: String, target: String },
     /// The TLS handshake with a host.
     Tls(String),
     /// Sending the request, its body included, when that takes too long or is given up.
@@ -159,7 +163,7 @@ impl Error {
         };
         let why = match phase {
             _ if io_timed_out(&*source) => Why::Timeout,
-            Phase::Headers | Phase::Body | Phase::RequestBody if is_no_http(&*source) => Why::Protocol,
+            Phase::Tunnel { .. } | Phase::Headers | Phase::Body | Phase::RequestBody if is_no_http(&*source) => Why::Protocol,
             _ => Why::Failed,
         };
         Error::with(phase, why, Some(source))
@@ -312,7 +316,7 @@ impl Error {
         matches!(self.inner.phase, Phase::Resolve(_))
     }
 
-    /// Tells whether the connection was being made.
+    /// Tells whether the connection was being made, or a tunnel through a proxy.
     ///
     /// ```
     /// let addr = goby::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -321,7 +325,10 @@ impl Error {
     /// assert!(error.is_connect());
     /// ```
     pub fn is_connect(&self) -> bool {
-        matches!(self.inner.phase, Phase::Connect(_) | Phase::Queue(_))
+        matches!(
+            self.inner.phase,
+            Phase::Connect(_) | Phase::Queue(_) | Phase::Proxy | Phase::Tunnel { .. }
+        )
     }
 
     /// Tells whether the process, or the whole system, had no descriptor left for a connection
@@ -441,6 +448,8 @@ impl fmt::Display for Phase {
             Phase::Queue(host) => write!(f, "awaiting a free connection to {host}"),
             Phase::Resolve(host) => write!(f, "looking up {host}"),
             Phase::Connect(host) => write!(f, "connecting to {host}"),
+            Phase::Proxy => f.write_str("choosing a proxy"),
+            Phase::Tunnel { proxy, target } => write!(f, "asking the proxy {proxy} for a tunnel to {target}"),
             Phase::Tls(host) => write!(f, "negotiating TLS with {host}"),
             Phase::Send => f.write_str("sending the request"),
             Phase::Headers => f.write_str("awaiting response headers"),

@@ -118,7 +118,7 @@ pub use cookie;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 pub use body::Body;
-pub use client::{Client, ClientBuilder, get};
+pub use client::{Client, ClientBuilder, Proxy, get};
 pub use error::{Error, redacted};
 pub use handler::Handler;
 #[cfg(feature = "multipart")]

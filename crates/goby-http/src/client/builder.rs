@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::connect::{Connector, Resolver};
 use super::pool::{Limits, Pool};
+use super::proxy::{Proxies, Proxy};
 use super::{Client, Inner};
 use crate::error::{Error, Phase};
 use crate::tls;
@@ -39,6 +40,7 @@ pub struct ClientBuilder {
     max_body: u64,
     limits: Limits,
     roots: Vec<Vec<u8>>,
+    proxies: Option<Vec<Proxy>>,
     resolver: Option<Arc<Resolver>>,
 }
 
@@ -60,6 +62,7 @@ impl ClientBuilder {
                 idle_timeout: Duration::from_secs(90),
             },
             roots: Vec::new(),
+            proxies: None,
             resolver: None,
         }
     }
@@ -282,6 +285,54 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends requests through a proxy, if it [is for](Proxy) them. Of several, the first one that is
+    /// for a request is used. The environment's proxies are not used then.
+    ///
+    /// By default, the environment says which proxies are used. It is read when the client is built.
+    ///
+    /// | variable | |
+    /// |---|---|
+    /// | `HTTP_PROXY` | the URL of the proxy for `http` |
+    /// | `HTTPS_PROXY` | the URL of the proxy for `https` |
+    /// | `ALL_PROXY` | the URL of the proxy for those of the two that have none |
+    /// | `NO_PROXY` | the hosts that are asked directly, with commas or spaces between them |
+    ///
+    /// The names may also be in small letters. With both, that in capitals counts. A program that a
+    /// web server has started (CGI: there is a `REQUEST_METHOD`) ignores `HTTP_PROXY`, because
+    /// whoever sends a request there chooses its value; `http_proxy` is used.
+    ///
+    /// `NO_PROXY` has names, addresses and networks (`10.0.0.0/8`). A name is that of a host and of
+    /// all below it; one that begins with `.` or `*.` is only for those below. Names and addresses
+    /// may have a port (`example.org:8080`), and are then for that port alone. `*` is for all hosts.
+    /// The environment's proxies are never used for `localhost` and loopback addresses.
+    ///
+    /// Source: Go's `http.ProxyFromEnvironment`.
+    ///
+    /// ```
+    /// use goby_http::{Client, Proxy};
+    /// let client = Client::builder()
+    ///     .proxy(Proxy::https("http://secure.example.org:3128")?)
+    ///     .proxy(Proxy::all("http://me:secret@proxy.example.org:3128")?.no_proxy(".internal"))
+    ///     .build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    #[doc(alias("ProxyURL", "ProxyFromEnvironment"))]
+    pub fn proxy(mut self, proxy: Proxy) -> ClientBuilder {
+        self.proxies.get_or_insert_default().push(proxy);
+        self
+    }
+
+    /// Uses no proxy: neither those of the environment nor those that were set before.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().no_proxy().build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn no_proxy(mut self) -> ClientBuilder {
+        self.proxies = Some(Vec::new());
+        self
+    }
+
     /// Makes the client.
     ///
     /// ```
@@ -302,6 +353,7 @@ impl ClientBuilder {
         let tls = tls::client_config(&self.roots).map_err(|error| Error::new(Phase::Build, error))?;
         let inner = Inner {
             connector: Connector { tls, resolver: self.resolver, timeout: self.connect_timeout, tls_timeout: self.tls_handshake_timeout },
+            proxies: self.proxies.map_or_else(Proxies::of_environment, Proxies::Own),
             pool: Pool::new(self.limits),
             user_agent,
             timeout: self.timeout,

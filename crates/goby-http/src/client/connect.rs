@@ -12,6 +12,7 @@ use goby::{__http, Context, block_on, chan, go, select};
 
 use super::exchange::Conn;
 use super::pool::{Permit, Place};
+use super::tunnel;
 use crate::error::{Error, Phase, is_out_of_descriptors};
 use crate::socket::Socket;
 use crate::stream::{Link, Stream};
@@ -40,42 +41,51 @@ impl Connector {
     ) -> Result<Box<Conn>, Error> {
         let limited = self.timeout.map(|timeout| ctx.with_timeout(timeout));
         let limit = limited.as_ref().map_or(ctx, |(limit, _)| limit);
-        // The error says what ended it: the caller's context, or the time-out for connecting.
-        let explain = |phase: Phase, error: io::Error| match Error::of_context(&phase, ctx) {
-            Some(error) => error,
-            None if limit.err().is_some() => Error::timeout(phase, error),
-            None => Error::of_io(phase, error),
-        };
+        let effort = Effort { ctx, limit };
         if place.https {
             tls::check_is_built_in().map_err(|error| Error::new(Phase::Tls(place.host.clone()), error))?;
         }
-        let addrs = self
-            .resolve(&place, limit)
-            .map_err(|error| explain(Phase::Resolve(place.host.clone()), why_not_resolved(error)))?;
-        let tcp =
-            TcpStream::connect_ctx(limit, addrs).map_err(|error| explain(Phase::Connect(place.to_string()), error))?;
-        let link = Link::of_client(Socket::Tcp(tcp));
-        let mut tls = None;
-        if place.https {
-            let phase = || Phase::Tls(place.host.clone());
+        let link = self.dial(&place, &effort)?;
+        if let Some(proxy) = place.via.as_ref().filter(|_| !place.is_forwarded()) {
             link.socket.set_context(Some(limit));
-            let deadline = self.tls_timeout.and_then(|timeout| goby::now().checked_add(timeout));
-            link.socket.set_read_deadline(deadline);
-            link.socket.set_write_deadline(deadline);
-            let session = Tls::new(&self.tls, &place.host, link.clone()).map_err(|error| explain(phase(), error))?;
-            block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(|error| explain(phase(), error))?;
-            tls = Some(Arc::new(session));
-            link.socket.set_read_deadline(None);
-            link.socket.set_write_deadline(None);
+            let phase = || Phase::Tunnel { proxy: proxy.to_string(), target: format!("{}:{}", place.host, place.port) };
+            tunnel::open(proxy, &link, &place.host, place.port).map_err(|error| effort.explain(phase(), error))?;
             link.socket.set_context(None);
         }
+        let tls = if place.https { Some(Arc::new(self.negotiate(&place.host, &link, &effort)?)) } else { None };
         let stream = Stream::new(link.clone(), tls);
         Conn::new(link, stream, place, permit.take()).map_err(|error| Error::during(Phase::Headers, ctx, error))
     }
 
-    fn resolve(&self, place: &Place, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
-        let host = place.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&place.host);
-        let port = place.port;
+    /// Connects to the server, or to the proxy.
+    fn dial(&self, place: &Place, effort: &Effort<'_>) -> Result<Arc<Link>, Error> {
+        let (host, port) = place.via.as_ref().map_or((&place.host, place.port), |proxy| (&proxy.host, proxy.port));
+        let whom = || place.via.as_ref().map(|proxy| format!("the proxy {proxy}"));
+        let addrs = self.resolve(host, port, effort.limit).map_err(|error| {
+            effort.explain(Phase::Resolve(whom().unwrap_or_else(|| host.clone())), why_not_resolved(error))
+        })?;
+        let tcp = TcpStream::connect_ctx(effort.limit, addrs)
+            .map_err(|error| effort.explain(Phase::Connect(whom().unwrap_or_else(|| place.to_string())), error))?;
+        Ok(Link::of_client(Socket::Tcp(tcp)))
+    }
+
+    /// Makes the client's end of TLS.
+    fn negotiate(&self, host: &str, link: &Arc<Link>, effort: &Effort<'_>) -> Result<Tls, Error> {
+        let explain = |error| effort.explain(Phase::Tls(host.to_owned()), error);
+        link.socket.set_context(Some(effort.limit));
+        let deadline = self.tls_timeout.and_then(|timeout| goby::now().checked_add(timeout));
+        link.socket.set_read_deadline(deadline);
+        link.socket.set_write_deadline(deadline);
+        let session = Tls::new(&self.tls, host, link.clone()).map_err(explain)?;
+        block_on(poll_fn(|cx| session.poll_handshake(cx))).map_err(explain)?;
+        link.socket.set_read_deadline(None);
+        link.socket.set_write_deadline(None);
+        link.socket.set_context(None);
+        Ok(session)
+    }
+
+    fn resolve(&self, host: &str, port: u16, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
@@ -96,6 +106,23 @@ impl Connector {
             return Err(io::Error::other("the resolver gave no address"));
         }
         Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}
+
+/// What a connection may take: until the context is done, or the time for connecting is over.
+struct Effort<'a> {
+    ctx: &'a Context,
+    limit: &'a Context,
+}
+
+impl Effort<'_> {
+    /// The error says what ended it: the caller's context, or the time-out for connecting.
+    fn explain(&self, phase: Phase, error: io::Error) -> Error {
+        match Error::of_context(&phase, self.ctx) {
+            Some(error) => error,
+            None if self.limit.err().is_some() => Error::timeout(phase, error),
+            None => Error::of_io(phase, error),
+        }
     }
 }
 

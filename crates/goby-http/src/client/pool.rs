@@ -1,6 +1,6 @@
 //! Connections that wait for their next request, and the limits of their number.
 //!
-//! Per place (scheme, host, port): the idle connections, the newest of which is used first; how
+//! Per place (scheme, host, port, proxy): the idle connections, the newest of which is used first; how
 //! many connections there are, if that is limited; and the waiters for one, in order. A place with
 //! none of these is forgotten, so a client that visits any number of hosts remembers only those
 //! that it has connections to.
@@ -28,6 +28,7 @@ use goby::{Context, select};
 use parking_lot::Mutex;
 
 use super::exchange::Conn;
+use super::proxy::Upstream;
 use crate::error::{Error, Phase};
 
 /// Where connections go to.
@@ -37,6 +38,15 @@ pub(crate) struct Place {
     /// As a URL writes it.
     pub(super) host: String,
     pub(super) port: u16,
+    /// The proxy on the way. Requests that are sent to the proxy itself have no host and port here.
+    pub(super) via: Option<Arc<Upstream>>,
+}
+
+impl Place {
+    /// Whether requests are sent to the proxy itself.
+    pub(super) fn is_forwarded(&self) -> bool {
+        !self.https && self.via.as_ref().is_some_and(|proxy| !proxy.socks)
+    }
 }
 
 /// The limits of a pool.
@@ -329,7 +339,10 @@ impl Drop for Permit {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match &self.via {
+            Some(proxy) if self.is_forwarded() => write!(f, "the proxy {proxy}"),
+            _ => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod http2;
 mod no_tls;
 #[cfg(feature = "multipart")]
 mod multipart;
+mod proxy;
 mod redirects;
 mod router;
 mod rt;
