@@ -12,6 +12,10 @@ use crate::stream::Link;
 /// One side of a TLS session, of which there is none.
 pub(crate) enum Tls {}
 
+/// What a client would trust and show.
+#[derive(Clone, Default)]
+pub(crate) struct Options;
+
 /// The configuration of a client, which has nothing to say.
 pub(crate) struct Config;
 
@@ -19,7 +23,7 @@ pub(crate) struct Config;
 #[derive(Clone)]
 pub(crate) enum Acceptor {}
 
-pub(crate) fn client_config(_: &[Vec<u8>]) -> Result<Config, Infallible> {
+pub(crate) fn client_config(_: Options) -> Result<Config, Infallible> {
     Ok(Config)
 }
 

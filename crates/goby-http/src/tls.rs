@@ -5,13 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::sync::OnceCell;
-use goby::tls::{TlsConnector, TlsConnectorBuilder, TlsStream};
+use goby::tls::{Identity, TlsConnector, TlsConnectorBuilder, TlsStream};
 
 /// What a server shows of itself.
 pub(crate) use goby::tls::TlsAcceptor as Acceptor;
@@ -23,6 +23,21 @@ pub(crate) struct Tls {
     stream: TlsStream<Wire>,
 }
 
+/// What a client trusts and shows.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) system_roots: bool,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) accepts_all: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { roots: Vec::new(), system_roots: true, identity: None, accepts_all: false }
+    }
+}
+
 /// The configuration of a client.
 pub(crate) struct Config {
     builder: TlsConnectorBuilder,
@@ -30,13 +45,27 @@ pub(crate) struct Config {
     connector: OnceCell<TlsConnector>,
 }
 
-/// Makes the configuration of a client: today's protocol versions, the roots that the system
-/// trusts, and `extra` ones.
-pub(crate) fn client_config(extra: &[Vec<u8>]) -> io::Result<Config> {
-    let builder = TlsConnector::builder().alpn(["http/1.1"]);
-    let builder = extra.iter().fold(builder, |builder, roots| builder.add_root_certificate(&roots[..]));
+/// Makes the configuration of a client, with today's protocol versions.
+pub(crate) fn client_config(options: Options) -> io::Result<Config> {
+    static WARNED: Once = Once::new();
+    if options.accepts_all {
+        WARNED.call_once(|| {
+            eprintln!(
+                "goby-http: a client accepts every certificate: whoever is on the way can read and change everything"
+            );
+        });
+    }
+    let is_usual = options.roots.is_empty() && options.system_roots;
+    let mut builder = TlsConnector::builder().alpn(["http/1.1"]).system_roots(options.system_roots);
+    builder = builder.danger_accept_invalid_certs(options.accepts_all);
+    for roots in options.roots {
+        builder = builder.add_root_certificate(roots);
+    }
+    if let Some(identity) = options.identity {
+        builder = builder.identity(identity);
+    }
     let config = Config { builder, connector: OnceCell::new() };
-    if !extra.is_empty() {
+    if !is_usual {
         // Now, because one of them may be wrong.
         config.connector()?;
     }

@@ -1,8 +1,9 @@
 //! The settings of a client.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +40,11 @@ pub struct ClientBuilder {
     redirects: usize,
     max_body: u64,
     limits: Limits,
-    roots: Vec<Vec<u8>>,
+    tls: tls::Options,
     proxies: Option<Vec<Proxy>>,
+    direct: Option<String>,
     resolver: Option<Arc<Resolver>>,
+    addresses: HashMap<String, Vec<SocketAddr>>,
 }
 
 impl ClientBuilder {
@@ -61,9 +64,11 @@ impl ClientBuilder {
                 max_per_host: None,
                 idle_timeout: Duration::from_secs(90),
             },
-            roots: Vec::new(),
+            tls: tls::Options::default(),
             proxies: None,
+            direct: None,
             resolver: None,
+            addresses: HashMap::new(),
         }
     }
 
@@ -256,7 +261,54 @@ impl ClientBuilder {
     /// ```
     #[cfg(feature = "tls")]
     pub fn add_root_certificate(mut self, certificates: impl Into<Vec<u8>>) -> ClientBuilder {
-        self.roots.push(certificates.into());
+        self.tls.roots.push(certificates.into());
+        self
+    }
+
+    /// Sets whether the system's roots are trusted, besides those that were
+    /// [added](ClientBuilder::add_root_certificate). Default: true. Needs the feature `tls`.
+    ///
+    /// ```
+    /// let error = goby_http::Client::builder().system_roots(false).build().unwrap_err();
+    /// assert!(error.is_build(), "it would trust nobody");
+    /// ```
+    #[cfg(feature = "tls")]
+    #[doc(alias("RootCAs", "cacert", "tls_certs_only"))]
+    pub fn system_roots(mut self, with: bool) -> ClientBuilder {
+        self.tls.system_roots = with;
+        self
+    }
+
+    /// Shows this certificate to servers that ask for one. Default: none. Needs the feature `tls`.
+    ///
+    /// ```
+    /// use goby::tls::Identity;
+    /// let made = rcgen::generate_simple_self_signed(["a client".to_owned()])?;
+    /// let identity = Identity::new(made.cert.pem(), made.signing_key.serialize_pem())?;
+    /// let client = goby_http::Client::builder().identity(identity).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn identity(mut self, identity: goby::tls::Identity) -> ClientBuilder {
+        self.tls.identity = Some(identity);
+        self
+    }
+
+    /// Sets whether every certificate of a server is accepted: one that has expired, that is for
+    /// another name, or that an attacker has made. Default: false. Needs the feature `tls`.
+    ///
+    /// **With true, whoever is on the way to the server can read and change everything.** The first
+    /// such client of a process says so on standard error. To trust a server with a certificate of
+    /// its own making, [add](ClientBuilder::add_root_certificate) that certificate instead.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().danger_accept_invalid_certs(true).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    #[cfg(feature = "tls")]
+    #[doc(alias("InsecureSkipVerify", "insecure"))]
+    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> ClientBuilder {
+        self.tls.accepts_all = accept;
         self
     }
 
@@ -282,6 +334,27 @@ impl ClientBuilder {
         resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> ClientBuilder {
         self.resolver = Some(Arc::new(resolve));
+        self
+    }
+
+    /// Connects to `addr` for URLs with this host, instead of looking the name up. With port 0, the
+    /// URL's port is kept. Of several addresses for a host, all are tried. The host is still the
+    /// URL's in headers and for certificates.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// # use goby_http::{Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let addr = server.local_addr();
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| format!("{:?}", request.headers()["host"])));
+    /// let client = goby_http::Client::builder().resolve("www.example.org", addr).build()?;
+    /// let response = client.get(&Context::background(), "http://www.example.org/")?;
+    /// assert_eq!(response.text()?, "\"www.example.org\"");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resolve(mut self, host: impl AsRef<str>, addr: SocketAddr) -> ClientBuilder {
+        self.addresses.entry(host.as_ref().to_ascii_lowercase()).or_default().push(addr);
         self
     }
 
@@ -322,6 +395,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the hosts that are asked directly when the environment's proxies are used, in place of
+    /// `NO_PROXY`.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().no_proxy_for("example.org, 10.0.0.0/8").build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn no_proxy_for(mut self, hosts: impl Into<String>) -> ClientBuilder {
+        self.direct = Some(hosts.into());
+        self
+    }
+
     /// Uses no proxy: neither those of the environment nor those that were set before.
     ///
     /// ```
@@ -350,10 +435,16 @@ impl ClientBuilder {
         if self.limits.max_per_host == Some(0) {
             return Err(Error::new(Phase::Build, "a host needs at least one connection"));
         }
-        let tls = tls::client_config(&self.roots).map_err(|error| Error::new(Phase::Build, error))?;
+        let tls = tls::client_config(self.tls).map_err(|error| Error::new(Phase::Build, error))?;
         let inner = Inner {
-            connector: Connector { tls, resolver: self.resolver, timeout: self.connect_timeout, tls_timeout: self.tls_handshake_timeout },
-            proxies: self.proxies.map_or_else(Proxies::of_environment, Proxies::Own),
+            connector: Connector {
+                tls,
+                resolver: self.resolver,
+                addresses: self.addresses,
+                timeout: self.connect_timeout,
+                tls_timeout: self.tls_handshake_timeout,
+            },
+            proxies: self.proxies.map_or_else(|| Proxies::of_environment(self.direct.as_deref()), Proxies::Own),
             pool: Pool::new(self.limits),
             user_agent,
             timeout: self.timeout,

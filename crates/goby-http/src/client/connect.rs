@@ -1,5 +1,6 @@
 //! Making a connection: looking up the name, connecting, TLS.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +25,8 @@ pub(super) type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync
 pub(super) struct Connector {
     pub(super) tls: tls::Config,
     pub(super) resolver: Option<Arc<Resolver>>,
+    /// The addresses of hosts that are not looked up. A port of 0 is the URL's.
+    pub(super) addresses: HashMap<String, Vec<SocketAddr>>,
     /// The limit for the name, the connection and TLS together.
     pub(super) timeout: Option<Duration>,
     /// The limit for TLS alone.
@@ -86,6 +89,10 @@ impl Connector {
 
     fn resolve(&self, host: &str, port: u16, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Some(addrs) = self.addresses.get(host) {
+            let with_port = |addr: &SocketAddr| SocketAddr::new(addr.ip(), if addr.port() == 0 { port } else { addr.port() });
+            return Ok(addrs.iter().map(with_port).collect());
+        }
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }

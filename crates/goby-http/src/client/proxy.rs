@@ -139,9 +139,13 @@ pub(super) struct Environment {
 type Setting = Option<Result<Arc<Upstream>, String>>;
 
 impl Proxies {
-    /// Reads the environment's.
-    pub(super) fn of_environment() -> Proxies {
-        Proxies::Environment(Environment::read(|name| std::env::var_os(name)?.into_string().ok()))
+    /// Reads the environment's, with `direct` in place of its `NO_PROXY`.
+    pub(super) fn of_environment(direct: Option<&str>) -> Proxies {
+        let mut environment = Environment::read(|name| std::env::var_os(name)?.into_string().ok());
+        if let Some(direct) = direct {
+            environment.bypass = Bypass::parse(direct);
+        }
+        Proxies::Environment(environment)
     }
 
     /// Says where the connection for a request goes to.
