@@ -99,6 +99,44 @@ pub(crate) struct FetchArgs {
     #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse_duration)]
     pub(crate) total: Option<Duration>,
 
+    /// Go through the proxy at URL ("" is none) [default: the environment's]
+    ///
+    /// As curl's option. The scheme of URL is http (also without one), socks5 or socks5h; a user
+    /// name and password in it are sent to the proxy. By default, HTTP_PROXY, HTTPS_PROXY and
+    /// ALL_PROXY name proxies, in capitals or small letters; localhost and loopback addresses are
+    /// then asked directly.
+    #[arg(short = 'x', long, value_name = "URL", conflicts_with = "demo")]
+    pub(crate) proxy: Option<String>,
+
+    /// Ask these hosts without a proxy [default: NO_PROXY of the environment]
+    ///
+    /// As curl's option: names, each also for all names below it, addresses, networks (10.0.0.0/8),
+    /// all but networks also with a port; commas stand between them. * is all hosts.
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) noproxy: Option<String>,
+
+    /// Trust the certificates in FILE (PEM), in place of the system's roots.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+
+    /// Show servers that ask for one the certificate in FILE (PEM).
+    ///
+    /// The chain of its issuers follows it there. FILE also has its private key, unless --key names
+    /// another.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Take the private key of --cert from FILE (PEM).
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Accept every certificate: of anybody, for any name.
+    ///
+    /// Whoever is on the way to a server can then read and change everything. To trust a server with
+    /// a certificate of its own making, name that with --cacert.
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+
     /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
     ///
     /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at

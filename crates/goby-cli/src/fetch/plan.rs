@@ -1,7 +1,8 @@
 //! `goby fetch`, stage two: what the options mean together, and the parts of the run that follow
 //! from them.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use goby::Context;
 use goby::chan::Sender;
 use goby::context::CancelGuard;
 use goby::rate::Limiter;
-use goby_http::Client;
+use goby::tls::Identity;
+use goby_http::{Client, ClientBuilder, Proxy};
 
 use super::args::{FetchArgs, When};
 use super::demo::Site;
@@ -25,6 +27,7 @@ use super::resume::Done;
 use super::retry::Retry;
 use super::save::Saver;
 use crate::exit::Usage;
+use crate::text;
 
 /// A run as it is planned, with nothing opened yet.
 #[derive(Debug)]
@@ -125,15 +128,56 @@ impl Plan {
     }
 
     /// The client that all workers share. It follows no redirects: the fetcher does.
+    ///
+    /// # Errors
+    /// If a proxy, a certificate or a key cannot be used.
     pub(crate) fn client(&self) -> Result<Client, Usage> {
-        Client::builder()
+        let builder = self.with_identity(self.with_proxy(Client::builder())?)?;
+        builder
             .redirects(0)
             .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
             // Each worker's connection can be kept, even if all of them ask one host.
             .max_idle_per_host(self.args.workers as usize)
             .max_idle(self.max_idle)
             .build()
-            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {error}")))
+            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {}", cause(&error))))
+    }
+
+    fn with_proxy(&self, builder: ClientBuilder) -> Result<ClientBuilder, Usage> {
+        let direct = || self.args.noproxy.clone();
+        match self.args.proxy.as_deref() {
+            Some("") => Ok(builder.no_proxy()),
+            Some(url) => {
+                let unusable = |error| Usage::new(format!("cannot use {}; name one with -x URL", cause(&error)));
+                let of_environment = || ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok());
+                let direct = direct().or_else(of_environment).unwrap_or_default();
+                Ok(builder.proxy(Proxy::all(url).map_err(unusable)?.no_proxy(direct)))
+            }
+            None => Ok(match direct() {
+                Some(direct) => builder.no_proxy_for(direct),
+                None => builder,
+            }),
+        }
+    }
+
+    /// Sets what the client trusts, and what it shows of itself.
+    fn with_identity(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, Usage> {
+        let unreadable = |path: &Path| {
+            let path = path.display().to_string();
+            move |error: std::io::Error| Usage::new(format!("cannot read {path}: {}", text::reason(&error)))
+        };
+        if let Some(path) = &self.args.cacert {
+            let roots = read(path).map_err(unreadable(path))?;
+            builder = builder.add_root_certificate(roots).system_roots(false);
+        }
+        if let Some(path) = &self.args.cert {
+            let key = self.args.key.as_ref().unwrap_or(path);
+            let chain = read(path).map_err(unreadable(path))?;
+            let key_bytes = read(key).map_err(unreadable(key))?;
+            let unusable = |error| Usage::new(format!("cannot use {} with {}: {error}", path.display(), key.display()));
+            builder = builder.identity(Identity::new(chain, key_bytes).map_err(unusable)?);
+        }
+        Ok(builder.danger_accept_invalid_certs(self.args.insecure))
     }
 
     /// What each worker does with a task.
@@ -160,6 +204,15 @@ impl Plan {
             When::Auto => stderr_is_terminal.then_some(Target::Terminal),
         }
     }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    goby::blocking(|| std::fs::read(path))
+}
+
+/// Why a setting of the client cannot be used.
+fn cause(error: &goby_http::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod interrupt;
 mod limits;
 mod nginx;
 mod open_files;
+mod proxies;
 mod race;
 mod results;
 mod resume;
