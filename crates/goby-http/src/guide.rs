@@ -4,3 +4,7 @@
 
 #[doc = include_str!("docs/http_services.md")]
 pub mod http_services {}
+
+#[cfg(feature = "tls")]
+#[doc = include_str!("docs/client_connections.md")]
+pub mod client_connections {}

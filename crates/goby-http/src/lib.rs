@@ -25,7 +25,8 @@
 //! # The client
 //!
 //! [`get`] makes one request. A [`Client`] has settings: time-outs, redirects, certificates,
-//! limits. It keeps connections for later requests. An [`Error`] tells by predicates how far a
+//! limits. It keeps connections for later requests. The guide has a page on
+//! [connections](guide::client_connections): limits of time, proxies, trust. An [`Error`] tells by predicates how far a
 //! request came, and whether time ran out or the context was canceled.
 //!
 //! # The server
