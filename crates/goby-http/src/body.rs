@@ -256,9 +256,15 @@ impl Body {
         if self.source.is_none() {
             return (Outgoing::Whole(self.at_hand), None);
         }
+        let (outgoing, feeder) = self.into_fed();
+        (outgoing, Some(feeder))
+    }
+
+    /// Gives the body as hyper sends it, and its feeder.
+    pub(crate) fn into_fed(self) -> (Outgoing, Feeder) {
         let left = self.len();
         let slot = Arc::new(Mutex::new(Slot::Empty));
-        (Outgoing::Fed { slot: slot.clone(), left }, Some(Feeder { body: self, slot }))
+        (Outgoing::Fed { slot: slot.clone(), left }, Feeder { body: self, slot })
     }
 }
 

@@ -4,11 +4,13 @@
 mod builder;
 mod connect;
 mod exchange;
+mod outline;
 mod pool;
 mod proxy;
 pub(crate) mod redirect;
 mod stall;
 mod tunnel;
+mod upload;
 
 use std::fmt;
 use std::io::Read;
@@ -18,24 +20,23 @@ use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
-use http::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, Method, Uri};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderValue, Method};
 use once_cell::sync::OnceCell;
-use url::{Position, Url};
 
 pub use builder::ClientBuilder;
 use connect::Connector;
 use exchange::{Conn, Exchange, Failed, Incoming, Retry};
+use outline::{Outline, parse_url};
 use pool::{Acquired, Permit, Place, Pool};
 use proxy::Proxies;
 pub use proxy::Proxy;
 use redirect::Redirect;
 use stall::Stall;
+use upload::{Upload, expects_go_ahead};
 
-use crate::body::{Body, Feeder, Outgoing};
-use crate::error::{ClientTimeout, Error, Phase, redacted};
-use crate::framing::{frame_request, unframe_request};
+use crate::body::{Body, Outgoing};
+use crate::error::{ClientTimeout, Error, Phase};
+use crate::framing::unframe_request;
 use crate::response::Response;
 
 /// A redirect's own body is read to its end if it has at most this many bytes, so that the
@@ -114,15 +115,9 @@ struct Inner {
     timeout: Option<Duration>,
     header_timeout: Option<Duration>,
     stall_timeout: Option<Duration>,
+    expect_timeout: Duration,
     redirects: usize,
     max_body: u64,
-}
-
-/// The parts of a request that are kept for redirects and second attempts.
-struct Outline {
-    method: Method,
-    headers: HeaderMap,
-    url: Url,
 }
 
 /// The body that is to be sent.
@@ -226,8 +221,12 @@ impl Client {
     /// `transfer-encoding`.
     ///
     /// If the server has closed the kept connection, the request is made again on a new one in two
-    /// cases: nothing of it was sent; or no byte of a response came, its method is `GET`, `HEAD`,
-    /// `OPTIONS` or `TRACE`, and its body is not streamed.
+    /// cases: nothing of it was sent; or no byte of a response came, its body is not streamed, and
+    /// its method is `GET`, `HEAD`, `OPTIONS` or `TRACE`, or it has a header `idempotency-key`.
+    ///
+    /// With the header `expect: 100-continue`, the body is sent when the server asks for it, or when
+    /// it has said nothing for [a while](ClientBuilder::expect_continue_timeout). If it refuses the
+    /// request first (with 400 or above), the body is not sent.
     ///
     /// ```
     /// # use goby::Context;
@@ -369,35 +368,32 @@ impl Client {
         let inner = &*self.inner;
         let place = inner.proxies.place(&outline.url)?;
         let mut reuse = true;
-        // A request that hyper gave back unsent, with the feeder of its body.
-        let mut unsent: Option<(Box<http::Request<Outgoing>>, Option<Feeder>)> = None;
+        // A request that hyper gave back unsent, with what sends its body.
+        let mut unsent: Option<(Box<http::Request<Outgoing>>, Option<Upload>)> = None;
         loop {
             let conn = match inner.pool.acquire(place.clone(), reuse, ctx)? {
                 Acquired::Conn(conn) => conn,
                 Acquired::Place(place, permit) => inner.connect(place, permit, ctx)?,
             };
             let reused = conn.reused;
-            let (request, feeder) = match unsent.take() {
-                Some((request, feeder)) => (*request, feeder),
-                None => {
-                    let (body, feeder) = content.send();
-                    (outline.request(body, &place, inner.user_agent.as_ref())?, feeder)
-                }
+            let (request, upload) = match unsent.take() {
+                Some((request, upload)) => (*request, upload),
+                None => inner.start(outline, content, &place)?,
             };
             let header_timeout = inner.header_timeout;
             let stall = Stall::new(inner.stall_timeout);
             let (ctx, guard) = (ctx.clone(), timeout.take());
-            let exchange = Exchange { conn, feeder, ctx, timeout: guard, header_timeout, stall };
+            let exchange = Exchange { conn, upload, ctx, timeout: guard, header_timeout, stall };
             let failed = match exchange.send(request) {
                 Ok(done) => return Ok(done),
                 Err(failed) => failed,
             };
-            let Failed { error, retry, feeder, timeout: guard } = failed;
+            let Failed { error, retry, upload, timeout: guard } = failed;
             *timeout = guard;
             match retry {
                 // Try one kept connection after the other, until one is new.
-                Retry::Unsent(request) if reused => unsent = Some((request, feeder)),
-                Retry::Stale if outline.method.is_safe() && matches!(content, Content::Whole(_)) => reuse = false,
+                Retry::Unsent(request) if reused => unsent = Some((request, upload)),
+                Retry::Stale if outline.is_repeatable() && matches!(content, Content::Whole(_)) => reuse = false,
                 _ => return Err(error),
             }
         }
@@ -405,6 +401,22 @@ impl Client {
 }
 
 impl Inner {
+    /// Makes the request for a connection to `place`, and what sends its body.
+    fn start(
+        &self,
+        outline: &Outline,
+        content: &mut Content,
+        place: &Place,
+    ) -> Result<(http::Request<Outgoing>, Option<Upload>), Error> {
+        let holds_back = expects_go_ahead(&outline.headers);
+        let (body, mut upload) = content.send(holds_back);
+        let mut request = outline.request(body, place, self.user_agent.as_ref())?;
+        if let Some(upload) = upload.as_mut().filter(|_| holds_back) {
+            upload.await_go_ahead(&mut request, self.expect_timeout);
+        }
+        Ok((request, upload))
+    }
+
     /// Makes a connection. When there is no descriptor for it, idle connections are closed, the
     /// oldest first.
     fn connect(&self, place: Arc<Place>, mut permit: Option<Permit>, ctx: &Context) -> Result<Box<Conn>, Error> {
@@ -418,104 +430,19 @@ impl Inner {
 }
 
 impl Content {
-    fn send(&mut self) -> (Outgoing, Option<Feeder>) {
-        match self {
-            Content::Whole(bytes) => (Outgoing::Whole(bytes.clone()), None),
+    /// Gives what is to be sent. With `piecewise`, bytes at hand are not given to hyper yet.
+    fn send(&mut self, piecewise: bool) -> (Outgoing, Option<Upload>) {
+        let (body, feeder) = match self {
+            Content::Whole(bytes) if piecewise && !bytes.is_empty() => Body::from(bytes.clone()).into_fed(),
+            Content::Whole(bytes) => return (Outgoing::Whole(bytes.clone()), None),
             Content::Streamed(_) => match mem::replace(self, Content::Spent) {
-                Content::Streamed(body) => body.into_outgoing(),
+                Content::Streamed(body) => body.into_fed(),
                 _ => unreachable!("it is streamed"),
             },
             Content::Spent => unreachable!("a streamed body is sent once"),
-        }
-    }
-}
-
-impl Outline {
-    /// The request as it goes over the connection.
-    fn request(
-        &self,
-        body: Outgoing,
-        place: &Place,
-        user_agent: Option<&HeaderValue>,
-    ) -> Result<http::Request<Outgoing>, Error> {
-        let invalid = || Phase::Url(redacted(self.url.as_str()).into());
-        let path = &self.url[Position::BeforePath..Position::AfterQuery];
-        let target = match place.is_forwarded() {
-            // A proxy has to know the host (RFC 9112, section 3.2.2).
-            true => format!("http://{}{path}", &self.url[Position::BeforeHost..Position::AfterPort]).parse::<Uri>(),
-            false => path.parse(),
         };
-        let target = target.map_err(|error| Error::new(invalid(), error))?;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = target;
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
-        if !self.headers.contains_key(HOST) {
-            let host = &self.url[Position::BeforeHost..Position::AfterPort];
-            headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| Error::new(invalid(), error))?);
-        }
-        if let Some(user_agent) = user_agent.filter(|_| !self.headers.contains_key(USER_AGENT)) {
-            headers.insert(USER_AGENT, user_agent.clone());
-        }
-        if !self.url.username().is_empty() || self.url.password().is_some() {
-            headers.entry(AUTHORIZATION).or_insert(basic_auth(&self.url));
-        }
-        let authorization = place.via.as_ref().filter(|_| place.is_forwarded()).and_then(|proxy| proxy.authorization.clone());
-        if let Some(authorization) = authorization.filter(|_| !self.headers.contains_key(PROXY_AUTHORIZATION)) {
-            headers.insert(PROXY_AUTHORIZATION, authorization);
-        }
-        headers.extend(self.headers.clone());
-        frame_request(&self.method, &mut headers, request.body().size_hint().exact());
-        *request.headers_mut() = headers;
-        Ok(request)
+        (body, Some(Upload::new(feeder)))
     }
-}
-
-fn parse_url(text: &str) -> Result<Url, Error> {
-    let invalid = || Phase::Url(redacted(text).into());
-    let url = Url::parse(text).map_err(|error| Error::new(invalid(), error))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Error::new(invalid(), "the scheme is neither http nor https"));
-    }
-    Ok(url)
-}
-
-/// The credentials of a URL as a header, encoded in base 64.
-fn basic_auth(url: &Url) -> HeaderValue {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut plain: Vec<u8> = percent_decode(url.username());
-    plain.push(b':');
-    plain.extend(percent_decode(url.password().unwrap_or("")));
-    let mut text = b"Basic ".to_vec();
-    for group in plain.chunks(3) {
-        let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for i in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize];
-            text.push(if i <= group.len() { digit } else { b'=' });
-        }
-    }
-    let mut value = HeaderValue::from_bytes(&text).expect("base 64 is valid in a header");
-    value.set_sensitive(true);
-    value
-}
-
-fn percent_decode(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.as_bytes();
-    while let Some((&byte, rest)) = bytes.split_first() {
-        let hex = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| byte == b'%') {
-            Some(decoded_byte) => {
-                decoded.push(decoded_byte);
-                bytes = &rest[2..];
-            }
-            None => {
-                decoded.push(byte);
-                bytes = rest;
-            }
-        }
-    }
-    decoded
 }
 
 impl Default for Client {
@@ -527,34 +454,5 @@ impl Default for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("pool", &self.inner.pool).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_of_a_url_become_a_header() {
-        let check = |url, header| assert_eq!(basic_auth(&Url::parse(url).unwrap()), header);
-        check("http://Aladdin:open%20sesame@a.example/", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        check("http://user@a.example/", "Basic dXNlcjo=");
-        check("http://a:b@a.example/", "Basic YTpi");
-    }
-
-    #[test]
-    fn the_request_names_path_and_host() {
-        let check = |url, target, host| {
-            let outline = Outline { method: Method::GET, headers: HeaderMap::new(), url: parse_url(url).unwrap() };
-            let place = Proxies::Own(Vec::new()).place(&outline.url).unwrap();
-            let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), &place, None).unwrap();
-            assert_eq!(request.uri(), target);
-            assert_eq!(request.headers()[HOST], host);
-        };
-        check("http://a.example", "/", "a.example");
-        check("http://a.example:80/x?y=z#fragment", "/x?y=z", "a.example");
-        check("https://a.example:8443/%20", "/%20", "a.example:8443");
-        check("http://[::1]:8080/x", "/x", "[::1]:8080");
-        check("http://user:secret@a.example/", "/", "a.example");
     }
 }

@@ -1,6 +1,8 @@
 //! The error of a request: one opaque type, which knows *where* it went wrong and *why*.
 
-use std::borrow::Cow;
+mod phase;
+mod redacted;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -11,6 +13,9 @@ use goby::context::ContextError;
 use http::{Method, StatusCode};
 use rustix::io::Errno;
 use url::Url;
+
+pub(crate) use phase::Phase;
+pub use redacted::redacted;
 
 use crate::tls;
 
@@ -53,47 +58,6 @@ struct Named {
     method: Method,
     /// Without a password.
     url: String,
-}
-
-/// How far the request had come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// The URL that was given.
-    Url(String),
-    /// Building a client.
-    Build,
-    /// Waiting because of the limit of connections to a host.
-    Queue(String),
-    /// Looking up a host's name.
-    Resolve(String),
-    /// Connecting to a host and port.
-    Connect(String),
-    /// Finding out which proxy to use.
-    Proxy,
-    /// Asking a proxy for a way through to a host and port.
-    Tunnel { proxy: String, target: String },
-    /// The TLS handshake with a host.
-    Tls(String),
-    /// Sending the request, its body included, when that takes too long or is given up.
-    Send,
-    /// Sending the request, its body included, and waiting for the response.
-    Headers,
-    /// Reading the response's body.
-    Body,
-    /// Reading a request's body, in a handler.
-    RequestBody,
-    /// Producing the body that is to be sent.
-    Produce,
-    /// Following a redirect: to an invalid target.
-    RedirectTarget(String),
-    /// Following a redirect: one too many.
-    TooManyRedirects(usize),
-    /// The body is longer than the limit.
-    TooLarge(u64),
-    /// The body is not text.
-    NotText,
-    /// A request's body is not text, in a handler.
-    RequestNotText,
 }
 
 /// Why the request came no further.
@@ -163,7 +127,9 @@ impl Error {
         };
         let why = match phase {
             _ if io_timed_out(&*source) => Why::Timeout,
-            Phase::Tunnel { .. } | Phase::Headers | Phase::Body | Phase::RequestBody if is_no_http(&*source) => Why::Protocol,
+            Phase::Tunnel { .. } | Phase::Headers | Phase::Body | Phase::RequestBody if is_no_http(&*source) => {
+                Why::Protocol
+            }
             _ => Why::Failed,
         };
         Error::with(phase, why, Some(source))
@@ -325,10 +291,7 @@ impl Error {
     /// assert!(error.is_connect());
     /// ```
     pub fn is_connect(&self) -> bool {
-        matches!(
-            self.inner.phase,
-            Phase::Connect(_) | Phase::Queue(_) | Phase::Proxy | Phase::Tunnel { .. }
-        )
+        matches!(self.inner.phase, Phase::Connect(_) | Phase::Queue(_) | Phase::Proxy | Phase::Tunnel { .. })
     }
 
     /// Tells whether the process, or the whole system, had no descriptor left for a connection
@@ -439,29 +402,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Phase {
-    /// What was being done.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Phase::Url(url) => write!(f, "using the URL {url:?}"),
-            Phase::Build => f.write_str("building the client"),
-            Phase::Queue(host) => write!(f, "awaiting a free connection to {host}"),
-            Phase::Resolve(host) => write!(f, "looking up {host}"),
-            Phase::Connect(host) => write!(f, "connecting to {host}"),
-            Phase::Proxy => f.write_str("choosing a proxy"),
-            Phase::Tunnel { proxy, target } => write!(f, "asking the proxy {proxy} for a tunnel to {target}"),
-            Phase::Tls(host) => write!(f, "negotiating TLS with {host}"),
-            Phase::Send => f.write_str("sending the request"),
-            Phase::Headers => f.write_str("awaiting response headers"),
-            Phase::Body => f.write_str("reading the response body"),
-            Phase::RequestBody => f.write_str("reading the request body"),
-            Phase::Produce => f.write_str("producing the body to send"),
-            Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) => f.write_str("following a redirect"),
-            Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText => f.write_str("reading the body"),
-        }
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = &self.inner.phase;
@@ -521,29 +461,6 @@ impl fmt::Display for ClientTimeout {
 
 impl StdError for ClientTimeout {}
 
-/// Replaces the password of a URL, or of text that was meant to be one, by `***`: other people read
-/// results, messages and logs. Source: Go's `URL.Redacted`.
-///
-/// A parser repairs slashes that are missing or turned, so this function accepts such slashes, too.
-/// Text that may be a password is taken for one.
-///
-/// ```
-/// assert_eq!(goby_http::redacted("https://me:secret@example.org/a"), "https://me:***@example.org/a");
-/// assert_eq!(goby_http::redacted("https://example.org/a"), "https://example.org/a");
-/// ```
-pub fn redacted(url: &str) -> Cow<'_, str> {
-    let slashes = |text: &str| text.len() - text.trim_start_matches(['/', '\\']).len();
-    let scheme = url.find(':').map_or(0, |colon| colon + 1);
-    let is_scheme = slashes(&url[scheme..]) > 0 || matches!(&*url[..scheme].to_ascii_lowercase(), "http:" | "https:");
-    let scheme = if is_scheme { scheme } else { 0 };
-    let start = scheme + slashes(&url[scheme..]);
-    let authority = &url[start..];
-    let authority = &authority[..authority.find(['/', '?', '#', '\\']).unwrap_or(authority.len())];
-    let Some(user) = authority.rfind('@').map(|end| &authority[..end]) else { return url.into() };
-    let Some(colon) = user.find(':') else { return url.into() };
-    format!("{}:***{}", &url[..start + colon], &url[start + user.len()..]).into()
-}
-
 /// Whether a socket's deadline is among the causes.
 fn io_timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
@@ -581,32 +498,4 @@ pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<I
             None => error.source(),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::redacted;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        for (url, shown) in [
-            ("http://me:secret@h/a", "http://me:***@h/a"),
-            ("http://me:secret@", "http://me:***@"),
-            ("http:\\\\me:se@cret@h\\a", "http:\\\\me:***@h\\a"),
-            ("HTTP:me:secret@h", "HTTP:me:***@h"),
-            ("//me:secret@h/", "//me:***@h/"),
-            ("me:secret@h", "me:***@h"),
-            ("http://:secret@h:81/?a@b", "http://:***@h:81/?a@b"),
-            ("https://me:a@b:c@h", "https://me:***@h"),
-            ("http:/me:secret@h/", "http:/me:***@h/"),
-            ("http:///me:secret@h/", "http:///me:***@h/"),
-            ("no URL: a@b", "no URL:***@b"),
-            ("http://me@h/", "http://me@h/"),
-            ("http://h/me:no-secret@all", "http://h/me:no-secret@all"),
-            ("http://h?a:b@c", "http://h?a:b@c"),
-            ("", ""),
-        ] {
-            assert_eq!(redacted(url), shown);
-        }
-    }
 }

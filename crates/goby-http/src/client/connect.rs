@@ -5,10 +5,11 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goby::net::{TcpStream, look_up_ctx};
+use goby::net::{TcpStream, UnixStream, look_up_ctx};
 use goby::{__http, Context, block_on, chan, go, select};
 
 use super::exchange::Conn;
@@ -27,6 +28,8 @@ pub(super) struct Connector {
     pub(super) resolver: Option<Arc<Resolver>>,
     /// The addresses of hosts that are not looked up. A port of 0 is the URL's.
     pub(super) addresses: HashMap<String, Vec<SocketAddr>>,
+    /// What to connect to in place of any host.
+    pub(super) unix_socket: Option<PathBuf>,
     /// The limit for the name, the connection and TLS together.
     pub(super) timeout: Option<Duration>,
     /// The limit for TLS alone.
@@ -62,6 +65,11 @@ impl Connector {
 
     /// Connects to the server, or to the proxy.
     fn dial(&self, place: &Place, effort: &Effort<'_>) -> Result<Arc<Link>, Error> {
+        if let Some(path) = &self.unix_socket {
+            let phase = || Phase::Connect(path.display().to_string());
+            let unix = UnixStream::connect_ctx(effort.limit, path).map_err(|error| effort.explain(phase(), error))?;
+            return Ok(Link::of_client(Socket::Unix(unix)));
+        }
         let (host, port) = place.via.as_ref().map_or((&place.host, place.port), |proxy| (&proxy.host, proxy.port));
         let whom = || place.via.as_ref().map(|proxy| format!("the proxy {proxy}"));
         let addrs = self.resolve(host, port, effort.limit).map_err(|error| {
@@ -90,7 +98,8 @@ impl Connector {
     fn resolve(&self, host: &str, port: u16, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Some(addrs) = self.addresses.get(host) {
-            let with_port = |addr: &SocketAddr| SocketAddr::new(addr.ip(), if addr.port() == 0 { port } else { addr.port() });
+            let with_port =
+                |addr: &SocketAddr| SocketAddr::new(addr.ip(), if addr.port() == 0 { port } else { addr.port() });
             return Ok(addrs.iter().map(with_port).collect());
         }
         if let Ok(ip) = host.parse::<IpAddr>() {

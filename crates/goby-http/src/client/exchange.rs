@@ -21,12 +21,14 @@ use goby::context::CancelGuard;
 use goby::{Context, block_on};
 use http::{Method, Version};
 use http_body::Body as _;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use url::Url;
 
 use super::pool::{Permit, Place, Pool};
 use super::stall::Stall;
-use crate::body::{Feeder, Outgoing, Source};
+use super::upload::Upload;
+use crate::body::{Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
 
@@ -92,7 +94,7 @@ impl Conn {
 /// A request under way.
 pub(super) struct Exchange {
     pub(super) conn: Box<Conn>,
-    pub(super) feeder: Option<Feeder>,
+    pub(super) upload: Option<Upload>,
     pub(super) ctx: Context,
     /// Ends the context made for the client's time-out.
     pub(super) timeout: Option<CancelGuard>,
@@ -105,8 +107,8 @@ pub(super) struct Exchange {
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) retry: Retry,
-    /// The feeder that would have gone on feeding the body.
-    pub(super) feeder: Option<Feeder>,
+    /// What would have gone on sending the body.
+    pub(super) upload: Option<Upload>,
     pub(super) timeout: Option<CancelGuard>,
 }
 
@@ -117,6 +119,10 @@ pub(super) enum Retry {
     Stale,
     No,
 }
+
+type Head = Result<http::Response<hyper::body::Incoming>, Unanswered>;
+/// The error of a request, perhaps with the request itself. It is large.
+type Unanswered = Box<TrySendError<http::Request<Outgoing>>>;
 
 enum Step<T> {
     Done(T),
@@ -134,87 +140,104 @@ impl Exchange {
         link.limit_head(Some(MAX_HEAD));
         let before = link.received();
         let mut sent = false;
-        let result = {
-            let mut response = pin!(self.conn.sender.try_send_request(request));
-            loop {
-                let Exchange { conn, feeder, stall, header_timeout, .. } = &mut self;
-                let step = block_on(poll_fn(|cx| {
-                    conn.drive(cx);
-                    match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-                        Poll::Ready(result) => Poll::Ready(Step::Done(result)),
-                        Poll::Pending if feeder.as_ref().is_some_and(Feeder::is_wanted) => Poll::Ready(Step::Supply),
-                        Poll::Pending => {
-                            if link.take_write_blocked() {
-                                stall.watch(&link);
-                            } else if feeder.is_none() && !sent {
-                                sent = true;
-                                stall.lift(&link);
-                                if let Some(timeout) = *header_timeout {
-                                    link.socket.set_read_deadline(goby::now().checked_add(timeout));
-                                }
-                            }
-                            Poll::Pending
-                        }
-                    }
-                }));
-                stall.lift(&link);
-                match step {
-                    Step::Done(result) => break result,
-                    Step::Supply => self.supply(),
-                }
-                if link.is_write_broken() {
-                    // The rest of the body would go nowhere.
-                    self.feeder = None;
-                }
-                // Without this, a server that takes all that there is would never let other
-                // goroutines run.
-                goby::checkpoint();
-            }
-        };
+        let result = self.await_head(&link, request, &mut sent);
         link.limit_head(None);
-        match result {
-            Ok(mut response) => {
-                link.add_surplus(response.headers_mut());
-                self.conn.spent = response.version() == Version::HTTP_10;
-                if self.header_timeout.is_some() {
-                    link.socket.set_read_deadline(None);
-                }
-                Ok((self, response))
-            }
-            Err(mut error) => {
-                // The server may have closed a kept connection before it saw the request.
-                let stale = self.conn.reused && link.received() == before;
-                let retry = match error.take_message() {
-                    Some(request) => Retry::Unsent(Box::new(request)),
-                    None if stale => Retry::Stale,
-                    None => Retry::No,
-                };
-                // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be
-                // the session that speaks.)
-                let spoke_first = link.received() > before && !self.conn.reused && !self.conn.place.https;
-                let error = match error.into_error() {
-                    error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
-                    error => Error::during(Phase::Headers, &self.ctx, error),
-                };
-                let error = if sent { error } else { error.while_sending() };
-                let retry = if self.ctx.err().is_some() { Retry::No } else { retry };
-                Err(Failed { error, retry, feeder: self.feeder, timeout: self.timeout })
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => return Err(self.failed(error, before, sent)),
+        };
+        link.add_surplus(response.headers_mut());
+        self.conn.spent = response.version() == Version::HTTP_10;
+        if let Some(upload) = self.upload.as_mut().filter(|upload| upload.is_held_back()) {
+            if response.status().as_u16() >= 400 {
+                // The server does not want the body that its connection still expects.
+                self.upload = None;
+                self.conn.spent = true;
+            } else {
+                upload.go_ahead();
             }
         }
+        if self.header_timeout.is_some() {
+            link.socket.set_read_deadline(None);
+        }
+        Ok((self, response))
+    }
+
+    /// Drives the connection until the head has come, and notes when all of the request is sent.
+    fn await_head(&mut self, link: &Link, request: http::Request<Outgoing>, sent: &mut bool) -> Head {
+        let mut response = pin!(self.conn.sender.try_send_request(request));
+        loop {
+            let Exchange { conn, upload, stall, header_timeout, .. } = &mut *self;
+            let step = block_on(poll_fn(|cx| {
+                conn.drive(cx);
+                match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+                    Poll::Ready(result) => return Poll::Ready(Step::Done(result)),
+                    Poll::Pending if upload.as_mut().is_some_and(|upload| upload.poll_wanted(cx)) => {
+                        return Poll::Ready(Step::Supply);
+                    }
+                    Poll::Pending => {}
+                }
+                if link.take_write_blocked() {
+                    stall.watch(link);
+                } else if upload.is_none() && !*sent {
+                    *sent = true;
+                    stall.lift(link);
+                    if let Some(timeout) = *header_timeout {
+                        link.socket.set_read_deadline(goby::now().checked_add(timeout));
+                    }
+                }
+                Poll::Pending
+            }));
+            stall.lift(link);
+            match step {
+                Step::Done(result) => return result.map_err(Box::new),
+                Step::Supply => self.supply(),
+            }
+            if link.is_write_broken() {
+                // The rest of the body would go nowhere.
+                self.upload = None;
+            }
+            // Without this, a server that takes all that there is would never let other goroutines
+            // run.
+            goby::checkpoint();
+        }
+    }
+
+    /// Says why there is no response. `before` is what had come before the request, and `sent`
+    /// whether all of it was sent.
+    fn failed(self, mut error: Unanswered, before: u64, sent: bool) -> Failed {
+        let received = self.conn.link.received();
+        // The server may have closed a kept connection before it saw the request.
+        let stale = self.conn.reused && received == before;
+        let retry = match error.take_message() {
+            _ if self.ctx.err().is_some() => Retry::No,
+            Some(request) => Retry::Unsent(Box::new(request)),
+            None if stale => Retry::Stale,
+            None => Retry::No,
+        };
+        // A server that speaks before it is asked does not speak HTTP. (Under TLS it may be the
+        // session that speaks.)
+        let spoke_first = received > before && !self.conn.reused && !self.conn.place.https;
+        let error = match error.into_error() {
+            error if spoke_first && error.is_canceled() => Error::protocol(Phase::Headers, &self.ctx, error),
+            error => Error::during(Phase::Headers, &self.ctx, error),
+        };
+        let error = if sent { error } else { error.while_sending() };
+        Failed { error, retry, upload: self.upload, timeout: self.timeout }
     }
 
     /// Gets the next piece of the request's body.
     fn supply(&mut self) {
-        if !self.feeder.as_mut().is_some_and(Feeder::supply) {
-            self.feeder = None;
+        if !self.upload.as_mut().is_some_and(Upload::supply) {
+            self.upload = None;
         }
     }
 
     /// Ends the request, and keeps the connection for the next one if it can carry it.
     pub(super) fn finish(self, pool: &Pool) {
-        let Exchange { conn, feeder, timeout, .. } = self;
+        let Exchange { conn, upload, timeout, .. } = self;
         drop(timeout);
-        if feeder.is_some() {
+        if upload.is_some() {
             // The server answered before it had all of the request. The rest of it would have to be
             // sent before the next request.
             return;
@@ -292,7 +315,7 @@ impl Source for Incoming {
                 }
                 match polled {
                     Poll::Ready(frame) => Poll::Ready(Step::Done(frame)),
-                    Poll::Pending if exchange.feeder.as_ref().is_some_and(Feeder::is_wanted) => {
+                    Poll::Pending if exchange.upload.as_mut().is_some_and(|upload| upload.poll_wanted(cx)) => {
                         Poll::Ready(Step::Supply)
                     }
                     Poll::Pending => {

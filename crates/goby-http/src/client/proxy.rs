@@ -7,13 +7,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 use url::{Host, Url};
 
+use super::outline::{basic_auth, percent_decode};
 use super::pool::Place;
-use super::{basic_auth, percent_decode};
 use crate::error::{Error, Phase, redacted};
 
 /// A proxy, and the requests that go through it.
 ///
-/// Requests for `http` URLs are sent to the proxy itself. For `https`, it is asked for a tunnel
+/// Requests for `http` URLs are sent to the proxy itself, which is then the one host that limits for
+/// a host apply to. For `https`, it is asked for a tunnel
 /// (`CONNECT`), in which the client speaks TLS with the server: the proxy sees the name of the host
 /// alone. Through a SOCKS 5 proxy, both kinds are tunneled, and the proxy looks up the name.
 ///
@@ -172,7 +173,8 @@ impl Proxies {
 impl Environment {
     /// Reads the variables that `var` knows. Those in capitals come first, as in Go.
     fn read(var: impl Fn(&str) -> Option<String>) -> Environment {
-        let get = |names: [&str; 2]| names.into_iter().find_map(|name| var(name).filter(|text| !text.trim().is_empty()));
+        let get =
+            |names: [&str; 2]| names.into_iter().find_map(|name| var(name).filter(|text| !text.trim().is_empty()));
         let setting = |text: String| Upstream::parse(&text).map(Arc::new);
         let all = get(["ALL_PROXY", "all_proxy"]).map(setting);
         // A program that a web server starts (CGI) has the header `Proxy` of whoever asks there
@@ -236,9 +238,8 @@ impl Upstream {
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| invalid(&"it names no host"))?;
         let port = url.port().unwrap_or(default_port);
         let named = !url.username().is_empty() || url.password().is_some();
-        let credentials = named.then(|| {
-            (percent_decode(url.username()), percent_decode(url.password().unwrap_or_default()))
-        });
+        let credentials =
+            named.then(|| (percent_decode(url.username()), percent_decode(url.password().unwrap_or_default())));
         if socks && credentials.iter().any(|(user, password)| user.is_empty() || user.len().max(password.len()) > 255) {
             return Err(invalid(&"a user name has 1 to 255 bytes, a password at most 255"));
         }

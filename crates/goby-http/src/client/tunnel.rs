@@ -174,11 +174,13 @@ mod tests {
 
     #[test]
     fn the_first_line_has_the_status() {
-        let check = |head: &str, code: Option<u16>| assert_eq!(status(head.as_bytes()).map(|s| s.as_u16()), code, "{head:?}");
+        let check =
+            |head: &str, code: Option<u16>| assert_eq!(status(head.as_bytes()).map(|s| s.as_u16()), code, "{head:?}");
         check("HTTP/1.1 200 Connection established\r\n\r\n", Some(200));
         check("HTTP/1.0 200\r\n\r\n", Some(200));
         check("HTTP/1.1 407 \r\n\r\n", Some(407));
-        for head in ["HTTP/2 200 OK\r\n", "HTTP/1.1 2000\r\n", "HTTP/1.1  200 OK", "HTTP/1.1 20", "ICY 200 OK\r\n", ""] {
+        for head in ["HTTP/2 200 OK\r\n", "HTTP/1.1 2000\r\n", "HTTP/1.1  200 OK", "HTTP/1.1 20", "ICY 200 OK\r\n", ""]
+        {
             check(head, None);
         }
     }

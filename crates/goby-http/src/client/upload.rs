@@ -2,8 +2,9 @@
 //!
 //! A request with `expect: 100-continue` sends its head alone. Its body follows when the server says
 //! so (`100 Continue`), or when it has said nothing for a while: not all servers know this. If the
-//! server answers otherwise, the body is not sent. Source: RFC 9110, section 10.1.1, and Go's
-//! `ExpectContinueTimeout`.
+//! server refuses the request (400 and above), the body is not sent. With any other answer it
+//! follows, since the server may read it while it answers; curl does so, too. Source: RFC 9110,
+//! section 10.1.1, and Go's `ExpectContinueTimeout`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::rt::Timer;
 /// The body that is being sent.
 pub(super) struct Upload {
     feeder: Feeder,
-    gate: Option<Gate>,
+    gate: Option<Box<Gate>>,
 }
 
 /// What a body waits for.
@@ -48,7 +49,7 @@ impl Upload {
                 answered.store(true, Ordering::Relaxed);
             }
         });
-        self.gate = Some(Gate { open, limit, sleep: None });
+        self.gate = Some(Box::new(Gate { open, limit, sleep: None }));
     }
 
     /// Whether the next piece is to be got. If not, `cx` is woken when the wait for the server is
@@ -70,6 +71,11 @@ impl Upload {
     /// Whether the body still waits for the server.
     pub(super) fn is_held_back(&self) -> bool {
         self.gate.is_some()
+    }
+
+    /// Lets the body follow.
+    pub(super) fn go_ahead(&mut self) {
+        self.gate = None;
     }
 
     /// See [`Feeder::supply`].

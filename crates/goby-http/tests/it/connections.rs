@@ -132,6 +132,9 @@ fn a_connection_closed_by_the_request_costs_those_that_may_not_be_repeated() {
         assert!(error.is_request() && !error.is_connect(), "{error:?}");
         assert_eq!(words(&error), "no response");
         assert_eq!(get(&client), "connection 2");
+        let request = http::Request::post(script.url("/")).header("idempotency-key", "7").body(Body::from("body"));
+        let answer = client.request(&background(), request.unwrap()).unwrap();
+        assert_eq!(answer.text().unwrap(), "connection 3");
         // A first request on a connection is not made again.
         drop(client);
     });

@@ -13,6 +13,7 @@ mod bodies;
 mod cancellation;
 mod connections;
 mod endless;
+mod expect;
 #[cfg(all(feature = "cookies", feature = "json"))]
 mod extract;
 mod framing;

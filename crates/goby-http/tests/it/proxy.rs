@@ -9,7 +9,9 @@ use std::time::Duration;
 use goby::net::TcpStream;
 use goby_http::{Client, Proxy, Request, Response};
 
-use crate::support::{PATIENCE, Script, Site, answer, background, read_head, read_to_close, wait_until, with_workers, words};
+use crate::support::{
+    PATIENCE, Script, Site, answer, background, read_head, read_to_close, wait_until, with_workers, words,
+};
 
 /// A proxy in a process of its own, which ends with the test.
 struct Real {
@@ -34,7 +36,7 @@ impl Real {
     fn tinyproxy() -> Real {
         Real::start("tinyproxy", |port| {
             let file = std::env::temp_dir().join(format!("goby-http-tinyproxy-{port}.conf"));
-            let text = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth me sec:ret\n");
+            let text = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth me secret\n");
             std::fs::write(&file, text).unwrap();
             (vec!["-d".to_owned(), "-c".to_owned(), file.display().to_string()], Some(file))
         })
@@ -90,7 +92,7 @@ fn http_goes_through_tinyproxy() {
     with_workers(|| {
         let proxy = Real::tinyproxy();
         let site = Site::start(tell);
-        let client = proxy.client("http", "me:sec%3Aret@");
+        let client = proxy.client("http", "me:secret@");
         for _ in 0..2 {
             let response = client.get(&background(), site.url("/path")).unwrap();
             assert!(response.headers()["via"].to_str().unwrap().contains("tinyproxy"));
@@ -127,7 +129,7 @@ mod https {
             let proxy = Real::tinyproxy();
             let (site, url, certificate) = secure();
             let own = |credentials: &str| format!("http://{credentials}127.0.0.1:{}", proxy.port);
-            let client = trusting(&own("me:sec%3Aret@"), &certificate);
+            let client = trusting(&own("me:secret@"), &certificate);
             for _ in 0..2 {
                 assert_eq!(client.get(&background(), &url).unwrap().text().unwrap(), "/path false");
             }
@@ -232,10 +234,9 @@ fn microsocks_says_whom_it_takes() {
     with_workers(|| {
         let proxy = Real::microsocks(&["-u", "me", "-P", "secret"]);
         let site = Site::start(tell);
-        for (credentials, shown, reason) in [
-            ("", "", "it wants a user name"),
-            ("me:wrong@", "me:***@", "it does not take this user name and password"),
-        ] {
+        for (credentials, shown, reason) in
+            [("", "", "it wants a user name"), ("me:wrong@", "me:***@", "it does not take this user name and password")]
+        {
             let error = proxy.client("socks5", credentials).get(&background(), site.url("/")).unwrap_err();
             let text = format!(
                 "asking the proxy socks5://{shown}127.0.0.1:{} for a tunnel to {} failed",

@@ -11,7 +11,7 @@ use goby::tls::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
 use goby_http::{Body, Client};
 use rcgen::CertifiedKey;
 
-use crate::support::{Script, answer, background, read_head, with_workers, words};
+use crate::support::{Script, answer, background, read_head, rerun_alone, with_workers, words};
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;
 
@@ -161,5 +161,79 @@ fn a_connection_that_is_cut_is_not_the_end_of_a_body() {
         let error = client.get(&background(), url(&script)).unwrap().text().unwrap_err();
         assert!(error.is_body(), "{error:?}");
         assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+    });
+}
+
+#[test]
+fn only_the_given_roots_may_be_trusted() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["localhost"]);
+        let script = serve(config, |_, tls| answer(tls, "hello"));
+        let client = Client::builder().system_roots(false).add_root_certificate(certificate).build().unwrap();
+        assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+        let error = Client::builder().system_roots(false).build().unwrap_err();
+        assert!(error.is_build(), "{error:?}");
+    });
+}
+
+#[test]
+fn a_server_may_ask_for_a_certificate() {
+    with_workers(|| {
+        let server = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mine = rcgen::generate_simple_self_signed(["me".to_owned()]).unwrap();
+        let identity = |made: &CertifiedKey<rcgen::KeyPair>| {
+            goby::tls::Identity::new(made.cert.pem(), made.signing_key.serialize_pem()).unwrap()
+        };
+        let acceptor =
+            goby::tls::TlsAcceptor::builder().identity(identity(&server)).require_client_certificates(mine.cert.pem());
+        let acceptor = acceptor.build().unwrap();
+        let script = Script::start(move |_, stream| {
+            let mut tls = acceptor.accept(stream).unwrap();
+            if tls.handshake().is_ok() {
+                answer(&mut tls, "hello");
+            }
+        });
+        let trusting = || Client::builder().add_root_certificate(server.cert.pem());
+        let client = trusting().identity(identity(&mine)).build().unwrap();
+        assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+        let error = trusting().build().unwrap().get(&background(), url(&script)).unwrap_err();
+        assert!(goby::tls::Error::find(&error).is_some(), "{error:?}");
+    });
+}
+
+#[test]
+fn every_certificate_is_accepted_if_that_is_wanted_and_said_once() {
+    let said = rerun_alone("tls::every_certificate_is_accepted_if_that_is_wanted_and_said_once");
+    if let Some(said) = said {
+        assert_eq!(said.matches("whoever is on the way can read and change everything").count(), 1, "{said}");
+        return;
+    }
+    with_workers(|| {
+        let (_, config) = certificate(&["elsewhere.example"]);
+        let script = serve(config, |_, tls| answer(tls, "hello"));
+        let client = Client::builder().danger_accept_invalid_certs(true).build().unwrap();
+        assert_eq!(client.get(&background(), url(&script)).unwrap().text().unwrap(), "hello");
+    });
+}
+
+#[test]
+fn an_address_may_be_given_for_a_name() {
+    with_workers(|| {
+        let (certificate, config) = certificate(&["www.example.org"]);
+        let script = serve(config, |_, tls| {
+            let head = read_head(&mut *tls);
+            assert!(head.contains("\r\nhost: www.example.org"), "{head}");
+            tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+            tls.flush().unwrap();
+        });
+        let port = script.addr().port();
+        for (given, url) in [
+            (script.addr(), "https://WWW.example.org/".to_owned()),
+            ((script.addr().ip(), 0).into(), format!("https://www.example.org:{port}/")),
+        ] {
+            let builder = Client::builder().resolve("www.Example.org", given).add_root_certificate(&certificate[..]);
+            let client = builder.build().unwrap();
+            assert_eq!(client.get(&background(), url).unwrap().text().unwrap(), "hello");
+        }
     });
 }

@@ -1,0 +1,67 @@
+//! How far a request had come, in words.
+
+use std::fmt;
+
+/// How far the request had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The URL that was given.
+    Url(String),
+    /// Building a client.
+    Build,
+    /// Waiting because of the limit of connections to a host.
+    Queue(String),
+    /// Looking up a host's name.
+    Resolve(String),
+    /// Connecting to a host and port.
+    Connect(String),
+    /// Finding out which proxy to use.
+    Proxy,
+    /// Asking a proxy for a way through to a host and port.
+    Tunnel { proxy: String, target: String },
+    /// The TLS handshake with a host.
+    Tls(String),
+    /// Sending the request, its body included, when that takes too long or is given up.
+    Send,
+    /// Sending the request, its body included, and waiting for the response.
+    Headers,
+    /// Reading the response's body.
+    Body,
+    /// Reading a request's body, in a handler.
+    RequestBody,
+    /// Producing the body that is to be sent.
+    Produce,
+    /// Following a redirect: to an invalid target.
+    RedirectTarget(String),
+    /// Following a redirect: one too many.
+    TooManyRedirects(usize),
+    /// The body is longer than the limit.
+    TooLarge(u64),
+    /// The body is not text.
+    NotText,
+    /// A request's body is not text, in a handler.
+    RequestNotText,
+}
+
+impl fmt::Display for Phase {
+    /// What was being done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Phase::Url(url) => write!(f, "using the URL {url:?}"),
+            Phase::Build => f.write_str("building the client"),
+            Phase::Queue(host) => write!(f, "awaiting a free connection to {host}"),
+            Phase::Resolve(host) => write!(f, "looking up {host}"),
+            Phase::Connect(host) => write!(f, "connecting to {host}"),
+            Phase::Proxy => f.write_str("choosing a proxy"),
+            Phase::Tunnel { proxy, target } => write!(f, "asking the proxy {proxy} for a tunnel to {target}"),
+            Phase::Tls(host) => write!(f, "negotiating TLS with {host}"),
+            Phase::Send => f.write_str("sending the request"),
+            Phase::Headers => f.write_str("awaiting response headers"),
+            Phase::Body => f.write_str("reading the response body"),
+            Phase::RequestBody => f.write_str("reading the request body"),
+            Phase::Produce => f.write_str("producing the body to send"),
+            Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) => f.write_str("following a redirect"),
+            Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText => f.write_str("reading the body"),
+        }
+    }
+}
