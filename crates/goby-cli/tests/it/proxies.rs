@@ -1,5 +1,6 @@
 //! Proxies and certificates: the options and variables of curl, beside curl itself.
 
+use std::io::BufRead;
 use std::process::Command;
 
 use crate::server::{Reply, Server};
@@ -108,17 +109,19 @@ fn certificates_and_keys_are_files() {
         .output()
         .expect("openssl");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // It wants a certificate of its clients, and trusts its own.
     let mut server = Running::start(
         Command::new("openssl")
-            .args(["s_server", "-www", "-accept", &format!("127.0.0.1:{port}"), "-cert", &cert, "-key", &key])
+            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert", &cert, "-key", &key])
             .args(["-Verify", "1", "-CAfile", &cert, "-verify_return_error"])
             .stdin(std::process::Stdio::null()),
     );
+    let port =
+        server.stdout().lines().find_map(|line| Some(line.unwrap().strip_prefix("ACCEPT 127.0.0.1:")?.to_string()));
+    let port = port.expect("it says where it listens");
     let url = format!("https://localhost:{port}/");
     let ask = |args: &[&str]| {
-        let ended = fetch(["--retries", "5", "-o", "-"].iter().chain(args).chain([&&*url]));
+        let ended = fetch(["--retries", "0", "-o", "-"].iter().chain(args).chain([&&*url]));
         (lines(&ended.stdout)[0].number("status"), ended.stderr)
     };
     let ((status, _), (insecure, said)) =
@@ -134,6 +137,4 @@ fn certificates_and_keys_are_files() {
     check(ended.code, Some(2));
     let ended = fetch(["--cert", &cert, &url]);
     assert!(ended.stderr.starts_with(&format!("goby: cannot use {cert} with {cert}: ")), "{}", ended.stderr);
-    let _ = server.child.kill();
-    let _ = server.child.wait();
 }

@@ -22,14 +22,24 @@ struct Real {
 }
 
 impl Real {
-    fn start(program: &str, args: impl FnOnce(u16) -> (Vec<String>, Option<std::path::PathBuf>)) -> Real {
-        let port = Reserved::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let (args, file) = args(port);
-        let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{program}: {error} (ci/setup.sh installs it)"));
-        let real = Real { child, port, file };
-        wait_until("the proxy to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
-        real
+    fn start(program: &str, args: impl Fn(u16) -> (Vec<String>, Option<std::path::PathBuf>)) -> Real {
+        for _ in 0..5 {
+            let port = Reserved::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let (args, file) = args(port);
+            let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let child = child.unwrap_or_else(|error| panic!("{program}: {error} (ci/setup.sh installs it)"));
+            let mut real = Real { child, port, file };
+            let mut has_ended = false;
+            wait_until("the proxy to listen", || {
+                has_ended = real.child.try_wait().unwrap().is_some();
+                has_ended || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            });
+            // If it has ended, somebody else had the port meanwhile.
+            if !has_ended {
+                return real;
+            }
+        }
+        panic!("{program} ends at once");
     }
 
     /// A proxy for HTTP that wants a password.
