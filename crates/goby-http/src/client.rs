@@ -7,10 +7,13 @@ mod exchange;
 mod outline;
 mod pool;
 mod proxy;
-pub(crate) mod redirect;
+pub mod redirect;
+mod request;
 mod stall;
 mod tunnel;
 mod upload;
+#[cfg(feature = "json")]
+mod values;
 
 use std::fmt;
 use std::io::Read;
@@ -20,24 +23,25 @@ use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use once_cell::sync::OnceCell;
 
 pub use builder::ClientBuilder;
 use connect::Connector;
 use exchange::{Conn, Exchange, Failed, Incoming, Retry};
-use outline::{Outline, parse_url};
+use outline::Outline;
 use pool::{Acquired, Permit, Place, Pool};
 use proxy::Proxies;
 pub use proxy::Proxy;
-use redirect::Redirect;
+use redirect::{Policy, Redirect};
+pub use request::RequestBuilder;
 use stall::Stall;
 use upload::{Upload, expects_go_ahead};
 
 use crate::body::{Body, Outgoing};
 use crate::error::{ClientTimeout, Error, Phase};
 use crate::framing::unframe_request;
-use crate::response::Response;
+use crate::response::{Origin, Response};
 
 /// A redirect's own body is read to its end if it has at most this many bytes, so that the
 /// connection can be kept (as Go does).
@@ -111,12 +115,13 @@ struct Inner {
     connector: Connector,
     proxies: Proxies,
     pool: Arc<Pool>,
-    user_agent: Option<HeaderValue>,
+    /// The headers that each request has.
+    headers: HeaderMap,
     timeout: Option<Duration>,
     header_timeout: Option<Duration>,
     stall_timeout: Option<Duration>,
     expect_timeout: Duration,
-    redirects: usize,
+    redirect: Policy,
     max_body: u64,
 }
 
@@ -178,7 +183,7 @@ impl Client {
     ///
     /// As for [`request`](Client::request).
     pub fn get(&self, ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
-        self.execute(ctx, Method::GET, url.as_ref(), HeaderMap::new(), Body::empty())
+        self.execute(ctx, Outline::new(Method::GET, url.as_ref())?, Body::empty(), None)
     }
 
     /// Sends `body` to `url` with the method `POST`.
@@ -207,7 +212,7 @@ impl Client {
     ///
     /// As for [`request`](Client::request).
     pub fn post(&self, ctx: &Context, url: impl AsRef<str>, body: impl Into<Body>) -> Result<Response, Error> {
-        self.execute(ctx, Method::POST, url.as_ref(), HeaderMap::new(), body.into())
+        self.execute(ctx, Outline::new(Method::POST, url.as_ref())?, body.into(), None)
     }
 
     /// Makes any request. Its URI must be absolute.
@@ -256,12 +261,9 @@ impl Client {
     /// connection, TLS or the response, and the connection is closed. The context holds for the
     /// response's body, too.
     pub fn request(&self, ctx: &Context, request: http::Request<Body>) -> Result<Response, Error> {
-        let (mut head, mut body) = request.into_parts();
-        let claimed = unframe_request(&mut head.headers).map_err(|error| Error::new(Phase::Produce, error))?;
-        if let Some(len) = claimed.filter(|_| body.len().is_none()) {
-            body = body.cut(len);
-        }
-        self.execute(ctx, head.method, &head.uri.to_string(), head.headers, body)
+        let (head, body) = request.into_parts();
+        let outline = Outline { headers: head.headers, ..Outline::new(head.method, &head.uri.to_string())? };
+        self.execute(ctx, outline, body, None)
     }
 
     /// Closes the connections that wait for a request.
@@ -283,60 +285,73 @@ impl Client {
         self.inner.pool.close_idle();
     }
 
+    /// Makes a request, in `timeout` in place of the client's time.
     fn execute(
         &self,
         ctx: &Context,
-        method: Method,
-        url: &str,
-        headers: HeaderMap,
-        body: Body,
+        mut outline: Outline,
+        mut body: Body,
+        timeout: Option<Duration>,
     ) -> Result<Response, Error> {
-        let mut outline = Outline { method, headers, url: parse_url(url)? };
-        self.follow(ctx, &mut outline, body).map_err(|error| error.of_request(&outline.method, &outline.url))
+        outline.add_defaults(&self.inner.headers);
+        let claimed = unframe_request(&mut outline.headers).map_err(|error| Error::new(Phase::Produce, error))?;
+        if let Some(len) = claimed.filter(|_| body.len().is_none()) {
+            body = body.cut(len);
+        }
+        let limit = timeout.or(self.inner.timeout);
+        let limited = limit.map(|timeout| ctx.with_timeout_cause(timeout, Arc::new(ClientTimeout)));
+        let (ctx, timeout) = match limited {
+            Some((ctx, guard)) => (ctx, Some(guard)),
+            None => (ctx.clone(), None),
+        };
+        let content = match body.whole() {
+            Some(bytes) => Content::Whole(bytes.clone()),
+            None => Content::Streamed(body),
+        };
+        self.follow(&ctx, &mut outline, content, timeout)
+            .map_err(|error| error.of_request(&outline.method, &outline.url))
     }
 
     /// Makes the request, and those that its redirects ask for. At its end the outline is that of
     /// the last of them.
-    fn follow(&self, ctx: &Context, outline: &mut Outline, body: Body) -> Result<Response, Error> {
-        let mut content = match body.whole() {
-            Some(bytes) => Content::Whole(bytes.clone()),
-            None => Content::Streamed(body),
-        };
-        let limited = self.inner.timeout.map(|timeout| ctx.with_timeout_cause(timeout, Arc::new(ClientTimeout)));
-        let (ctx, mut timeout) = match limited {
-            Some((ctx, guard)) => (ctx, Some(guard)),
-            None => (ctx.clone(), None),
-        };
-        let mut hops = 0;
+    fn follow(
+        &self,
+        ctx: &Context,
+        outline: &mut Outline,
+        mut content: Content,
+        mut timeout: Option<CancelGuard>,
+    ) -> Result<Response, Error> {
+        let mut previous = Vec::new();
         loop {
-            let (exchange, response) = self.attempt(&ctx, outline, &mut content, &mut timeout)?;
+            let (exchange, response) = self.attempt(ctx, outline, &mut content, &mut timeout)?;
             let (head, body) = response.into_parts();
-            let redirect = match self.inner.redirects {
-                0 => None,
-                _ => Redirect::of(head.status, &head.headers, &outline.url)?,
+            let redirect = match self.inner.redirect.is_none() {
+                true => None,
+                false => Redirect::of(head.status, &head.headers, &outline.url)?,
             };
-            match redirect {
-                Some(redirect) if !redirect.keep_body || !matches!(content, Content::Spent) => {
-                    if hops == self.inner.redirects {
-                        return Err(Error::bare(Phase::TooManyRedirects(hops)));
-                    }
-                    hops += 1;
-                    timeout = self.discard(exchange, body)?;
-                    redirect.rewrite(&outline.url, &mut outline.method, &mut outline.headers);
-                    if !redirect.keep_body {
-                        content = Content::Whole(bytes::Bytes::new());
-                    }
-                    outline.url = redirect.url;
+            let redirect = match redirect {
+                Some(redirect) if redirect.keep_body && matches!(content, Content::Spent) => None,
+                Some(redirect) => {
+                    previous.push(outline.url.to_string());
+                    let followed = self.inner.redirect.decide(head.status, redirect.url.as_str(), &previous)?;
+                    Some(redirect).filter(|_| followed)
                 }
-                _ => {
-                    let url: Arc<str> = outline.url.as_str().into();
-                    let body = match Incoming::new(exchange, body, &self.inner.pool, self.inner.max_body) {
-                        Some(incoming) => Body::from_source(incoming.named(outline.method.clone(), url.clone())),
-                        None => Body::empty(),
-                    };
-                    return Ok(Response::received(head, url, body));
-                }
+                None => None,
+            };
+            let Some(redirect) = redirect else {
+                let url: Arc<str> = outline.url.as_str().into();
+                let body = match Incoming::new(exchange, body, &self.inner.pool, self.inner.max_body) {
+                    Some(incoming) => Body::from_source(incoming.named(outline.method.clone(), url.clone())),
+                    None => Body::empty(),
+                };
+                return Ok(Response::received(head, Origin { method: outline.method.clone(), url }, body));
+            };
+            timeout = self.discard(exchange, body)?;
+            redirect.rewrite(&outline.url, &mut outline.method, &mut outline.headers);
+            if !redirect.keep_body {
+                content = Content::Whole(bytes::Bytes::new());
             }
+            outline.url = redirect.url;
         }
     }
 
@@ -410,7 +425,7 @@ impl Inner {
     ) -> Result<(http::Request<Outgoing>, Option<Upload>), Error> {
         let holds_back = expects_go_ahead(&outline.headers);
         let (body, mut upload) = content.send(holds_back);
-        let mut request = outline.request(body, place, self.user_agent.as_ref())?;
+        let mut request = outline.request(body, place)?;
         if let Some(upload) = upload.as_mut().filter(|_| holds_back) {
             upload.await_go_ahead(&mut request, self.expect_timeout);
         }

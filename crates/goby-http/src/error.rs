@@ -260,14 +260,19 @@ impl Error {
         matches!(self.inner.phase, Phase::Url(_))
     }
 
-    /// Tells whether a client could not be built.
+    /// Tells whether a client could not be built, or a request: a header of it is invalid, for
+    /// example.
     ///
     /// ```
-    /// let error = goby_http::Client::builder().max_connections_per_host(0).build().unwrap_err();
+    /// use goby_http::{Client, Method};
+    /// let error = Client::builder().max_connections_per_host(0).build().unwrap_err();
     /// assert!(error.is_build());
+    ///
+    /// let request = Client::new().prepare(Method::GET, "http://example.org/").header("no name", "");
+    /// assert!(request.send(&goby::Context::background()).unwrap_err().is_build());
     /// ```
     pub fn is_build(&self) -> bool {
-        matches!(self.inner.phase, Phase::Build)
+        matches!(self.inner.phase, Phase::Build | Phase::Prepare)
     }
 
     /// Tells whether the host's name was being looked up.
@@ -352,7 +357,7 @@ impl Error {
     }
 
     /// Tells whether a body was being read: it broke off, is longer than the client's limit, or is
-    /// not text.
+    /// not the text or JSON that was expected.
     ///
     /// ```
     /// use goby_http::Response;
@@ -362,12 +367,33 @@ impl Error {
     pub fn is_body(&self) -> bool {
         matches!(
             self.inner.phase,
-            Phase::Body | Phase::RequestBody | Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText
+            Phase::Body
+                | Phase::RequestBody
+                | Phase::TooLarge(_)
+                | Phase::NotText
+                | Phase::NotJson
+                | Phase::RequestNotText
         )
     }
 
-    /// Tells whether redirects failed: there were too many of them, or one led to something that is
-    /// not a URL.
+    /// Gives the status of the response, if that is the error: see
+    /// [`Response::error_for_status`](crate::Response::error_for_status).
+    ///
+    /// ```
+    /// use goby_http::{Response, StatusCode};
+    /// let error = Response::from(StatusCode::NOT_FOUND).error_for_status().unwrap_err();
+    /// assert_eq!(error.status(), Some(StatusCode::NOT_FOUND));
+    /// assert_eq!(error.to_string(), "status 404 Not Found");
+    /// ```
+    pub fn status(&self) -> Option<StatusCode> {
+        match self.inner.phase {
+            Phase::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Tells whether redirects failed: there were too many of them, one led to something that is
+    /// not a URL, or the client's [policy](crate::redirect::Policy) refused one.
     ///
     /// ```
     /// use goby::Context;
@@ -381,7 +407,7 @@ impl Error {
     /// assert_eq!(error.without_url().to_string(), "stopped after 10 redirects");
     /// ```
     pub fn is_redirect(&self) -> bool {
-        matches!(self.inner.phase, Phase::RedirectTarget(_) | Phase::TooManyRedirects(_))
+        matches!(self.inner.phase, Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) | Phase::RedirectRefused)
     }
 
     /// Tells whether there were more redirects than the client follows.
@@ -419,8 +445,11 @@ impl fmt::Display for Error {
                 Phase::Headers => f.write_str("no response"),
                 Phase::RedirectTarget(target) => write!(f, "invalid redirect target {target:?}"),
                 Phase::TooManyRedirects(n) => write!(f, "stopped after {n} redirects"),
+                Phase::RedirectRefused => f.write_str("redirect refused"),
+                Phase::Status(status) => write!(f, "status {status}"),
                 Phase::TooLarge(limit) => write!(f, "body longer than {limit} bytes"),
                 Phase::NotText | Phase::RequestNotText => f.write_str("body is not UTF-8 text"),
+                Phase::NotJson => f.write_str("body is not the expected JSON"),
                 phase => write!(f, "{phase} failed"),
             },
         }

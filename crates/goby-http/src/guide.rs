@@ -2,6 +2,9 @@
 //!
 //! Every program in it is compiled and run as a test.
 
+#[doc = include_str!("docs/http_requests.md")]
+pub mod http_requests {}
+
 #[doc = include_str!("docs/http_services.md")]
 pub mod http_services {}
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::Body;
+use crate::error::{Error, Phase};
 use crate::rejection::Rejection;
 use crate::response::Response;
 use crate::server::Request;
@@ -146,6 +147,39 @@ impl Response {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         response
+    }
+}
+
+impl Response {
+    /// Reads the body to its end, as JSON, whatever its content type is.
+    ///
+    /// A body of any length is read, unless the client has [a
+    /// limit](crate::ClientBuilder::max_body).
+    ///
+    /// ```
+    /// use goby_http::Response;
+    /// use std::collections::HashMap;
+    /// let point: HashMap<String, i32> = Response::new(r#"{"x": 1, "y": 2}"#).json_as()?;
+    /// assert_eq!(point["y"], 2);
+    ///
+    /// let error = Response::new("{}").json_as::<Vec<i32>>().unwrap_err();
+    /// assert_eq!(error.to_string(), "body is not the expected JSON");
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine until the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bytes`](Response::bytes), and when the body is not JSON, or does not fit.
+    ///
+    /// # Cancellation
+    ///
+    /// By the context of the request.
+    pub fn json_as<T: DeserializeOwned>(self) -> Result<T, Error> {
+        serde_json::from_slice(&self.bytes()?).map_err(|error| Error::new(Phase::NotJson, error))
     }
 }
 

@@ -24,10 +24,14 @@
 //!
 //! # The client
 //!
-//! [`get`] makes one request. A [`Client`] has settings: time-outs, redirects, certificates,
-//! limits. It keeps connections for later requests. The guide has a page on
-//! [connections](guide::client_connections): limits of time, proxies, trust. An [`Error`] tells by predicates how far a
-//! request came, and whether time ran out or the context was canceled.
+//! [`get`] makes one request. A [`Client`] has settings: time-outs, [redirects](redirect),
+//! certificates, default headers, limits. It keeps connections for later requests.
+//! [`Client::prepare`] puts a request together: headers, credentials, a query, JSON, a form. The
+//! guide has pages on [HTTP requests](guide::http_requests) and on
+//! [connections](guide::client_connections): limits of time, proxies, trust.
+//!
+//! An [`Error`] tells by predicates how far a request came, and whether time ran out or the context
+//! was canceled.
 //!
 //! # The server
 //!
@@ -76,7 +80,8 @@
 //!
 //! - `cookies`: [`Request::cookies`] and [`Response::with_cookie`], by the crate [`cookie`].
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
-//! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`], by
+//! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`] for
+//!   handlers; `RequestBuilder::json`, `form` and `query`, and [`Response::json_as`] for clients; by
 //!   serde.
 //! - `multipart`: `Request::multipart`, forms with files, by the crate `multer`.
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
@@ -119,7 +124,7 @@ pub use cookie;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 pub use body::Body;
-pub use client::{Client, ClientBuilder, Proxy, get};
+pub use client::{Client, ClientBuilder, Proxy, RequestBuilder, get, redirect};
 pub use error::{Error, redacted};
 pub use handler::Handler;
 #[cfg(feature = "multipart")]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LOCATION;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use url::Url;
 
 use crate::body::Body;
 use crate::client::redirect::Redirect;
-use crate::error::Error;
+use crate::error::{Error, Phase};
 use crate::rejection::Failure;
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
@@ -42,8 +42,15 @@ use crate::rejection::Failure;
 /// the connection at once.
 pub struct Response {
     head: http::response::Parts,
-    url: Arc<str>,
+    /// The request, if it was received.
+    origin: Option<Box<Origin>>,
     body: Body,
+}
+
+/// The request that a response answers: the last one, after redirects.
+pub(crate) struct Origin {
+    pub(crate) method: Method,
+    pub(crate) url: Arc<str>,
 }
 
 impl Response {
@@ -80,8 +87,8 @@ impl Response {
         Response::from(StatusCode::FOUND).with_header(LOCATION, location)
     }
 
-    pub(crate) fn received(head: http::response::Parts, url: Arc<str>, body: Body) -> Response {
-        Response { head, url, body }
+    pub(crate) fn received(head: http::response::Parts, origin: Origin, body: Body) -> Response {
+        Response { head, origin: Some(Box::new(origin)), body }
     }
 
     /// Changes the status.
@@ -188,6 +195,60 @@ impl Response {
         self.head.extensions.get::<Failure>().map(Failure::error)
     }
 
+    /// Makes an error of a status from 400 to 599, and returns any other response as it is.
+    ///
+    /// The body of a response that is an error is not read: its connection is closed.
+    ///
+    /// ```
+    /// use goby_http::{Response, StatusCode};
+    /// assert!(Response::new("hello").error_for_status().is_ok());
+    /// let error = Response::from(StatusCode::BAD_GATEWAY).error_for_status().unwrap_err();
+    /// assert_eq!(error.status(), Some(StatusCode::BAD_GATEWAY));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the status is one of those; see [`Error::status`].
+    pub fn error_for_status(self) -> Result<Response, Error> {
+        match self.status_error() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
+    /// Makes an error of a status from 400 to 599, and leaves the response, so that its body can be
+    /// read.
+    ///
+    /// ```
+    /// use goby_http::{Response, StatusCode};
+    /// let response = Response::new("no such page").with_status(StatusCode::NOT_FOUND);
+    /// assert!(response.error_for_status_ref().is_err());
+    /// assert_eq!(response.text()?, "no such page");
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the status is one of those; see [`Error::status`].
+    pub fn error_for_status_ref(&self) -> Result<&Response, Error> {
+        match self.status_error() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
+    fn status_error(&self) -> Option<Error> {
+        if !self.status().is_client_error() && !self.status().is_server_error() {
+            return None;
+        }
+        let error = Error::bare(Phase::Status(self.status()));
+        let request = self.origin.as_ref().and_then(|origin| Some((&origin.method, Url::parse(&origin.url).ok()?)));
+        Some(match request {
+            Some((method, url)) => error.of_request(method, &url),
+            None => error,
+        })
+    }
+
     /// Tells the version of the protocol.
     ///
     /// ```
@@ -204,7 +265,7 @@ impl Response {
     /// assert_eq!(goby_http::Response::new("").url(), "");
     /// ```
     pub fn url(&self) -> &str {
-        &self.url
+        self.origin.as_ref().map_or("", |origin| &origin.url)
     }
 
     /// Tells which URL a redirect leads to: the header `location` of a received response with
@@ -231,7 +292,7 @@ impl Response {
     ///
     /// When the header is not an `http` or `https` URL, nor relative to one.
     pub fn location(&self) -> Result<Option<String>, Error> {
-        let Ok(from) = Url::parse(&self.url) else { return Ok(None) };
+        let Ok(from) = Url::parse(self.url()) else { return Ok(None) };
         let redirect = Redirect::of(self.head.status, &self.head.headers, &from)?;
         Ok(redirect.map(|redirect| redirect.url.into()))
     }
@@ -351,7 +412,7 @@ impl Read for Response {
 impl From<http::Response<Body>> for Response {
     fn from(response: http::Response<Body>) -> Response {
         let (head, body) = response.into_parts();
-        Response { head, url: Arc::default(), body }
+        Response { head, origin: None, body }
     }
 }
 
@@ -416,6 +477,6 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut response = f.debug_struct("Response");
         response.field("status", &self.head.status).field("headers", &self.head.headers);
-        response.field("url", &self.url).field("body", &self.body).finish()
+        response.field("url", &self.url()).field("body", &self.body).finish()
     }
 }

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue};
 
 use super::connect::{Connector, Resolver};
 use super::pool::{Limits, Pool};
 use super::proxy::{Proxies, Proxy};
+use super::redirect::Policy;
 use super::{Client, Inner};
 use crate::error::{Error, Phase};
 use crate::tls;
@@ -40,7 +42,8 @@ pub struct ClientBuilder {
     header_timeout: Option<Duration>,
     stall_timeout: Option<Duration>,
     expect_timeout: Duration,
-    redirects: usize,
+    redirect: Policy,
+    headers: HeaderMap,
     max_body: u64,
     limits: Limits,
     tls: tls::Options,
@@ -61,7 +64,8 @@ impl ClientBuilder {
             header_timeout: None,
             stall_timeout: None,
             expect_timeout: Duration::from_secs(1),
-            redirects: 10,
+            redirect: Policy::default(),
+            headers: HeaderMap::new(),
             max_body: u64::MAX,
             limits: Limits {
                 max_idle: 100,
@@ -109,8 +113,44 @@ impl ClientBuilder {
     /// let client = goby_http::Client::builder().redirects(0).build()?;
     /// # Ok::<(), goby_http::Error>(())
     /// ```
-    pub fn redirects(mut self, n: usize) -> ClientBuilder {
-        self.redirects = n;
+    pub fn redirects(self, n: usize) -> ClientBuilder {
+        self.redirect(if n == 0 { Policy::none() } else { Policy::limited(n) })
+    }
+
+    /// Sets which redirects are followed. Default: [`Policy::limited(10)`](Policy::limited).
+    ///
+    /// ```
+    /// use goby_http::Client;
+    /// use goby_http::redirect::Policy;
+    /// let client = Client::builder().redirect(Policy::none()).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn redirect(mut self, policy: Policy) -> ClientBuilder {
+        self.redirect = policy;
+        self
+    }
+
+    /// Sets headers that each request has, unless it has one of that name itself. A `user-agent`
+    /// among them counts instead of [`user_agent`](ClientBuilder::user_agent). Default: none.
+    ///
+    /// Those that are secrets do not go to another origin, as those of a request.
+    ///
+    /// ```
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| format!("{:?}", request.headers()["x-color"])));
+    /// use goby_http::{HeaderMap, HeaderName, HeaderValue};
+    ///
+    /// let blue = (HeaderName::from_static("x-color"), HeaderValue::from_static("blue"));
+    /// let client = Client::builder().default_headers(HeaderMap::from_iter([blue])).build()?;
+    /// assert_eq!(client.get(&Context::background(), url)?.text()?, "\"blue\"");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn default_headers(mut self, headers: HeaderMap) -> ClientBuilder {
+        self.headers = headers;
         self
     }
 
@@ -191,6 +231,10 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let user_agent = self.user_agent.map(HeaderValue::try_from).transpose();
         let user_agent = user_agent.map_err(|error| Error::new(Phase::Build, error))?;
+        let mut headers = self.headers;
+        if let Some(user_agent) = user_agent {
+            headers.entry(USER_AGENT).or_insert(user_agent);
+        }
         if self.limits.max_per_host == Some(0) {
             return Err(Error::new(Phase::Build, "a host needs at least one connection"));
         }
@@ -207,12 +251,12 @@ impl ClientBuilder {
             },
             proxies: proxies.map_or_else(|| Proxies::of_environment(self.direct.as_deref()), Proxies::Own),
             pool: Pool::new(self.limits),
-            user_agent,
+            headers,
             timeout: self.timeout,
             header_timeout: self.header_timeout,
             stall_timeout: self.stall_timeout,
             expect_timeout: self.expect_timeout,
-            redirects: self.redirects,
+            redirect: self.redirect,
             max_body: self.max_body,
         };
         Ok(Client { inner: Arc::new(inner) })
@@ -223,6 +267,6 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut builder = f.debug_struct("ClientBuilder");
         builder.field("timeout", &self.timeout).field("connect_timeout", &self.connect_timeout);
-        builder.field("redirects", &self.redirects).field("limits", &self.limits).finish_non_exhaustive()
+        builder.field("redirect", &self.redirect).field("limits", &self.limits).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! The head of a request, from what the caller gave.
 
-use http::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 use url::{Position, Url};
@@ -18,6 +18,22 @@ pub(super) struct Outline {
 }
 
 impl Outline {
+    pub(super) fn new(method: Method, url: &str) -> Result<Outline, Error> {
+        let url = parse_url(url)?;
+        Ok(Outline { method, headers: HeaderMap::new(), url })
+    }
+
+    /// Adds those headers that it has not yet.
+    pub(super) fn add_defaults(&mut self, headers: &HeaderMap) {
+        for name in headers.keys() {
+            if !self.headers.contains_key(name) {
+                for value in headers.get_all(name) {
+                    self.headers.append(name, value.clone());
+                }
+            }
+        }
+    }
+
     /// Whether the server may get it twice. Source: Go's `Request.isReplayable`.
     pub(super) fn is_repeatable(&self) -> bool {
         let has_key = ["idempotency-key", "x-idempotency-key"].iter().any(|name| self.headers.contains_key(*name));
@@ -25,12 +41,7 @@ impl Outline {
     }
 
     /// The request as it goes over the connection.
-    pub(super) fn request(
-        &self,
-        body: Outgoing,
-        place: &Place,
-        user_agent: Option<&HeaderValue>,
-    ) -> Result<http::Request<Outgoing>, Error> {
+    pub(super) fn request(&self, body: Outgoing, place: &Place) -> Result<http::Request<Outgoing>, Error> {
         let invalid = || Phase::Url(redacted(self.url.as_str()).into());
         let path = &self.url[Position::BeforePath..Position::AfterQuery];
         let target = match place.is_forwarded() {
@@ -42,13 +53,10 @@ impl Outline {
         let mut request = http::Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target;
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
         if !self.headers.contains_key(HOST) {
             let host = &self.url[Position::BeforeHost..Position::AfterPort];
             headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| Error::new(invalid(), error))?);
-        }
-        if let Some(user_agent) = user_agent.filter(|_| !self.headers.contains_key(USER_AGENT)) {
-            headers.insert(USER_AGENT, user_agent.clone());
         }
         if !self.url.username().is_empty() || self.url.password().is_some() {
             headers.entry(AUTHORIZATION).or_insert(basic_auth(&self.url));
@@ -74,14 +82,16 @@ pub(super) fn parse_url(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// The credentials of a URL as a header, encoded in base 64.
+/// The credentials of a URL as a header.
 pub(super) fn basic_auth(url: &Url) -> HeaderValue {
+    credentials(&percent_decode(url.username()), &percent_decode(url.password().unwrap_or("")))
+}
+
+/// A name and a password as a header, encoded in base 64.
+pub(super) fn credentials(name: &[u8], password: &[u8]) -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut plain: Vec<u8> = percent_decode(url.username());
-    plain.push(b':');
-    plain.extend(percent_decode(url.password().unwrap_or("")));
     let mut text = b"Basic ".to_vec();
-    for group in plain.chunks(3) {
+    for group in [name, b":", password].concat().chunks(3) {
         let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for i in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize];
@@ -130,7 +140,7 @@ mod tests {
         let check = |url, target, host| {
             let outline = Outline { method: Method::GET, headers: HeaderMap::new(), url: parse_url(url).unwrap() };
             let place = Proxies::Own(Vec::new()).place(&outline.url).unwrap();
-            let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), &place, None).unwrap();
+            let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), &place).unwrap();
             assert_eq!(request.uri(), target);
             assert_eq!(request.headers()[HOST], host);
         };

@@ -1,15 +1,213 @@
-//! Where a redirect leads, and what the next request keeps of the one before.
+//! Which redirects a client follows.
+//!
+//! A redirect that is followed changes the request: after 301, 302 and 303 the method becomes
+//! `GET` (a `HEAD` stays one) and the body is left out; after 307 and 308 both are kept. These
+//! headers do not go to another origin, which is another scheme, host or port: `Authorization`,
+//! `Cookie`, `Cookie2`, `Proxy-Authorization`, `WWW-Authenticate`. A `Host` that the caller chose
+//! stays if the location is relative and the origin the same.
+//!
+//! | | goby | Go | curl |
+//! |---|---|---|---|
+//! | secrets go to | the same scheme, host and port | the same host and its subdomains | the same scheme, host and port |
+//! | a body that cannot be sent again | the redirect is the response | the same | an error |
+//! | the header `Referer` | not sent | sent, unless it leads from `https` to `http` | by an option |
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, HOST,
-    LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use url::Url;
 
 use crate::error::{Error, Phase, redacted};
+
+/// Decides which redirects a client follows; see
+/// [`ClientBuilder::redirect`](crate::ClientBuilder::redirect). Source: reqwest's
+/// `redirect::Policy`, Go's `Client.CheckRedirect`.
+///
+/// The default is [`limited(10)`](Policy::limited).
+#[derive(Clone)]
+pub struct Policy {
+    rule: Rule,
+}
+
+#[derive(Clone)]
+enum Rule {
+    None,
+    Limited(usize),
+    Custom(Arc<dyn Fn(Attempt<'_>) -> Action + Send + Sync>),
+}
+
+/// A redirect that a [custom](Policy::custom) policy decides about.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    status: StatusCode,
+    url: &'a str,
+    previous: &'a [String],
+}
+
+/// What is done about a redirect: an answer of an [`Attempt`].
+#[derive(Debug)]
+pub struct Action {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Follow,
+    Stop,
+    TooMany(usize),
+    Refuse(Box<dyn StdError + Send + Sync>),
+}
+
+impl Policy {
+    /// Follows no redirect: each is a plain response.
+    ///
+    /// ```
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Response, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("/there")));
+    /// use goby_http::redirect::Policy;
+    /// let client = Client::builder().redirect(Policy::none()).build()?;
+    /// assert_eq!(client.get(&Context::background(), url)?.status(), 302);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn none() -> Policy {
+        Policy { rule: Rule::None }
+    }
+
+    /// Follows `n` redirects of a request. A further one is an
+    /// [error](crate::Error::is_too_many_redirects).
+    ///
+    /// ```
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Response, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |_: Request| Response::redirect("/there")));
+    /// use goby_http::redirect::Policy;
+    /// let client = Client::builder().redirect(Policy::limited(2)).build()?;
+    /// assert!(client.get(&Context::background(), url).unwrap_err().is_too_many_redirects());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn limited(n: usize) -> Policy {
+        Policy { rule: Rule::Limited(n) }
+    }
+
+    /// Lets `decide` say what is done about each redirect. It is to end loops, too: the number of
+    /// [previous](Attempt::previous) URLs tells how long it has gone on.
+    ///
+    /// ```
+    /// # use goby::Context;
+    /// # use goby_http::{Client, Request, Response, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| match request.path() {
+    /// #     "/" => Response::redirect("/there"),
+    /// #     _ => Response::redirect("/login"),
+    /// # }));
+    /// use goby_http::redirect::Policy;
+    /// let policy = Policy::custom(|attempt| match attempt.url() {
+    ///     url if url.ends_with("/login") => attempt.stop(),
+    ///     _ => Policy::default().redirect(attempt),
+    /// });
+    /// let client = Client::builder().redirect(policy).build()?;
+    /// let response = client.get(&Context::background(), &url)?;
+    /// assert_eq!(response.url(), url + "there");
+    /// assert_eq!(response.headers()["location"], "/login");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn custom(decide: impl Fn(Attempt<'_>) -> Action + Send + Sync + 'static) -> Policy {
+        Policy { rule: Rule::Custom(Arc::new(decide)) }
+    }
+
+    /// Says what this policy does about a redirect, for a custom one that goes on from it.
+    ///
+    /// See [`custom`](Policy::custom) for an example.
+    pub fn redirect(&self, attempt: Attempt<'_>) -> Action {
+        match &self.rule {
+            Rule::None => attempt.stop(),
+            Rule::Limited(n) if attempt.previous.len() > *n => Action { kind: Kind::TooMany(*n) },
+            Rule::Limited(_) => attempt.follow(),
+            Rule::Custom(decide) => decide(attempt),
+        }
+    }
+
+    /// Whether it follows none, so that nobody need look at the location.
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self.rule, Rule::None)
+    }
+
+    /// Returns whether to follow a redirect to `url`, after requests for `previous`.
+    pub(super) fn decide(&self, status: StatusCode, url: &str, previous: &[String]) -> Result<bool, Error> {
+        match self.redirect(Attempt { status, url, previous }).kind {
+            Kind::Follow => Ok(true),
+            Kind::Stop => Ok(false),
+            Kind::TooMany(n) => Err(Error::bare(Phase::TooManyRedirects(n))),
+            Kind::Refuse(error) => Err(Error::new(Phase::RedirectRefused, error)),
+        }
+    }
+}
+
+impl<'a> Attempt<'a> {
+    /// Tells the status of the redirect.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Tells where the redirect leads.
+    pub fn url(&self) -> &'a str {
+        self.url
+    }
+
+    /// Gives the URLs of the requests so far, the first of which is the caller's. Never empty.
+    pub fn previous(&self) -> impl ExactSizeIterator<Item = &'a str> {
+        self.previous.iter().map(String::as_str)
+    }
+
+    /// Follows the redirect.
+    pub fn follow(self) -> Action {
+        Action { kind: Kind::Follow }
+    }
+
+    /// Makes the redirect the response.
+    pub fn stop(self) -> Action {
+        Action { kind: Kind::Stop }
+    }
+
+    /// Lets the request fail, with an error whose source is this one.
+    pub fn error(self, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Action {
+        Action { kind: Kind::Refuse(error.into()) }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy::limited(10)
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Rule::None => f.write_str("Policy::none()"),
+            Rule::Limited(n) => write!(f, "Policy::limited({n})"),
+            Rule::Custom(_) => f.write_str("Policy::custom(..)"),
+        }
+    }
+}
+
+const COOKIE2: HeaderName = HeaderName::from_static("cookie2");
 
 /// What a redirect wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +216,8 @@ pub(crate) struct Redirect {
     /// Whether the body is sent again. Otherwise the method becomes `GET`, as in all clients,
     /// unless it is `HEAD`.
     pub(crate) keep_body: bool,
+    /// Whether its location has no scheme.
+    relative: bool,
 }
 
 impl Redirect {
@@ -32,17 +232,23 @@ impl Redirect {
         // An empty location would lead to the same URL again. It does not count, as in Go.
         let Some(location) = headers.get(LOCATION).filter(|location| !location.is_empty()) else { return Ok(None) };
         let invalid = || Phase::RedirectTarget(redacted(&String::from_utf8_lossy(location.as_bytes())).into());
-        let url = from.join(&as_text(location.as_bytes())).map_err(|error| Error::new(invalid(), error))?;
+        let location_text = as_text(location.as_bytes());
+        let url = from.join(&location_text).map_err(|error| Error::new(invalid(), error))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::new(invalid(), "the scheme is neither http nor https"));
         }
-        Ok(Some(Redirect { url, keep_body }))
+        let relative = Url::parse(&location_text) == Err(url::ParseError::RelativeUrlWithoutBase);
+        Ok(Some(Redirect { url, keep_body, relative }))
     }
 
     /// Changes the head of the request into that of the next one.
     pub(crate) fn rewrite(&self, from: &Url, method: &mut Method, headers: &mut HeaderMap) {
-        // A host that the caller chose was for the first request.
-        headers.remove(HOST);
+        let same_origin = from.origin() == self.url.origin();
+        // A host that the caller chose was for this origin. Another name of it, which the location
+        // says, counts instead.
+        if !self.relative || !same_origin {
+            headers.remove(HOST);
+        }
         if !self.keep_body {
             if *method != Method::HEAD {
                 *method = Method::GET;
@@ -54,8 +260,8 @@ impl Redirect {
             }
         }
         // Secrets are only for the origin that they were given for.
-        if from.origin() != self.url.origin() {
-            for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
+        if !same_origin {
+            for name in [AUTHORIZATION, COOKIE, COOKIE2, PROXY_AUTHORIZATION, WWW_AUTHENTICATE] {
                 headers.remove(name);
             }
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 /// How far the request had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -9,6 +11,8 @@ pub(crate) enum Phase {
     Url(String),
     /// Building a client.
     Build,
+    /// Putting a request together.
+    Prepare,
     /// Waiting because of the limit of connections to a host.
     Queue(String),
     /// Looking up a host's name.
@@ -35,10 +39,17 @@ pub(crate) enum Phase {
     RedirectTarget(String),
     /// Following a redirect: one too many.
     TooManyRedirects(usize),
+    /// Following a redirect: the client's policy refused it.
+    RedirectRefused,
+    /// The response has a status that the caller takes for an error.
+    Status(StatusCode),
     /// The body is longer than the limit.
     TooLarge(u64),
     /// The body is not text.
     NotText,
+    /// The body is not the JSON that was expected.
+    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "nothing else reads JSON"))]
+    NotJson,
     /// A request's body is not text, in a handler.
     RequestNotText,
 }
@@ -49,6 +60,7 @@ impl fmt::Display for Phase {
         match self {
             Phase::Url(url) => write!(f, "using the URL {url:?}"),
             Phase::Build => f.write_str("building the client"),
+            Phase::Prepare => f.write_str("preparing the request"),
             Phase::Queue(host) => write!(f, "awaiting a free connection to {host}"),
             Phase::Resolve(host) => write!(f, "looking up {host}"),
             Phase::Connect(host) => write!(f, "connecting to {host}"),
@@ -60,8 +72,13 @@ impl fmt::Display for Phase {
             Phase::Body => f.write_str("reading the response body"),
             Phase::RequestBody => f.write_str("reading the request body"),
             Phase::Produce => f.write_str("producing the body to send"),
-            Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) => f.write_str("following a redirect"),
-            Phase::TooLarge(_) | Phase::NotText | Phase::RequestNotText => f.write_str("reading the body"),
+            Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) | Phase::RedirectRefused => {
+                f.write_str("following a redirect")
+            }
+            Phase::Status(_) => f.write_str("looking at the status"),
+            Phase::TooLarge(_) | Phase::NotText | Phase::NotJson | Phase::RequestNotText => {
+                f.write_str("reading the body")
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ mod no_tls;
 mod multipart;
 mod proxy;
 mod redirects;
+mod requests;
 mod router;
 mod rt;
 mod server;

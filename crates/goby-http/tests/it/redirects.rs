@@ -1,6 +1,7 @@
 //! Redirects: which are followed, and with which method, headers and body.
 
-use goby_http::{Body, Client, Request, Response, StatusCode};
+use goby_http::redirect::Policy;
+use goby_http::{Body, Client, Method, Request, Response, StatusCode};
 
 use crate::support::{Script, Site, answer, background, with_workers, words};
 
@@ -132,6 +133,106 @@ fn secrets_do_not_go_to_another_origin() {
         let (here, there) = (site.addr().to_string(), other.addr().to_string());
         assert_eq!(fetch("/same"), format!("authorization true, x-color true, host {here:?}"));
         assert_eq!(fetch("/other"), format!("authorization false, x-color true, host {there:?}"));
+    });
+}
+
+#[test]
+fn default_secrets_do_not_go_to_another_origin() {
+    with_workers(|| {
+        let seen = |request: Request| {
+            let names = ["authorization", "cookie", "cookie2", "proxy-authorization", "www-authenticate", "x-color"];
+            let seen: Vec<_> = names.into_iter().filter(|name| request.headers().contains_key(*name)).collect();
+            seen.join(" ")
+        };
+        let other = Site::start(seen);
+        let target = other.url("/");
+        let site = Site::start(move |request: Request| match request.path() {
+            "/other" => Response::redirect(&target),
+            "/same" => Response::redirect("/end"),
+            _ => Response::from(seen(request)),
+        });
+        let mut headers = goby_http::HeaderMap::new();
+        for name in ["authorization", "cookie", "cookie2", "proxy-authorization", "www-authenticate", "x-color"] {
+            headers.insert(name, "value".try_into().unwrap());
+        }
+        let client = Client::builder().default_headers(headers).build().unwrap();
+        let get = |path| client.get(&background(), site.url(path)).unwrap().text().unwrap();
+        assert_eq!(get("/same"), "authorization cookie cookie2 proxy-authorization www-authenticate x-color");
+        assert_eq!(get("/other"), "x-color");
+    });
+}
+
+#[test]
+fn a_host_that_was_chosen_stays_for_a_relative_location() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| match request.path() {
+            "/relative" => Response::redirect("/end"),
+            "/absolute" => Response::redirect(request.query().unwrap()),
+            _ => Response::new(request.headers()["host"].to_str().unwrap().to_owned()),
+        });
+        let client = Client::new();
+        let get = |path: &str| {
+            let request = client.prepare(Method::GET, site.url(path)).header("host", "a.example");
+            request.send(&background()).unwrap().text().unwrap()
+        };
+        assert_eq!(get("/relative"), "a.example");
+        let here = site.addr();
+        assert_eq!(get(&format!("/absolute?http://{here}/end")), here.to_string());
+        // The host is not kept for another server, though its location has no scheme.
+        let other = Site::start(|request: Request| request.headers()["host"].to_str().unwrap().to_owned());
+        assert_eq!(get(&format!("/absolute?//{}/end", other.addr())), other.addr().to_string());
+    });
+}
+
+#[test]
+fn a_policy_sees_where_each_redirect_leads() {
+    with_workers(|| {
+        let site = site();
+        let start = site.url("/302/307/303/end");
+        let first = start.clone();
+        let policy = Policy::custom(move |attempt| {
+            assert_eq!(attempt.previous().next(), Some(&*first));
+            let status = attempt.status().as_u16();
+            match attempt.previous().len() {
+                1 => assert_eq!(status, 302),
+                2 => assert_eq!(status, 307),
+                _ => assert_eq!(status, 303),
+            }
+            match attempt.url() {
+                url if url.ends_with("/stop") => attempt.stop(),
+                url if url.ends_with("/bad") => attempt.error("not there"),
+                _ => attempt.follow(),
+            }
+        });
+        assert_eq!(format!("{policy:?} {:?}", Policy::default()), "Policy::custom(..) Policy::limited(10)");
+        let client = Client::builder().redirect(policy).build().unwrap();
+        assert_eq!(client.get(&background(), &start).unwrap().url(), site.url("/end"));
+    });
+}
+
+#[test]
+fn a_policy_stops_or_refuses() {
+    with_workers(|| {
+        let site = site();
+        let policy = Policy::custom(|attempt| match attempt.url() {
+            url if url.ends_with("/302/stop") => attempt.follow(),
+            url if url.ends_with("/stop") => attempt.stop(),
+            url if url.ends_with("/bad") => attempt.error("not there"),
+            _ => Policy::limited(1).redirect(attempt),
+        });
+        let client = Client::builder().redirect(policy).build().unwrap();
+        let get = |path: &str| client.get(&background(), site.url(path));
+        let response = get("/302/302/stop").unwrap();
+        assert_eq!((response.status().as_u16(), response.url()), (302, &*site.url("/302/stop")));
+        let error = get("/302/bad").unwrap_err();
+        assert!(error.is_redirect() && !error.is_too_many_redirects());
+        assert_eq!(words(&error), "redirect refused");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "not there");
+        let error = get("/302/302/end").unwrap_err();
+        assert!(error.is_too_many_redirects());
+        assert_eq!(words(&error), "stopped after 1 redirects");
+        let client = Client::builder().redirect(Policy::limited(0)).build().unwrap();
+        assert!(client.get(&background(), site.url("/302/end")).unwrap_err().is_too_many_redirects());
     });
 }
 
