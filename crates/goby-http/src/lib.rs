@@ -83,7 +83,8 @@
 //! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`] for
 //!   handlers; `RequestBuilder::json`, `form` and `query`, and [`Response::json_as`] for clients; by
 //!   serde.
-//! - `multipart`: `Request::multipart`, forms with files, by the crate `multer`.
+//! - `multipart`: forms with files: `Request::multipart` for handlers, by the crate `multer`, and
+//!   `RequestBuilder::multipart` for clients.
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
 //!   the system's roots. Without it a request for such a URL fails with an error whose
 //!   [`is_tls`](Error::is_tls) is true, before anything is sent.
@@ -99,6 +100,8 @@ mod client;
 mod cookies;
 mod error;
 mod extract;
+#[cfg(feature = "multipart")]
+mod form;
 mod framing;
 pub mod guide;
 mod handler;
@@ -126,6 +129,8 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Vers
 pub use body::Body;
 pub use client::{Client, ClientBuilder, Proxy, RequestBuilder, get, redirect};
 pub use error::{Error, redacted};
+#[cfg(feature = "multipart")]
+pub use form::{Form, Part};
 pub use handler::Handler;
 #[cfg(feature = "multipart")]
 pub use multipart::{Field, Multipart};

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 
 use goby::net::TcpStream;
-use goby_http::{Rejection, Request, Router};
+use goby_http::{Body, Client, Form, Method, Part, Rejection, Request, Response, Router, StatusCode};
 
-use crate::support::{Site, curl, read_head, with_workers};
+use crate::support::{Script, Site, background, curl, read_head, with_workers};
 
 /// Tells of each field its name, the name of its file, its type and its length.
 fn list(request: Request) -> Result<String, Rejection> {
@@ -115,5 +115,99 @@ fn what_is_no_form_is_refused() {
         )
         .unwrap();
         assert!(read_head(&mut stream).starts_with("HTTP/1.1 413 Payload Too Large\r\n"));
+    });
+}
+
+#[test]
+fn a_client_sends_fields_files_and_streams() {
+    with_workers(|| {
+        let site = site();
+        let path = std::env::temp_dir().join(format!("goby-http-form-{}.bin", std::process::id()));
+        std::fs::write(&path, vec![7; 200_000]).unwrap();
+        let form = || {
+            Form::new()
+                .text("text", "h\u{e9}llo")
+                .text("empty", "")
+                .part("file", Part::file(&path).unwrap())
+                .part("skipped", Part::new(Body::from_chunks(["some", "more"])))
+                .part("stream", Part::new(Body::from_reader(&b"bytes"[..])).with_file_name("a.bin"))
+                .part("last", Part::text("x").with_header("content-type", "text/html"))
+        };
+        let client = Client::new();
+        let send = |path: &str, form| {
+            client.prepare(Method::POST, site.url(path)).multipart(form).send(&background()).unwrap().text().unwrap()
+        };
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let listed = format!(
+            "text - - 6\nempty - - 0\nfile {name} application/octet-stream 200000\n\
+             stream a.bin - 5\nlast - text/html 1\n"
+        );
+        assert_eq!(send("/list", form()), listed);
+        assert_eq!(send("/sum", Form::new().part("a", Part::file(&path).unwrap())), (7 * 200_000).to_string());
+        assert_eq!(send("/list", Form::new()), "");
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+/// The exact bytes, for which no reader of forms is needed.
+#[test]
+fn a_form_is_written_as_browsers_write_it() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| {
+            let header = |name| request.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
+            let kind = format!("{} {}\n", header("content-type"), header("content-length"));
+            kind + &request.text().unwrap()
+        });
+        let send = |form: Form| {
+            let boundary = form.boundary().to_owned();
+            let request = Client::new().prepare(Method::PUT, site.url("/")).header("content-type", "text/plain");
+            (request.multipart(form).send(&background()).unwrap().text().unwrap(), boundary)
+        };
+        let (sent, b) = send(Form::new().text("a\"\r\n\\b", "1").part("c", Part::text("2").with_file_name("\"é")));
+        let body = format!(
+            "--{b}\r\nContent-Disposition: form-data; name=\"a%22%0D%0A\\b\"\r\n\r\n1\r\n\
+             --{b}\r\nContent-Disposition: form-data; name=\"c\"; filename=\"%22é\"\r\n\r\n2\r\n--{b}--\r\n"
+        );
+        assert_eq!(sent, format!("multipart/form-data; boundary={b} {}\n{body}", body.len()));
+        // The length of a stream is known if its reader's is.
+        let sized = Part::new(Body::from_sized_reader(&b"123"[..], 3));
+        let (sent, b) = send(Form::new().part("a", sized));
+        let body = format!("--{b}\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n123\r\n--{b}--\r\n");
+        assert_eq!(sent, format!("multipart/form-data; boundary={b} {}\n{body}", body.len()));
+        let (sent, b) = send(Form::new().part("a", Part::new(Body::from_reader(&b"123"[..]))));
+        assert_eq!(sent, format!("multipart/form-data; boundary={b} -\n{body}", body = body.replace(&body[2..34], &b)));
+    });
+}
+
+#[test]
+fn a_form_of_texts_is_sent_again_after_a_redirect() {
+    with_workers(|| {
+        let site = Site::start(
+            Router::new()
+                .post("/list", list)
+                .post("/to", |_: Request| Response::redirect("/list").with_status(StatusCode::PERMANENT_REDIRECT)),
+        );
+        let send = |form| {
+            let request = Client::new().prepare(Method::POST, site.url("/to"));
+            request.multipart(form).send(&background()).unwrap()
+        };
+        assert_eq!(send(Form::new().text("a", "1")).text().unwrap(), "a - - 1\n");
+        assert_eq!(send(Form::new().part("a", Part::file("/dev/null").unwrap())).status(), 308);
+    });
+}
+
+#[test]
+fn a_file_that_becomes_shorter_breaks_the_request_off() {
+    with_workers(|| {
+        let script = Script::start(|_, stream| {
+            let mut all = Vec::new();
+            let _ = { &stream }.read_to_end(&mut all);
+            assert!(!all.ends_with(b"--\r\n"));
+        });
+        let short = Part::new(Body::from_sized_reader(&b"123"[..], 4));
+        let form = Form::new().part("a", short).text("b", "2");
+        let request = Client::new().prepare(Method::POST, script.url("/"));
+        let error = request.multipart(form).send(&background()).unwrap_err();
+        assert!(error.is_request(), "{error:?}");
     });
 }
