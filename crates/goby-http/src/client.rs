@@ -4,6 +4,9 @@
 mod builder;
 mod connect;
 mod exchange;
+// The one place that depends on the feature: both files have the same methods.
+#[cfg_attr(not(feature = "cookie_jar"), path = "client/no_jar.rs")]
+mod jar;
 mod outline;
 mod pool;
 mod proxy;
@@ -29,6 +32,10 @@ use once_cell::sync::OnceCell;
 pub use builder::ClientBuilder;
 use connect::Connector;
 use exchange::{Conn, Exchange, Failed, Incoming, Retry};
+#[cfg(feature = "cookie_jar")]
+pub use jar::CookieJar;
+#[cfg(not(feature = "cookie_jar"))]
+use jar::CookieJar;
 use outline::Outline;
 use pool::{Acquired, Permit, Place, Pool};
 use proxy::Proxies;
@@ -89,8 +96,9 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 /// goroutine that makes a request drives its connection.
 ///
 /// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It goes
-/// through the [proxies](ClientBuilder::proxy) that the environment names. It does not support
-/// cookies. It does not ask for compressed bodies, and leaves those that come compressed.
+/// through the [proxies](ClientBuilder::proxy) that the environment names. With the
+/// feature `cookie_jar`, it keeps cookies if it is told to. It does not ask for compressed bodies,
+/// and leaves those that come compressed.
 ///
 /// ```
 /// use goby::Context;
@@ -122,6 +130,7 @@ struct Inner {
     stall_timeout: Option<Duration>,
     expect_timeout: Duration,
     redirect: Policy,
+    jar: Option<CookieJar>,
     max_body: u64,
 }
 
@@ -323,8 +332,14 @@ impl Client {
     ) -> Result<Response, Error> {
         let mut previous = Vec::new();
         loop {
+            let jar = self.inner.jar.as_ref();
+            let callers = jar.and_then(|jar| jar.add_to(&mut outline.headers, &outline.url));
             let (exchange, response) = self.attempt(ctx, outline, &mut content, &mut timeout)?;
             let (head, body) = response.into_parts();
+            if let Some(jar) = jar {
+                jar.keep(&head.headers, &outline.url);
+                outline.set_cookies(callers);
+            }
             let redirect = match self.inner.redirect.is_none() {
                 true => None,
                 false => Redirect::of(head.status, &head.headers, &outline.url)?,

@@ -76,8 +76,9 @@
 //!
 //! # Features
 //!
-//! All but `multipart` are on by default; `default-features = false` leaves them out.
+//! All but `cookie_jar` and `multipart` are on by default; `default-features = false` leaves them out.
 //!
+//! - `cookie_jar`: `CookieJar`, cookies that a client keeps, by the crates `cookie_store` and `psl`.
 //! - `cookies`: [`Request::cookies`] and [`Response::with_cookie`], by the crate [`cookie`].
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
 //! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`] for
@@ -127,6 +128,8 @@ pub use cookie;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 pub use body::Body;
+#[cfg(feature = "cookie_jar")]
+pub use client::CookieJar;
 pub use client::{Client, ClientBuilder, Proxy, RequestBuilder, get, redirect};
 pub use error::{Error, redacted};
 #[cfg(feature = "multipart")]

@@ -13,6 +13,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue};
 
 use super::connect::{Connector, Resolver};
+use super::jar::CookieJar;
 use super::pool::{Limits, Pool};
 use super::proxy::{Proxies, Proxy};
 use super::redirect::Policy;
@@ -44,6 +45,7 @@ pub struct ClientBuilder {
     expect_timeout: Duration,
     redirect: Policy,
     headers: HeaderMap,
+    jar: Option<CookieJar>,
     max_body: u64,
     limits: Limits,
     tls: tls::Options,
@@ -66,6 +68,7 @@ impl ClientBuilder {
             expect_timeout: Duration::from_secs(1),
             redirect: Policy::default(),
             headers: HeaderMap::new(),
+            jar: None,
             max_body: u64::MAX,
             limits: Limits {
                 max_idle: 100,
@@ -151,6 +154,30 @@ impl ClientBuilder {
     /// ```
     pub fn default_headers(mut self, headers: HeaderMap) -> ClientBuilder {
         self.headers = headers;
+        self
+    }
+
+    /// Keeps the cookies that servers set, and sends them with later requests, those of redirects
+    /// included: in a [`CookieJar`] of this client. Needs the feature `cookie_jar`. Default: no.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().cookie_store(true).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    #[cfg(feature = "cookie_jar")]
+    pub fn cookie_store(mut self, keep: bool) -> ClientBuilder {
+        self.jar = keep.then(CookieJar::new);
+        self
+    }
+
+    /// Keeps cookies in this jar, which a program can look at, save, and share with other clients.
+    /// Needs the feature `cookie_jar`. Default: none.
+    ///
+    /// Cookies that a request has by itself are sent, too, in front of the jar's. Source: Go's
+    /// `Client.Jar`. See [`CookieJar`] for an example.
+    #[cfg(feature = "cookie_jar")]
+    pub fn cookie_jar(mut self, jar: CookieJar) -> ClientBuilder {
+        self.jar = Some(jar);
         self
     }
 
@@ -257,6 +284,7 @@ impl ClientBuilder {
             stall_timeout: self.stall_timeout,
             expect_timeout: self.expect_timeout,
             redirect: self.redirect,
+            jar: self.jar,
             max_body: self.max_body,
         };
         Ok(Client { inner: Arc::new(inner) })

@@ -1,6 +1,6 @@
 //! The head of a request, from what the caller gave.
 
-use http::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 use url::{Position, Url};
@@ -21,6 +21,14 @@ impl Outline {
     pub(super) fn new(method: Method, url: &str) -> Result<Outline, Error> {
         let url = parse_url(url)?;
         Ok(Outline { method, headers: HeaderMap::new(), url })
+    }
+
+    /// Sets the header `cookie` to what the caller has set.
+    pub(super) fn set_cookies(&mut self, callers: Option<HeaderValue>) {
+        match callers {
+            Some(cookies) => drop(self.headers.insert(COOKIE, cookies)),
+            None => drop(self.headers.remove(COOKIE)),
+        }
     }
 
     /// Adds those headers that it has not yet.

@@ -12,6 +12,8 @@ mod support;
 mod bodies;
 mod cancellation;
 mod connections;
+#[cfg(feature = "cookie_jar")]
+mod cookie_jar;
 mod endless;
 mod expect;
 #[cfg(all(feature = "cookies", feature = "json"))]
