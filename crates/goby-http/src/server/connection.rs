@@ -242,7 +242,8 @@ impl Connection<'_> {
         let method = request.method().clone();
         // Inside `call`, so that the destructors of all that the handler gave and is not sent run
         // there, too.
-        let answered = self.call(|| {
+        let mut answer = None;
+        let called = self.call(|| {
             let response = if let Some(status) = refused {
                 // The drop notes whether the client is still sending.
                 drop(request);
@@ -250,10 +251,13 @@ impl Connection<'_> {
             } else {
                 handler.handle(request)
             };
-            Answer::new(&method, response)
+            // Not returned: it is large, and each result around it would move it.
+            answer = Some(Answer::new(&method, response));
         })?;
-        let Answer { head, framed, failure } =
-            answered.unwrap_or_else(|panic| Answer::new(&method, self.apologize(&panic)));
+        if let Err(panic) = called {
+            answer = Some(Answer::new(&method, self.apologize(&panic)));
+        }
+        let Some(Answer { head, framed, failure }) = answer else { return Err(Ended) };
         if let Some(failure) = failure {
             self.deplore("error", &failure, &format!("answered with {}", head.status.as_u16()));
         }
@@ -366,6 +370,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    #[inline]
     pub(super) fn new(method: &http::Method, response: Response) -> Answer {
         let (mut head, body) = http::Response::<Body>::from(response).into_parts();
         // hyper knows no other version.
