@@ -151,6 +151,7 @@ impl Error {
     pub(crate) fn refusal(&self) -> Option<StatusCode> {
         match (&self.inner.phase, self.inner.why) {
             (Phase::RequestBody, Why::Timeout) => Some(StatusCode::REQUEST_TIMEOUT),
+            (Phase::RequestTooLarge(_), _) => Some(StatusCode::PAYLOAD_TOO_LARGE),
             (Phase::RequestBody | Phase::RequestNotText, _) => Some(StatusCode::BAD_REQUEST),
             _ => None,
         }
@@ -370,6 +371,7 @@ impl Error {
             Phase::Body
                 | Phase::RequestBody
                 | Phase::TooLarge(_)
+                | Phase::RequestTooLarge(_)
                 | Phase::NotText
                 | Phase::NotJson
                 | Phase::RequestNotText
@@ -447,7 +449,7 @@ impl fmt::Display for Error {
                 Phase::TooManyRedirects(n) => write!(f, "stopped after {n} redirects"),
                 Phase::RedirectRefused => f.write_str("redirect refused"),
                 Phase::Status(status) => write!(f, "status {status}"),
-                Phase::TooLarge(limit) => write!(f, "body longer than {limit} bytes"),
+                Phase::TooLarge(limit) | Phase::RequestTooLarge(limit) => write!(f, "body longer than {limit} bytes"),
                 Phase::NotText | Phase::RequestNotText => f.write_str("body is not UTF-8 text"),
                 Phase::NotJson => f.write_str("body is not the expected JSON"),
                 phase => write!(f, "{phase} failed"),

@@ -25,8 +25,8 @@ use http::header::{
 /// Lines that hyper is given as they come, the first one included. hyper takes 100 fields; the rest
 /// are left for the lines that it needs.
 const PLAIN: usize = 81;
-/// How many bytes of a head are held back: about what hyper has room for in all.
-const MAX_HELD: usize = 400 << 10;
+/// How many bytes a head may have of which some are held back: about what hyper has room for.
+pub(crate) const MAX_HEAD: usize = 400 << 10;
 /// How many fields may bypass hyper: together with its own they are not more than a `HeaderMap`
 /// takes.
 const MAX_SURPLUS: usize = 20_000;
@@ -42,10 +42,12 @@ pub(crate) struct Head {
     /// Bytes of the line that has begun, and whether they are a carriage return alone.
     line: usize,
     is_return: bool,
+    /// Bytes that hyper was given as they came.
+    plain: usize,
     /// How the first line begins.
     first: [u8; 12],
-    /// There was too much to hold back, so hyper is given all that comes.
-    too_long: bool,
+    /// It is longer than the limit, so hyper is given all that comes.
+    pub(crate) too_long: bool,
     /// Bytes that came behind the plain lines.
     held: Vec<u8>,
     /// The part of them that hyper is to be given.
@@ -68,8 +70,9 @@ pub(crate) struct Taken {
 }
 
 impl Head {
-    /// Follows `bytes`. The caller gives hyper the plain ones, then what is `released`.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Taken {
+    /// Follows `bytes`. The caller gives hyper the plain ones, then what is `released`. A head of
+    /// more than `most` bytes is hyper's, which refuses it.
+    pub(crate) fn take(&mut self, bytes: &[u8], most: usize) -> Taken {
         let mut taken = Taken { plain: 0, consumed: 0, ended: false };
         while taken.consumed < bytes.len() && !taken.ended {
             let rest = &bytes[taken.consumed..];
@@ -100,13 +103,19 @@ impl Head {
                 self.lines += usize::from(!is_empty);
             }
         }
-        if taken.ended {
-            self.divide();
-        } else if self.held.len() > MAX_HELD {
+        self.plain += taken.plain;
+        if self.held.len() + self.plain > most {
             self.too_long = true;
             self.released.append(&mut self.held);
+        } else if taken.ended && !self.held.is_empty() {
+            self.divide();
         }
         taken
+    }
+
+    /// Whether nothing of it has come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines == 0 && self.line == 0
     }
 
     /// Whether this is the head of an interim response, which another head follows.
@@ -164,7 +173,7 @@ mod tests {
     fn follow(text: &str, size: usize) -> (String, Vec<String>, Option<usize>) {
         let (mut head, mut out) = (Head::default(), Vec::new());
         for (n, piece) in text.as_bytes().chunks(size).enumerate() {
-            let taken = head.take(piece);
+            let taken = head.take(piece, MAX_HEAD);
             out.extend_from_slice(&piece[..taken.plain]);
             out.append(&mut head.released);
             if taken.ended {
@@ -217,7 +226,7 @@ mod tests {
             for size in [1, 5, 100] {
                 let mut head = Head::default();
                 for piece in format!("\r\n{line}\r\n\r\n").as_bytes().chunks(size) {
-                    head.take(piece);
+                    head.take(piece, MAX_HEAD);
                 }
                 assert_eq!(head.is_interim(), is_interim, "{line}");
             }

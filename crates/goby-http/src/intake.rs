@@ -68,6 +68,14 @@ impl Intake {
         matches!(self.place, Place::Behind)
     }
 
+    /// Gives hyper bytes again that it has read and not used. Returns whether there are any bytes
+    /// for hyper.
+    pub(crate) fn give_back(&mut self, bytes: &[u8]) -> bool {
+        self.ready.splice(..0, bytes.iter().copied());
+        let is_in_head = !matches!(self.place, Place::Head | Place::Anywhere) || !self.head.is_empty();
+        is_in_head || !self.ready.is_empty() || !self.behind.is_empty()
+    }
+
     /// Readies for hyper what was held back of a head that breaks off; false if there is nothing.
     pub(crate) fn give_up_head(&mut self) -> bool {
         self.ready = self.head.unfinished();
@@ -106,7 +114,7 @@ impl Intake {
         while !bytes.is_empty() {
             match &mut self.place {
                 Place::Head => {
-                    let Taken { plain, consumed, ended } = self.head.take(bytes);
+                    let Taken { plain, consumed, ended } = self.head.take(bytes, link.max_head);
                     self.give(&bytes[..plain], cursor);
                     if !self.head.released.is_empty() {
                         let released = mem::take(&mut self.head.released);
@@ -118,8 +126,8 @@ impl Intake {
                         if link.is_client && head.is_interim() {
                             continue;
                         }
-                        if !head.surplus.is_empty() {
-                            *link.surplus.lock() = head.surplus;
+                        if !head.surplus.is_empty() || head.too_long {
+                            link.note_unusual(head);
                         }
                         self.place = if link.is_client { Place::Anywhere } else { Place::Behind };
                     }

@@ -36,9 +36,10 @@
 //! # The server
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
-//! connection has one goroutine; with HTTP/2, each request has one, too. A [`Handler`] is a
-//! function that may park, return an error and panic. A [`Router`] chooses one by path and method.
-//! The guide has a page on [HTTP services](guide::http_services).
+//! connection has one goroutine; with HTTP/2, each request has one, too. After a second without a
+//! request, a connection of HTTP/1.1 has none, until the next one comes. A [`Handler`] is a function
+//! that may park, return an error and panic. A [`Router`] chooses one by path and method. The guide
+//! has a page on [HTTP services](guide::http_services).
 //!
 //! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
 //! sockets ([`Server::from_unix`]).
@@ -58,9 +59,8 @@
 //! A request's context is done when the client resets its stream, too. A panic, or the error of a
 //! body, costs its stream and not its connection. Requests of one connection that may run at a time
 //! are [limited](Server::max_concurrent_streams), and those whose streams the client has reset
-//! count until their handlers return. A head may have 64 KB. A client that takes nothing of a
-//! response for a minute, or sends nothing of a body, loses its stream. Interim responses, trailers
-//! and push are not sent.
+//! count until their handlers return. A client that takes nothing of a response for too long loses its
+//! stream, see [below](#limits). Interim responses, trailers and push are not sent.
 //!
 //! # Services of hyper, axum and tonic
 //!
@@ -69,9 +69,27 @@
 //!
 //! # Limits
 //!
-//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response,
-//! that includes the heads of all interim responses before it. If the chunked body of a request was
-//! not read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
+//! | a server's limit | default | what it is against |
+//! |---|---|---|
+//! | [`header_timeout`](Server::header_timeout) | 30 s | heads that drip (slowloris) |
+//! | [`idle_timeout`](Server::idle_timeout) | 2 minutes | connections kept for nothing |
+//! | [`stall_timeout`](Server::stall_timeout) | 60 s | uploads that stop, clients that do not read |
+//! | [`read_timeout`](Server::read_timeout), [`write_timeout`](Server::write_timeout) | none | whole requests and responses that take too long |
+//! | [`max_head_bytes`](Server::max_head_bytes) | 400 KiB | long heads (431) |
+//! | [`max_body_bytes`](Server::max_body_bytes) | none | long bodies (413) |
+//! | [`max_connections`](Server::max_connections) | none | too many clients at a time |
+//! | [`max_requests_per_connection`](Server::max_requests_per_connection) | none | clients that never reconnect |
+//! | [`with_timeout`] | – | handlers that take too long (503) |
+//!
+//! They hold in HTTP/1.1 and in HTTP/2, where the head may have 64 KiB by default, and which has
+//! limits of its own ([`max_concurrent_streams`](Server::max_concurrent_streams)).
+//!
+//! A server that stops finishes the requests under way. For a head that has begun it waits 5 s at
+//! most.
+//!
+//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response, that
+//! includes the heads of all interim responses before it. If the chunked body of a request was not
+//! read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
 //! query of a request is refused (400), though some clients send it.
 //!
 //! # Features
@@ -118,6 +136,7 @@ mod router;
 pub mod rt;
 mod server;
 mod socket;
+mod stall;
 mod stream;
 // The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]

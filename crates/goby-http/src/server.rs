@@ -12,7 +12,10 @@ mod connection;
 // The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "http2"), path = "server/no_http2.rs")]
 mod http2;
+mod incoming;
+mod limits;
 mod request;
+mod rest;
 #[cfg(feature = "tls")]
 mod secure;
 mod timeout;
@@ -26,22 +29,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use goby::Context;
 use goby::context::{CancelGuard, ContextError};
 use goby::net::{Address, TcpListener, UnixListener};
-use goby::sync::WaitGroup;
-use goby::{Context, try_go};
-use hyper::server::conn::http1;
+use goby::sync::{Permit, WaitGroup};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 pub use request::Request;
 pub use timeout::with_timeout;
 
+use self::limits::{Room, Settings};
+use self::rest::Kept;
 use crate::handler::Handler;
 use crate::response::Response;
 use crate::socket::Socket;
+use crate::stall::Stall;
 use crate::stream::Link;
-use crate::tls::Acceptor;
 use accept::{Handshakes, Listening};
 
 /// How long the server waits when the system has no room for another connection: the first wait,
@@ -119,16 +123,6 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-#[derive(Clone)]
-struct Settings {
-    protocol: http1::Builder,
-    keep_alive: bool,
-    header_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    tls: Option<Acceptor>,
-    http2: http2::Options,
-}
-
 /// What the server and its connections share.
 #[derive(Default)]
 struct Shared {
@@ -160,6 +154,8 @@ struct Entry {
 struct Stopping {
     shared: Arc<Shared>,
     id: u64,
+    /// Its place among the connections that there may be.
+    _place: Option<Permit>,
 }
 
 impl Server {
@@ -228,56 +224,8 @@ impl Server {
     }
 
     fn at(listener: Listening) -> io::Result<Server> {
-        let settings = Settings {
-            protocol: http1::Builder::new(),
-            keep_alive: true,
-            header_timeout: Some(Duration::from_secs(30)),
-            idle_timeout: Some(Duration::from_secs(120)),
-            tls: None,
-            http2: http2::Options::default(),
-        };
         let addr = listener.local_addr()?;
-        Ok(Server { listener: Mutex::new(Some(listener)), addr, settings, shared: Arc::default() })
-    }
-
-    /// Sets how long the head of a request may take to arrive: from its first byte, or from the
-    /// beginning of the connection. With TLS, the handshake has this time, too. Default: 30
-    /// seconds.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// let server = goby_http::Server::bind("127.0.0.1:0")?.header_timeout(Duration::from_secs(5));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    #[must_use]
-    pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Server {
-        self.settings.header_timeout = timeout.into();
-        self
-    }
-
-    /// Sets how long a connection may be without a request. Default: 2 minutes.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// let server = goby_http::Server::bind("127.0.0.1:0")?.idle_timeout(Duration::from_secs(5));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    #[must_use]
-    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Server {
-        self.settings.idle_timeout = timeout.into();
-        self
-    }
-
-    /// Sets whether a connection may carry more than one request. Default: true.
-    ///
-    /// ```
-    /// let server = goby_http::Server::bind("127.0.0.1:0")?.keep_alive(false);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    #[must_use]
-    pub fn keep_alive(mut self, keep_alive: bool) -> Server {
-        self.settings.keep_alive = keep_alive;
-        self
+        Ok(Server { listener: Mutex::new(Some(listener)), addr, settings: Settings::default(), shared: Arc::default() })
     }
 
     /// Gives the address that the server listens at, with the port that the system chose;
@@ -361,16 +309,18 @@ impl Server {
             state.accepting = Some(accepting_guard);
             state.requests = Some(requests_guard);
         }
-        let mut settings = self.settings.clone();
-        settings.protocol = connection::protocol(&settings);
+        let settings = self.settings.prepared();
         let job = Arc::new(Job { handler, settings, shared: self.shared.clone(), requests });
+        let mut room = Room::new(self.settings.max_connections);
         let mut pause = FIRST_PAUSE;
         let result = loop {
+            // None: accepting is over.
+            let Some(place) = room.wait(&accepting) else { break Ok(()) };
             if self.shared.stopping.load(Ordering::SeqCst) {
                 break Ok(());
             }
             match listener.accept() {
-                Ok((socket, addr)) => match job.start(socket, addr) {
+                Ok((socket, addr)) => match job.start(socket, addr, place) {
                     Ok(()) => pause = FIRST_PAUSE,
                     Err(error) => {
                         eprintln!("goby-http: a connection from {addr} is dropped: {error}; going on in {pause:?}");
@@ -469,15 +419,11 @@ struct Job<H> {
 
 impl<H: Handler> Job<H> {
     /// Starts the goroutine of a connection.
-    fn start(self: &Arc<Job<H>>, socket: Socket, addr: SocketAddr) -> Result<(), String> {
-        let link = Link::new(socket);
-        let stopping = self.shared.register(&link);
-        let job = self.clone();
-        try_go(move || {
-            accept::serve(link, addr, &job, &stopping);
-        })
-        .map(drop)
-        .map_err(|error| error.to_string())
+    fn start(self: &Arc<Job<H>>, socket: Socket, addr: SocketAddr, place: Option<Permit>) -> Result<(), String> {
+        let stall = Stall::new(self.settings.stall_timeout);
+        let link = Link::of_server(socket, self.settings.max_head(), stall);
+        let stopping = self.shared.register(&link, place);
+        self.clone().go_on(Kept { link, tls: None, addr, stopping, requests: 0, has_rested: false })
     }
 }
 
@@ -488,14 +434,14 @@ impl<H: Handler> Handler for Job<H> {
 }
 
 impl Shared {
-    fn register(self: &Arc<Shared>, link: &Arc<Link>) -> Stopping {
+    fn register(self: &Arc<Shared>, link: &Arc<Link>, place: Option<Permit>) -> Stopping {
         self.goroutines.add(1);
         let mut state = self.state.lock();
         state.last += 1;
         let id = state.last;
         state.connections.insert(id, Entry { link: link.clone(), waker: None });
         drop(state);
-        Stopping { shared: self.clone(), id }
+        Stopping { shared: self.clone(), id, _place: place }
     }
 
     fn stop(&self) {

@@ -21,9 +21,10 @@ use http::HeaderMap;
 use hyper::rt::ReadBufCursor;
 use parking_lot::Mutex;
 
-use crate::head::Surplus;
+use crate::head::{Head, MAX_HEAD, Surplus};
 use crate::intake::Intake;
 use crate::socket::Socket;
+use crate::stall::Stall;
 use crate::tls::Tls;
 
 /// The most that one system call reads. hyper's own buffer is filled from a buffer of this size,
@@ -73,8 +74,14 @@ pub(crate) struct Link {
     /// What the server's goroutine says of the body behind the last head: its length, or one of the
     /// values below.
     pub(crate) body: AtomicU64,
+    /// What is unusual about the last head: it has a `surplus`, or is longer than `max_head`.
+    unusual: AtomicBool,
+    too_long: AtomicBool,
     /// The fields of the last head that hyper has not seen.
-    pub(crate) surplus: Mutex<Surplus>,
+    surplus: Mutex<Surplus>,
+    /// How many bytes of a head are followed; hyper refuses longer ones.
+    pub(crate) max_head: usize,
+    pub(crate) stall: Stall,
 }
 
 /// Values of `body`: the driver has not seen the request yet; the body is of unknown length; a body
@@ -91,8 +98,13 @@ pub(crate) struct Stream {
 }
 
 impl Link {
-    pub(crate) fn new(socket: Socket) -> Arc<Link> {
-        Arc::new(Link {
+    /// Makes a server's end.
+    pub(crate) fn of_server(socket: Socket, max_head: usize, stall: Stall) -> Arc<Link> {
+        Arc::new(Link { max_head, stall, ..Link::new(socket) })
+    }
+
+    fn new(socket: Socket) -> Link {
+        Link {
             socket,
             received: 0.into(),
             head_end: u64::MAX.into(),
@@ -102,16 +114,19 @@ impl Link {
             write_blocked: false.into(),
             awaits_head: false.into(),
             body: UNSEEN.into(),
+            unusual: false.into(),
+            too_long: false.into(),
             surplus: Mutex::default(),
-        })
+            max_head: MAX_HEAD,
+            stall: Stall::default(),
+        }
     }
 
     /// Makes a client's end. A server that takes no more has often answered before. So what is
     /// written then goes nowhere, without an error, and reading gives the answer, or shows that
     /// there is none.
     pub(crate) fn of_client(socket: Socket) -> Arc<Link> {
-        let link = Arc::into_inner(Link::new(socket)).expect("the only one");
-        Arc::new(Link { is_client: true, ..link })
+        Arc::new(Link { is_client: true, ..Link::new(socket) })
     }
 
     /// Whether something that was written went nowhere.
@@ -154,12 +169,26 @@ impl Link {
         let _ = self.body.compare_exchange(CHUNKED, COMPLETE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Adds the fields that hyper has not seen to what it made of the last head.
-    pub(crate) fn add_surplus(&self, headers: &mut HeaderMap) {
+    /// Notes the surplus of a head that is over, and whether it was too long.
+    #[cold]
+    pub(crate) fn note_unusual(&self, head: Head) {
+        self.unusual.store(true, Ordering::Relaxed);
+        self.too_long.store(head.too_long, Ordering::Relaxed);
+        *self.surplus.lock() = head.surplus;
+    }
+
+    /// Adds the fields that hyper has not seen to what it made of the last head. Returns whether
+    /// that is too long.
+    pub(crate) fn add_surplus(&self, headers: &mut HeaderMap) -> bool {
+        if !self.unusual.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.unusual.store(false, Ordering::Relaxed);
         let surplus = mem::take(&mut *self.surplus.lock());
         for (name, value) in surplus {
             headers.append(name, value);
         }
+        self.too_long.load(Ordering::Relaxed)
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -167,7 +196,10 @@ impl Link {
         if self.received() >= self.head_end.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, HeadTooLong)));
         }
-        let n = ready!(self.socket.poll_read(cx, buf))?;
+        let n = match ready!(self.socket.poll_read(cx, buf)) {
+            Ok(n) => n,
+            Err(error) => return self.fail_read(error),
+        };
         // No read-modify-write: only one goroutine reads at a time, the one that drives the
         // connection.
         self.received.store(self.received() + n as u64, Ordering::Relaxed);
@@ -177,16 +209,26 @@ impl Link {
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.note_blocked(self.poll_turn(cx)));
-        let written = ready!(self.note_blocked(self.socket.poll_write(cx, buf)));
-        let n = self.unless_broken(written, || buf.len())?;
-        self.note_moved(n);
-        Poll::Ready(Ok(n))
+        let written = self.note_blocked(self.socket.poll_write(cx, buf));
+        self.written(written, || buf.len())
     }
 
     fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.note_blocked(self.poll_turn(cx)));
-        let written = ready!(self.note_blocked(self.socket.poll_write_vectored(cx, bufs)));
-        let n = self.unless_broken(written, || bufs.iter().map(|buf| buf.len()).sum())?;
+        let written = self.note_blocked(self.socket.poll_write_vectored(cx, bufs));
+        self.written(written, || bufs.iter().map(|buf| buf.len()).sum())
+    }
+
+    /// Notes the result of a write, and returns it.
+    fn written(&self, written: Poll<io::Result<usize>>, all: impl FnOnce() -> usize) -> Poll<io::Result<usize>> {
+        let Poll::Ready(written) = written else {
+            self.note_full();
+            return Poll::Pending;
+        };
+        let n = self.unless_broken(written, all)?;
+        if self.stall.is_full() {
+            self.note_room();
+        }
         self.note_moved(n);
         Poll::Ready(Ok(n))
     }
@@ -258,6 +300,13 @@ impl Stream {
 
     pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
         self.tls.as_ref()
+    }
+
+    /// Gives hyper bytes again that it has read and not used. Returns whether there are any bytes
+    /// for hyper.
+    pub(crate) fn give_back(&mut self, bytes: &[u8]) -> bool {
+        self.intake.look(&self.link);
+        self.intake.give_back(bytes)
     }
 
     /// Reads into `cursor`, and returns how many bytes came; 0 at the end.

@@ -45,6 +45,8 @@ pub(crate) enum Phase {
     Status(StatusCode),
     /// The body is longer than the limit.
     TooLarge(u64),
+    /// The body of a request, in a handler, is longer than the server's limit.
+    RequestTooLarge(u64),
     /// The body is not text.
     NotText,
     /// The body is not the JSON that was expected.
@@ -76,9 +78,11 @@ impl fmt::Display for Phase {
                 f.write_str("following a redirect")
             }
             Phase::Status(_) => f.write_str("looking at the status"),
-            Phase::TooLarge(_) | Phase::NotText | Phase::NotJson | Phase::RequestNotText => {
-                f.write_str("reading the body")
-            }
+            Phase::TooLarge(_)
+            | Phase::RequestTooLarge(_)
+            | Phase::NotText
+            | Phase::NotJson
+            | Phase::RequestNotText => f.write_str("reading the body"),
         }
     }
 }

@@ -13,11 +13,14 @@ use goby::net::{TcpListener, UnixListener};
 use goby::{Context, block_on};
 use parking_lot::Mutex;
 
-use super::connection::{self, after};
+use super::connection;
 use super::http2::{self, PREFACE};
-use super::{Job, Settings, Stopping};
+use super::limits::Settings;
+use super::rest::Kept;
+use super::{Job, Stopping};
 use crate::handler::Handler;
 use crate::socket::Socket;
+use crate::stall::after;
 use crate::stream::{Link, Stream, with_buffer};
 use crate::tls::{self, Acceptor, Tls};
 
@@ -53,19 +56,21 @@ impl Listening {
     }
 }
 
-/// Serves a connection until it ends: finds out what the client speaks, then speaks it.
-pub(super) fn serve<H: Handler>(link: Arc<Link>, addr: SocketAddr, job: &Arc<Job<H>>, stopping: &Stopping) {
-    let settings = &job.settings;
+/// Serves a new connection until it ends, or rests: finds out what the client speaks, then speaks
+/// it.
+pub(super) fn serve<H: Handler>(kept: Kept, job: &Arc<Job<H>>) -> Option<Kept> {
+    let (settings, link) = (&job.settings, &kept.link);
     // For the handshake, and the first head.
     link.socket.set_read_deadline(after(settings.header_timeout));
     link.socket.set_write_deadline(after(settings.header_timeout));
-    let Some((stream, is_http2)) = begin(&link, addr, settings, stopping) else { return };
+    let (stream, is_http2) = begin(link, kept.addr, settings, &kept.stopping)?;
     link.socket.set_write_deadline(None);
     let base = job.requests.clone();
     if is_http2 {
-        http2::serve(stream, &link, addr, job.clone(), base, settings, stopping);
+        http2::serve(stream, link, kept.addr, job.clone(), base, settings, &kept.stopping);
+        None
     } else {
-        connection::serve(stream, link, addr, &job.handler, base, settings, stopping);
+        connection::serve(stream, kept, &job.handler, base, settings)
     }
 }
 

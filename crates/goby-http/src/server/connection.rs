@@ -13,9 +13,11 @@
 //! ```
 //!
 //! Deadlines for reading: `header_timeout` for the rest of a head once some of it has come (and for
-//! the first head), `idle_timeout` between requests, none while a body is read. The deadline for
-//! the next request is set before the response is sent. So it only ever moves later, and moving it
-//! costs no wake-up.
+//! the first head), [`PATIENCE`] between requests, none of its own while a body is read, where the
+//! reader sets one (`request.rs`). The deadline for the next request is set before the response is
+//! sent. So it only ever moves later, and moving it costs no wake-up. hyper never learns of a
+//! deadline (`stall.rs`); [`Connection::look`] decides what it means. A connection that is idle
+//! rests (`rest.rs`).
 
 use std::any::Any;
 use std::cell::Cell;
@@ -31,22 +33,35 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goby::{Context, Goexit, block_on};
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HeaderValue};
 use http::{StatusCode, Version};
 use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 
+use super::Stopping;
 use super::check::refuse;
-use super::request::{Loan, Peer, Request};
-use super::{Settings, Stopping};
+use super::incoming::Loan;
+use super::limits::Settings;
+use super::request::{Peer, Request};
+use super::rest::Kept;
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::Error;
 use crate::framing::{Framed, frame_response};
 use crate::handler::Handler;
+use crate::head::MAX_HEAD;
 use crate::rejection::Failure;
 use crate::response::Response;
+use crate::stall::{after, earlier};
 use crate::stream::{Link, Stream};
+
+/// How long a connection is idle before it rests: so long that a client in the middle of a
+/// conversation has sent its next request, and short beside the time that a client keeps a
+/// connection for later.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a head that has begun is awaited when the server stops. Source: Go's `Server.Shutdown`.
+const LAST_HEAD: Duration = Duration::from_secs(5);
 
 /// hyper's side of a connection.
 pub(super) type Driver = http1::Connection<Stream, Clerk>;
@@ -98,46 +113,74 @@ pub(super) fn protocol(settings: &Settings) -> http1::Builder {
     protocol.keep_alive(settings.keep_alive);
     // The time-outs are ours. A client that has closed its sending side may still receive.
     protocol.header_read_timeout(None).half_close(true);
+    if let Some(most) = settings.max_head {
+        protocol.max_header_size(most);
+        if most > MAX_HEAD {
+            protocol.max_buf_size(most);
+        }
+    }
     protocol
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends, or rests.
 pub(super) fn serve(
     stream: Stream,
-    link: Arc<Link>,
-    addr: SocketAddr,
+    mut kept: Kept,
     handler: &impl Handler,
     base: Context,
     settings: &Settings,
-    stopping: &Stopping,
-) {
-    let tls = stream.tls().cloned();
+) -> Option<Kept> {
+    let link = kept.link.clone();
+    link.keep_deadlines();
+    kept.tls = stream.tls().cloned();
     let driver = Box::new(settings.protocol.serve_connection(stream, Clerk));
+    // The first head is awaited from the beginning of the connection.
+    let is_new = !kept.has_rested;
     let mut connection = Connection {
         response: None,
         driver: Some(driver),
-        peer: Peer::new(link.clone(), tls, addr, base),
+        peer: Peer::new(link.clone(), kept.tls.clone(), kept.addr, base),
+        received: if is_new { 0 } else { link.received() },
         link,
         settings,
         feeder: None,
         loan: None,
-        requests: 0,
+        requests: kept.requests,
         name: Name::default(),
-        received: 0,
-        in_head: true,
+        in_head: is_new,
+        since: goby::now(),
+        stop_by: None,
         told_to_stop: false,
         waker: None,
     };
+    if is_new {
+        connection.await_head();
+    }
     // Panics of handlers have been caught by then. A panic of hyper, too, costs its connection and
     // nothing else.
-    let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, stopping))));
+    let poll = AssertUnwindSafe(|| block_on(poll_fn(|cx| connection.poll(cx, handler, &kept.stopping))));
     let ended = catch_unwind(poll).unwrap_or_else(|payload| {
-        deplore("panic", addr, &connection.name, message(&*payload), "connection closed");
+        deplore("panic", kept.addr, &connection.name, message(&*payload), "connection closed");
         Err(Ended)
     });
-    if ended.is_ok() && connection.peer.has_unread() {
-        linger(&connection.link);
+    match ended {
+        Ok(Served::Idle) => {
+            let (requests, due) = (connection.requests, connection.due());
+            drop(connection);
+            kept.link.socket.set_read_deadline(due);
+            return Some(Kept { requests, has_rested: true, ..kept });
+        }
+        Ok(Served::Over) if connection.peer.has_unread() => linger(&connection.link),
+        Ok(Served::Over) | Err(Ended) => {}
     }
+    None
+}
+
+/// What a connection has come to.
+enum Served {
+    Over,
+    /// There is nothing to do until the next request.
+    Idle,
 }
 
 /// Reads what the client still sends, for a moment. If a socket with unread bytes is closed, the
@@ -167,8 +210,12 @@ struct Connection<'a> {
     name: Name,
     /// Bytes received when the last request was complete.
     received: u64,
-    /// Part of a head has come.
+    /// Part of a head has come, or it is the first one.
     in_head: bool,
+    /// When that head began, or the connection became idle.
+    since: Instant,
+    /// When a head has to be here that has begun before the server stopped.
+    stop_by: Option<Instant>,
     told_to_stop: bool,
     /// The waker that `stopping` wakes.
     waker: Option<Waker>,
@@ -180,14 +227,13 @@ impl Connection<'_> {
         cx: &mut TaskContext<'_>,
         handler: &impl Handler,
         stopping: &Stopping,
-    ) -> Poll<Result<(), Ended>> {
+    ) -> Poll<Result<Served, Ended>> {
         stopping.register_once(&mut self.waker, cx.waker());
         loop {
-            let driver = self.driver.as_mut().expect("it is on loan only during calls");
             if stopping.is_stopping() && !self.told_to_stop {
-                self.told_to_stop = true;
-                Pin::new(&mut **driver).graceful_shutdown();
+                self.stop();
             }
+            let driver = self.driver.as_mut().expect("it is on loan only during calls");
             let (polled, request) = DESK.with(|desk| {
                 // A response that hyper does not ask for in this poll comes back below.
                 desk.response.set(self.response.take());
@@ -196,7 +242,7 @@ impl Connection<'_> {
                 (polled, desk.request.take())
             });
             if let Poll::Ready(ended) = polled {
-                return Poll::Ready(ended.map_err(|error| self.explain(&error)));
+                return Poll::Ready(ended.map(|()| Served::Over).map_err(|error| self.explain(&error)));
             }
             if let Some(request) = request {
                 self.handle(request, handler)?;
@@ -210,8 +256,12 @@ impl Connection<'_> {
             } else if !self.in_head && self.link.received() != self.received {
                 // A head has begun to come, and must be complete in time: poll again, with that
                 // deadline.
-                self.in_head = true;
-                self.link.socket.set_read_deadline(after(self.settings.header_timeout));
+                (self.in_head, self.since) = (true, goby::now());
+                self.link.socket.set_read_deadline(self.due());
+            } else if self.link.take_late() {
+                if self.look()? {
+                    return Poll::Ready(Ok(Served::Idle));
+                }
             } else {
                 return Poll::Pending;
             }
@@ -226,18 +276,24 @@ impl Connection<'_> {
         self.requests += 1;
         self.peer.begin(self.requests);
         self.loan = None;
-        self.link.add_surplus(request.headers_mut());
+        let mut refused = self.link.add_surplus(request.headers_mut()).then_some(HEAD_TOO_LONG);
+        if self.settings.is_timed {
+            self.set_ends();
+        }
         self.link.expect_body(if request.body().is_end_stream() {
             Some(0)
         } else {
             request.body().size_hint().exact()
         });
         if !request.body().is_end_stream() {
-            self.loan = Some(Arc::default());
+            if request.body().size_hint().lower() > self.settings.max_body {
+                refused = Some(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            self.loan = Some(Arc::new(Loan::new(self.settings.max_body)));
             self.link.socket.set_read_deadline(None);
         }
         self.name = Name(request.method().clone(), request.uri().clone());
-        let refused = refuse(&request);
+        let refused = refused.or_else(|| refuse(&request));
         let request = Request::new(request, self.loan.clone(), &self.peer, self.requests);
         let method = request.method().clone();
         // Inside `call`, so that the destructors of all that the handler gave and is not sent run
@@ -268,13 +324,23 @@ impl Connection<'_> {
         if let Some(mended) = mended {
             self.complain(&mended, "mended");
         }
+        self.send(head, body);
+        Ok(())
+    }
+
+    /// Hands a response over, to be sent.
+    fn send(&mut self, mut head: http::response::Parts, body: Body) {
+        if self.requests >= self.settings.max_requests {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            // The client may have sent another request.
+            self.peer.note_unread();
+        }
         let (outgoing, feeder) = body.into_outgoing();
         self.feeder = feeder;
         if self.feeder.is_none() {
             self.finish();
         }
         self.response = Some(http::Response::from_parts(head, outgoing));
-        Ok(())
     }
 
     /// Reports that the handler panicked, and gives the answer.
@@ -340,8 +406,92 @@ impl Connection<'_> {
     fn finish(&mut self) {
         self.peer.end();
         self.received = self.link.received();
-        self.in_head = false;
-        self.link.socket.set_read_deadline(after(self.settings.idle_timeout));
+        (self.in_head, self.since) = (false, goby::now());
+        self.link.socket.set_read_deadline(self.since.checked_add(self.settings.patience));
+    }
+
+    /// Sets when the request has to be complete, and the response sent.
+    #[cold]
+    fn set_ends(&mut self) {
+        let now = goby::now();
+        let start = if self.in_head { self.since } else { now };
+        self.link.end_request_at(self.settings.read_timeout.and_then(|limit| start.checked_add(limit)));
+        self.link.end_response_at(self.settings.write_timeout.and_then(|limit| now.checked_add(limit)));
+    }
+
+    /// Gives when the head that is awaited has to be complete.
+    fn due(&self) -> Option<Instant> {
+        let limit = if self.in_head { self.settings.head_timeout() } else { self.settings.idle_timeout };
+        earlier(limit.and_then(|limit| self.since.checked_add(limit)), self.stop_by)
+    }
+
+    /// Sets the deadline for a head of which nothing has come.
+    fn await_head(&self) {
+        self.link.socket.set_read_deadline(earlier(self.due(), after(Some(PATIENCE))));
+    }
+
+    /// Does what is to be done when the server stops: a connection without a request ends, and one
+    /// with half a head has some time left.
+    #[cold]
+    fn stop(&mut self) {
+        self.told_to_stop = true;
+        let driver = self.driver.as_mut().expect("it is on loan only during calls");
+        Pin::new(&mut **driver).graceful_shutdown();
+        if self.is_quiet() {
+            self.stop_by = after(Some(LAST_HEAD));
+            self.link.socket.set_read_deadline(self.due());
+        }
+    }
+
+    /// Whether nothing is left to do or to send of the requests so far.
+    fn is_quiet(&self) -> bool {
+        self.response.is_none() && self.feeder.is_none() && !self.link.stall.is_full()
+    }
+
+    /// Decides how to go on when a read has come to its deadline: with another one, unless the time
+    /// is over. If the connection is idle, takes it apart, and returns true.
+    #[cold]
+    fn look(&mut self) -> Result<bool, Ended> {
+        let is_quiet = self.is_quiet();
+        if !is_quiet {
+            // Only when the response is sent, the connection is idle.
+            self.since = goby::now();
+        }
+        if self.due().is_some_and(|due| due <= goby::now()) {
+            return Err(Ended);
+        }
+        if self.link.received() != self.received {
+            self.link.socket.set_read_deadline(self.due());
+            return Ok(false);
+        }
+        let is_between = is_quiet && self.loan.as_ref().is_none_or(|loan| loan.is_over());
+        if is_between && !self.told_to_stop && !self.peer.has_unread() {
+            if self.settings.is_timed {
+                self.link.end_response_at(None);
+            }
+            if self.take_apart() {
+                return Ok(true);
+            }
+            self.link.socket.set_read_deadline(self.due());
+        } else {
+            self.await_head();
+        }
+        Ok(false)
+    }
+
+    /// Takes hyper's connection apart. Returns false if the next head has begun, with the bytes of
+    /// the last request: then hyper gets these again.
+    fn take_apart(&mut self) -> bool {
+        let driver = self.driver.take().expect("it is on loan only during calls");
+        let http1::Parts { io: mut stream, read_buf, .. } = driver.into_parts();
+        if !stream.give_back(&read_buf) {
+            return true;
+        }
+        // Not equal to what has been received: part of that belongs to the head.
+        self.received = self.received.wrapping_sub(1);
+        (self.in_head, self.since) = (true, goby::now());
+        self.driver = Some(Box::new(self.settings.protocol.serve_connection(stream, Clerk)));
+        false
     }
 }
 
@@ -351,16 +501,14 @@ impl Drop for Connection<'_> {
     }
 }
 
+const HEAD_TOO_LONG: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+
 /// The connection, or the stream of one, has ended without agreement of both sides.
 pub(super) struct Ended;
 
 /// Method and target of a request.
 #[derive(Default)]
 pub(super) struct Name(pub(super) http::Method, pub(super) http::Uri);
-
-pub(super) fn after(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| goby::now().checked_add(timeout))
-}
 
 /// A response as hyper is to have it, if it makes sense, and what is to be reported.
 pub(super) struct Answer {

@@ -15,14 +15,15 @@
 //! |----------------------------------------|-----------------------------------------------------|
 //! | opens streams and resets them at once  | the queue, which is bounded ([`QUEUE`]): handlers whose stream was reset still count |
 //! | resets before a request is taken       | h2's limit: 20 of them cost the connection          |
-//! | sends a head without end               | h2's limits, which follow from [`MOST_HEAD`]        |
-//! | does not take a response               | [`STALL`]: the stream is reset                      |
-//! | does not send the body of a request    | [`STALL`]: reading it fails                         |
+//! | sends a head without end               | h2's limits, which follow from `max_head_bytes`     |
+//! | does not take a response               | `stall_timeout`, `write_timeout`: the stream is reset |
+//! | does not send the body of a request    | `stall_timeout`, `read_timeout`: reading it fails   |
+//! | sends a body without end               | `max_body_bytes`                                    |
 //! | does nothing                           | `header_timeout`, then `idle_timeout`               |
 //! | does not end when it is told to        | [`QUIET`] and [`LONGEST`]                           |
 //!
 //! A connection is told to end by GOAWAY: when it is idle for too long, when the server stops, and
-//! with the first request if connections are not kept alive.
+//! with the last request that it may carry.
 
 mod exchange;
 #[cfg(test)]
@@ -46,11 +47,12 @@ use parking_lot::Mutex;
 pub(super) use exchange::Exchange;
 
 use super::connection::{Ended, linger};
-use super::{Server, Settings, Stopping};
+use super::limits::Settings;
+use super::{Server, Stopping};
 use crate::handler::Handler;
 use crate::rt::Timer;
 use crate::stream::{Link, Stream};
-use exchange::{Clerk, Client, Driver};
+use exchange::{Clerk, Client, Driver, Limits};
 
 /// The protocols that a server offers if its acceptor names none.
 #[cfg_attr(not(feature = "tls"), expect(dead_code))]
@@ -62,10 +64,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How many requests may wait for each that may run; more cost the connection. Source: Go's
 /// `serverConn.scheduleHandler`.
 const QUEUE: usize = 4;
-/// The size of a head, as HTTP/2 counts it: 32 bytes more per field.
+/// The size of a head unless it is set, as HTTP/2 counts it: 32 bytes more per field.
 const MOST_HEAD: u32 = 64 << 10;
-/// How long a body may make no progress. Source: nginx' `send_timeout`.
-const STALL: Duration = Duration::from_secs(60);
 /// How long a connection that was told to end, and has no stream, may move no byte, and how long it
 /// may last at all.
 const QUIET: Duration = Duration::from_secs(5);
@@ -77,8 +77,6 @@ const PONG: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(super) struct Options {
     max_streams: u32,
-    /// How long a body may make no progress.
-    stall: Duration,
     ping_interval: Option<Duration>,
     h2c: bool,
 }
@@ -92,7 +90,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { max_streams: 250, stall: STALL, ping_interval: None, h2c: false }
+        Options { max_streams: 250, ping_interval: None, h2c: false }
     }
 }
 
@@ -165,7 +163,7 @@ pub(super) fn serve(
 ) {
     let streams = Streams(Arc::new(Inner {
         most: settings.http2.max_streams as usize,
-        client: Client { addr, base, handler, stall: settings.http2.stall },
+        client: Client { addr, base, handler, limits: Limits::new(settings) },
         state: Mutex::new(State::new()),
     }));
     // The time-outs are those of `Connection::deadline`.
@@ -202,7 +200,8 @@ pub(super) fn serve(
 fn protocol(settings: &Settings, streams: &Streams) -> http2::Builder<Streams> {
     let Options { max_streams, ping_interval, .. } = settings.http2;
     let mut protocol = http2::Builder::new(streams.clone());
-    protocol.timer(Timer).max_concurrent_streams(max_streams).max_header_list_size(MOST_HEAD);
+    let max_head = settings.max_head.map_or(MOST_HEAD, |most| most.try_into().unwrap_or(u32::MAX));
+    protocol.timer(Timer).max_concurrent_streams(max_streams).max_header_list_size(max_head);
     protocol.keep_alive_interval(ping_interval).keep_alive_timeout(PONG);
     protocol
 }
@@ -238,7 +237,7 @@ impl Connection<'_> {
             if load.is_flooded {
                 return Poll::Ready(Err(Ended));
             }
-            if !self.settings.keep_alive && load.begun > 0 && self.tell() {
+            if load.begun >= self.settings.most_requests() && self.tell() {
                 continue;
             }
             let Some(deadline) = self.deadline(&load) else { return Poll::Pending };

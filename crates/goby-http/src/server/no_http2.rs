@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use goby::Context;
 
-use super::{Settings, Stopping};
+use super::Stopping;
+use super::limits::Settings;
 use crate::handler::Handler;
 use crate::stream::{Link, Stream};
 

@@ -1,35 +1,27 @@
 //! What a handler gets: the head of a request, its body as it comes, and a context for this
 //! request.
-//!
-//! While a handler runs, nobody polls its connection: the goroutine that would poll it is running
-//! the handler. So a body that is still on its way takes the connection along ([`Loan`]): reading
-//! the body drives the connection, from any goroutine that reads. When the handler has returned,
-//! the connection goes back, and a goroutine that still reads is served by the connection's own
-//! goroutine.
+//! How the body comes is in `incoming.rs`.
 //!
 //! A context is made only for a handler that asks for it. Only then is the socket watched, to see
 //! whether the client goes away.
 
 use std::cell::OnceCell;
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use goby::Context;
 use goby::context::CancelGuard;
-use goby::{Context, block_on};
 use http::{Extensions, HeaderMap, Method, Uri, Version};
-use http_body::Body as _;
 use parking_lot::Mutex;
 
-use super::connection::Driver;
 use super::http2::Exchange;
-use crate::body::{Body, Source};
+use super::incoming::{Incoming, Loan};
+use crate::body::Body;
 use crate::error::{Error, Phase};
 use crate::extract::BUFFER_LIMIT;
 use crate::router::Route;
@@ -86,7 +78,7 @@ impl Request {
         let (head, incoming) = request.into_parts();
         let body = match loan {
             None => Body::empty(),
-            Some(loan) => Body::from_source(Incoming { complete: false, incoming, loan, peer: peer.clone() }),
+            Some(loan) => Body::from_source(Incoming::new(incoming, loan, peer.clone())),
         };
         Request::assemble(head, body, peer.addr, Origin::Peer(peer.clone(), number))
     }
@@ -389,6 +381,11 @@ impl Peer {
         .map_ok(|()| seen)
     }
 
+    /// Notes that the client may still be sending bytes that nobody will read.
+    pub(super) fn note_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a client may still be sending bytes that nobody will read.
     pub(super) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
@@ -442,7 +439,7 @@ impl Peer {
     }
 
     /// Watches again, after a read has replaced the watch's waker.
-    fn watch_again(self: &Arc<Peer>) {
+    pub(super) fn watch_again(self: &Arc<Peer>) {
         let number = {
             let guard = self.guard.lock();
             guard.as_ref().map(|_| self.number())
@@ -474,6 +471,8 @@ impl Watch {
         let number = self.number;
         let waker = Waker::from(self);
         match peer.poll_peek(&mut TaskContext::from_waker(&waker)) {
+            // A deadline is for whoever reads.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {}
             Poll::Ready(Ok(0) | Err(_)) => peer.gone(number),
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
@@ -483,89 +482,5 @@ impl Watch {
 impl Wake for Watch {
     fn wake(self: Arc<Watch>) {
         self.look();
-    }
-}
-
-/// A connection on loan to the body of a request.
-#[derive(Default)]
-pub(super) struct Loan {
-    /// A short lock: it is held for one poll, which does not park.
-    lent: Mutex<Option<Box<Driver>>>,
-}
-
-impl Loan {
-    pub(super) fn lend(&self, driver: Box<Driver>) {
-        *self.lent.lock() = Some(driver);
-    }
-
-    /// Gives the connection back, unless it has ended.
-    pub(super) fn take_back(&self) -> Option<Box<Driver>> {
-        self.lent.lock().take()
-    }
-
-    /// Drives the connection, if it is on loan.
-    fn drive(&self, cx: &mut TaskContext<'_>) {
-        let mut lent = self.lent.lock();
-        if lent.as_mut().is_some_and(|driver| Pin::new(&mut **driver).poll(cx).is_ready()) {
-            // Dropping it tells the body.
-            let ended = lent.take();
-            drop(lent);
-            drop(ended);
-        }
-    }
-}
-
-/// The body of a request, as it comes.
-struct Incoming {
-    complete: bool,
-    incoming: hyper::body::Incoming,
-    loan: Arc<Loan>,
-    peer: Arc<Peer>,
-}
-
-impl Source for Incoming {
-    fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            let (incoming, loan) = (&mut self.incoming, &self.loan);
-            let frame = block_on(poll_fn(|cx| {
-                // Poll the body with this goroutine's waker: another goroutine may drive the
-                // connection, too.
-                let polled = Pin::new(&mut *incoming).poll_frame(cx);
-                if polled.is_ready() {
-                    return polled;
-                }
-                loan.drive(cx);
-                Pin::new(&mut *incoming).poll_frame(cx)
-            }));
-            // Without this, a client that is faster than the handler would never let other
-            // goroutines run.
-            goby::checkpoint();
-            match frame {
-                None => {
-                    self.complete = true;
-                    self.peer.link.note_body_complete();
-                    self.peer.watch_again();
-                    return Ok(None);
-                }
-                Some(Err(error)) => return Err(Error::of_io(Phase::RequestBody, error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                    // An empty piece, or trailers, which are not kept.
-                    _ => {}
-                },
-            }
-        }
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if !self.complete && !self.incoming.is_end_stream() {
-            self.peer.unread.store(true, Ordering::Relaxed);
-        }
     }
 }

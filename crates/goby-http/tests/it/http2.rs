@@ -9,8 +9,8 @@ use goby::{chan, num_goroutines};
 use goby_http::{Body, Request, Response, Server, StatusCode};
 
 use crate::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, INTERNAL_ERROR, RST_STREAM, WINDOW_UPDATE,
-    has_status, head,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, INTERNAL_ERROR, PING, RST_STREAM,
+    WINDOW_UPDATE, has_status, head,
 };
 use crate::support::{Site, curl, curl_fails, run, wait_until, with_one_worker, with_workers};
 
@@ -391,5 +391,128 @@ fn a_client_that_answers_no_ping_is_gone() {
         client.ask(1, "/", END_STREAM).unwrap();
         client.drain();
         ends.recv().unwrap();
+    });
+}
+
+/// How a response with status 413 begins, as hyper encodes it.
+const TOO_LARGE: [u8; 5] = [0x48, 0x83, 0x68, 0x2c, 0xff];
+
+#[test]
+fn limits_of_bodies_hold() {
+    with_workers(|| {
+        let (called, calls) = chan::unbounded();
+        let set_up = |server: Server| server.h2c(true).max_body_bytes(10);
+        let site = Site::start_with(set_up, move |request: Request| {
+            called.send(()).unwrap();
+            request.text().inspect_err(|error| assert!(error.is_body() && !error.is_timeout()))
+        });
+        let post = |announced: bool, body: &str| {
+            let mut client = Frames::connect(site.addr(), &[]);
+            let mut fields = head("/");
+            if announced {
+                let len = body.len().to_string();
+                // The name is of the static table.
+                fields.extend([0x0f, 0x0d, u8::try_from(len.len()).unwrap()]);
+                fields.extend(len.bytes());
+            }
+            client.send(HEADERS, END_HEADERS, 1, &fields).unwrap();
+            client.send(DATA, END_STREAM, 1, body.as_bytes()).unwrap();
+            client.response(1).0
+        };
+        for announced in [true, false] {
+            assert!(has_status(&post(announced, "0123456789"), 200));
+        }
+        assert_eq!(calls.len(), 2);
+        assert!(post(true, "0123456789+").starts_with(&TOO_LARGE));
+        assert_eq!(calls.len(), 2, "no handler is called");
+        assert!(post(false, "0123456789+").starts_with(&TOO_LARGE));
+        assert_eq!(calls.len(), 3);
+    });
+}
+
+#[test]
+fn a_connection_ends_after_as_many_requests_as_it_may_carry() {
+    with_workers(|| {
+        let site = Site::start_with(|server| server.h2c(true).max_requests_per_connection(2), |_: Request| "hello");
+        let mut client = Frames::connect(site.addr(), &[]);
+        client.ask(1, "/", END_STREAM).unwrap();
+        assert_eq!(client.response(1).1, b"hello");
+        client.settle();
+        client.ask(3, "/", END_STREAM).unwrap();
+        let (mut is_told, mut is_answered) = (false, false);
+        while let Some(frame) = client.receive() {
+            if frame.kind == PING && frame.flags & ACK == 0 {
+                client.send(PING, ACK, 0, &frame.payload).unwrap();
+            }
+            is_told |= frame.kind == GOAWAY;
+            is_answered |= frame.kind == DATA && frame.stream == 3;
+        }
+        assert!(is_told && is_answered);
+    });
+}
+
+#[test]
+fn a_long_head_is_refused() {
+    with_workers(|| {
+        let site = Site::start_with(|server| server.h2c(true).max_head_bytes(5_000), |_: Request| "hello");
+        let ask = |len| {
+            let field = format!("x-long: {}", "x".repeat(len));
+            curl(&[
+                "--http2-prior-knowledge",
+                "-H",
+                &field,
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{response_code}",
+                &site.url("/"),
+            ])
+        };
+        assert_eq!(ask(4_000), "200");
+        assert_eq!(ask(5_000), "431");
+    });
+}
+
+#[test]
+fn limits_of_whole_requests_and_responses_hold() {
+    with_workers(|| {
+        let limit = Duration::from_millis(200);
+        let (error, errors) = chan::bounded(1);
+        let set_up = |server: Server| server.h2c(true).stall_timeout(None).read_timeout(limit).write_timeout(limit * 2);
+        let site = Site::start_with(set_up, move |mut request: Request| -> Response {
+            if request.path() == "/endless" {
+                return Body::from_chunks(std::iter::repeat(vec![b'x'; 1000])).into();
+            }
+            let failed = std::iter::from_fn(|| request.reader().chunk().transpose()).find_map(Result::err);
+            error.send(failed.unwrap()).unwrap();
+            StatusCode::BAD_REQUEST.into()
+        });
+        // A body that drips.
+        let mut client = Frames::connect(site.addr(), &[]);
+        client.ask(1, "/", 0).unwrap();
+        let failed = loop {
+            client.send(DATA, 0, 1, b"x").unwrap();
+            match errors.recv_timeout(limit / 20) {
+                Ok(failed) => break failed,
+                Err(error) => assert!(error.is_timeout()),
+            }
+        };
+        assert!(failed.is_timeout() && failed.is_body(), "{failed:?}");
+        // A response that never ends, to a client that always takes some.
+        let mut client = Frames::connect(site.addr(), &[]);
+        client.ask(1, "/endless", END_STREAM).unwrap();
+        let mut taken = 0;
+        loop {
+            let frame = client.receive().expect("the connection lasts");
+            if frame.kind == DATA {
+                taken += frame.payload.len();
+                let more = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
+                client.send(WINDOW_UPDATE, 0, 0, &more).unwrap();
+                client.send(WINDOW_UPDATE, 0, 1, &more).unwrap();
+            } else if frame.kind == RST_STREAM {
+                break;
+            }
+        }
+        assert!(taken > 100_000, "{taken}");
     });
 }

@@ -22,6 +22,8 @@ mod framing;
 mod handlers;
 #[cfg(feature = "http2")]
 mod http2;
+mod idle;
+mod limits;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 #[cfg(feature = "multipart")]

@@ -101,6 +101,13 @@ impl Site {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// The number of connections that are open, as far as the server knows.
+    pub(crate) fn open(&self) -> usize {
+        let server = format!("{:?}", self.server);
+        let (_, rest) = server.split_once("connections: ").unwrap();
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    }
+
     /// Tells the server to stop.
     pub(crate) fn stop(&mut self) {
         self.cancel = None;

@@ -204,6 +204,43 @@ fn the_context_of_a_request_ends_with_the_session() {
     });
 }
 
+/// Sessions last while their connections rest without a goroutine.
+#[test]
+fn sessions_rest_and_go_on() {
+    with_workers(|| {
+        let certificate = Certificate::new();
+        let mut site = start(&certificate, |_: Request| "hello");
+        let connector = TlsConnector::builder().add_root_certificate(certificate.pem.as_bytes()).build().unwrap();
+        let before = num_goroutines();
+        let mut sessions =
+            [(); 3].map(|()| connector.connect("localhost", TcpStream::connect(site.addr()).unwrap()).unwrap());
+        let mut body = [0; 5];
+        for round in 0..2 {
+            for session in &mut sessions {
+                // In the second round two requests in one record.
+                session.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(round + 1).as_slice()).unwrap();
+                for _ in 0..=round {
+                    assert!(read_head(&*session).starts_with("HTTP/1.1 200"));
+                    session.read_exact(&mut body).unwrap();
+                    assert_eq!(&body, b"hello");
+                }
+            }
+            wait_until("the connections to rest", || num_goroutines() <= before);
+            assert_eq!(site.open(), 3);
+        }
+        let [closed, mut dropped, mut left] = sessions;
+        closed.shutdown().unwrap();
+        wait_until("the first connection to end", || site.open() == 2);
+        dropped.write_all(b"GET").unwrap();
+        drop(dropped);
+        wait_until("the second connection to end", || site.open() == 1);
+        site.stop();
+        site.join();
+        // The server says that the session ends.
+        assert_eq!(left.read(&mut [0]).unwrap(), 0);
+    });
+}
+
 #[test]
 fn a_shutdown_ends_sessions_that_are_idle_or_half_open() {
     with_workers(|| {

@@ -11,13 +11,12 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use goby::context::CancelGuard;
@@ -38,7 +37,10 @@ use crate::response::Response;
 use crate::rt::Timer;
 use crate::server::check::refuse;
 use crate::server::connection::{Answer, Ended, Name, complain, deplore, judge, message};
+use crate::server::incoming::late;
+use crate::server::limits::Settings;
 use crate::server::request::{Origin, Request};
+use crate::stall::{after, earlier};
 
 /// hyper's side of a stream.
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,8 +51,24 @@ pub(super) struct Client {
     /// What the contexts of requests descend from.
     pub(super) base: Context,
     pub(super) handler: Arc<dyn Handler>,
+    pub(super) limits: Limits,
+}
+
+/// The limits of a request and of its response.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
     /// How long a body may make no progress.
-    pub(super) stall: Duration,
+    stall: Option<Duration>,
+    read: Option<Duration>,
+    write: Option<Duration>,
+    max_body: u64,
+}
+
+impl Limits {
+    pub(super) fn new(settings: &Settings) -> Limits {
+        let Settings { stall_timeout: stall, read_timeout: read, write_timeout: write, max_body, .. } = *settings;
+        Limits { stall, read, write, max_body }
+    }
 }
 
 /// A flag of a [`Desk`], by this name in the reports that `goby race` suppresses.
@@ -163,6 +181,7 @@ pub(super) fn serve(client: &Client, driver: Driver) {
         response: None,
         feeder: None,
         name: Name::default(),
+        end: None,
         sleep: None,
     };
     // Panics of handlers have been caught by then. A panic of hyper costs its stream.
@@ -188,6 +207,8 @@ struct Turn<'a> {
     /// The rest of the response that is being sent.
     feeder: Option<Feeder>,
     name: Name,
+    /// When the response has to be sent.
+    end: Option<Instant>,
     /// Ends the wait for a client that takes nothing.
     sleep: Option<Pin<Box<dyn Sleep>>>,
 }
@@ -204,7 +225,7 @@ impl Turn<'_> {
                 self.response = desk.response.take();
                 (polled, desk.request.take(), desk.moved.get())
             });
-            if polled.is_ready() {
+            if polled.is_ready() || self.end.is_some_and(|end| end <= goby::now()) {
                 // If there is a request, the client has reset its stream already.
                 self.driver = None;
             } else if let Some(request) = request {
@@ -231,7 +252,7 @@ impl Turn<'_> {
         match &mut self.sleep {
             Some(sleep) if !moved => sleep.as_mut().poll(cx),
             sleep => {
-                let deadline = goby::now() + self.client.stall;
+                let Some(deadline) = earlier(after(self.client.limits.stall), self.end) else { return Poll::Pending };
                 match sleep {
                     Some(sleep) => Timer.reset(sleep, deadline),
                     None => *sleep = Some(Timer.sleep_until(deadline)),
@@ -246,12 +267,15 @@ impl Turn<'_> {
         self.exchange = Some(exchange.clone());
         tidy(&mut request);
         self.name = Name(request.method().clone(), request.uri().clone());
-        let refused = refuse(&request);
+        let limits = self.client.limits;
+        self.end = after(limits.write);
+        let is_long = request.body().size_hint().lower() > limits.max_body;
+        let refused = if is_long { Some(StatusCode::PAYLOAD_TOO_LARGE) } else { refuse(&request) };
         let method = request.method().clone();
         let (head, incoming) = request.into_parts();
         let body = match incoming.is_end_stream() {
             true => Body::empty(),
-            false => Body::from_source(Upload { incoming, stall: self.client.stall }),
+            false => Body::from_source(Upload { incoming, limits, end: after(limits.read), left: limits.max_body }),
         };
         let request = Request::assemble(head, body, self.client.addr, Origin::Stream(exchange));
         let client = self.client;
@@ -363,22 +387,29 @@ fn tidy(request: &mut http::Request<Incoming>) {
 /// The body of a request, as it comes.
 struct Upload {
     incoming: Incoming,
-    stall: Duration,
+    limits: Limits,
+    /// When all of it has to be here.
+    end: Option<Instant>,
+    /// How many bytes there may still be.
+    left: u64,
 }
 
 impl Source for Upload {
     fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if self.end.is_some_and(|end| end <= goby::now()) {
+                return Err(late());
+            }
             let mut sleep = None;
             let frame = block_on(poll_fn(|cx| {
                 if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
                     return Poll::Ready(Ok(frame));
                 }
-                let sleep = sleep.get_or_insert_with(|| Timer.sleep(self.stall));
-                sleep.as_mut().poll(cx).map(|()| {
-                    let text = format!("no byte has come for {:?}", self.stall);
-                    Err(Error::timeout(Phase::RequestBody, io::Error::new(io::ErrorKind::TimedOut, text)))
-                })
+                if sleep.is_none() {
+                    let Some(due) = earlier(after(self.limits.stall), self.end) else { return Poll::Pending };
+                    sleep = Some(Timer.sleep_until(due));
+                }
+                sleep.as_mut().expect("it was set").as_mut().poll(cx).map(|()| Err(late()))
             }))?;
             // Without this, a client that is faster than the handler would never let other
             // goroutines run.
@@ -386,7 +417,11 @@ impl Source for Upload {
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| Error::of_io(Phase::RequestBody, error))?;
             match frame.into_data() {
-                Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                Ok(data) if !data.is_empty() => {
+                    let left = self.left.checked_sub(data.len() as u64);
+                    self.left = left.ok_or_else(|| Error::bare(Phase::RequestTooLarge(self.limits.max_body)))?;
+                    return Ok(Some(data));
+                }
                 // An empty piece, or trailers, which are not kept.
                 _ => {}
             }

@@ -20,9 +20,8 @@ struct Site {
 
 impl Site {
     fn start<R: Into<Response>>(handler: impl Fn(Request) -> R + Send + Sync + 'static) -> Site {
-        let mut server = Server::bind("127.0.0.1:0").unwrap().h2c(true).idle_timeout(Duration::from_millis(50));
-        server.settings.http2.stall = Duration::from_millis(50);
-        let server = Arc::new(server);
+        let server = Server::bind("127.0.0.1:0").unwrap().h2c(true).idle_timeout(Duration::from_millis(50));
+        let server = Arc::new(server.stall_timeout(Duration::from_millis(50)));
         let serving = server.clone();
         Site { server, serving: goby::go(move || serving.serve(handler)) }
     }
