@@ -203,7 +203,7 @@ fn a_shutdown_finishes_what_is_under_way() {
 #[test]
 fn idle_connections_are_told_to_end() {
     with_workers(|| {
-        let moment = Duration::from_millis(30);
+        let moment = Duration::from_millis(500);
         let site = Site::start_with(
             |server| server.h2c(true).idle_timeout(moment).header_timeout(moment),
             |_: Request| "hello",
