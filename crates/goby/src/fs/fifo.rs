@@ -45,8 +45,9 @@ pub(super) fn channel_of(file: &fs::File) -> io::Result<Option<Channel>> {
 /// What one attempt to open a file came to.
 pub(super) enum Opened {
     File(File),
-    /// A FIFO, open to be read; whether it has a writer is still to be seen.
-    Reader(File),
+    /// A FIFO, open to be read; whether it has a writer is still to be seen. It is no [`File`] yet:
+    /// closing it takes one call of the system, in which no writer is to come.
+    Reader(fs::File),
     /// A FIFO that nobody reads: it cannot be opened to be written to.
     NoReader,
 }
@@ -57,13 +58,13 @@ pub(super) fn open_within(ctx: &Context, attempt: impl Fn() -> io::Result<Opened
     loop {
         match attempt()? {
             Opened::File(file) => return Ok(file),
-            Opened::Reader(file) => return wait_for_writer(ctx, file, pause),
+            Opened::Reader(file) => return File::of_opened(wait_for_writer(ctx, file, pause)?),
             Opened::NoReader => pause.take(ctx)?,
         }
     }
 }
 
-fn wait_for_writer(ctx: &Context, file: File, mut pause: Pause) -> io::Result<File> {
+fn wait_for_writer(ctx: &Context, file: fs::File, mut pause: Pause) -> io::Result<fs::File> {
     let scratch = OnceCell::new();
     let has_writer = || -> io::Result<bool> {
         // Data, or the end: a writer has come and gone.

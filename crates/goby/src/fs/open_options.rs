@@ -183,8 +183,7 @@ impl OpenOptions {
             opened => opened?,
         };
         let waits = fcntl_getfl(&file)? & OFlags::RWMODE == OFlags::RDONLY;
-        let file = File::of_opened(file)?;
-        Ok(if waits { Opened::Reader(file) } else { Opened::File(file) })
+        Ok(if waits { Opened::Reader(file) } else { Opened::File(File::of_opened(file)?) })
     }
 
     /// Opens it on this thread.
