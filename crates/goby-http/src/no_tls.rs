@@ -14,7 +14,7 @@ pub(crate) enum Tls {}
 
 /// What a client would trust and show.
 #[derive(Clone, Default)]
-pub(crate) struct Options;
+pub(crate) struct Options {}
 
 /// The configuration of a client, which has nothing to say.
 pub(crate) struct Config;
