@@ -399,7 +399,7 @@ impl Client {
         let place = inner.proxies.place(&outline.url)?;
         let mut reuse = true;
         // A request that hyper gave back unsent, with what sends its body.
-        let mut unsent: Option<(Box<http::Request<Outgoing>>, Option<Upload>)> = None;
+        let mut unsent: Option<(Box<http::Request<Outgoing>>, _)> = None;
         loop {
             let conn = match inner.pool.acquire(place.clone(), reuse, ctx)? {
                 Acquired::Conn(conn) => conn,
@@ -437,7 +437,7 @@ impl Inner {
         outline: &Outline,
         content: &mut Content,
         place: &Place,
-    ) -> Result<(http::Request<Outgoing>, Option<Upload>), Error> {
+    ) -> Result<(http::Request<Outgoing>, Option<Box<Upload>>), Error> {
         let holds_back = expects_go_ahead(&outline.headers);
         let (body, mut upload) = content.send(holds_back);
         let mut request = outline.request(body, place)?;
@@ -461,7 +461,7 @@ impl Inner {
 
 impl Content {
     /// Gives what is to be sent. With `piecewise`, bytes at hand are not given to hyper yet.
-    fn send(&mut self, piecewise: bool) -> (Outgoing, Option<Upload>) {
+    fn send(&mut self, piecewise: bool) -> (Outgoing, Option<Box<Upload>>) {
         let (body, feeder) = match self {
             Content::Whole(bytes) if piecewise && !bytes.is_empty() => Body::from(bytes.clone()).into_fed(),
             Content::Whole(bytes) => return (Outgoing::Whole(bytes.clone()), None),
@@ -471,7 +471,7 @@ impl Content {
             },
             Content::Spent => unreachable!("a streamed body is sent once"),
         };
-        (body, Some(Upload::new(feeder)))
+        (body, Some(Box::new(Upload::new(feeder))))
     }
 }
 

@@ -94,7 +94,7 @@ impl Conn {
 /// A request under way.
 pub(super) struct Exchange {
     pub(super) conn: Box<Conn>,
-    pub(super) upload: Option<Upload>,
+    pub(super) upload: Option<Box<Upload>>,
     pub(super) ctx: Context,
     /// Ends the context made for the client's time-out.
     pub(super) timeout: Option<CancelGuard>,
@@ -108,7 +108,7 @@ pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) retry: Retry,
     /// What would have gone on sending the body.
-    pub(super) upload: Option<Upload>,
+    pub(super) upload: Option<Box<Upload>>,
     pub(super) timeout: Option<CancelGuard>,
 }
 
@@ -228,7 +228,7 @@ impl Exchange {
 
     /// Gets the next piece of the request's body.
     fn supply(&mut self) {
-        if !self.upload.as_mut().is_some_and(Upload::supply) {
+        if !self.upload.as_mut().is_some_and(|upload| upload.supply()) {
             self.upload = None;
         }
     }

@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ use super::proxy::Upstream;
 use crate::error::{Error, Phase};
 
 /// Where connections go to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(super) https: bool,
     /// As a URL writes it.
@@ -40,6 +41,14 @@ pub(crate) struct Place {
     pub(super) port: u16,
     /// The proxy on the way. Requests that are sent to the proxy itself have no host and port here.
     pub(super) via: Option<Arc<Upstream>>,
+}
+
+impl Hash for Place {
+    /// Host and port tell almost all places apart, and a request looks its place up several times.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.host.hash(state);
+        self.port.hash(state);
+    }
 }
 
 impl Place {

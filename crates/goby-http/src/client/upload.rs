@@ -22,7 +22,7 @@ use crate::rt::Timer;
 /// The body that is being sent.
 pub(super) struct Upload {
     feeder: Feeder,
-    gate: Option<Box<Gate>>,
+    gate: Option<Gate>,
 }
 
 /// What a body waits for.
@@ -49,7 +49,7 @@ impl Upload {
                 answered.store(true, Ordering::Relaxed);
             }
         });
-        self.gate = Some(Box::new(Gate { open, limit, sleep: None }));
+        self.gate = Some(Gate { open, limit, sleep: None });
     }
 
     /// Whether the next piece is to be got. If not, `cx` is woken when the wait for the server is
