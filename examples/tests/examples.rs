@@ -137,6 +137,32 @@ fn json_api() {
 }
 
 #[test]
+fn event_stream() {
+    let server = Server::start(env!("CARGO_BIN_EXE_event_stream"), &[]);
+    assert!(server.ask("/", &[]).contains("new EventSource"));
+    let listen = || {
+        let mut curl = server.begin("/events", &["-N"]);
+        let lines = BufReader::new(curl.stdout.take().expect("it is piped")).lines();
+        (curl, lines.map(|line| line.expect("it is text")))
+    };
+    let listeners: Vec<_> = (0..2)
+        .map(|_| {
+            let (curl, mut lines) = listen();
+            let welcome: Vec<_> = lines.by_ref().take(3).collect();
+            assert_eq!(welcome, ["event: welcome", "data: you hear what others say", ""]);
+            (curl, lines)
+        })
+        .collect();
+    assert_eq!(server.ask("/say", &["-w", "%{http_code}", "-d", "hello"]), "204");
+    assert_eq!(server.ask("/say", &["-w", "%{http_code}", "-d", "two\nlines"]), "204");
+    for (mut curl, lines) in listeners {
+        let heard: Vec<_> = lines.take(7).collect();
+        assert_eq!(heard, ["id: 1", "data: hello", "", "id: 2", "data: two", "data: lines", ""]);
+        curl.kill().and_then(|()| curl.wait()).expect("it is ours");
+    }
+}
+
+#[test]
 fn chat_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);
     let mut ann = BufReader::new(server.connect());

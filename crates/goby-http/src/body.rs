@@ -19,6 +19,8 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Phase};
+#[cfg(feature = "http2")]
+use crate::rejection::in_words;
 
 /// How much is read from a reader at a time: a few system calls' worth, small beside the buffers of
 /// a socket.
@@ -464,11 +466,14 @@ impl Feeder {
         *self.slot.lock() = Slot::Failed(error);
     }
 
-    /// Says why the body breaks off, if it does.
+    /// Says why the body breaks off, if it does, and not because its context was canceled.
     pub(crate) fn failure(&self) -> Option<String> {
         let slot = self.slot.lock();
         let Slot::Failed(error) = &*slot else { return None };
-        Some(std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+        if error.is_canceled() {
+            return None;
+        }
+        Some(in_words(error))
     }
 }
 

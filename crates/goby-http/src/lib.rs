@@ -136,11 +136,13 @@ mod router;
 pub mod rt;
 mod server;
 mod socket;
+pub mod sse;
 mod stall;
 mod stream;
 // The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
+mod writer;
 
 #[cfg(feature = "cookies")]
 pub use cookie;
@@ -160,6 +162,7 @@ pub use rejection::Rejection;
 pub use response::Response;
 pub use router::Router;
 pub use server::{Request, Server, serve, with_timeout};
+pub use writer::BodyWriter;
 
 /// Calls `check` with a request for `/path?a=b`, for the examples of [`Request`].
 #[doc(hidden)]

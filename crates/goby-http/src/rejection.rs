@@ -140,16 +140,21 @@ impl Failure {
 
     /// Says what went wrong and why, in one line.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for cause in causes(&*self.0) {
-            let cause = cause.to_string();
-            // Some errors say what caused them.
-            if text.ends_with(&cause) {
-                continue;
-            }
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
-        }
-        text.replace(['\r', '\n'], " ")
+        in_words(&*self.0)
     }
+}
+
+/// Says what went wrong and why, in one line.
+pub(crate) fn in_words(error: &(dyn StdError + 'static)) -> String {
+    let mut text = String::new();
+    for cause in causes(error) {
+        let cause = cause.to_string();
+        // Some errors say what caused them.
+        if text.ends_with(&cause) {
+            continue;
+        }
+        text += if text.is_empty() { "" } else { ": " };
+        text += &cause;
+    }
+    text.replace(['\r', '\n'], " ")
 }

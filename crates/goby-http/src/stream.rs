@@ -69,6 +69,8 @@ pub(crate) struct Link {
     write_broken: AtomicBool,
     /// A write had to wait since this was last asked.
     write_blocked: AtomicBool,
+    /// The last write has not been done: bytes lie in hyper's buffer.
+    write_pending: AtomicBool,
     /// A client awaits the head of a response, which has not begun to come.
     pub(crate) awaits_head: AtomicBool,
     /// What the server's goroutine says of the body behind the last head: its length, or one of the
@@ -112,6 +114,7 @@ impl Link {
             is_client: false,
             write_broken: false.into(),
             write_blocked: false.into(),
+            write_pending: false.into(),
             awaits_head: false.into(),
             body: UNSEEN.into(),
             unusual: false.into(),
@@ -138,6 +141,11 @@ impl Link {
     /// polled, for as long as it has something to write.
     pub(crate) fn take_write_blocked(&self) -> bool {
         self.write_blocked.load(Ordering::Relaxed) && self.write_blocked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether bytes wait for the other side to take some, or for the driver's next turn.
+    pub(crate) fn is_write_pending(&self) -> bool {
+        self.write_pending.load(Ordering::Relaxed)
     }
 
     /// Changes whenever bytes move.
@@ -234,6 +242,7 @@ impl Link {
     }
 
     fn note_blocked<T>(&self, polled: Poll<T>) -> Poll<T> {
+        self.write_pending.store(polled.is_pending(), Ordering::Relaxed);
         if polled.is_pending() {
             self.write_blocked.store(true, Ordering::Relaxed);
         }

@@ -50,7 +50,7 @@ use crate::error::Error;
 use crate::framing::{Framed, frame_response};
 use crate::handler::Handler;
 use crate::head::MAX_HEAD;
-use crate::rejection::Failure;
+use crate::rejection::{Failure, in_words};
 use crate::response::Response;
 use crate::stall::{after, earlier};
 use crate::stream::{Link, Stream};
@@ -249,7 +249,7 @@ impl Connection<'_> {
                 // Without this, a client that sends one request after the other would never let
                 // other goroutines run.
                 goby::checkpoint();
-            } else if self.feeder.as_ref().is_some_and(Feeder::is_wanted) {
+            } else if self.is_body_wanted() {
                 self.feed()?;
                 // Nor would a client that takes all that there is.
                 goby::checkpoint();
@@ -352,9 +352,17 @@ impl Connection<'_> {
         if self.peer.has_unread() { response.with_header(CONNECTION, "close") } else { response }
     }
 
+    /// Returns whether hyper waits for a piece of the response's body, and all that came before is
+    /// on its way: only then may the source take its time.
+    fn is_body_wanted(&self) -> bool {
+        self.feeder.as_ref().is_some_and(Feeder::is_wanted) && !self.link.is_write_pending()
+    }
+
     /// Gets the next piece of the response's body.
     fn feed(&mut self) -> Result<(), Ended> {
         let mut feeder = self.feeder.take().expect("called only if there is one");
+        // hyper has looked for the next request meanwhile.
+        self.peer.keep_watching();
         let (more, feeder) = self.call(move || (feeder.supply(), feeder))?.map_err(|panic| {
             self.deplore("panic", &panic, "connection closed");
             Ended
@@ -383,9 +391,10 @@ impl Connection<'_> {
     /// Reports an error if a handler's response caused it. Most errors are the client's: it has
     /// gone away, or does not speak HTTP.
     fn explain(&self, error: &hyper::Error) -> Ended {
-        if error.is_user() {
-            let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
-            self.complain(&format!("{error}{cause}"), "connection closed");
+        let ours = error.source().and_then(|source| source.downcast_ref::<Error>());
+        // A body that was canceled breaks off because the client has gone away, or is to.
+        if error.is_user() && !ours.is_some_and(Error::is_canceled) {
+            self.complain(&in_words(error), "connection closed");
         }
         Ended
     }

@@ -35,6 +35,7 @@ mod router;
 mod rt;
 mod server;
 mod shutdown;
+mod streams;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
