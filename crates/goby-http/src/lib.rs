@@ -119,6 +119,7 @@ mod client;
 mod cookies;
 mod error;
 mod extract;
+pub mod files;
 #[cfg(feature = "multipart")]
 mod form;
 mod framing;

@@ -18,6 +18,7 @@ mod endless;
 mod expect;
 #[cfg(all(feature = "cookies", feature = "json"))]
 mod extract;
+mod files;
 mod framing;
 mod handlers;
 #[cfg(feature = "http2")]
