@@ -163,6 +163,30 @@ fn event_stream() {
 }
 
 #[test]
+fn static_files() {
+    let dir = std::env::temp_dir().join(format!("goby-static-{}", std::process::id()));
+    fs::create_dir_all(dir.join("site/docs")).expect("there is room");
+    fs::write(dir.join("secret"), "secret").expect("there is room");
+    fs::write(dir.join("site/index.html"), "<h1>home</h1>").expect("there is room");
+    fs::write(dir.join("site/docs/text.txt"), "0123456789".repeat(100)).expect("there is room");
+    let site = dir.join("site");
+    let mut server = Server::start(env!("CARGO_BIN_EXE_static_files"), &[site.to_str().expect("it is text")]);
+    let code = ["-w", " %{http_code}", "--path-as-is"];
+    assert_eq!(server.ask("/", &code), "<h1>home</h1> 200");
+    assert_eq!(server.ask("/docs/text.txt", &[&code[..], &["-r", "5-7"]].concat()), "567 206");
+    assert_eq!(server.ask("/docs/text.txt", &["--compressed"]), "0123456789".repeat(100));
+    let tag = server.ask("/docs/text.txt", &["-o", "/dev/null", "-w", "%header{etag}"]);
+    assert_eq!(server.ask("/docs/text.txt", &[&code[..], &["-H", &format!("If-None-Match: {tag}")]].concat()), " 304");
+    assert_eq!(server.ask("/docs", &["-o", "/dev/null", "-w", "%{http_code} %header{location}"]), "301 /docs/");
+    assert_eq!(server.ask("/../secret", &code), "Not Found 404");
+    fs::remove_dir_all(&dir).expect("it is ours");
+
+    let lines: Vec<_> = server.stdout.by_ref().lines().take(7).map(|line| line.expect("it is text")).collect();
+    assert!(lines[0].contains(r#"method="GET" path="/" status=200 bytes=13"#), "{lines:?}");
+    assert!(lines[1].contains(r#"path="/docs/text.txt" status=206 bytes=3"#), "{lines:?}");
+}
+
+#[test]
 fn chat_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_chat_server"), &[]);
     let mut ann = BufReader::new(server.connect());

@@ -248,6 +248,13 @@ impl Body {
         if len == 0 { Body::empty() } else { Body::from_source(Cut { body: self, left: len }) }
     }
 
+    /// Sets the media type of what it was made of.
+    #[cfg(any(feature = "brotli", feature = "gzip", feature = "tracing", feature = "zstd"))]
+    pub(crate) fn of_kind(mut self, kind: Option<&'static str>) -> Body {
+        self.kind = kind;
+        self
+    }
+
     /// Gives its bytes, if all are at hand.
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         if self.source.is_none() { Some(&self.at_hand) } else { None }

@@ -94,8 +94,11 @@
 //!
 //! # Features
 //!
-//! All but `cookie_jar` and `multipart` are on by default; `default-features = false` leaves them out.
+//! All but `brotli`, `cookie_jar`, `gzip`, `multipart` and `zstd` are on by default;
+//! `default-features = false` leaves them out.
 //!
+//! - `brotli`, `gzip`, `zstd`: content codings both ways, in the module `encoding`, by the crates
+//!   `brotli`, `flate2` and `zstd`; the last one needs a C compiler.
 //! - `cookie_jar`: `CookieJar`, cookies that a client keeps, by the crates `cookie_store` and `psl`.
 //! - `cookies`: [`Request::cookies`] and [`Response::with_cookie`], by the crate [`cookie`].
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
@@ -107,16 +110,20 @@
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
 //!   the system's roots. Without it a request for such a URL fails with an error whose
 //!   [`is_tls`](Error::is_tls) is true, before anything is sent.
-//! - `tracing`: goby's own feature of that name.
+//! - `tracing`: goby's own feature of that name, and `access_log`.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tracing")]
+mod access_log;
 mod body;
 mod client;
 #[cfg(feature = "cookies")]
 mod cookies;
+#[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
+pub mod encoding;
 mod error;
 mod extract;
 pub mod files;
@@ -149,6 +156,8 @@ mod writer;
 pub use cookie;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
+#[cfg(feature = "tracing")]
+pub use access_log::access_log;
 pub use body::Body;
 #[cfg(feature = "cookie_jar")]
 pub use client::CookieJar;

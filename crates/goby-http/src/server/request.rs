@@ -227,6 +227,11 @@ impl Request {
         self
     }
 
+    #[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.as_ref()
     }

@@ -9,11 +9,15 @@
 mod frames;
 mod support;
 
+#[cfg(feature = "tracing")]
+mod access_log;
 mod bodies;
 mod cancellation;
 mod connections;
 #[cfg(feature = "cookie_jar")]
 mod cookie_jar;
+#[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
+mod encoding;
 mod endless;
 mod expect;
 #[cfg(all(feature = "cookies", feature = "json"))]
