@@ -12,11 +12,11 @@ cargo fmt --version >/dev/null 2>&1 || missing "rustfmt is not here: rustup comp
 cargo clippy --version >/dev/null 2>&1 || missing "clippy is not here: rustup component add clippy"
 cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nightly toolchain: rustup toolchain install nightly"
 
-# Debian's packages: nginx for goby fetch's test on real input and beside goby-http's files, a C compiler for linking and for ring, llvm-symbolizer
-# for the names in ThreadSanitizer's reports (addr2line reads all of a large test binary first, in each process: seven
-# seconds, with which tests run into their limits of time), valgrind to count instructions, Python for the scripts, ip
-# for the tests that have a network of their own, openssl for the other end of TLS, h2load for that of HTTP/2;
-# PostgreSQL, redis and NATS for the clients of ci/crates.
+# Debian's packages: nginx for goby fetch's test on real input and beside goby-http's files, a C compiler for linking and
+# for ring, llvm-symbolizer for the names in ThreadSanitizer's reports (addr2line reads all of a large test binary first,
+# in each process: seven seconds, with which tests run into their limits of time), valgrind to count instructions, Python
+# for the scripts, ip for the tests that have a network of their own, openssl for the other end of TLS, h2load for that of
+# HTTP/2; PostgreSQL, redis and NATS for the clients of ci/crates.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
 # For the other end of Unix sockets and UDP.

@@ -7,7 +7,9 @@ use goby::net::TcpStream;
 use goby_http::encoding::{Coding, Decoder, compress, decompress};
 use goby_http::{Body, Client, Request, Response, Router, StatusCode};
 
-use crate::support::{Site, background, curl, read_head, with_workers};
+#[cfg(feature = "gzip")]
+use crate::support::curl;
+use crate::support::{Site, background, read_head, with_workers};
 
 fn text() -> String {
     (0..2000).map(|i| format!("line {i} of a text that goes on and on\n")).collect()
