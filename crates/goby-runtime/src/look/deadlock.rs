@@ -40,6 +40,9 @@ use crate::look::inspect;
 use crate::look::inspect::Want;
 use crate::look::try_run::Deadlock;
 
+/// Held from a look to what follows from it. Otherwise two monitors find one deadlock, and the
+/// second ends the process when the watchers that the first has told are gone.
+static JUDGING: Mutex<()> = Mutex::new(());
 /// The process ends with a report: the thread that takes this keeps it forever.
 static REPORT: Mutex<()> = Mutex::new(());
 static IS_REPORTED: AtomicBool = AtomicBool::new(false);
@@ -52,6 +55,7 @@ pub(crate) fn is_reported() -> bool {
 
 /// Looks for a deadlock of a runtime whose workers all sleep, and reports it.
 pub(crate) fn judge(shared: &'static Shared) -> Prospect {
+    let Some(_alone) = JUDGING.try_lock() else { return Prospect::Unclear };
     match Part::of(shared).look() {
         Verdict::Alive => Prospect::Wake,
         Verdict::Outside | Verdict::Changing => Prospect::Unclear,

@@ -387,3 +387,16 @@ fn a_deadlock_can_come_back_as_an_error() {
         assert!(seen);
     }));
 }
+
+/// The monitors of two runtimes find the deadlock at once. The one that comes second has looked at
+/// what was before the first has told.
+#[test]
+fn a_deadlock_that_has_come_back_is_reported_by_no_other_runtime() {
+    check_no_verdict(&in_child("deadlock::a_deadlock_that_has_come_back_is_reported_by_no_other_runtime", || {
+        let (outer, inner) = (leaky_runtime(1), Arc::new(leaky_runtime(1)));
+        for _ in 0..100 {
+            let inner = inner.clone();
+            assert!(outer.run(move || inner.try_run(|| Door::new().pass()).is_err()));
+        }
+    }));
+}

@@ -47,8 +47,8 @@ pub(crate) fn on_workers(workers: usize, parked: usize, test: impl Fn() + Send +
     runtime.run(|| {
         let start = num_goroutines();
         test();
-        wait_until("the goroutines of the test to end", || num_goroutines() <= start + parked);
-        assert_eq!(num_goroutines(), start + parked, "goroutines left, {workers} workers");
+        // Not looked at again: a scheduler may still start one that drops something.
+        wait_until("the goroutines of the test to end", || num_goroutines() == start + parked);
     });
 }
 
