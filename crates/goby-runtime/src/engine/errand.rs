@@ -79,8 +79,17 @@ impl Drop for Foreign {
 /// ```
 #[track_caller]
 pub fn let_go<T: Send + 'static>(value: T) {
+    let_go_after(|| (), value);
+}
+
+/// As [`let_go`]; a new goroutine calls `first` before it drops the value.
+#[track_caller]
+fn let_go_after<T: Send + 'static>(first: impl FnOnce() + Send + 'static, value: T) {
     if std::mem::needs_drop::<T>() && is_scheduler() {
-        go_detached_at(Location::caller(), move || drop(value));
+        go_detached_at(Location::caller(), move || {
+            first();
+            drop(value);
+        });
     }
 }
 
@@ -96,16 +105,8 @@ pub fn let_go<T: Send + 'static>(value: T) {
 pub fn let_go_shared<T: Send + Sync + 'static>(shared: Arc<T>) {
     let count = cfg!(goby_tsan).then(|| Arc::downgrade(&shared));
     // If two threads drop the last two references, `into_inner` gives the value to exactly one.
-    if let Some(value) = Arc::into_inner(shared)
-        && std::mem::needs_drop::<T>()
-        && is_scheduler()
-    {
-        go_detached_at(Location::caller(), move || {
-            if let Some(count) = count {
-                follow_drops(&count);
-            }
-            drop(value);
-        });
+    if let Some(value) = Arc::into_inner(shared) {
+        let_go_after(move || count.iter().for_each(follow_drops), value);
     }
 }
 
