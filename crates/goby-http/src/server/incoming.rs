@@ -145,6 +145,14 @@ pub(super) fn late() -> Error {
     Error::timeout(Phase::RequestBody, io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"))
 }
 
+/// Returns the bytes of a frame, and counts them against how many of `max` are `left`. Trailers are
+/// not kept, nor is a piece without a byte.
+pub(super) fn count(frame: Frame<Bytes>, left: &mut u64, max: u64) -> Result<Option<Bytes>, Error> {
+    let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) else { return Ok(None) };
+    *left = left.checked_sub(data.len() as u64).ok_or_else(|| Error::bare(Phase::RequestTooLarge(max)))?;
+    Ok(Some(data))
+}
+
 impl Source for Incoming {
     fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
@@ -159,14 +167,8 @@ impl Source for Incoming {
                 self.peer.watch_again();
                 return Ok(None);
             };
-            match frame.into_data() {
-                Ok(data) if !data.is_empty() => {
-                    let left = self.left.checked_sub(data.len() as u64);
-                    self.left = left.ok_or_else(|| Error::bare(Phase::RequestTooLarge(self.loan.max_body)))?;
-                    return Ok(Some(data));
-                }
-                // An empty piece, or trailers, which are not kept.
-                _ => {}
+            if let Some(data) = count(frame, &mut self.left, self.loan.max_body)? {
+                return Ok(Some(data));
             }
         }
     }

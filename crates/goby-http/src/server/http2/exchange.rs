@@ -37,7 +37,7 @@ use crate::response::Response;
 use crate::rt::Timer;
 use crate::server::check::refuse;
 use crate::server::connection::{Answer, Ended, Name, complain, deplore, judge, message};
-use crate::server::incoming::late;
+use crate::server::incoming::{count, late};
 use crate::server::limits::Settings;
 use crate::server::request::{Origin, Request};
 use crate::stall::{after, earlier};
@@ -416,14 +416,8 @@ impl Source for Upload {
             goby::checkpoint();
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| Error::of_io(Phase::RequestBody, error))?;
-            match frame.into_data() {
-                Ok(data) if !data.is_empty() => {
-                    let left = self.left.checked_sub(data.len() as u64);
-                    self.left = left.ok_or_else(|| Error::bare(Phase::RequestTooLarge(self.limits.max_body)))?;
-                    return Ok(Some(data));
-                }
-                // An empty piece, or trailers, which are not kept.
-                _ => {}
+            if let Some(data) = count(frame, &mut self.left, self.limits.max_body)? {
+                return Ok(Some(data));
             }
         }
     }
