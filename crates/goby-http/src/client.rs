@@ -238,9 +238,9 @@ impl Client {
     /// cases: nothing of it was sent; or no byte of a response came, its body is not streamed, and
     /// its method is `GET`, `HEAD`, `OPTIONS` or `TRACE`, or it has a header `idempotency-key`.
     ///
-    /// With the header `expect: 100-continue`, the body is sent when the server asks for it, or when
-    /// it has said nothing for [a while](ClientBuilder::expect_continue_timeout). If it refuses the
-    /// request first (with 400 or above), the body is not sent.
+    /// With the header `expect: 100-continue`, the body is sent when the server asks for it, or
+    /// when it has said nothing for [a while](ClientBuilder::expect_continue_timeout). If it
+    /// refuses the request first (with 400 or above), the body is not sent.
     ///
     /// ```
     /// # use goby::Context;

@@ -37,9 +37,9 @@
 //!
 //! [`serve`] serves a handler on a listener. A [`Server`] has settings and can be shut down. Each
 //! connection has one goroutine; with HTTP/2, each request has one, too. After a second without a
-//! request, a connection of HTTP/1.1 has none, until the next one comes. A [`Handler`] is a function
-//! that may park, return an error and panic. A [`Router`] chooses one by path and method. The guide
-//! has a page on [HTTP services](guide::http_services).
+//! request, a connection of HTTP/1.1 has none, until the next one comes. A [`Handler`] is a
+//! function that may park, return an error and panic. A [`Router`] chooses one by path and method.
+//! The guide has a page on [HTTP services](guide::http_services).
 //!
 //! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
 //! sockets ([`Server::from_unix`]).
@@ -59,8 +59,8 @@
 //! A request's context is done when the client resets its stream, too. A panic, or the error of a
 //! body, costs its stream and not its connection. Requests of one connection that may run at a time
 //! are [limited](Server::max_concurrent_streams), and those whose streams the client has reset
-//! count until their handlers return. A client that takes nothing of a response for too long loses its
-//! stream, see [below](#limits). Interim responses, trailers and push are not sent.
+//! count until their handlers return. A client that takes nothing of a response for too long loses
+//! its stream, see [below](#limits). Interim responses, trailers and push are not sent.
 //!
 //! # Services of hyper, axum and tonic
 //!
@@ -87,9 +87,9 @@
 //! A server that stops finishes the requests under way. For a head that has begun it waits 5 s at
 //! most.
 //!
-//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response, that
-//! includes the heads of all interim responses before it. If the chunked body of a request was not
-//! read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
+//! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response,
+//! that includes the heads of all interim responses before it. If the chunked body of a request was
+//! not read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
 //! query of a request is refused (400), though some clients send it.
 //!
 //! # Features
@@ -99,12 +99,13 @@
 //!
 //! - `brotli`, `gzip`, `zstd`: content codings both ways, in the module `encoding`, by the crates
 //!   `brotli`, `flate2` and `zstd`; the last one needs a C compiler.
-//! - `cookie_jar`: `CookieJar`, cookies that a client keeps, by the crates `cookie_store` and `psl`.
+//! - `cookie_jar`: `CookieJar`, cookies that a client keeps, by the crates `cookie_store` and
+//!   `psl`.
 //! - `cookies`: [`Request::cookies`] and [`Response::with_cookie`], by the crate [`cookie`].
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
 //! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`] for
-//!   handlers; `RequestBuilder::json`, `form` and `query`, and [`Response::json_as`] for clients; by
-//!   serde.
+//!   handlers; `RequestBuilder::json`, `form` and `query`, and [`Response::json_as`] for clients;
+//!   by serde.
 //! - `multipart`: forms with files: `Request::multipart` for handlers, by the crate `multer`, and
 //!   `RequestBuilder::multipart` for clients.
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and

@@ -23,7 +23,8 @@ use crate::error::Error;
 ///
 /// A server sets cookies for its own host, or for a domain of it that is no public suffix: none for
 /// `co.uk`, `github.io` or `com`. The list of these is compiled in. Cookies do not distinguish
-/// ports. One with the attribute `Secure` goes to `https` URLs, and to this machine's own addresses.
+/// ports. One with the attribute `Secure` goes to `https` URLs, and to this machine's own
+/// addresses.
 ///
 /// ```
 /// use goby::Context;

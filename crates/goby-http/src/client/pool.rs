@@ -1,9 +1,9 @@
 //! Connections that wait for their next request, and the limits of their number.
 //!
-//! Per place (scheme, host, port, proxy): the idle connections, the newest of which is used first; how
-//! many connections there are, if that is limited; and the waiters for one, in order. A place with
-//! none of these is forgotten, so a client that visits any number of hosts remembers only those
-//! that it has connections to.
+//! Per place (scheme, host, port, proxy): the idle connections, the newest of which is used first;
+//! how many connections there are, if that is limited; and the waiters for one, in order. A place
+//! with none of these is forgotten, so a client that visits any number of hosts remembers only
+//! those that it has connections to.
 //!
 //! Over all places: the order in which connections became idle. The oldest is closed when its time
 //! is over, when there are more than the limit, and when the process has no descriptor left for a

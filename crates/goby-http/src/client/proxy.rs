@@ -13,10 +13,10 @@ use crate::error::{Error, Phase, redacted};
 
 /// A proxy, and the requests that go through it.
 ///
-/// Requests for `http` URLs are sent to the proxy itself, which is then the one host that limits for
-/// a host apply to. For `https`, it is asked for a tunnel
-/// (`CONNECT`), in which the client speaks TLS with the server: the proxy sees the name of the host
-/// alone. Through a SOCKS 5 proxy, both kinds are tunneled, and the proxy looks up the name.
+/// Requests for `http` URLs are sent to the proxy itself, which is then the one host that limits
+/// for a host apply to. For `https`, it is asked for a tunnel (`CONNECT`), in which the client
+/// speaks TLS with the server: the proxy sees the name of the host alone. Through a SOCKS 5 proxy,
+/// both kinds are tunneled, and the proxy looks up the name.
 ///
 /// The URL has the scheme `http`, `socks5` or `socks5h`, which is the same here; without one, it is
 /// `http`. A user name and a password in it are sent to the proxy, and to nobody else.

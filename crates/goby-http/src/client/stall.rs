@@ -1,9 +1,9 @@
 //! The time-out for bytes that do not move: it begins again with each one that does.
 //!
 //! It is a deadline of the socket, for reading and for writing: only bytes that move in either
-//! direction postpone it. It is set when a goroutine is about to wait for the other side, and lifted
-//! when the wait ends. So the time that a caller takes for what it has read, or for what it sends,
-//! does not count.
+//! direction postpone it. It is set when a goroutine is about to wait for the other side, and
+//! lifted when the wait ends. So the time that a caller takes for what it has read, or for what it
+//! sends, does not count.
 
 use std::time::Duration;
 

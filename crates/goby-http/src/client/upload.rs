@@ -1,8 +1,8 @@
 //! The body of a request under way, which may wait for the server's go-ahead.
 //!
-//! A request with `expect: 100-continue` sends its head alone. Its body follows when the server says
-//! so (`100 Continue`), or when it has said nothing for a while: not all servers know this. If the
-//! server refuses the request (400 and above), the body is not sent. With any other answer it
+//! A request with `expect: 100-continue` sends its head alone. Its body follows when the server
+//! says so (`100 Continue`), or when it has said nothing for a while: not all servers know this. If
+//! the server refuses the request (400 and above), the body is not sent. With any other answer it
 //! follows, since the server may read it while it answers; curl does so, too. Source: RFC 9110,
 //! section 10.1.1, and Go's `ExpectContinueTimeout`.
 

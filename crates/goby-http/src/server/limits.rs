@@ -118,12 +118,12 @@ impl Server {
     }
 
     /// Sets how long a request may take to arrive, its body included: from the first byte of its
-    /// head, or from the beginning of the connection; with HTTP/2, from the end of its head. Default:
-    /// no limit.
+    /// head, or from the beginning of the connection; with HTTP/2, from the end of its head.
+    /// Default: no limit.
     ///
-    /// A handler that reads the body later gets an error that
-    /// [is a timeout](crate::Error::is_timeout). It can still answer; then the connection is closed,
-    /// or the stream.
+    /// A handler that reads the body later gets an error that [is a
+    /// timeout](crate::Error::is_timeout). It can still answer; then the connection is closed, or
+    /// the stream.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -158,9 +158,9 @@ impl Server {
     /// Sets how long a client may neither send a byte of the body that is being read, nor take a
     /// byte of the response. Default: 60 seconds.
     ///
-    /// The handler that reads such a body gets an error that
-    /// [is a timeout](crate::Error::is_timeout), and can still answer. A connection whose client
-    /// takes nothing is closed; with HTTP/2, the stream is reset. Time that a handler takes does not
+    /// The handler that reads such a body gets an error that [is a
+    /// timeout](crate::Error::is_timeout), and can still answer. A connection whose client takes
+    /// nothing is closed; with HTTP/2, the stream is reset. Time that a handler takes does not
     /// count.
     ///
     /// ```

@@ -454,8 +454,8 @@ impl Peer {
         }
     }
 
-    /// Watches on, while the source of a response takes its time, if the request's context was asked
-    /// for.
+    /// Watches on, while the source of a response takes its time, if the request's context was
+    /// asked for.
     pub(super) fn keep_watching(self: &Arc<Peer>) {
         if self.current.load(Ordering::Relaxed) & ASKED != 0 {
             self.watch_again();

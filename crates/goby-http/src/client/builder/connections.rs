@@ -59,10 +59,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the time in which no byte moves, in either direction, while the request is sent or the
-    /// response's body is read. Each byte that moves begins it again. The wait for the response's
-    /// headers has a limit of [its own](ClientBuilder::header_timeout); the time that a caller takes
-    /// between two reads does not count. Default: no limit.
+    /// Limits the time in which no byte moves, in either direction, while the request is sent or
+    /// the response's body is read. Each byte that moves begins it again. The wait for the
+    /// response's headers has a limit of [its own](ClientBuilder::header_timeout); the time that a
+    /// caller takes between two reads does not count. Default: no limit.
     ///
     /// Responses without an end, such as streams of events, need a limit that is longer than their
     /// pauses.
@@ -89,8 +89,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits how long the body of a request with `expect: 100-continue` waits for the server to ask
-    /// for it. Then it is sent all the same. Default: 1 second. Source: Go's `ExpectContinueTimeout`.
+    /// Limits how long the body of a request with `expect: 100-continue` waits for the server to
+    /// ask for it. Then it is sent all the same. Default: 1 second. Source: Go's
+    /// `ExpectContinueTimeout`.
     ///
     /// ```
     /// use goby::Context;
@@ -183,10 +184,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends requests through a proxy, if it [is for](Proxy) them. Of several, the first one that is
-    /// for a request is used. The environment's proxies are not used then.
+    /// Sends requests through a proxy, if it [is for](Proxy) them. Of several, the first one that
+    /// is for a request is used. The environment's proxies are not used then.
     ///
-    /// By default, the environment says which proxies are used. It is read when the client is built.
+    /// By default, the environment says which proxies are used. It is read when the client is
+    /// built.
     ///
     /// | variable | |
     /// |---|---|
@@ -201,8 +203,8 @@ impl ClientBuilder {
     ///
     /// `NO_PROXY` has names, addresses and networks (`10.0.0.0/8`). A name is that of a host and of
     /// all below it; one that begins with `.` or `*.` is only for those below. Names and addresses
-    /// may have a port (`example.org:8080`), and are then for that port alone. `*` is for all hosts.
-    /// The environment's proxies are never used for `localhost` and loopback addresses.
+    /// may have a port (`example.org:8080`), and are then for that port alone. `*` is for all
+    /// hosts. The environment's proxies are never used for `localhost` and loopback addresses.
     ///
     /// Source: Go's `http.ProxyFromEnvironment`.
     ///
