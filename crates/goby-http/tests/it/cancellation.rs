@@ -277,7 +277,11 @@ fn c341_canceling_again_and_again_while_the_handler_is_blocked() {
             }
             let error = assert_canceled(request.join().unwrap());
             assert!(error.is_request());
-            assert_eq!(words(&error), "canceled while awaiting response headers");
+            // The handler runs as soon as the head has come: the client may be sending the body, or
+            // be about to find that all of the request is sent.
+            let words = words(&error);
+            let stages = ["canceled while sending the request", "canceled while awaiting response headers"];
+            assert!(stages.contains(&&*words), "{words}");
         }
         release.close();
     });
