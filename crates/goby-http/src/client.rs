@@ -3,6 +3,9 @@
 
 mod builder;
 mod connect;
+// Both files have the same functions.
+#[cfg_attr(not(any(feature = "brotli", feature = "gzip", feature = "zstd")), path = "client/no_decode.rs")]
+mod decode;
 mod exchange;
 // The one place that depends on the feature: both files have the same methods.
 #[cfg_attr(not(feature = "cookie_jar"), path = "client/no_jar.rs")]
@@ -96,9 +99,9 @@ pub fn get(ctx: &Context, url: impl AsRef<str>) -> Result<Response, Error> {
 /// goroutine that makes a request drives its connection.
 ///
 /// It follows redirects, speaks HTTP/1.1 with and without TLS, and verifies certificates. It goes
-/// through the [proxies](ClientBuilder::proxy) that the environment names. With the
-/// feature `cookie_jar`, it keeps cookies if it is told to. It does not ask for compressed bodies,
-/// and leaves those that come compressed.
+/// through the [proxies](ClientBuilder::proxy) that the environment names. With the features
+/// `brotli`, `gzip` and `zstd`, it [asks](ClientBuilder::decompress) for compressed bodies and
+/// decodes them. With the feature `cookie_jar`, it keeps cookies if it is told to.
 ///
 /// ```
 /// use goby::Context;
@@ -131,6 +134,7 @@ struct Inner {
     expect_timeout: Duration,
     redirect: Policy,
     jar: Option<CookieJar>,
+    decompress: bool,
     max_body: u64,
 }
 
@@ -303,6 +307,7 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<Response, Error> {
         outline.add_defaults(&self.inner.headers);
+        outline.decode = self.inner.decompress && decode::ask(&outline.method, &mut outline.headers);
         let claimed = unframe_request(&mut outline.headers).map_err(|error| Error::new(Phase::Produce, error))?;
         if let Some(len) = claimed.filter(|_| body.len().is_none()) {
             body = body.cut(len);
@@ -335,7 +340,7 @@ impl Client {
             let jar = self.inner.jar.as_ref();
             let callers = jar.and_then(|jar| jar.add_to(&mut outline.headers, &outline.url));
             let (exchange, response) = self.attempt(ctx, outline, &mut content, &mut timeout)?;
-            let (head, body) = response.into_parts();
+            let (mut head, body) = response.into_parts();
             if let Some(jar) = jar {
                 jar.keep(&head.headers, &outline.url);
                 outline.set_cookies(callers);
@@ -359,7 +364,12 @@ impl Client {
                     Some(incoming) => Body::from_source(incoming.named(outline.method.clone(), url.clone())),
                     None => Body::empty(),
                 };
-                return Ok(Response::received(head, Origin { method: outline.method.clone(), url }, body));
+                let origin = Origin { method: outline.method.clone(), url };
+                let body = match outline.decode {
+                    true => decode::decoded(&mut head.headers, body, self.inner.max_body, &origin),
+                    false => body,
+                };
+                return Ok(Response::received(head, origin, body));
             };
             timeout = self.discard(exchange, body)?;
             redirect.rewrite(&outline.url, &mut outline.method, &mut outline.headers);

@@ -32,6 +32,7 @@ mod decode;
 mod encode;
 
 pub use compress::compress;
+pub(crate) use decode::decode_response;
 pub use decode::{Decoder, decompress};
 
 /// A content coding that this build knows, by its feature.

@@ -46,6 +46,7 @@ pub struct ClientBuilder {
     redirect: Policy,
     headers: HeaderMap,
     jar: Option<CookieJar>,
+    decompress: bool,
     max_body: u64,
     limits: Limits,
     tls: tls::Options,
@@ -69,6 +70,7 @@ impl ClientBuilder {
             redirect: Policy::default(),
             headers: HeaderMap::new(),
             jar: None,
+            decompress: true,
             max_body: u64::MAX,
             limits: Limits {
                 max_idle: 100,
@@ -181,6 +183,24 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets whether the client asks for compressed bodies by itself, and decodes them: by the
+    /// codings of the features `brotli`, `gzip` and `zstd`. Default: yes. Source: Go's
+    /// `Transport.DisableCompression`.
+    ///
+    /// It does not ask with a request that has a header `accept-encoding` or `range`, or is a
+    /// `HEAD`; and what it has not asked for stays as it comes. A decoded response has neither
+    /// `content-encoding` nor `content-length`. [`max_body`](ClientBuilder::max_body) holds for the
+    /// bytes that come and for those that come out.
+    ///
+    /// ```
+    /// let client = goby_http::Client::builder().decompress(false).build()?;
+    /// # Ok::<(), goby_http::Error>(())
+    /// ```
+    pub fn decompress(mut self, decompress: bool) -> ClientBuilder {
+        self.decompress = decompress;
+        self
+    }
+
     /// Limits how long a response's body may be; reading more of it is an error. Default: no limit.
     ///
     /// ```
@@ -285,6 +305,7 @@ impl ClientBuilder {
             expect_timeout: self.expect_timeout,
             redirect: self.redirect,
             jar: self.jar,
+            decompress: self.decompress,
             max_body: self.max_body,
         };
         Ok(Client { inner: Arc::new(inner) })

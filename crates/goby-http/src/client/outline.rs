@@ -15,12 +15,14 @@ pub(super) struct Outline {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
+    /// Whether the client has asked for a content coding by itself, and so takes it off.
+    pub(super) decode: bool,
 }
 
 impl Outline {
     pub(super) fn new(method: Method, url: &str) -> Result<Outline, Error> {
         let url = parse_url(url)?;
-        Ok(Outline { method, headers: HeaderMap::new(), url })
+        Ok(Outline { method, headers: HeaderMap::new(), url, decode: false })
     }
 
     /// Sets the header `cookie` to what the caller has set.
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn the_request_names_path_and_host() {
         let check = |url, target, host| {
-            let outline = Outline { method: Method::GET, headers: HeaderMap::new(), url: parse_url(url).unwrap() };
+            let outline = Outline::new(Method::GET, url).unwrap();
             let place = Proxies::Own(Vec::new()).place(&outline.url).unwrap();
             let request = outline.request(Outgoing::Whole(bytes::Bytes::new()), &place).unwrap();
             assert_eq!(request.uri(), target);

@@ -223,7 +223,6 @@ fn codings(headers: &HeaderMap) -> Option<Vec<Coding>> {
 
 /// Takes the codings off the body of a received response, and out of its headers. One with a coding
 /// that is unknown stays as it is.
-#[expect(dead_code, reason = "a client that asks for codings calls it")]
 pub(crate) fn decode_response(headers: &mut HeaderMap, body: Body) -> Body {
     match codings(headers) {
         Some(codings) if !codings.is_empty() => decode(headers, body, &codings, Decoder::new),

@@ -19,7 +19,7 @@ fn echo() -> Site {
 
 /// A client without the headers that each request has.
 fn plain() -> Client {
-    Client::builder().user_agent("").build().unwrap()
+    Client::builder().user_agent("").decompress(false).build().unwrap()
 }
 
 #[test]
