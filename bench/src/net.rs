@@ -11,6 +11,7 @@ use goby::context::Context;
 use goby::net::{TcpListener, TcpStream};
 use goby::sync::WaitGroup;
 use goby::{go, time};
+use goby_http::header::CONTENT_TYPE;
 use goby_http::{Client, Request, Response, StatusCode};
 
 use crate::measure::{Clock, percentile_us, report};
@@ -94,7 +95,7 @@ fn http_server(addr: &str, handler: fn(Request) -> Response) -> Result<()> {
 }
 
 fn answer(status: StatusCode, body: &'static str) -> Response {
-    Response::new(body).with_status(status).with_header("content-type", "text/plain")
+    Response::new(body).with_status(status).with_header(CONTENT_TYPE, "text/plain")
 }
 
 fn hello(_: Request) -> Response {

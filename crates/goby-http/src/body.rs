@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderValue;
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
@@ -27,7 +28,8 @@ use crate::rejection::in_words;
 const CHUNK: usize = 16 * 1024;
 
 /// The media type of text.
-const TEXT: &str = "text/plain; charset=utf-8";
+static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+static BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// The body of a request or a response: bytes at hand, or a stream of them.
 ///
@@ -57,7 +59,7 @@ pub struct Body {
     at_hand: Bytes,
     source: Option<Box<dyn Source>>,
     /// The media type of what it was made of: text or bytes.
-    kind: Option<&'static str>,
+    kind: Option<&'static HeaderValue>,
 }
 
 /// Where a streamed body comes from.
@@ -239,7 +241,7 @@ impl Body {
     }
 
     /// The media type that says what it was made of, if that was text or bytes.
-    pub(crate) fn kind(&self) -> Option<&'static str> {
+    pub(crate) fn kind(&self) -> Option<&'static HeaderValue> {
         self.kind
     }
 
@@ -250,7 +252,7 @@ impl Body {
 
     /// Sets the media type of what it was made of.
     #[cfg(any(feature = "brotli", feature = "gzip", feature = "tracing", feature = "zstd"))]
-    pub(crate) fn of_kind(mut self, kind: Option<&'static str>) -> Body {
+    pub(crate) fn of_kind(mut self, kind: Option<&'static HeaderValue>) -> Body {
         self.kind = kind;
         self
     }
@@ -303,7 +305,7 @@ impl Read for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Body {
-        Body { at_hand: bytes, source: None, kind: Some("application/octet-stream") }
+        Body { at_hand: bytes, source: None, kind: Some(&BYTES) }
     }
 }
 
@@ -315,13 +317,13 @@ impl From<Vec<u8>> for Body {
 
 impl From<String> for Body {
     fn from(text: String) -> Body {
-        Body { kind: Some(TEXT), ..Body::from(Bytes::from(text)) }
+        Body { kind: Some(&TEXT), ..Body::from(Bytes::from(text)) }
     }
 }
 
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Body {
-        Body { kind: Some(TEXT), ..Body::from(Bytes::from_static(text.as_bytes())) }
+        Body { kind: Some(&TEXT), ..Body::from(Bytes::from_static(text.as_bytes())) }
     }
 }
 

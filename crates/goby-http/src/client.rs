@@ -50,7 +50,7 @@ use upload::{Upload, expects_go_ahead};
 
 use crate::body::{Body, Outgoing};
 use crate::error::{ClientTimeout, Error, Phase};
-use crate::framing::unframe_request;
+use crate::framing::unframe;
 use crate::response::{Origin, Response};
 
 /// A redirect's own body is read to its end if it has at most this many bytes, so that the
@@ -308,7 +308,7 @@ impl Client {
     ) -> Result<Response, Error> {
         outline.add_defaults(&self.inner.headers);
         outline.decode = self.inner.decompress && decode::ask(&outline.method, &mut outline.headers);
-        let claimed = unframe_request(&mut outline.headers).map_err(|error| Error::new(Phase::Produce, error))?;
+        let claimed = unframe(&mut outline.headers).map_err(|error| Error::new(Phase::Produce, error))?;
         if let Some(len) = claimed.filter(|_| body.len().is_none()) {
             body = body.cut(len);
         }

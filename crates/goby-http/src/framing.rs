@@ -38,14 +38,13 @@ pub(crate) fn frame_response(
     headers: &mut HeaderMap,
     body: Body,
 ) -> Result<Framed, String> {
-    headers.remove(TRANSFER_ENCODING);
-    let claimed = take_content_length(headers);
+    let claimed = unframe(headers);
     if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational() {
         return Ok(Framed { body: Body::empty(), mended: None });
     }
     let claimed = claimed?;
     if let Some(kind) = body.kind().filter(|_| !body.is_empty()) {
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
+        headers.entry(CONTENT_TYPE).or_insert_with(|| kind.clone());
     }
     let mended = match (claimed, body.len()) {
         // A handler may leave out a body that is not sent.
@@ -71,12 +70,16 @@ pub(crate) fn frame_response(
     Ok(Framed { body, mended })
 }
 
-/// Takes out the length that the headers of a request claim for its body.
+/// Takes out what headers say of the body's framing, and returns the length that they claim.
 ///
 /// # Errors
 ///
 /// When that is not a length.
-pub(crate) fn unframe_request(headers: &mut HeaderMap) -> Result<Option<u64>, String> {
+pub(crate) fn unframe(headers: &mut HeaderMap) -> Result<Option<u64>, String> {
+    // One look at the names costs less than looking each up.
+    if !headers.keys().any(|name| *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING) {
+        return Ok(None);
+    }
     headers.remove(TRANSFER_ENCODING);
     take_content_length(headers)
 }

@@ -16,6 +16,7 @@
 //! Lines end as they do for httparse: with a line feed, with or without a carriage return. If a
 //! surplus line is not a valid field, hyper is given the whole head as it is, and refuses it.
 
+use std::io::BufRead as _;
 use std::mem;
 
 use http::header::{
@@ -25,6 +26,8 @@ use http::header::{
 /// Lines that hyper is given as they come, the first one included. hyper takes 100 fields; the rest
 /// are left for the lines that it needs.
 const PLAIN: usize = 81;
+/// How many bytes of the first line tell of an interim response.
+const FIRST: usize = 12;
 /// How many bytes a head may have of which some are held back: about what hyper has room for.
 pub(crate) const MAX_HEAD: usize = 400 << 10;
 /// How many fields may bypass hyper: together with its own they are not more than a `HeaderMap`
@@ -45,7 +48,7 @@ pub(crate) struct Head {
     /// Bytes that hyper was given as they came.
     plain: usize,
     /// How the first line begins.
-    first: [u8; 12],
+    first: [u8; FIRST],
     /// It is longer than the limit, so hyper is given all that comes.
     pub(crate) too_long: bool,
     /// Bytes that came behind the plain lines.
@@ -76,15 +79,13 @@ impl Head {
         let mut taken = Taken { plain: 0, consumed: 0, ended: false };
         while taken.consumed < bytes.len() && !taken.ended {
             let rest = &bytes[taken.consumed..];
-            let end = rest.iter().position(|byte| *byte == b'\n');
+            let end = line_end(rest);
             let piece = &rest[..end.map_or(rest.len(), |n| n + 1)];
             let content = &piece[..end.unwrap_or(piece.len())];
             if self.lines == 0 {
-                let room = self.first.len() - self.line.min(self.first.len());
-                let start = self.first.len() - room;
-                for (byte, next) in self.first[start..].iter_mut().zip(content) {
-                    *byte = *next;
-                }
+                let room = &mut self.first[self.line.min(FIRST)..];
+                let n = room.len().min(content.len());
+                room[..n].copy_from_slice(&content[..n]);
             }
             // A line is empty if it has no bytes, or only a carriage return. It may come in pieces.
             self.is_return = if self.line == 0 { content == b"\r" } else { self.is_return && content.is_empty() };
@@ -138,6 +139,13 @@ impl Head {
             None => self.released = held,
         }
     }
+}
+
+/// Where the first line feed is. std looks at many bytes at once, which a loop over them does not.
+fn line_end(mut bytes: &[u8]) -> Option<usize> {
+    let all = bytes;
+    let n = bytes.skip_until(b'\n').expect("memory can be read");
+    all[..n].ends_with(b"\n").then(|| n - 1)
 }
 
 /// Divides lines into those that hyper needs and the fields of the others; `None` if one of them is

@@ -88,7 +88,7 @@ pub fn compress(request: Request, next: &dyn Handler) -> Response {
     let kind = body.kind();
     if is_head {
         if let Some(kind) = kind {
-            response.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
+            response.headers_mut().entry(CONTENT_TYPE).or_insert_with(|| kind.clone());
         }
         mark(response.headers_mut(), coding);
         return response;
@@ -116,6 +116,11 @@ pub fn compress(request: Request, next: &dyn Handler) -> Response {
     response
 }
 
+/// A header's value as text, or nothing.
+fn in_words(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 fn is_compressible(response: &mut Response) -> bool {
     let (status, len, kind) = (response.status(), response.content_length(), response.reader().kind());
     let headers = response.headers();
@@ -123,15 +128,12 @@ fn is_compressible(response: &mut Response) -> bool {
     if partial || status.is_informational() || headers.contains_key(CONTENT_ENCODING) {
         return false;
     }
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if len.is_some_and(|len| len < SHORTEST) || text(CACHE_CONTROL).to_ascii_lowercase().contains("no-transform") {
+    if len.is_some_and(|len| len < SHORTEST)
+        || in_words(headers.get(CACHE_CONTROL)).to_ascii_lowercase().contains("no-transform")
+    {
         return false;
     }
-    let kind = match text(CONTENT_TYPE) {
-        "" => kind.unwrap_or_default(),
-        kind => kind,
-    };
-    let kind = kind.to_ascii_lowercase();
+    let kind = in_words(headers.get(CONTENT_TYPE).or(kind)).to_ascii_lowercase();
     let is_in = |kinds: &[&str]| kinds.iter().any(|known| kind.starts_with(known));
     is_in(PLAIN) || !is_in(COMPRESSED)
 }

@@ -20,7 +20,7 @@
 //! rests (`rest.rs`).
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io::{self, Read as _};
@@ -70,12 +70,12 @@ pub(super) type Driver = http1::Connection<Stream, Clerk>;
 /// thread, and it is used only during a poll, which does not park. So it needs no lock, and stays
 /// in cache when a thousand connections take turns.
 struct Desk {
-    request: Cell<Option<http::Request<hyper::body::Incoming>>>,
-    response: Cell<Option<http::Response<Outgoing>>>,
+    request: RefCell<Option<http::Request<hyper::body::Incoming>>>,
+    response: RefCell<Option<http::Response<Outgoing>>>,
 }
 
 thread_local! {
-    static DESK: Desk = const { Desk { request: Cell::new(None), response: Cell::new(None) } };
+    static DESK: Desk = const { Desk { request: RefCell::new(None), response: RefCell::new(None) } };
 }
 
 /// The service that hyper calls: it carries messages between hyper and the desk.
@@ -87,7 +87,7 @@ impl Service<http::Request<hyper::body::Incoming>> for Clerk {
     type Future = Awaited;
 
     fn call(&self, request: http::Request<hyper::body::Incoming>) -> Awaited {
-        DESK.with(|desk| desk.request.set(Some(request)));
+        DESK.with(|desk| *desk.request.borrow_mut() = Some(request));
         Awaited
     }
 }
@@ -100,7 +100,7 @@ impl Future for Awaited {
     type Output = Result<http::Response<Outgoing>, Error>;
 
     fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match DESK.with(|desk| desk.response.take()) {
+        match DESK.with(|desk| desk.response.borrow_mut().take()) {
             Some(response) => Poll::Ready(Ok(response)),
             None => Poll::Pending,
         }
@@ -234,12 +234,18 @@ impl Connection<'_> {
                 self.stop();
             }
             let driver = self.driver.as_mut().expect("it is on loan only during calls");
+            // Messages are large: one is moved only if it is there.
             let (polled, request) = DESK.with(|desk| {
-                // A response that hyper does not ask for in this poll comes back below.
-                desk.response.set(self.response.take());
+                if self.response.is_some() {
+                    *desk.response.borrow_mut() = self.response.take();
+                }
                 let polled = Pin::new(&mut **driver).poll(cx);
-                self.response = desk.response.take();
-                (polled, desk.request.take())
+                // hyper has not asked for it in this poll.
+                if desk.response.borrow().is_some() {
+                    self.response = desk.response.borrow_mut().take();
+                }
+                let request = &mut *desk.request.borrow_mut();
+                (polled, if request.is_some() { request.take() } else { None })
             });
             if let Poll::Ready(ended) = polled {
                 return Poll::Ready(ended.map(|()| Served::Over).map_err(|error| self.explain(&error)));
