@@ -26,7 +26,8 @@ pub(super) type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync
 pub(super) struct Connector {
     pub(super) tls: tls::Config,
     pub(super) resolver: Option<Arc<Resolver>>,
-    /// The addresses of hosts that are not looked up. A port of 0 is the URL's.
+    /// The addresses of hosts, with or without a port, that are not looked up. A port of 0 is the
+    /// URL's.
     pub(super) addresses: HashMap<String, Vec<SocketAddr>>,
     /// What to connect to in place of any host.
     pub(super) unix_socket: Option<PathBuf>,
@@ -96,12 +97,12 @@ impl Connector {
     }
 
     fn resolve(&self, host: &str, port: u16, ctx: &Context) -> io::Result<Vec<SocketAddr>> {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Some(addrs) = self.addresses.get(host) {
+        if let Some(addrs) = self.given(host, port) {
             let with_port =
                 |addr: &SocketAddr| SocketAddr::new(addr.ip(), if addr.port() == 0 { port } else { addr.port() });
             return Ok(addrs.iter().map(with_port).collect());
         }
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
@@ -122,6 +123,14 @@ impl Connector {
             return Err(io::Error::other("the resolver gave no address"));
         }
         Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+
+    /// Gives the addresses that stand for a host.
+    fn given(&self, host: &str, port: u16) -> Option<&Vec<SocketAddr>> {
+        if self.addresses.is_empty() {
+            return None;
+        }
+        self.addresses.get(&format!("{host}:{port}")).or_else(|| self.addresses.get(host.trim_matches(['[', ']'])))
     }
 }
 

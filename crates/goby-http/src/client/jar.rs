@@ -1,6 +1,8 @@
 //! Cookies that a client keeps, by the crate `cookie_store`; the public suffix list is that of the
 //! crate `psl`, compiled in.
 
+mod cookies_txt;
+
 use std::cmp::Reverse;
 use std::fmt;
 use std::io::{self, BufRead, Write};

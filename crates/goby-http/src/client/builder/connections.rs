@@ -140,9 +140,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to `addr` for URLs with this host, instead of looking the name up. With port 0, the
-    /// URL's port is kept. Of several addresses for a host, all are tried. The host is still the
-    /// URL's in headers and for certificates.
+    /// Connects to `addr` for URLs with this host, instead of looking the name up; for those of one
+    /// port, if the host has one (`www.example.org:8080`). With port 0 in `addr`, the URL's port is
+    /// kept. Of several addresses for a host, all are tried. The host is still the URL's in headers
+    /// and for certificates.
     ///
     /// ```
     /// use goby::Context;
