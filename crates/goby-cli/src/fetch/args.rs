@@ -2,7 +2,13 @@
 //!
 //! The first sentence of a doc comment is what `-h` shows; `--help` shows the whole comment.
 //! [`Plan`](super::plan::Plan) decides what the options mean together, and whether they can be used
-//! at all.
+//! at all. The names are curl's where curl has the option; a file of `args/` has the options of one
+//! kind.
+
+mod notes;
+mod renamed;
+mod request;
+mod route;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -12,6 +18,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use self::notes::{LONG_NOTES, SHORT_NOTES, USAGE};
+use self::renamed::RenamedArgs;
+pub(crate) use self::request::RequestArgs;
+pub(crate) use self::route::RouteArgs;
 use crate::text::parse_duration;
 
 /// Fetch many URLs at once, and say what became of each.
@@ -29,8 +39,11 @@ pub(crate) struct FetchArgs {
     /// Read URLs from FILE, one a line (- is standard input).
     ///
     /// Blank lines and lines that start with # are skipped. A line that is no URL is one failed
-    /// result which names the line. URLs given as arguments are fetched first.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "demo")]
+    /// result which names the line. URLs given as arguments are fetched first. A line may also be a
+    /// request of its own, in JSON: {"url":"http://…","method":"PUT","headers":{"x-a":"b"},"body":…};
+    /// only the URL is needed, and a body that is no text is sent as JSON. The result of such a line
+    /// has its number as "line".
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     pub(crate) input: Option<PathBuf>,
 
     /// Write results to FILE, one JSON object a line (- is standard output).
@@ -44,8 +57,8 @@ pub(crate) struct FetchArgs {
     /// Go on from the results in the output file: skip what it says was fetched, append the rest.
     ///
     /// URLs that failed are fetched again; the last line about a URL is the one that counts. A last
-    /// line that was torn by a crash is cut off first. With --save, a URL is skipped only if its
-    /// line names the saved file and that is there. Two runs cannot write one file at a time.
+    /// line that was torn by a crash is cut off first. With --output-dir, a URL is skipped only if
+    /// its line names the saved file and that is there. Two runs cannot write one file at a time.
     #[arg(long, requires = "output", conflicts_with = "demo")]
     pub(crate) resume: bool,
 
@@ -61,19 +74,19 @@ pub(crate) struct FetchArgs {
     /// DIR. The result line gives the name as "file". Bodies appear complete, by
     /// renaming; only those of results without an error are saved. Files of the same names are
     /// replaced.
-    #[arg(short = 'd', long = "save", value_name = "DIR")]
-    pub(crate) save: Option<PathBuf>,
+    #[arg(long, visible_alias = "save", value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
 
     /// Fetch with N goroutines, so at most N requests at a time.
-    #[arg(short, long, value_name = "N", default_value_t = 64, allow_negative_numbers = true,
+    #[arg(long, visible_alias = "parallel-max", value_name = "N", default_value_t = 64, allow_negative_numbers = true,
           value_parser = |text: &str| parse_whole::<u32>(text, 1..=100_000))]
     pub(crate) workers: u32,
 
     /// Start at most N requests a second over all [default: unlimited]
     ///
-    /// A fraction is allowed: 0.5 is one request every two seconds. Retries and
-    /// redirects count as requests.
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
+    /// A fraction is allowed, and a unit: 0.5, 1/2s and 30/m are one request every two seconds.
+    /// Retries and redirects count as requests.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
 
     /// Start at most N requests a second to each host [default: unlimited]
@@ -89,9 +102,9 @@ pub(crate) struct FetchArgs {
     /// A duration is a number with ms, s, m or h behind it, or several of these (1m30s); a number
     /// alone is seconds. Each retry has this long again; redirects are followed in this time, and
     /// waits for a turn by --rate or --per-host do not count.
-    #[arg(short, long, value_name = "DUR", default_value = "10s", allow_hyphen_values = true,
-          value_parser = parse_duration)]
-    pub(crate) timeout: Duration,
+    #[arg(short = 'm', long, short_alias = 't', visible_alias = "timeout", value_name = "DUR",
+          default_value = "10s", allow_hyphen_values = true, value_parser = parse_duration)]
+    pub(crate) max_time: Duration,
 
     /// Stop the whole run after DUR [default: unlimited]
     ///
@@ -99,53 +112,15 @@ pub(crate) struct FetchArgs {
     #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse_duration)]
     pub(crate) total: Option<Duration>,
 
-    /// Go through the proxy at URL ("" is none) [default: the environment's]
-    ///
-    /// As curl's option. The scheme of URL is http (also without one), socks5 or socks5h; a user
-    /// name and password in it are sent to the proxy. By default, HTTP_PROXY, HTTPS_PROXY and
-    /// ALL_PROXY name proxies, in capitals or small letters; localhost and loopback addresses are
-    /// then asked directly.
-    #[arg(short = 'x', long, value_name = "URL", conflicts_with = "demo")]
-    pub(crate) proxy: Option<String>,
-
-    /// Ask these hosts without a proxy [default: NO_PROXY of the environment]
-    ///
-    /// As curl's option: names, each also for all names below it, addresses, networks (10.0.0.0/8),
-    /// all but networks also with a port; commas stand between them. * is all hosts.
-    #[arg(long, value_name = "HOSTS")]
-    pub(crate) noproxy: Option<String>,
-
-    /// Trust the certificates in FILE (PEM), in place of the system's roots.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<PathBuf>,
-
-    /// Show servers that ask for one the certificate in FILE (PEM).
-    ///
-    /// The chain of its issuers follows it there. FILE also has its private key, unless --key names
-    /// another.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
-
-    /// Take the private key of --cert from FILE (PEM).
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Accept every certificate: of anybody, for any name.
-    ///
-    /// Whoever is on the way to a server can then read and change everything. To trust a server with
-    /// a certificate of its own making, name that with --cacert.
-    #[arg(short = 'k', long)]
-    pub(crate) insecure: bool,
-
     /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
     ///
     /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
     /// least as long as the server's Retry-After asks: so do the host's other URLs. If it asks for
     /// more than 60 s, that URL is not tried again, and the host's other URLs do not wait. No
     /// goroutine is held up by a wait.
-    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true,
+    #[arg(long, visible_alias = "retries", value_name = "N", default_value_t = 2, allow_negative_numbers = true,
           value_parser = |text: &str| parse_whole::<u32>(text, 0..=100))]
-    pub(crate) retries: u32,
+    pub(crate) retry: u32,
 
     /// Show progress on standard error.
     ///
@@ -162,6 +137,15 @@ pub(crate) struct FetchArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = |text: &str| parse_whole::<u64>(text, 1..=10_000_000))]
     pub(crate) demo: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+
+    #[command(flatten)]
+    pub(crate) route: RouteArgs,
+
+    #[command(flatten)]
+    _renamed: RenamedArgs,
 }
 
 /// When to show the progress line.
@@ -184,67 +168,23 @@ where
     number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
+/// Reads a rate: a number of requests a second, or of those in another time (`30/m`, `1/2s`).
 fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.trim().parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+    const EXPECTED: &str = "expected a number of requests a second, more than zero, or such as 30/m";
+    let (number, time) = text.trim().split_once('/').unwrap_or((text.trim(), "1s"));
+    // `/s` is `/1s`.
+    let one = if time.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "1" };
+    let time = match time {
+        "" => return Err(EXPECTED.to_string()),
+        "d" => 24.0 * 3600.0,
+        _ => parse_duration(&format!("{one}{time}")).map_err(|_| EXPECTED)?.as_secs_f64(),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if (number / time).is_finite() && number > 0.0 => Ok(number / time),
         Ok(f64::INFINITY) => Err("there is no limit unless the option is given: leave it out".to_string()),
-        _ => Err("expected a number of requests a second, more than zero".to_string()),
+        _ => Err(EXPECTED.to_string()),
     }
 }
-
-const USAGE: &str = "\
-goby fetch [OPTIONS] [URL]...
-       goby fetch [OPTIONS] --demo <N>";
-
-const SHORT_NOTES: &str = "\
-Exit status: 0 all fetched (2xx or 3xx), 1 some failed, 2 usage, 130 interrupted.
-Results, retries, saved names and examples are explained by --help.";
-
-const LONG_NOTES: &str = r#"Results:
-  {"url":"http://…","status":200,"bytes":1234,"ms":12.3,"attempts":1}
-  {"url":"http://…","error":"timeout","message":"…","attempts":3}
-
-  "ms" is the time of the last attempt, from connecting to the last byte, without waits for a
-  turn; "bytes" is the body's length; "file" is where --save put it; a password in "url" is shown
-  as ***. Redirects are followed, at most 10. Kinds of "error":
-    timeout             no complete response within --timeout
-    dns                 the host's name was not resolved
-    connect             no connection, or it broke before the response
-    tls                 the server's certificate or its TLS is not acceptable
-    protocol            what came is no proper HTTP
-    http_status         a response, but not 2xx or 3xx; its "status" is given too
-    body                the response broke off in its body
-    too_many_redirects  more than 10
-    invalid_url         not an http or https URL (the message names the line), or a redirect to none
-    save                the body could not be saved
-    canceled            in flight when the run was stopped
-
-Stopping:
-  After Ctrl-C or SIGTERM no new requests start and those in flight are abandoned; everything
-  finished is in the output, and --resume goes on from there. A second one ends at once.
-
-Exit status:
-  0    every URL was fetched: 2xx, or 3xx without a redirect to follow; or whoever reads the
-       results has closed the pipe
-  1    some were not, or --total was up, or reading or writing failed on the way
-  2    usage: an option, input, output or directory cannot be used; nothing was requested
-  130  interrupted by Ctrl-C or SIGTERM
-
-Examples:
-  Fetch a list, with results in a file and a line of progress:
-      goby fetch -i urls.txt -o results.ndjson
-
-  Go on where that was stopped:
-      goby fetch -i urls.txt -o results.ndjson --resume
-
-  Keep the pages, politely: ten a second, two for each host:
-      goby fetch -i urls.txt -d pages -r 10 --per-host 2
-
-  Which links of a page are dead?
-      extract-links page.html | goby fetch -i - | jq -r 'select(.error) | .url'
-
-  See it work without a network:
-      goby fetch --demo 2000"#;
 
 #[cfg(test)]
 mod tests {
@@ -254,10 +194,11 @@ mod tests {
     fn a_rate_is_a_positive_number() {
         assert_eq!(parse_rate("0.5"), Ok(0.5));
         assert_eq!(parse_rate("100"), Ok(100.0));
+        assert_eq!(["30/m", "5/s", "1/2s", "36/h", "86400/d"].map(parse_rate), [0.5, 5.0, 0.5, 0.01, 1.0].map(Ok));
         assert_eq!(parse_rate("inf").unwrap_err(), "there is no limit unless the option is given: leave it out");
-        for text in ["0", "-1", "-inf", "NaN", "many", ""] {
+        for text in ["0", "-1", "-inf", "NaN", "many", "", "5/", "5/x", "5/0s", "/s"] {
             let message = parse_rate(text).unwrap_err();
-            assert_eq!(message, "expected a number of requests a second, more than zero", "{text:?}");
+            assert_eq!(message, "expected a number of requests a second, more than zero, or such as 30/m", "{text:?}");
         }
     }
 

@@ -55,7 +55,7 @@ struct Feeder<'a> {
 
 impl Feeder<'_> {
     fn feed(&mut self, job: Job) {
-        if self.done.contains(&job.text) {
+        if self.done.contains(&job.text, job.custom.as_ref().map(|custom| custom.line)) {
             self.fed.skipped += 1;
             self.live.skipped();
             return;

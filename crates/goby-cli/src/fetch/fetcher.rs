@@ -22,11 +22,13 @@ use goby::chan::Sender;
 use goby::rate::Limiter;
 use goby_http::{Client, Response};
 use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 use rustix::io::Errno;
 use url::Url;
 
 use super::dispatch::Report;
 use super::record::{Failure, Fetched, Kind, Record};
+use super::request::{Custom, Requests};
 use super::retry::{Retry, host_wait, retry_after};
 use super::save::{Body, Saver};
 use super::task::{Moved, Task, host};
@@ -40,17 +42,25 @@ const REDIRECTS: u32 = 10;
 /// The wait without a descriptor, until other requests have given theirs back.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
+/// What the options say of all requests.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) client: Client,
+    pub(crate) requests: Requests,
+    /// `--max-time`.
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Retry,
+    /// `--rate`.
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) saver: Option<Arc<Saver>>,
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     /// The run's context.
     ctx: Context,
-    client: Client,
-    timeout: Duration,
-    retry: Retry,
-    /// `--rate`.
-    limiter: Option<Limiter>,
-    saver: Option<Arc<Saver>>,
+    terms: Terms,
     /// What has become of each task.
     reports: Sender<Report>,
     /// The warning that descriptors are short was given.
@@ -83,26 +93,20 @@ struct Failed {
     retry_after: Option<Duration>,
     /// This process had no descriptor for it.
     is_ours: bool,
+    /// The server may have had the request, and done what it asks.
+    had: bool,
 }
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Failed {
-        Failed { failure, retry_after: None, is_ours: false }
+        Failed { failure, retry_after: None, is_ours: false, had: true }
     }
 }
 
 impl Fetcher {
     /// Makes a fetcher under the run's context `ctx`.
-    pub(crate) fn new(
-        ctx: Context,
-        client: Client,
-        timeout: Duration,
-        retry: Retry,
-        limiter: Option<Limiter>,
-        saver: Option<Arc<Saver>>,
-        reports: Sender<Report>,
-    ) -> Fetcher {
-        Fetcher { ctx, client, timeout, retry, limiter, saver, reports, complained: AtomicBool::new(false) }
+    pub(crate) fn new(ctx: Context, terms: Terms, reports: Sender<Report>) -> Fetcher {
+        Fetcher { ctx, terms, reports, complained: AtomicBool::new(false) }
     }
 
     /// Does what can be done with a task now, and reports it to the dispatcher.
@@ -118,8 +122,8 @@ impl Fetcher {
     }
 
     fn fetch_url(&self, mut task: Task, url: Url, report: &mut Report) -> Outcome {
-        let is_stopped =
-            self.ctx.err().is_some() || self.limiter.as_ref().is_some_and(|limiter| limiter.wait(&self.ctx).is_err());
+        let is_stopped = self.ctx.err().is_some()
+            || self.terms.limiter.as_ref().is_some_and(|limiter| limiter.wait(&self.ctx).is_err());
         let moved = task.moved.take();
         if is_stopped {
             if moved.is_some() {
@@ -132,7 +136,7 @@ impl Fetcher {
                 None => Outcome::NotStarted,
             };
         }
-        let Failed { failure, retry_after, is_ours } = match self.attempt(&url, moved.as_deref()) {
+        let failed = match self.attempt(&url, task.custom.as_deref(), moved.as_deref()) {
             Ok(Step::Fetched(fetched)) => {
                 task.attempts += 1;
                 return ended(task, Ok(fetched));
@@ -146,12 +150,14 @@ impl Fetcher {
             }
             Err(failed) => failed,
         };
+        let Failed { failure, retry_after, is_ours, had } = failed;
+        let is_repeatable = !had || self.terms.requests.is_repeatable(task.custom.as_deref());
         let wait = if is_ours {
             self.complain(&failure);
             Some(DESCRIPTOR_WAIT)
         } else {
             task.attempts += 1;
-            self.retry.wait(task.attempts, &failure, retry_after, goby::random())
+            self.terms.retry.wait(task.attempts, &failure, retry_after, goby::random()).filter(|_| is_repeatable)
         };
         let now = goby::now();
         report.rests_until = host_wait(&failure, retry_after, wait).map(|time| now + time);
@@ -172,7 +178,7 @@ impl Fetcher {
         if !self.complained.swap(true, Ordering::Relaxed) {
             text::complain(&format_args!(
                 "warning: out of open files ({}); waiting for others to be closed: raise the limit with ulimit -n, or take \
-                 fewer workers with -w",
+                 fewer with --workers",
                 failure.message
             ));
         }
@@ -180,18 +186,25 @@ impl Fetcher {
 
     /// Makes one request, from connecting to the last byte saved. The body is saved under the name
     /// of `url`, wherever that was redirected to.
-    fn attempt(&self, url: &Url, moved: Option<&Moved>) -> Result<Step, Failed> {
+    fn attempt(&self, url: &Url, custom: Option<&Custom>, moved: Option<&Moved>) -> Result<Step, Failed> {
         let (at, hops, spent) = moved.map_or((url, 0, Duration::ZERO), |moved| (&moved.to, moved.hops, moved.spent));
-        let (ctx, _cancel) = self.ctx.with_timeout(self.timeout.saturating_sub(spent));
+        let (ctx, _cancel) = self.ctx.with_timeout(self.terms.timeout.saturating_sub(spent));
         let started = goby::now();
-        let mut response = self.client.get(&ctx, at.as_str()).map_err(|error| self.failed(error))?;
+        let response = match custom {
+            None if self.terms.requests.is_plain() => self.terms.client.get(&ctx, at.as_str()),
+            _ => self.terms.requests.send(&self.terms.client, &ctx, at, custom, moved, HeaderMap::new()),
+        };
+        let mut response = response.map_err(|error| self.failed(error))?;
         if let Some(location) = response.location().map_err(|error| self.failed(error))? {
             if hops == REDIRECTS {
                 return Err(Failure::new(Kind::TooManyRedirects, format!("stopped after {hops} redirects")).into());
             }
             drain(&mut response);
             let to = Url::parse(&location).expect("it was a URL before it was text");
-            return Ok(Step::Moved(Moved { to, hops: hops + 1, spent: spent + started.elapsed() }));
+            let keeps = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+            let is_get = !keeps || moved.is_some_and(|moved| moved.is_get);
+            let is_foreign = to.origin() != at.origin() || moved.is_some_and(|moved| moved.is_foreign);
+            return Ok(Step::Moved(Moved { to, hops: hops + 1, spent: spent + started.elapsed(), is_get, is_foreign }));
         }
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
@@ -199,9 +212,10 @@ impl Fetcher {
             let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             let retry_after = asked.and_then(|value| retry_after(value, SystemTime::now()));
             drain(&mut response);
-            return Err(Failed { failure, retry_after, is_ours: false });
+            let had = !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            return Err(Failed { failure, retry_after, is_ours: false, had });
         }
-        let mut body = self.saver.as_deref().map(|saver| saver.body(url));
+        let mut body = self.terms.saver.as_deref().map(|saver| saver.body(url));
         let bytes = self.read_body(&mut response, body.as_mut())?;
         let elapsed = spent + started.elapsed();
         let file =
@@ -224,7 +238,8 @@ impl Fetcher {
     }
 
     fn failed(&self, error: goby_http::Error) -> Failed {
-        Failed { is_ours: error.is_out_of_descriptors(), ..self.failure(error).into() }
+        let (is_ours, had) = (error.is_out_of_descriptors(), !error.is_connect() && !error.is_resolve());
+        Failed { is_ours, had, ..self.failure(error).into() }
     }
 
     /// The kind and words of a request's error. The result names the URL, so the words do not.
@@ -234,7 +249,7 @@ impl Fetcher {
         }
         let error = error.without_url();
         if error.is_timeout() {
-            let timeout = text::duration(self.timeout);
+            let timeout = text::duration(self.terms.timeout);
             return Failure::new(Kind::Timeout, format!("no complete response within {timeout}: {error}"));
         }
         let kind = if error.is_resolve() {
@@ -275,7 +290,8 @@ fn cannot_save(error: &io::Error) -> Failed {
 }
 
 fn ended(task: Task, result: Result<Fetched, Failure>) -> Outcome {
-    Outcome::Ended(Record { url: task.text, result, attempts: task.attempts })
+    let line = task.custom.map(|custom| custom.line);
+    Outcome::Ended(Record { url: task.text, line, result, attempts: task.attempts })
 }
 
 /// An error with all its causes, each said once.

@@ -3,7 +3,8 @@
 //! [`LineSource::open`] finds out before any request whether the input can be read. [`Splitter`]
 //! turns the chunks that are read into [`Job`]s. It keeps at most one incomplete line, and at most
 //! [`LONGEST_LINE`] bytes of that, so memory is bounded whatever the input is. A line that is not a
-//! URL becomes a job, too: its result is a failure that names the line.
+//! URL becomes a job, too: its result is a failure that names the line. A line that begins with `{`
+//! is a request of its own (see `json_line.rs`).
 
 use std::fmt;
 use std::fs::File;
@@ -14,12 +15,16 @@ use std::path::Path;
 
 use url::Url;
 
+use super::json_line;
 use super::record::{Failure, Kind};
+use super::request::Custom;
 use crate::exit::Usage;
 use crate::text;
 
 /// Longer lines are not URLs: servers and clients stop far below this.
 const LONGEST_LINE: usize = 64 * 1024;
+/// The longest line of JSON, with its body.
+const LONGEST_REQUEST: usize = 1024 * 1024;
 /// How much of a line that is too long is shown in its result.
 const SHOWN_OF_A_LONG_LINE: usize = 200;
 /// How much is read at a time.
@@ -34,6 +39,8 @@ pub(crate) struct Job {
     place: Place,
     /// Why the text cannot be a URL, if that is known already.
     fault: Option<Fault>,
+    /// What the line says besides the URL.
+    pub(crate) custom: Option<Box<Custom>>,
 }
 
 /// Where a URL was given.
@@ -46,10 +53,13 @@ enum Place {
 }
 
 /// What is wrong with a line before it is parsed as a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fault {
-    TooLong,
+    /// It has more bytes than this.
+    TooLong(usize),
     NotUtf8,
+    /// It is JSON, but no request.
+    NoRequest(String),
 }
 
 impl fmt::Display for Place {
@@ -64,7 +74,7 @@ impl fmt::Display for Place {
 impl Job {
     /// The command line's URL `number`, counted from 1.
     pub(crate) fn argument(number: u64, text: &str) -> Job {
-        Job { text: text.trim().to_string(), place: Place::Argument(number), fault: None }
+        Job { text: text.trim().to_string(), place: Place::Argument(number), fault: None, custom: None }
     }
 
     /// The URL to request, without its fragment.
@@ -76,9 +86,10 @@ impl Job {
     }
 
     fn parse(&self) -> Result<Url, String> {
-        match self.fault {
-            Some(Fault::TooLong) => return Err(format!("longer than {LONGEST_LINE} bytes")),
+        match &self.fault {
+            Some(Fault::TooLong(limit)) => return Err(format!("longer than {limit} bytes")),
             Some(Fault::NotUtf8) => return Err("not UTF-8 text".to_string()),
+            Some(Fault::NoRequest(reason)) => return Err(reason.clone()),
             None => {}
         }
         // The parser would drop these. What was meant by a URL that has them, nobody can know.
@@ -88,7 +99,7 @@ impl Job {
         let mut url = match Url::parse(&self.text) {
             Ok(url) => url,
             Err(_) if self.text == "-" => {
-                return Err("no URL; to read URLs from standard input, write -i -".to_string());
+                return Err("no URL; to read URLs from standard input, write --input -".to_string());
             }
             Err(url::ParseError::RelativeUrlWithoutBase) => {
                 return Err("no scheme; a URL begins with http:// or https://".to_string());
@@ -155,7 +166,7 @@ pub(crate) struct LineSource {
 pub(crate) type FileId = (u64, u64);
 
 impl LineSource {
-    /// Opens the file of `-i`; `-` is standard input.
+    /// Opens the file of `--input`; `-` is standard input.
     ///
     /// # Errors
     /// If it cannot be read, in words that say what to do.
@@ -166,7 +177,7 @@ impl LineSource {
         opened.and_then(|file| LineSource::new(file, name.clone())).map_err(|error| {
             let reason = text::reason(&error);
             Usage::new(format!(
-                "cannot read {name}: {reason}; name a file of URLs with -i FILE (-i - is standard input)"
+                "cannot read {name}: {reason}; name a file of URLs with --input FILE (- is standard input)"
             ))
         })
     }
@@ -232,8 +243,9 @@ impl Splitter {
         while !rest.is_empty() {
             rest.read_until(b'\n', &mut self.carry).expect("reading from memory does not fail");
             let ended = self.carry.pop_if(|byte| *byte == b'\n').is_some();
-            self.too_long |= self.carry.len() > LONGEST_LINE;
-            self.carry.truncate(LONGEST_LINE);
+            let limit = longest(&self.carry);
+            self.too_long |= self.carry.len() > limit;
+            self.carry.truncate(limit);
             if ended {
                 self.end_line(jobs);
             }
@@ -256,19 +268,46 @@ impl Splitter {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         let line = line.trim_ascii();
-        if self.too_long {
+        if self.too_long && line.first() == Some(&b'{') {
+            // There may be secrets in it.
+            jobs.push(Job {
+                text: "{…}".to_string(),
+                place,
+                fault: Some(Fault::TooLong(LONGEST_REQUEST)),
+                custom: None,
+            });
+        } else if self.too_long {
             let mut shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_OF_A_LONG_LINE)]).into_owned();
             shown.push('…');
-            jobs.push(Job { text: shown, place, fault: Some(Fault::TooLong) });
+            jobs.push(Job { text: shown, place, fault: Some(Fault::TooLong(LONGEST_LINE)), custom: None });
         } else if !line.is_empty() && line[0] != b'#' {
-            let (text, fault) = match std::str::from_utf8(line) {
-                Ok(text) => (text.trim().to_string(), None),
-                Err(_) => (String::from_utf8_lossy(line).into_owned(), Some(Fault::NotUtf8)),
-            };
-            jobs.push(Job { text, place, fault });
+            jobs.push(job(self.ended, line));
         }
         self.carry.clear();
         self.too_long = false;
+    }
+}
+
+/// How long the line may be that begins like this.
+fn longest(line: &[u8]) -> usize {
+    if line.trim_ascii_start().first() == Some(&b'{') { LONGEST_REQUEST } else { LONGEST_LINE }
+}
+
+/// Makes the job of a line that is not too long.
+fn job(number: u64, line: &[u8]) -> Job {
+    let place = Place::Line(number);
+    match std::str::from_utf8(line) {
+        Ok(text) if text.starts_with('{') => match json_line::read(number, text) {
+            Ok((text, custom)) => Job { text, place, fault: None, custom: Some(Box::new(custom)) },
+            Err((text, reason)) => Job { text, place, fault: Some(Fault::NoRequest(reason)), custom: None },
+        },
+        Ok(text) => Job { text: text.trim().to_string(), place, fault: None, custom: None },
+        Err(_) if line[0] == b'{' => {
+            Job { text: "{…}".to_string(), place, fault: Some(Fault::NotUtf8), custom: None }
+        }
+        Err(_) => {
+            Job { text: String::from_utf8_lossy(line).into_owned(), place, fault: Some(Fault::NotUtf8), custom: None }
+        }
     }
 }
 
@@ -289,7 +328,7 @@ mod tests {
     }
 
     fn line(number: u64, text: &str) -> Job {
-        Job { text: text.to_string(), place: Place::Line(number), fault: None }
+        Job { text: text.to_string(), place: Place::Line(number), fault: None, custom: None }
     }
 
     #[test]
@@ -322,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_json_is_a_request() {
+        let jobs = split(b"http://a/\n {\"url\":\"http://b/\",\"method\":\"PUT\"}\n{\"method\":1}\n", 7);
+        assert_eq!(jobs[1].url().unwrap().as_str(), "http://b/");
+        assert_eq!(jobs[1].custom.as_ref().map(|custom| custom.line), Some(2));
+        assert_eq!(jobs[2].url().unwrap_err().message, "line 3: no \"url\" in the object");
+        let mut long = b"{\"url\":\"http://b/\",\"body\":\"".to_vec();
+        long.resize(LONGEST_LINE + 100, b'x');
+        assert!(split(&[&long[..], b"\"}\n"].concat(), 1000)[0].custom.is_some());
+        long.resize(LONGEST_REQUEST + 100, b'x');
+        let jobs = split(&[&long[..], b"\"}\n"].concat(), 1000);
+        assert_eq!((jobs[0].text.as_str(), jobs.len()), ("{…}", 1));
+    }
+
+    #[test]
     fn what_is_no_url_says_why_and_where() {
         let message = |text: &[u8]| split(text, 100)[0].url().unwrap_err().message;
         assert_eq!(message(b"\n\nexample.com/a"), "line 3: no scheme; a URL begins with http:// or https://");
@@ -333,7 +386,7 @@ mod tests {
         assert_eq!(message(b"http://h/\0"), odd);
         assert_eq!(message(b"http://h/\xff"), "line 1: not UTF-8 text");
         let dash = Job::argument(1, "-").url().unwrap_err();
-        assert_eq!(dash.message, "argument 1: no URL; to read URLs from standard input, write -i -");
+        assert_eq!(dash.message, "argument 1: no URL; to read URLs from standard input, write --input -");
         let argument = Job::argument(2, "nonsense").url().unwrap_err();
         assert_eq!(argument.message, "argument 2: no scheme; a URL begins with http:// or https://");
         assert_eq!(argument.kind, Kind::InvalidUrl);

@@ -15,6 +15,9 @@
 //! prints the summary. So stopping is the ordinary end, only sooner.
 
 pub(crate) mod args;
+mod body;
+mod client;
+mod cookies;
 mod demo;
 mod dispatch;
 mod feed;
@@ -22,13 +25,17 @@ mod fetcher;
 mod file_name;
 mod input;
 mod interrupt;
+mod json_line;
 mod limits;
+mod netrc;
 mod open_files;
 mod output;
 mod plan;
 mod progress;
 mod queue;
 mod record;
+mod request;
+mod resolve;
 mod resume;
 mod retry;
 mod save;
@@ -45,12 +52,13 @@ use goby::chan::{self, Receiver};
 use goby::{Context, Runtime, pattern};
 
 use self::args::FetchArgs;
-use self::fetcher::Outcome;
+use self::fetcher::{Fetcher, Outcome};
 use self::input::{Input, LineSource};
 use self::interrupt::Interrupt;
 use self::output::Output;
 use self::plan::Plan;
 use self::progress::{Live, Progress};
+use self::request::Requests;
 use self::save::Saver;
 use self::tally::{End, Stopped, Tally};
 use crate::exit::{Exit, Usage};
@@ -70,17 +78,24 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Usage> {
     let runtime = Runtime::builder().build();
     let runtime = runtime.map_err(|error| Usage::new(format!("cannot start: {}", text::reason(&error))))?;
     let saver = plan.open_saver()?;
+    let requests = plan.requests()?;
     // Never dropped: a read of standard input may still wait when the run is over.
-    ManuallyDrop::new(runtime).run(move || fetch_all(plan, lines, saver))
+    ManuallyDrop::new(runtime).run(move || fetch_all(plan, lines, saver, requests))
 }
 
 /// Does the run, as the first goroutine: sets up the pipeline, then is its writer.
-fn fetch_all(mut plan: Plan, lines: Option<LineSource>, saver: Option<Arc<Saver>>) -> Result<Exit, Usage> {
+fn fetch_all(
+    mut plan: Plan,
+    lines: Option<LineSource>,
+    saver: Option<Arc<Saver>>,
+    requests: Requests,
+) -> Result<Exit, Usage> {
     let input_name = lines.as_ref().map(|lines| lines.name().to_string()).unwrap_or_default();
     let given = plan.given()?;
     let live = Arc::new(Live::new(given.len(), lines.as_ref().map_or(Some(0), LineSource::size)));
     let input = Input { given, lines };
-    let client = plan.client()?;
+    let jar = plan.open_cookies()?;
+    let client = plan.client(jar.clone())?;
     let (stopping, cancel) = Context::background().with_cancel();
     let cancel = Arc::new(cancel);
     let interrupt = Interrupt::watch({
@@ -92,7 +107,7 @@ fn fetch_all(mut plan: Plan, lines: Option<LineSource>, saver: Option<Arc<Saver>
     let (mut output, done) = goby::blocking(|| plan.open_output(input.lines.as_ref()))?;
     let (ctx, _limit) = plan.limited(&stopping);
     let (reports_in, reports) = chan::bounded(plan.workers() as usize);
-    let fetcher = plan.fetcher(client, ctx.clone(), saver.clone(), reports_in);
+    let fetcher = Fetcher::new(ctx.clone(), plan.terms(client, requests, saver.clone()), reports_in);
     let started = goby::now();
 
     // Feeder, dispatcher, pool, progress: all run from here on.
@@ -148,7 +163,7 @@ fn fetch_all(mut plan: Plan, lines: Option<LineSource>, saver: Option<Arc<Saver>
     if let Some(error) = &fed.error {
         text::complain(&format_args!("cannot read {input_name} to its end: {}", text::reason(error)));
     }
-    let broken = written.is_err() || fed.error.is_some();
+    let broken = written.is_err() || fed.error.is_some() || !plan.save_cookies(jar.as_ref());
     let end = End { elapsed, stopped, fed, broken };
     let _ = io::stderr().write_all(tally.summary(&end).as_bytes());
     Ok(tally.exit(&end))

@@ -222,7 +222,7 @@ mod tests {
         let first = "{\"url\":\"http://a/\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n";
         fs::write(&path, format!("{first}{{\"url\":\"http://b/\",\"sta")).unwrap();
         let (mut output, done) = Output::resume(&path, None, None).unwrap();
-        assert!(done.contains("http://a/") && !done.contains("http://b/"));
+        assert!(done.contains("http://a/", None) && !done.contains("http://b/", None));
         output.write_lines(b"next\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}next\n"));
     }

@@ -1,31 +1,29 @@
 //! `goby fetch`, stage two: what the options mean together, and the parts of the run that follow
 //! from them.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use goby::Context;
-use goby::chan::Sender;
 use goby::context::CancelGuard;
 use goby::rate::Limiter;
-use goby::tls::Identity;
-use goby_http::{Client, ClientBuilder, Proxy};
+use goby_http::{Client, CookieJar};
 
 use super::args::{FetchArgs, When};
 use super::demo::Site;
-use super::dispatch::Report;
-use super::fetcher::Fetcher;
+use super::fetcher::Terms;
 use super::input::{Given, LineSource};
 use super::limits::burst;
 use super::open_files;
 use super::output::Output;
 use super::progress::Target;
 use super::queue::Queue;
+use super::request::Requests;
 use super::resume::Done;
 use super::retry::Retry;
 use super::save::Saver;
+use super::{client, cookies};
 use crate::exit::Usage;
 use crate::text;
 
@@ -49,7 +47,7 @@ impl Plan {
     pub(crate) fn new(args: FetchArgs) -> Result<Plan, Usage> {
         if args.urls.is_empty() && args.input.is_none() && args.demo.is_none() {
             return Err(Usage::new(
-                "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) \
+                "no URLs to fetch; name some, or a file of them with --input FILE (- is standard input) \
                  (see goby fetch -h)",
             ));
         }
@@ -69,14 +67,14 @@ impl Plan {
 
     /// Makes the directory for bodies, if they are to be saved.
     pub(crate) fn open_saver(&self) -> Result<Option<Arc<Saver>>, Usage> {
-        Ok(self.args.save.as_deref().map(Saver::open).transpose()?.map(Arc::new))
+        Ok(self.args.output_dir.as_deref().map(Saver::open).transpose()?.map(Arc::new))
     }
 
     /// Opens the output, and reads from it what is done already.
     pub(crate) fn open_output(&self, lines: Option<&LineSource>) -> Result<(Output, Done), Usage> {
         let input = lines.and_then(LineSource::id);
         match &self.resumed {
-            Some(path) => Output::resume(path, self.args.save.as_deref(), input),
+            Some(path) => Output::resume(path, self.args.output_dir.as_deref(), input),
             None => Ok((Output::open(self.args.output.as_deref(), input)?, Done::default())),
         }
     }
@@ -102,7 +100,7 @@ impl Plan {
     pub(crate) fn find_room(&mut self) -> Result<(), Usage> {
         // Its socket, the file that it saves to, and, if goby serves the site itself, the other end
         // of the socket.
-        let per_worker = 1 + u64::from(self.args.save.is_some()) + u64::from(self.args.demo.is_some());
+        let per_worker = 1 + u64::from(self.args.output_dir.is_some()) + u64::from(self.args.demo.is_some());
         let room = open_files::room(self.args.workers, per_worker)?;
         self.args.workers = room.workers;
         self.max_idle = room.idle;
@@ -127,70 +125,46 @@ impl Plan {
         Queue::new(self.args.per_host)
     }
 
-    /// The client that all workers share. It follows no redirects: the fetcher does.
+    /// The client that all workers share.
     ///
     /// # Errors
     /// If a proxy, a certificate or a key cannot be used.
-    pub(crate) fn client(&self) -> Result<Client, Usage> {
-        let builder = self.with_identity(self.with_proxy(Client::builder())?)?;
-        builder
-            .redirects(0)
-            .user_agent(concat!("goby/", env!("CARGO_PKG_VERSION")))
-            // Each worker's connection can be kept, even if all of them ask one host.
-            .max_idle_per_host(self.args.workers as usize)
-            .max_idle(self.max_idle)
-            .build()
-            .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {}", cause(&error))))
+    pub(crate) fn client(&self, jar: Option<CookieJar>) -> Result<Client, Usage> {
+        client::new(&self.args, jar, self.max_idle)
     }
 
-    fn with_proxy(&self, builder: ClientBuilder) -> Result<ClientBuilder, Usage> {
-        let direct = || self.args.noproxy.clone();
-        match self.args.proxy.as_deref() {
-            Some("") => Ok(builder.no_proxy()),
-            Some(url) => {
-                let unusable = |error| Usage::new(format!("cannot use {}; name one with -x URL", cause(&error)));
-                let of_environment = || ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok());
-                let direct = direct().or_else(of_environment).unwrap_or_default();
-                Ok(builder.proxy(Proxy::all(url).map_err(unusable)?.no_proxy(direct)))
-            }
-            None => Ok(match direct() {
-                Some(direct) => builder.no_proxy_for(direct),
-                None => builder,
-            }),
-        }
+    /// What all requests ask.
+    ///
+    /// # Errors
+    /// If a file that an option names cannot be read.
+    pub(crate) fn requests(&self) -> Result<Requests, Usage> {
+        Requests::new(&self.args.request)
     }
 
-    /// Sets what the client trusts, and what it shows of itself.
-    fn with_identity(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, Usage> {
-        let unreadable = |path: &Path| {
-            let path = path.display().to_string();
-            move |error: std::io::Error| Usage::new(format!("cannot read {path}: {}", text::reason(&error)))
-        };
-        if let Some(path) = &self.args.cacert {
-            let roots = read(path).map_err(unreadable(path))?;
-            builder = builder.add_root_certificate(roots).system_roots(false);
-        }
-        if let Some(path) = &self.args.cert {
-            let key = self.args.key.as_ref().unwrap_or(path);
-            let chain = read(path).map_err(unreadable(path))?;
-            let key_bytes = read(key).map_err(unreadable(key))?;
-            let unusable = |error| Usage::new(format!("cannot use {} with {}: {error}", path.display(), key.display()));
-            builder = builder.identity(Identity::new(chain, key_bytes).map_err(unusable)?);
-        }
-        Ok(builder.danger_accept_invalid_certs(self.args.insecure))
+    /// The cookies to begin with, if cookies are kept.
+    ///
+    /// # Errors
+    /// If their file cannot be read.
+    pub(crate) fn open_cookies(&self) -> Result<Option<CookieJar>, Usage> {
+        cookies::open(&self.args.request)
     }
 
-    /// What each worker does with a task.
-    pub(crate) fn fetcher(
-        &self,
-        client: Client,
-        ctx: Context,
-        saver: Option<Arc<Saver>>,
-        reports: Sender<Report>,
-    ) -> Fetcher {
+    /// Writes the cookies, if they are to be written, at the end of the run. What goes wrong is
+    /// told, and returned.
+    pub(crate) fn save_cookies(&self, jar: Option<&CookieJar>) -> bool {
+        let (Some(jar), Some(path)) = (jar, &self.args.request.cookie_jar) else { return true };
+        let saved = goby::blocking(|| cookies::save(jar, path));
+        if let Err(error) = &saved {
+            text::complain(&format_args!("cannot write cookies to {}: {}", path.display(), text::reason(error)));
+        }
+        saved.is_ok()
+    }
+
+    /// What the options say of all requests.
+    pub(crate) fn terms(&self, client: Client, requests: Requests, saver: Option<Arc<Saver>>) -> Terms {
         let limiter = self.args.rate.map(|rate| Limiter::per_second(rate, burst(rate)));
-        let retry = Retry { retries: self.args.retries };
-        Fetcher::new(ctx, client, self.args.timeout, retry, limiter, saver, reports)
+        let retry = Retry { retries: self.args.retry };
+        Terms { client, requests, timeout: self.args.max_time, retry, limiter, saver }
     }
 
     /// Where progress is drawn, if it is.
@@ -204,15 +178,6 @@ impl Plan {
             When::Auto => stderr_is_terminal.then_some(Target::Terminal),
         }
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    goby::blocking(|| std::fs::read(path))
-}
-
-/// Why a setting of the client cannot be used.
-fn cause(error: &goby_http::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]
@@ -229,9 +194,14 @@ mod tests {
 
     #[test]
     fn options_that_make_sense() {
-        for line in
-            ["http://h/", "-i -", "-i f http://h/", "--demo 5", "-i f -o o --resume", "-i f -o - -d d -w 1 -r 0.5"]
-        {
+        for line in [
+            "http://h/",
+            "--input -",
+            "--input f http://h/",
+            "--demo 5",
+            "--input f -o o --resume",
+            "--input f -o - --output-dir d --workers 1 --rate 0.5",
+        ] {
             assert!(plan(line).is_ok(), "{line}");
         }
     }
@@ -241,18 +211,24 @@ mod tests {
         let message = |line: &str| plan(line).expect_err(line);
         assert_eq!(
             message(""),
-            "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) (see goby fetch -h)"
+            "no URLs to fetch; name some, or a file of them with --input FILE (- is standard input) (see goby fetch -h)"
         );
-        assert_eq!(message("-i f -o - --resume"), "cannot resume standard output; name the output file with -o FILE");
+        assert_eq!(
+            message("--input f -o - --resume"),
+            "cannot resume standard output; name the output file with -o FILE"
+        );
         assert_eq!(message("--demo 5 http://h/"), "error: the argument '--demo <N>' cannot be used with '[URL]...'");
-        assert_eq!(message("--demo 5 -i f"), "error: the argument '--demo <N>' cannot be used with '--input <FILE>'");
-        assert_eq!(message("-i f --resume"), "error: the following required arguments were not provided:");
         assert_eq!(
-            message("-i f -t soon"),
-            "error: invalid value 'soon' for '--timeout <DUR>': expected a duration such as 10s, 500ms or 1m30s"
+            message("--demo 5 --input f"),
+            "error: the argument '--demo <N>' cannot be used with '--input <FILE>'"
+        );
+        assert_eq!(message("--input f --resume"), "error: the following required arguments were not provided:");
+        assert_eq!(
+            message("--input f -t soon"),
+            "error: invalid value 'soon' for '--max-time <DUR>': expected a duration such as 10s, 500ms or 1m30s"
         );
         assert_eq!(
-            message("-i f -w 0"),
+            message("--input f --workers 0"),
             "error: invalid value '0' for '--workers <N>': expected a whole number from 1 to 100000"
         );
     }
@@ -261,10 +237,10 @@ mod tests {
     fn progress_is_shown_where_it_can_be_seen() {
         let nowhere = Output::open(Some(std::path::Path::new("/dev/null")), None).unwrap();
         let target = |line: &str, terminal| plan(line).unwrap().progress(&nowhere, terminal);
-        assert_eq!(target("-i f", true), Some(Target::Terminal));
-        assert_eq!(target("-i f", false), None);
-        assert_eq!(target("-i f --progress always", true), Some(Target::Terminal));
-        assert_eq!(target("-i f --progress always", false), Some(Target::Log));
-        assert_eq!(target("-i f --progress never", true), None);
+        assert_eq!(target("--input f", true), Some(Target::Terminal));
+        assert_eq!(target("--input f", false), None);
+        assert_eq!(target("--input f --progress always", true), Some(Target::Terminal));
+        assert_eq!(target("--input f --progress always", false), Some(Target::Log));
+        assert_eq!(target("--input f --progress never", true), None);
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Record {
     /// The URL as it was given, so that results can be joined with the input. It is shown without a
     /// password.
     pub(crate) url: String,
+    /// The line of the input that says more of the request than the URL.
+    pub(crate) line: Option<u64>,
     /// What was fetched, or why it was not.
     pub(crate) result: Result<Fetched, Failure>,
     /// How many requests were made; 0 for text that is not a URL.
@@ -26,7 +28,7 @@ pub(crate) struct Fetched {
     pub(crate) bytes: u64,
     /// From connecting to the last byte, in the last attempt.
     pub(crate) elapsed: Duration,
-    /// Where the body was saved, relative to the directory of `--save`.
+    /// Where the body was saved, relative to the directory of `--output-dir`.
     pub(crate) file: Option<String>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Failure {
 /// Kinds of failures. The order is that of the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// No complete response within `--timeout`.
+    /// No complete response within `--max-time`.
     Timeout,
     /// The host's name was not resolved.
     Dns,
@@ -113,6 +115,9 @@ impl Record {
     pub(crate) fn write_line(&self, lines: &mut String) {
         lines.push_str("{\"url\":");
         push_json_string(lines, &redacted(&self.url));
+        if let Some(line) = self.line {
+            let _ = write!(lines, ",\"line\":{line}");
+        }
         match &self.result {
             Ok(fetched) => {
                 // To the microsecond; a number with fewer digits is printed shorter.
@@ -146,6 +151,8 @@ fn push_json_string(lines: &mut String, text: &str) {
 pub(crate) struct Earlier {
     /// The URL as it was given.
     pub(crate) url: String,
+    /// The line of the input that it is about, if the URL does not say all.
+    pub(crate) line: Option<u64>,
     /// The line reports a response, and no error.
     pub(crate) fetched: bool,
     /// The file in which the body was saved, if the line names one.
@@ -163,7 +170,8 @@ impl Earlier {
             return None;
         }
         let file = value.get("file").and_then(serde_json::Value::as_str).map(str::to_string);
-        Some(Earlier { url, fetched: !failed, file })
+        let line = value.get("line").and_then(serde_json::Value::as_u64);
+        Some(Earlier { url, line, fetched: !failed, file })
     }
 }
 
@@ -173,7 +181,7 @@ mod tests {
 
     fn line(result: Result<Fetched, Failure>, attempts: u32) -> String {
         let mut lines = String::new();
-        Record { url: "http://h/\"a\"".to_string(), result, attempts }.write_line(&mut lines);
+        Record { url: "http://h/\"a\"".to_string(), line: None, result, attempts }.write_line(&mut lines);
         lines
     }
 
@@ -213,12 +221,12 @@ mod tests {
     fn written_lines_are_read_back() {
         let read = |result| Earlier::read(line(result, 1).as_bytes()).unwrap();
         let url = "http://h/\"a\"".to_string();
-        assert_eq!(read(Ok(fetched(1, None))), Earlier { url: url.clone(), fetched: true, file: None });
+        assert_eq!(read(Ok(fetched(1, None))), Earlier { url: url.clone(), line: None, fetched: true, file: None });
         assert_eq!(
             read(Ok(fetched(1, Some("f")))),
-            Earlier { url: url.clone(), fetched: true, file: Some("f".to_string()) }
+            Earlier { url: url.clone(), line: None, fetched: true, file: Some("f".to_string()) }
         );
-        assert_eq!(read(Err(Failure::status(500, None))), Earlier { url, fetched: false, file: None });
+        assert_eq!(read(Err(Failure::status(500, None))), Earlier { url, line: None, fetched: false, file: None });
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Done {
 
     /// Notes a line. The last line about a URL counts.
     fn note(&mut self, earlier: &Earlier) {
-        let hash = hash(&earlier.url);
+        let hash = hash(&earlier.url, earlier.line);
         let is_saved = |dir: &PathBuf| earlier.file.as_ref().is_some_and(|file| dir.join(file).is_file());
         if earlier.fetched && self.saved.as_ref().is_none_or(is_saved) {
             self.urls.insert(hash);
@@ -85,17 +85,17 @@ impl Done {
         }
     }
 
-    /// Whether there is nothing left to do for `url`, as it was given. Two URLs that differ only in
-    /// their password count as one here.
-    pub(crate) fn contains(&self, url: &str) -> bool {
-        !self.urls.is_empty() && self.urls.contains(&hash(&redacted(url)))
+    /// Whether there is nothing left to do for `url`, as it was given, and the line that says more
+    /// of its request. Two URLs that differ only in their password count as one here.
+    pub(crate) fn contains(&self, url: &str, line: Option<u64>) -> bool {
+        !self.urls.is_empty() && self.urls.contains(&hash(&redacted(url), line))
     }
 }
 
-fn hash(url: &str) -> u128 {
+fn hash(url: &str, line: Option<u64>) -> u128 {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
-        (salt, url).hash(&mut hasher);
+        (salt, url, line).hash(&mut hasher);
         u128::from(hasher.finish())
     };
     half(1) << 64 | half(2)
@@ -127,7 +127,7 @@ mod tests {
                        {\"url\":\"c\",\"status\":301,\"bytes\":1,\"ms\":1,\"attempts\":1}\n\
                        {\"url\":\"d\",\"error\":\"http_status\",\"status\":404,\"message\":\"\",\"attempts\":1}\n";
         let (done, whole) = read(content).unwrap();
-        let shown = ["a", "b", "c", "d", "e"].map(|url| done.contains(url));
+        let shown = ["a", "b", "c", "d", "e"].map(|url| done.contains(url, None));
         assert_eq!(shown, [true, false, true, false, false]);
         assert_eq!(whole, content.len() as u64);
     }
@@ -141,14 +141,21 @@ mod tests {
         fs::create_dir(scratch.path("dir")).unwrap();
         fs::write(scratch.path("dir/there"), "b").unwrap();
         let (done, _) = read_in(&scratch, content, Some(&scratch.path("dir"))).unwrap();
-        assert_eq!(["a", "b", "c"].map(|url| done.contains(url)), [false, true, false]);
+        assert_eq!(["a", "b", "c"].map(|url| done.contains(url, None)), [false, true, false]);
     }
 
     #[test]
     fn a_url_with_a_password_is_found_by_the_result_without_it() {
         let content = "{\"url\":\"http://me:***@h/\",\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n";
         let (done, _) = read(content).unwrap();
-        assert!(done.contains("http://me:secret@h/") && !done.contains("http://you:secret@h/"));
+        assert!(done.contains("http://me:secret@h/", None) && !done.contains("http://you:secret@h/", None));
+    }
+
+    #[test]
+    fn requests_of_one_url_are_told_apart_by_their_lines() {
+        let content = "{\"url\":\"a\",\"line\":2,\"status\":200,\"bytes\":1,\"ms\":1,\"attempts\":1}\n";
+        let (done, _) = read(content).unwrap();
+        assert_eq!([Some(1), Some(2), None].map(|line| done.contains("a", line)), [false, true, false]);
     }
 
     #[test]
@@ -157,7 +164,7 @@ mod tests {
         for torn in ["", "{", "{\"url\":\"b\",\"status\":200}"] {
             let (done, whole) = read(&format!("{line}{torn}")).unwrap();
             assert_eq!(whole, line.len() as u64);
-            assert!(!done.contains("b"));
+            assert!(!done.contains("b", None));
         }
         assert_eq!(read("").unwrap().1, 0);
     }

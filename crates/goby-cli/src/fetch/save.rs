@@ -1,4 +1,4 @@
-//! `--save`: each body becomes a file under one directory.
+//! `--output-dir`: each body becomes a file under one directory.
 //!
 //! A body is collected in memory, and spilled to a file `DIR/.goby-partial/RUN/N` when it grows.
 //! The file is renamed to its name when it is complete, so no name ever shows half a body.
@@ -26,7 +26,7 @@ const PARTIAL: &str = ".goby-partial";
 /// A body is spilled to its file in pieces of about this size.
 const SPILL: usize = 256 * 1024;
 
-/// The directory of `--save`.
+/// The directory of `--output-dir`.
 #[derive(Debug)]
 pub(crate) struct Saver {
     dir: PathBuf,
@@ -46,7 +46,7 @@ impl Saver {
     pub(crate) fn open(dir: &Path) -> Result<Saver, Usage> {
         Saver::try_open(dir).map_err(|error| {
             let (dir, reason) = (dir.display(), text::reason(&error));
-            Usage::new(format!("cannot save files under {dir}: {reason}; name another directory with -d DIR"))
+            Usage::new(format!("cannot save files under {dir}: {reason}; name another directory with --output-dir DIR"))
         })
     }
 
@@ -277,8 +277,10 @@ mod tests {
         let scratch = Scratch::new();
         fs::write(scratch.path("file"), "").unwrap();
         let dir = scratch.path("file/dir");
-        let expected =
-            format!("cannot save files under {}: Not a directory; name another directory with -d DIR", dir.display());
+        let expected = format!(
+            "cannot save files under {}: Not a directory; name another directory with --output-dir DIR",
+            dir.display()
+        );
         assert_eq!(Saver::open(&dir).unwrap_err().to_string(), expected);
     }
 }

@@ -74,7 +74,7 @@ impl Tally {
             requests: 0,
             fetched: 0,
             bytes: 0,
-            // Three digits. It grows with the longest latency, whatever --timeout is.
+            // Three digits. It grows with the longest latency, whatever --max-time is.
             latency: Histogram::new(3).expect("three digits are allowed"),
             failures: BTreeMap::new(),
             statuses: BTreeMap::new(),
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     fn record(result: Result<Fetched, Failure>, attempts: u32) -> Record {
-        Record { url: "http://h/".to_string(), result, attempts }
+        Record { url: "http://h/".to_string(), line: None, result, attempts }
     }
 
     fn fetched(ms: u64) -> Record {

@@ -7,6 +7,7 @@ use url::Url;
 use super::input::Job;
 use super::queue::Host;
 use super::record::Failure;
+use super::request::Custom;
 
 /// A URL that is being fetched, or waits to be fetched.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Task {
     pub(crate) text: String,
     /// What to request, or why that is not possible.
     pub(crate) url: Result<Url, Failure>,
+    /// What its line says of the request.
+    pub(crate) custom: Option<Box<Custom>>,
     /// The host whose queue it is in: that of the next request. For text that is not a URL, the
     /// host has no name.
     pub(crate) host: Host,
@@ -34,6 +37,10 @@ pub(crate) struct Moved {
     pub(crate) hops: u32,
     /// How long the requests so far have taken, without the waits between them.
     pub(crate) spent: Duration,
+    /// It is a `GET` now, whatever it was.
+    pub(crate) is_get: bool,
+    /// It has left the origin of the URL, for which the secrets are.
+    pub(crate) is_foreign: bool,
 }
 
 impl Task {
@@ -41,13 +48,17 @@ impl Task {
     pub(crate) fn new(job: Job) -> Task {
         let url = job.url();
         let host = url.as_ref().map(host).unwrap_or_default();
-        Task { text: job.text, url, host, moved: None, attempts: 0, last_failure: None }
+        Task { text: job.text, url, custom: job.custom, host, moved: None, attempts: 0, last_failure: None }
     }
 
     /// About how many bytes it takes: the URL is in it twice, and where it was redirected to.
     pub(crate) fn size(&self) -> usize {
         let moved = self.moved.as_ref().map_or(0, |moved| size_of::<Moved>() + moved.to.as_str().len());
-        size_of::<Task>() + 2 * self.text.len() + moved
+        let custom = self.custom.as_ref().map_or(0, |custom| {
+            let headers: usize = custom.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            size_of::<Custom>() + headers + custom.body.as_ref().map_or(0, |body| body.len())
+        });
+        size_of::<Task>() + 2 * self.text.len() + moved + custom
     }
 }
 

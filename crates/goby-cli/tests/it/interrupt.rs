@@ -22,7 +22,7 @@ fn check_stops_in_good_order(signal: Signal) {
     let scratch = Scratch::new();
     let urls = scratch.write("urls", list(&server, 50, 5000));
     let out = scratch.path("out");
-    let args = ["fetch", "-w", "8", "-i", &urls, "-o", &out, "-t", "1h"];
+    let args = ["fetch", "--workers", "8", "--input", &urls, "-o", &out, "-t", "1h"];
     let child = Running::start(goby().args(args));
     server.await_hanging(8);
     child.signal(signal);
@@ -53,8 +53,9 @@ fn sigterm_does_the_same() {
 #[test]
 fn ctrl_c_does_not_wait_for_a_standard_input_that_goes_on() {
     let server = half_hanging();
-    let mut child =
-        Running::start(goby().args(["fetch", "-w", "1", "-i", "-", "-t", "1h"]).stdin(std::process::Stdio::piped()));
+    let mut child = Running::start(
+        goby().args(["fetch", "--workers", "1", "--input", "-", "-t", "1h"]).stdin(std::process::Stdio::piped()),
+    );
     let mut stdin = child.child.stdin.take().unwrap();
     std::io::Write::write_all(&mut stdin, list(&server, 1, 1).as_bytes()).unwrap();
     server.await_hanging(1);
@@ -73,7 +74,7 @@ fn ctrl_c_ends_waiting_for_a_retry_and_for_a_limit() {
     let urls: String = (0..20).map(|number| server.url(&format!("/{number}")) + "\n").collect();
     let scratch = Scratch::new();
     let file = scratch.write("urls", urls);
-    let child = Running::start(goby().args(["fetch", "-i", &file, "-r", "0.001"]));
+    let child = Running::start(goby().args(["fetch", "--input", &file, "--rate", "0.001"]));
     server.await_hits(1);
     child.signal(Signal::INT);
     let ended = child.end();
@@ -95,7 +96,7 @@ fn the_second_ctrl_c_ends_at_once() {
     let urls: String = (0..100).map(|number| server.url(&format!("/{number}?{}", "x".repeat(16_384))) + "\n").collect();
     let scratch = Scratch::new();
     let file = scratch.write("urls", urls);
-    let mut child = Running::start(goby().args(["fetch", "-i", &file, "-w", "2"]));
+    let mut child = Running::start(goby().args(["fetch", "--input", &file, "--workers", "2"]));
     server.await_hits(8);
     child.signal(Signal::INT);
     child.await_stderr("interrupted");

@@ -23,7 +23,7 @@ fn as_many_requests_as_workers_are_in_flight_and_no_more() {
         Reply::ok("fine")
     });
     let urls: Vec<String> = (0..30).map(|number| server.url(&format!("/{number}"))).collect();
-    let ended = fetch(["-w", "3"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--workers", "3"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     check(server.most_in_flight(), 3);
 }
@@ -34,7 +34,7 @@ fn the_rate_holds_over_all_hosts_and_for_retries() {
         .map(|()| Server::start(|request| if request.hit == 1 { Reply::status(500) } else { Reply::ok("fine") }));
     let urls: Vec<String> =
         servers.iter().flat_map(|server| (0..4).map(|number| server.url(&format!("/{number}")))).collect();
-    let ended = fetch(["-r", "25"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--rate", "25"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     let mut times: Vec<Instant> = servers.iter().flat_map(Server::all_times).collect();
     times.sort();
@@ -44,7 +44,7 @@ fn the_rate_holds_over_all_hosts_and_for_retries() {
 
 #[test]
 fn the_rates_hold_for_redirects() {
-    for option in ["-r", "--per-host"] {
+    for option in ["--rate", "--per-host"] {
         let server = Server::start(|_| Reply::header(302, "location: /loop"));
         let ended = fetch([option, "20", &server.url("/loop")]);
         check(ended.code, Some(1));
@@ -74,7 +74,7 @@ fn a_redirect_waits_for_the_turn_of_the_host_that_it_leads_to() {
 #[test]
 fn redirects_that_the_total_time_has_no_room_for_end_the_run() {
     let server = Server::start(|_| Reply::header(302, "location: /loop"));
-    let ended = fetch(["--total", "1m", "-r", "0.01", &server.url("/loop")]);
+    let ended = fetch(["--total", "1m", "--rate", "0.01", &server.url("/loop")]);
     check(ended.code, Some(1));
     check(by_url(&ended.stdout)[&server.url("/loop")].outcome(), ("canceled", 1));
     let row = "  stopped   no time left of --total 1m00s: 1 abandoned in flight, 0 not started\n";
@@ -103,7 +103,7 @@ fn a_run_whose_total_time_is_up_abandons_what_is_in_flight() {
     let server = Server::start(|request| if request.path == "/fine" { Reply::ok("fine") } else { Reply::Hang });
     let mut urls = vec![server.url("/fine")];
     urls.extend((0..20).map(|number| server.url(&format!("/{number}"))));
-    let ended = fetch(["--total", "2s", "-w", "4"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--total", "2s", "--workers", "4"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(1));
     server.await_abandoned(4);
     let results = by_url(&ended.stdout);
@@ -119,7 +119,7 @@ fn a_run_whose_total_time_is_up_abandons_what_is_in_flight() {
 fn a_rate_that_the_total_time_has_no_room_for_ends_the_run() {
     let server = Server::start(|_| Reply::ok("fine"));
     let urls: Vec<String> = (0..10).map(|number| server.url(&format!("/{number}"))).collect();
-    let ended = fetch(["--total", "1m", "-r", "0.01"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--total", "1m", "--rate", "0.01"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(1));
     check(lines(&ended.stdout).len(), 1);
     let row = "  stopped   no time left of --total 1m00s: 0 abandoned in flight, 9 not started\n";
@@ -142,7 +142,7 @@ fn a_host_that_waits_for_its_turn_does_not_hold_up_the_others() {
         .map(|number| slow.url(&format!("/{number}")))
         .chain((0..50).map(|number| fast.url(&format!("/{number}"))))
         .collect();
-    let ended = fetch(["--per-host", "25", "-w", "2"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--per-host", "25", "--workers", "2"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     check_rate(ended.started, &slow.all_times(), 25.0);
     check_rate(ended.started, &fast.all_times(), 25.0);

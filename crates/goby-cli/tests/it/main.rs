@@ -13,6 +13,7 @@ mod nginx;
 mod open_files;
 mod proxies;
 mod race;
+mod requests;
 mod results;
 mod resume;
 mod retries;

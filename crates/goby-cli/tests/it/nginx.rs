@@ -61,7 +61,7 @@ fn ten_thousand_files_of_nginx_arrive_with_every_byte() {
     check(expected.len(), URLS);
     let urls = scratch.write("urls", list);
     let (out, dir) = (scratch.path("out"), scratch.path("dir"));
-    let ended = fetch(["-i", &urls, "-o", &out, "-d", &dir]);
+    let ended = fetch(["--input", &urls, "-o", &out, "--output-dir", &dir]);
     check((ended.code, ended.stdout.as_str()), (Some(1), ""));
 
     let results = by_url(&scratch.read("out"));

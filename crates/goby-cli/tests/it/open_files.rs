@@ -22,7 +22,7 @@ fn more_hosts_than_descriptors_are_fetched() {
     let urls: Vec<String> = (0..400).map(|n| format!("http://127.0.{}.{}:{port}/", n / 200 + 1, n % 200 + 1)).collect();
     let scratch = Scratch::new();
     let input = scratch.write("urls", urls.join("\n"));
-    let ended = fetch_with_limit(80, &["-i", &input]);
+    let ended = fetch_with_limit(80, &["--input", &input]);
     check((ended.code, ended.stderr.contains("failed    0\n")), (Some(0), true));
     check(lines(&ended.stdout).len(), 400);
 }
@@ -33,7 +33,7 @@ fn saving_takes_no_more_than_there_are() {
     let urls: Vec<String> = (0..100).map(|n| server.url(&format!("/{n}.bin"))).collect();
     let scratch = Scratch::new();
     let input = scratch.write("urls", urls.join("\n"));
-    let ended = fetch_with_limit(48, &["-i", &input, "-d", &scratch.path("pages")]);
+    let ended = fetch_with_limit(48, &["--input", &input, "--output-dir", &scratch.path("pages")]);
     check(ended.code, Some(0));
     check(scratch.files("pages").len(), 100);
     assert!(ended.stderr.contains("warning: 64 workers do not fit the limit of 48 open files"), "{}", ended.stderr);

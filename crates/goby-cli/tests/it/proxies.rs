@@ -1,6 +1,6 @@
 //! Proxies and certificates: the options and variables of curl, beside curl itself.
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::process::Command;
 
 use crate::server::{Reply, Server};
@@ -137,4 +137,51 @@ fn certificates_and_keys_are_files() {
     check(ended.code, Some(2));
     let ended = fetch(["--cert", &cert, &url]);
     assert!(ended.stderr.starts_with(&format!("goby: cannot use {cert} with {cert}: ")), "{}", ended.stderr);
+}
+
+#[test]
+fn a_host_stands_for_other_addresses() {
+    let server = Server::start(|request| Reply::ok(request.path));
+    let url = format!("http://www.goby.invalid:{}/page", server.port());
+    let resolve = format!("www.goby.invalid:{}:127.0.0.1", server.port());
+    let ended = fetch(["--resolve", &resolve, &url]);
+    check(lines(&ended.stdout)[0].number("status"), 200);
+    let host = format!("host: www.goby.invalid:{}", server.port());
+    assert!(server.last_head().iter().any(|line| line.eq_ignore_ascii_case(&host)), "{:?}", server.last_head());
+    // For another port the name is looked up.
+    let ended = fetch(["--retry", "0", "--resolve", "www.goby.invalid:1:127.0.0.1", &url]);
+    check(lines(&ended.stdout)[0].text("error"), "dns");
+    let curl = Command::new("curl").args(["-s", "--resolve", &resolve, &url]).output().expect("curl");
+    check(String::from_utf8(curl.stdout).unwrap(), "/page".to_string());
+}
+
+#[test]
+fn one_family_of_addresses_is_asked() {
+    let server = Server::start(|_| Reply::ok("fine"));
+    let url = format!("http://localhost:{}/", server.port());
+    let ended = fetch(["-4", &url]);
+    check(lines(&ended.stdout)[0].number("status"), 200);
+    let ended = fetch(["-6", "--retry", "0", &url]);
+    let line = &lines(&ended.stdout)[0];
+    // Whether the name has an address of that family depends on the machine.
+    assert!(["dns", "connect"].contains(&line.text("error")), "{line:?}");
+}
+
+#[test]
+fn a_unix_socket_stands_for_every_host() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = std::io::BufReader::new(&stream).lines().map(|line| line.unwrap());
+        let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+        (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        head
+    });
+    let ended = fetch(["--unix-socket", &path, "http://docker.invalid/info"]);
+    check(lines(&ended.stdout)[0].number("bytes"), 2);
+    let head = server.join().unwrap();
+    check(head[0].as_str(), "GET /info HTTP/1.1");
+    assert!(head.iter().any(|line| line.eq_ignore_ascii_case("host: docker.invalid")), "{head:?}");
 }

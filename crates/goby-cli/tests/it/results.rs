@@ -139,7 +139,7 @@ fn lines_of_a_file_are_urls_and_what_is_none_fails_alone() {
         server.url("/last")
     );
     let urls = scratch.write("urls", content);
-    let ended = fetch(["-i", &urls]);
+    let ended = fetch(["--input", &urls]);
     check(ended.code, Some(1));
     let results = by_url(&ended.stdout);
     check(results.len(), 6);
@@ -162,7 +162,7 @@ fn lines_of_a_file_are_urls_and_what_is_none_fails_alone() {
 fn standard_input_is_read_after_the_arguments() {
     let server = Server::start(|_| Reply::ok("fine"));
     let input = format!("{}\n{}", server.url("/2"), server.url("/3"));
-    let ended = fetch_with_input(["-w", "1", "-i", "-", &server.url("/1"), "nonsense"], &input);
+    let ended = fetch_with_input(["--workers", "1", "--input", "-", &server.url("/1"), "nonsense"], &input);
     let urls: Vec<String> = lines(&ended.stdout).iter().map(|line| line.text("url").to_string()).collect();
     let expected = [&server.url("/1"), "nonsense", &server.url("/2"), &server.url("/3")].map(str::to_string);
     check(urls, expected.to_vec());
@@ -172,7 +172,7 @@ fn standard_input_is_read_after_the_arguments() {
 
 #[test]
 fn an_empty_input_is_a_run_without_failures() {
-    let ended = fetch_with_input(["-i", "-"], "# nothing\n");
+    let ended = fetch_with_input(["--input", "-"], "# nothing\n");
     check((ended.code, ended.stdout.as_str()), (Some(0), ""));
     check_golden("summary-empty.txt", &masked(&ended.stderr));
 }
@@ -215,7 +215,7 @@ fn an_output_that_fills_up_ends_the_run() {
 fn an_input_that_breaks_off_ends_the_run_with_what_there_is() {
     let server = Server::start(|_| Reply::ok("fine"));
     // It can be opened, but there is nothing at address 0 to read.
-    let ended = fetch(["-i", "/proc/self/mem", &server.url("/")]);
+    let ended = fetch(["--input", "/proc/self/mem", &server.url("/")]);
     check(ended.code, Some(1));
     check(by_url(&ended.stdout).len(), 1);
     let message = "goby: cannot read /proc/self/mem to its end: Input/output error\n";

@@ -22,7 +22,7 @@ fn a_run_that_was_killed_is_gone_on_with() {
     let urls = scratch.write("urls", early.chain(late).collect::<String>());
     let out = scratch.path("out");
 
-    let child = Running::start(goby().args(["fetch", "-i", &urls, "-o", &out, "-w", "4", "-t", "1h"]));
+    let child = Running::start(goby().args(["fetch", "--input", &urls, "-o", &out, "--workers", "4", "-t", "1h"]));
     // Four late requests are in flight, so all early ones have ended.
     server.await_hits(44);
     await_lines(&scratch, 40);
@@ -34,7 +34,7 @@ fn a_run_that_was_killed_is_gone_on_with() {
     fs::write(&out, format!("{before}{{\"url\":\"http://torn")).unwrap();
     server.open_gate();
 
-    let ended = fetch(["-i", &urls, "-o", &out, "--resume"]);
+    let ended = fetch(["--input", &urls, "-o", &out, "--resume"]);
     check(ended.code, Some(0));
     assert!(ended.stderr.contains("\n  skipped   40, fetched by an earlier run\n"), "{}", ended.stderr);
     let after = scratch.read("out");
@@ -44,7 +44,7 @@ fn a_run_that_was_killed_is_gone_on_with() {
     assert!(results.values().all(|line| line.outcome() == ("", 1)));
 
     let hits = server.all_hits();
-    let ended = fetch(["-i", &urls, "-o", &out, "--resume"]);
+    let ended = fetch(["--input", &urls, "-o", &out, "--resume"]);
     check((ended.code, server.all_hits()), (Some(0), hits));
     check(scratch.read("out"), after);
 }
@@ -87,9 +87,9 @@ fn with_save_a_url_is_done_when_its_body_is_saved() {
     let scratch = Scratch::new();
     let (out, dir, url) = (scratch.path("out"), scratch.path("dir"), server.url("/a.txt"));
     fetch(["-o", &out, &url]);
-    fetch(["-o", &out, "--resume", "-d", &dir, &url]);
+    fetch(["-o", &out, "--resume", "--output-dir", &dir, &url]);
     check((server.all_hits(), scratch.files("dir").len()), (2, 1));
-    fetch(["-o", &out, "--resume", "-d", &dir, &url]);
+    fetch(["-o", &out, "--resume", "--output-dir", &dir, &url]);
     check(server.all_hits(), 2);
 }
 
@@ -114,7 +114,7 @@ fn a_saved_file_that_is_gone_is_fetched_again() {
     let server = Server::start(|_| Reply::ok("fine"));
     let scratch = Scratch::new();
     let (out, dir, url) = (scratch.path("out"), scratch.path("dir"), server.url("/a.txt"));
-    let args = ["-o", &out, "--resume", "-d", &dir, &url];
+    let args = ["-o", &out, "--resume", "--output-dir", &dir, &url];
     fetch(args);
     fs::remove_file(scratch.path(&format!("dir/http/{}/a.txt", server.host()))).unwrap();
     check(fetch(args).code, Some(0));

@@ -111,7 +111,7 @@ fn retries_that_wait_hold_no_worker() {
         })
         .collect();
     let urls: Vec<String> = servers.iter().map(|server| server.url("/")).collect();
-    let ended = fetch(["-w", "2"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--workers", "2"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     let firsts: Vec<_> = servers.iter().map(|server| server.times("/")[0]).collect();
     let seconds: Vec<_> = servers.iter().map(|server| server.times("/")[1]).collect();
@@ -128,7 +128,7 @@ fn retry_after_holds_for_all_urls_of_its_host() {
         if request.path == "/0" && request.hit == 1 { Reply::header(429, "retry-after: 1") } else { Reply::ok("fine") }
     });
     let urls: Vec<String> = (0..10).map(|number| busy.url(&format!("/{number}"))).collect();
-    let ended = fetch(["-w", "1"].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--workers", "1"].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(0));
     let times = busy.all_times();
     check(times.len(), 11);

@@ -20,7 +20,7 @@ fn bodies_are_saved_under_names_that_the_results_give() {
         ["/a/b.txt", "/a", "/a/", "/", "/a/b.txt?c=d", "/a/b.txt?c=e", "/%2e%2e%2f%2e%2e%2fetc.txt", "/moved.txt"];
     let urls = paths.map(|path| server.url(path));
     let missing = server.url("/missing.txt");
-    let ended = fetch(["-d", &dir, &missing].into_iter().chain(urls.iter().map(String::as_str)));
+    let ended = fetch(["--output-dir", &dir, &missing].into_iter().chain(urls.iter().map(String::as_str)));
     check(ended.code, Some(1));
     let results = by_url(&ended.stdout);
     let mut files = Vec::new();
@@ -45,7 +45,7 @@ fn bodies_are_saved_under_names_that_the_results_give() {
 fn a_body_that_breaks_off_is_not_saved() {
     let server = Server::start(|_| Reply::Truncated(2_000_000, vec![b'x'; 1_000_000]));
     let scratch = Scratch::new();
-    let ended = fetch(["--retries", "1", "-d", &scratch.path("dir"), &server.url("/a.txt")]);
+    let ended = fetch(["--retries", "1", "--output-dir", &scratch.path("dir"), &server.url("/a.txt")]);
     check(by_url(&ended.stdout)[&server.url("/a.txt")].outcome(), ("body", 2));
     check(scratch.files("dir"), Vec::<String>::new());
 }
@@ -55,7 +55,7 @@ fn a_body_that_is_abandoned_is_not_saved() {
     let server = Server::start(|_| Reply::Drip);
     let scratch = Scratch::new();
     let dir = scratch.path("dir");
-    let child = Running::start(goby().args(["fetch", "-d", &dir, &server.url("/a.txt")]));
+    let child = Running::start(goby().args(["fetch", "--output-dir", &dir, &server.url("/a.txt")]));
     server.await_hits(1);
     child.signal(Signal::INT);
     check(child.end().code, Some(130));
@@ -69,7 +69,7 @@ fn a_body_that_cannot_be_saved_fails_alone() {
     let dir = scratch.path("dir");
     // A directory of the user is where a file should be.
     fs::create_dir_all(scratch.path(&format!("dir/http/{}/a.txt", server.host()))).unwrap();
-    let ended = fetch(["-d", &dir, &server.url("/a.txt"), &server.url("/b.txt")]);
+    let ended = fetch(["--output-dir", &dir, &server.url("/a.txt"), &server.url("/b.txt")]);
     check(ended.code, Some(1));
     let results = by_url(&ended.stdout);
     check(results[&server.url("/a.txt")].outcome(), ("save", 1));
@@ -84,12 +84,12 @@ fn what_a_killed_run_has_left_is_swept_by_the_next_one() {
     let hangs = Server::start(|_| Reply::Drip);
     let scratch = Scratch::new();
     let dir = scratch.path("dir");
-    let child = Running::start(goby().args(["fetch", "-t", "1h", "-d", &dir, &hangs.url("/a.txt")]));
+    let child = Running::start(goby().args(["fetch", "-t", "1h", "--output-dir", &dir, &hangs.url("/a.txt")]));
     hangs.await_hits(1);
     child.signal(Signal::KILL);
     check(child.end().code, None);
     check(fs::read_dir(scratch.path("dir/.goby-partial")).unwrap().count(), 1);
-    check(fetch(["-d", &dir, &server.url("/b.txt")]).code, Some(0));
+    check(fetch(["--output-dir", &dir, &server.url("/b.txt")]).code, Some(0));
     check(scratch.files("dir"), vec![format!("http/{}/b.txt", server.host())]);
     assert!(!std::path::Path::new(&scratch.path("dir/.goby-partial")).exists());
 }

@@ -65,8 +65,9 @@ struct Shared {
 struct State {
     /// When requests arrived, by path.
     hits: HashMap<String, Vec<Instant>>,
-    /// The last request's header lines.
+    /// The last request's header lines, and its body.
     last_head: Vec<String>,
+    last_body: Vec<u8>,
     /// Requests that hang now.
     hanging: usize,
     /// Requests that hung until the client closed the connection.
@@ -83,12 +84,19 @@ struct State {
 pub(crate) struct Request<'a> {
     /// The path, with its query.
     pub(crate) path: &'a str,
+    /// The header lines, the request line first.
+    head: &'a [String],
     /// How often this path has been asked for, this time included.
     pub(crate) hit: usize,
     shared: &'a Shared,
 }
 
 impl Request<'_> {
+    /// The value of a header; "" if it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        header(self.head, name)
+    }
+
     /// Waits until the test opens the gate.
     pub(crate) fn await_gate(&self) {
         drop(self.shared.wait(|state| state.open));
@@ -190,6 +198,16 @@ impl Server {
         self.shared.lock().last_head.clone()
     }
 
+    /// The value of a header of the last request; "" if it is not there.
+    pub(crate) fn last_header(&self, name: &str) -> String {
+        header(&self.last_head(), name).to_string()
+    }
+
+    /// The body of the last request.
+    pub(crate) fn last_body(&self) -> String {
+        String::from_utf8(self.shared.lock().last_body.clone()).expect("the tests send text")
+    }
+
     /// Waits until there were this many requests.
     pub(crate) fn await_hits(&self, number: usize) {
         drop(self.shared.wait(|state| state.hits.values().map(Vec::len).sum::<usize>() >= number));
@@ -216,22 +234,37 @@ fn serve(stream: &TcpStream, shared: &Shared, handler: &(dyn Fn(&Request<'_>) ->
     let mut reader = BufReader::new(stream);
     while let Some(head) = read_head(&mut reader) {
         let path = head[0].split(' ').nth(1).unwrap_or_default().to_string();
+        let Some(body) = read_body(&mut reader, &head) else { return };
         let hit = shared.change(|state| {
             state.in_flight += 1;
             state.most_in_flight = state.most_in_flight.max(state.in_flight);
-            state.last_head = head;
+            (state.last_head, state.last_body) = (head.clone(), body);
             let times = state.hits.entry(path.clone()).or_default();
             times.push(Instant::now());
             times.len()
         });
-        let reply = handler(&Request { path: &path, hit, shared });
+        let reply = handler(&Request { path: &path, head: &head, hit, shared });
         // Before the response, so that the client cannot send the next request while this one still
         // counts.
         shared.change(|state| state.in_flight -= 1);
+        let reply = if head[0].starts_with("HEAD ") { without_body(reply) } else { reply };
         if !send(stream, &mut reader, shared, reply) {
             return;
         }
     }
+}
+
+/// The value of a header; "" if it is not there.
+fn header<'a>(head: &'a [String], name: &str) -> &'a str {
+    let mut pairs = head[1..].iter().filter_map(|line| line.split_once(':'));
+    pairs.find(|(own, _)| own.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value.trim())
+}
+
+/// Reads the body of a request, whose length is in its head.
+fn read_body(reader: &mut impl Read, head: &[String]) -> Option<Vec<u8>> {
+    let mut body = vec![0; header(head, "content-length").parse().unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    Some(body)
 }
 
 fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
@@ -247,6 +280,14 @@ fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
             (true, false) => return Some(lines),
             (false, _) => lines.push(line),
         }
+    }
+}
+
+/// What a HEAD is answered with.
+fn without_body(reply: Reply) -> Reply {
+    match reply {
+        Reply::Response(status, headers, _) => Reply::Response(status, headers, Vec::new()),
+        other => other,
     }
 }
 

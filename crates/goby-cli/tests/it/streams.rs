@@ -17,7 +17,7 @@ fn a_reader_that_has_seen_enough_ends_the_run_quietly() {
     });
     let mut urls = vec![server.url("/first")];
     urls.extend((0..500).map(|number| server.url(&format!("/{number}"))));
-    let mut child = Running::start(goby().args(["fetch", "-w", "4", "-t", "1h"]).args(&urls));
+    let mut child = Running::start(goby().args(["fetch", "--workers", "4", "-t", "1h"]).args(&urls));
     let mut first = String::new();
     child.stdout().read_line(&mut first).unwrap();
     check(lines(&first).len(), 1);
@@ -32,7 +32,7 @@ fn a_reader_that_has_seen_enough_ends_the_run_quietly() {
 fn a_long_input_takes_bounded_memory() {
     // Lines of 16 kB that are not URLs: 32 MB in, and more out.
     const LINES: usize = 2_000;
-    let mut child = Running::start(goby().args(["fetch", "-w", "8", "-i", "-"]).stdin(Stdio::piped()));
+    let mut child = Running::start(goby().args(["fetch", "--workers", "8", "--input", "-"]).stdin(Stdio::piped()));
     let mut stdin = child.child.stdin.take().unwrap();
     let writer = thread::spawn(move || {
         let mut line = vec![b'x'; 16_384];

@@ -180,7 +180,8 @@ impl Line {
     }
 }
 
-/// Reads result lines; each must be whole and have exactly the fields of its kind.
+/// Reads result lines; each must be whole and have the fields of its kind, and
+/// perhaps those that only some have.
 pub(crate) fn lines(output: &str) -> Vec<Line> {
     assert!(output.is_empty() || output.ends_with('\n'), "the last line is torn: {output:?}");
     output.lines().map(line).collect()
@@ -188,7 +189,9 @@ pub(crate) fn lines(output: &str) -> Vec<Line> {
 
 fn line(text: &str) -> Line {
     let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"));
-    let fields: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    let extra = ["line"];
+    let fields = value.as_object().expect("an object").keys().map(String::as_str);
+    let fields: Vec<&str> = fields.filter(|field| !extra.contains(field)).collect();
     // In the order of serde_json's map, which is alphabetical.
     let allowed: [&[&str]; 4] = [
         &["attempts", "bytes", "ms", "status", "url"],

@@ -40,9 +40,9 @@ fn mistakes_in_options_are_told_by_name() {
     let mut told = String::new();
     for args in [
         &["--workers", "0", "http://h/"][..],
-        &["-w", "abc", "http://h/"],
+        &["--workers", "abc", "http://h/"],
         &["--rate", "-1", "http://h/"],
-        &["-r", "inf", "http://h/"],
+        &["--rate", "inf", "http://h/"],
         &["--per-host", "many", "http://h/"],
         &["--timeout", "soon", "http://h/"],
         &["-t", "-1s", "http://h/"],
@@ -54,10 +54,16 @@ fn mistakes_in_options_are_told_by_name() {
         &["--progress", "often", "http://h/"],
         &["--demo", "0"],
         &["--demo", "5", "http://h/"],
-        &["--demo", "5", "-i", "-"],
+        &["--demo", "5", "--input", "-"],
         &["--demo", "5", "-o", "out", "--resume"],
         &["--resume", "http://h/"],
         &["--no-such-option"],
+        &["-i", "urls.txt"],
+        &["-r", "5", "http://h/"],
+        &["-w", "10", "http://h/"],
+        &["-4", "-6", "http://h/"],
+        &["--resolve", "h:80", "http://h/"],
+        &["--rate", "5/x", "http://h/"],
     ] {
         let ended = fetch(args);
         check(ended.code, Some(2));
@@ -71,7 +77,7 @@ fn mistakes_in_options_are_told_by_name() {
 fn a_run_needs_urls() {
     check_refused(
         [],
-        "no URLs to fetch; name some, or a file of them with -i FILE (-i - is standard input) (see goby fetch -h)",
+        "no URLs to fetch; name some, or a file of them with --input FILE (- is standard input) (see goby fetch -h)",
     );
 }
 
@@ -80,13 +86,13 @@ fn an_unreadable_input_is_told_before_any_request() {
     let scratch = Scratch::new();
     let server = Server::start(|_| Reply::ok("fine"));
     let (missing, url, out) = (scratch.path("missing.txt"), server.url("/"), scratch.path("out"));
-    let advice = "name a file of URLs with -i FILE (-i - is standard input)";
+    let advice = "name a file of URLs with --input FILE (- is standard input)";
     let message = format!("cannot read {missing}: No such file or directory; {advice}");
-    check_refused(["-i", &missing, "-o", &out, &url], &message);
+    check_refused(["--input", &missing, "-o", &out, &url], &message);
     // And the mistake does not empty an old output.
     check(scratch.files("."), Vec::<String>::new());
     let directory = scratch.path("");
-    check_refused(["-i", &directory, &url], &format!("cannot read {directory}: is a directory; {advice}"));
+    check_refused(["--input", &directory, &url], &format!("cannot read {directory}: is a directory; {advice}"));
     check(server.all_hits(), 0);
 }
 
@@ -127,8 +133,9 @@ fn a_directory_that_cannot_take_files_is_told_before_any_request() {
     let scratch = Scratch::new();
     let server = Server::start(|_| Reply::ok("fine"));
     let dir = format!("{}/dir", scratch.write("file", ""));
-    let message = format!("cannot save files under {dir}: Not a directory; name another directory with -d DIR");
-    check_refused(["-d", &dir, &server.url("/")], &message);
+    let message =
+        format!("cannot save files under {dir}: Not a directory; name another directory with --output-dir DIR");
+    check_refused(["--output-dir", &dir, &server.url("/")], &message);
     check(server.all_hits(), 0);
 }
 
@@ -140,8 +147,8 @@ fn the_input_is_never_the_output() {
     symlink(&urls, &link).unwrap();
     for out in [&urls, &link] {
         let message = format!("{out} is the input and the output; name another file with -o");
-        check_refused(["-i", &urls, "-o", out], &message);
-        check_refused(["-i", &urls, "-o", out, "--resume"], &message);
+        check_refused(["--input", &urls, "-o", out], &message);
+        check_refused(["--input", &urls, "-o", out, "--resume"], &message);
     }
     check(scratch.read("urls"), "http://127.0.0.1:9/\n".to_string());
 }
@@ -149,7 +156,7 @@ fn the_input_is_never_the_output() {
 #[test]
 fn more_workers_than_open_files_are_a_warning() {
     let server = Server::start(|_| Reply::ok("fine"));
-    let script = "ulimit -n 100 && exec \"$0\" fetch -w 500 -o /dev/null \"$1\"";
+    let script = "ulimit -n 100 && exec \"$0\" fetch --workers 500 -o /dev/null \"$1\"";
     let args = ["-c", script, env!("CARGO_BIN_EXE_goby"), &server.url("/")];
     let ended = Running::start(Command::new("sh").args(args)).end();
     // The number depends on how many threads there are.
