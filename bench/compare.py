@@ -47,13 +47,14 @@ BOUNDS = {
     "worker_pool_8": 0.45, "worker_pool_8_pattern": None, "fanout_fanin_8": 0.33, "fanout_fanin_8_pattern": None,
     "context_cancel_100k": 2.4, "context_cancel_100k_async": 0.41, "timer_start_stop": 0.5,
     "http_64": 1.05, "http_64_p99": 1.05, "http_1000": 1.05, "http_1000_p99": 1.05,
+    "json_64": 1.05, "json_64_p99": 1.05, "https_64": 1.05, "https_64_p99": 1.05, "h2_64": 1.05,
     "echo_64": 1.05, "echo_64_p99": None, "echo_1000": 1.05, "echo_1000_p99": None,
     "copy_10g": 1.0, "copy_1g": None,
     "http_slow_1000": None, "http_slow_1000_p99": None, "fetch_64": None,
 }
 # Whose figure these bounds are shares of, where that is not the best peer: may's HTTP has a parser of its own, and tokio's
 # is over hyper, as goby's is.
-BOUND_TO = {name: "tokio" for name in BOUNDS if name.startswith(("http", "echo"))}
+BOUND_TO = {name: "tokio" for name in BOUNDS if name.startswith(("http", "json", "h2", "echo"))}
 # Forms that only goby has: the same workload as the one of this name, whose figures the peers are shown with.
 TWINS = ["spawn_async", "pingpong_async", "idle_1m_async", "sleep_1m_async", "worker_pool_8_pattern",
          "fanout_fanin_8_pattern", "context_cancel_100k_async"]
@@ -311,9 +312,12 @@ def without(args, net):
     if not run.java():
         log(f"{run.NO_JAVA}, so neither is the column of its virtual threads: {run.GET_JAVA}")
         args.skip.append("java")
-    if not shutil.which("wrk") and any(name.startswith("http") for name in net):
-        log("wrk is not here, so neither are the HTTP rows: apt-get install wrk")
-    return [name for name in net if (shutil.which("wrk") if name.startswith("http") else has_go)]
+    for program, package, prefixes in run.DRIVERS:
+        if not shutil.which(program) and any(name.startswith(prefixes) for name in net):
+            log(f"{program} is not here, so neither are its rows ({', '.join(prefixes)}): apt-get install {package}")
+            net = [name for name in net if not name.startswith(prefixes)]
+    of_go = tuple(name for name in run.NET if not name.startswith(tuple(p for row in run.DRIVERS for p in row[2])))
+    return [name for name in net if has_go or name not in of_go]
 
 
 def main():

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use goby::context::Context;
 use goby::net::{TcpListener, TcpStream};
 use goby::sync::WaitGroup;
+use goby::tls::{Identity, TlsAcceptor};
 use goby::{go, time};
 use goby_http::header::CONTENT_TYPE;
-use goby_http::{Client, Request, Response, StatusCode};
+use goby_http::{Client, Rejection, Request, Response, Router, Server, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use crate::measure::{Clock, percentile_us, report};
 
-pub const USAGE: &str = "echo-server ADDR | copy-server ADDR | http-server ADDR | http-slow ADDR | echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY";
+pub const USAGE: &str = "echo-server ADDR | copy-server ADDR | http-server ADDR | http-slow ADDR | https-server ADDR CHAIN KEY | json-server ADDR | echo-load ADDR CONNS SECONDS SIZE | fetch ADDR N CONCURRENCY";
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -26,6 +28,8 @@ pub enum Command<'a> {
     CopyServer { addr: &'a str },
     HttpServer { addr: &'a str },
     HttpSlow { addr: &'a str },
+    HttpsServer { addr: &'a str, chain: &'a str, key: &'a str },
+    JsonServer { addr: &'a str },
     EchoLoad { addr: &'a str, conns: &'a str, seconds: &'a str, size: &'a str },
     Fetch { addr: &'a str, n: &'a str, concurrency: &'a str },
 }
@@ -37,6 +41,8 @@ impl<'a> Command<'a> {
             ["copy-server", addr] => Command::CopyServer { addr },
             ["http-server", addr] => Command::HttpServer { addr },
             ["http-slow", addr] => Command::HttpSlow { addr },
+            ["https-server", addr, chain, key] => Command::HttpsServer { addr, chain, key },
+            ["json-server", addr] => Command::JsonServer { addr },
             ["echo-load", addr, conns, seconds, size] => Command::EchoLoad { addr, conns, seconds, size },
             ["fetch", addr, n, concurrency] => Command::Fetch { addr, n, concurrency },
             _ => return None,
@@ -49,6 +55,8 @@ impl<'a> Command<'a> {
             Command::CopyServer { addr } => copy_server(addr),
             Command::HttpServer { addr } => http_server(addr, hello),
             Command::HttpSlow { addr } => http_server(addr, slow),
+            Command::HttpsServer { addr, chain, key } => https_server(addr, chain, key),
+            Command::JsonServer { addr } => json_server(addr),
             Command::EchoLoad { addr, conns, seconds, size } => {
                 (|| echo_load(addr, conns.parse()?, Duration::from_secs_f64(seconds.parse()?), size.parse()?))()
             }
@@ -91,6 +99,36 @@ fn copy_server(addr: &str) -> Result<()> {
 
 fn http_server(addr: &str, handler: fn(Request) -> Response) -> Result<()> {
     goby_http::serve(TcpListener::bind(addr)?, handler)?;
+    Ok(())
+}
+
+/// TLS, and HTTP/2 if the client wants it.
+fn https_server(addr: &str, chain: &str, key: &str) -> Result<()> {
+    let acceptor = TlsAcceptor::new(Identity::from_files(chain, key)?)?;
+    Server::bind(addr)?.tls(acceptor).serve(hello)?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Draft {
+    name: String,
+    tags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct User {
+    id: u64,
+    name: String,
+    tags: usize,
+}
+
+fn json_server(addr: &str) -> Result<()> {
+    let create = |request: Request| {
+        let id = request.param_as("id")?;
+        let Draft { name, tags } = request.json()?;
+        Ok::<_, Rejection>(Response::json(&User { id, name, tags: tags.len() }))
+    };
+    Server::bind(addr)?.serve(Router::new().post("/users/{id}", create))?;
     Ok(())
 }
 
