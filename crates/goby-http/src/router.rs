@@ -6,10 +6,13 @@
 //! when it is added ([`Layered`]), and a request costs one look-up and one call for each layer.
 //!
 //! ```text
-//!   request ─> Router::find ─> Place ─┬─ handler of the method, or of GET for HEAD, or of any
+//!   request ─> Router::find ─> Place ─┬─ Entry of the method, or of GET for HEAD, or of any
 //!                 │                   └─ other: 405 or the answer to OPTIONS, says a `Verdict`
 //!                 └─ no place ─> fallback of the innermost nested router that has one, or the own
 //! ```
+//!
+//! Patterns that differ only in the names of their parameters have one place; each entry knows its
+//! own names.
 
 mod pattern;
 
@@ -34,13 +37,16 @@ use pattern::{Path, Pattern, REST};
 /// `{*name}` at its end stands for the rest of the path, if that is not empty; `{{` and `}}` are
 /// braces. [`Request::param`] gives what stood there, decoded. The most specific pattern wins:
 /// plain text before `{name}` before `{*name}`, segment by segment from the left. Where two
-/// patterns would tie, adding the second panics. A path with a slash at its end is another than one
-/// without. Percent-encoded characters that need no encoding are as good as plain ones.
+/// patterns would tie, adding the second panics. Patterns that differ only in the names of
+/// parameters are one path: its methods may use different names. A path with a slash at its end is
+/// another than one without. Percent-encoded characters that need no encoding are as good as plain
+/// ones.
 ///
 /// The router answers by itself:
 ///
 /// - `HEAD` like `GET`, without the body;
-/// - `OPTIONS` with 204, and the methods that are there in `Allow`;
+/// - `OPTIONS` with 204, and the methods that are there in `Allow`; `OPTIONS *`, which asks for
+///   no path, with 204 alone;
 /// - a method that is not there with 405, and the same `Allow`;
 /// - a path that is not there with 404 ([`fallback`](Router::fallback) changes that);
 /// - a parameter that is not UTF-8 with 400.
@@ -85,6 +91,8 @@ pub struct Router {
     places: Vec<Place>,
     /// Answers where no place is found.
     fallback: Fallback,
+    /// Answers `OPTIONS *`.
+    asterisk: Arc<dyn Handler>,
     /// Indices of `nested`, by the prefix and all below it. Apart, since a place goes before all of
     /// them.
     below: matchit::Router<usize>,
@@ -94,12 +102,20 @@ pub struct Router {
 /// What stands at one pattern.
 #[derive(Clone)]
 struct Place {
+    /// The one that was added first.
     pattern: Arc<Pattern>,
-    methods: Vec<(Method, Arc<dyn Handler>)>,
+    methods: Vec<(Method, Entry)>,
     /// Answers all other methods.
-    any: Option<Arc<dyn Handler>>,
+    any: Option<Entry>,
     /// [`automatic`], in its layers.
     other: Arc<dyn Handler>,
+}
+
+/// A handler, and the pattern by which it was added.
+#[derive(Clone)]
+struct Entry {
+    pattern: Arc<Pattern>,
+    handler: Arc<dyn Handler>,
 }
 
 #[derive(Clone)]
@@ -134,7 +150,9 @@ impl Router {
     pub fn new() -> Router {
         let fallback = Fallback { handler: Arc::new(|_: Request| StatusCode::NOT_FOUND), is_own: false };
         let (table, below) = (matchit::Router::new(), matchit::Router::new());
-        Router { table, places: Vec::new(), fallback, below, nested: Vec::new() }
+        // It asks for what the server can do at all.
+        let asterisk = Arc::new(|_: Request| StatusCode::NO_CONTENT);
+        Router { table, places: Vec::new(), fallback, asterisk, below, nested: Vec::new() }
     }
 
     /// Answers `GET` and `HEAD` of a path with `handler`.
@@ -235,10 +253,8 @@ impl Router {
     #[must_use]
     #[track_caller]
     pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Router {
-        let place = self.place(path);
-        let taken = place.methods.iter().any(|(taken, _)| *taken == method);
-        assert!(!taken, "{method} {path} has a handler already");
-        place.methods.push((method, Arc::new(handler)));
+        let pattern = Arc::new(Pattern::new(path));
+        self.place(&pattern).add(method, Entry { pattern, handler: Arc::new(handler) });
         self
     }
 
@@ -256,9 +272,8 @@ impl Router {
     #[must_use]
     #[track_caller]
     pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
-        let place = self.place(path);
-        assert!(place.any.is_none(), "{path} has a handler for any method already");
-        place.any = Some(Arc::new(handler));
+        let pattern = Arc::new(Pattern::new(path));
+        self.place(&pattern).add_any(Entry { pattern, handler: Arc::new(handler) });
         self
     }
 
@@ -301,8 +316,7 @@ impl Router {
         assert!(prefix.starts_with('/'), "the prefix {prefix:?} does not begin with a slash");
         assert!(!prefix.contains("{*"), "the prefix {prefix:?} has a parameter for the rest of the path");
         for place in router.places {
-            let path = pattern::join(prefix, &place.pattern.text);
-            self.add(&path, place);
+            self.add(place.below(prefix));
         }
         for (below, handler) in router.nested {
             self.add_below(&pattern::join(prefix, &below.text), handler);
@@ -330,8 +344,7 @@ impl Router {
     #[track_caller]
     pub fn merge(mut self, router: Router) -> Router {
         for place in router.places {
-            let path = place.pattern.text.clone();
-            self.add(&path, place);
+            self.add(place);
         }
         for (below, handler) in router.nested {
             self.add_below(&below.text, handler);
@@ -375,48 +388,49 @@ impl Router {
             *handler = Arc::new(Layered { middleware: middleware.clone(), next: handler.clone() });
         };
         for place in &mut self.places {
-            place.methods.iter_mut().map(|(_, handler)| handler).for_each(wrap);
-            place.any.iter_mut().for_each(wrap);
+            place.entries_mut().map(|entry| &mut entry.handler).for_each(wrap);
             wrap(&mut place.other);
         }
         self.nested.iter_mut().map(|(_, handler)| handler).for_each(wrap);
         wrap(&mut self.fallback.handler);
+        wrap(&mut self.asterisk);
         self
     }
 
     /// Finds the place of a pattern, or makes it.
     #[track_caller]
-    fn place(&mut self, path: &str) -> &mut Place {
+    fn place(&mut self, pattern: &Arc<Pattern>) -> &mut Place {
+        let path = &pattern.text;
         assert!(path.starts_with('/'), "the path {path:?} does not begin with a slash");
-        let index = self.places.iter().position(|place| place.pattern.text == path).unwrap_or_else(|| {
-            let pattern = Pattern::new(path);
+        let index = self.index(pattern).unwrap_or_else(|| {
             let index = self.places.len();
             if let Err(error) = self.table.insert(pattern.canonical(), index) {
                 panic!("the path {path:?} cannot be added: {error}");
             }
             let (methods, other) = (Vec::new(), Arc::new(automatic));
-            self.places.push(Place { pattern: Arc::new(pattern), methods, any: None, other });
+            self.places.push(Place { pattern: pattern.clone(), methods, any: None, other });
             index
         });
         &mut self.places[index]
     }
 
+    fn index(&self, pattern: &Pattern) -> Option<usize> {
+        self.places.iter().position(|place| place.pattern.shape == pattern.shape)
+    }
+
     /// Adds what another router has at a place, in the layers that it has there.
     #[track_caller]
-    fn add(&mut self, path: &str, from: Place) {
-        let is_new = !self.places.iter().any(|place| place.pattern.text == path);
-        let place = self.place(path);
+    fn add(&mut self, from: Place) {
+        let is_new = self.index(&from.pattern).is_none();
+        let place = self.place(&from.pattern);
         if is_new {
             place.other = from.other;
         }
-        for (method, handler) in from.methods {
-            let taken = place.methods.iter().any(|(taken, _)| *taken == method);
-            assert!(!taken, "{method} {path} has a handler already");
-            place.methods.push((method, handler));
+        for (method, entry) in from.methods {
+            place.add(method, entry);
         }
-        if let Some(any) = from.any {
-            assert!(place.any.is_none(), "{path} has a handler for any method already");
-            place.any = Some(any);
+        if let Some(entry) = from.any {
+            place.add_any(entry);
         }
     }
 
@@ -445,14 +459,16 @@ impl Router {
             return self.find_fallback(request);
         };
         let place = &self.places[*found.value];
-        let route = Route::new(&place.pattern, Path { written, params: found.params });
+        let entry = place.entry(request.method());
+        let pattern = entry.map_or(&place.pattern, |entry| &entry.pattern);
+        let route = Route::new(pattern, Path { written, params: found.params });
         let Some(route) = route else {
             request.extensions_mut().insert(Verdict::NotText);
             return &*place.other;
         };
         request.set_route(route);
-        if let Some(handler) = place.handler(request.method()) {
-            return handler;
+        if let Some(entry) = entry {
+            return &*entry.handler;
         }
         request.extensions_mut().insert(Verdict::Methods(place.allow()));
         &*place.other
@@ -472,10 +488,40 @@ impl Router {
 }
 
 impl Place {
-    fn handler(&self, method: &Method) -> Option<&dyn Handler> {
-        let of = |method: &Method| self.methods.iter().find(|(this, _)| this == method).map(|(_, handler)| handler);
+    #[track_caller]
+    fn add(&mut self, method: Method, entry: Entry) {
+        if let Some((_, taken)) = self.methods.iter().find(|(taken, _)| *taken == method) {
+            panic!("{method} {} has a handler already{}", entry.pattern.text, taken.pattern.unlike(&entry.pattern));
+        }
+        self.methods.push((method, entry));
+    }
+
+    #[track_caller]
+    fn add_any(&mut self, entry: Entry) {
+        if let Some(taken) = &self.any {
+            let (path, taken) = (&entry.pattern.text, taken.pattern.unlike(&entry.pattern));
+            panic!("{path} has a handler for any method already{taken}");
+        }
+        self.any = Some(entry);
+    }
+
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.methods.iter_mut().map(|(_, entry)| entry).chain(&mut self.any)
+    }
+
+    /// Gives the place as it is below a prefix.
+    fn below(mut self, prefix: &str) -> Place {
+        let below =
+            |pattern: &mut Arc<Pattern>| *pattern = Arc::new(Pattern::new(&pattern::join(prefix, &pattern.text)));
+        below(&mut self.pattern);
+        self.entries_mut().map(|entry| &mut entry.pattern).for_each(below);
+        self
+    }
+
+    fn entry(&self, method: &Method) -> Option<&Entry> {
+        let of = |method: &Method| self.methods.iter().find(|(this, _)| this == method).map(|(_, entry)| entry);
         let own = of(method).or_else(|| if *method == Method::HEAD { of(&Method::GET) } else { None });
-        own.or(self.any.as_ref()).map(|handler| &**handler)
+        own.or(self.any.as_ref())
     }
 
     /// Lists the methods that are answered.
@@ -492,9 +538,8 @@ impl Place {
 
 impl Handler for Router {
     fn handle(&self, mut request: Request) -> Response {
-        // It asks for what the server can do at all.
         if request.path() == "*" {
-            return StatusCode::NO_CONTENT.into();
+            return self.asterisk.handle(request);
         }
         let handler = self.find(&mut request);
         handler.handle(request)

@@ -18,6 +18,8 @@ pub(super) const REST: &str = "\0";
 /// A pattern as it was written, and the names of its parameters.
 pub(super) struct Pattern {
     pub(super) text: String,
+    /// The canonical text without the names: the same for patterns that match the same paths.
+    pub(super) shape: String,
     names: Vec<String>,
 }
 
@@ -41,20 +43,42 @@ impl Pattern {
             Part::Plain(_) => None,
             Part::Parameter(text) => Some(text.trim_matches(['{', '}']).trim_start_matches('*').to_owned()),
         };
-        Pattern { text: text.to_owned(), names: parts(text).into_iter().filter_map(name).collect() }
+        let names = parts(text).into_iter().filter_map(name).collect();
+        Pattern { text: text.to_owned(), shape: canonical_parts(text, without_name), names }
     }
 
     /// Gives the pattern with its text in canonical form.
     pub(super) fn canonical(&self) -> String {
-        let mut all = String::new();
-        for part in parts(&self.text) {
-            match part {
-                Part::Plain(text) => all += &canonical(&text.replace("{{", "{").replace("}}", "}")),
-                Part::Parameter(text) => all += text,
-            }
-        }
-        all
+        canonical_parts(&self.text, |parameter| parameter)
     }
+
+    /// Says how the pattern is written, if that is not as another one.
+    pub(super) fn unlike(&self, other: &Pattern) -> String {
+        if self.text == other.text { String::new() } else { format!(", added as {}", self.text) }
+    }
+}
+
+/// Puts the parts of a pattern together again, in canonical form, with each parameter as `write`
+/// has it.
+fn canonical_parts(pattern: &str, write: impl Fn(&str) -> &str) -> String {
+    let mut all = String::new();
+    for part in parts(pattern) {
+        match part {
+            Part::Plain(text) => all += &canonical(&text.replace("{{", "{").replace("}}", "}")),
+            Part::Parameter(text) => all += write(text),
+        }
+    }
+    all
+}
+
+/// Leaves the name out of a parameter. One that is wrong keeps it, so that `matchit` says why.
+fn without_name(parameter: &str) -> &str {
+    let Some(inner) = parameter.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else { return parameter };
+    let (name, without) = match inner.strip_prefix('*') {
+        Some(name) => (name, "\0*"),
+        None => (inner, "\0"),
+    };
+    if name.is_empty() || name.contains(['*', '{', '}']) { parameter } else { without }
 }
 
 /// What `matchit` has found in a path.

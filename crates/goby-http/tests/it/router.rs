@@ -282,6 +282,8 @@ fn middleware_wraps_what_is_there_by_then() {
             let seen = response.headers().get("trace").map(|value| value.to_str().unwrap());
             assert_eq!(seen, trace, "{method} {path}");
         }
+        let whole = curl(&["-i", "-X", "OPTIONS", "--request-target", "*", &site.url("/")]);
+        assert!(whole.starts_with("HTTP/1.1 204 ") && whole.contains("trace: second(none)first(none)"), "{whole}");
     });
 }
 
@@ -329,6 +331,39 @@ fn a_router_is_a_handler_in_a_router() {
     });
 }
 
+/// As with Go's `ServeMux`, each method has its own names.
+#[test]
+fn methods_of_one_path_may_name_its_parameters_differently() {
+    with_workers(|| {
+        let (inner, late) =
+            (Router::new().delete("/{a}", named("delete")), Router::new().patch("/x/{a}", named("patch")));
+        let router = Router::new()
+            .get("/x/{a}", named("get"))
+            .post("/x/{b}", named("post"))
+            .any("/x/{c}", named("any"))
+            .get("/x/{b}/deep", named("deep"))
+            .get("/x/{a}/deep/{b}", named("deeper"))
+            .get("/x/{b}/{*rest}", named("all"))
+            .nest("/{b}", Router::new().get("/{a}", named("nested")))
+            .nest("/x", inner)
+            .merge(late);
+        let site = Site::start(router);
+        for (method, path, answer) in [
+            ("GET", "/x/7", "get 7"),
+            ("POST", "/x/7", "post 7"),
+            ("PUT", "/x/7", "any"),
+            ("DELETE", "/x/7", "delete 7"),
+            ("PATCH", "/x/7", "patch 7"),
+            ("GET", "/x/7/deep", "deep 7"),
+            ("GET", "/x/7/deep/8", "deeper 7 8"),
+            ("GET", "/x/7/other", "all 7 other"),
+            ("GET", "/y/7", "nested 7 y"),
+        ] {
+            assert_eq!(ask(&site, method, path).text().unwrap(), answer, "{method} {path}");
+        }
+    });
+}
+
 #[test]
 fn mistakes_in_patterns_are_told_at_once() {
     let told = |make: fn() -> Router| {
@@ -343,8 +378,15 @@ fn mistakes_in_patterns_are_told_at_once() {
         ("/a has a handler for any method already", || Router::new().any("/a", one).any("/a", one)),
         ("the path \"a\" does not begin with a slash", || Router::new().get("a", one)),
         ("the path \"\" does not begin with a slash", || Router::new().get("", one)),
-        ("the path \"/{b}\" cannot be added", || Router::new().get("/{a}", one).post("/{b}", one)),
-        ("the path \"/caf%C3%A9\" cannot be added", || Router::new().get("/café", one).post("/caf%C3%A9", one)),
+        ("GET /{b} has a handler already, added as /{a}", || Router::new().get("/{a}", one).get("/{b}", one)),
+        ("/{*b} has a handler for any method already, added as /{*a}", || {
+            Router::new().any("/{*a}", one).any("/{*b}", one)
+        }),
+        ("GET /caf%C3%A9 has a handler already, added as /café", || {
+            Router::new().get("/café", one).get("/caf%C3%A9", one)
+        }),
+        ("the path \"/{b\" cannot be added", || Router::new().get("/{a}", one).get("/{b", one)),
+        ("the path \"/{*}\" cannot be added", || Router::new().get("/{*a}", one).get("/{*}", one)),
         ("the path \"/{*a}/b\" cannot be added", || Router::new().get("/{*a}/b", one)),
         ("the path \"/{}\" cannot be added", || Router::new().get("/{}", one)),
         ("the path \"/{a\" cannot be added", || Router::new().get("/{a", one)),
