@@ -268,7 +268,13 @@ fn c357_a_time_limit_for_a_handler() {
         });
         // The time counts from the request, not from here.
         pause(limit.mul_f64(1.1));
-        let site = Site::start(handler);
+        let site = Site::start(move |request: Request| {
+            let (ctx, cancel) = request.context().with_cancel();
+            if request.query() == Some("canceled") {
+                cancel.cancel();
+            }
+            handler(request.with_context(ctx))
+        });
         let client = Client::new();
         assert_eq!(client.get(&background(), site.url("/empty")).unwrap().status(), 204);
         assert_eq!(client.get(&background(), site.url("/")).unwrap().text().unwrap(), "hi");
@@ -281,6 +287,12 @@ fn c357_a_time_limit_for_a_handler() {
         assert_eq!(ends.recv().unwrap(), Some(ContextError::DeadlineExceeded));
 
         assert_eq!(client.post(&background(), site.url("/panic"), "").unwrap().status(), 500);
+
+        // A context that is canceled from elsewhere.
+        let canceled = client.get(&background(), site.url("/slow?canceled")).unwrap();
+        assert_eq!((canceled.status().as_u16(), canceled.text().unwrap()), (503, String::new()));
+        assert_eq!(ends.recv().unwrap(), Some(ContextError::Canceled));
+        calls.recv().unwrap();
 
         // If the client goes away, that ends it, too.
         calls.recv().unwrap();
