@@ -5,11 +5,15 @@
     python3 bench/idle_connections.py -n 1000000             a million, on a machine that has the descriptors and memory
     python3 bench/idle_connections.py --at-most 1536         fails if a connection costs more bytes than that
     python3 bench/idle_connections.py --server "PROGRAM ARG" another server, which gets ADDR as its last argument
+    python3 bench/idle_connections.py -n 10000 --load 5      what the idle ones cost the busy ones: wrk beside them, 5 s a run
 
 The server is one process, the clients are others, because descriptors are limited per process (`ulimit -n`). Each client
 makes a request, reads the answer and keeps the connection. Then the server has time to let them rest. What counts is the
 growth of its anonymous memory (RssAnon): the program's own text is not a connection's. In the end each connection makes
 one more request.
+
+With --load, wrk asks over 64 connections before the idle ones are opened, while they rest, and when they are closed; three
+runs each, of which the median counts.
 
 A million needs `sysctl fs.nr_open=2000000 fs.file-max=3000000` and as large a hard limit of descriptors for the server,
 and some 16 GB for the kernel's side of both ends. The clients connect to several addresses of 127.0.0.0/8, since one
@@ -21,8 +25,11 @@ import multiprocessing
 import os
 import pathlib
 import resource
+import re
 import shlex
+import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -83,6 +90,30 @@ def await_server(port):
     sys.exit("the server does not listen")
 
 
+class Load:
+    """wrk's figures, in the order of the runs."""
+
+    RUNS = 3
+    UNITS = {"us": 1e-3, "ms": 1, "s": 1e3}
+
+    def __init__(self, port, seconds):
+        self.command = ["wrk", "-t1", "-c64", f"-d{seconds}", "--latency", f"http://127.0.0.1:{port}/"]
+
+    def run(self, when):
+        rates, tails = zip(*(self.once() for _ in range(self.RUNS)))
+        rate, tail = statistics.median(rates), statistics.median(tails)
+        print(f"{when}: {rate:.0f} requests a second, p99 {tail:.2f} ms", flush=True)
+        return rate, tail
+
+    def once(self):
+        text = subprocess.run(self.command, check=True, capture_output=True, text=True).stdout
+        errors = re.search(r"Socket errors.*|Non-2xx.*", text)
+        if errors:
+            sys.exit(f"wrk: {errors.group()}")
+        tail, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()
+        return float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)), float(tail) * self.UNITS[unit]
+
+
 def build():
     manifest = pathlib.Path(__file__).parent / "Cargo.toml"
     subprocess.run(["cargo", "build", "--release", "--locked", "--manifest-path", manifest], check=True)
@@ -94,14 +125,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=15_000, help="connections (default: 15,000)")
     parser.add_argument("--at-most", type=int, help="bytes per connection")
+    parser.add_argument("--load", type=int, metavar="SECONDS", help="also run wrk without and beside the idle connections")
+    parser.add_argument("--load-at-least", type=float, metavar="SHARE", help="of the requests a second without them")
     parser.add_argument("--server", type=shlex.split, help="a program, which gets ADDR as its last argument")
     args = parser.parse_args()
+    if args.load and not shutil.which("wrk"):
+        sys.exit("wrk is not here: apt-get install wrk")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = (args.server or build()) + [f"0.0.0.0:{port}"]
     server = subprocess.Popen(command, preexec_fn=lambda: raise_limit(args.n + 1000), stdout=subprocess.DEVNULL)
     try:
         await_server(port)
+        load = Load(port, args.load) if args.load else None
+        if load:
+            alone, _ = load.run("without idle connections")
+            # The busy connections' memory, too, is given back.
+            time.sleep(REST)
         before = rss(server.pid)
         groups = []
         for first in range(0, args.n, PER_PROCESS):
@@ -116,14 +156,21 @@ def main():
         after = rss(server.pid)
         each = (after - before) / args.n
         print(f"{args.n} connections: {(open_ - before) / args.n:.0f} bytes each when just open, {each:.0f} idle")
+        beside = load.run(f"beside {args.n} idle connections")[0] if load else 0
         for pipe in groups:
             pipe.send("ask")
         for pipe in groups:
             pipe.recv()
         print("each of them has answered once more")
+        if load:
+            for pipe in groups:
+                pipe.send("close")
+            load.run("when they are closed")
     finally:
         server.kill()
         server.wait()
+    if args.load_at_least is not None and beside < args.load_at_least * alone:
+        sys.exit(f"beside idle connections {beside / alone:.2f} of the requests a second are left")
     if args.at_most is not None and each > args.at_most:
         sys.exit(f"an idle connection costs {each:.0f} bytes, more than {args.at_most}")
 
