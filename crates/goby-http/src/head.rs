@@ -49,6 +49,10 @@ pub(crate) struct Head {
     plain: usize,
     /// How the first line begins.
     first: [u8; FIRST],
+    /// How the line begins, if it comes in pieces.
+    start: [u8; LENGTH.len()],
+    /// A line begins as a `Content-Length` does.
+    pub(crate) has_length: bool,
     /// It is longer than the limit, so hyper is given all that comes.
     pub(crate) too_long: bool,
     /// Bytes that came behind the plain lines.
@@ -87,6 +91,10 @@ impl Head {
                 let n = room.len().min(content.len());
                 room[..n].copy_from_slice(&content[..n]);
             }
+            match end {
+                Some(_) if self.line == 0 => self.has_length |= names_length(content),
+                _ => self.look_at_piece(content),
+            }
             // A line is empty if it has no bytes, or only a carriage return. It may come in pieces.
             self.is_return = if self.line == 0 { content == b"\r" } else { self.is_return && content.is_empty() };
             self.line += content.len();
@@ -112,6 +120,16 @@ impl Head {
             self.divide();
         }
         taken
+    }
+
+    /// Looks at a piece of a line for what the line begins with.
+    #[cold]
+    fn look_at_piece(&mut self, piece: &[u8]) {
+        let most = self.start.len();
+        for (byte, next) in self.start[self.line.min(most)..].iter_mut().zip(piece) {
+            *byte = *next;
+        }
+        self.has_length |= names_length(&self.start[..most.min(self.line + piece.len())]);
     }
 
     /// Whether nothing of it has come.
@@ -146,6 +164,15 @@ fn line_end(mut bytes: &[u8]) -> Option<usize> {
     let all = bytes;
     let n = bytes.skip_until(b'\n').expect("memory can be read");
     all[..n].ends_with(b"\n").then(|| n - 1)
+}
+
+const LENGTH: &[u8; 14] = b"content-length";
+
+/// Whether a line begins as a `Content-Length` does.
+#[inline]
+fn names_length(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b'C' | b'c'))
+        && line.get(..LENGTH.len()).is_some_and(|name| name.eq_ignore_ascii_case(LENGTH))
 }
 
 /// Divides lines into those that hyper needs and the fields of the others; `None` if one of them is
@@ -225,6 +252,26 @@ mod tests {
         for line in ["no colon", "c : d", " c: d", "c: \u{1}", ": d", "c: d\re"] {
             let text = format!("{plain}{line}\r\n\r\n");
             assert_eq!(follow(&text, text.len()), (text.clone(), Vec::new(), Some(0)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_seen_wherever_it_stands() {
+        let many = "a: b\r\n".repeat(PLAIN);
+        for (fields, has_length) in [
+            ("Content-Length: 4\r\nb: c", true),
+            ("b: c\r\ncontent-length:4", true),
+            (&format!("{many}CONTENT-LENGTH: 4"), true),
+            ("Content-Type: text", false),
+            ("b: Content-Length: 4", false),
+            ("", false),
+        ] {
+            let text = format!("GET /content-length HTTP/1.1\r\n{fields}\r\n\r\n");
+            for size in 1..=text.len() {
+                let mut head = Head::default();
+                text.as_bytes().chunks(size).for_each(|piece| _ = head.take(piece, MAX_HEAD));
+                assert_eq!(head.has_length, has_length, "{fields:?} in pieces of {size}");
+            }
         }
     }
 

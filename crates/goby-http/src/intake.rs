@@ -102,7 +102,10 @@ impl Intake {
             (Place::Behind, len) if len < COMPLETE => Place::Body(len),
             (Place::Head | Place::Behind | Place::Body(_), UNSEEN) => return,
             // hyper has seen a head that was not followed here.
-            _ => Place::Anywhere,
+            _ => {
+                link.note_unfollowed();
+                Place::Anywhere
+            }
         };
         if body != CHUNKED {
             link.body.store(UNSEEN, Ordering::Relaxed);
@@ -126,6 +129,7 @@ impl Intake {
                         if link.is_client && head.is_interim() {
                             continue;
                         }
+                        link.note_length(head.has_length);
                         if !head.surplus.is_empty() || head.too_long {
                             link.note_unusual(head);
                         }

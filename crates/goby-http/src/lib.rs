@@ -44,9 +44,11 @@
 //! A server speaks TLS if it is given certificates ([`Server::tls`]); it listens at TCP or at Unix
 //! sockets ([`Server::from_unix`]).
 //!
-//! The server refuses an invalid request: one without exactly one valid `Host`, or with a target
-//! that is neither a path nor a URL (400), and one with a body that has a coding besides `chunked`
-//! (501). Only the body of a response decides how it is sent; see [`Response::new`] for headers
+//! The server refuses an invalid request: one without exactly one valid `Host`, with a target that
+//! is neither a path nor a URL, or with both a `Content-Length` and a `Transfer-Encoding` (400),
+//! and one with a body that has a coding besides `chunked` (501). If the target is a URL, the
+//! header `host` is that URL's host. A client that is refused while it sends has 15 seconds to go
+//! on, so that it hears of it. Only the body of a response decides how it is sent; see [`Response::new`] for headers
 //! that claim something else.
 //!
 //! # HTTP/2
@@ -88,9 +90,10 @@
 //! most.
 //!
 //! With HTTP/1.1, the head of a message may have some 400 KB and 20,000 fields. For a response,
-//! that includes the heads of all interim responses before it. If the chunked body of a request was
-//! not read to its end, later heads on the same connection may have 100 fields. A raw `"` in the
-//! query of a request is refused (400), though some clients send it.
+//! that includes the heads of all interim responses before it. If a request with a chunked body and
+//! the next one come in one piece, later heads on the same connection may have 100 fields. A
+//! connection ends with a request that has trailers, or a chunked body that was not read to its
+//! end. A raw `"` in the query of a request is refused (400), though some clients send it.
 //!
 //! # Features
 //!

@@ -14,6 +14,7 @@ mod connection;
 mod http2;
 mod incoming;
 mod limits;
+mod linger;
 mod request;
 mod rest;
 #[cfg(feature = "tls")]

@@ -79,6 +79,10 @@ pub(crate) struct Link {
     /// What is unusual about the last head: it has a `surplus`, or is longer than `max_head`.
     unusual: AtomicBool,
     too_long: AtomicBool,
+    /// The last head has a `Content-Length`.
+    has_length: AtomicBool,
+    /// Heads are no longer followed.
+    unfollowed: AtomicBool,
     /// The fields of the last head that hyper has not seen.
     surplus: Mutex<Surplus>,
     /// How many bytes of a head are followed; hyper refuses longer ones.
@@ -119,6 +123,8 @@ impl Link {
             body: UNSEEN.into(),
             unusual: false.into(),
             too_long: false.into(),
+            has_length: false.into(),
+            unfollowed: false.into(),
             surplus: Mutex::default(),
             max_head: MAX_HEAD,
             stall: Stall::default(),
@@ -175,6 +181,27 @@ impl Link {
     pub(crate) fn note_body_complete(&self) {
         // Only of this request, not of one that has come meanwhile.
         let _ = self.body.compare_exchange(CHUNKED, COMPLETE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes whether the last head has a `Content-Length`, which hyper drops beside a
+    /// `Transfer-Encoding`.
+    pub(crate) fn note_length(&self, has_length: bool) {
+        self.has_length.store(has_length, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_length(&self) -> bool {
+        self.has_length.load(Ordering::Relaxed)
+    }
+
+    /// Notes that heads are no longer followed: from now on `has_length` says nothing.
+    #[cold]
+    pub(crate) fn note_unfollowed(&self) {
+        self.note_length(false);
+        self.unfollowed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_unfollowed(&self) -> bool {
+        self.unfollowed.load(Ordering::Relaxed)
     }
 
     /// Notes the surplus of a head that is over, and whether it was too long.

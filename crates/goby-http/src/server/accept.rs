@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::connection;
 use super::http2::{self, PREFACE};
 use super::limits::Settings;
+use super::linger::linger;
 use super::rest::Kept;
 use super::{Job, Stopping};
 use crate::handler::Handler;
@@ -80,7 +81,7 @@ fn begin(link: &Arc<Link>, addr: SocketAddr, settings: &Settings, stopping: &Sto
         let tls = match shake_hands(acceptor, link, stopping) {
             Ok(tls) => tls?,
             Err(error) => {
-                stopping.shared.handshakes.note_failure(link, addr, &error);
+                stopping.shared.handshakes.note_failure(link, addr, &error, stopping);
                 return None;
             }
         };
@@ -159,7 +160,7 @@ const EVERY: Duration = Duration::from_secs(10);
 impl Handshakes {
     /// Notes a failure, reports it, and tells a client that speaks plain HTTP what is wrong.
     #[cold]
-    fn note_failure(&self, link: &Link, addr: SocketAddr, error: &io::Error) {
+    fn note_failure(&self, link: &Link, addr: SocketAddr, error: &io::Error, stopping: &Stopping) {
         if link.received() == 0 && error.kind() != io::ErrorKind::TimedOut {
             // A client that left without a word: such ones only look whether the port is open.
             return;
@@ -170,7 +171,7 @@ impl Handshakes {
             // The client may have gone.
             let _ = (&link.socket).write_all(ANSWER);
             let _ = link.socket.shutdown(Shutdown::Write);
-            connection::linger(link);
+            linger(link, stopping);
         }
         let others = {
             let (mut state, now) = (self.state.lock(), goby::now());

@@ -23,7 +23,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
-use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -40,9 +39,10 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 
 use super::Stopping;
-use super::check::refuse;
+use super::check::{adopt_host, is_last, refuse, refuse_length};
 use super::incoming::Loan;
 use super::limits::Settings;
+use super::linger::linger;
 use super::request::{Peer, Request};
 use super::rest::Kept;
 use crate::body::{Body, Feeder, Outgoing};
@@ -146,6 +146,8 @@ pub(super) fn serve(
         feeder: None,
         loan: None,
         requests: kept.requests,
+        is_last: false,
+        is_chunked: false,
         name: Name::default(),
         in_head: is_new,
         since: goby::now(),
@@ -170,7 +172,9 @@ pub(super) fn serve(
             kept.link.socket.set_read_deadline(due);
             return Some(Kept { requests, has_rested: true, ..kept });
         }
-        Ok(Served::Over) if connection.peer.has_unread() => linger(&connection.link),
+        Ok(Served::Over) if connection.peer.has_unread() || connection.peer.has_trailers() => {
+            linger(&connection.link, &kept.stopping)
+        }
         Ok(Served::Over) | Err(Ended) => {}
     }
     None
@@ -181,16 +185,6 @@ enum Served {
     Over,
     /// There is nothing to do until the next request.
     Idle,
-}
-
-/// Reads what the client still sends, for a moment. If a socket with unread bytes is closed, the
-/// system tells the client to drop what it was sent: also the response to the request that it is
-/// still sending. The figures are Go's.
-pub(super) fn linger(link: &Link) {
-    const MOST: u64 = 256 << 10;
-    link.socket.set_read_deadline(after(Some(Duration::from_millis(500))));
-    // The connection is over, whatever the result.
-    let _ = io::copy(&mut (&link.socket).take(MOST), &mut io::sink());
 }
 
 struct Connection<'a> {
@@ -206,6 +200,10 @@ struct Connection<'a> {
     /// The loan of the request that the response answers, if it had a body.
     loan: Option<Arc<Loan>>,
     requests: u64,
+    /// No request follows the one that is handled.
+    is_last: bool,
+    /// Its body is of unknown length.
+    is_chunked: bool,
     /// What the last request asks for: for the report if its handler panics.
     name: Name,
     /// Bytes received when the last request was complete.
@@ -248,7 +246,7 @@ impl Connection<'_> {
                 (polled, if request.is_some() { request.take() } else { None })
             });
             if let Poll::Ready(ended) = polled {
-                return Poll::Ready(ended.map(|()| Served::Over).map_err(|error| self.explain(&error)));
+                return Poll::Ready(ended.map(|()| Served::Over).or_else(|error| self.explain(&error)));
             }
             if let Some(request) = request {
                 self.handle(request, handler)?;
@@ -279,18 +277,20 @@ impl Connection<'_> {
         mut request: http::Request<hyper::body::Incoming>,
         handler: &impl Handler,
     ) -> Result<(), Ended> {
+        if self.is_spent() {
+            return Err(Ended);
+        }
         self.requests += 1;
         self.peer.begin(self.requests);
         self.loan = None;
-        let mut refused = self.link.add_surplus(request.headers_mut()).then_some(HEAD_TOO_LONG);
+        let mut refused =
+            self.link.add_surplus(request.headers_mut()).then_some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         if self.settings.is_timed {
             self.set_ends();
         }
-        self.link.expect_body(if request.body().is_end_stream() {
-            Some(0)
-        } else {
-            request.body().size_hint().exact()
-        });
+        let length = if request.body().is_end_stream() { Some(0) } else { request.body().size_hint().exact() };
+        self.is_chunked = length.is_none();
+        self.link.expect_body(length);
         if !request.body().is_end_stream() {
             if request.body().size_hint().lower() > self.settings.max_body {
                 refused = Some(StatusCode::PAYLOAD_TOO_LARGE);
@@ -299,7 +299,11 @@ impl Connection<'_> {
             self.link.socket.set_read_deadline(None);
         }
         self.name = Name(request.method().clone(), request.uri().clone());
-        let refused = refused.or_else(|| refuse(&request));
+        let refused = refused.or_else(|| refuse(&request)).or_else(|| refuse_length(&self.link, &request));
+        self.is_last = is_last(&self.link, &request);
+        if request.uri().scheme().is_some() {
+            adopt_host(&mut request);
+        }
         let request = Request::new(request, self.loan.clone(), &self.peer, self.requests);
         let method = request.method().clone();
         // Inside `call`, so that the destructors of all that the handler gave and is not sent run
@@ -336,7 +340,7 @@ impl Connection<'_> {
 
     /// Hands a response over, to be sent.
     fn send(&mut self, mut head: http::response::Parts, body: Body) {
-        if self.requests >= self.settings.max_requests {
+        if self.is_last || self.requests >= self.settings.max_requests {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
             // The client may have sent another request.
             self.peer.note_unread();
@@ -395,14 +399,18 @@ impl Connection<'_> {
     }
 
     /// Reports an error if a handler's response caused it. Most errors are the client's: it has
-    /// gone away, or does not speak HTTP.
-    fn explain(&self, error: &hyper::Error) -> Ended {
+    /// gone away, or does not speak HTTP, which hyper has answered.
+    fn explain(&self, error: &hyper::Error) -> Result<Served, Ended> {
+        if error.is_parse() {
+            self.peer.note_unread();
+            return Ok(Served::Over);
+        }
         let ours = error.source().and_then(|source| source.downcast_ref::<Error>());
         // A body that was canceled breaks off because the client has gone away, or is to.
         if error.is_user() && !ours.is_some_and(Error::is_canceled) {
             self.complain(&in_words(error), "connection closed");
         }
-        Ended
+        Err(Ended)
     }
 
     /// Reports what is wrong with a handler's response, and what the server does with it.
@@ -420,9 +428,18 @@ impl Connection<'_> {
     /// Notes that the handler is done: what remains is to send, and to wait for the next request.
     fn finish(&mut self) {
         self.peer.end();
+        if self.is_spent() {
+            let driver = self.driver.as_mut().expect("it is on loan only during calls");
+            Pin::new(&mut **driver).graceful_shutdown();
+        }
         self.received = self.link.received();
         (self.in_head, self.since) = (false, goby::now());
         self.link.socket.set_read_deadline(self.since.checked_add(self.settings.patience));
+    }
+
+    /// Whether no request may follow: the last one had trailers, or may have had some.
+    fn is_spent(&self) -> bool {
+        self.peer.has_trailers() || self.is_chunked && self.peer.has_unread()
     }
 
     /// Sets when the request has to be complete, and the response sent.
@@ -515,8 +532,6 @@ impl Drop for Connection<'_> {
         self.peer.end();
     }
 }
-
-const HEAD_TOO_LONG: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// The connection, or the stream of one, has ended without agreement of both sides.
 pub(super) struct Ended;

@@ -46,8 +46,9 @@ use parking_lot::Mutex;
 
 pub(super) use exchange::Exchange;
 
-use super::connection::{Ended, linger};
+use super::connection::Ended;
 use super::limits::Settings;
+use super::linger::linger;
 use super::{Server, Stopping};
 use crate::handler::Handler;
 use crate::rt::Timer;
@@ -189,7 +190,7 @@ pub(super) fn serve(
     // This ends the streams that are left.
     drop(connection);
     match ended {
-        Ok(Ok(())) => linger(link),
+        Ok(Ok(())) => linger(link, stopping),
         // Now, and not when the last handler has returned. An error means that it is closed
         // already.
         _ => _ = link.socket.shutdown(Shutdown::Both),

@@ -167,6 +167,9 @@ impl Source for Incoming {
                 self.peer.watch_again();
                 return Ok(None);
             };
+            if frame.is_trailers() {
+                self.peer.note_trailers();
+            }
             if let Some(data) = count(frame, &mut self.left, self.loan.max_body)? {
                 return Ok(Some(data));
             }

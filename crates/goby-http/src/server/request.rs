@@ -341,6 +341,8 @@ pub(super) struct Peer {
     /// The body of the last request was left unread. Relaxed: it is read when the request or the
     /// connection is over, and hyper has told everybody of that.
     unread: AtomicBool,
+    /// The body of a request had trailers. Relaxed, as `unread`.
+    trailers: AtomicBool,
     /// The number of the request that is being handled, or 0, and the bit `ASKED`. The goroutine
     /// that drives the connection writes all but that bit. So a request costs one swap if nobody
     /// asks for its context.
@@ -370,8 +372,8 @@ pub(super) enum Origin {
 
 impl Peer {
     pub(super) fn new(link: Arc<Link>, tls: Option<Arc<Tls>>, addr: SocketAddr, base: Context) -> Arc<Peer> {
-        let (unread, current, guard) = (AtomicBool::new(false), 0.into(), Mutex::default());
-        Arc::new(Peer { link, tls, addr, base, unread, current, guard })
+        let (unread, trailers, current, guard) = (false.into(), false.into(), 0.into(), Mutex::default());
+        Arc::new(Peer { link, tls, addr, base, unread, trailers, current, guard })
     }
 
     /// Looks whether there is something to read, or the end (0).
@@ -389,6 +391,17 @@ impl Peer {
     /// Notes that the client may still be sending bytes that nobody will read.
     pub(super) fn note_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the body has trailers. hyper takes some that are none, and drops what they hide:
+    /// a proxy in between may have read another request there. So the connection is closed.
+    pub(super) fn note_trailers(&self) {
+        self.trailers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the body of a request had trailers.
+    pub(super) fn has_trailers(&self) -> bool {
+        self.trailers.load(Ordering::Relaxed)
     }
 
     /// Whether a client may still be sending bytes that nobody will read.

@@ -228,9 +228,10 @@ fn a_request_head_without_end_is_refused() {
             let answer = goby::blocking(move || {
                 let mut stream = TcpStream::connect(addr).unwrap();
                 let mut sender = stream.try_clone().unwrap();
+                let pieces = piece.repeat(1 + (64 << 10) / piece.len());
                 let sending = thread::spawn(move || {
                     let _ = sender.write_all(start.as_bytes());
-                    while sender.write_all(piece.as_bytes()).is_ok() {}
+                    while sender.write_all(pieces.as_bytes()).is_ok() {}
                 });
                 let mut answer = Vec::new();
                 let _ = stream.read_to_end(&mut answer);

@@ -343,6 +343,39 @@ fn an_early_refusal_is_heard_however_large_the_body() {
     });
 }
 
+/// As many clients do: they read only when they have sent all.
+#[test]
+fn a_refusal_is_heard_by_a_client_that_reads_late() {
+    with_workers(|| {
+        let site = Site::start_with(|server| server.max_body_bytes(1000), |_: Request| "hello");
+        for n in [1001, 300_000, 20_000_000] {
+            let mut stream = TcpStream::connect(site.addr()).unwrap();
+            write!(stream, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n").unwrap();
+            for _ in 0..n / 1000 {
+                stream.write_all(&[b'x'; 1000]).unwrap();
+                goby::yield_now();
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{n}: {answer:?}");
+        }
+    });
+}
+
+/// A client that never stops sending does not keep the server: its connection is closed.
+#[test]
+fn a_refused_client_that_goes_on_and_on_is_closed() {
+    with_workers(|| {
+        let site = Site::start_with(|server| server.max_body_bytes(1000), |_: Request| "hello");
+        let mut stream = TcpStream::connect(site.addr()).unwrap();
+        write!(stream, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n").unwrap();
+        let start = goby::now();
+        while stream.write_all(&[b'x'; 64 << 10]).is_ok() {
+            assert!(start.elapsed() < crate::support::PATIENCE, "the server reads on and on");
+        }
+    });
+}
+
 #[test]
 fn a_header_over_several_lines_is_one() {
     with_workers(|| {

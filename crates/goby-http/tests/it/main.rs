@@ -42,6 +42,7 @@ mod router;
 mod rt;
 mod server;
 mod shutdown;
+mod smuggling;
 mod streams;
 mod timeouts;
 #[cfg(feature = "tls")]
