@@ -5,6 +5,7 @@ cargo fmt --all --check
 cargo fmt --manifest-path bench/Cargo.toml --check
 cargo fmt --manifest-path bench/bridge/Cargo.toml --check
 cargo fmt --manifest-path ci/crates/Cargo.toml --check
+cargo fmt --manifest-path ci/fuzz/Cargo.toml --check
 cargo fmt --manifest-path ci/tsan/Cargo.toml --check
 cargo fmt --manifest-path ci/instructions/Cargo.toml --check
 cargo fmt --manifest-path ci/loom-sync/Cargo.toml --check

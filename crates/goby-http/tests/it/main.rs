@@ -26,6 +26,7 @@ mod expect;
 mod extract;
 mod files;
 mod framing;
+mod fuzz;
 mod handlers;
 #[cfg(feature = "http2")]
 mod http2;
