@@ -18,6 +18,8 @@ goby="$(target_dir debug)/goby"
 skip_runtime=(
     # Counts memory and overflows stacks, of which TSan needs more and which it guards by itself.
     stacks::
+    # Has 20,000 goroutines, each a thread to TSan.
+    census::of_very_many_goroutines
     # Goroutines that share thread-locals of their worker in turn: run apart, with GOBY_TSAN=threads.
     pinning::
     # So do these, in an initializer.
@@ -31,6 +33,7 @@ skip_runtime=(
     stalls::
     inspect::a_deep_goroutine
     inspect::a_worker_that_does_not_answer
+    census::what_does_not_wait_is_counted_too
     errands::a_goroutine_local_in_an_answer_that_came_late
     # Memory that is given back or used again when a runtime is dropped: under TSan it is not.
     dropped::

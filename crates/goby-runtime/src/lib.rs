@@ -43,6 +43,8 @@ pub use base::lock::{Backoff, Lock, LockGuard};
 pub use base::policy::{now, random};
 #[doc(hidden)]
 pub use base::stack::force_mprotect_guards;
+#[doc(hidden)]
+pub use base::stack_trace::Names;
 pub use base::stack_trace::{Frame, StackTrace};
 #[doc(hidden)]
 pub use base::streak::Streak;
@@ -85,10 +87,12 @@ pub use engine::wait_queue::{AnyWait, WaitQueue, Waiter};
 pub use engine::wait_reason::WaitReason;
 pub use engine::wake_list::WakeList;
 pub use engine::worker::{current_id, spread_next};
+pub use look::census::{Census, CensusFilter, CensusGroup, census};
 pub use look::dump::{Dump, dump};
 pub use look::family::Family;
 pub use look::inspect::{GoroutineInfo, Silent, Status, goroutines};
 pub use look::leak::{LEAK_RETRIES, Leaks, deadlocked, find_leaks, leaked};
+pub use look::load::{RuntimeLoad, WorkerLoad, loads};
 pub use look::stall::{Stall, stalls};
 pub use look::try_run::Deadlock;
 #[doc(hidden)]

@@ -5,9 +5,12 @@
 //! read the engine, and change nothing in it.
 
 // Goroutines as data, and as text.
+pub(crate) mod ask;
 pub(crate) mod inspect;
 pub(crate) mod sample;
 pub(crate) mod dump;
+pub(crate) mod census;
+pub(crate) mod load;
 pub(crate) mod family;
 // Verdicts.
 pub(crate) mod stall;

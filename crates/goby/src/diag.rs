@@ -1,4 +1,15 @@
-//! Seeing what goroutines do: dumps (as data and as text), leaks and stalls.
+//! Seeing what goroutines do: dumps (as data and as text), leaks and stalls, counts, profiles and
+//! metrics.
+//!
+//! | what | for | as text |
+//! |---|---|---|
+//! | [`goroutines`], [`dump`] | each goroutine, with its stack | as Go's tracebacks |
+//! | [`census`] | a million goroutines, counted by start and wait, with the stacks of some | `goby_http::debug` |
+//! | [`loads`] | what workers have to do | `goby_http::debug` |
+//! | [`metrics`] | figures of the process, for Prometheus | its text format |
+//! | [`Profile`] | where goroutines are, where they wait, for `go tool pprof` | its format |
+//!
+//! The crate `goby-http` serves all of it as a page: `goby_http::debug`.
 //!
 //! ```
 //! use goby::{Runtime, diag};
@@ -103,13 +114,25 @@
 
 mod find;
 mod guard;
+mod metrics;
+mod profile;
 mod quit;
 
 pub use find::{LeakFinder, deadlocked, leaks};
+#[doc(hidden)]
+pub use goby_runtime::Names;
 #[doc(alias("runtime.Stack", "debug.Stack"))]
 pub use goby_runtime::dump;
 #[doc(alias = "pprof.Lookup")]
 pub use goby_runtime::goroutines;
+pub use goby_runtime::{Census, CensusFilter, CensusGroup, census};
 pub use goby_runtime::{Dump, Frame, GoroutineInfo, Leaks, Silent, StackTrace, Stall, Status, WaitingThread, stalls};
+pub use goby_runtime::{RuntimeLoad, WorkerLoad, loads};
 pub use guard::LeakGuard;
+#[doc(alias = "runtime/metrics")]
+pub use metrics::metrics;
+pub use metrics::{Metric, MetricKind, Metrics};
+#[doc(alias("pprof.Profile", "pprof.Lookup"))]
+pub use profile::Profile;
+pub use profile::{ProfileKind, ProfileSample};
 pub use quit::dump_on_sigquit;

@@ -123,8 +123,14 @@ impl fmt::Display for StackTrace {
 
 /// Looks names up, each address once.
 #[derive(Default)]
-pub(crate) struct Names {
+pub struct Names {
     known: HashMap<usize, Calls>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("known", &self.known.len()).finish_non_exhaustive()
+    }
 }
 
 /// The calls at an address, the innermost first, without goby's inside.
@@ -135,19 +141,33 @@ struct Calls {
 }
 
 impl Names {
-    fn frames(&mut self, stack: &StackTrace) -> Vec<&Frame> {
+    /// Looks the calls of a stack up, as [`StackTrace::frames`] does.
+    pub fn frames(&mut self, stack: &StackTrace) -> Vec<&Frame> {
+        self.calls(stack).into_iter().flat_map(|(_, frames)| frames).collect()
+    }
+
+    /// Looks the calls of a stack up: each return address with the calls that are there, one in
+    /// the other if the compiler has put them so. An address with none is goby's own.
+    pub fn calls(&mut self, stack: &StackTrace) -> Vec<(usize, &[Frame])> {
         for &address in &stack.addresses {
             // Looks up the call, not where it returns to, which may be another line or function.
             self.known.entry(address).or_insert_with(|| look_up(address.wrapping_sub(1)));
         }
-        let mut frames = Vec::new();
-        for calls in stack.addresses.iter().map(|address| &self.known[address]) {
-            frames.extend(&calls.frames);
+        let mut found = Vec::new();
+        for &address in &stack.addresses {
+            let calls = &self.known[&address];
+            found.push((address, &*calls.frames));
             if calls.is_last {
                 break;
             }
         }
-        frames
+        found
+    }
+
+    /// Gives back the memory that looking names up has mapped and read, tens of MB where a program
+    /// is large. The names stay; the next address that is not known reads it again.
+    pub fn forget_symbols() {
+        forget_symbols();
     }
 
     pub(crate) fn write(&mut self, stack: &StackTrace, f: &mut fmt::Formatter<'_>) -> fmt::Result {

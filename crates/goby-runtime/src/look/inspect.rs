@@ -1,11 +1,10 @@
 //! Looking at goroutines, as data.
 //!
 //! Only its home worker may read what a goroutine is doing. So the asker *asks* each worker
-//! (`requests`), and each answers at its next scheduling point: a sleeping worker is woken, a
-//! running goroutine yields at its next goby call. A goroutine takes no lock for any of this: the
-//! request to answer comes with the flag that the time slice is over (`slice_over`), which is read
-//! anyway. A worker that does not answer in time is interrupted by a signal, to see what it runs:
-//! see `sample`. Its other goroutines are counted, not shown.
+//! (`ask`), and each answers at its next scheduling point. A goroutine takes no lock for any of
+//! this: the request to answer comes with the flag that the time slice is over (`slice_over`),
+//! which is read anyway. Of a worker that does not answer in time, the goroutine that it runs is
+//! shown, and the others are counted.
 //!
 //! The result is no snapshot: workers answer one after the other, and goroutines go on. A goroutine
 //! that is parked forever is shown exactly.
@@ -18,23 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::base::stack_trace::StackTrace;
 use crate::base::{policy, tsan};
+use crate::engine::attributes;
 use crate::engine::attributes::Inherited;
 use crate::engine::current::current_shared;
-use crate::engine::gate::{Decision, Gate, Waited};
 use crate::engine::goroutine::{Goroutine, GoroutineId, Reported};
 use crate::engine::reach::reported_flags;
-use crate::engine::requests::Question;
 use crate::engine::run_queue::Unstarted;
 use crate::engine::shared::Shared;
 use crate::engine::wait_reason::WaitReason;
-use crate::engine::worker::{Remote, Worker};
-use crate::engine::{attributes, errand};
-use crate::look::sample;
-use crate::look::sample::Running;
+use crate::engine::worker::Worker;
+use crate::look::ask::ask;
 
 /// So many of each worker's goroutines have their stacks taken, even if they are alike. Taking one
 /// costs microseconds, and a page that the goroutine may not have touched.
@@ -42,10 +36,6 @@ const STACKS_OF_ALL: usize = 4096;
 /// Beyond that, so many stacks are taken of goroutines that were started at one place and wait for
 /// one reason.
 const STACKS_OF_ALIKE: usize = 8;
-/// How long a worker may take to answer before the asker looks whether it is busy with a goroutine.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How long a worker may take at most.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// At most so many looks, when one look may have missed a goroutine.
 const TRIES: u32 = 7;
 /// So many looks in a row must agree, if goroutines are stolen all the time. For two looks in a row
@@ -66,14 +56,24 @@ pub enum Status {
     Waiting(WaitReason),
 }
 
+impl Status {
+    /// Returns the status of a goroutine that has started on the calling scheduler's worker.
+    /// `is_queued` says whether it is queued to run.
+    pub(crate) fn of(g: &Goroutine, asker: Option<GoroutineId>, is_queued: impl FnOnce() -> bool) -> Status {
+        let reason = WaitReason::from_number(g.notes.reason.load(Ordering::Relaxed));
+        if Some(g.id) == asker || reason == WaitReason::Inspect {
+            Status::Running
+        } else if reason == WaitReason::Yield || is_queued() {
+            Status::Runnable
+        } else {
+            Status::Waiting(reason)
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Unstarted => "unstarted",
-            Status::Runnable => "runnable",
-            Status::Running => "running",
-            Status::Waiting(reason) => reason.as_str(),
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -168,7 +168,7 @@ impl GoroutineInfo {
     ///
     /// The goroutine is alive. The caller is its home's scheduler, or holds the lock of the queue
     /// of unstarted goroutines that it is in.
-    unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
+    pub(crate) unsafe fn of(g: NonNull<Goroutine>, status: Status, now: u64) -> GoroutineInfo {
         // SAFETY: alive by contract.
         let header = unsafe { g.as_ref() };
         GoroutineInfo {
@@ -306,7 +306,7 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
     let thefts = || runtimes.iter().map(|shared| shared.n_thefts()).sum::<u64>();
     loop {
         let before = thefts();
-        let found = ask(runtimes, want);
+        let found = ask_once(runtimes, want);
         tries += 1;
         // A goroutine was missed if a worker that had answered stole it from one not asked yet.
         // Counts of goroutines do not show this: goroutines that begin and end meanwhile hide it.
@@ -323,54 +323,14 @@ pub(crate) fn collect(runtimes: &[&'static Shared], want: Want) -> Found {
 }
 
 /// Looks once: asks all workers, and waits for their answers.
-fn ask(runtimes: &[&'static Shared], want: Want) -> Found {
+fn ask_once(runtimes: &[&'static Shared], want: Want) -> Found {
     // Looked at before the workers and after them. A goroutine may leave these queues for a worker
     // that has answered. Or it gets no stack, and comes here from a worker that has not answered.
     let mut homeless = look_at_homeless(runtimes);
-    let remotes: Vec<&'static Remote> = runtimes.iter().flat_map(|shared| shared.remotes()).collect();
-    let request = Arc::new(Request {
-        want,
-        asker: crate::engine::worker::current_id(),
-        answers: Mutex::new(Vec::new()),
-        missing: Gate::new(remotes.len()),
-    });
-    for remote in &remotes {
-        remote.mail.requests.post(Box::new(Asked(request.clone())));
-        remote.orders.slice_over.store(true, Ordering::SeqCst);
-        remote.notify();
-    }
-    let mut found = Found::default();
-    let start = policy::now();
-    loop {
-        let waited = request
-            .missing
-            .wait(WaitReason::Inspect, Some(policy::now() + PATIENCE), |missing, _| Decision::ready_if(*missing == 0));
-        if waited != Waited::TimedOut {
-            break;
-        }
-        // Busy with a goroutine or future, or only kept from running by others on this machine?
-        let is_silent = |remote: &&Remote| !request.has_answer_of(remote) && !remote.shared.is_shut_down();
-        let silent: Vec<&Remote> = remotes.iter().copied().filter(is_silent).collect();
-        let running: Vec<Option<Running>> = silent.iter().map(|remote| sample::running(remote)).collect();
-        // A future that waits is known without a signal.
-        let polls = |(remote, running): (&&Remote, &Option<Running>)| {
-            remote.future_waits().is_some() || matches!(running, Some(Running::Future(_)))
-        };
-        let is_busy = |(remote, running): (_, &Option<Running>)| running.is_some() || polls((remote, running));
-        if !want.patient && silent.iter().zip(&running).all(is_busy) || start.elapsed() > LAST_PATIENCE {
-            found.silent.extend(silent.iter().zip(&running).map(|(remote, running)| Silent {
-                worker: remote.index,
-                n_started: remote.n_started(),
-                polls_future: polls((remote, running)),
-            }));
-            found.goroutines.extend(running.into_iter().flatten().filter_map(Running::goroutine));
-            break;
-        }
-    }
-    // Answers that come later are dropped with the request.
-    for answer in std::mem::take(&mut *request.answers.lock()) {
-        found.goroutines.extend(answer.infos);
-    }
+    let asker = crate::engine::worker::current_id();
+    let answers = ask(runtimes, want.patient, move |worker| worker.look(want, asker));
+    let mut found = Found { goroutines: answers.running, silent: answers.silent };
+    found.goroutines.extend(answers.given.into_iter().flatten());
     homeless.extend(look_at_homeless(runtimes));
     found.goroutines.extend(homeless.into_iter().filter(|info| want.includes(info)));
     // A goroutine that has moved meanwhile may be there twice. What a worker says of it comes
@@ -390,41 +350,9 @@ fn look_at_homeless(runtimes: &[&'static Shared]) -> Vec<GoroutineInfo> {
     infos
 }
 
-/// One look at goroutines.
-pub(crate) struct Request {
-    want: Want,
-    /// The goroutine that asks: it shows as running.
-    asker: Option<GoroutineId>,
-    answers: Mutex<Vec<Report>>,
-    /// Workers that have not answered.
-    missing: Gate<usize>,
-}
-
-/// What one worker has answered.
-struct Report {
-    remote: &'static Remote,
-    infos: Vec<GoroutineInfo>,
-}
-
-impl Request {
-    fn has_answer_of(&self, remote: &Remote) -> bool {
-        self.answers.lock().iter().any(|answer| ptr::eq(answer.remote, remote))
-    }
-
-    fn answer(&self, answer: Report) {
-        self.answers.lock().push(answer);
-        self.missing.with(|missing, waiters| {
-            *missing -= 1;
-            if *missing == 0 {
-                waiters.unpark_all(0);
-            }
-        });
-    }
-}
-
 impl Worker {
     /// Looks at all goroutines that are here.
-    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Report {
+    fn look(&self, want: Want, asker: Option<GoroutineId>) -> Vec<GoroutineInfo> {
         let now = policy::nanos(policy::now());
         // Asked first: what a future did before it ended is seen below.
         let beside_futures = self.shared.n_tasks() > 0;
@@ -435,14 +363,7 @@ impl Worker {
         for g in started {
             // SAFETY: in the registry, so alive; this worker is its home.
             let header = unsafe { g.as_ref() };
-            let reason = WaitReason::from_number(header.notes.reason.load(Ordering::Relaxed));
-            let status = if Some(header.id) == asker || reason == WaitReason::Inspect {
-                Status::Running
-            } else if reason == WaitReason::Yield || runnable.contains(&g) {
-                Status::Runnable
-            } else {
-                Status::Waiting(reason)
-            };
+            let status = Status::of(header, asker, || runnable.contains(&g));
             // SAFETY: as above.
             let mut info = unsafe { GoroutineInfo::of(g, status, now) };
             if !want.includes(&info) {
@@ -461,19 +382,7 @@ impl Worker {
             .stealable
             .unstarted
             .for_each(|item| infos.extend(unstarted(item, now).filter(|info| want.includes(info))));
-        Report { remote: self.remote, infos }
-    }
-}
-
-/// A worker's copy of a request.
-struct Asked(Arc<Request>);
-
-impl Question for Asked {
-    fn answer(self: Box<Self>, worker: &Worker) {
-        let Asked(request) = *self;
-        request.answer(worker.look(request.want, request.asker));
-        // The asker may have gone meanwhile, so this may be the last reference.
-        errand::let_go_shared(request);
+        infos
     }
 }
 

@@ -5,6 +5,7 @@ mod support;
 
 mod blocking;
 mod builder;
+mod census;
 mod deadlock;
 mod dropped;
 mod errands;

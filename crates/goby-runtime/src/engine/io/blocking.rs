@@ -275,6 +275,12 @@ impl Helpers {
         state.total -= 1;
     }
 
+    /// Counts the calls that wait for a helper thread.
+    pub(crate) fn n_queued(&self) -> usize {
+        let state = self.state.lock();
+        state.queue.len() + state.later_look_ups.len()
+    }
+
     /// Returns the number of helper threads.
     pub(crate) fn n_threads(&self) -> usize {
         self.state.lock().total

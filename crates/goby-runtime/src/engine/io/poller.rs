@@ -135,7 +135,12 @@ impl Poller {
     /// Returns whether any socket is registered: without one there is nothing to poll for.
     #[inline]
     pub(crate) fn has_sources(&self) -> bool {
-        self.n_sources.load(Ordering::Relaxed) != 0
+        self.n_sources() != 0
+    }
+
+    /// Counts its sockets.
+    pub(crate) fn n_sources(&self) -> usize {
+        self.n_sources.load(Ordering::Relaxed)
     }
 
     /// Registers a socket for both directions.

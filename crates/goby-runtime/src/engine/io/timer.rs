@@ -269,6 +269,11 @@ impl Timers {
         self.next.load(Ordering::SeqCst)
     }
 
+    /// Counts them. Called by their worker: another thread's look would take the bias of the lock.
+    pub(crate) fn n(&self) -> usize {
+        self.heap.lock().entries.len()
+    }
+
     /// Changes the heap, and wakes its worker if that sleeps and the first timer is now due
     /// earlier.
     fn change<R>(&self, home: &'static Remote, f: impl FnOnce(&mut Heap) -> R) -> R {

@@ -183,6 +183,17 @@ impl Remote {
         self.tally.started.load(Ordering::Relaxed).saturating_sub(self.tally.ended.load(Ordering::Relaxed)) as usize
     }
 
+    /// Counts the goroutines that have begun to run here.
+    pub(crate) fn n_begun(&self) -> u64 {
+        self.tally.started.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many of its own goroutines were runnable when it last looked; out of date at
+    /// once.
+    pub(crate) fn load(&self) -> usize {
+        self.stealable.load.load(Ordering::Relaxed)
+    }
+
     /// Returns how many of them were to be spread.
     pub(crate) fn n_spread(&self) -> usize {
         self.tally.spread.load(Ordering::Relaxed)
