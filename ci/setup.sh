@@ -30,12 +30,16 @@ command -v openssl >/dev/null || wanted+=(openssl)
 # To ask the servers of examples, and of goby-http.
 command -v curl >/dev/null || wanted+=(curl)
 command -v h2load >/dev/null || wanted+=(nghttp2-client)
+# To load pages: Chromium without what draws windows, 100 MB.
+command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || wanted+=(chromium-headless-shell)
 # Between its client and its servers.
 command -v tinyproxy >/dev/null || wanted+=(tinyproxy)
 command -v microsocks >/dev/null || wanted+=(microsocks)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted+=(postgresql)
 command -v redis-server >/dev/null || wanted+=(redis-server)
 command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || wanted+=(nats-server)
+# To read the profiles that goby writes.
+command -v go >/dev/null || wanted+=(golang-go)
 if [ "${#wanted[@]}" -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || missing "not root, so install by hand: apt-get install ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive

@@ -103,6 +103,25 @@ fn http_server() {
     assert_eq!(finish(slow), "slept 300 ms\n");
 }
 
+/// What its page is asked by scripts; the page itself is tested in goby-http.
+#[test]
+fn leaky_server() {
+    let server = Server::start(env!("CARGO_BIN_EXE_leaky_server"), &["1000"]);
+    (0..3).for_each(|_| assert_eq!(server.ask("/events", &[]), "subscribed\n"));
+    let leaks = |query: &str| server.ask(&format!("/debug/goby/goroutines.json?status=chan{query}"), &[]);
+    let has = |text: &str, part: &str| assert!(text.contains(part), "no {part}: {text}");
+    // Three of them may be on their way to their wait.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !leaks("").contains("\"n\":1003,") {
+        assert!(Instant::now() < deadline, "{}", leaks(""));
+    }
+    has(&leaks(""), "leaky_server::log_events");
+    has(&leaks("&label=client%3D127.0.0.1"), "\"n\":3,");
+    has(&server.ask("/debug/goby/metrics", &[]), "\ngo_sched_goroutines_goroutines ");
+    has(&server.ask("/debug/goby/goroutines.txt", &[]), "labels: client=127.0.0.1");
+    has(&server.ask("/debug/goby/", &[]), "<title>goby</title>");
+}
+
 #[test]
 fn json_api() {
     let mut server = Server::start(env!("CARGO_BIN_EXE_json_api"), &[]);

@@ -108,7 +108,7 @@
 //! - `http2`: HTTP/2 for the server, over hyper's h2.
 //! - `json`: [`Request::json`], [`Request::form`], [`Request::query_as`] and [`Response::json`] for
 //!   handlers; `RequestBuilder::json`, `form` and `query`, and [`Response::json_as`] for clients;
-//!   by serde.
+//!   by serde. And `debug`, the page that shows what goroutines do.
 //! - `multipart`: forms with files: `Request::multipart` for handlers, by the crate `multer`, and
 //!   `RequestBuilder::multipart` for clients.
 //! - `tls`: `https` URLs, and TLS for the server, by goby's feature of that name: rustls, ring, and
@@ -126,6 +126,8 @@ mod body;
 mod client;
 #[cfg(feature = "cookies")]
 mod cookies;
+#[cfg(feature = "json")]
+pub mod debug;
 #[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
 pub mod encoding;
 mod error;

@@ -16,6 +16,8 @@ mod cancellation;
 mod connections;
 #[cfg(feature = "cookie_jar")]
 mod cookie_jar;
+#[cfg(feature = "json")]
+mod debug;
 #[cfg(all(feature = "brotli", feature = "gzip", feature = "zstd"))]
 mod decompress;
 #[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
