@@ -8,4 +8,4 @@ export GOBY_LEAKS=fatal
 run_tests 1000 ci/side_by_side.py cargo test --workspace --locked --tests
 run_tests 400 cargo test --workspace --locked --doc
 run_tests 1 cargo test -p goby-http --no-default-features --locked --test it no_tls
-run_tests 12 cargo test -p goby-http --all-features --locked --test it -- multipart encoding
+run_tests 20 cargo test -p goby-http --all-features --locked --test it -- multipart encoding websocket

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use goby_test_support::{Server, finish, has};
+use tungstenite::{Message, WebSocket};
 
 /// Runs a program to its end, and returns its standard output.
 fn output(program: &str) -> String {
@@ -225,6 +226,33 @@ fn chat_server() {
     hears(&mut bob, "bob: hello");
     drop(bob);
     hears(&mut ann, "bob has left");
+}
+
+#[test]
+fn websocket_chat() {
+    let server = Server::start(env!("CARGO_BIN_EXE_websocket_chat"), &[]);
+    let url = format!("ws://{}/chat", server.addr());
+    let join = || tungstenite::connect(&url).expect("it takes WebSockets").0;
+    let mut ann = join();
+    let hears = |client: &mut WebSocket<_>, expected: &str| {
+        assert_eq!(client.read().expect("the room says it"), Message::text(expected));
+    };
+    hears(&mut ann, "1 is here");
+    let mut bob = join();
+    hears(&mut ann, "2 is here");
+    hears(&mut bob, "2 is here");
+    bob.send(Message::text("hello")).expect("it is open");
+    hears(&mut ann, "2: hello");
+    hears(&mut bob, "2: hello");
+    drop(bob);
+    hears(&mut ann, "2 has left");
+    if has("curl") {
+        assert!(server.ask("/", &[]).contains("new WebSocket"));
+    }
+    server.interrupt();
+    assert!(matches!(ann.read(), Ok(Message::Close(Some(frame))) if u16::from(frame.code) == 1001));
+    while ann.read().is_ok() {}
+    assert_eq!(server.wait(), "bye\n");
 }
 
 /// Servers go on when they could not accept, once a descriptor is free.

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use once_cell::sync::OnceCell;
 
 pub use builder::ClientBuilder;
@@ -52,6 +52,7 @@ use crate::body::{Body, Outgoing};
 use crate::error::{ClientTimeout, Error, Phase};
 use crate::framing::unframe;
 use crate::response::{Origin, Response};
+use crate::upgrade::Left;
 
 /// A redirect's own body is read to its end if it has at most this many bytes, so that the
 /// connection can be kept (as Go does).
@@ -313,6 +314,7 @@ impl Client {
             body = body.cut(len);
         }
         let limit = timeout.or(self.inner.timeout);
+        let caller = ctx;
         let limited = limit.map(|timeout| ctx.with_timeout_cause(timeout, Arc::new(ClientTimeout)));
         let (ctx, timeout) = match limited {
             Some((ctx, guard)) => (ctx, Some(guard)),
@@ -322,15 +324,16 @@ impl Client {
             Some(bytes) => Content::Whole(bytes.clone()),
             None => Content::Streamed(body),
         };
-        self.follow(&ctx, &mut outline, content, timeout)
+        self.follow(&ctx, caller, &mut outline, content, timeout)
             .map_err(|error| error.of_request(&outline.method, &outline.url))
     }
 
     /// Makes the request, and those that its redirects ask for. At its end the outline is that of
-    /// the last of them.
+    /// the last of them. A connection that leaves HTTP goes on with the caller's context.
     fn follow(
         &self,
         ctx: &Context,
+        caller: &Context,
         outline: &mut Outline,
         mut content: Content,
         mut timeout: Option<CancelGuard>,
@@ -344,6 +347,13 @@ impl Client {
             if let Some(jar) = jar {
                 jar.keep(&head.headers, &outline.url);
                 outline.set_cookies(callers);
+            }
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                if let Some(stream) = exchange.leave(caller) {
+                    head.extensions.insert(Left::new(stream));
+                }
+                let origin = Origin { method: outline.method.clone(), url: outline.url.as_str().into() };
+                return Ok(Response::received(head, origin, Body::empty()));
             }
             let redirect = match self.inner.redirect.is_none() {
                 true => None,

@@ -441,6 +441,8 @@ impl fmt::Display for Error {
             Why::ClientTimeout => write!(f, "Client.Timeout exceeded while {phase}"),
             Why::Deadline => write!(f, "deadline exceeded while {phase}"),
             Why::Canceled => write!(f, "canceled while {phase}"),
+            #[cfg(feature = "websocket")]
+            Why::Protocol if matches!(phase, Phase::WebSocket) => f.write_str("no proper WebSocket"),
             Why::Protocol => write!(f, "no proper HTTP while {phase}"),
             Why::Failed => match phase {
                 Phase::Url(url) => write!(f, "invalid URL {url:?}"),
@@ -450,6 +452,7 @@ impl fmt::Display for Error {
                 Phase::RedirectRefused => f.write_str("redirect refused"),
                 Phase::Status(status) => write!(f, "status {status}"),
                 Phase::TooLarge(limit) | Phase::RequestTooLarge(limit) => write!(f, "body longer than {limit} bytes"),
+                Phase::NotUpgraded(status) => write!(f, "the server has not upgraded the connection: it says {status}"),
                 Phase::NotText | Phase::RequestNotText => f.write_str("body is not UTF-8 text"),
                 Phase::NotJson => f.write_str("body is not the expected JSON"),
                 phase => write!(f, "{phase} failed"),

@@ -76,6 +76,11 @@ impl Intake {
         is_in_head || !self.ready.is_empty() || !self.behind.is_empty()
     }
 
+    /// Takes the bytes that hyper has not been given; `unread` are those that it gives back.
+    pub(crate) fn leave(mut self, unread: &[u8]) -> Vec<u8> {
+        [unread, &self.ready, &self.head.unfinished(), &self.behind].concat()
+    }
+
     /// Readies for hyper what was held back of a head that breaks off; false if there is nothing.
     pub(crate) fn give_up_head(&mut self) -> bool {
         self.ready = self.head.unfinished();

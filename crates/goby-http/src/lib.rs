@@ -51,6 +51,12 @@
 //! on, so that it hears of it. Only the body of a response decides how it is sent; see [`Response::new`] for headers
 //! that claim something else.
 //!
+//! # Other protocols
+//!
+//! A handler may switch its connection to another protocol ([`Request::upgrade`]), or make a tunnel
+//! of it ([`Request::tunnel`]); a client gets one from [`Response::upgrade`]. The feature `websocket`
+//! has WebSockets.
+//!
 //! # HTTP/2
 //!
 //! Over TLS, the client chooses the version (ALPN). Without TLS, a server takes HTTP/2 from a
@@ -97,7 +103,7 @@
 //!
 //! # Features
 //!
-//! All but `brotli`, `cookie_jar`, `gzip`, `multipart` and `zstd` are on by default;
+//! All but `brotli`, `cookie_jar`, `gzip`, `multipart`, `websocket` and `zstd` are on by default;
 //! `default-features = false` leaves them out.
 //!
 //! - `brotli`, `gzip`, `zstd`: content codings both ways, in the module `encoding`, by the crates
@@ -115,6 +121,7 @@
 //!   the system's roots. Without it a request for such a URL fails with an error whose
 //!   [`is_tls`](Error::is_tls) is true, before anything is sent.
 //! - `tracing`: goby's own feature of that name, and `access_log`.
+//! - `websocket`: `Request::websocket` and `Client::websocket`, by the crate `tungstenite`.
 //!
 //! The types of the [`http`] crate are used where they fit: methods, headers, status codes.
 
@@ -153,6 +160,9 @@ mod socket;
 pub mod sse;
 mod stall;
 mod stream;
+mod upgrade;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 // The one place that depends on the feature: both files have the same functions.
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
@@ -178,6 +188,7 @@ pub use rejection::Rejection;
 pub use response::Response;
 pub use router::Router;
 pub use server::{Request, Server, serve, with_timeout};
+pub use upgrade::Upgraded;
 pub use writer::BodyWriter;
 
 /// Calls `check` with a request for `/path?a=b`, for the examples of [`Request`].

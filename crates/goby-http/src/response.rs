@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::client::redirect::Redirect;
 use crate::error::{Error, Phase};
 use crate::rejection::Failure;
+use crate::upgrade::{Left, Upgraded};
 
 /// A response: received by a [`Client`](crate::Client), or made by a handler.
 ///
@@ -327,6 +328,48 @@ impl Response {
     /// ```
     pub fn into_body(self) -> Body {
         self.body
+    }
+
+    /// Takes the connection that a server has switched to another protocol (`101 Switching
+    /// Protocols`).
+    ///
+    /// The request asks for that with the headers `connection: upgrade` and `upgrade`. The context
+    /// of the request goes on to hold. A [time-out](crate::ClientBuilder::timeout) of the client
+    /// does not.
+    ///
+    /// ```
+    /// use goby::Context;
+    /// use goby_http::{Body, Client, Request, Server};
+    /// use std::io::{Read, Write};
+    ///
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("http://{}/", server.local_addr());
+    /// # let (serving, _stop) = Context::background().with_cancel();
+    /// # goby::go(move || server.serve_ctx(&serving, |request: Request| request.upgrade("echo", |stream| {
+    /// #     let _ = std::io::copy(&mut &stream, &mut &stream);
+    /// # })));
+    /// let ctx = Context::background();
+    /// let request = http::Request::get(url).header("connection", "upgrade").header("upgrade", "echo");
+    /// let response = Client::new().request(&ctx, request.body(Body::empty())?)?;
+    /// assert_eq!(response.status(), 101);
+    /// let mut stream = response.upgrade()?;
+    /// stream.write_all(b"hello")?;
+    /// stream.shutdown_write()?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the server did not switch: the status is another one, or the response was not received
+    /// but made.
+    ///
+    /// Source: `reqwest::Response::upgrade`; Go's `Response.Body` of a 101.
+    pub fn upgrade(self) -> Result<Upgraded, Error> {
+        let left = self.head.extensions.get::<Left>().and_then(Left::take);
+        left.ok_or_else(|| Error::bare(Phase::NotUpgraded(self.head.status)))
     }
 
     /// Reads the body to its end.

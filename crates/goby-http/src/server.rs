@@ -20,6 +20,7 @@ mod rest;
 #[cfg(feature = "tls")]
 mod secure;
 mod timeout;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -141,6 +142,8 @@ struct State {
     accepting: Option<CancelGuard>,
     /// Ends the contexts of requests.
     requests: Option<CancelGuard>,
+    /// The context of connections that leave HTTP, and what ends it.
+    upgraded: Option<(Context, CancelGuard)>,
     connections: HashMap<u64, Entry>,
     last: u64,
 }
@@ -309,6 +312,7 @@ impl Server {
             let mut state = self.shared.state.lock();
             state.accepting = Some(accepting_guard);
             state.requests = Some(requests_guard);
+            state.upgraded = Some(requests.with_cancel());
         }
         let settings = self.settings.prepared();
         let job = Arc::new(Job { handler, settings, shared: self.shared.clone(), requests });
@@ -445,13 +449,27 @@ impl Shared {
         Stopping { shared: self.clone(), id, _place: place }
     }
 
+    /// Gives the context of a connection that leaves HTTP.
+    fn upgraded(&self) -> Context {
+        if let Some((ctx, _)) = &self.state.lock().upgraded {
+            return ctx.clone();
+        }
+        // The server has stopped.
+        let (ctx, guard) = Context::background().with_cancel();
+        guard.cancel();
+        ctx
+    }
+
     fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let (accepting, wakers): (_, Vec<_>) = {
+        let (contexts, wakers): (_, Vec<_>) = {
             let mut state = self.state.lock();
-            (state.accepting.take(), state.connections.values_mut().filter_map(|entry| entry.waker.clone()).collect())
+            (
+                (state.accepting.take(), state.upgraded.take()),
+                state.connections.values_mut().filter_map(|entry| entry.waker.clone()).collect(),
+            )
         };
-        drop(accepting);
+        drop(contexts);
         for waker in wakers {
             waker.wake();
         }

@@ -1,13 +1,16 @@
 //! The socket beneath a connection: TCP or Unix.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use goby::net::{TcpStream, UnixStream};
+
+/// Stands for the address of a Unix socket, which has none of this kind.
+pub(crate) const NO_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A connected socket of either kind.
 #[derive(Debug)]
@@ -37,6 +40,14 @@ impl Socket {
 
     pub(crate) fn set_context(&self, ctx: Option<&goby::Context>) {
         inside!(self, socket => socket.set_context(ctx));
+    }
+
+    /// Gives the other side's address, or a stand-in for one that has none of this kind.
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        match self {
+            Socket::Tcp(socket) => socket.peer_addr().unwrap_or(NO_ADDR),
+            Socket::Unix(_) => NO_ADDR,
+        }
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {

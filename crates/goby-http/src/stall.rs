@@ -32,6 +32,8 @@ pub(crate) struct Stall {
     keeps: AtomicBool,
     /// The last write found the socket full.
     full: AtomicBool,
+    /// The connection has left HTTP, and has the limits that its user sets.
+    left: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +45,11 @@ struct Ends {
 impl Stall {
     pub(crate) fn new(limit: Option<Duration>) -> Stall {
         Stall { limit, ..Stall::default() }
+    }
+
+    /// Whether the connection has left HTTP.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Whether the last write found the socket full.
@@ -57,6 +64,12 @@ impl Link {
     /// them.
     pub(crate) fn keep_deadlines(&self) {
         self.stall.keeps.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives up all limits: the connection leaves HTTP.
+    pub(crate) fn hand_over(&self) {
+        self.stall.keeps.store(false, Ordering::Relaxed);
+        self.stall.left.store(true, Ordering::Relaxed);
     }
 
     /// Gives the result of a read that failed: one that has come to its deadline may be pending.
@@ -86,7 +99,7 @@ impl Link {
     pub(crate) fn note_full(&self) {
         // Other polls come meanwhile, such as for bytes that the client sends.
         let was_full = self.stall.full.swap(true, Ordering::Relaxed);
-        if !was_full && self.stall.limit.is_some() {
+        if !was_full && self.stall.limit.is_some() && !self.stall.is_left() {
             self.socket.set_write_deadline(earlier(after(self.stall.limit), self.stall.ends.lock().response));
         }
     }
@@ -95,7 +108,7 @@ impl Link {
     #[cold]
     pub(crate) fn note_room(&self) {
         self.stall.full.store(false, Ordering::Relaxed);
-        if self.stall.limit.is_some() {
+        if self.stall.limit.is_some() && !self.stall.is_left() {
             self.socket.set_write_deadline(self.stall.ends.lock().response);
         }
     }

@@ -280,7 +280,9 @@ impl Link {
     fn unless_broken(&self, written: io::Result<usize>, all: impl FnOnce() -> usize) -> io::Result<usize> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match written {
-            Err(error) if self.is_client && matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+            Err(error)
+                if self.is_client && !self.stall.is_left() && matches!(error.kind(), BrokenPipe | ConnectionReset) =>
+            {
                 self.write_broken.store(true, Ordering::Relaxed);
                 Ok(all())
             }
@@ -296,6 +298,12 @@ impl Link {
         self.moved.store(0, Ordering::Relaxed);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Gives hyper a whole turn: it takes a write that would block for a reason to send the head of
+    /// an upgrade later, and then never does.
+    pub(crate) fn begin_turn(&self) {
+        self.moved.store(0, Ordering::Relaxed);
     }
 
     fn note_moved(&self, n: usize) {
@@ -343,6 +351,13 @@ impl Stream {
     pub(crate) fn give_back(&mut self, bytes: &[u8]) -> bool {
         self.intake.look(&self.link);
         self.intake.give_back(bytes)
+    }
+
+    /// Takes the stream apart when it leaves HTTP. hyper gives `unread` back; the result has all
+    /// that came behind the last head.
+    pub(crate) fn leave(self, unread: &[u8]) -> (Arc<Link>, Option<Arc<Tls>>, Vec<u8>) {
+        let Stream { link, tls, intake } = self;
+        (link, tls, intake.leave(unread))
     }
 
     /// Reads into `cursor`, and returns how many bytes came; 0 at the end.

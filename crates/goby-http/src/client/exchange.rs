@@ -22,7 +22,7 @@ use goby::{Context, block_on};
 use http::{Method, Version};
 use http_body::Body as _;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper::client::conn::http1::{Connection, Parts, SendRequest};
 use url::Url;
 
 use super::pool::{Permit, Place, Pool};
@@ -31,6 +31,7 @@ use super::upload::Upload;
 use crate::body::{Outgoing, Source};
 use crate::error::{Error, Phase};
 use crate::stream::{Link, Stream};
+use crate::upgrade::Upgraded;
 
 /// How long the head of a response may be, including the interim responses before it: hyper has
 /// room for no more anyway (curl takes 300 KB, Go 10 MB).
@@ -42,6 +43,8 @@ pub(crate) struct Conn {
     sender: SendRequest<Outgoing>,
     /// `None` when it has come to its end: dropping it tells the other halves.
     driver: Option<Connection<Stream, Outgoing>>,
+    /// The same, after the response with which it came to its end.
+    ended: Option<Connection<Stream, Outgoing>>,
     /// It has carried a request before.
     pub(super) reused: bool,
     /// It cannot carry another: its server speaks HTTP/1.0, and a body of unknown length could not
@@ -49,7 +52,7 @@ pub(crate) struct Conn {
     spent: bool,
     pub(super) place: Arc<Place>,
     /// Its share of the connections allowed to this place.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl Conn {
@@ -65,7 +68,16 @@ impl Conn {
         // A header over several lines counts as one (RFC 9112, section 5.2).
         protocol.allow_obsolete_multiline_headers_in_responses(true);
         let (sender, driver) = block_on(protocol.handshake(stream))?;
-        Ok(Box::new(Conn { link, sender, driver: Some(driver), reused: false, spent: false, place, _permit: permit }))
+        Ok(Box::new(Conn {
+            link,
+            sender,
+            driver: Some(driver),
+            ended: None,
+            reused: false,
+            spent: false,
+            place,
+            permit,
+        }))
     }
 
     /// Whether it can carry another request now.
@@ -84,10 +96,16 @@ impl Conn {
     }
 
     fn drive(&mut self, cx: &mut TaskContext<'_>) {
+        let ended = self.advance(cx);
+        drop(ended);
+    }
+
+    /// Drives the connection, and takes it out if it has come to its end. The other halves learn
+    /// that when it is dropped.
+    fn advance(&mut self, cx: &mut TaskContext<'_>) -> Option<Connection<Stream, Outgoing>> {
         // The response or the body gives its error as well.
-        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
-            self.driver = None;
-        }
+        let ended = self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready());
+        if ended { self.driver.take() } else { None }
     }
 }
 
@@ -169,8 +187,16 @@ impl Exchange {
         loop {
             let Exchange { conn, upload, stall, header_timeout, .. } = &mut *self;
             let step = block_on(poll_fn(|cx| {
-                conn.drive(cx);
-                match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+                let mut next = || response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+                let ended = conn.advance(cx);
+                let mut polled = next();
+                if polled.is_pending() && ended.is_some() {
+                    drop(ended);
+                    polled = next();
+                } else {
+                    conn.ended = ended;
+                }
+                match polled {
                     Poll::Ready(result) => return Poll::Ready(Step::Done(result)),
                     Poll::Pending if upload.as_mut().is_some_and(|upload| upload.poll_wanted(cx)) => {
                         return Poll::Ready(Step::Supply);
@@ -231,6 +257,16 @@ impl Exchange {
         if !self.upload.as_mut().is_some_and(|upload| upload.supply()) {
             self.upload = None;
         }
+    }
+
+    /// Takes the connection out of HTTP, after a response that says so. `ctx` goes on to hold.
+    pub(super) fn leave(self, ctx: &Context) -> Option<Upgraded> {
+        let mut conn = *self.conn;
+        let noop = &mut TaskContext::from_waker(Waker::noop());
+        let Parts { io: stream, read_buf, .. } = conn.ended.take().or_else(|| conn.advance(noop))?.into_parts();
+        let addr = conn.link.socket.peer_addr();
+        let permit = conn.permit.map(|permit| Box::new(permit) as Box<_>);
+        Some(Upgraded::new(stream, &read_buf, ctx.clone(), addr).sharing(permit))
     }
 
     /// Ends the request, and keeps the connection for the next one if it can carry it.

@@ -43,6 +43,11 @@ pub(crate) enum Phase {
     RedirectRefused,
     /// The response has a status that the caller takes for an error.
     Status(StatusCode),
+    /// Taking over a connection that the server has not switched; with the status of its response.
+    NotUpgraded(StatusCode),
+    /// Using a WebSocket.
+    #[cfg(feature = "websocket")]
+    WebSocket,
     /// The body is longer than the limit.
     TooLarge(u64),
     /// The body of a request, in a handler, is longer than the server's limit.
@@ -77,6 +82,9 @@ impl fmt::Display for Phase {
             Phase::RedirectTarget(_) | Phase::TooManyRedirects(_) | Phase::RedirectRefused => {
                 f.write_str("following a redirect")
             }
+            Phase::NotUpgraded(_) => f.write_str("upgrading the connection"),
+            #[cfg(feature = "websocket")]
+            Phase::WebSocket => f.write_str("using a WebSocket"),
             Phase::Status(_) => f.write_str("looking at the status"),
             Phase::TooLarge(_)
             | Phase::RequestTooLarge(_)

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::linger::linger;
 use super::rest::Kept;
 use super::{Job, Stopping};
 use crate::handler::Handler;
-use crate::socket::Socket;
+use crate::socket::{NO_ADDR, Socket};
 use crate::stall::after;
 use crate::stream::{Link, Stream, with_buffer};
 use crate::tls::{self, Acceptor, Tls};
@@ -30,9 +30,6 @@ pub(super) enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
-
-/// Stands for the address of a Unix socket, which has none of this kind.
-pub(super) const NO_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Listening {
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {

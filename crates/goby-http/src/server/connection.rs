@@ -23,6 +23,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -45,6 +46,7 @@ use super::limits::Settings;
 use super::linger::linger;
 use super::request::{Peer, Request};
 use super::rest::Kept;
+use super::upgrade;
 use crate::body::{Body, Feeder, Outgoing};
 use crate::error::Error;
 use crate::framing::{Framed, frame_response};
@@ -54,6 +56,7 @@ use crate::rejection::{Failure, in_words};
 use crate::response::Response;
 use crate::stall::{after, earlier};
 use crate::stream::{Link, Stream};
+use crate::upgrade::Takeover;
 
 /// How long a connection is idle before it rests: so long that a client in the middle of a
 /// conversation has sent its next request, and short beside the time that a client keeps a
@@ -145,6 +148,7 @@ pub(super) fn serve(
         settings,
         feeder: None,
         loan: None,
+        takeover: None,
         requests: kept.requests,
         is_last: false,
         is_chunked: false,
@@ -172,6 +176,11 @@ pub(super) fn serve(
             kept.link.socket.set_read_deadline(due);
             return Some(Kept { requests, has_rested: true, ..kept });
         }
+        Ok(Served::Upgraded(run)) => {
+            let (driver, name) = (connection.driver.take(), mem::take(&mut connection.name));
+            drop(connection);
+            upgrade::serve(driver.expect("it has come to its end"), run, &kept, &name);
+        }
         Ok(Served::Over) if connection.peer.has_unread() || connection.peer.has_trailers() => {
             linger(&connection.link, &kept.stopping)
         }
@@ -185,6 +194,8 @@ enum Served {
     Over,
     /// There is nothing to do until the next request.
     Idle,
+    /// The connection is no longer HTTP's.
+    Upgraded(Takeover),
 }
 
 struct Connection<'a> {
@@ -199,6 +210,8 @@ struct Connection<'a> {
     feeder: Option<Feeder>,
     /// The loan of the request that the response answers, if it had a body.
     loan: Option<Arc<Loan>>,
+    /// What runs when the head of the response has been sent.
+    takeover: Option<Takeover>,
     requests: u64,
     /// No request follows the one that is handled.
     is_last: bool,
@@ -246,7 +259,12 @@ impl Connection<'_> {
                 (polled, if request.is_some() { request.take() } else { None })
             });
             if let Poll::Ready(ended) = polled {
-                return Poll::Ready(ended.map(|()| Served::Over).or_else(|error| self.explain(&error)));
+                if self.takeover.is_some() && self.link.stall.is_full() {
+                    // hyper forgets what it has not written of the head.
+                    return Poll::Ready(Err(Ended));
+                }
+                let served = self.takeover.take().map_or(Served::Over, Served::Upgraded);
+                return Poll::Ready(ended.map(|()| served).or_else(|error| self.explain(&error)));
             }
             if let Some(request) = request {
                 self.handle(request, handler)?;
@@ -340,7 +358,14 @@ impl Connection<'_> {
 
     /// Hands a response over, to be sent.
     fn send(&mut self, mut head: http::response::Parts, body: Body) {
-        if self.is_last || self.requests >= self.settings.max_requests {
+        let leaves = match head.status {
+            StatusCode::SWITCHING_PROTOCOLS => true,
+            status => status.is_success() && self.name.0 == http::Method::CONNECT,
+        };
+        if leaves {
+            self.takeover = head.extensions.remove();
+            self.link.begin_turn();
+        } else if self.is_last || self.requests >= self.settings.max_requests {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
             // The client may have sent another request.
             self.peer.note_unread();

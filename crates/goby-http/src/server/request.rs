@@ -232,6 +232,11 @@ impl Request {
         &mut self.head.headers
     }
 
+    /// Whether no body comes with it.
+    pub(super) fn is_without_body(&self) -> bool {
+        self.body.len() == Some(0)
+    }
+
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.as_ref()
     }

@@ -53,3 +53,6 @@ mod tls;
 #[cfg(feature = "tls")]
 mod tls_server;
 mod unix;
+mod upgrade;
+#[cfg(feature = "websocket")]
+mod websocket;
