@@ -15,6 +15,7 @@ mod http2;
 mod incoming;
 mod limits;
 mod linger;
+mod report;
 mod request;
 mod rest;
 #[cfg(feature = "tls")]

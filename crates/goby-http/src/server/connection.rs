@@ -19,12 +19,10 @@
 //! deadline (`stall.rs`); [`Connection::look`] decides what it means. A connection that is idle
 //! rests (`rest.rs`).
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::mem;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +42,7 @@ use super::check::{adopt_host, is_last, refuse, refuse_length};
 use super::incoming::Loan;
 use super::limits::Settings;
 use super::linger::linger;
+use super::report::{Name, complain, deplore, message};
 use super::request::{Peer, Request};
 use super::rest::Kept;
 use super::upgrade;
@@ -561,10 +560,6 @@ impl Drop for Connection<'_> {
 /// The connection, or the stream of one, has ended without agreement of both sides.
 pub(super) struct Ended;
 
-/// Method and target of a request.
-#[derive(Default)]
-pub(super) struct Name(pub(super) http::Method, pub(super) http::Uri);
-
 /// A response as hyper is to have it, if it makes sense, and what is to be reported.
 pub(super) struct Answer {
     pub(super) head: http::response::Parts,
@@ -600,26 +595,4 @@ pub(super) fn judge<T>(
         }
         Err(payload) => Ok(Err(message(&*payload).to_owned())),
     }
-}
-
-/// Gives the message of a panic. The panic hook has said where.
-pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
-    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        _ if payload.is::<Goexit>() => "the goroutine ended by goexit",
-        (Some(message), _) => message,
-        (_, Some(message)) => message.as_str(),
-        _ => "no message",
-    }
-}
-
-/// Reports what went wrong while a request was handled, and what the server does.
-#[cold]
-pub(super) fn deplore(what: &str, addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
-    eprintln!("goby-http: {what} while handling {method} {uri} from {addr}: {wrong}; {done}");
-}
-
-/// Reports what is wrong with a handler's response, and what the server does with it.
-#[cold]
-pub(super) fn complain(addr: SocketAddr, Name(method, uri): &Name, wrong: &str, done: &str) {
-    eprintln!("goby-http: no proper response to {method} {uri} from {addr}: {wrong}; {done}");
 }

@@ -6,7 +6,8 @@ use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, Version};
 use hyper::server::conn::http1::Parts;
 
-use super::connection::{Driver, Name, deplore, message};
+use super::connection::Driver;
+use super::report::{Name, deplore, message};
 use super::request::Request;
 use super::rest::Kept;
 use crate::response::Response;

@@ -36,9 +36,10 @@ use crate::handler::Handler;
 use crate::response::Response;
 use crate::rt::Timer;
 use crate::server::check::refuse;
-use crate::server::connection::{Answer, Ended, Name, complain, deplore, judge, message};
+use crate::server::connection::{Answer, Ended, judge};
 use crate::server::incoming::{count, late};
 use crate::server::limits::Settings;
+use crate::server::report::{Name, complain, deplore, message};
 use crate::server::request::{Origin, Request};
 use crate::stall::{after, earlier};
 
