@@ -72,12 +72,37 @@ pub(super) type Driver = http1::Connection<Stream, Clerk>;
 /// thread, and it is used only during a poll, which does not park. So it needs no lock, and stays
 /// in cache when a thousand connections take turns.
 struct Desk {
-    request: RefCell<Option<http::Request<hyper::body::Incoming>>>,
-    response: RefCell<Option<http::Response<Outgoing>>>,
+    request: Tray<http::Request<hyper::body::Incoming>>,
+    response: Tray<http::Response<Outgoing>>,
 }
 
 thread_local! {
-    static DESK: Desk = const { Desk { request: RefCell::new(None), response: RefCell::new(None) } };
+    static DESK: Desk = const { Desk { request: Tray::new(), response: Tray::new() } };
+}
+
+/// A place on a desk for one message. Messages are large, so one is moved only if it is there.
+pub(super) struct Tray<T>(RefCell<Option<T>>);
+
+impl<T> Tray<T> {
+    pub(super) const fn new() -> Tray<T> {
+        Tray(RefCell::new(None))
+    }
+
+    pub(super) fn put(&self, message: T) {
+        *self.0.borrow_mut() = Some(message);
+    }
+
+    /// Moves a message here, if there is one.
+    pub(super) fn put_from(&self, message: &mut Option<T>) {
+        if message.is_some() {
+            *self.0.borrow_mut() = message.take();
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<T> {
+        let message = &mut *self.0.borrow_mut();
+        if message.is_some() { message.take() } else { None }
+    }
 }
 
 /// The service that hyper calls: it carries messages between hyper and the desk.
@@ -89,7 +114,7 @@ impl Service<http::Request<hyper::body::Incoming>> for Clerk {
     type Future = Awaited;
 
     fn call(&self, request: http::Request<hyper::body::Incoming>) -> Awaited {
-        DESK.with(|desk| *desk.request.borrow_mut() = Some(request));
+        DESK.with(|desk| desk.request.put(request));
         Awaited
     }
 }
@@ -102,7 +127,7 @@ impl Future for Awaited {
     type Output = Result<http::Response<Outgoing>, Error>;
 
     fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match DESK.with(|desk| desk.response.borrow_mut().take()) {
+        match DESK.with(|desk| desk.response.take()) {
             Some(response) => Poll::Ready(Ok(response)),
             None => Poll::Pending,
         }
@@ -244,18 +269,14 @@ impl Connection<'_> {
                 self.stop();
             }
             let driver = self.driver.as_mut().expect("it is on loan only during calls");
-            // Messages are large: one is moved only if it is there.
             let (polled, request) = DESK.with(|desk| {
-                if self.response.is_some() {
-                    *desk.response.borrow_mut() = self.response.take();
-                }
+                desk.response.put_from(&mut self.response);
                 let polled = Pin::new(&mut **driver).poll(cx);
-                // hyper has not asked for it in this poll.
-                if desk.response.borrow().is_some() {
-                    self.response = desk.response.borrow_mut().take();
+                // hyper may not have asked for it in this poll.
+                if let Some(response) = desk.response.take() {
+                    self.response = Some(response);
                 }
-                let request = &mut *desk.request.borrow_mut();
-                (polled, if request.is_some() { request.take() } else { None })
+                (polled, desk.request.take())
             });
             if let Poll::Ready(ended) = polled {
                 if self.takeover.is_some() && self.link.stall.is_full() {

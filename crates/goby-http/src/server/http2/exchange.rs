@@ -36,7 +36,7 @@ use crate::handler::Handler;
 use crate::response::Response;
 use crate::rt::Timer;
 use crate::server::check::refuse;
-use crate::server::connection::{Answer, Ended, judge};
+use crate::server::connection::{Answer, Ended, Tray, judge};
 use crate::server::incoming::{count, late};
 use crate::server::limits::Settings;
 use crate::server::report::{Name, complain, deplore, message};
@@ -88,15 +88,15 @@ impl Moved {
 /// Where a request lies until it is handled, and a response until it is sent. There is one desk per
 /// thread, and it is used only during a poll, which does not park.
 struct Desk {
-    request: Cell<Option<http::Request<Incoming>>>,
-    response: Cell<Option<http::Response<Paced>>>,
+    request: Tray<http::Request<Incoming>>,
+    response: Tray<http::Response<Paced>>,
     /// A piece of a body was taken.
     moved: Moved,
 }
 
 thread_local! {
     static DESK: Desk = const {
-        Desk { request: Cell::new(None), response: Cell::new(None), moved: Moved(Cell::new(false)) }
+        Desk { request: Tray::new(), response: Tray::new(), moved: Moved(Cell::new(false)) }
     };
 }
 
@@ -125,7 +125,7 @@ impl Future for Awaited {
     fn poll(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
         DESK.with(|desk| match self.request.take() {
             Some(request) => {
-                desk.request.set(Some(request));
+                desk.request.put(request);
                 Poll::Pending
             }
             None => desk.response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
@@ -220,7 +220,7 @@ impl Turn<'_> {
         loop {
             let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
             let (polled, request, moved) = DESK.with(|desk| {
-                desk.response.set(self.response.take());
+                desk.response.put_from(&mut self.response);
                 desk.moved.set(false);
                 let polled = driver.as_mut().poll(cx);
                 self.response = desk.response.take();
