@@ -119,6 +119,25 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a number of bytes as it is typed: `500`, `64k`, `1.5M`, `2G`, in units of 1024 as curl's.
+///
+/// # Errors
+/// In words, for clap to print behind the option's name.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (number, unit) = match text.chars().last().map(|c| c.to_ascii_lowercase()) {
+        Some('k') => (&text[..text.len() - 1], 1 << 10),
+        Some('m') => (&text[..text.len() - 1], 1 << 20),
+        Some('g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match number.parse::<f64>() {
+        Ok(number) if is_number && number * f64::from(unit) < 1e18 => Ok((number * f64::from(unit)) as u64),
+        _ => Err("expected a number of bytes such as 500, 64k or 1.5M".to_string()),
+    }
+}
+
 /// The longest duration that may be typed: more than a year, and far from overflowing an `Instant`.
 const LONGEST_DURATION: Duration = Duration::from_secs(10_000 * 3600);
 
@@ -162,6 +181,14 @@ mod tests {
         assert_eq!(read("500ms"), Ok(500));
         assert_eq!(read("1m30s"), Ok(90_000));
         assert_eq!(read("1.5h"), Ok(5_400_000));
+    }
+
+    #[test]
+    fn bytes_are_read_with_and_without_units() {
+        assert_eq!(["0", "500", "64k", "1.5M", "2G"].map(parse_bytes), [0, 500, 65_536, 1_572_864, 2 << 30].map(Ok));
+        for text in ["", "k", "-1", "1x", "1e3", "inf", "99999999999G"] {
+            assert!(parse_bytes(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

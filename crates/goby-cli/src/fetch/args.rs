@@ -6,22 +6,27 @@
 //! kind.
 
 mod notes;
+mod polite;
 mod renamed;
 mod request;
+mod results;
 mod route;
+mod time;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use self::notes::{LONG_NOTES, SHORT_NOTES, USAGE};
+pub(crate) use self::polite::PoliteArgs;
 use self::renamed::RenamedArgs;
 pub(crate) use self::request::RequestArgs;
+pub(crate) use self::results::{Format, ResultArgs, Summary};
 pub(crate) use self::route::RouteArgs;
+pub(crate) use self::time::TimeArgs;
 use crate::text::parse_duration;
 
 /// Fetch many URLs at once, and say what became of each.
@@ -89,39 +94,6 @@ pub(crate) struct FetchArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
 
-    /// Start at most N requests a second to each host [default: unlimited]
-    ///
-    /// A host is a name with its port. A redirect counts for the host that it leads to. While one
-    /// host waits for its turn, the others are fetched, as far as they stand among the next 10 MB
-    /// of the list, some 30,000 URLs.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
-    pub(crate) per_host: Option<f64>,
-
-    /// Give up a request after DUR, from connecting to the last byte.
-    ///
-    /// A duration is a number with ms, s, m or h behind it, or several of these (1m30s); a number
-    /// alone is seconds. Each retry has this long again; redirects are followed in this time, and
-    /// waits for a turn by --rate or --per-host do not count.
-    #[arg(short = 'm', long, short_alias = 't', visible_alias = "timeout", value_name = "DUR",
-          default_value = "10s", allow_hyphen_values = true, value_parser = parse_duration)]
-    pub(crate) max_time: Duration,
-
-    /// Stop the whole run after DUR [default: unlimited]
-    ///
-    /// Requests in flight are abandoned then, as at Ctrl-C; the exit status is 1.
-    #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse_duration)]
-    pub(crate) total: Option<Duration>,
-
-    /// Try again up to N times after a time-out, a failed connection, 429 or 5xx.
-    ///
-    /// Before retry 1, 2, 3, … it waits a random part of 0.25 s, 0.5 s, 1 s, … up to 30 s, and at
-    /// least as long as the server's Retry-After asks: so do the host's other URLs. If it asks for
-    /// more than 60 s, that URL is not tried again, and the host's other URLs do not wait. No
-    /// goroutine is held up by a wait.
-    #[arg(long, visible_alias = "retries", value_name = "N", default_value_t = 2, allow_negative_numbers = true,
-          value_parser = |text: &str| parse_whole::<u32>(text, 0..=100))]
-    pub(crate) retry: u32,
-
     /// Show progress on standard error.
     ///
     /// WHEN is auto (if that is a terminal), always or never. The line says what is done, how fast,
@@ -139,7 +111,16 @@ pub(crate) struct FetchArgs {
     pub(crate) demo: Option<u64>,
 
     #[command(flatten)]
+    pub(crate) results: ResultArgs,
+
+    #[command(flatten)]
     pub(crate) request: RequestArgs,
+
+    #[command(flatten)]
+    pub(crate) time: TimeArgs,
+
+    #[command(flatten)]
+    pub(crate) polite: PoliteArgs,
 
     #[command(flatten)]
     pub(crate) route: RouteArgs,

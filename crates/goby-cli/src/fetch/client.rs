@@ -9,8 +9,9 @@ use goby::tls::Identity;
 use goby_http::{Client, ClientBuilder, CookieJar, Proxy};
 use http::header::USER_AGENT;
 
-use super::args::{FetchArgs, RequestArgs, RouteArgs};
+use super::args::{FetchArgs, RequestArgs, RouteArgs, TimeArgs};
 use super::request::Header;
+use super::speed::Speed;
 use crate::exit::Usage;
 use crate::text;
 
@@ -25,10 +26,14 @@ pub(crate) fn new(args: &FetchArgs, jar: Option<CookieJar>, max_idle: usize) -> 
         Some(jar) => builder.cookie_jar(jar),
         None => builder,
     };
+    let speed = speed(&args.time);
     with_addresses(&args.route, builder)
         .redirects(0)
         .user_agent(user_agent(&args.request))
         .decompress(args.request.compressed)
+        .connect_timeout(args.time.connect_timeout)
+        .header_timeout(speed.stall())
+        .stall_timeout(speed.stall())
         // Each worker's connection can be kept, even if all of them ask one host.
         .max_idle_per_host(args.workers as usize)
         .max_idle(max_idle)
@@ -36,8 +41,13 @@ pub(crate) fn new(args: &FetchArgs, jar: Option<CookieJar>, max_idle: usize) -> 
         .map_err(|error| Usage::new(format!("cannot set up the HTTP client: {}", cause(&error))))
 }
 
+/// How fast bodies have to come.
+pub(crate) fn speed(args: &TimeArgs) -> Speed {
+    Speed { limit: args.speed_limit, time: args.speed_time }
+}
+
 /// What the client calls itself; the empty string is nothing at all.
-fn user_agent(args: &RequestArgs) -> &str {
+pub(crate) fn user_agent(args: &RequestArgs) -> &str {
     if args.headers.iter().any(|header| matches!(header, Header::Omit(name) if *name == USER_AGENT)) {
         return "";
     }

@@ -9,6 +9,7 @@ use goby::{Context, select};
 use super::input::Job;
 use super::queue::{Host, Next, Queue};
 use super::task::Task;
+use super::trouble::Health;
 
 /// The queue takes tasks ahead up to this many bytes, which is some 30,000 usual URLs. If a list
 /// has longer runs of one host than this, it is fetched host by host.
@@ -23,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) host: Host,
     /// Until then the host wants to be left alone.
     pub(crate) rests_until: Option<Instant>,
+    /// What it has told of its host.
+    pub(crate) health: Health,
     /// The task, if it is to be tried again, and when.
     pub(crate) again: Option<(Task, Instant)>,
 }
@@ -81,8 +84,8 @@ pub(crate) fn dispatch(
             recv(reports) -> report => {
                 // The pool ends before its tasks do only if a worker has panicked. The results show
                 // that.
-                let Ok(Report { host, rests_until, again }) = report else { return };
-                queue.done(&host, rests_until, now);
+                let Ok(Report { host, rests_until, health, again }) = report else { return };
+                queue.done(&host, rests_until, health, now);
                 if let Some((task, due)) = again {
                     queue.put_back(task, due);
                 }

@@ -12,6 +12,7 @@ use goby::{Context, select};
 use super::input::{Input, Job, LineSource, Splitter};
 use super::progress::Live;
 use super::resume::Done;
+use super::unique::Seen;
 
 /// Chunks that are read ahead of the one being fed.
 const CHUNKS_AHEAD: usize = 1;
@@ -21,6 +22,8 @@ const CHUNKS_AHEAD: usize = 1;
 pub(crate) struct Fed {
     /// URLs that an earlier run has fetched.
     pub(crate) skipped: u64,
+    /// URLs that the list has had before, with `--unique`.
+    pub(crate) repeated: u64,
     /// URLs that were found, but not handed to the pool because the run was stopped.
     pub(crate) not_fed: u64,
     /// The run was stopped before the end of the input, and there may be more in it.
@@ -30,8 +33,16 @@ pub(crate) struct Fed {
 }
 
 /// Feeds all of `input` that is not `done` to `jobs`, until `ctx` is done.
-pub(crate) fn feed(ctx: &Context, input: Input, done: &Done, jobs: Sender<Job>, live: &Live) -> Fed {
-    let mut feeder = Feeder { ctx, done, jobs: Some(jobs), live, fed: Fed::default() };
+/// With `seen`, a URL is fed once.
+pub(crate) fn feed(
+    ctx: &Context,
+    input: Input,
+    done: &Done,
+    seen: Option<Seen>,
+    jobs: Sender<Job>,
+    live: &Live,
+) -> Fed {
+    let mut feeder = Feeder { ctx, done, seen, jobs: Some(jobs), live, fed: Fed::default() };
     for job in input.given.jobs() {
         feeder.feed(job);
     }
@@ -47,6 +58,7 @@ pub(crate) fn feed(ctx: &Context, input: Input, done: &Done, jobs: Sender<Job>, 
 struct Feeder<'a> {
     ctx: &'a Context,
     done: &'a Done,
+    seen: Option<Seen>,
     /// Dropped, and so closed, as soon as the run is stopped.
     jobs: Option<Sender<Job>>,
     live: &'a Live,
@@ -55,6 +67,13 @@ struct Feeder<'a> {
 
 impl Feeder<'_> {
     fn feed(&mut self, job: Job) {
+        // A request that says more than its URL is its own.
+        let is_plain = job.custom.as_ref().is_none_or(|custom| custom.is_plain());
+        if is_plain && self.seen.as_mut().is_some_and(|seen| !seen.is_new(job.bare())) {
+            self.fed.repeated += 1;
+            self.live.skipped();
+            return;
+        }
         if self.done.contains(&job.text, job.custom.as_ref().map(|custom| custom.line)) {
             self.fed.skipped += 1;
             self.live.skipped();

@@ -77,6 +77,11 @@ impl Job {
         Job { text: text.trim().to_string(), place: Place::Argument(number), fault: None, custom: None }
     }
 
+    /// The text without the fragment, which is not requested.
+    pub(crate) fn bare(&self) -> &str {
+        self.text.split('#').next().unwrap_or_default()
+    }
+
     /// The URL to request, without its fragment.
     ///
     /// # Errors

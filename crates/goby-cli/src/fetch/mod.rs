@@ -15,9 +15,11 @@
 //! prints the summary. So stopping is the ordinary end, only sooner.
 
 pub(crate) mod args;
+mod attempt;
 mod body;
 mod client;
 mod cookies;
+mod csv;
 mod demo;
 mod dispatch;
 mod feed;
@@ -26,6 +28,7 @@ mod file_name;
 mod input;
 mod interrupt;
 mod json_line;
+mod kept;
 mod limits;
 mod netrc;
 mod open_files;
@@ -38,34 +41,38 @@ mod request;
 mod resolve;
 mod resume;
 mod retry;
+mod robots;
 mod save;
 #[cfg(test)]
 mod scratch;
+mod speed;
+mod summary;
 mod tally;
 mod task;
+mod template;
+mod trouble;
+mod unique;
+mod writer;
 
 use std::io::{self, IsTerminal, Write};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use goby::chan::{self, Receiver};
+use goby::chan;
 use goby::{Context, Runtime, pattern};
 
 use self::args::FetchArgs;
-use self::fetcher::{Fetcher, Outcome};
+use self::fetcher::Fetcher;
 use self::input::{Input, LineSource};
 use self::interrupt::Interrupt;
-use self::output::Output;
 use self::plan::Plan;
 use self::progress::{Live, Progress};
 use self::request::Requests;
 use self::save::Saver;
 use self::tally::{End, Stopped, Tally};
+use self::writer::Writer;
 use crate::exit::{Exit, Usage};
 use crate::text;
-
-/// Lines are written when nothing more is waiting, or at this many bytes.
-const BATCH: usize = 256 * 1024;
 
 /// Runs `goby fetch`.
 ///
@@ -114,8 +121,8 @@ fn fetch_all(
     let (jobs_in, jobs) = chan::bounded(plan.workers() as usize);
     let (tasks_in, tasks) = chan::bounded(0);
     let feeder = goby::go({
-        let (ctx, live) = (ctx.clone(), live.clone());
-        move || feed::feed(&ctx, input, &done, jobs_in, &live)
+        let (ctx, live, seen) = (ctx.clone(), live.clone(), plan.seen());
+        move || feed::feed(&ctx, input, &done, seen, jobs_in, &live)
     });
     goby::go({
         let (ctx, cancel, queue, workers) = (ctx.clone(), cancel.clone(), plan.queue(), plan.workers() as usize);
@@ -129,7 +136,13 @@ fn fetch_all(
     let progress = target.map(|target| Progress::start(target, live.clone()));
 
     let mut tally = if output.is_somewhere() { Tally::new() } else { Tally::with_examples() };
-    let written = write_results(&results, &mut output, &mut tally, &live);
+    let mut writer = Writer { output: &mut output, tally: &mut tally, format: plan.format(), wants: plan.wants() };
+    let first_failure = || {
+        if plan.fails_early() {
+            cancel.cancel();
+        }
+    };
+    let written = writer.write_results(&results, &live, first_failure);
     if written.is_err() {
         // Nobody takes results any more. Stop, wait until the workers have cleaned up, and count
         // what they did.
@@ -155,42 +168,14 @@ fn fetch_all(
         stopped = Some(Stopped::OutputGone);
     } else if interrupt.is_seen() {
         stopped = Some(Stopped::Interrupted);
-    } else if let Some(total) = plan.total()
-        && tally.is_left_over(&fed)
-    {
-        stopped = Some(Stopped::TotalUp(total));
+    } else if tally.is_left_over(&fed) {
+        stopped = plan.why_stopped(&tally);
     }
     if let Some(error) = &fed.error {
         text::complain(&format_args!("cannot read {input_name} to its end: {}", text::reason(error)));
     }
     let broken = written.is_err() || fed.error.is_some() || !plan.save_cookies(jar.as_ref());
     let end = End { elapsed, stopped, fed, broken };
-    let _ = io::stderr().write_all(tally.summary(&end).as_bytes());
+    let _ = io::stderr().write_all(plan.summary(&tally, &end).as_bytes());
     Ok(tally.exit(&end))
-}
-
-/// Writes results in batches of whole lines, as they come, until there are no more.
-///
-/// # Errors
-/// If the output takes no more. The results of the last batch are then counted, but not written.
-fn write_results(results: &Receiver<Outcome>, output: &mut Output, tally: &mut Tally, live: &Live) -> io::Result<()> {
-    let mut lines = String::new();
-    while let Ok(first) = results.recv() {
-        lines.clear();
-        let mut next = Some(first);
-        while let Some(outcome) = next {
-            tally.count_outcome(&outcome);
-            if let Outcome::Ended(record) = &outcome {
-                live.ended(record.has_failed());
-                if output.is_somewhere() {
-                    record.write_line(&mut lines);
-                }
-            }
-            next = if lines.len() < BATCH { results.try_recv().ok() } else { None };
-        }
-        if !lines.is_empty() {
-            goby::blocking(|| output.write_lines(lines.as_bytes()))?;
-        }
-    }
-    Ok(())
 }

@@ -3,16 +3,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use goby::Context;
 use goby::context::CancelGuard;
 use goby::rate::Limiter;
 use goby_http::{Client, CookieJar};
 
-use super::args::{FetchArgs, When};
+use super::args::{FetchArgs, Format, ResultArgs, Summary, When};
+use super::attempt::{Terms, Wants};
 use super::demo::Site;
-use super::fetcher::Terms;
 use super::input::{Given, LineSource};
 use super::limits::burst;
 use super::open_files;
@@ -22,8 +21,12 @@ use super::queue::Queue;
 use super::request::Requests;
 use super::resume::Done;
 use super::retry::Retry;
+use super::robots::Robots;
 use super::save::Saver;
-use super::{client, cookies};
+use super::tally::{End, Stopped, Tally};
+use super::trouble::Limits;
+use super::unique::Seen;
+use super::{client, cookies, summary};
 use crate::exit::Usage;
 use crate::text;
 
@@ -55,6 +58,9 @@ impl Plan {
         if args.resume && file.is_none() {
             return Err(Usage::new("cannot resume standard output; name the output file with -o FILE"));
         }
+        if args.resume && args.results.format == Format::Csv {
+            return Err(Usage::new("cannot resume csv; leave --resume or --format out"));
+        }
         let resumed = file.filter(|_| args.resume);
         let max_idle = args.workers as usize;
         Ok(Plan { args, resumed, site: None, max_idle })
@@ -67,7 +73,8 @@ impl Plan {
 
     /// Makes the directory for bodies, if they are to be saved.
     pub(crate) fn open_saver(&self) -> Result<Option<Arc<Saver>>, Usage> {
-        Ok(self.args.output_dir.as_deref().map(Saver::open).transpose()?.map(Arc::new))
+        let Some(dir) = &self.args.output_dir else { return Ok(None) };
+        Ok(Some(Arc::new(Saver::open(dir, self.args.results.output_name.clone())?)))
     }
 
     /// Opens the output, and reads from it what is done already.
@@ -107,14 +114,17 @@ impl Plan {
         Ok(())
     }
 
-    /// How long the whole run may take.
-    pub(crate) fn total(&self) -> Option<Duration> {
-        self.args.total
+    /// Why a run has left URLs over, if the options say so.
+    pub(crate) fn why_stopped(&self, tally: &Tally) -> Option<Stopped> {
+        if self.fails_early() && tally.failed() > 0 {
+            return Some(Stopped::Failed);
+        }
+        self.args.time.total.map(Stopped::TotalUp)
     }
 
     /// The context of the whole run: it is done with `stopping`, or when `--total` is up from now.
     pub(crate) fn limited(&self, stopping: &Context) -> (Context, CancelGuard) {
-        match self.args.total {
+        match self.args.time.total {
             Some(total) => stopping.with_timeout(total),
             None => stopping.with_cancel(),
         }
@@ -122,7 +132,9 @@ impl Plan {
 
     /// The order of the requests.
     pub(crate) fn queue(&self) -> Queue {
-        Queue::new(self.args.per_host)
+        let polite = &self.args.polite;
+        let at_a_time = polite.per_host_connections.unwrap_or(u32::MAX);
+        Queue::new(polite.per_host, Limits { at_a_time, failures: polite.max_host_failures })
     }
 
     /// The client that all workers share.
@@ -162,15 +174,62 @@ impl Plan {
 
     /// What the options say of all requests.
     pub(crate) fn terms(&self, client: Client, requests: Requests, saver: Option<Arc<Saver>>) -> Terms {
-        let limiter = self.args.rate.map(|rate| Limiter::per_second(rate, burst(rate)));
-        let retry = Retry { retries: self.args.retry };
-        Terms { client, requests, timeout: self.args.max_time, retry, limiter, saver }
+        let FetchArgs { time, polite, results, .. } = &self.args;
+        let name = client::user_agent(&self.args.request);
+        Terms {
+            client,
+            requests,
+            max_time: time.max_time,
+            connect_timeout: time.connect_timeout,
+            speed: client::speed(time),
+            max_redirs: polite.max_redirs,
+            retry: Retry { retries: polite.retry, on: polite.retry_on.clone(), delay: polite.retry_delay },
+            limiter: self.args.rate.map(|rate| Limiter::per_second(rate, burst(rate))),
+            saver,
+            continues: time.continue_at.is_some(),
+            max_size: results.max_filesize.unwrap_or(u64::MAX),
+            robots: polite.robots.then(|| Robots::new(name)),
+            wants: self.wants(),
+        }
+    }
+
+    /// What results have beyond what all have.
+    pub(crate) fn wants(&self) -> Arc<Wants> {
+        let ResultArgs { show_header, sha256, timings, .. } = &self.args.results;
+        Arc::new(Wants { headers: show_header.clone(), sha256: *sha256, timings: *timings })
+    }
+
+    /// How results are written.
+    pub(crate) fn format(&self) -> Format {
+        self.args.results.format
+    }
+
+    /// What the list has had, if that is not to be fetched again.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.args.results.unique.then(Seen::default)
+    }
+
+    /// Whether the first failure ends the run.
+    pub(crate) fn fails_early(&self) -> bool {
+        self.args.results.fail_early
+    }
+
+    /// The summary, as it is wanted.
+    pub(crate) fn summary(&self, tally: &Tally, end: &End) -> String {
+        let args = &self.args.results;
+        match args.summary {
+            _ if args.quiet => String::new(),
+            Summary::Json => tally.summary_json(end),
+            Summary::Text if args.histogram => tally.summary(end) + &summary::histogram(&tally.latency),
+            Summary::Text => tally.summary(end),
+        }
     }
 
     /// Where progress is drawn, if it is.
     pub(crate) fn progress(&self, output: &Output, stderr_is_terminal: bool) -> Option<Target> {
         let target = if stderr_is_terminal { Target::Terminal } else { Target::Log };
         match self.args.progress {
+            _ if self.args.results.quiet => None,
             When::Always => Some(target),
             When::Never => None,
             // Result lines on a terminal are progress enough, and the two would mix.

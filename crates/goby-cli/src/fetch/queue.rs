@@ -9,7 +9,8 @@
 //! - Of the hosts that have a task and may be asked now, the one with the fewest tasks in flight is
 //!   next; among equals, the one that was last asked longest ago. So a slow host holds its share of
 //!   the workers and no more.
-//! - A host is left alone until the time that its rate (`--per-host`) or its Retry-After gives.
+//! - A host is left alone until the time that its rate (`--per-host`) or its Retry-After gives, or
+//!   for a while if it has trouble (see `trouble.rs`). If it is down, its tasks are refused.
 //! - A task that waits for its retry is in no queue and in no worker. When it is due it goes before
 //!   its host's other tasks.
 //! - A host is forgotten when there is nothing more to remember about it, so memory does not grow
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::burst;
 use super::task::Task;
+use super::trouble::{Health, Limits, Trouble};
 
 /// A host's name and port.
 pub(crate) type Host = Arc<str>;
@@ -42,6 +44,7 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pace: Option<Pace>,
+    limits: Limits,
     hosts: HashMap<Host, State>,
     /// Hosts that may be asked, by their number of tasks in flight, then by turn.
     ready: BTreeMap<(u32, u64), Host>,
@@ -67,6 +70,7 @@ struct State {
     paid_at: Instant,
     /// Until then the host wants to be left alone.
     rests_until: Instant,
+    trouble: Trouble,
     place: Place,
 }
 
@@ -95,9 +99,10 @@ impl Pace {
 
 impl Queue {
     /// Makes an empty queue. `per_host` is how many requests per second a host gets.
-    pub(crate) fn new(per_host: Option<f64>) -> Queue {
+    pub(crate) fn new(per_host: Option<f64>, limits: Limits) -> Queue {
         Queue {
             pace: per_host.map(Pace::per_second),
+            limits,
             hosts: HashMap::new(),
             ready: BTreeMap::new(),
             resting: BTreeMap::new(),
@@ -146,15 +151,21 @@ impl Queue {
             self.push(task, now);
         }
         let mut hosts = self.ready.values().chain(self.resting.values());
-        let host = hosts.find(|&host| !self.hosts[host].tasks.is_empty()).cloned();
+        let mut host = hosts.find(|&host| !self.hosts[host].tasks.is_empty()).cloned();
+        if host.is_none() && self.queued > 0 {
+            // It has as many in flight as it may have.
+            host = self.hosts.iter().find(|(_, state)| !state.tasks.is_empty()).map(|(host, _)| host.clone());
+        }
         host.map_or(Next::Nothing, |host| Next::Task(self.take_from(&host, now)))
     }
 
-    /// Notes that a task of `host` is no longer in flight. The host is left alone until
-    /// `rests_until`.
-    pub(crate) fn done(&mut self, host: &Host, rests_until: Option<Instant>, now: Instant) {
+    /// Notes that a task of `host` is no longer in flight, and what it has told. The host is left
+    /// alone until `rests_until`.
+    pub(crate) fn done(&mut self, host: &Host, rests_until: Option<Instant>, health: Health, now: Instant) {
         self.in_flight -= 1;
+        let limits = self.limits;
         self.change(host, now, |state| {
+            state.trouble.note(health, state.in_flight, limits, now);
             state.in_flight -= 1;
             state.rests_until = rests_until.map_or(state.rests_until, |until| until.max(state.rests_until));
         });
@@ -180,10 +191,12 @@ impl Queue {
         let pace = self.pace;
         let task = self.change(host, now, |state| {
             state.in_flight += 1;
-            if let Some(pace) = pace {
+            let mut task = state.tasks.pop_front().expect("a host in these orders has a task");
+            task.is_refused = state.trouble.is_down(now);
+            if let Some(pace) = pace.filter(|_| !task.is_refused) {
                 state.paid_at = state.paid_at.max(now) + pace.interval;
             }
-            state.tasks.pop_front().expect("a host in these orders has a task")
+            task
         });
         self.size -= task.size();
         task
@@ -205,8 +218,14 @@ impl Queue {
     /// Changes what is known of a host, and gives it the place that follows from that. Every change
     /// is made here.
     fn change<R>(&mut self, host: &Host, now: Instant, f: impl FnOnce(&mut State) -> R) -> R {
-        let new =
-            || State { tasks: VecDeque::new(), in_flight: 0, paid_at: now, rests_until: now, place: Place::Nowhere };
+        let new = || State {
+            tasks: VecDeque::new(),
+            in_flight: 0,
+            paid_at: now,
+            rests_until: now,
+            trouble: Trouble::default(),
+            place: Place::Nowhere,
+        };
         let state = self.hosts.entry(host.clone()).or_insert_with(new);
         match std::mem::replace(&mut state.place, Place::Nowhere) {
             Place::Nowhere => {}
@@ -220,9 +239,15 @@ impl Queue {
         // equal to it.
         let is_idle = state.tasks.is_empty();
         let paid_at = if is_idle { state.paid_at } else { state.paid_at.checked_sub(ahead).unwrap_or(now) };
-        let time = paid_at.max(state.rests_until);
-        if is_idle && state.in_flight > 0 {
-            // It is in neither order, and gets a place when its last task is done.
+        let trouble = if is_idle { state.trouble.until() } else { state.trouble.rests_until() };
+        let mut time = paid_at.max(state.rests_until).max(trouble.unwrap_or(now));
+        let is_down = state.trouble.is_down(now);
+        if is_down && !is_idle {
+            time = now;
+        }
+        let is_full = !is_down && state.in_flight >= state.trouble.limit(self.limits);
+        if (is_idle || is_full) && state.in_flight > 0 {
+            // It is in neither order, and gets a place when a task of it is done.
         } else if time > now {
             state.place = Place::Resting((time, self.turn));
             self.resting.insert((time, self.turn), host.clone());
@@ -249,7 +274,7 @@ mod tests {
     /// A queue with these URLs, and a time.
     fn queue(per_host: Option<f64>, urls: &[&str]) -> (Queue, Instant) {
         let now = Instant::now();
-        let mut queue = Queue::new(per_host);
+        let mut queue = Queue::new(per_host, Limits::default());
         urls.iter().for_each(|url| queue.push(task(url), now));
         (queue, now)
     }
@@ -286,7 +311,7 @@ mod tests {
         while slow + fast < 100 {
             if next(&mut queue, now).starts_with("fast") {
                 fast += 1;
-                queue.done(&host("fast"), None, now);
+                queue.done(&host("fast"), None, Health::Unknown, now);
             } else {
                 slow += 1;
             }
@@ -317,7 +342,7 @@ mod tests {
         let later = now + Duration::from_secs(2);
         let Next::Task(mut busy) = queue.take(now) else { panic!("there are four") };
         busy.attempts = 1;
-        queue.done(&host("a"), Some(later), now);
+        queue.done(&host("a"), Some(later), Health::Unknown, now);
         queue.put_back(busy, later);
         assert_eq!([next(&mut queue, now), next(&mut queue, now)], ["b/1", "b/2"]);
         assert!(matches!(queue.take(now), Next::At(time) if time == later));
@@ -330,10 +355,48 @@ mod tests {
     fn a_retry_that_waits_holds_nobody_up() {
         let (mut queue, now) = queue(None, &["http://a/1", "http://a/2"]);
         let Next::Task(failed) = queue.take(now) else { panic!("there are two") };
-        queue.done(&host("a"), None, now);
+        queue.done(&host("a"), None, Health::Unknown, now);
         queue.put_back(failed, now + Duration::from_secs(1));
         assert_eq!(next(&mut queue, now), "a/2");
         assert_eq!(next(&mut queue, now + Duration::from_secs(1)), "a/1");
+    }
+
+    #[test]
+    fn a_host_gets_no_more_at_a_time_than_it_may() {
+        let now = Instant::now();
+        let mut queue = Queue::new(None, Limits { at_a_time: 2, failures: 0 });
+        ["http://a/1", "http://a/2", "http://a/3", "http://b/1"].iter().for_each(|url| queue.push(task(url), now));
+        assert_eq!([(); 3].map(|()| next(&mut queue, now)), ["a/1", "b/1", "a/2"]);
+        assert!(matches!(queue.take(now), Next::Nothing));
+        queue.done(&host("a"), None, Health::Fine, now);
+        assert_eq!(next(&mut queue, now), "a/3");
+        queue.push(task("http://a/4"), now);
+        assert!(matches!(queue.take_any(now), Next::Task(_)), "a stopped run takes all");
+    }
+
+    #[test]
+    fn a_host_that_is_down_has_its_tasks_refused() {
+        let now = Instant::now();
+        let mut queue = Queue::new(None, Limits { at_a_time: 2, failures: 2 });
+        (0..6).for_each(|n| queue.push(task(&format!("http://a/{n}")), now));
+        let refused = |queue: &mut Queue, health, now| match queue.take(now) {
+            Next::Task(task) => {
+                queue.done(&host("a"), None, health, now);
+                task.is_refused
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(!refused(&mut queue, Health::Down, now));
+        assert!(matches!(queue.take(now), Next::At(_)), "it is left alone for a moment");
+        let now = now + Duration::from_secs(1);
+        assert!(!refused(&mut queue, Health::Down, now));
+        assert!(refused(&mut queue, Health::Unknown, now));
+        assert!(refused(&mut queue, Health::Unknown, now));
+        let later = now + Duration::from_secs(61);
+        assert!(!refused(&mut queue, Health::Fine, later));
+        assert!(!refused(&mut queue, Health::Fine, later));
+        queue.take(later + Duration::from_secs(1000));
+        assert_eq!(queue.hosts.len(), 0);
     }
 
     #[test]
@@ -342,7 +405,7 @@ mod tests {
         queue.put_back(task("http://c/1"), now + Duration::from_secs(100));
         let mut taken = 0;
         while let Next::Task(task) = queue.take_any(now) {
-            queue.done(&task.host.clone(), None, now);
+            queue.done(&task.host.clone(), None, Health::Unknown, now);
             taken += 1;
         }
         assert_eq!(taken, 4);
@@ -366,11 +429,11 @@ mod tests {
     #[test]
     fn hosts_are_forgotten() {
         let mut now = Instant::now();
-        let mut queue = Queue::new(Some(5.0));
+        let mut queue = Queue::new(Some(5.0), Limits::default());
         for n in 0..1000 {
             queue.push(task(&format!("http://h{n}/")), now);
             next(&mut queue, now);
-            queue.done(&host(&format!("h{n}")), None, now);
+            queue.done(&host(&format!("h{n}")), None, Health::Unknown, now);
             now += Duration::from_millis(50);
         }
         queue.take(now);

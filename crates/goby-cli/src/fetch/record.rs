@@ -30,6 +30,21 @@ pub(crate) struct Fetched {
     pub(crate) elapsed: Duration,
     /// Where the body was saved, relative to the directory of `--output-dir`.
     pub(crate) file: Option<String>,
+    pub(crate) details: Box<Details>,
+}
+
+/// What a result says beyond that, if it is there, or wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Details {
+    /// Where redirects have led.
+    pub(crate) final_url: Option<String>,
+    pub(crate) content_type: Option<String>,
+    /// The chosen headers, several of one name with commas between them.
+    pub(crate) headers: Vec<(String, String)>,
+    /// In hexadecimal digits.
+    pub(crate) sha256: Option<String>,
+    /// From connecting to the head of the last response.
+    pub(crate) first_byte: Option<Duration>,
 }
 
 /// Why a URL was not fetched.
@@ -64,6 +79,12 @@ pub(crate) enum Kind {
     TooManyRedirects,
     /// Not an http or https URL.
     InvalidUrl,
+    /// The host has failed too often: it was not asked.
+    HostDown,
+    /// The site's robots.txt does not allow it.
+    Robots,
+    /// The body is longer than `--max-filesize`.
+    TooLarge,
     /// The body could not be saved.
     Save,
     /// In flight when the run was stopped.
@@ -83,6 +104,9 @@ impl Kind {
             Kind::Body => "body",
             Kind::TooManyRedirects => "too_many_redirects",
             Kind::InvalidUrl => "invalid_url",
+            Kind::HostDown => "host_down",
+            Kind::Robots => "robots",
+            Kind::TooLarge => "too_large",
             Kind::Save => "save",
             Kind::Canceled => "canceled",
         }
@@ -120,13 +144,9 @@ impl Record {
         }
         match &self.result {
             Ok(fetched) => {
-                // To the microsecond; a number with fewer digits is printed shorter.
-                let ms = fetched.elapsed.as_micros() as f64 / 1000.0;
-                let _ = write!(lines, ",\"status\":{},\"bytes\":{},\"ms\":{ms}", fetched.status, fetched.bytes);
-                if let Some(file) = &fetched.file {
-                    lines.push_str(",\"file\":");
-                    push_json_string(lines, file);
-                }
+                let (status, bytes, ms) = (fetched.status, fetched.bytes, millis(fetched.elapsed));
+                let _ = write!(lines, ",\"status\":{status},\"bytes\":{bytes},\"ms\":{ms}");
+                fetched.write_details(lines);
             }
             Err(failure) => {
                 let _ = write!(lines, ",\"error\":\"{}\"", failure.kind.as_str());
@@ -138,6 +158,42 @@ impl Record {
             }
         }
         let _ = writeln!(lines, ",\"attempts\":{}}}", self.attempts);
+    }
+}
+
+/// To the microsecond; a number with fewer digits is printed shorter.
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+impl Fetched {
+    fn write_details(&self, lines: &mut String) {
+        let Details { final_url, content_type, headers, sha256, first_byte } = &*self.details;
+        let final_url = final_url.as_ref().map(|url| redacted(url));
+        for (name, value) in [
+            ("final_url", final_url.as_deref()),
+            ("content_type", content_type.as_deref()),
+            ("file", self.file.as_deref()),
+            ("sha256", sha256.as_deref()),
+        ] {
+            if let Some(value) = value {
+                let _ = write!(lines, ",\"{name}\":");
+                push_json_string(lines, value);
+            }
+        }
+        if !headers.is_empty() {
+            lines.push_str(",\"headers\":{");
+            for (index, (name, value)) in headers.iter().enumerate() {
+                lines.push_str(if index == 0 { "" } else { "," });
+                push_json_string(lines, name);
+                lines.push(':');
+                push_json_string(lines, value);
+            }
+            lines.push('}');
+        }
+        if let Some(first_byte) = first_byte {
+            let _ = write!(lines, ",\"first_byte_ms\":{}", millis(*first_byte));
+        }
     }
 }
 
@@ -187,7 +243,7 @@ mod tests {
 
     fn fetched(micros: u64, file: Option<&str>) -> Fetched {
         let elapsed = Duration::from_micros(micros);
-        Fetched { status: 200, bytes: 1234, elapsed, file: file.map(str::to_string) }
+        Fetched { status: 200, bytes: 1234, elapsed, file: file.map(str::to_string), details: Box::default() }
     }
 
     /// Compares what follows the URL, which has quotes in it.

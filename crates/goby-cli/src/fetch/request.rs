@@ -34,6 +34,13 @@ pub(crate) struct Custom {
     pub(crate) body: Option<Bytes>,
 }
 
+impl Custom {
+    /// Whether it says nothing of the request.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.body.is_none()
+    }
+}
+
 /// What the options say of all requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
@@ -152,6 +159,11 @@ impl Requests {
         let is_idempotent = self.method(custom).is_idempotent();
         let has_key = |headers: &HeaderMap| headers.contains_key("idempotency-key");
         is_idempotent || has_key(&self.headers) || custom.is_some_and(|custom| has_key(&custom.headers))
+    }
+
+    /// Whether a request is a `GET`.
+    pub(crate) fn is_get(&self, custom: Option<&Custom>) -> bool {
+        self.method(custom) == Method::GET
     }
 
     fn method(&self, custom: Option<&Custom>) -> Method {

@@ -5,6 +5,7 @@
 //! back together. A server's Retry-After is a floor under that, and the jitter is added to it for
 //! the same reason.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use super::record::{Failure, Kind};
@@ -17,11 +18,69 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 /// server asks for a longer wait, the request is not made again.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How often a request is tried again.
-#[derive(Clone, Copy, Debug)]
+/// Whether and when a request is tried again.
+#[derive(Clone, Debug)]
 pub(crate) struct Retry {
     /// Retries, so one less than requests.
     pub(crate) retries: u32,
+    pub(crate) on: RetryOn,
+    /// The wait before each, in place of one that doubles.
+    pub(crate) delay: Option<Duration>,
+}
+
+/// `--retry-on`: what may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RetryOn {
+    kinds: Vec<Kind>,
+    statuses: Vec<RangeInclusive<u16>>,
+}
+
+impl RetryOn {
+    /// Reads a list such as `timeout,429,5xx`.
+    ///
+    /// # Errors
+    /// In words, for clap to print behind the option's name.
+    pub(crate) fn parse(text: &str) -> Result<RetryOn, String> {
+        const KINDS: [Kind; 8] = [
+            Kind::Timeout,
+            Kind::Dns,
+            Kind::Connect,
+            Kind::Tls,
+            Kind::Protocol,
+            Kind::Body,
+            Kind::TooManyRedirects,
+            Kind::Save,
+        ];
+        let mut on = RetryOn { kinds: Vec::new(), statuses: Vec::new() };
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            if let Some(kind) = KINDS.iter().find(|kind| kind.as_str() == word) {
+                on.kinds.push(*kind);
+            } else if let Some(statuses) = statuses(word) {
+                on.statuses.push(statuses);
+            } else {
+                let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.as_str()).collect();
+                return Err(format!("{word:?} is neither a status (429, 5xx) nor one of {}", kinds.join(", ")));
+            }
+        }
+        Ok(on)
+    }
+
+    /// Whether the same request may succeed a little later.
+    fn has(&self, failure: &Failure) -> bool {
+        match failure.status {
+            Some(status) => self.statuses.iter().any(|statuses| statuses.contains(&status)),
+            None => self.kinds.contains(&failure.kind),
+        }
+    }
+}
+
+/// Reads `503` or `5xx`.
+fn statuses(word: &str) -> Option<RangeInclusive<u16>> {
+    if let Some(hundreds) = word.strip_suffix("xx") {
+        let hundreds: u16 = hundreds.parse().ok().filter(|hundreds| (1..=9).contains(hundreds))?;
+        return Some(hundreds * 100..=hundreds * 100 + 99);
+    }
+    word.parse().ok().filter(|status| (100..=999).contains(status)).map(|status| status..=status)
 }
 
 impl Retry {
@@ -30,18 +89,21 @@ impl Retry {
     /// `attempts` have been made, the last ended with `failure` and asked for `retry_after`;
     /// `random` is any number.
     pub(crate) fn wait(
-        self,
+        &self,
         attempts: u32,
         failure: &Failure,
         retry_after: Option<Duration>,
         random: u64,
     ) -> Option<Duration> {
-        if attempts > self.retries || !is_passing(failure) {
+        if attempts > self.retries || !self.on.has(failure) {
             return None;
         }
         let asked = retry_after.unwrap_or(Duration::ZERO);
         if asked > LONGEST_RETRY_AFTER {
             return None;
+        }
+        if let Some(delay) = self.delay {
+            return Some(asked.max(delay));
         }
         let doublings = attempts.saturating_sub(1).min(30);
         let whole = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(LONGEST_BACK_OFF);
@@ -57,15 +119,6 @@ pub(crate) fn host_wait(failure: &Failure, retry_after: Option<Duration>, wait: 
     match retry_after {
         Some(asked) => Some(asked).filter(|asked| *asked <= LONGEST_RETRY_AFTER),
         None => wait.filter(|_| failure.status == Some(429)),
-    }
-}
-
-/// Whether the same request is likely to succeed a little later.
-fn is_passing(failure: &Failure) -> bool {
-    match failure.kind {
-        Kind::Timeout | Kind::Dns | Kind::Connect | Kind::Body => true,
-        Kind::HttpStatus => failure.status.is_some_and(|status| status == 429 || (500..=599).contains(&status)),
-        Kind::Tls | Kind::Protocol | Kind::TooManyRedirects | Kind::InvalidUrl | Kind::Save | Kind::Canceled => false,
     }
 }
 
@@ -85,7 +138,9 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const RETRY: Retry = Retry { retries: 5 };
+    fn retry(retries: u32) -> Retry {
+        Retry { retries, on: RetryOn::parse("timeout,dns,connect,body,429,5xx").unwrap(), delay: None }
+    }
 
     fn timeout() -> Failure {
         Failure::new(Kind::Timeout, "")
@@ -93,24 +148,24 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_limit_and_are_a_random_part() {
-        let longest = |attempts| Retry { retries: 100 }.wait(attempts, &timeout(), None, u64::MAX).unwrap();
+        let longest = |attempts| retry(100).wait(attempts, &timeout(), None, u64::MAX).unwrap();
         let waits = [1, 2, 3, 7, 8, 50, 100].map(|attempts| longest(attempts).as_millis());
         assert_eq!(waits, [250, 500, 1000, 16_000, 30_000, 30_000, 30_000]);
-        assert_eq!(RETRY.wait(1, &timeout(), None, 0), Some(Duration::ZERO));
-        let half = RETRY.wait(2, &timeout(), None, u64::MAX / 2).unwrap();
+        assert_eq!(retry(5).wait(1, &timeout(), None, 0), Some(Duration::ZERO));
+        let half = retry(5).wait(2, &timeout(), None, u64::MAX / 2).unwrap();
         assert!(half > Duration::from_millis(249) && half < Duration::from_millis(251), "{half:?}");
     }
 
     #[test]
     fn there_is_an_end_to_it() {
-        assert!(RETRY.wait(5, &timeout(), None, 0).is_some());
-        assert!(RETRY.wait(6, &timeout(), None, 0).is_none());
-        assert!(Retry { retries: 0 }.wait(1, &timeout(), None, 0).is_none());
+        assert!(retry(5).wait(5, &timeout(), None, 0).is_some());
+        assert!(retry(5).wait(6, &timeout(), None, 0).is_none());
+        assert!(retry(0).wait(1, &timeout(), None, 0).is_none());
     }
 
     #[test]
     fn only_failures_that_may_pass_are_retried() {
-        let retried = |failure: Failure| RETRY.wait(1, &failure, None, 0).is_some();
+        let retried = |failure: Failure| retry(5).wait(1, &failure, None, 0).is_some();
         for kind in [Kind::Timeout, Kind::Dns, Kind::Connect, Kind::Body] {
             assert!(retried(Failure::new(kind, "")), "{kind:?}");
         }
@@ -126,9 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn what_may_pass_is_a_list() {
+        let retry = Retry { on: RetryOn::parse("tls, 404,5xx").unwrap(), ..retry(5) };
+        let retried = |failure| retry.wait(1, &failure, None, 0).is_some();
+        assert!(retried(Failure::new(Kind::Tls, "")) && !retried(timeout()));
+        assert_eq!([404, 429, 503].map(|status| retried(Failure::status(status, None))), [true, false, true]);
+        for list in ["tmeout", "1000", "0xx", "5x"] {
+            assert!(RetryOn::parse(list).is_err(), "{list}");
+        }
+        assert_eq!(RetryOn::parse("").unwrap(), RetryOn { kinds: Vec::new(), statuses: Vec::new() });
+    }
+
+    #[test]
+    fn a_delay_is_that_of_every_retry() {
+        let retry = Retry { delay: Some(Duration::from_secs(3)), ..retry(5) };
+        assert_eq!([1, 5].map(|n| retry.wait(n, &timeout(), None, 7)), [Some(Duration::from_secs(3)); 2]);
+        let asked = retry.wait(1, &Failure::status(503, None), Some(Duration::from_secs(9)), 7);
+        assert_eq!(asked, Some(Duration::from_secs(9)));
+    }
+
+    #[test]
     fn retry_after_is_a_floor_and_too_long_a_one_is_final() {
         let busy = Failure::status(503, None);
-        let wait = |seconds, random| RETRY.wait(1, &busy, Some(Duration::from_secs(seconds)), random);
+        let wait = |seconds, random| retry(5).wait(1, &busy, Some(Duration::from_secs(seconds)), random);
         assert_eq!(wait(7, 0), Some(Duration::from_secs(7)));
         assert_eq!(wait(7, u64::MAX), Some(Duration::from_millis(7250)));
         assert_eq!(wait(60, 0), Some(Duration::from_secs(60)));

@@ -26,19 +26,19 @@ const LONGEST_LATENCY: u64 = 10 * 365 * 24 * 3600 * 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Requests made, retries and redirects included.
-    requests: u64,
-    fetched: u64,
-    bytes: u64,
+    pub(super) requests: u64,
+    pub(super) fetched: u64,
+    pub(super) bytes: u64,
     /// Latencies of what was fetched, in microseconds.
-    latency: Histogram<u64>,
+    pub(super) latency: Histogram<u64>,
     /// Failures by kind, without the abandoned ones.
-    failures: BTreeMap<Kind, u64>,
+    pub(super) failures: BTreeMap<Kind, u64>,
     /// Failures by status code.
-    statuses: BTreeMap<u16, u64>,
+    pub(super) statuses: BTreeMap<u16, u64>,
     /// URLs in flight when the run was stopped.
-    abandoned: u64,
+    pub(super) abandoned: u64,
     /// URLs taken from the queue after the run was stopped.
-    not_started: u64,
+    pub(super) not_started: u64,
     /// The first failures in words, if they are wanted.
     examples: Option<Vec<String>>,
 }
@@ -65,6 +65,8 @@ pub(crate) enum Stopped {
     TotalUp(Duration),
     /// The output takes no more.
     OutputGone,
+    /// A URL has failed, and `--fail-early` was given.
+    Failed,
 }
 
 impl Tally {
@@ -136,7 +138,12 @@ impl Tally {
         self.abandoned + self.not_started + fed.not_fed > 0 || fed.rest_unread
     }
 
-    fn failed(&self) -> u64 {
+    /// How many URLs have a result.
+    pub(super) fn ended(&self) -> u64 {
+        self.fetched + self.failed() + self.abandoned
+    }
+
+    pub(super) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
 
@@ -151,8 +158,7 @@ impl Tally {
 
     /// The summary, of several lines.
     pub(crate) fn summary(&self, end: &End) -> String {
-        let ended = self.fetched + self.failed() + self.abandoned;
-        let mut text = format!("goby: {} in {}\n", counted(ended, "URL"), duration(end.elapsed));
+        let mut text = format!("goby: {} in {}\n", counted(self.ended(), "URL"), duration(end.elapsed));
         let mut row = |name: &str, value: String| {
             let _ = writeln!(text, "  {name:<9} {value}");
         };
@@ -167,6 +173,9 @@ impl Tally {
         }
         if end.fed.skipped > 0 {
             row("skipped", format!("{}, fetched by an earlier run", count(end.fed.skipped)));
+        }
+        if end.fed.repeated > 0 {
+            row("repeated", format!("{}, which the list has had before", count(end.fed.repeated)));
         }
         if let Some(stopped) = end.stopped {
             row("stopped", self.stopped_row(stopped, end));
@@ -215,6 +224,7 @@ impl Tally {
         let why = match stopped {
             Stopped::Interrupted => "interrupted".to_string(),
             Stopped::TotalUp(total) => format!("no time left of --total {}", duration(total)),
+            Stopped::Failed => "a URL failed, and --fail-early".to_string(),
             Stopped::OutputGone => "the output takes no more, and lacks the last of these".to_string(),
         };
         let left = match (self.not_started + end.fed.not_fed, end.fed.rest_unread) {
@@ -236,7 +246,7 @@ mod tests {
 
     fn fetched(ms: u64) -> Record {
         let elapsed = Duration::from_millis(ms);
-        record(Ok(Fetched { status: 200, bytes: 1000, elapsed, file: None }), 1)
+        record(Ok(Fetched { status: 200, bytes: 1000, elapsed, file: None, details: Box::default() }), 1)
     }
 
     fn failed(kind: Kind, attempts: u32) -> Record {

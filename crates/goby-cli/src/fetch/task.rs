@@ -23,6 +23,8 @@ pub(crate) struct Task {
     pub(crate) host: Host,
     /// Where redirects have led in the current attempt.
     pub(crate) moved: Option<Box<Moved>>,
+    /// Its host is down: it is answered without a request.
+    pub(crate) is_refused: bool,
     /// Requests so far.
     pub(crate) attempts: u32,
     /// How the last one failed.
@@ -48,7 +50,16 @@ impl Task {
     pub(crate) fn new(job: Job) -> Task {
         let url = job.url();
         let host = url.as_ref().map(host).unwrap_or_default();
-        Task { text: job.text, url, custom: job.custom, host, moved: None, attempts: 0, last_failure: None }
+        Task {
+            text: job.text,
+            url,
+            custom: job.custom,
+            host,
+            moved: None,
+            is_refused: false,
+            attempts: 0,
+            last_failure: None,
+        }
     }
 
     /// About how many bytes it takes: the URL is in it twice, and where it was redirected to.

@@ -22,6 +22,10 @@ pub(crate) enum Reply {
     Truncated(usize, Vec<u8>),
     /// Nothing, until the client closes the connection.
     Hang,
+    /// A response with these header lines, and the first part of its body; the rest never comes.
+    Stall(Vec<String>, usize, Vec<u8>),
+    /// A response with so many bytes, each after this time.
+    Slow(std::time::Duration, usize),
     /// A response with a body that goes on, one byte at a time, until the client closes the
     /// connection.
     Drip,
@@ -315,6 +319,24 @@ fn send(mut stream: &TcpStream, reader: &mut impl Read, shared: &Shared, reply: 
             let _ = reader.read(&mut [0]);
             shared.change(|state| state.abandoned += 1);
             false
+        }
+        Reply::Stall(headers, length, part) => {
+            let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n{headers}\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&part));
+            shared.change(|state| state.hanging += 1);
+            let _ = reader.read(&mut [0]);
+            shared.change(|state| state.abandoned += 1);
+            false
+        }
+        Reply::Slow(pause, length) => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+            (0..length).all(|_| {
+                // A slow server sends like that: this synchronizes nothing.
+                thread::sleep(pause);
+                stream.write_all(b"x").is_ok()
+            })
         }
         Reply::Drip => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");

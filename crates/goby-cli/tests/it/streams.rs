@@ -56,8 +56,8 @@ fn a_long_input_takes_bounded_memory() {
     writer.join().unwrap().unwrap();
     check(child.end().code, Some(1));
     let peak = peak.unwrap();
-    // Measured: 11 MB, nearly all of it the program itself.
-    assert!(peak < 24 * 1024, "{peak} kB resident at the most");
+    // Measured: 26 MB, of which 21 MB are the program itself, not optimized.
+    assert!(peak < 40 * 1024, "{peak} kB resident at the most");
 }
 
 #[test]

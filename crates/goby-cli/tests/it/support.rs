@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// No child of these tests takes this long, unless it hangs, also on a machine that is busy with
 /// other tests.
@@ -189,7 +190,7 @@ pub(crate) fn lines(output: &str) -> Vec<Line> {
 
 fn line(text: &str) -> Line {
     let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"));
-    let extra = ["line"];
+    let extra = ["content_type", "final_url", "first_byte_ms", "headers", "line", "sha256"];
     let fields = value.as_object().expect("an object").keys().map(String::as_str);
     let fields: Vec<&str> = fields.filter(|field| !extra.contains(field)).collect();
     // In the order of serde_json's map, which is alphabetical.
@@ -212,6 +213,11 @@ pub(crate) fn by_url(output: &str) -> HashMap<String, Line> {
         assert!(map.insert(url.clone(), line).is_none(), "two results for {url}");
     }
     map
+}
+
+/// The SHA-256 of these bytes, in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Fails with both texts in full if they differ.

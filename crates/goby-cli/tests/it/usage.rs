@@ -64,6 +64,14 @@ fn mistakes_in_options_are_told_by_name() {
         &["-4", "-6", "http://h/"],
         &["--resolve", "h:80", "http://h/"],
         &["--rate", "5/x", "http://h/"],
+        &["--retry-on", "404,tmeout", "http://h/"],
+        &["--speed-limit", "fast", "http://h/"],
+        &["-C", "500", "--output-dir", "d", "http://h/"],
+        &["-C", "-", "http://h/"],
+        &["--output-dir", "d", "--output-name", "{file}", "http://h/"],
+        &["-H", "nonsense", "http://h/"],
+        &["-u", "me", "http://h/"],
+        &["--header-name", "x", "http://h/"],
     ] {
         let ended = fetch(args);
         check(ended.code, Some(2));

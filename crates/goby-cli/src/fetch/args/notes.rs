@@ -13,17 +13,22 @@ pub(super) const LONG_NOTES: &str = r#"Results:
   {"url":"http://…","error":"timeout","message":"…","attempts":3}
 
   "ms" is the time of the last attempt, from connecting to the last byte, without waits for a
-  turn; "bytes" is the body's length; "file" is where --output-dir put it; a password in "url" is shown
-  as ***. Redirects are followed, at most 10. Kinds of "error":
-    timeout             no complete response within --max-time
+  turn; "bytes" is the body's length; "final_url" is where redirects have led; "content_type" is
+  what the server says; "file" is where --output-dir put it. --sha256, --timings and --show-header
+  add more. A password in "url" is shown as ***. Kinds of "error":
+    timeout             not within --max-time or --connect-timeout, or nothing came for --speed-time
     dns                 the host's name was not resolved
     connect             no connection, or it broke before the response
     tls                 the server's certificate or its TLS is not acceptable
     protocol            what came is no proper HTTP
     http_status         a response, but not 2xx or 3xx; its "status" is given too
     body                the response broke off in its body
-    too_many_redirects  more than 10
-    invalid_url         not an http or https URL (the message names the line), or a redirect to none
+    too_many_redirects  more than --max-redirs
+    invalid_url         not an http or https URL or no request (the message names the line), or a
+                        redirect to none
+    host_down           not requested: the host failed too often (--max-host-failures)
+    robots              not requested: robots.txt does not allow it (--robots)
+    too_large           the body is longer than --max-filesize
     save                the body could not be saved
     canceled            in flight when the run was stopped
 
