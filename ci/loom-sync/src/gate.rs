@@ -180,6 +180,10 @@ pub(crate) fn now() -> Instant {
 
 pub(crate) fn checkpoint() {}
 
+pub(crate) fn checkpoint_on(_object: usize) {}
+
+pub(crate) fn gives_back(_object: usize) {}
+
 /// Called after a refused try, which may give way.
 pub(crate) fn refused() {}
 

@@ -14,9 +14,16 @@ mod gate;
 pub(crate) use context::Context;
 pub(crate) use gate::{Backoff, fences_work, heavy_fence, light_fence};
 pub(crate) use gate::{
-    Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, discard_quietly, go_owing, is_goexit,
-    now, polled, refused, with_reach,
+    Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, checkpoint_on, discard_quietly, gives_back,
+    go_owing, is_goexit, now, polled, refused, with_reach,
 };
+pub(crate) mod checked {
+    /// A model is no check.
+    pub(crate) fn is_checked() -> bool {
+        false
+    }
+}
+
 /// No model panics while a goroutine is parked, so the answer of std is right.
 pub(crate) use std::thread::panicking;
 pub(crate) use streak::Streak;

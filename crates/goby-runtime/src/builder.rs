@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::settings::{DeadlockPolicy, MAX_STACK, MIN_STACK, PanicPolicy, Settings};
-use crate::engine::shared::Shared;
+use crate::engine::shared::{CheckFn, Shared};
 use crate::engine::unjoined;
 use crate::look::{Look, leak_check, stall};
 use crate::runtime::Runtime;
@@ -167,9 +167,10 @@ impl Builder {
             stall_limit: self.stall_limit,
             stalls_are_printed,
             isolated: self.isolated,
+            checked: false,
         };
         let look = Box::new(Look::new(&settings));
-        Ok(Runtime { shared: Shared::start(settings, look)? })
+        Ok(Runtime { shared: Shared::start(settings, look, None)? })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -191,6 +192,30 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Starts the runtime of a check, which runs `check` on its only worker.
+pub(crate) fn start_check(stack_size: Option<usize>, check: CheckFn) -> io::Result<&'static Shared> {
+    let settings = Settings {
+        workers: 1,
+        stack_size: match stack_size {
+            Some(bytes) => bytes,
+            None => default_stack_size()?,
+        },
+        max_stacks: usize::MAX,
+        max_goroutines: None,
+        thread_name: "goby-check".into(),
+        panic_policy: PanicPolicy::Print,
+        deadlock_policy: DeadlockPolicy::Ignore,
+        report_leaks: false,
+        leaks_are_fatal: false,
+        stall_limit: None,
+        stalls_are_printed: false,
+        isolated: true,
+        checked: true,
+    };
+    let look = Box::new(Look::new(&settings));
+    Shared::start(settings, look, Some(check))
 }
 
 impl Default for Builder {

@@ -27,6 +27,8 @@ mod look;
 
 mod builder;
 mod runtime;
+#[doc(hidden)]
+pub mod checked;
 #[cfg(feature = "tracing")]
 mod per_goroutine;
 
@@ -52,6 +54,8 @@ pub use builder::Builder;
 pub use engine::attributes::{InheritedLocal, Local, labels, name, with_labels};
 pub use engine::carried::{Carried, carry};
 pub use engine::checkpoint::{checkpoint, polled, refused, yield_now};
+#[doc(hidden)]
+pub use engine::checkpoint::{checkpoint_on, gives_back};
 pub use engine::errand::{Foreign, let_go, let_go_shared};
 pub use engine::gate::{Decision, Gate, Waited, Waiters};
 pub use engine::go::{GoBuilder, JoinHandle, TryGoError, go, try_go};

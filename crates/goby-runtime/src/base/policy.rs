@@ -18,7 +18,37 @@ use crate::base::unseen::UnseenOnce;
 /// ```
 #[inline]
 pub fn now() -> Instant {
-    Instant::now()
+    // Never but on the thread of a check.
+    if VIRTUAL.get() != 0 { virtual_now() } else { Instant::now() }
+}
+
+#[cold]
+#[inline(never)]
+fn virtual_now() -> Instant {
+    instant(VIRTUAL.get())
+}
+
+thread_local! {
+    /// What time it is on this thread, as [`nanos`]; zero means the system's.
+    static VIRTUAL: Cell<u64> = const { Cell::new(0) };
+    static STATE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Sets the time of this thread, from here on a virtual one.
+pub(crate) fn set_virtual(nanos: u64) {
+    VIRTUAL.set(nanos);
+}
+
+/// Returns the time of a thread whose time is virtual.
+#[inline]
+pub(crate) fn virtual_nanos() -> u64 {
+    VIRTUAL.get()
+}
+
+/// Sets what the thread's random numbers follow from.
+pub(crate) fn seed(seed: u64) {
+    // Zero would draw another one.
+    STATE.set(seed.max(1));
 }
 
 /// Returns the instant from which [`nanos`] counts.
@@ -48,9 +78,6 @@ pub(crate) fn instant(nanos: u64) -> Instant {
 /// ```
 #[inline]
 pub fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = const { Cell::new(0) };
-    }
     // The worker's goroutines share it in turn.
     let _ignore = tsan::ignore();
     STATE.with(|state| {

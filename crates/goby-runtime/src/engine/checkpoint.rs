@@ -1,6 +1,7 @@
 //! The points where a running goroutine lets the worker's others run, without waiting for anything.
 
 use crate::engine::worker::Worker;
+use crate::engine::worker::checked::NO_OBJECT;
 
 /// Goes to the back of the run queue, so that the worker's other goroutines run first.
 ///
@@ -37,10 +38,32 @@ pub fn yield_now() {
 /// ```
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub fn checkpoint() {
+    checkpoint_on(NO_OBJECT);
+}
+
+/// A [`checkpoint`] of an operation on the object with this address: a check then knows what is
+/// ordered with what.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn checkpoint_on(object: usize) {
     if let Some(worker) = Worker::current()
         && worker.slice_is_over()
     {
-        worker.end_slice_of_current();
+        worker.end_slice_of_current(object);
+    }
+}
+
+/// A point of a check, and otherwise nothing. What gives something back calls it before it does,
+/// since it is no [`checkpoint`] (it runs in destructors) and still something that others see.
+///
+/// It names the address of the object that it changes, and must not be called under a short lock.
+#[doc(hidden)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn gives_back(object: usize) {
+    if let Some(worker) = Worker::current()
+        && worker.slice_is_over()
+    {
+        worker.give_back(object);
     }
 }
 

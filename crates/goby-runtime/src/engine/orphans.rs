@@ -44,6 +44,10 @@ struct Adopted {
 /// Has a thread fire the timers of a worker whose runtime is shut down, if there are any.
 #[cold]
 pub(crate) fn adopt(remote: &'static Remote) {
+    // A check's timers go by a time of its own, which has ended with it.
+    if remote.shared.settings.checked {
+        return;
+    }
     let mut adopted = ADOPTED.lock();
     if remote.timers.next_due() == NEVER {
         return;

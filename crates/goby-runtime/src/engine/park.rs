@@ -251,6 +251,7 @@ impl Wait {
 impl Who {
     #[cold]
     fn this_thread() -> Who {
+        worker::assert_may_sleep();
         Who::Thread(Parker::current())
     }
 }

@@ -55,4 +55,6 @@ pub(crate) struct Settings {
     pub(crate) stalls_are_printed: bool,
     /// The runtime belongs to a test: its deadlocks are looked for in it alone.
     pub(crate) isolated: bool,
+    /// The runtime belongs to a check, which says who runs next: see `worker/checked.rs`.
+    pub(crate) checked: bool,
 }

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::Mutex;
+
 use crate::base::fence;
 use crate::base::stack::Pool;
 use crate::engine::birth::Births;
@@ -42,7 +44,12 @@ pub(crate) struct Shared {
     pub(crate) births: Births,
     pub(super) closing: Closing,
     pub(crate) unjoined: Unjoined,
+    /// What the worker of a check runs, until it has begun.
+    check: Mutex<Option<CheckFn>>,
 }
+
+/// A check, which runs on its runtime's only worker.
+pub(crate) type CheckFn = Box<dyn FnOnce(&'static Worker) + Send>;
 
 /// The workers. Written by the one thread that adds them, at the start the runtime's maker and then
 /// the monitor; read by all.
@@ -60,7 +67,18 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn start(settings: Settings, watch: Box<dyn Watch>) -> io::Result<&'static Shared> {
+    /// Starts a runtime, with a `check` one whose only worker runs that in place of its rounds.
+    pub(crate) fn start(
+        settings: Settings,
+        watch: Box<dyn Watch>,
+        check: Option<CheckFn>,
+    ) -> io::Result<&'static Shared> {
+        if let Some(worker) = Worker::current().filter(|worker| worker.is_checked()) {
+            worker.leave_check(
+                "a runtime is started inside a check, which cannot say who runs next there: use the one that runs \
+                 already, by goby::go",
+            );
+        }
         overflow::install_handler();
         #[cfg(not(loom))]
         crate::base::lock::ask_before_spinning(crate::engine::worker::may_spin);
@@ -75,8 +93,13 @@ impl Shared {
             }
             None => Box::leak(Box::new(Shared::new(settings, watch))),
         };
+        let has_monitor = check.is_none();
+        *shared.check.lock() = check;
         runtimes::register(shared);
         let started = (0..n).try_for_each(|_| shared.add_worker()).and_then(|()| {
+            if !has_monitor {
+                return Ok(());
+            }
             let monitor = shared.spawn_thread("goby-monitor".into(), move || shared.monitor.run(shared))?;
             *shared.closing.monitor_thread.lock() = Some(monitor);
             Ok(())
@@ -103,6 +126,7 @@ impl Shared {
             births: Births::new(),
             closing: Closing::new(),
             unjoined: Unjoined::default(),
+            check: Mutex::new(None),
             settings,
             watch,
         }
@@ -133,6 +157,18 @@ impl Shared {
         // Relaxed: every thread started from here on comes after this.
         self.workers.n.store(0, Ordering::Relaxed);
         self.closing.reset();
+    }
+
+    /// Takes what the calling worker is to run in place of its rounds, if its runtime is a check's.
+    pub(crate) fn take_check(&self) -> Option<CheckFn> {
+        let check = self.check.lock().take();
+        if check.is_some() {
+            // What counts workers is to find this one.
+            while self.n_workers() == 0 {
+                thread::yield_now();
+            }
+        }
+        check
     }
 
     /// Starts one more worker.

@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
+use std::ptr;
 
 use crate::base::report::{payload_text, report};
 use crate::base::unseen::UnseenMutex;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::settings::PanicPolicy;
+use crate::engine::worker::Worker;
 
 /// The number of reports that are kept: the latest ones.
 const KEPT: usize = 64;
@@ -61,6 +63,11 @@ impl Unjoined {
 
 /// Reports a panic that nobody will see, and ends the process if the runtime's policy says so.
 pub(crate) fn report_panic(g: &Goroutine, payload: &(dyn Any + Send)) {
+    if g.runtime.settings.checked
+        && let Some(worker) = Worker::current().filter(|worker| ptr::eq(worker.shared, g.runtime))
+    {
+        return worker.note_unjoined(g, payload);
+    }
     let message = payload_text(payload);
     let hint = if is_of_borrow(payload) { SHARED_LOCALS } else { "" };
     let line = format!(

@@ -21,6 +21,7 @@ mod theft;
 mod hold;
 mod kept;
 pub(super) mod capture;
+pub(crate) mod checked;
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
@@ -32,6 +33,7 @@ use goby_switch::Fiber;
 
 use self::births::OwnBirths;
 pub use self::births::spread_next;
+use self::checked::Check;
 use self::fairness::Fairness;
 pub(in crate::engine) use self::kept::Kept;
 pub(crate) use self::remote::Remote;
@@ -74,6 +76,8 @@ pub(crate) struct Worker {
     registry: Registry,
     /// When to look for mistakes again.
     pub(crate) next_look: NextLook,
+    /// The execution of a check that runs now; seldom any.
+    check: Check,
 }
 
 /// What runs on the thread now. Written at each switch.
@@ -131,6 +135,21 @@ pub fn current_id() -> Option<GoroutineId> {
 pub(crate) fn may_spin() -> bool {
     let _ignore = tsan::ignore();
     Worker::current().is_none_or(|worker| worker.shared.n_workers() > 1 && !worker.has_runnable() && worker.is_free())
+}
+
+/// Panics if a future in a check is about to wait inside its poll: no other of the check could run
+/// meanwhile.
+#[cold]
+pub(crate) fn assert_may_sleep() {
+    if let Some(worker) = Worker::current()
+        && worker.is_checked()
+        && worker.polls().is_some()
+    {
+        worker.leave_check(
+            "a future waits inside its poll, which keeps the only worker of the check: await there, or run the future by \
+             block_on in a goroutine",
+        );
+    }
 }
 
 impl Worker {
@@ -217,6 +236,7 @@ impl Worker {
             births: OwnBirths::new(remote),
             registry: Registry::new(),
             next_look: NextLook::new((0, None)),
+            check: Check::none(),
         };
         // SAFETY: memory for a worker, with none in it. It stays until the loop below is over.
         // After that nothing has the reference: no goroutine, if all have ended, and not this
@@ -229,7 +249,10 @@ impl Worker {
         if fence::fences_work() {
             biased::set_current_address(ptr::from_ref(worker).addr());
         }
-        while worker.round() {}
+        match worker.shared.take_check() {
+            None => while worker.round() {},
+            Some(check) => check(worker),
+        }
         worker.give_stacks_back();
         CURRENT.set(None);
         biased::set_current_address(NOBODY);
@@ -275,9 +298,13 @@ impl Worker {
         }
     }
 
-    /// Sends the running goroutine, whose slice is over, to the back of the queue.
+    /// Sends the running goroutine, whose slice is over, to the back of the queue. In a check, asks
+    /// who goes on, before an operation on `object`.
     #[cold]
-    pub(crate) fn end_slice_of_current(&self) {
+    pub(crate) fn end_slice_of_current(&self, object: usize) {
+        if self.is_checked() {
+            return self.come_to_point(false, object);
+        }
         if self.in_goroutine() && !self.running.runs_last.get() && !self.initializes_local() {
             self.yield_current();
         }
@@ -318,7 +345,9 @@ impl Worker {
         });
     }
 
-    #[inline]
+    /// Inlined by force, and `start` with it: a check calls both, too, and without that the rounds
+    /// would call them (15 instructions each).
+    #[inline(always)]
     fn resume(&self, g: NonNull<Goroutine>) {
         // SAFETY: runnable, so alive; started, so its fiber is there; and only this thread touches
         // it.
@@ -335,6 +364,7 @@ impl Worker {
     }
 
     /// Gives a goroutine a stack and runs it for the first time. From here on it is pinned.
+    #[inline(always)]
     fn start(&self, g: NonNull<Goroutine>) {
         // SAFETY: unstarted, so alive.
         let header = unsafe { g.as_ref() };

@@ -386,6 +386,13 @@ impl Worker {
     }
 }
 
+/// Looks at all goroutines of the calling scheduler's worker.
+pub(crate) fn of_worker(worker: &Worker) -> Vec<GoroutineInfo> {
+    let mut infos = worker.look(Want::ALL, None);
+    infos.sort_by_key(|info| info.id);
+    infos
+}
+
 /// Returns what is known of an item of a queue; none if it is a future. The caller holds the
 /// queue's lock.
 fn unstarted(item: &Unstarted, now: u64) -> Option<GoroutineInfo> {

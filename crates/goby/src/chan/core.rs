@@ -71,7 +71,7 @@ impl<T> Chan<T> {
     /// Does what can be done of a send at once.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn send_now(&self, value: T) -> SendNow<'_, T> {
-        goby_runtime::checkpoint();
+        goby_runtime::checkpoint_on(self.address());
         let mut state = self.state.lock();
         match state.try_send(value) {
             Ok(wake) => {
@@ -87,7 +87,7 @@ impl<T> Chan<T> {
     /// Does what can be done of a receive at once.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn recv_now(&self) -> RecvNow<'_, T> {
-        goby_runtime::checkpoint();
+        goby_runtime::checkpoint_on(self.address());
         let mut state = self.state.lock();
         match state.try_recv() {
             Ok((value, wake)) => {
@@ -222,7 +222,7 @@ impl<T> Chan<T> {
 
     #[inline]
     pub(crate) fn try_send(&self, value: T) -> Result<(), Refused<T>> {
-        goby_runtime::checkpoint();
+        goby_runtime::checkpoint_on(self.address());
         // The guard is gone at the end of the statement: wakes happen after.
         let sent = self.state.lock().try_send(value);
         if sent.is_err() {
@@ -233,7 +233,7 @@ impl<T> Chan<T> {
 
     #[inline]
     pub(crate) fn try_recv(&self) -> Result<T, Nothing> {
-        goby_runtime::checkpoint();
+        goby_runtime::checkpoint_on(self.address());
         let received = self.state.lock().try_recv();
         match received {
             Ok(_) => {}
@@ -340,9 +340,16 @@ impl<T> Chan<T> {
         self.receivers.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Returns what checks know it by.
+    #[inline]
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     pub(crate) fn drop_sender(&self) {
         // AcqRel: see the field.
         if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            goby_runtime::gives_back(self.address());
             self.close();
         }
     }
@@ -350,6 +357,7 @@ impl<T> Chan<T> {
     pub(crate) fn drop_receiver(&self) {
         // AcqRel: see the field.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            goby_runtime::gives_back(self.address());
             let mut wake = WakeList::new();
             let unread = self.state.lock().abandon(&mut wake);
             wake.unpark_all();

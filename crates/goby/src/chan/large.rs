@@ -111,7 +111,7 @@ enum Until {
 /// Moves the value at `from` into the channel. The caller forgets the value if that succeeds.
 #[inline(never)]
 fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refusal> {
-    goby_runtime::checkpoint();
+    goby_runtime::checkpoint_on(chan.address());
     chan.lock();
     // SAFETY: locked above, and this is the only view until the unlock. The value is there.
     let sent = unsafe { chan.locked().send_from(from) };
@@ -159,7 +159,7 @@ fn send_from<T>(chan: &Chan<T>, from: *const T, until: Until) -> Result<(), Refu
 /// Moves the next value to `to`.
 #[inline(never)]
 fn recv_into<T>(chan: &Chan<T>, to: *mut T, until: Until) -> Result<(), Nothing> {
-    goby_runtime::checkpoint();
+    goby_runtime::checkpoint_on(chan.address());
     chan.lock();
     // SAFETY: as in `send_from`; there is room for a value.
     let received = unsafe { chan.locked().recv_into(to) };

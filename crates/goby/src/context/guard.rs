@@ -76,6 +76,7 @@ impl CancelGuard {
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
+        goby_runtime::gives_back(self.node.as_ref().map_or(0, |node| Arc::as_ptr(node).addr()));
         self.end();
     }
 }

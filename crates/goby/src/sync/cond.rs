@@ -13,7 +13,8 @@ use std::fmt;
 use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Decision, WaitReason, checkpoint};
+use goby_runtime::checked::{NO_OBJECT, without_points};
+use goby_runtime::{Decision, WaitReason, checkpoint, gives_back};
 
 use super::guard::CondGuard;
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -279,13 +280,15 @@ impl Cond {
         let lock = G::lock_of(&guard);
         let mine = G::address(&lock);
         let mut guard = Some(guard);
+        // The point of the unlock below, where there must be none: it is under the queue's lock.
+        gives_back(NO_OBJECT);
         let outcome = self.queue.wait_until(WaitReason::CondWait, until, |theirs, line| {
             if !line.is_empty() && *theirs != mine {
                 return Decision::Ready(());
             }
             *theirs = mine;
             // See the head of the file: the queue's lock is held until this waiter is in the line.
-            drop(guard.take());
+            without_points(|| drop(guard.take()));
             Decision::Wait(())
         });
         assert!(outcome != Outcome::Ready(()), "sync: a Cond is waited for with more than one lock");

@@ -13,10 +13,11 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goby_runtime::{Decision, WaitReason, checkpoint, polled};
+use goby_runtime::{Decision, WaitReason, checkpoint, gives_back, polled};
 
 use super::queue::{Outcome, Queue, Until, done_error};
 use crate::context::{Context, ContextError};
@@ -276,6 +277,7 @@ struct Running<'a> {
 impl Running<'_> {
     /// Records that the function has run to its end, or has ended its goroutine: none is run again.
     fn end(self, ended: State) {
+        gives_back(ptr::from_ref(self.once).addr());
         self.once.queue.with(|state, _| {
             *state = ended;
             // Release pairs with the Acquire in `is_completed`.

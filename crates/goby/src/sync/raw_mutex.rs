@@ -58,10 +58,14 @@
 //! If Check finds `quick` set once more, an unlock that found the queue empty has set it, so none
 //! of those waiters is left. The models in `ci/loom-sync` check this.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use goby_runtime::{Backoff, Decision, Streak, WaitReason, checkpoint, fences_work, heavy_fence, light_fence};
+use goby_runtime::checked::is_checked;
+use goby_runtime::{
+    Backoff, Decision, Streak, WaitReason, checkpoint_on, fences_work, gives_back, heavy_fence, light_fence,
+};
 
 use super::queue::{Outcome, Queue, Until};
 
@@ -123,7 +127,7 @@ impl RawMutex {
     #[inline]
     pub(super) fn try_lock(&self) -> bool {
         // Before, not after: a goroutine that yields here holds nothing that others want.
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         // Acquire pairs with the Release in `unlock`, `try_free` and `unlock_in_line`.
         self.word.fetch_or(LOCKED, Ordering::Acquire) & LOCKED == 0
     }
@@ -143,6 +147,7 @@ impl RawMutex {
             }
             return;
         }
+        gives_back(ptr::from_ref(self).addr());
         if self.streak.count() || !self.try_free() {
             self.unlock_in_line();
         }
@@ -241,8 +246,9 @@ impl RawMutex {
     /// streak.
     #[cold]
     fn unlock_in_line(&self) {
-        // Outside the queue's lock: the first answer may cost the system 10 ms.
-        let may_be_quick = self.streak.is_full() && fences_work();
+        // Not in a check: a quick unlock is no point of it. Outside the queue's lock: the first
+        // answer may cost the system 10 ms.
+        let may_be_quick = self.streak.is_full() && !is_checked() && fences_work();
         self.queue.with(|(), line| {
             // Only this unlock changes the word until the store (see the head of the file). Waiters
             // set their bits under this lock.

@@ -43,9 +43,10 @@
 //!
 //! Lock order: the queues' locks are never held together.
 
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use goby_runtime::{Decision, WaitReason, checkpoint, refused};
+use goby_runtime::{Decision, WaitReason, checkpoint_on, gives_back, refused};
 use once_cell::sync::OnceCell;
 
 use super::queue::{Line, Outcome, Queue, Until};
@@ -114,13 +115,13 @@ impl RawRwLock {
     /// once.
     #[inline]
     pub(super) fn read(&self, until: Until<'_>) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         self.enter_as_reader() || self.read_slow(until)
     }
 
     /// Goes in as a reader if that needs no waiting.
     pub(super) fn try_read(&self) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         let is_in = self.enter_as_reader();
         if !is_in {
             refused();
@@ -152,6 +153,7 @@ impl RawRwLock {
     /// Leaves, as a reader.
     #[inline]
     pub(super) fn unlock_read(&self) {
+        gives_back(ptr::from_ref(self).addr());
         // Release pairs with the Acquire of the writer that goes in next, or of the one that goes
         // in for it in `hand_to_writer`: the writer sees that this reader has finished.
         let before = self.word.fetch_sub(READER, Ordering::Release);
@@ -177,14 +179,14 @@ impl RawRwLock {
     /// `unlock_write` once.
     #[inline]
     pub(super) fn write(&self, until: Until<'_>) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         // Acquire pairs with the Release by which readers and writers leave.
         self.word.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.write_slow(until)
     }
 
     /// Goes in as the writer if nobody is in.
     pub(super) fn try_write(&self) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         let is_in = self.enter_as_writer();
         if !is_in {
             refused();
@@ -195,6 +197,7 @@ impl RawRwLock {
     /// Leaves, as the writer.
     #[inline]
     pub(super) fn unlock_write(&self) {
+        gives_back(ptr::from_ref(self).addr());
         // Release pairs with the Acquire of the next one that goes in.
         if self.word.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_write_slow();
@@ -204,6 +207,7 @@ impl RawRwLock {
     /// Turns the writer into a reader; readers that wait go in with it. The caller calls
     /// `unlock_read` once, and `unlock_write` no more.
     pub(super) fn downgrade(&self) {
+        gives_back(ptr::from_ref(self).addr());
         // Release pairs with the Acquire of readers that go in. Those that `admit_readers` lets in
         // are ordered by the unpark.
         if self.word.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_err() {
@@ -262,7 +266,7 @@ impl RawRwLock {
     /// Turns the upgradable reader into the writer; returns whether it did before `until`.
     /// Otherwise the caller stays the upgradable reader.
     pub(super) fn become_writer(&self, until: Until<'_>) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         let Upgrade { turn, alone } = self.upgrade();
         let outcome =
             alone.wait_until(WaitReason::RwLockWrite, until, |(), _| {
@@ -289,7 +293,7 @@ impl RawRwLock {
 
     /// Turns the upgradable reader into the writer if nobody else is in.
     pub(super) fn try_become_writer(&self) -> bool {
-        checkpoint();
+        checkpoint_on(ptr::from_ref(self).addr());
         // Acquire pairs with the Release by which readers leave.
         let is_writer = self
             .word

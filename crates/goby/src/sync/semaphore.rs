@@ -5,9 +5,10 @@
 //! context is done. Nobody overtakes, so small requests do not starve a large one.
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 
-use goby_runtime::{Decision, WaitReason, checkpoint, polled, refused};
+use goby_runtime::{Decision, WaitReason, checkpoint, gives_back, polled, refused};
 
 use super::queue::{Line, Outcome, Queue, done_error};
 use crate::context::{Context, ContextError};
@@ -171,6 +172,7 @@ impl Semaphore {
     /// ```
     #[track_caller]
     pub fn release(&self, n: usize) {
+        gives_back(ptr::from_ref(&*self.inner).addr());
         let size = self.inner.size;
         let released = self.inner.queue.with(|free, line| {
             let is_held = size - *free >= n;

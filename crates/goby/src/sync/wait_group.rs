@@ -13,10 +13,11 @@
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use goby_runtime::{Decision, NeverRan, WaitReason, checkpoint};
+use goby_runtime::{Decision, NeverRan, WaitReason, checkpoint, gives_back};
 
 use super::first_panic::{FirstPanic, panicking};
 use super::queue::{Outcome, Queue, Until, done_error};
@@ -240,6 +241,7 @@ impl WaitGroup {
     /// Takes one from the count and, if that makes it zero, unparks the waiters.
     #[track_caller]
     fn finish(&self) {
+        gives_back(ptr::from_ref(&*self.inner).addr());
         let word = &self.inner.word;
         let mut current = word.load(Ordering::Relaxed);
         loop {

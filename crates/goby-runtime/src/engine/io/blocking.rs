@@ -76,6 +76,12 @@ pub fn blocking_unless<R: Send>(
 fn run_blocking<R: Send>(reason: WaitReason, ticket: Option<&Arc<Ticket>>, f: impl FnOnce() -> R + Send) -> Option<R> {
     let Some(worker) = Worker::current().filter(|worker| worker.in_goroutine()) else { return Some(f()) };
     let shared = worker.shared;
+    if worker.is_checked() {
+        worker.leave_check(&format!(
+            "a call that blocks a thread [{reason}] inside a check, which cannot say when it ends: do it before the \
+             check, or put a goroutine in its place that answers as it does"
+        ));
+    }
     let mut call = Call { f: Some(f), result: None };
     // SAFETY: this goroutine parks on the wait below once a helper has the job, and that helper, or
     // who withdraws the call, unparks it.

@@ -402,7 +402,15 @@ impl<T: AsFd> Source<T> {
     fn register_slow(&self) -> io::Result<()> {
         // ThreadSanitizer is to see the edge from the thread that has made the worker.
         let remote = match Worker::current() {
-            Some(worker) => worker.remote,
+            Some(worker) => {
+                if worker.is_checked() {
+                    worker.leave_check(
+                        "a socket or pipe of the system inside a check, which cannot say when it is ready: talk \
+                         through channels there",
+                    );
+                }
+                worker.remote
+            }
             None => current::default_shared().any_remote(),
         };
         let _ignore = tsan::ignore();

@@ -230,6 +230,7 @@ impl Entry {
         unsafe { &*timer.as_ref().wait }.claim(TIMED_OUT)
     }
 
+    #[inline]
     fn set_place(&self, place: usize) {
         match self.target {
             // SAFETY: targets of entries in the heap are alive: a `Timer` takes itself out before
@@ -346,6 +347,19 @@ impl Timers {
         claimed.into_iter().for_each(Unparker::unpark);
     }
 
+    /// Forgets all timers. Nothing that waits for one goes on, and their goroutines have ended, or
+    /// never run again.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn forget(&self) {
+        if self.next_due() == NEVER {
+            return;
+        }
+        let mut heap = self.heap.lock();
+        std::mem::take(&mut heap.entries).iter().for_each(|entry| entry.set_place(NOWHERE));
+        self.next.store(NEVER, Ordering::SeqCst);
+    }
+
     /// Fires the due timers; returns true if there were any.
     pub(crate) fn run_due(&self) -> bool {
         if self.next_due() == NEVER {
@@ -363,6 +377,9 @@ impl Timers {
                 self.next.store(heap.first_due(), Ordering::SeqCst);
             }
             any |= !fired.is_empty();
+            if fired.len() > 1 && policy::virtual_nanos() != 0 {
+                shuffle(&mut fired);
+            }
             for fired in fired {
                 match fired {
                     Fired::Sleeper(unparker) => unparker.unpark(),
@@ -376,6 +393,14 @@ impl Timers {
             }
         }
         any
+    }
+}
+
+/// Draws the order of timers that are due at once: in a check nothing else makes it vary.
+#[cold]
+fn shuffle(fired: &mut [Fired]) {
+    for last in (1..fired.len()).rev() {
+        fired.swap(last, policy::random() as usize % (last + 1));
     }
 }
 

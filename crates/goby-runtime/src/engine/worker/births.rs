@@ -33,6 +33,8 @@ pub fn spread_next() {
 pub(super) struct OwnBirths {
     /// The next goroutine id of this worker's share, and its end.
     ids: Cell<(u64, u64)>,
+    /// The first of the ids that a check's worker uses again in each execution; otherwise zero.
+    first_in_check: Cell<u64>,
     /// Their records.
     pub(super) slab: Slab,
     /// The monitor's tick, and how often our unstarted goroutines have made us wake another worker
@@ -42,7 +44,23 @@ pub(super) struct OwnBirths {
 
 impl OwnBirths {
     pub(super) fn new(remote: &'static Remote) -> OwnBirths {
-        OwnBirths { ids: Cell::new((0, 0)), slab: Slab::new(&remote.tally.grown), wakes: Cell::new((0, 0)) }
+        OwnBirths {
+            ids: Cell::new((0, 0)),
+            first_in_check: Cell::new(0),
+            slab: Slab::new(&remote.tally.grown),
+            wakes: Cell::new((0, 0)),
+        }
+    }
+
+    /// Begins the ids of a check's execution, of which there are `n`; returns the first. They are
+    /// `new` ones if goroutines are left that have the former ones.
+    pub(super) fn begin_ids(&self, n: u64, new: bool) -> u64 {
+        if new || self.first_in_check.get() == 0 {
+            self.first_in_check.set(GoroutineId::reserve(n));
+        }
+        let first = self.first_in_check.get();
+        self.ids.set((first, first + n));
+        first
     }
 }
 

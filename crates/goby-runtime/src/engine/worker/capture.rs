@@ -20,7 +20,7 @@ impl Worker {
     /// Returns those of them that are queued to run. Called by the scheduler.
     pub(crate) fn runnable(&self) -> Vec<NonNull<Goroutine>> {
         self.open_inbox();
-        self.run_next.get().into_iter().chain(self.local.all()).collect()
+        self.run_next.get().into_iter().chain(self.local.all()).chain(self.gathered()).collect()
     }
 
     /// Takes the stack of a goroutine that is suspended here: the goroutine is resumed for a moment

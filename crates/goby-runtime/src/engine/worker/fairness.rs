@@ -89,6 +89,13 @@ impl Fairness {
     }
 }
 
+impl Fairness {
+    /// Lets the next refusal count, in a check.
+    pub(super) fn refuse_at_once(&self) {
+        self.refusals_left.set(1);
+    }
+}
+
 impl Worker {
     /// Looks at what other threads, timers and sockets have made runnable, and returns the
     /// unstarted goroutine to run now, if any.
@@ -143,6 +150,13 @@ impl Worker {
     /// Gives way to others that are runnable here, if the refusals have come in a row.
     #[cold]
     fn end_refusals(&self) {
+        if self.is_checked() {
+            {
+                let _ignore = tsan::ignore();
+                self.fair.refuse_at_once();
+            }
+            return self.come_to_point(true, super::checked::NO_OBJECT);
+        }
         let now = policy::now();
         let time = {
             let _ignore = tsan::ignore();
