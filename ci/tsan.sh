@@ -155,7 +155,7 @@ cli) GOBY_STALLS=off it 100 goby-cli "${skip_cli[@]/#/--skip=}" ;;
 examples) it 10 goby-examples "${skip_examples[@]/#/--skip=}" ;;
 # Two show thread-locals that goroutines of a worker share in turn, one of them tracing's: as `pinning` above.
 # The page of `try_run` waits for a deadlock to be seen, which TSan's own thread prevents. Tokio's locks are std's.
-doc) run_tests 350 race_test --workspace --exclude goby-tokio --doc -- --skip src/sync.rs --skip guide::production --skip try_run.rs ;;
+doc) run_tests 350 race_test --workspace --exclude goby-tokio --exclude goby-check --doc -- --skip src/sync.rs --skip guide::production --skip try_run.rs ;;
 doc-threads) GOBY_TSAN=threads run_tests 1 race_test -p goby --doc -- src/sync.rs guide::production ;;
 *)
     echo "ci/tsan.sh: no such part: $part" >&2

@@ -9,6 +9,7 @@
 
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use goby::chan::{self, Receiver};
@@ -34,6 +35,7 @@ const PATHS: &[(&str, HotPath)] = &[
     ("mutex_uncontended", mutex),
     ("timer_start_stop", timer),
     ("context_cancel", context_cancel),
+    ("check_mutex", check_mutex),
 ];
 
 /// A goroutine is started and joined, and its spawner is parked meanwhile.
@@ -169,6 +171,18 @@ fn context_cancel(n: usize) {
         cancel.cancel();
         assert!(child.err().is_some());
     }
+}
+
+/// An execution of a check: two goroutines take a lock five times each.
+fn check_mutex(n: usize) {
+    let config = goby_check::Config::random(n as u64).seed(1);
+    goby_check::check(config, || {
+        let lock = Arc::new(Mutex::new(0));
+        let adds = |lock: Arc<Mutex<u32>>| move || (0..5).for_each(|_| *lock.lock() += 1);
+        let both = [go(adds(lock.clone())), go(adds(lock.clone()))];
+        both.into_iter().for_each(|goroutine| goroutine.join().unwrap());
+        assert_eq!(*lock.lock(), 10);
+    });
 }
 
 fn main() -> ExitCode {
