@@ -3,7 +3,7 @@
 //! tungstenite reads and writes a stream that never parks: where that would block, it says so, and
 //! the goroutine parks here, outside of the lock. So one goroutine may wait for a message while
 //! others send. Each side of the socket has one waker for the poller, which wakes all goroutines
-//! that wait for that side ([`Waiting`]).
+//! that wait for that side (`Waiting`).
 
 mod acceptance;
 
