@@ -31,7 +31,6 @@
 //! ```text
 //! $ go tool pprof -top http://127.0.0.1:6060/debug/goby/goroutine
 //! $ curl http://127.0.0.1:6060/debug/goby/metrics
-//! $ goby top 127.0.0.1:6060
 //! ```
 //!
 //! The page shows where in its code a program is, and the labels of its goroutines: do not show it

@@ -12,6 +12,7 @@
 //! | [`other_crates`] | which crates work in a goroutine as they are, and what to write where one does not |
 //! | [`pitfalls`] | the mistakes that goby cannot keep you from, what a program does then, and what is printed |
 //! | [`testing`] | tests that fail instead of hanging, find what is left behind, and need no sleep |
+//! | [`when_it_hangs`] | how to find out why a program hangs, leaks or is slow, while it runs |
 //! | [`production`] | what to know before a program runs for long where nobody watches |
 //!
 //! Pages for looking things up: [`from_go`](crate::from_go) is a table of Go's names,
@@ -44,6 +45,9 @@ pub mod pitfalls {}
 
 #[doc = include_str!("docs/guide/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("docs/guide/when_it_hangs.md")]
+pub mod when_it_hangs {}
 
 #[doc = include_str!("docs/guide/production.md")]
 pub mod production {}
