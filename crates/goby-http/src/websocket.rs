@@ -21,6 +21,7 @@ use http::header::{
     HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
 };
 use parking_lot::Mutex;
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -43,6 +44,9 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 /// Why a WebSocket is closed. Source: RFC 6455, section 7.4.1.
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
+const WRONG_FRAME: u16 = 1002;
+const NO_TEXT: u16 = 1007;
+const TOO_LONG: u16 = 1009;
 
 /// A message of a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,11 +130,17 @@ impl From<Message> for Raw {
 /// done: a server's when the server stops, a client's with the context that it was opened with.
 pub struct WebSocket {
     /// A short lock: it is held for one poll, which does not park.
-    socket: Mutex<tungstenite::WebSocket<Polled>>,
+    socket: Mutex<Socket>,
     stream: Arc<Upgraded>,
     readers: Arc<Waiting>,
     writers: Arc<Waiting>,
     protocol: Option<String>,
+}
+
+struct Socket {
+    inner: tungstenite::WebSocket<Polled>,
+    /// What came was not a WebSocket's, or too long: nothing more is taken from it.
+    has_refused: bool,
 }
 
 impl WebSocket {
@@ -143,7 +153,8 @@ impl WebSocket {
         };
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
         let config = config.max_message_size(Some(max_message)).max_frame_size(Some(max_message));
-        let socket = Mutex::new(tungstenite::WebSocket::from_raw_socket(polled, role, Some(config)));
+        let inner = tungstenite::WebSocket::from_raw_socket(polled, role, Some(config));
+        let socket = Mutex::new(Socket { inner, has_refused: false });
         WebSocket { socket, stream, readers, writers, protocol }
     }
 
@@ -157,7 +168,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// When the connection breaks, what comes is not a WebSocket's, or a message is too long.
+    /// When the connection breaks, what comes is not a WebSocket's (which closes it with the code
+    /// 1002, or 1007 if it is text that is not UTF-8), or a message is too long (code 1009).
     ///
     /// # Cancellation
     ///
@@ -176,7 +188,19 @@ impl WebSocket {
         // Reading also writes the answers to pings.
         self.readers.register(cx.waker());
         self.writers.register(cx.waker());
-        let read = self.socket.lock().read();
+        let mut socket = self.socket.lock();
+        if socket.has_refused {
+            return Poll::Ready(Ok(None));
+        }
+        let read = socket.inner.read();
+        if let Some(code) = read.as_ref().err().and_then(refusal) {
+            socket.has_refused = true;
+            // Others that wait for a message: none comes.
+            self.readers.clone().wake();
+            // `close` sends what there is no room for at once.
+            let _ = socket.inner.close(Some(CloseFrame { code: CloseCode::from(code), reason: "".into() }));
+        }
+        drop(socket);
         Poll::Ready(match read {
             Ok(Raw::Text(text)) => Ok(Some(Message::Text(text.as_str().to_owned()))),
             Ok(Raw::Binary(bytes)) => Ok(Some(Message::Binary(bytes))),
@@ -241,9 +265,9 @@ impl WebSocket {
         block_on(poll_fn(|cx| {
             self.writers.register(cx.waker());
             let mut socket = self.socket.lock();
-            let written = message.take().map_or(Ok(()), |message| socket.write(message));
+            let written = message.take().map_or(Ok(()), |message| socket.inner.write(message));
             // A message that is not written yet is in the buffer.
-            let flushed = if is_blocked(&written) { written } else { written.and_then(|()| socket.flush()) };
+            let flushed = if is_blocked(&written) { written } else { written.and_then(|()| socket.inner.flush()) };
             drop(socket);
             if is_blocked(&flushed) { Poll::Pending } else { Poll::Ready(flushed) }
         }))
@@ -279,18 +303,27 @@ impl WebSocket {
             self.writers.register(cx.waker());
             let mut socket = self.socket.lock();
             let closed = match frame.take() {
-                Some(frame) => socket.close(Some(frame)),
-                None => socket.flush(),
+                Some(frame) => socket.inner.close(Some(frame)),
+                None => socket.inner.flush(),
             };
             drop(socket);
             if is_blocked(&closed) { Poll::Pending } else { Poll::Ready(closed) }
         }));
         match closed {
+            Ok(()) if self.socket.lock().has_refused => self.linger(),
             Ok(()) => while self.receive()?.is_some() {},
             Err(Failure::ConnectionClosed | Failure::AlreadyClosed) => {}
             Err(error) => return Err(self.failed(error)),
         }
         Ok(())
+    }
+
+    /// Waits until the other side has closed the connection. To close one with something left to
+    /// read resets it, and takes back the word that is on its way. Source: RFC 6455, section 7.1.1.
+    fn linger(&self) {
+        // An error ends the connection, too.
+        let _ = self.stream.shutdown_write();
+        let _ = io::copy(&mut &*self.stream, &mut io::sink());
     }
 
     /// Tells the protocol over WebSocket that both sides have agreed on, if they have.
@@ -322,9 +355,7 @@ impl WebSocket {
         match error {
             Failure::Io(error) => Error::during(Phase::WebSocket, ctx, error),
             Failure::ConnectionClosed | Failure::AlreadyClosed => Error::new(Phase::WebSocket, error),
-            Failure::Protocol(tungstenite::error::ProtocolError::SendAfterClosing) => {
-                Error::new(Phase::WebSocket, error)
-            }
+            Failure::Protocol(ProtocolError::SendAfterClosing) => Error::new(Phase::WebSocket, error),
             error => Error::protocol(Phase::WebSocket, ctx, error),
         }
     }
@@ -345,6 +376,18 @@ impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut socket = f.debug_struct("WebSocket");
         socket.field("stream", &self.stream).field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// The code that tells the other side why nothing more is taken from it.
+fn refusal(failure: &Failure) -> Option<u16> {
+    match failure {
+        // The other side is gone, or has said its last word.
+        Failure::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => None,
+        Failure::Protocol(_) => Some(WRONG_FRAME),
+        Failure::Utf8(_) => Some(NO_TEXT),
+        Failure::Capacity(_) => Some(TOO_LONG),
+        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! WebSockets, with tungstenite's own ends at the other side.
 
 use std::error::Error as _;
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;
 
@@ -174,8 +175,36 @@ fn long_messages_and_wrong_frames_are_errors() {
         assert_eq!(said.recv().unwrap(), "no proper WebSocket: Space limit exceeded: Message too long: 1001 > 1000");
         let socket = Client::new().websocket(&background(), &format!("ws://{}/", site.addr())).unwrap();
         // A frame without a mask, which a client's must have.
-        std::io::Write::write_all(&mut { socket.stream() }, &[0x81, 1, b'x']).unwrap();
+        (&mut { socket.stream() }).write_all(&[0x81, 1, b'x']).unwrap();
         assert!(said.recv().unwrap().starts_with("no proper WebSocket"));
+    });
+}
+
+/// The other side is told why, even one that has not sent all yet.
+#[test]
+fn a_refusal_says_why() {
+    with_workers(|| {
+        let site = Site::start(|request: Request| {
+            Acceptance::new().max_message_bytes(1000).accept(&request, |socket| {
+                scope(|s| {
+                    // Nobody waits for a message that does not come.
+                    s.go(|| while let Ok(Some(_)) = socket.receive() {});
+                    while let Ok(Some(_)) = socket.receive() {}
+                });
+            })
+        });
+        let told = |frame: Vec<u8>, code: u16| {
+            with_client(&site, move |mut socket| {
+                socket.get_mut().write_all(&frame).unwrap();
+                let answer = socket.read().unwrap();
+                assert!(matches!(&answer, Raw::Close(Some(why)) if u16::from(why.code) == code), "{answer:?}");
+            });
+        };
+        let long = 3_000_000u64;
+        told([&[0x82, 0xff][..], &long.to_be_bytes(), &[0; 4], &vec![0; long as usize]].concat(), 1009);
+        told(vec![0x81, 1, b'x'], 1002);
+        told(vec![0x81, 0x81, 0, 0, 0, 0, 0xff], 1007);
+        wait_until("the connections to end", || site.open() == 0);
     });
 }
 
