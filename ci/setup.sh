@@ -16,7 +16,7 @@ cargo +nightly --version >/dev/null 2>&1 || missing "ThreadSanitizer needs a nig
 # for ring, llvm-symbolizer for the names in ThreadSanitizer's reports (addr2line reads all of a large test binary first,
 # in each process: seven seconds, with which tests run into their limits of time), valgrind to count instructions, Python
 # for the scripts, ip for the tests that have a network of their own, openssl for the other end of TLS, h2load for that of
-# HTTP/2; PostgreSQL, redis and NATS for the clients of ci/crates.
+# HTTP/2, Chromium for that of pages; PostgreSQL, redis and NATS for the clients of ci/crates.
 wanted=()
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx-light)
 # For the other end of Unix sockets and UDP.
@@ -25,6 +25,8 @@ command -v cc >/dev/null || wanted+=(gcc libc6-dev)
 command -v llvm-symbolizer >/dev/null || wanted+=(llvm)
 command -v valgrind >/dev/null || wanted+=(valgrind)
 command -v python3 >/dev/null || wanted+=(python3)
+# For a venv, which Debian keeps apart.
+! command -v python3 >/dev/null || python3 -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)
 command -v ip >/dev/null || wanted+=(iproute2)
 command -v openssl >/dev/null || wanted+=(openssl)
 # To ask the servers of examples, and of goby-http.

@@ -12,6 +12,8 @@ mod support;
 #[cfg(feature = "tracing")]
 mod access_log;
 mod bodies;
+#[cfg(all(feature = "http2", feature = "tls", feature = "websocket"))]
+mod browser;
 mod cancellation;
 mod connections;
 #[cfg(feature = "cookie_jar")]
