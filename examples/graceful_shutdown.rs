@@ -12,7 +12,9 @@
 //!     server := &http.Server{Addr: "127.0.0.1:8080", Handler: http.HandlerFunc(handle)}
 //!     go server.ListenAndServe()
 //!     <-ctx.Done()
+//!     fmt.Println("interrupted: no new connections")
 //!     server.Shutdown(context.Background())
+//!     fmt.Println("bye")
 //! }
 //! ```
 

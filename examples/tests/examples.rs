@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use goby_test_support::{Server, finish, has};
+use goby_test_support::{PATIENCE, Server, finish, has};
 use tungstenite::{Message, WebSocket};
 
 /// Runs a program to its end, and returns its standard output.
@@ -304,6 +304,139 @@ fn tcp_proxy() {
     assert_eq!(line, "4 bytes there, 12 bytes back\n");
 }
 
+/// What the upstream of a proxy gets: the head of a request.
+fn head(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).expect("a head comes"), 0, "{head}");
+    }
+    head.to_lowercase()
+}
+
+/// Starts the proxy for an upstream that is this test.
+fn proxied() -> (Server, TcpListener) {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let url = format!("http://{}", upstream.local_addr().expect("it is bound"));
+    (Server::start(env!("CARGO_BIN_EXE_reverse_proxy"), &[&url]), upstream)
+}
+
+fn accept(upstream: &TcpListener) -> BufReader<TcpStream> {
+    let stream = upstream.accept().expect("the proxy connects").0;
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    BufReader::new(stream)
+}
+
+#[test]
+fn reverse_proxy_changes_headers() {
+    if !has("curl") {
+        return;
+    }
+    let (proxy, upstream) = proxied();
+    let named = ["-H", "Connection: X-Hop, Host", "-H", "X-Hop: 1", "-H", "TE: trailers", "-H", "Keep-Alive: 1"];
+    let own = ["-i", "-H", "X-Own: kept", "-H", "X-Forwarded-For: 6.6.6.6", "-H", "Forwarded: for=6.6.6.6"];
+    let asking = proxy.begin("/some/path?a=b%20c", &[&named[..], &own].concat());
+    let mut stream = accept(&upstream);
+    let head = head(&mut stream);
+    let lines: Vec<_> = head.lines().collect();
+    assert_eq!(lines[0], "get /some/path?a=b%20c http/1.1");
+    for line in ["x-own: kept", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http"] {
+        assert!(lines.contains(&line), "{line} in {head}");
+    }
+    let address = upstream.local_addr().expect("it is bound");
+    assert!(lines.contains(&&*format!("host: {address}")), "{head}");
+    assert!(lines.contains(&&*format!("x-forwarded-host: {}", proxy.addr())), "{head}");
+    for name in ["x-hop", "te", "keep-alive", "connection", "forwarded", "accept-encoding"] {
+        assert!(!lines.iter().any(|line| line.starts_with(&format!("{name}:"))), "{name} in {head}");
+    }
+    assert!(!head.contains("6.6.6.6"), "{head}");
+    let answer = "HTTP/1.1 302 Found\r\nLocation: /there\r\nX-Own: kept\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 4\r\n\r\nbody";
+    stream.get_mut().write_all(answer.as_bytes()).expect("it is open");
+    let answer = finish(asking).to_lowercase();
+    assert!(answer.starts_with("http/1.1 302 found\r\n") && answer.ends_with("\r\n\r\nbody"), "{answer}");
+    assert!(answer.contains("\r\nlocation: /there\r\n") && answer.contains("\r\nx-own: kept\r\n"), "{answer}");
+    assert!(!answer.contains("x-hop") && !answer.contains("keep-alive"), "{answer}");
+}
+
+/// Each piece arrives before the next one is sent.
+#[test]
+fn reverse_proxy_streams_both_ways() {
+    let (proxy, upstream) = proxied();
+    let mut client = BufReader::new(proxy.connect());
+    let begin = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let pieces = ["6\r\nfirst \r\n", "4\r\nlast\r\n"];
+    client.get_mut().write_all(begin.as_bytes()).expect("it is open");
+    let mut server = None;
+    for piece in pieces {
+        client.get_mut().write_all(piece.as_bytes()).expect("it is open");
+        let server = server.get_or_insert_with(|| {
+            let mut server = accept(&upstream);
+            assert!(head(&mut server).contains("transfer-encoding: chunked"));
+            server
+        });
+        let mut got = vec![0; piece.len()];
+        server.read_exact(&mut got).expect("it goes on at once");
+        assert_eq!(String::from_utf8_lossy(&got), piece);
+    }
+    let mut server = server.expect("it was asked");
+    client.get_mut().write_all(b"0\r\n\r\n").expect("it is open");
+    server.read_exact(&mut [0; 5]).expect("the end goes on");
+    server.get_mut().write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").expect("it is open");
+    for (n, piece) in pieces.iter().enumerate() {
+        server.get_mut().write_all(piece.as_bytes()).expect("it is open");
+        if n == 0 {
+            assert!(head(&mut client).starts_with("http/1.1 200 ok\r\n"));
+        }
+        let mut got = vec![0; piece.len()];
+        client.read_exact(&mut got).expect("it comes back at once");
+        assert_eq!(String::from_utf8_lossy(&got), *piece);
+    }
+    // It breaks off, and so does the answer.
+    drop(server);
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn reverse_proxy_lets_websockets_pass() {
+    let chat = Server::start(env!("CARGO_BIN_EXE_websocket_chat"), &[]);
+    let proxy = Server::start(env!("CARGO_BIN_EXE_reverse_proxy"), &[&chat.place]);
+    let join = || tungstenite::connect(format!("ws://{}/chat", proxy.addr())).expect("it takes WebSockets").0;
+    let hears = |client: &mut WebSocket<_>, expected: &str| {
+        assert_eq!(client.read().expect("the room says it"), Message::text(expected));
+    };
+    let mut ann = join();
+    hears(&mut ann, "1 is here");
+    let bob = join();
+    hears(&mut ann, "2 is here");
+    drop(bob);
+    hears(&mut ann, "2 has left");
+    ann.send(Message::text("hello")).expect("it is open");
+    hears(&mut ann, "1: hello");
+    // A proxy that stops ends it.
+    proxy.interrupt();
+    while ann.read().is_ok() {}
+    assert_eq!(proxy.wait(), "bye\n");
+    chat.interrupt();
+    assert_eq!(chat.wait(), "bye\n");
+}
+
+#[test]
+fn reverse_proxy_says_502_when_the_upstream_does_not_answer() {
+    if !has("curl") {
+        return;
+    }
+    let (proxy, upstream) = proxied();
+    let code = ["-w", "%{http_code}", "-o", "/dev/null"];
+    let asking = proxy.begin("/", &code);
+    drop(accept(&upstream));
+    assert_eq!(finish(asking), "502");
+    drop(upstream);
+    assert_eq!(proxy.ask("/", &code), "502");
+    let upgrade = ["-H", "Connection: upgrade", "-H", "Upgrade: websocket"];
+    assert_eq!(proxy.ask("/", &[&code[..], &upgrade].concat()), "502");
+}
+
 #[test]
 fn graceful_shutdown() {
     if !has("curl") {
@@ -318,6 +451,59 @@ fn graceful_shutdown() {
     // The request that had begun gets its full answer.
     assert_eq!(finish(slow), "request 1 took its time\n");
     assert_eq!(server.wait(), "interrupted: no new connections\nrequest 1 ends\nbye\n");
+}
+
+/// Clients ask again and again, each on one connection. No request that the handler has begun goes
+/// without its whole answer, and no answer breaks off.
+#[test]
+fn graceful_shutdown_under_load() {
+    const CLIENTS: usize = 30;
+    let mut server = Server::start(env!("CARGO_BIN_EXE_graceful_shutdown"), &[]);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut stream = server.connect();
+            std::thread::spawn(move || {
+                let mut answers = 0;
+                while let Some(answer) = ask_once(&mut stream) {
+                    assert!(answer.starts_with("request ") && answer.ends_with(" took its time\n"), "{answer}");
+                    answers += 1;
+                }
+                answers
+            })
+        })
+        .collect();
+    let mut begun = 0;
+    let mut line = String::new();
+    // In the midst of the second round.
+    while begun < CLIENTS + CLIENTS / 2 {
+        line.clear();
+        server.stdout.read_line(&mut line).expect("it says what it does");
+        begun += usize::from(line.ends_with(" begins\n"));
+    }
+    server.interrupt();
+    let answers: usize = clients.into_iter().map(|client| client.join().expect("it gets whole answers")).sum();
+    let rest = server.wait();
+    let (before, after) = rest.split_once("interrupted: no new connections\n").expect("it was interrupted");
+    begun += rest.matches(" begins\n").count();
+    assert!(answers == begun && answers >= CLIENTS + CLIENTS / 2, "{answers} of {begun}: {before}");
+    assert!(after.ends_with(" ends\nbye\n"), "{after}");
+}
+
+/// Asks for a page, and returns it; nothing if the connection is closed instead.
+fn ask_once(stream: &mut TcpStream) -> Option<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").ok()?;
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        match answer.read_line(&mut head) {
+            Ok(0) | Err(_) if head.is_empty() => return None,
+            n => assert!(n.expect("the head is whole") > 0, "{head}"),
+        }
+    }
+    let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.expect("it has a length")];
+    answer.read_exact(&mut body).expect("the body is whole");
+    Some(String::from_utf8(body).expect("it is text"))
 }
 
 /// Commands in a shell of their own, which run until they are stopped.
