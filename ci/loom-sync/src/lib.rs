@@ -14,8 +14,8 @@ mod gate;
 pub(crate) use context::Context;
 pub(crate) use gate::{Backoff, fences_work, heavy_fence, light_fence};
 pub(crate) use gate::{
-    Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, checkpoint_on, discard_quietly, gives_back,
-    go_owing, is_goexit, now, polled, refused, with_reach,
+    Decision, Gate, IsArmed, NeverRan, WaitReason, Waited, Waiters, checkpoint, checkpoint_on, discard_quietly,
+    gives_back, go_owing, is_goexit, now, polled, refused, with_reach,
 };
 pub(crate) mod checked {
     /// A model is no check.
