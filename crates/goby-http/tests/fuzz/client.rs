@@ -79,7 +79,8 @@ impl Answers {
             settle(before);
             (first, second)
         });
-        check(*kind, &sent(input), first);
+        let is_cut = input.last() == Some(&0xFF);
+        check(*kind, &sent(input), is_cut, first);
         match second {
             // What comes behind the first answer, and as late as the second request, is the answer to that.
             _ if input.contains(&0xFF) && has_rest(*kind, &sent(input)) => {}
@@ -147,8 +148,9 @@ fn ask(client: &Client, kind: u8) -> Result<(u16, Result<Vec<u8>, Error>), Error
     Ok((response.status().as_u16(), response.bytes().map(|body| body.to_vec())))
 }
 
-/// Compares what the client made of the answer with what the bytes say.
-fn check(kind: u8, answer: &[u8], result: Result<(u16, Result<Vec<u8>, Error>), Error>) {
+/// Compares what the client made of the answer with what the bytes say. `is_cut`: the server has
+/// closed the connection without reading all.
+fn check(kind: u8, answer: &[u8], is_cut: bool, result: Result<(u16, Result<Vec<u8>, Error>), Error>) {
     if let Err(error) = &result {
         assert!(!error.is_timeout(), "{error:?}");
     }
@@ -170,7 +172,7 @@ fn check(kind: u8, answer: &[u8], result: Result<(u16, Result<Vec<u8>, Error>), 
     match (body, message.end) {
         (Ok(body), End::Complete) => assert_eq!(body, &message.body, "{}", story()),
         (Ok(_), _) => panic!("a body was taken that is not complete\n{}", story()),
-        (Err(_), End::Complete) => panic!("a body was not taken\n{}", story()),
+        (Err(_), End::Complete) if !is_cut => panic!("a body was not taken\n{}", story()),
         (Err(_), _) => {}
     }
 }

@@ -254,7 +254,7 @@ fn chunks(bytes: &mut &[u8], into: &mut Vec<u8>) -> Result<Vec<(String, Vec<u8>)
         *bytes = &bytes[end + 1..];
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (size, rest) = line.split_at(digits);
-        let rest = rest.trim_ascii_start();
+        let rest = trimmed(rest);
         let is_extension = rest.first().is_none_or(|byte| *byte == b';') && !rest.contains(&b'\r');
         let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
         let size = size.filter(|_| is_extension).ok_or(End::Refused)?;
