@@ -24,6 +24,7 @@ use self::execution::{Execution, Item};
 use super::Worker;
 use crate::base::policy;
 use crate::base::report::payload_text;
+use crate::base::tsan;
 use crate::engine::carried;
 use crate::engine::goroutine::{Goroutine, GoroutineId};
 use crate::engine::io::future;
@@ -246,6 +247,9 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn come_to_point(&self, yields: bool, object: usize) {
         let Some(g) = self.running.current.get() else { return };
+        // The goroutines of the worker share the execution in turn, which ThreadSanitizer does not
+        // know; here, and in what follows.
+        let _ignore = tsan::ignore();
         // In a destructor during an unwinding, others would see a thread that panics.
         if switch::panicking() || self.execution().is_none_or(|execution| execution.is_mute) {
             return;
@@ -320,6 +324,7 @@ impl Worker {
     /// check.
     #[cold]
     pub(crate) fn leave_check(&self, text: &str) {
+        let _ignore = tsan::ignore();
         if let Some(execution) = self.execution() {
             execution.end.get_or_insert(End::Left(text.into()));
         }
@@ -333,11 +338,13 @@ impl Worker {
 
     /// Sets whether points are passed over, and returns whether they were.
     pub(crate) fn set_mute(&self, is_mute: bool) -> bool {
+        let _ignore = tsan::ignore();
         self.execution().is_some_and(|execution| std::mem::replace(&mut execution.is_mute, is_mute))
     }
 
     /// Notes that the main goroutine has ended; `message` is that of its panic.
     pub(crate) fn note_end_of_main(&self, message: Option<String>) {
+        let _ignore = tsan::ignore();
         let Some(execution) = self.execution() else { return };
         execution.main_has_ended = true;
         if let Some(message) = message {
@@ -347,6 +354,7 @@ impl Worker {
 
     /// Notes a panic that nobody joins.
     pub(crate) fn note_unjoined(&self, g: &Goroutine, payload: &(dyn Any + Send)) {
+        let _ignore = tsan::ignore();
         if let Some(execution) = self.execution() {
             let number = execution.number(g.id);
             execution.end.get_or_insert(End::Panicked { number, message: payload_text(payload).into() });
