@@ -36,9 +36,9 @@ fn answered(mut stream: &TcpStream) {
 fn resting_connections_have_no_goroutine_and_answer() {
     with_workers(|| {
         let site = Site::start(|_: Request| "hello");
-        ask(&connect(&site));
-        wait_until("the first connection to end", || site.open() == 0);
         let before = num_goroutines();
+        ask(&connect(&site));
+        wait_until("the first connection to end", || site.open() == 0 && num_goroutines() == before);
         let streams: Vec<_> = (0..50).map(|_| connect(&site)).collect();
         // One has never sent anything.
         let silent = connect(&site);
@@ -64,9 +64,9 @@ fn resting_connections_have_no_goroutine_and_answer() {
 fn resting(set_up: fn(goby_http::Server) -> goby_http::Server, check: impl Fn(Site, [TcpStream; 3]) + Send + Sync) {
     with_workers(|| {
         let site = Site::start_with(set_up, |_: Request| "hello");
-        ask(&connect(&site));
-        wait_until("the first connection to end", || site.open() == 0);
         let before = num_goroutines();
+        ask(&connect(&site));
+        wait_until("the first connection to end", || site.open() == 0 && num_goroutines() == before);
         let streams = [(); 3].map(|()| connect(&site));
         streams.iter().for_each(ask);
         wait_until("the connections to rest", || num_goroutines() == before);
