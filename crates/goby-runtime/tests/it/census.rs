@@ -29,6 +29,8 @@ fn waits_here(door: &Door) {
 
 #[inline(never)]
 fn waits_there(door: &Door) {
+    // Equal functions would become one.
+    std::hint::black_box("there");
     door.pass();
 }
 
