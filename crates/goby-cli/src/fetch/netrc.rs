@@ -7,6 +7,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use super::request::User;
+
 /// The entries of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Netrc {
@@ -17,8 +19,7 @@ pub(crate) struct Netrc {
 struct Entry {
     /// `None` is every host.
     host: Option<String>,
-    login: String,
-    password: String,
+    user: User,
 }
 
 impl Netrc {
@@ -33,7 +34,8 @@ impl Netrc {
                 "login" | "password" => {
                     let value = next_word(&mut rest).unwrap_or_default();
                     if let Some(entry) = netrc.entries.last_mut() {
-                        *(if word == "login" { &mut entry.login } else { &mut entry.password }) = value;
+                        let User { name, password } = &mut entry.user;
+                        *(if word == "login" { name } else { password }) = value;
                     }
                 }
                 "account" => drop(next_word(&mut rest)),
@@ -48,7 +50,7 @@ impl Netrc {
     /// Gives the name and password for a host: those of the first entry for it.
     pub(crate) fn of(&self, host: &str) -> Option<(&str, &str)> {
         let is_for = |entry: &&Entry| entry.host.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(host));
-        self.entries.iter().find(is_for).map(|entry| (&*entry.login, &*entry.password))
+        self.entries.iter().find(is_for).map(|entry| (&*entry.user.name, &*entry.user.password))
     }
 }
 
@@ -113,5 +115,11 @@ mod tests {
         assert_eq!(Netrc::parse("machine a.example login me").of("a.example"), Some(("me", "")));
         assert_eq!(Netrc::parse("machine a.example login me").of("b.example"), None);
         assert_eq!(Netrc::parse("login me password machine").of("machine"), None);
+    }
+
+    #[test]
+    fn a_password_is_in_no_debug_output() {
+        let netrc = Netrc::parse("machine a.example login me password secret");
+        assert!(!format!("{netrc:?}").contains("secret"));
     }
 }

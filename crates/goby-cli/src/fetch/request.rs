@@ -61,11 +61,11 @@ pub(crate) enum Header {
     File(PathBuf),
 }
 
-/// The value of `-u`.
-#[derive(Clone)]
+/// A name and its password: the value of `-u`, or an entry of a netrc file.
+#[derive(Clone, Default)]
 pub(crate) struct User {
-    name: String,
-    password: String,
+    pub(super) name: String,
+    pub(super) password: String,
 }
 
 impl std::fmt::Debug for User {
