@@ -99,6 +99,13 @@ impl<T> Tray<T> {
         }
     }
 
+    /// Moves the message back, if it is still here.
+    pub(super) fn return_to(&self, place: &mut Option<T>) {
+        if let Some(message) = self.take() {
+            *place = Some(message);
+        }
+    }
+
     pub(super) fn take(&self) -> Option<T> {
         let message = &mut *self.0.borrow_mut();
         if message.is_some() { message.take() } else { None }
@@ -273,9 +280,7 @@ impl Connection<'_> {
                 desk.response.put_from(&mut self.response);
                 let polled = Pin::new(&mut **driver).poll(cx);
                 // hyper may not have asked for it in this poll.
-                if let Some(response) = desk.response.take() {
-                    self.response = Some(response);
-                }
+                desk.response.return_to(&mut self.response);
                 (polled, desk.request.take())
             });
             if let Poll::Ready(ended) = polled {

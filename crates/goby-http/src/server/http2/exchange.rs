@@ -223,7 +223,7 @@ impl Turn<'_> {
                 desk.response.put_from(&mut self.response);
                 desk.moved.set(false);
                 let polled = driver.as_mut().poll(cx);
-                self.response = desk.response.take();
+                desk.response.return_to(&mut self.response);
                 (polled, desk.request.take(), desk.moved.get())
             });
             if polled.is_ready() || self.end.is_some_and(|end| end <= goby::now()) {
