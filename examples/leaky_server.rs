@@ -2,7 +2,8 @@
 //!
 //!     cargo run -p goby-examples --bin leaky_server [ADDR] [SUBSCRIBERS]
 //!
-//! then open http://127.0.0.1:8080/debug/goby/ and ask for http://127.0.0.1:8080/events a few times.
+//! then open http://127.0.0.1:8080/debug/goby/ and ask for http://127.0.0.1:8080/events a few
+//! times.
 //!
 //! In Go:
 //!

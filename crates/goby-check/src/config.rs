@@ -92,8 +92,8 @@ impl Config {
         Config::of(Way::Pct(depth), iterations)
     }
 
-    /// A random walk in which all interleavings are about equally likely, however uneven the work of
-    /// the goroutines is.
+    /// A random walk in which all interleavings are about equally likely, however uneven the work
+    /// of the goroutines is.
     pub fn uniform(iterations: u64) -> Config {
         Config::of(Way::Uniform, iterations)
     }

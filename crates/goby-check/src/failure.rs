@@ -63,7 +63,8 @@ impl Left {
     }
 }
 
-/// One step: a goroutine goes on from the point with this stack, from a wait, or for the first time.
+/// One step: a goroutine goes on from the point with this stack, from a wait, or for the first
+/// time.
 pub(crate) struct Step {
     pub(crate) index: u64,
     pub(crate) number: u64,

@@ -48,14 +48,14 @@
 //! is neither a path nor a URL, or with both a `Content-Length` and a `Transfer-Encoding` (400),
 //! and one with a body that has a coding besides `chunked` (501). If the target is a URL, the
 //! header `host` is that URL's host. A client that is refused while it sends has 15 seconds to go
-//! on, so that it hears of it. Only the body of a response decides how it is sent; see [`Response::new`] for headers
-//! that claim something else.
+//! on, so that it hears of it. Only the body of a response decides how it is sent; see
+//! [`Response::new`] for headers that claim something else.
 //!
 //! # Other protocols
 //!
 //! A handler may switch its connection to another protocol ([`Request::upgrade`]), or make a tunnel
-//! of it ([`Request::tunnel`]); a client gets one from [`Response::upgrade`]. The feature `websocket`
-//! has WebSockets.
+//! of it ([`Request::tunnel`]); a client gets one from [`Response::upgrade`]. The feature
+//! `websocket` has WebSockets.
 //!
 //! # HTTP/2
 //!

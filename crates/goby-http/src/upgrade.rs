@@ -30,8 +30,8 @@ use crate::tls::Tls;
 ///
 /// # Cancellation
 ///
-/// Operations end when [`context`](Upgraded::context) is done. [`set_context`](Upgraded::set_context)
-/// lifts that, for a last word.
+/// Operations end when [`context`](Upgraded::context) is done.
+/// [`set_context`](Upgraded::set_context) lifts that, for a last word.
 pub struct Upgraded {
     link: Arc<Link>,
     tls: Option<Arc<Tls>>,

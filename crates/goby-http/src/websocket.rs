@@ -93,8 +93,8 @@ impl From<Message> for Raw {
 /// Either end of a WebSocket.
 ///
 /// A server's comes from [`Request::websocket`](crate::Request::websocket), a client's from
-/// [`Client::websocket`]. All methods take `&self`: one goroutine may receive while others send, and
-/// messages never mix. Pings are answered while a goroutine receives.
+/// [`Client::websocket`]. All methods take `&self`: one goroutine may receive while others send,
+/// and messages never mix. Pings are answered while a goroutine receives.
 ///
 /// ```
 /// use goby::Context;
@@ -126,8 +126,8 @@ impl From<Message> for Raw {
 ///
 /// # Cancellation
 ///
-/// Methods that wait end when the [context](Upgraded::context) of the [stream](WebSocket::stream) is
-/// done: a server's when the server stops, a client's with the context that it was opened with.
+/// Methods that wait end when the [context](Upgraded::context) of the [stream](WebSocket::stream)
+/// is done: a server's when the server stops, a client's with the context that it was opened with.
 pub struct WebSocket {
     /// A short lock: it is held for one poll, which does not park.
     socket: Mutex<Socket>,

@@ -45,9 +45,10 @@ pub(crate) struct FetchArgs {
     ///
     /// Blank lines and lines that start with # are skipped. A line that is no URL is one failed
     /// result which names the line. URLs given as arguments are fetched first. A line may also be a
-    /// request of its own, in JSON: {"url":"http://…","method":"PUT","headers":{"x-a":"b"},"body":…};
-    /// only the URL is needed, and a body that is no text is sent as JSON. The result of such a line
-    /// has its number as "line".
+    /// request of its own, in JSON:
+    /// {"url":"http://…","method":"PUT","headers":{"x-a":"b"},"body":…}; only the URL is needed,
+    /// and a body that is no text is sent as JSON. The result of such a line has its number as
+    /// "line".
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     pub(crate) input: Option<PathBuf>,
 

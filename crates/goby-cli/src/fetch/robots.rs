@@ -2,8 +2,8 @@
 //!
 //! The first task of a site fetches the file, and the others wait for it. A site without the file
 //! allows everything; one whose server fails to give it (5xx) allows nothing. If the server is not
-//! there at all, the task finds that out by itself. Files of many sites are kept, and the memory for
-//! them is bounded: of a site that is forgotten, the file is fetched again.
+//! there at all, the task finds that out by itself. Files of many sites are kept, and the memory
+//! for them is bounded: of a site that is forgotten, the file is fetched again.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -24,8 +24,8 @@ impl Speed {
         (self.limit > 0).then_some(self.time)
     }
 
-    /// Notes that `bytes` have come, and returns whether that is too slow. Each look is at a time of
-    /// its own, so a body may be slow for up to twice the time before it is given up.
+    /// Notes that `bytes` have come, and returns whether that is too slow. Each look is at a time
+    /// of its own, so a body may be slow for up to twice the time before it is given up.
     pub(crate) fn is_too_slow(self, gauge: &mut Gauge, bytes: usize, now: Instant) -> bool {
         gauge.bytes += bytes as u64;
         let time = now.saturating_duration_since(gauge.since);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::record::{Failure, Kind};
 
-/// The first time that a host is left alone: shorter than the wait of a single retry, since one slow
-/// page among a thousand should not be felt.
+/// The first time that a host is left alone: shorter than the wait of a single retry, since one
+/// slow page among a thousand should not be felt.
 const FIRST_REST: Duration = Duration::from_millis(50);
 /// Where doubling ends, if the host says that it has too much to do: ten times come to 51 s, since
 /// many servers count requests by the minute.

@@ -2,8 +2,8 @@
 //!
 //! Only 64 bits of hash are kept per URL, in two sets. When the newer one is full, the older one is
 //! forgotten and the newer one takes its place. So at least the last [`FULL`] different URLs are
-//! remembered. Among a million URLs, the chance that any is wrongly taken for an earlier one is some
-//! 3 in 100 million.
+//! remembered. Among a million URLs, the chance that any is wrongly taken for an earlier one is
+//! some 3 in 100 million.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};

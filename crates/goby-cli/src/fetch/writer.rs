@@ -30,7 +30,8 @@ impl Writer<'_> {
     /// `on_failure` at each that is a failure.
     ///
     /// # Errors
-    /// If the output takes no more. The results of the last batch are then counted, but not written.
+    /// If the output takes no more. The results of the last batch are then counted, but not
+    /// written.
     pub(crate) fn write_results(
         &mut self,
         results: &Receiver<Outcome>,

@@ -82,8 +82,8 @@ impl Request {
     /// then `run` has the connection, as with [`upgrade`](Request::upgrade).
     ///
     /// [`uri`](Request::uri) has the host and port that the client wants. To another method the
-    /// response is `405 Method Not Allowed`, and over HTTP/2 `501 Not Implemented`; `run` is dropped
-    /// then.
+    /// response is `405 Method Not Allowed`, and over HTTP/2 `501 Not Implemented`; `run` is
+    /// dropped then.
     ///
     /// ```
     /// use goby::{Context, net::TcpStream};

@@ -36,8 +36,8 @@ impl Default for Acceptance {
 }
 
 impl Acceptance {
-    /// Makes one with the defaults: no protocols, pages of the same origin alone, messages of 16 MiB
-    /// at most.
+    /// Makes one with the defaults: no protocols, pages of the same origin alone, messages of 16
+    /// MiB at most.
     ///
     /// ```
     /// let acceptance = goby_http::websocket::Acceptance::new();

@@ -82,7 +82,8 @@ impl Answers {
         let is_cut = input.last() == Some(&0xFF);
         check(*kind, &sent(input), is_cut, first);
         match second {
-            // What comes behind the first answer, and as late as the second request, is the answer to that.
+            // What comes behind the first answer, and as late as the second request, is the answer
+            // to that.
             _ if input.contains(&0xFF) && has_rest(*kind, &sent(input)) => {}
             Ok(body) => assert_eq!(&body[..], b"second"),
             Err(error) => panic!("the second request failed: {error:?}"),

@@ -154,7 +154,8 @@ fn check(sent: &[u8], seen: &[Seen], answer: &[u8]) {
     assert!(end != End::Refused || refused || is_last, "what is to be refused was not\n{}", story());
 }
 
-/// Whether a target is what was written. `http` knows an authority without a path, and gives it one.
+/// Whether a target is what was written. `http` knows an authority without a path, and gives it
+/// one.
 fn is_same_target(seen: &str, written: &[u8]) -> bool {
     let without_fragment = written.split(|byte| *byte == b'#').next().unwrap_or_default();
     let lower = |bytes: &[u8]| bytes.to_ascii_lowercase();

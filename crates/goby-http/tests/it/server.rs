@@ -261,7 +261,8 @@ fn c357_a_time_limit_for_a_handler() {
                 called.send(()).unwrap();
                 let _ = ctx.done().recv();
                 ended.send(ctx.err()).unwrap();
-                // An answer that is there when the context is looked at may be the one that is sent.
+                // An answer that is there when the context is looked at may be the one that is
+                // sent.
                 if request.query() == Some("canceled") {
                     let _ = released.recv();
                 }

@@ -72,8 +72,8 @@ fn post(fields: &str, body: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}")
 }
 
-/// A length beside a transfer coding: a server that goes by the one, behind a proxy that goes by the
-/// other. nginx refuses these, too; Go goes by the coding and keeps the connection.
+/// A length beside a transfer coding: a server that goes by the one, behind a proxy that goes by
+/// the other. nginx refuses these, too; Go goes by the coding and keeps the connection.
 #[test]
 fn a_length_beside_a_coding_is_refused() {
     with_workers(|| {
@@ -153,8 +153,8 @@ fn an_obscure_coding_is_refused() {
         ] {
             check(fields, 400);
         }
-        // Without `chunked` at the end of the codings the request has no end: section 6.3. nginx and
-        // Go answer 501 or 400 to all codings but `chunked`.
+        // Without `chunked` at the end of the codings the request has no end: section 6.3. nginx
+        // and Go answer 501 or 400 to all codings but `chunked`.
         for fields in [
             "Transfer-Encoding: x, chunked",
             "Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
@@ -253,7 +253,8 @@ fn a_chunk_has_one_meaning() {
             "5\r\nhello\r\n0\r\n\r\n",
             "05\r\nhello\r\n000\r\n\r\n",
             "5;a=b;c=\"d\"\r\nhello\r\n0;e\r\n\r\n",
-            // Section 7.1.1 has spaces before an extension, and a recipient that takes them elsewhere.
+            // Section 7.1.1 has spaces before an extension, and a recipient that takes them
+            // elsewhere.
             "5 ;a\r\nhello\r\n0\r\n\r\n",
             "5\t\r\nhello\r\n0 \r\n\r\n",
         ] {

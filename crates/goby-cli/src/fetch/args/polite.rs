@@ -29,8 +29,8 @@ pub(crate) struct PoliteArgs {
     /// Its other URLs are results of kind host_down, without a request; after a minute it gets one
     /// more chance. After 429, 503, time-outs and failed connections a host is left alone for a
     /// moment, twice as long each time, up to 30 s, or 2 s if it did not answer at all; and it gets
-    /// half as many requests at a time, until it answers again. Requests that fail together count as
-    /// one. So the default comes to 51 s, or to 11 s and the time-outs.
+    /// half as many requests at a time, until it answers again. Requests that fail together count
+    /// as one. So the default comes to 51 s, or to 11 s and the time-outs.
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true,
           value_parser = |text: &str| parse_whole::<u32>(text, 0..=1_000_000))]
     pub(crate) max_host_failures: u32,

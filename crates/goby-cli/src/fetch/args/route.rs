@@ -43,8 +43,8 @@ pub(crate) struct RouteArgs {
 
     /// Accept every certificate: of anybody, for any name.
     ///
-    /// Whoever is on the way to a server can then read and change everything. To trust a server with
-    /// a certificate of its own making, name that with --cacert.
+    /// Whoever is on the way to a server can then read and change everything. To trust a server
+    /// with a certificate of its own making, name that with --cacert.
     #[arg(short = 'k', long)]
     pub(crate) insecure: bool,
 

@@ -13,8 +13,8 @@ pub(crate) struct TimeArgs {
     ///
     /// A duration is a number with ms, s, m or h behind it, or several of these (1m30s); a number
     /// alone is seconds. Each retry has this long again; redirects are followed in this time, and
-    /// waits for a turn by --rate or --per-host do not count. Without it, a long download goes on as
-    /// long as bytes come: see --speed-time.
+    /// waits for a turn by --rate or --per-host do not count. Without it, a long download goes on
+    /// as long as bytes come: see --speed-time.
     #[arg(short = 'm', long, short_alias = 't', visible_alias = "timeout", value_name = "DUR",
           allow_hyphen_values = true, value_parser = parse_duration)]
     pub(crate) max_time: Option<Duration>,

@@ -7,8 +7,8 @@
 //!                first timer, then the end
 //! ```
 //!
-//! A *point* is where a goroutine asks who goes on: [`come_to_point`](Worker::come_to_point), in the
-//! cold branch of every checkpoint. It runs on the goroutine's stack, and the goroutine goes on
+//! A *point* is where a goroutine asks who goes on: [`come_to_point`](Worker::come_to_point), in
+//! the cold branch of every checkpoint. It runs on the goroutine's stack, and the goroutine goes on
 //! without a switch if it is chosen.
 
 mod chooser;
@@ -68,12 +68,13 @@ impl Worker {
     /// after how many steps.
     ///
     /// Its goroutines that have not ended are left as they are. If it has neither
-    /// [finished](End::Finished) nor [leaked](End::Leaked), some of them could go on, and the worker
-    /// runs no other execution.
+    /// [finished](End::Finished) nor [leaked](End::Leaked), some of them could go on, and the
+    /// worker runs no other execution.
     pub(crate) fn execute(&self, plan: Plan, chooser: &mut (dyn Chooser + '_), main: impl FnOnce()) -> (End, u64) {
         debug_assert!(!self.in_goroutine() && self.is_checked());
         let chooser: *mut (dyn Chooser + '_) = chooser;
-        // SAFETY: only the lifetime changes. The execution, which alone uses it, is taken out below.
+        // SAFETY: only the lifetime changes. The execution, which alone uses it, is taken out
+        // below.
         let chooser: *mut (dyn Chooser + 'static) = unsafe { std::mem::transmute(chooser) };
         let start = policy::virtual_nanos();
         // SAFETY: only this thread touches it, and there is no execution.
